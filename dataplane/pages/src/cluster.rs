@@ -1,0 +1,441 @@
+//! Counted handles to receive buffers and whole pages, and the pools they return to.
+//!
+//! Counts are plain cells: a pool and its clusters belong to one shard, and the
+//! types are neither `Send` nor `Sync`.
+#![allow(unsafe_code)]
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut, Range};
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+use crate::arena::{Arena, PAGE_SIZE, PageIndex};
+use crate::segment::Slice;
+
+/// One cluster's entry in its pool's table.
+struct Unit {
+    handles: Cell<u32>,
+    index: u32,
+    address: NonNull<u8>,
+    pool: NonNull<Pool>,
+}
+
+struct Pool {
+    arena: Rc<Arena>,
+    cluster_size: usize,
+    units: Box<[Unit]>,
+    /// Clusters without a handle that are not lent to a port, last freed on top.
+    free: RefCell<Vec<u32>>,
+    /// Clusters with at least one handle.
+    held: Cell<usize>,
+    owned: Cell<bool>,
+}
+
+/// A fixed set of equal clusters in an arena.
+///
+/// A cluster is *free* (in the pool), *lent* (a port may receive into it), or
+/// *held* (some [`Cluster`] or [`Fresh`] refers to it). It becomes free again
+/// when the last handle is dropped. The pool's memory outlives every handle.
+pub struct ClusterPool {
+    pool: NonNull<Pool>,
+}
+
+impl ClusterPool {
+    /// Carves `count` clusters of `cluster_size` bytes from `arena`.
+    ///
+    /// `cluster_size` either divides the page size or is a multiple of it
+    /// (row Z1). Returns `None` if the arena has too little left, or the size
+    /// is neither.
+    pub fn carve(arena: &Rc<Arena>, count: usize, cluster_size: usize) -> Option<Self> {
+        let fits = cluster_size > 0
+            && (PAGE_SIZE.is_multiple_of(cluster_size) || cluster_size.is_multiple_of(PAGE_SIZE));
+        if !fits || u32::try_from(count).is_err() {
+            return None;
+        }
+        let bytes = count.checked_mul(cluster_size)?.next_multiple_of(PAGE_SIZE);
+        let base = arena.carve(bytes)?;
+        let pool = Box::leak(Box::new(Pool {
+            arena: Rc::clone(arena),
+            cluster_size,
+            units: Box::default(),
+            free: RefCell::new((0..count as u32).rev().collect()),
+            held: Cell::new(0),
+            owned: Cell::new(true),
+        }));
+        let back = NonNull::from(&mut *pool);
+        pool.units = (0..count)
+            .map(|i| Unit {
+                handles: Cell::new(0),
+                index: i as u32,
+                // SAFETY: cluster `i` lies inside the `bytes` just carved.
+                address: unsafe { base.add(i * cluster_size) },
+                pool: back,
+            })
+            .collect();
+        Some(Self { pool: back })
+    }
+
+    fn get(&self) -> &Pool {
+        // SAFETY: the pool is freed only when it has neither owner nor handles; `self` is the owner.
+        unsafe { self.pool.as_ref() }
+    }
+
+    /// Size of each cluster in bytes.
+    pub fn cluster_size(&self) -> usize {
+        self.get().cluster_size
+    }
+
+    /// Number of clusters, free or not.
+    pub fn len(&self) -> usize {
+        self.get().units.len()
+    }
+
+    /// Whether the pool has no cluster at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Clusters that some handle holds.
+    pub fn held(&self) -> usize {
+        self.get().held.get()
+    }
+
+    /// Clusters that no handle holds: in the pool or lent to a port. This is
+    /// the number back-pressure derives from.
+    pub fn unheld(&self) -> usize {
+        self.len() - self.held()
+    }
+
+    /// The arena the pool was carved from.
+    pub fn arena(&self) -> &Rc<Arena> {
+        &self.get().arena
+    }
+
+    /// First byte of the pool's clusters, which lie side by side.
+    pub fn base(&self) -> Option<NonNull<u8>> {
+        self.get().units.first().map(|unit| unit.address)
+    }
+
+    /// The cluster whose bytes include `address`.
+    pub fn index_of(&self, address: NonNull<u8>) -> Option<u32> {
+        let base = self.base()?.as_ptr() as usize;
+        let offset = (address.as_ptr() as usize).checked_sub(base)?;
+        let index = offset / self.cluster_size();
+        (index < self.len()).then_some(index as u32)
+    }
+
+    /// Takes a free cluster to be written by the CPU or a device.
+    pub fn alloc(&self) -> Option<Fresh> {
+        let index = self.get().free.borrow_mut().pop()?;
+        Some(Fresh(self.hold(index)))
+    }
+
+    /// Lends free clusters to a port: fills `out` from the front and returns how many.
+    pub fn lend(&self, out: &mut [u32]) -> usize {
+        let mut free = self.get().free.borrow_mut();
+        let n = out.len().min(free.len());
+        let keep = free.len() - n;
+        out[..n].copy_from_slice(&free[keep..]);
+        free.truncate(keep);
+        n
+    }
+
+    /// Takes back a lent cluster that the port received into.
+    ///
+    /// The port must have given up the cluster: it writes to it no more.
+    ///
+    /// # Panics
+    /// If `index` is out of range or the cluster is held already.
+    pub fn adopt(&self, index: u32) -> Cluster {
+        assert_eq!(
+            self.get().units[index as usize].handles.get(),
+            0,
+            "a port received into a cluster that is still held"
+        );
+        self.hold(index)
+    }
+
+    /// Takes back a lent cluster that the port never used.
+    ///
+    /// # Panics
+    /// As [`ClusterPool::adopt`].
+    pub fn reclaim(&self, index: u32) {
+        drop(self.adopt(index));
+    }
+
+    fn hold(&self, index: u32) -> Cluster {
+        let pool = self.get();
+        let unit = &pool.units[index as usize];
+        unit.handles.set(1);
+        pool.held.set(pool.held.get() + 1);
+        Cluster {
+            unit: NonNull::from(unit),
+        }
+    }
+}
+
+impl Drop for ClusterPool {
+    fn drop(&mut self) {
+        self.get().owned.set(false);
+        if self.held() == 0 {
+            // SAFETY: made by `Box::leak`; no owner and no handle is left.
+            drop(unsafe { Box::from_raw(self.pool.as_ptr()) });
+        }
+    }
+}
+
+impl fmt::Debug for ClusterPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterPool")
+            .field("len", &self.len())
+            .field("cluster_size", &self.cluster_size())
+            .field("held", &self.held())
+            .finish()
+    }
+}
+
+/// A counted handle to a cluster whose contents no longer change.
+///
+/// Cloning counts up, dropping the last handle frees the cluster.
+pub struct Cluster {
+    unit: NonNull<Unit>,
+}
+
+impl Cluster {
+    fn unit(&self) -> &Unit {
+        // SAFETY: a handle keeps its pool, and so the pool's table, alive.
+        unsafe { self.unit.as_ref() }
+    }
+
+    fn pool(&self) -> &Pool {
+        // SAFETY: as above.
+        unsafe { self.unit().pool.as_ref() }
+    }
+
+    /// The cluster's number in its pool.
+    pub fn index(&self) -> u32 {
+        self.unit().index
+    }
+
+    /// First byte.
+    pub fn address(&self) -> NonNull<u8> {
+        self.unit().address
+    }
+
+    /// Size in bytes.
+    pub fn size(&self) -> usize {
+        self.pool().cluster_size
+    }
+
+    /// How many handles share the cluster.
+    pub fn handles(&self) -> u32 {
+        self.unit().handles.get()
+    }
+
+    /// Whether both handles name the same cluster.
+    pub fn is_same(&self, other: &Cluster) -> bool {
+        self.unit == other.unit
+    }
+
+    /// The arena the cluster lies in.
+    pub fn arena(&self) -> &Rc<Arena> {
+        &self.pool().arena
+    }
+
+    /// The physical page that holds the byte at `offset`.
+    pub fn page_at(&self, offset: usize) -> PageIndex {
+        debug_assert!(offset < self.size());
+        let base = self.arena().base().as_ptr() as usize;
+        PageIndex(((self.address().as_ptr() as usize + offset - base) / PAGE_SIZE) as u32)
+    }
+
+    /// All of the cluster's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the range is this cluster's, initialised (regions start zeroed or are
+        // device memory), and not written while shared handles exist.
+        unsafe { std::slice::from_raw_parts(self.address().as_ptr(), self.size()) }
+    }
+
+    /// A view of `range`, sharing this cluster.
+    ///
+    /// # Panics
+    /// If `range` is not inside the cluster.
+    pub fn slice(self, range: Range<usize>) -> Slice {
+        Slice::new(self, range)
+    }
+
+    /// Gives up the handle without counting down, as a number that can travel
+    /// through a device queue.
+    pub fn into_token(self) -> u64 {
+        ManuallyDrop::new(self).unit.as_ptr() as u64
+    }
+
+    /// Takes back a handle given up by [`Cluster::into_token`].
+    ///
+    /// # Safety
+    /// `token` came from `into_token` on this thread, and is taken back once.
+    pub unsafe fn from_token(token: u64) -> Self {
+        // SAFETY: the caller vouches that this is the pointer `into_token` gave, never null.
+        let unit = unsafe { NonNull::new_unchecked(token as *mut Unit) };
+        Self { unit }
+    }
+}
+
+impl Clone for Cluster {
+    fn clone(&self) -> Self {
+        let handles = &self.unit().handles;
+        handles.set(handles.get() + 1);
+        Self { unit: self.unit }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let unit = self.unit();
+        let left = unit.handles.get() - 1;
+        unit.handles.set(left);
+        if left > 0 {
+            return;
+        }
+        let pool = self.pool();
+        let held = pool.held.get() - 1;
+        pool.held.set(held);
+        // Capacity for every cluster was reserved at the start: no allocation.
+        pool.free.borrow_mut().push(unit.index);
+        if held == 0 && !pool.owned.get() {
+            // SAFETY: made by `Box::leak`; this was the last handle and the owner is gone.
+            drop(unsafe { Box::from_raw(unit.pool.as_ptr()) });
+        }
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cluster({}×{})", self.index(), self.handles())
+    }
+}
+
+/// A cluster with one owner, who may write it; [`Fresh::freeze`] makes it shareable.
+pub struct Fresh(Cluster);
+
+impl Fresh {
+    /// First byte, for a device to write to.
+    pub fn address(&self) -> NonNull<u8> {
+        self.0.address()
+    }
+
+    /// The cluster's number in its pool.
+    pub fn index(&self) -> u32 {
+        self.0.index()
+    }
+
+    /// Ends writing; the bytes do not change from here on.
+    pub fn freeze(self) -> Cluster {
+        self.0
+    }
+}
+
+impl Deref for Fresh {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        self.0.bytes()
+    }
+}
+
+impl DerefMut for Fresh {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: the only handle to this cluster is `self`, borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.0.address().as_ptr(), self.0.size()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::HeapRegion;
+
+    fn pool(count: usize, size: usize) -> ClusterPool {
+        let arena = Arena::new(HeapRegion::new(count * size.div_ceil(PAGE_SIZE)));
+        ClusterPool::carve(&arena, count, size).unwrap()
+    }
+
+    #[test]
+    fn z01_two_clusters_of_2_kb_share_a_physical_page() {
+        let pool = pool(4, 2048);
+        let all: Vec<Cluster> = (0..4).map(|_| pool.alloc().unwrap().freeze()).collect();
+        assert_eq!(
+            all.iter().map(|c| c.page_at(0).0).collect::<Vec<_>>(),
+            [0, 0, 1, 1]
+        );
+    }
+
+    #[test]
+    fn z01_a_cluster_larger_than_a_page_spans_several_pages() {
+        let pool = pool(2, 16384);
+        let cluster = pool.adopt(1);
+        assert_eq!(cluster.page_at(0).0, 4);
+        assert_eq!(cluster.page_at(16383).0, 7);
+    }
+
+    #[test]
+    fn a_cluster_returns_with_its_last_handle() {
+        let pool = pool(1, 2048);
+        let first = pool.alloc().unwrap().freeze();
+        let second = first.clone();
+        assert!(pool.alloc().is_none());
+        drop(first);
+        assert_eq!((pool.held(), pool.unheld()), (1, 0));
+        drop(second);
+        assert_eq!((pool.held(), pool.unheld()), (0, 1));
+        assert!(pool.alloc().is_some());
+    }
+
+    #[test]
+    fn lent_clusters_are_adopted_when_the_port_received() {
+        let pool = pool(4, 2048);
+        let mut lent = [0; 8];
+        assert_eq!(pool.lend(&mut lent), 4);
+        assert!(pool.alloc().is_none());
+        drop(pool.adopt(2));
+        assert_eq!(pool.lend(&mut lent), 1);
+        assert_eq!(lent[0], 2);
+    }
+
+    #[test]
+    #[should_panic(expected = "still held")]
+    fn a_held_cluster_cannot_be_received_into() {
+        let pool = pool(1, 2048);
+        let _held = pool.alloc().unwrap();
+        pool.adopt(0);
+    }
+
+    #[test]
+    fn handles_outlive_their_pool() {
+        let pool = pool(2, 4096);
+        let mut fresh = pool.alloc().unwrap();
+        fresh[..5].copy_from_slice(b"still");
+        let cluster = fresh.freeze();
+        drop(pool);
+        assert_eq!(&cluster.bytes()[..5], b"still");
+    }
+
+    #[test]
+    fn a_token_carries_the_handle() {
+        let pool = pool(1, 2048);
+        let token = pool.alloc().unwrap().freeze().into_token();
+        assert_eq!(pool.held(), 1);
+        // SAFETY: the token was made two lines up and is used once.
+        drop(unsafe { Cluster::from_token(token) });
+        assert_eq!(pool.held(), 0);
+    }
+
+    #[test]
+    fn sizes_that_do_not_tile_pages_are_refused() {
+        let arena = Arena::new(HeapRegion::new(4));
+        assert!(ClusterPool::carve(&arena, 1, 1536).is_none());
+        assert!(ClusterPool::carve(&arena, 5, 4096).is_none());
+        assert!(ClusterPool::carve(&arena, 4, 4096).is_some());
+    }
+}

@@ -1,0 +1,101 @@
+//! The copy ledger (row Z14): every payload byte the CPU copies, by reason.
+
+use std::cell::Cell;
+
+/// Why the CPU copied payload bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum CopyReason {
+    /// A fifth segment was brought back to four (row Z8).
+    PullUp,
+    /// A page that pinned more clusters than it was worth was rewritten (row Z12).
+    Compaction,
+    /// A partial block was completed from the device (row Z11).
+    ReadModifyWrite,
+    /// The device takes PRPs, or fewer elements than the page has.
+    DeviceBounce,
+    /// A frame arrived outside the arena (a software port handed over a foreign buffer).
+    ForeignBuffer,
+    /// The log wrote payload beside its own header.
+    LogHeader,
+    /// `--copy`: the ablation assembles into aligned pages by memcpy.
+    Ablation,
+}
+
+impl CopyReason {
+    /// Every reason, in the order reports print them.
+    pub const ALL: [CopyReason; 7] = [
+        CopyReason::PullUp,
+        CopyReason::Compaction,
+        CopyReason::ReadModifyWrite,
+        CopyReason::DeviceBounce,
+        CopyReason::ForeignBuffer,
+        CopyReason::LogHeader,
+        CopyReason::Ablation,
+    ];
+
+    /// The name logs, metrics and reports use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            CopyReason::PullUp => "pull_up",
+            CopyReason::Compaction => "compaction",
+            CopyReason::ReadModifyWrite => "read_modify_write",
+            CopyReason::DeviceBounce => "device_bounce",
+            CopyReason::ForeignBuffer => "foreign_buffer",
+            CopyReason::LogHeader => "log_header",
+            CopyReason::Ablation => "ablation",
+        }
+    }
+}
+
+/// Counts copied payload bytes by [`CopyReason`], and the bytes stored and
+/// loaded that they are set against. One per shard; not shared.
+#[derive(Debug, Default)]
+pub struct CopyLedger {
+    copied: [Cell<u64>; CopyReason::ALL.len()],
+    stored: Cell<u64>,
+    loaded: Cell<u64>,
+}
+
+impl CopyLedger {
+    /// An empty ledger.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Records that the CPU copied `bytes` of payload.
+    pub fn copied(&self, reason: CopyReason, bytes: usize) {
+        let cell = &self.copied[reason as usize];
+        cell.set(cell.get() + bytes as u64);
+    }
+
+    /// Records `bytes` of payload accepted for writing.
+    pub fn stored(&self, bytes: usize) {
+        self.stored.set(self.stored.get() + bytes as u64);
+    }
+
+    /// Records `bytes` of payload given out to a reader.
+    pub fn loaded(&self, bytes: usize) {
+        self.loaded.set(self.loaded.get() + bytes as u64);
+    }
+
+    /// Bytes copied for `reason` so far.
+    pub fn bytes_copied(&self, reason: CopyReason) -> u64 {
+        self.copied[reason as usize].get()
+    }
+
+    /// Bytes copied for any reason so far.
+    pub fn bytes_copied_total(&self) -> u64 {
+        self.copied.iter().map(Cell::get).sum()
+    }
+
+    /// Payload bytes stored so far.
+    pub fn bytes_stored(&self) -> u64 {
+        self.stored.get()
+    }
+
+    /// Payload bytes loaded so far.
+    pub fn bytes_loaded(&self) -> u64 {
+        self.loaded.get()
+    }
+}
