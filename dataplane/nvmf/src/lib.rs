@@ -1,1 +1,35 @@
-//! TBD
+//! NVMe over TCP: the target, sans I/O.
+//!
+//! Slices of received clusters and time go in; requests on volumes, and chunks
+//! to send, come out. Payload is never copied: a write's [`pages::Slice`]s are
+//! placed in the request's page run, a read's run is sent from where the device
+//! put it. After a connection is set up nothing is allocated.
+//!
+//! * A [`Target`] has subsystems and the registry of their controllers.
+//! * A [`Session`] is one TCP connection: one queue of a controller.
+//! * A [`Request`] is one operation on a volume, a [`Completion`] its answer.
+//!
+//! Source: NVM Express Base Specification 2.0; NVM Command Set Specification
+//! 1.0; NVM Express TCP Transport Specification 1.0.
+#![forbid(unsafe_code)]
+
+mod config;
+mod request;
+mod session;
+mod shard;
+mod stand_in;
+mod status;
+mod target;
+mod units;
+
+pub use config::{
+    ConfigError, DISCOVERY_NQN, Hosts, Listener, NQN_LEN_MAX, NamespaceConfig, SubsystemConfig,
+    TargetConfig,
+};
+pub use request::{Completion, Operation, Request, RequestId};
+pub use session::{CloseReason, Endpoints, Progress, Session, Wire};
+pub use shard::{CommandPool, Shard};
+pub use stand_in::{PageRun, PullUp, RunPool};
+pub use status::Status;
+pub use target::Target;
+pub use units::{BlockRange, BlockSize, Cid, Cntlid, Lba, Nsid, Qid, Timestamp, Ttag, VolumeId};
