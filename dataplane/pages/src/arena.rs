@@ -6,6 +6,8 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
+use crate::cluster::{Cluster, ClusterPool};
+
 /// Size of a physical page and of a logical page, in bytes (row Z1).
 pub const PAGE_SIZE: usize = 4096;
 
@@ -134,7 +136,7 @@ impl Arena {
     /// The physical page that holds `address`, if it lies in the arena.
     pub fn page_of(&self, address: NonNull<u8>) -> Option<PageIndex> {
         let offset = (address.as_ptr() as usize).checked_sub(self.base().as_ptr() as usize)?;
-        (offset < self.len()).then(|| PageIndex((offset / PAGE_SIZE) as u32))
+        (offset < self.len()).then_some(PageIndex((offset / PAGE_SIZE) as u32))
     }
 
     /// The page structure of `page`.
@@ -143,6 +145,17 @@ impl Arena {
     /// If `page` is not a page of this arena.
     pub fn page(&self, page: PageIndex) -> &PageStructure {
         &self.pages[page.0 as usize]
+    }
+
+    /// Carves the shared page of zeros (row Z5): one physical page that holds
+    /// zeros and of which no writable handle exists. `None` if the arena has
+    /// no page left.
+    pub fn zero_page(self: &Rc<Self>) -> Option<Cluster> {
+        let pool = ClusterPool::carve(self, 1, PAGE_SIZE)?;
+        let mut page = pool.alloc()?;
+        page.fill(0);
+        // The pool goes; the page lives as long as a handle to it.
+        Some(page.freeze())
     }
 
     /// Takes the next `bytes` (a multiple of the page size) for a pool.

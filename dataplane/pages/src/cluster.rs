@@ -11,16 +11,23 @@ use std::ops::{Deref, DerefMut, Range};
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-use crate::arena::{Arena, PAGE_SIZE, PageIndex};
+use crate::arena::{Arena, PAGE_SIZE, PageIndex, PageStructure};
 use crate::segment::Slice;
 
 /// One cluster's entry in its pool's table.
 struct Unit {
-    handles: Cell<u32>,
-    index: u32,
     address: NonNull<u8>,
     pool: NonNull<Pool>,
+    handles: Cell<u32>,
+    index: u32,
+    /// Bytes in use, from the front. Those do not change while a handle exists;
+    /// the ones behind are free space that nothing refers to.
+    filled: Cell<u32>,
+    /// The physical page that holds the first byte.
+    page: PageIndex,
 }
+
+const _: () = assert!(size_of::<Unit>() == 32, "two entries to a cache line");
 
 struct Pool {
     arena: Rc<Arena>,
@@ -51,7 +58,7 @@ impl ClusterPool {
     pub fn carve(arena: &Rc<Arena>, count: usize, cluster_size: usize) -> Option<Self> {
         let fits = cluster_size > 0
             && (PAGE_SIZE.is_multiple_of(cluster_size) || cluster_size.is_multiple_of(PAGE_SIZE));
-        if !fits || u32::try_from(count).is_err() {
+        if !fits || u32::try_from(count).is_err() || u32::try_from(cluster_size).is_err() {
             return None;
         }
         let bytes = count.checked_mul(cluster_size)?.next_multiple_of(PAGE_SIZE);
@@ -65,13 +72,16 @@ impl ClusterPool {
             owned: Cell::new(true),
         }));
         let back = NonNull::from(&mut *pool);
+        let first = (base.as_ptr() as usize - arena.base().as_ptr() as usize) / PAGE_SIZE;
         pool.units = (0..count)
             .map(|i| Unit {
-                handles: Cell::new(0),
-                index: i as u32,
                 // SAFETY: cluster `i` lies inside the `bytes` just carved.
                 address: unsafe { base.add(i * cluster_size) },
                 pool: back,
+                handles: Cell::new(0),
+                index: i as u32,
+                filled: Cell::new(cluster_size as u32),
+                page: PageIndex((first + i * cluster_size / PAGE_SIZE) as u32),
             })
             .collect();
         Some(Self { pool: back })
@@ -108,6 +118,11 @@ impl ClusterPool {
         self.len() - self.held()
     }
 
+    /// Clusters that [`ClusterPool::alloc`] and [`ClusterPool::lend`] can still give out.
+    pub fn free(&self) -> usize {
+        self.get().free.borrow().len()
+    }
+
     /// The arena the pool was carved from.
     pub fn arena(&self) -> &Rc<Arena> {
         &self.get().arena
@@ -129,7 +144,7 @@ impl ClusterPool {
     /// Takes a free cluster to be written by the CPU or a device.
     pub fn alloc(&self) -> Option<Fresh> {
         let index = self.get().free.borrow_mut().pop()?;
-        Some(Fresh(self.hold(index)))
+        Some(Fresh(self.hold(index, self.get().cluster_size as u32)))
     }
 
     /// Lends free clusters to a port: fills `out` from the front and returns how many.
@@ -149,12 +164,26 @@ impl ClusterPool {
     /// # Panics
     /// If `index` is out of range or the cluster is held already.
     pub fn adopt(&self, index: u32) -> Cluster {
+        self.adopt_filled(index, self.cluster_size())
+    }
+
+    /// As [`ClusterPool::adopt`], when the port says how much it wrote: the
+    /// first `filled` bytes, protocol headers included. What lies behind is
+    /// free space that a pull-up may copy into (row Z8), and no slice can reach it.
+    ///
+    /// # Panics
+    /// As [`ClusterPool::adopt`], or if the cluster has not `filled` bytes.
+    pub fn adopt_filled(&self, index: u32, filled: usize) -> Cluster {
         assert_eq!(
             self.get().units[index as usize].handles.get(),
             0,
             "a port received into a cluster that is still held"
         );
-        self.hold(index)
+        assert!(
+            filled <= self.cluster_size(),
+            "a port wrote past its cluster"
+        );
+        self.hold(index, filled as u32)
     }
 
     /// Takes back a lent cluster that the port never used.
@@ -165,10 +194,11 @@ impl ClusterPool {
         drop(self.adopt(index));
     }
 
-    fn hold(&self, index: u32) -> Cluster {
+    fn hold(&self, index: u32, filled: u32) -> Cluster {
         let pool = self.get();
         let unit = &pool.units[index as usize];
         unit.handles.set(1);
+        unit.filled.set(filled);
         pool.held.set(pool.held.get() + 1);
         Cluster {
             unit: NonNull::from(unit),
@@ -247,15 +277,52 @@ impl Cluster {
     /// The physical page that holds the byte at `offset`.
     pub fn page_at(&self, offset: usize) -> PageIndex {
         debug_assert!(offset < self.size());
-        let base = self.arena().base().as_ptr() as usize;
-        PageIndex(((self.address().as_ptr() as usize + offset - base) / PAGE_SIZE) as u32)
+        let in_page = self.address().as_ptr() as usize % PAGE_SIZE;
+        PageIndex(self.unit().page.0 + ((in_page + offset) / PAGE_SIZE) as u32)
     }
 
-    /// All of the cluster's bytes.
+    /// The page structure of that page.
+    pub(crate) fn structure_at(&self, offset: usize) -> &PageStructure {
+        self.arena().page(self.page_at(offset))
+    }
+
+    /// How many bytes are in use, from the front: all of them, unless who wrote
+    /// the cluster said less.
+    pub fn filled(&self) -> usize {
+        self.unit().filled.get() as usize
+    }
+
+    /// The bytes in use.
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: the range is this cluster's, initialised (regions start zeroed or are
-        // device memory), and not written while shared handles exist.
-        unsafe { std::slice::from_raw_parts(self.address().as_ptr(), self.size()) }
+        // device memory), and not written while shared handles exist: `append` writes
+        // only behind `filled`.
+        unsafe { std::slice::from_raw_parts(self.address().as_ptr(), self.filled()) }
+    }
+
+    /// Free space behind the bytes in use, as far as it lies in one physical page.
+    pub(crate) fn room(&self) -> usize {
+        let end = self.address().as_ptr() as usize + self.filled();
+        (PAGE_SIZE - end % PAGE_SIZE).min(self.size() - self.filled())
+    }
+
+    /// Copies `bytes` behind the bytes in use and counts them to these.
+    /// Returns the offset of the first. The only place that writes to a shared
+    /// cluster: nothing can refer to a byte behind `filled` (row Z8).
+    ///
+    /// # Panics
+    /// If there is too little free space.
+    pub(crate) fn append(&self, bytes: &[u8]) -> usize {
+        let at = self.filled();
+        assert!(bytes.len() <= self.size() - at, "no room in the cluster");
+        // SAFETY: the destination is inside the cluster and behind `filled`, where no slice
+        // reaches; so it neither overlaps `bytes` nor changes under any reference.
+        unsafe {
+            let to = self.address().as_ptr().add(at);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
+        }
+        self.unit().filled.set((at + bytes.len()) as u32);
+        at
     }
 
     /// A view of `range`, sharing this cluster.
@@ -335,6 +402,17 @@ impl Fresh {
     pub fn freeze(self) -> Cluster {
         self.0
     }
+
+    /// Ends writing; only the first `filled` bytes are in use, and the rest is
+    /// free space for later pull-ups.
+    ///
+    /// # Panics
+    /// If the cluster has not `filled` bytes.
+    pub fn freeze_filled(self, filled: usize) -> Cluster {
+        assert!(filled <= self.0.size(), "more than the cluster holds");
+        self.0.unit().filled.set(filled as u32);
+        self.0
+    }
 }
 
 impl Deref for Fresh {
@@ -352,90 +430,4 @@ impl DerefMut for Fresh {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::HeapRegion;
-
-    fn pool(count: usize, size: usize) -> ClusterPool {
-        let arena = Arena::new(HeapRegion::new(count * size.div_ceil(PAGE_SIZE)));
-        ClusterPool::carve(&arena, count, size).unwrap()
-    }
-
-    #[test]
-    fn z01_two_clusters_of_2_kb_share_a_physical_page() {
-        let pool = pool(4, 2048);
-        let all: Vec<Cluster> = (0..4).map(|_| pool.alloc().unwrap().freeze()).collect();
-        assert_eq!(
-            all.iter().map(|c| c.page_at(0).0).collect::<Vec<_>>(),
-            [0, 0, 1, 1]
-        );
-    }
-
-    #[test]
-    fn z01_a_cluster_larger_than_a_page_spans_several_pages() {
-        let pool = pool(2, 16384);
-        let cluster = pool.adopt(1);
-        assert_eq!(cluster.page_at(0).0, 4);
-        assert_eq!(cluster.page_at(16383).0, 7);
-    }
-
-    #[test]
-    fn a_cluster_returns_with_its_last_handle() {
-        let pool = pool(1, 2048);
-        let first = pool.alloc().unwrap().freeze();
-        let second = first.clone();
-        assert!(pool.alloc().is_none());
-        drop(first);
-        assert_eq!((pool.held(), pool.unheld()), (1, 0));
-        drop(second);
-        assert_eq!((pool.held(), pool.unheld()), (0, 1));
-        assert!(pool.alloc().is_some());
-    }
-
-    #[test]
-    fn lent_clusters_are_adopted_when_the_port_received() {
-        let pool = pool(4, 2048);
-        let mut lent = [0; 8];
-        assert_eq!(pool.lend(&mut lent), 4);
-        assert!(pool.alloc().is_none());
-        drop(pool.adopt(2));
-        assert_eq!(pool.lend(&mut lent), 1);
-        assert_eq!(lent[0], 2);
-    }
-
-    #[test]
-    #[should_panic(expected = "still held")]
-    fn a_held_cluster_cannot_be_received_into() {
-        let pool = pool(1, 2048);
-        let _held = pool.alloc().unwrap();
-        pool.adopt(0);
-    }
-
-    #[test]
-    fn handles_outlive_their_pool() {
-        let pool = pool(2, 4096);
-        let mut fresh = pool.alloc().unwrap();
-        fresh[..5].copy_from_slice(b"still");
-        let cluster = fresh.freeze();
-        drop(pool);
-        assert_eq!(&cluster.bytes()[..5], b"still");
-    }
-
-    #[test]
-    fn a_token_carries_the_handle() {
-        let pool = pool(1, 2048);
-        let token = pool.alloc().unwrap().freeze().into_token();
-        assert_eq!(pool.held(), 1);
-        // SAFETY: the token was made two lines up and is used once.
-        drop(unsafe { Cluster::from_token(token) });
-        assert_eq!(pool.held(), 0);
-    }
-
-    #[test]
-    fn sizes_that_do_not_tile_pages_are_refused() {
-        let arena = Arena::new(HeapRegion::new(4));
-        assert!(ClusterPool::carve(&arena, 1, 1536).is_none());
-        assert!(ClusterPool::carve(&arena, 5, 4096).is_none());
-        assert!(ClusterPool::carve(&arena, 4, 4096).is_some());
-    }
-}
+mod tests;

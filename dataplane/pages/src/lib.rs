@@ -17,10 +17,17 @@ mod arena;
 mod chain;
 mod cluster;
 mod ledger;
+mod logical;
+mod merge;
+mod pull_up;
+mod run;
 mod segment;
 
 pub use arena::{Arena, HeapRegion, PAGE_SIZE, PageIndex, PageStructure, Region};
 pub use chain::{Chunk, Inline};
 pub use cluster::{Cluster, ClusterPool, Fresh};
 pub use ledger::{CopyLedger, CopyReason};
+pub use logical::{LogicalPage, MAX_SEGMENTS, NullRead, Refusal, WriteError};
+pub use pull_up::PullUp;
+pub use run::{OutOfPages, PageRun, PlaceError, RunPool, TooLong};
 pub use segment::{Segment, SegmentKind, Slice};

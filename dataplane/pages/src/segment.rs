@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::ptr::NonNull;
 
-use crate::arena::{PAGE_SIZE, PageIndex};
+use crate::arena::{PAGE_SIZE, PageIndex, PageStructure};
 use crate::cluster::Cluster;
 
 /// A run of bytes of one cluster, sharing it.
@@ -22,10 +22,10 @@ impl Slice {
     /// The bytes of `cluster` in `range`.
     ///
     /// # Panics
-    /// If `range` is not inside the cluster.
+    /// If `range` is not inside the bytes in use ([`Cluster::filled`]).
     pub fn new(cluster: Cluster, range: Range<usize>) -> Self {
         assert!(
-            range.start <= range.end && range.end <= cluster.size(),
+            range.start <= range.end && range.end <= cluster.filled(),
             "slice outside its cluster"
         );
         Self {
@@ -142,6 +142,14 @@ const _: () = assert!(
 );
 
 impl Segment {
+    /// No segment: what an unused slot of a logical page holds.
+    pub(crate) const VACANT: Segment = Segment {
+        cluster: None,
+        offset: 0,
+        len: 0,
+        zero: false,
+    };
+
     /// A data segment over `slice`.
     ///
     /// # Panics
@@ -251,6 +259,61 @@ impl Segment {
         }
         part.len = (range.end - range.start) as u16;
         part
+    }
+
+    /// Takes `next` in if it continues this segment: the bytes behind it in the
+    /// same cluster and physical page, or more zeros, or more NULL.
+    ///
+    /// # Errors
+    /// Gives `next` back if it does not.
+    pub(crate) fn join(&mut self, next: Segment) -> Result<(), Segment> {
+        if !self.continues_with(&next) {
+            return Err(next);
+        }
+        self.len += next.len;
+        Ok(())
+    }
+
+    /// Whether [`Segment::join`] would take `next`.
+    pub(crate) fn continues_with(&self, next: &Segment) -> bool {
+        if self.len() + next.len() > PAGE_SIZE {
+            return false;
+        }
+        match (&self.cluster, &next.cluster) {
+            (None, None) => true,
+            (Some(a), Some(b)) if a.is_same(b) => {
+                self.zero && next.zero
+                    || !self.zero
+                        && !next.zero
+                        && self.offset + u32::from(self.len) == next.offset
+                        && a.page_at(self.offset as usize) == a.page_at(next.offset as usize)
+            }
+            _ => false,
+        }
+    }
+
+    /// Makes the segment longer by `n` bytes that were appended to its cluster.
+    pub(crate) fn extend(&mut self, n: usize) {
+        self.len += n as u16;
+        debug_assert!(self.bytes().is_some());
+    }
+
+    /// Whether the segment can grow by `n` bytes where it is: it ends where its
+    /// cluster's free space begins, and that has room in the same physical page.
+    pub(crate) fn can_grow(&self, n: usize) -> bool {
+        let Some(cluster) = self.cluster.as_ref().filter(|_| !self.zero) else {
+            return false;
+        };
+        let start = self.offset as usize;
+        let in_page = (cluster.address().as_ptr() as usize + start) % PAGE_SIZE;
+        start + self.len() == cluster.filled()
+            && in_page + self.len() + n <= PAGE_SIZE
+            && cluster.filled() + n <= cluster.size()
+    }
+
+    /// The page structure of the physical page; `None` for a NULL segment.
+    pub(crate) fn structure(&self) -> Option<&PageStructure> {
+        Some(self.cluster.as_ref()?.structure_at(self.offset as usize))
     }
 
     /// The same bytes as a slice; `None` for a NULL segment.
