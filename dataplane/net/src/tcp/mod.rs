@@ -1,0 +1,5 @@
+//! TCP.
+
+mod chunks;
+
+pub(crate) use chunks::ChunkRun;
