@@ -18,14 +18,58 @@ use std::process::{Command, exit};
 /// SPDK's libraries, dependents first. A generation links those of them it has.
 const SPDK_LIBRARIES: &[&str] = &[
     // Block device modules, and what they are made of.
-    "bdev_malloc", "bdev_null", "bdev_nvme", "bdev_aio", "bdev_uring", "bdev_rbd", "bdev_passthru", "bdev_lvol",
-    "bdev_raid", "bdev_error", "bdev_gpt", "bdev_split", "bdev_delay", "bdev_zone_block", "blob_bdev", "blob", "lvol",
+    "bdev_malloc",
+    "bdev_null",
+    "bdev_nvme",
+    "bdev_aio",
+    "bdev_uring",
+    "bdev_rbd",
+    "bdev_passthru",
+    "bdev_lvol",
+    "bdev_raid",
+    "bdev_error",
+    "bdev_gpt",
+    "bdev_split",
+    "bdev_delay",
+    "bdev_zone_block",
+    "blob_bdev",
+    "blob",
+    "lvol",
     // Subsystems, and the framework that brings them up from a JSON configuration.
-    "event_bdev", "event_accel", "event_vmd", "event_sock", "event_iobuf", "event_keyring", "event", "init",
-    "app_rpc", "bdev_rpc", "log_rpc", "env_dpdk_rpc",
+    "event_bdev",
+    "event_accel",
+    "event_vmd",
+    "event_sock",
+    "event_iobuf",
+    "event_keyring",
+    "event",
+    "init",
+    "app_rpc",
+    "bdev_rpc",
+    "log_rpc",
+    "env_dpdk_rpc",
     // Libraries.
-    "keyring_file", "keyring", "accel_ioat", "ioat", "nvme", "vmd", "sock_posix", "sock", "accel", "bdev", "notify",
-    "trace", "thread", "rpc", "jsonrpc", "json", "conf", "dma", "util", "log", "env_dpdk",
+    "keyring_file",
+    "keyring",
+    "accel_ioat",
+    "ioat",
+    "nvme",
+    "vmd",
+    "sock_posix",
+    "sock",
+    "accel",
+    "bdev",
+    "notify",
+    "trace",
+    "thread",
+    "rpc",
+    "jsonrpc",
+    "json",
+    "conf",
+    "dma",
+    "util",
+    "log",
+    "env_dpdk",
 ];
 
 fn main() {
@@ -37,13 +81,28 @@ fn main() {
 }
 
 fn build() -> Result<(), String> {
-    for variable in ["THROUGHLINE_NATIVE", "THROUGHLINE_CACHE", "PKG_CONFIG_PATH", "CC"] {
+    for variable in [
+        "THROUGHLINE_NATIVE",
+        "THROUGHLINE_CACHE",
+        "PKG_CONFIG_PATH",
+        "CC",
+    ] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
     let own = PathBuf::from(env::var("CARGO_MANIFEST_DIR").unwrap_or_default());
-    println!("cargo:rerun-if-changed={}", own.join("../../build.rs").display());
-    for entry in fs::read_dir(&own).map_err(|e| format!("{}: {e}", own.display()))?.flatten() {
-        if entry.path().extension().is_some_and(|x| x == "c" || x == "h") {
+    println!(
+        "cargo:rerun-if-changed={}",
+        own.join("../../build.rs").display()
+    );
+    for entry in fs::read_dir(&own)
+        .map_err(|e| format!("{}: {e}", own.display()))?
+        .flatten()
+    {
+        if entry
+            .path()
+            .extension()
+            .is_some_and(|x| x == "c" || x == "h")
+        {
             println!("cargo:rerun-if-changed={}", entry.path().display());
         }
     }
@@ -69,7 +128,11 @@ fn build() -> Result<(), String> {
             compile_shim(&own, "tl_spdk", &flags)?;
             link_spdk(&native, &flags);
         }
-        other => return Err(format!("build.rs serves dpdk-sys and spdk-sys, not {other:?}")),
+        other => {
+            return Err(format!(
+                "build.rs serves dpdk-sys and spdk-sys, not {other:?}"
+            ));
+        }
     }
     Ok(())
 }
@@ -99,14 +162,25 @@ impl Native {
                 )),
             };
         }
-        let cache = env::var("THROUGHLINE_CACHE").unwrap_or_else(|_| "/var/cache/throughline".to_owned());
+        let cache =
+            env::var("THROUGHLINE_CACHE").unwrap_or_else(|_| "/var/cache/throughline".to_owned());
         let current = Path::new(&cache).join("current");
-        println!("cargo:rerun-if-changed={}", current.join(".complete").display());
+        println!(
+            "cargo:rerun-if-changed={}",
+            current.join(".complete").display()
+        );
         let own = env::var("PKG_CONFIG_PATH").unwrap_or_default();
         let candidates = [
-            (!own.is_empty()).then(|| Self { pkg_config_path: own }),
-            current.join(".complete").exists().then(|| Self::at_prefix(&current)),
-            Some(Self { pkg_config_path: String::new() }),
+            (!own.is_empty()).then(|| Self {
+                pkg_config_path: own,
+            }),
+            current
+                .join(".complete")
+                .exists()
+                .then(|| Self::at_prefix(&current)),
+            Some(Self {
+                pkg_config_path: String::new(),
+            }),
         ];
         let mut last = String::new();
         for native in candidates.into_iter().flatten() {
@@ -125,26 +199,36 @@ impl Native {
     fn at_prefix(prefix: &Path) -> Self {
         // Resolved, so that a change of a `current` link changes the flags, and cargo notices.
         let prefix = fs::canonicalize(prefix).unwrap_or_else(|_| prefix.to_owned());
-        let triple = format!("lib/{}-linux-gnu/pkgconfig", env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default());
+        let triple = format!(
+            "lib/{}-linux-gnu/pkgconfig",
+            env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default()
+        );
         let mut path: Vec<String> = ["lib/pkgconfig", "lib64/pkgconfig", &triple]
             .iter()
             .map(|sub| prefix.join(sub).display().to_string())
             .collect();
         path.extend(env::var("PKG_CONFIG_PATH").ok().filter(|p| !p.is_empty()));
-        Self { pkg_config_path: path.join(":") }
+        Self {
+            pkg_config_path: path.join(":"),
+        }
     }
 
     fn has_both(&self) -> Result<(), String> {
-        self.pkg_config(&["--cflags", "spdk_env_dpdk"]).and(self.pkg_config(&["--cflags", "libdpdk"])).map(drop)
+        self.pkg_config(&["--cflags", "spdk_env_dpdk"])
+            .and(self.pkg_config(&["--cflags", "libdpdk"]))
+            .map(drop)
     }
 
     fn pkg_config(&self, arguments: &[&str]) -> Result<String, String> {
-        let mut command = Command::new(env::var("PKG_CONFIG").unwrap_or_else(|_| "pkg-config".to_owned()));
+        let mut command =
+            Command::new(env::var("PKG_CONFIG").unwrap_or_else(|_| "pkg-config".to_owned()));
         command.args(arguments);
         if !self.pkg_config_path.is_empty() {
             command.env("PKG_CONFIG_PATH", &self.pkg_config_path);
         }
-        let output = command.output().map_err(|e| format!("pkg-config cannot be run ({e}): run ./ci/setup"))?;
+        let output = command
+            .output()
+            .map_err(|e| format!("pkg-config cannot be run ({e}): run ./ci/setup"))?;
         if output.status.success() {
             Ok(String::from_utf8_lossy(&output.stdout).into_owned())
         } else {
@@ -154,19 +238,31 @@ impl Native {
 
     /// Private requirements are left aside when they cannot be resolved: SPDK names parts of newer DPDKs there.
     fn flags(&self, modules: &[&str]) -> Result<Flags, String> {
-        let mut flags = Flags { includes: Vec::new(), lib_dirs: Vec::new(), libs: Vec::new() };
+        let mut flags = Flags {
+            includes: Vec::new(),
+            lib_dirs: Vec::new(),
+            libs: Vec::new(),
+        };
         for module in modules {
             let cflags = self.pkg_config(&["--cflags", "--keep-system-cflags", module])?;
             let libs = self
                 .pkg_config(&["--static", "--libs", "--keep-system-libs", module])
                 .or_else(|_| self.pkg_config(&["--libs", "--keep-system-libs", module]))?;
             for word in cflags.split_whitespace() {
-                push_new(&mut flags.includes, word.strip_prefix("-I").map(PathBuf::from));
+                push_new(
+                    &mut flags.includes,
+                    word.strip_prefix("-I").map(PathBuf::from),
+                );
             }
             for word in libs.split_whitespace() {
-                push_new(&mut flags.lib_dirs, word.strip_prefix("-L").map(PathBuf::from));
+                push_new(
+                    &mut flags.lib_dirs,
+                    word.strip_prefix("-L").map(PathBuf::from),
+                );
                 // "-l:libNAME.a" means what "-lNAME" does, statically; which of the two exists decides below.
-                let name = word.strip_prefix("-l:lib").map(|n| n.trim_end_matches(".a"));
+                let name = word
+                    .strip_prefix("-l:lib")
+                    .map(|n| n.trim_end_matches(".a"));
                 let name = name.or_else(|| word.strip_prefix("-l").filter(|n| !n.starts_with(':')));
                 push_new(&mut flags.libs, name.map(str::to_owned));
             }
@@ -195,13 +291,22 @@ impl Flags {
 
 /// The version in `spdk/version.h`.
 fn spdk_version(flags: &Flags) -> Result<(u32, u32), String> {
-    let header = flags.includes.iter().map(|dir| dir.join("spdk/version.h")).find(|path| path.exists());
-    let header = header.ok_or("SPDK's headers have no spdk/version.h: install SPDK with `make install`.")?;
+    let header = flags
+        .includes
+        .iter()
+        .map(|dir| dir.join("spdk/version.h"))
+        .find(|path| path.exists());
+    let header =
+        header.ok_or("SPDK's headers have no spdk/version.h: install SPDK with `make install`.")?;
     println!("cargo:rerun-if-changed={}", header.display());
     let text = fs::read_to_string(&header).map_err(|e| format!("{}: {e}", header.display()))?;
     let field = |name: &str| {
         text.lines()
-            .filter_map(|line| line.strip_prefix("#define")?.trim_start().strip_prefix(name))
+            .filter_map(|line| {
+                line.strip_prefix("#define")?
+                    .trim_start()
+                    .strip_prefix(name)
+            })
             .find_map(|rest| rest.trim().parse().ok())
             .ok_or(format!("{} does not define {name}", header.display()))
     };
@@ -218,15 +323,28 @@ fn compile_shim(own: &Path, library: &str, flags: &Flags) -> Result<(), String> 
     for dir in &flags.includes {
         build.flag("-isystem").flag(dir);
     }
-    build.include(own).std("gnu11").warnings(true).extra_warnings(true).flag("-fno-omit-frame-pointer").opt_level(2);
-    build.define("ALLOW_EXPERIMENTAL_API", None);
+    build
+        .include(own)
+        .std("gnu11")
+        .warnings(true)
+        .extra_warnings(true)
+        .flag("-fno-omit-frame-pointer")
+        .opt_level(2);
+    build
+        .flag("-Werror=implicit-function-declaration")
+        .flag("-Wno-deprecated-declarations");
+    build
+        .define("ALLOW_EXPERIMENTAL_API", None)
+        .define("_GNU_SOURCE", None);
     if library == "tl_dpdk" {
         build.flag("-include").flag("rte_config.h");
     }
     if env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64") {
         build.flag("-march=corei7");
     }
-    build.try_compile(&format!("{library}_shim")).map_err(|e| format!("The C shim did not compile: {e}"))?;
+    build
+        .try_compile(&format!("{library}_shim"))
+        .map_err(|e| format!("The C shim did not compile: {e}"))?;
 
     // Only our own header is shown to bindgen: fixed-width integers and opaque pointers.
     let bindings = bindgen::builder()
@@ -236,9 +354,13 @@ fn compile_shim(own: &Path, library: &str, flags: &Flags) -> Result<(), String> 
         .derive_default(true)
         .use_core()
         .generate()
-        .map_err(|e| format!("bindgen failed on shim.h: {e}. Is libclang installed? ./ci/setup installs it."))?;
+        .map_err(|e| {
+            format!("bindgen failed on shim.h: {e}. Is libclang installed? ./ci/setup installs it.")
+        })?;
     let out = PathBuf::from(env::var("OUT_DIR").unwrap_or_default()).join("bindings.rs");
-    bindings.write_to_file(&out).map_err(|e| format!("{}: {e}", out.display()))
+    bindings
+        .write_to_file(&out)
+        .map_err(|e| format!("{}: {e}", out.display()))
 }
 
 /// Whole archives: drivers, subsystems and block device modules register themselves in constructors, which nothing
@@ -251,7 +373,9 @@ fn link_dpdk(native: &Native, flags: &Flags) {
     flags.print_search_path();
     // A DPDK with shared libraries (a distribution's) is used that way: its EAL loads its own directory of drivers.
     let shared = flags.holds("librte_eal.so");
-    let public = native.pkg_config(&["--libs", "libdpdk"]).unwrap_or_default();
+    let public = native
+        .pkg_config(&["--libs", "libdpdk"])
+        .unwrap_or_default();
     for name in &flags.libs {
         if !name.starts_with("rte_") {
             if !shared {
@@ -259,7 +383,11 @@ fn link_dpdk(native: &Native, flags: &Flags) {
             }
         } else if !shared && flags.holds(&format!("lib{name}.a")) {
             link_static(name);
-        } else if shared && public.split_whitespace().any(|word| word.strip_prefix("-l") == Some(name)) {
+        } else if shared
+            && public
+                .split_whitespace()
+                .any(|word| word.strip_prefix("-l") == Some(name))
+        {
             println!("cargo:rustc-link-lib=dylib={name}");
         }
     }
@@ -276,8 +404,16 @@ fn link_spdk(native: &Native, flags: &Flags) {
     }
     let Some(system) = system else { return };
     system.print_search_path();
-    for name in system.libs.iter().filter(|name| !name.starts_with("rte_") && !name.starts_with("spdk_")) {
-        let kind = if name.starts_with("isal") && flags.holds(&format!("lib{name}.a")) { "static:-bundle" } else { "dylib" };
+    for name in system
+        .libs
+        .iter()
+        .filter(|name| !name.starts_with("rte_") && !name.starts_with("spdk_"))
+    {
+        let kind = if name.starts_with("isal") && flags.holds(&format!("lib{name}.a")) {
+            "static:-bundle"
+        } else {
+            "dylib"
+        };
         println!("cargo:rustc-link-lib={kind}={name}");
     }
 }

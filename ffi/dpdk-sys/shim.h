@@ -168,6 +168,7 @@ void tl_mbuf_free_segs(struct tl_mbuf *const *segs, uint32_t n);
 struct tl_tx_ctx;
 
 #define TL_TX_DIRECT_ROOM 2048u
+#define TL_TX_PIECES_MAX 64u
 
 /* direct_count: buffers of TL_TX_DIRECT_ROOM bytes for headers, inline data and small whole frames. ref_count: segments by
  * reference that may be on their way or undrained at any time (also bounds the list of finished tokens, which therefore
@@ -194,7 +195,7 @@ struct tl_tx_piece {
 #define TL_TX_IPV4 0x0001u
 #define TL_TX_IPV6 0x0002u
 #define TL_TX_IP_CSUM 0x0004u  /* with TL_TX_IPV4; the field must be 0 */
-#define TL_TX_TCP_CSUM 0x0008u /* tl_tx_burst writes the pseudo-header sum the device wants; any value in the field */
+#define TL_TX_TCP_CSUM 0x0008u /* tl_tx_build writes the pseudo-header sum the device wants; any value in the field */
 #define TL_TX_UDP_CSUM 0x0010u
 #define TL_TX_TSO 0x0020u      /* implies TL_TX_TCP_CSUM; segments of .mss payload bytes */
 #define TL_TX_VLAN 0x0040u     /* the device inserts .vlan */
@@ -211,7 +212,8 @@ struct tl_tx_offload {
 /* Fast path. Builds a frame: `header` copied into a buffer of its own (with inline pieces appended to it while they fit),
  * then the pieces in order. `offload` may be NULL. Memory referred to stays untouched by the shim and must stay unchanged
  * until its token comes back. Exactly one token comes back for every TL_TX_REF piece of a frame built, whether it was
- * sent, dropped by the driver or freed unsent.
+ * sent, dropped by the driver or freed unsent. With checksum or TSO flags the header must hold all of l2 + l3 + l4.
+ * At most TL_TX_PIECES_MAX pieces; header_len is 1..TL_TX_DIRECT_ROOM.
  * -ENOBUFS when a pool is dry, -EINVAL for a bad piece: nothing was taken then and no token will come back. */
 int32_t tl_tx_build(struct tl_tx_ctx *ctx, const void *header, uint32_t header_len, const struct tl_tx_piece *pieces,
 		    uint32_t n, const struct tl_tx_offload *offload, struct tl_mbuf **out);

@@ -1,4 +1,13 @@
 //! SPDK behind a small C shim. `shim.h` is the contract: every function and type here is documented there.
-#![allow(missing_docs, non_camel_case_types, unsafe_code, clippy::all, rustdoc::all)]
+#![allow(
+    missing_docs,
+    non_camel_case_types,
+    unsafe_code,
+    clippy::all,
+    rustdoc::all
+)]
+
+// Links DPDK, which SPDK calls.
+use dpdk_sys as _;
 
 include!(concat!(env!("OUT_DIR"), "/bindings.rs"));

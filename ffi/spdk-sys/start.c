@@ -1,0 +1,197 @@
+/* Bringing SPDK's subsystems up and down, and its own JSON-RPC server. */
+#include "compat.h"
+#include "shim.h"
+
+#include <spdk/rpc.h>
+#if TL_SPDK_LEGACY
+#include <spdk_internal/event.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#else
+#include <spdk/init.h>
+#endif
+
+/* One start or stop under way, freed before its callback runs. */
+struct step {
+	tl_spdk_done_fn done;
+	void *arg;
+	char *json;
+	uint64_t len;
+};
+
+static void finish(struct step *step, int rc)
+{
+	struct step last = *step;
+
+	free(step->json);
+	free(step);
+	last.done(last.arg, rc);
+}
+
+static const char NOTHING[] = "{\"subsystems\":[]}";
+
+#if TL_SPDK_LEGACY
+
+static void loaded(int rc, void *arg)
+{
+	finish(arg, rc);
+}
+
+/* This version takes its configuration from a file, and initialises the subsystems on the way. */
+static void load(struct step *step)
+{
+	char path[64];
+	int fd = memfd_create("throughline-spdk.json", MFD_CLOEXEC);
+	uint64_t done = 0;
+	ssize_t n;
+
+	if (fd < 0) {
+		finish(step, -errno);
+		return;
+	}
+	while (done < step->len) {
+		n = write(fd, step->json + done, step->len - done);
+		if (n <= 0) {
+			close(fd);
+			finish(step, -EIO);
+			return;
+		}
+		done += (uint64_t)n;
+	}
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	/* The file is read before this returns. */
+	spdk_app_json_config_load(path, NULL, loaded, step, true);
+	close(fd);
+}
+
+#else
+
+static void runtime_loaded(int rc, void *arg)
+{
+	finish(arg, rc);
+}
+
+static void initialised(int rc, void *arg)
+{
+	struct step *step = arg;
+
+	if (rc != 0) {
+		finish(step, rc);
+		return;
+	}
+	spdk_rpc_set_state(SPDK_RPC_RUNTIME);
+	spdk_subsystem_load_config(step->json, (ssize_t)step->len, runtime_loaded, step, true);
+}
+
+static void startup_loaded(int rc, void *arg)
+{
+	if (rc != 0) {
+		finish(arg, rc);
+		return;
+	}
+	spdk_subsystem_init(initialised, arg);
+}
+
+/* Twice: methods allowed before initialisation, then all the others. */
+static void load(struct step *step)
+{
+	spdk_rpc_set_state(SPDK_RPC_STARTUP);
+	spdk_subsystem_load_config(step->json, (ssize_t)step->len, startup_loaded, step, true);
+}
+
+#endif
+
+void tl_spdk_start(const char *json, uint64_t len, tl_spdk_done_fn done, void *arg)
+{
+	struct step *step = calloc(1, sizeof(*step));
+
+	if (json == NULL || len == 0) {
+		json = NOTHING;
+		len = sizeof(NOTHING) - 1;
+	}
+	if (step == NULL || (step->json = malloc(len)) == NULL) {
+		free(step);
+		done(arg, -ENOMEM);
+		return;
+	}
+	memcpy(step->json, json, len);
+	step->len = len;
+	step->done = done;
+	step->arg = arg;
+	load(step);
+}
+
+static void stopped(void *arg)
+{
+	finish(arg, 0);
+}
+
+void tl_spdk_stop(tl_spdk_done_fn done, void *arg)
+{
+	struct step *step = calloc(1, sizeof(*step));
+
+	if (step == NULL) {
+		done(arg, -ENOMEM);
+		return;
+	}
+	step->done = done;
+	step->arg = arg;
+	spdk_subsystem_fini(stopped, step);
+}
+
+/* ---- SPDK's JSON-RPC ---------------------------------------------------------------------------------------------- */
+
+#if TL_SPDK_LEGACY
+
+int32_t tl_spdk_rpc_listen(const char *path)
+{
+	if (spdk_rpc_listen(path) != 0) {
+		return -EADDRINUSE;
+	}
+	spdk_rpc_set_state(SPDK_RPC_RUNTIME);
+	return 0;
+}
+
+void tl_spdk_rpc_poll(void)
+{
+	spdk_rpc_accept();
+}
+
+void tl_spdk_rpc_close(void)
+{
+	spdk_rpc_close();
+}
+
+#else
+
+static struct spdk_rpc_server *server;
+
+int32_t tl_spdk_rpc_listen(const char *path)
+{
+	if (server != NULL) {
+		return -EALREADY;
+	}
+	server = spdk_rpc_server_listen(path);
+	if (server == NULL) {
+		return -EADDRINUSE;
+	}
+	spdk_rpc_set_state(SPDK_RPC_RUNTIME);
+	return 0;
+}
+
+void tl_spdk_rpc_poll(void)
+{
+	if (server != NULL) {
+		spdk_rpc_server_accept(server);
+	}
+}
+
+void tl_spdk_rpc_close(void)
+{
+	if (server != NULL) {
+		spdk_rpc_server_close(server);
+		server = NULL;
+	}
+}
+
+#endif
