@@ -1,1 +1,132 @@
-fn main() {}
+//! Throughline: Ethernet frames to NVMe scatter-gather lists, and back, without
+//! the CPU copying a byte.
+//!
+//! This is the program around the engine: its configuration file (`config`), its
+//! control socket (`control`), what it says of itself (`stats`), whether a
+//! machine is ready for it (`check`), and the commands (`commands`).
+
+mod check;
+mod commands;
+mod config;
+mod control;
+mod logging;
+mod report;
+mod stats;
+mod text;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A storage dataplane: Ethernet frames to NVMe scatter-gather lists, and back,
+/// without the CPU copying a byte.
+#[derive(Parser)]
+#[command(name = "throughline", version, after_help = AFTER_HELP)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+A first configuration, ten lines (docs/throughline.toml has every key):
+
+  cores = [1]
+  [[port]]
+  device = \"net_af_packet0,iface=eth1\"
+  addresses = [\"192.0.2.1/24\"]
+  [[store]]
+  name = \"disk0\"
+  malloc = { size_mib = 256 }
+  [[subsystem]]
+  nqn = \"nqn.2026-01.com.example:disk0\"
+  namespaces = [\"disk0\"]
+
+Then `throughline check --config FILE` until it says Ready, and `throughline run --config FILE`.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve, until SIGTERM or SIGINT (a second one forces the end)
+    Run {
+        /// The configuration file
+        #[arg(long, short, value_name = "FILE")]
+        config: PathBuf,
+        /// Assemble pages by memcpy instead of by reference, to see what zero-copy is worth
+        #[arg(long)]
+        copy: bool,
+    },
+    /// Tell whether this machine is ready, and what to do where it is not
+    Check {
+        /// The configuration file to check against; without one, the machine in general
+        #[arg(long, short, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the counters of a running program
+    Stats {
+        #[command(flatten)]
+        socket: SocketOptions,
+        /// Print JSON, with every counter
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop a running program, as SIGTERM does
+    Stop {
+        #[command(flatten)]
+        socket: SocketOptions,
+    },
+    /// Make a report of a recorded run: what ci/demo ends with
+    Report {
+        /// The directory of the run: run.json and a directory for each phase
+        directory: PathBuf,
+    },
+}
+
+/// Where the running program is.
+#[derive(Args)]
+struct SocketOptions {
+    /// Its control socket
+    #[arg(long, short, value_name = "PATH", conflicts_with = "config")]
+    socket: Option<PathBuf>,
+    /// Its configuration file, which says where its control socket is
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Run { config, copy } => commands::run(&config, copy),
+        Command::Check { config, json } => commands::check(config.as_deref(), json),
+        Command::Stats { socket, json } => socket
+            .path()
+            .and_then(|socket| commands::stats(&socket, json)),
+        Command::Stop { socket } => socket.path().and_then(|socket| commands::stop(&socket)),
+        Command::Report { directory } => commands::report(&directory),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("throughline: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+impl SocketOptions {
+    fn path(self) -> anyhow::Result<PathBuf> {
+        match (self.socket, self.config) {
+            (Some(socket), _) => Ok(socket),
+            (None, Some(config)) => Ok(config::load(&config, None)?.control_socket),
+            (None, None) => Ok(config::DEFAULT_SOCKET.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Arguments::command().debug_assert();
+    }
+}

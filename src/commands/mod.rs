@@ -1,0 +1,91 @@
+//! The commands, each as a function that gives the exit code.
+
+mod notify;
+mod run;
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde_json::Value;
+
+pub(crate) use self::run::run;
+use crate::check::{self, Host};
+use crate::control::Client;
+use crate::stats::Stats;
+use crate::{config, report};
+
+/// Longer than the program itself waits for its shards.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// `throughline check`
+pub(crate) fn check(config: Option<&Path>, json: bool) -> anyhow::Result<ExitCode> {
+    let host = Host::here();
+    let report = match config {
+        None => check::machine(&host),
+        Some(path) => match config::load(path, host.cores().as_deref()) {
+            Ok(program) => check::program(&host, &program),
+            Err(error) => check::unreadable(&error),
+        },
+    };
+    if json {
+        print(&pretty(&report)?)?;
+    } else {
+        print(&report.to_string())?;
+    }
+    Ok(if report.ready {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// `throughline stats`
+pub(crate) fn stats(socket: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let answer = Client::connect(socket)?.call("throughline_get_stats", ANSWER)?;
+    if json {
+        print(&pretty(&answer)?)?;
+    } else {
+        let stats: Stats = serde_json::from_value(answer).context(
+            "the running program is of another version: its counters are not understood",
+        )?;
+        print(&stats.to_string())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `throughline stop`
+pub(crate) fn stop(socket: &Path) -> anyhow::Result<ExitCode> {
+    let answer = Client::connect(socket)?.call("throughline_stop", ANSWER)?;
+    anyhow::ensure!(answer == Value::Bool(true), "the program answered {answer}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `throughline report`
+pub(crate) fn report(directory: &Path) -> anyhow::Result<ExitCode> {
+    let report = report::read(directory)?;
+    let file = directory.join("report.json");
+    std::fs::write(&file, pretty(&report)?)
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    print(&report.to_string())?;
+    Ok(if report.good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn pretty(value: &impl serde::Serialize) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
+}
+
+/// Writes to standard output; a reader that went away (`| head`) is no error.
+fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}

@@ -1,0 +1,176 @@
+//! `throughline run`: the engine on the main thread; signals, the control
+//! socket and the wait for readiness on threads of their own.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use engine::Handle;
+use serde_json::{Value, json};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::notify::notify;
+use crate::check::Host;
+use crate::config::{self, Program, ranges};
+use crate::control::{ErrorObject, Listening, Methods, serve};
+use crate::logging;
+use crate::stats::Stats;
+
+/// How long shards may take to give their counters.
+const SNAPSHOT: Duration = Duration::from_secs(2);
+
+/// `throughline run`
+pub(crate) fn run(path: &Path, copy: bool) -> anyhow::Result<ExitCode> {
+    logging::start();
+    let mut program = config::load(path, Host::here().cores().as_deref())?;
+    program.engine.copy |= copy;
+    if let Some(warnings) = &program.warnings {
+        log::warn!("{}", warnings.to_string().trim_end());
+    }
+    log::info!(
+        "throughline {} starts with {}",
+        env!("CARGO_PKG_VERSION"),
+        path.display()
+    );
+    // These threads exist before DPDK pins this one to its core, and stay unpinned.
+    let handle = Handle::new();
+    stop_on_signals(handle.clone())?;
+    let mut listening = Listening::open(&program.control_socket)?;
+    serve(&mut listening, methods(handle.clone(), Instant::now()))
+        .context("cannot start the control socket's thread")?;
+    announce_when_ready(handle.clone(), summary(&program))?;
+    let result = engine::run(program.engine, &handle);
+    // The thread that waits for readiness ends too, whatever happened.
+    handle.stop();
+    notify("STOPPING=1");
+    drop(listening);
+    match result {
+        Ok(()) => {
+            log::info!("stopped");
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => Err(anyhow::Error::new(error).context(format!(
+            "cannot run (`throughline check --config {}` may tell more)",
+            path.display()
+        ))),
+    }
+}
+
+/// The first SIGTERM or SIGINT asks the engine to stop; the second does not ask.
+fn stop_on_signals(handle: Handle) -> anyhow::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot catch signals")?;
+    let watch = move || {
+        for signal in signals.forever() {
+            if handle.is_stopping() {
+                log::error!("a second signal: ending at once, without finishing what is in flight");
+                signal_hook::low_level::exit(128 + signal);
+            }
+            log::info!("stopping; a second signal forces the end");
+            handle.stop();
+        }
+    };
+    thread::Builder::new()
+        .name("signals".into())
+        .spawn(watch)
+        .context("cannot start a thread")?;
+    Ok(())
+}
+
+/// What the ready line says.
+fn summary(program: &Program) -> String {
+    let engine = &program.engine;
+    let listeners = engine.target.listeners.iter();
+    let listeners: Vec<String> = listeners
+        .map(|&listener| std::net::SocketAddr::from(listener).to_string())
+        .collect();
+    let namespaces: usize = engine
+        .target
+        .subsystems
+        .iter()
+        .map(|s| s.namespaces.len())
+        .sum();
+    format!(
+        "ready: NVMe/TCP on {}, {namespaces} namespace(s), polling on {}, control socket {}{}",
+        listeners.join(", "),
+        ranges(&engine.cores),
+        program.control_socket.display(),
+        if engine.copy {
+            ", COPYING every page (--copy)"
+        } else {
+            ""
+        },
+    )
+}
+
+fn announce_when_ready(handle: Handle, summary: String) -> anyhow::Result<()> {
+    let wait = move || {
+        while !handle.is_ready() {
+            if handle.is_stopping() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        log::info!("{summary}");
+        notify(&format!("READY=1\nSTATUS={summary}"));
+    };
+    thread::Builder::new()
+        .name("ready".into())
+        .spawn(wait)
+        .context("cannot start a thread")?;
+    Ok(())
+}
+
+/// What the control socket offers.
+fn methods(handle: Handle, begin: Instant) -> Methods {
+    let mut methods = Methods::default();
+    methods.add("throughline_get_version", |params| {
+        none(&params)?;
+        Ok(json!({ "name": "throughline", "version": env!("CARGO_PKG_VERSION") }))
+    });
+    let asked = handle.clone();
+    // One question at a time: a snapshot belongs to whoever asked for it.
+    let asking = Mutex::new(());
+    methods.add("throughline_get_stats", move |params| {
+        none(&params)?;
+        let _turn = asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = asked.snapshot(SNAPSHOT).ok_or_else(|| {
+            let why = if asked.is_ready() {
+                "a shard did not answer"
+            } else {
+                "not ready yet"
+            };
+            ErrorObject::new(ErrorObject::INTERNAL, format!("No counters: {why}"))
+        })?;
+        serde_json::to_value(Stats::new(&snapshot, begin.elapsed(), asked.is_ready()))
+            .map_err(|error| ErrorObject::new(ErrorObject::INTERNAL, error.to_string()))
+    });
+    // The engine is stopped once the answer is on its way, since the process goes with it.
+    let wanted = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stop = wanted.clone();
+    methods.add("throughline_stop", move |params| {
+        none(&params)?;
+        log::info!("stopping, asked by the control socket");
+        stop.store(true, std::sync::atomic::Ordering::Release);
+        Ok(Value::Bool(true))
+    });
+    methods.after_reply(move || {
+        if wanted.load(std::sync::atomic::Ordering::Acquire) {
+            handle.stop();
+        }
+    });
+    methods
+}
+
+fn none(params: &serde_json::Map<String, Value>) -> Result<(), ErrorObject> {
+    match params.keys().next() {
+        None => Ok(()),
+        Some(key) => {
+            let why = format!("Invalid parameters: this method takes none, not `{key}`");
+            Err(ErrorObject::new(ErrorObject::INVALID_PARAMS, why))
+        }
+    }
+}

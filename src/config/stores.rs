@@ -1,0 +1,219 @@
+//! `[[store]]`: block devices by name.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use engine::{StoreConfig, StoreDevice};
+
+use super::ports::accept;
+use super::reader::{Item, Section};
+use super::values;
+
+/// A RAM disk to create, as `bdev_malloc_create` takes it.
+pub(super) struct Malloc {
+    pub(super) name: String,
+    pub(super) size_mib: u32,
+    pub(super) block_size: u32,
+}
+
+/// The stores, and what creating them takes.
+pub(super) struct Stores {
+    list: Vec<(StoreConfig, Range<usize>)>,
+    pub(super) mallocs: Vec<Malloc>,
+    /// Bdevs that something else must create, and where they are named.
+    pub(super) bdevs: Vec<(String, Range<usize>)>,
+}
+
+impl Stores {
+    pub(super) fn names(&self) -> Vec<&str> {
+        self.list
+            .iter()
+            .map(|(store, _)| store.name.as_str())
+            .collect()
+    }
+
+    /// Each store's name and its place in the file.
+    pub(super) fn places(&self) -> impl Iterator<Item = (&str, Range<usize>)> {
+        self.list
+            .iter()
+            .map(|(store, span)| (store.name.as_str(), span.clone()))
+    }
+
+    pub(super) fn malloc_mib(&self) -> u32 {
+        self.mallocs
+            .iter()
+            .fold(0, |sum, malloc| sum.saturating_add(malloc.size_mib))
+    }
+
+    pub(super) fn pci_addresses(&self) -> impl Iterator<Item = String> {
+        self.list
+            .iter()
+            .filter_map(|(store, _)| match &store.device {
+                StoreDevice::Nvme { transport_id, .. } => values::transport_pci(transport_id),
+                StoreDevice::Bdev(_) => None,
+            })
+    }
+
+    pub(super) fn configs(&self) -> Vec<StoreConfig> {
+        self.list.iter().map(|(store, _)| store.clone()).collect()
+    }
+}
+
+const EXAMPLES: &str = "write `malloc = { size_mib = 256 }`, `bdev = \"Nvme0n1\"` or \
+    `nvme = { transport_id = \"trtype:PCIe traddr:0000:01:00.0\" }`";
+
+pub(super) fn read(root: &Section<'_>) -> Stores {
+    let sections = root.tables("store");
+    if sections.is_empty() && root.get("store").is_none() {
+        root.report(
+            0..0,
+            "there is no store",
+            "add `[[store]]` with `name = \"disk0\"` and `malloc = { size_mib = 256 }`",
+        );
+    }
+    let mut stores = Stores {
+        list: Vec::new(),
+        mallocs: Vec::new(),
+        bdevs: Vec::new(),
+    };
+    let mut names = HashSet::new();
+    for section in sections {
+        read_store(section, &mut stores, &mut names);
+    }
+    for (index, (store, span)) in stores.list.iter().enumerate() {
+        let earlier = stores.list[..index]
+            .iter()
+            .find(|(other, _)| same_device(other, store));
+        if let Some((other, _)) = earlier {
+            root.report(
+                span.clone(),
+                format!(
+                    "store `{}` is the same device as `{}`",
+                    store.name, other.name
+                ),
+                "leave one out: a device has one owner",
+            );
+        }
+    }
+    stores
+}
+
+fn same_device(a: &StoreConfig, b: &StoreConfig) -> bool {
+    match (&a.device, &b.device) {
+        (
+            StoreDevice::Nvme {
+                transport_id: a,
+                nsid: x,
+            },
+            StoreDevice::Nvme {
+                transport_id: b,
+                nsid: y,
+            },
+        ) => {
+            let pci = values::transport_pci(a);
+            x == y && (a == b || pci.is_some() && pci == values::transport_pci(b))
+        }
+        (a, b) => a == b,
+    }
+}
+
+fn read_store(section: Section<'_>, stores: &mut Stores, names: &mut HashSet<String>) {
+    let mut name = String::new();
+    if let Some(item) = section.require("name", "\"disk0\"")
+        && let Some(text) = item.string("disk0")
+    {
+        name = text.to_owned();
+        accept(&item, values::name(&name));
+        if !names.insert(name.clone()) {
+            item.report(format!("two stores are called `{name}`"), "rename one");
+        }
+    }
+    let ways = [
+        section.get("bdev"),
+        section.get("malloc"),
+        section.get("nvme"),
+    ];
+    let given = ways.iter().flatten().count();
+    if given != 1 {
+        let message = match given {
+            0 => "the store does not say which device it is",
+            _ => "the store is several devices at once",
+        };
+        let span = ways
+            .iter()
+            .flatten()
+            .nth(1)
+            .map_or(section.span.clone(), |i| i.span.clone());
+        section.report(span, message, EXAMPLES);
+    }
+    let [bdev, malloc, nvme] = ways;
+    let device = if let Some(item) = bdev {
+        let bdev = read_bdev(&item);
+        if given == 1 {
+            stores
+                .bdevs
+                .extend(bdev.clone().map(|bdev| (bdev, item.span.clone())));
+        }
+        bdev.map(StoreDevice::Bdev)
+    } else if let Some(item) = malloc {
+        stores.mallocs.extend(read_malloc(&item, &name));
+        Some(StoreDevice::Bdev(name.clone()))
+    } else {
+        nvme.as_ref().and_then(read_nvme)
+    };
+    let span = section.span.clone();
+    section.finish();
+    // A broken device still lends its name to namespaces, for no second message.
+    let device = device.unwrap_or(StoreDevice::Bdev(format!("\0{}", stores.list.len())));
+    stores.list.push((StoreConfig { name, device }, span));
+}
+
+fn read_bdev(item: &Item<'_>) -> Option<String> {
+    let text = item.string("Nvme0n1")?;
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        item.report(
+            "that is not a bdev's name",
+            "write the name SPDK's configuration gives it",
+        );
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+fn read_malloc(item: &Item<'_>, name: &str) -> Option<Malloc> {
+    let table = item.table("malloc")?;
+    let mut malloc = Malloc {
+        name: name.to_owned(),
+        size_mib: 0,
+        block_size: 512,
+    };
+    if let Some(size) = table.require("size_mib", "256")
+        && let Some(size) = size.integer(1..=1 << 20, 256)
+    {
+        malloc.size_mib = size;
+    }
+    if let Some(item) = table.get("block_size")
+        && let Some(size) = item.integer(0..=u32::MAX, 512)
+    {
+        malloc.block_size = size;
+        if ![512, 4096].contains(&size) {
+            item.report("a block has 512 or 4096 bytes", "write `block_size = 512`");
+        }
+    }
+    table.finish();
+    Some(malloc)
+}
+
+fn read_nvme(item: &Item<'_>) -> Option<StoreDevice> {
+    let table = item.table("nvme")?;
+    let transport = table.require("transport_id", "\"trtype:PCIe traddr:0000:01:00.0\"");
+    let nsid = table.integer("nsid", 1..=u32::MAX - 1, 1);
+    table.finish();
+    let transport = transport?;
+    let text = transport.string("trtype:PCIe traddr:0000:01:00.0")?;
+    accept(&transport, values::transport_id(text))?;
+    Some(StoreDevice::Nvme {
+        transport_id: text.to_owned(),
+        nsid,
+    })
+}

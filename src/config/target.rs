@@ -1,0 +1,327 @@
+//! `[target]` and `[[subsystem]]`: what hosts connect to.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use engine::{NamespaceConfig, SubsystemConfig, TargetConfig, WritePolicy};
+
+use super::ports::{Ports, accept};
+use super::reader::{Item, Section, Sink, nearest};
+use super::stores::Stores;
+use super::values;
+
+const NVME_TCP: u16 = 4420;
+
+pub(super) fn read(
+    root: &Section<'_>,
+    ports: &Ports,
+    stores: &Stores,
+    warnings: &Sink,
+) -> TargetConfig {
+    let section = root.table("target");
+    let (max_io_bytes, in_capsule_bytes) =
+        section.as_ref().map_or((128 << 10, 8 << 10), read_sizes);
+    let queue_depth = section
+        .as_ref()
+        .map_or(128, |s| s.integer("queue_depth", 2..=4096, 128));
+    let listen = section.as_ref().and_then(|section| section.get("listen"));
+    let listeners = match listen {
+        Some(item) => read_listeners(&item, ports),
+        None => ports
+            .addresses()
+            .map(|address| (address, NVME_TCP))
+            .collect(),
+    };
+    if let Some(section) = section {
+        section.finish();
+    }
+    let subsystems = read_subsystems(root, stores, warnings);
+    TargetConfig {
+        listeners,
+        max_io_bytes,
+        in_capsule_bytes,
+        queue_depth,
+        subsystems,
+    }
+}
+
+fn read_sizes(section: &Section<'_>) -> (u32, u32) {
+    let mut max_io_kib: u32 = 128;
+    if let Some(item) = section.get("max_io_kib")
+        && let Some(given) = item.integer(4..=1024, 128)
+    {
+        max_io_kib = given;
+        // MDTS is a power of two, in units of the smallest page (NVMe base 2.0, 5.17.2.1).
+        if !max_io_kib.is_power_of_two() {
+            let near = max_io_kib.next_power_of_two().min(1024);
+            item.report(
+                "it must be a power of two",
+                format!("write `max_io_kib = {near}`"),
+            );
+        }
+    }
+    let default = max_io_kib.min(8);
+    let mut in_capsule_kib = default;
+    if let Some(item) = section.get("in_capsule_kib")
+        && let Some(given) = item.integer(0..=1024, default)
+    {
+        in_capsule_kib = given;
+        if in_capsule_kib > max_io_kib {
+            item.report(
+                format!("{in_capsule_kib} KiB in a capsule is more than one command may carry"),
+                format!("write at most `max_io_kib`, which is {max_io_kib}"),
+            );
+        }
+    }
+    (max_io_kib << 10, in_capsule_kib << 10)
+}
+
+fn read_listeners(item: &Item<'_>, ports: &Ports) -> Vec<(IpAddr, u16)> {
+    const EXAMPLE: &str = "[\"192.0.2.1:4420\"]";
+    let own: Vec<IpAddr> = ports.addresses().collect();
+    let mut listeners = Vec::new();
+    if item.is_empty_array() {
+        item.report(
+            "the target must listen somewhere",
+            format!("write `listen = {EXAMPLE}`"),
+        );
+    }
+    for element in item.elements(EXAMPLE) {
+        let Some(text) = element.string("192.0.2.1:4420") else {
+            continue;
+        };
+        let Some((address, port)) = accept(&element, values::listener(text)) else {
+            continue;
+        };
+        let wanted: Vec<IpAddr> = if address.is_unspecified() {
+            own.iter()
+                .copied()
+                .filter(|own| own.is_ipv4() == address.is_ipv4())
+                .collect()
+        } else {
+            own.iter().copied().filter(|own| *own == address).collect()
+        };
+        if wanted.is_empty() && !own.is_empty() {
+            let list = own
+                .iter()
+                .map(IpAddr::to_string)
+                .collect::<Vec<_>>()
+                .join(", ");
+            element.report(
+                format!("no port has the address {address}"),
+                format!("write one of the ports' addresses: {list}"),
+            );
+        }
+        for address in wanted {
+            if listeners.contains(&(address, port)) {
+                element.report(
+                    format!("{address} port {port} is listed twice"),
+                    "leave one out",
+                );
+            }
+            listeners.push((address, port));
+        }
+    }
+    listeners
+}
+
+/// Who has what already, over all subsystems.
+#[derive(Default)]
+struct Taken {
+    nqns: HashSet<String>,
+    stores: HashMap<String, (String, u32)>,
+}
+
+fn read_subsystems(root: &Section<'_>, stores: &Stores, warnings: &Sink) -> Vec<SubsystemConfig> {
+    let sections = root.tables("subsystem");
+    if sections.is_empty() && root.get("subsystem").is_none() {
+        root.report(
+            0..0,
+            "there is no subsystem for hosts to connect to",
+            "add `[[subsystem]]` with `nqn = \"nqn.2026-01.com.example:disk0\"` and \
+                `namespaces = [\"disk0\"]`",
+        );
+    }
+    let mut taken = Taken::default();
+    let subsystem = |(index, section)| read_subsystem(index, section, stores, &mut taken);
+    let subsystems = sections.into_iter().enumerate().map(subsystem).collect();
+    for (store, span) in stores.places() {
+        if !taken.stores.contains_key(store) {
+            let help = "name it in a subsystem's `namespaces`, or leave it out";
+            warnings.report(span, format!("store `{store}` is no namespace's"), help);
+        }
+    }
+    subsystems
+}
+
+fn read_subsystem(
+    index: usize,
+    section: Section<'_>,
+    stores: &Stores,
+    taken: &mut Taken,
+) -> SubsystemConfig {
+    const NQN: &str = "nqn.2026-01.com.example:disk0";
+    let mut subsystem = SubsystemConfig {
+        nqn: String::new(),
+        serial: format!("TL{:08}", index + 1),
+        model: "Throughline".into(),
+        hosts: None,
+        namespaces: Vec::new(),
+    };
+    if let Some(item) = section.require("nqn", &format!("\"{NQN}\""))
+        && let Some(text) = item.string(NQN)
+    {
+        subsystem.nqn = text.to_owned();
+        accept(&item, values::nqn(text));
+        if !taken.nqns.insert(subsystem.nqn.clone()) {
+            item.report("two subsystems have this name", "rename one");
+        }
+    }
+    let identify = |key, most, example: &str, into: &mut String| {
+        if let Some(item) = section.get(key)
+            && let Some(text) = item.string(example)
+        {
+            accept(&item, values::identify_string(text, most));
+            *into = text.to_owned();
+        }
+    };
+    identify("serial", 20, "TL00000001", &mut subsystem.serial);
+    identify("model", 40, "Throughline", &mut subsystem.model);
+    if let Some(item) = section.get("hosts") {
+        let host = |element: Item<'_>| {
+            let text = element.string("nqn.2026-01.com.example:host0")?;
+            accept(&element, values::nqn(text)).map(|()| text.to_owned())
+        };
+        let hosts = item.elements("[\"nqn.2026-01.com.example:host0\"]");
+        if item.is_empty_array() {
+            item.report(
+                "an empty list lets no host in",
+                "leave `hosts` out to let any host in",
+            );
+        }
+        subsystem.hosts = Some(hosts.into_iter().filter_map(host).collect());
+    }
+    read_namespaces(&section, &mut subsystem, stores, taken);
+    section.finish();
+    subsystem
+}
+
+fn read_namespaces(
+    section: &Section<'_>,
+    subsystem: &mut SubsystemConfig,
+    stores: &Stores,
+    taken: &mut Taken,
+) {
+    const EXAMPLE: &str = "[\"disk0\"]";
+    const MOST: usize = 1024;
+    let Some(item) = section.require("namespaces", EXAMPLE) else {
+        return;
+    };
+    if item.is_empty_array() {
+        item.report(
+            "a subsystem needs a namespace",
+            format!("write `namespaces = {EXAMPLE}`"),
+        );
+    }
+    let elements = item.elements(EXAMPLE);
+    if elements.len() > MOST {
+        item.report(
+            format!("more than {MOST} namespaces"),
+            "spread them over several subsystems",
+        );
+        return;
+    }
+    for element in elements {
+        let nsid = subsystem
+            .namespaces
+            .iter()
+            .map(|ns| ns.nsid)
+            .max()
+            .unwrap_or(0)
+            + 1;
+        let Some((namespace, named)) = read_namespace(&element, nsid) else {
+            continue;
+        };
+        refuse_unknown(&named, &namespace.store, stores);
+        if subsystem
+            .namespaces
+            .iter()
+            .any(|other| other.nsid == namespace.nsid)
+        {
+            let message = format!("two namespaces have the id {}", namespace.nsid);
+            element.report(message, "write another `nsid`, or leave it out");
+        }
+        let owner = (subsystem.nqn.clone(), namespace.nsid);
+        if let Some((nqn, nsid)) = taken.stores.insert(namespace.store.clone(), owner) {
+            named.report(
+                format!(
+                    "store `{}` is namespace {nsid} of {nqn} already",
+                    namespace.store
+                ),
+                "give every namespace a store of its own",
+            );
+        }
+        subsystem.namespaces.push(namespace);
+    }
+}
+
+fn refuse_unknown(item: &Item<'_>, store: &str, stores: &Stores) {
+    let mut known = stores.names();
+    if known.contains(&store) {
+        return;
+    }
+    known.sort_unstable();
+    let help = match nearest(store, &known) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if known.is_empty() => format!("add `[[store]]` with `name = \"{store}\"`"),
+        None => format!("stores are: {}", known.join(", ")),
+    };
+    item.report(format!("there is no store `{store}`"), help);
+}
+
+/// A store's name alone, or a table; and the item that names the store.
+fn read_namespace<'t>(element: &Item<'t>, next: u32) -> Option<(NamespaceConfig, Item<'t>)> {
+    const MOST: u32 = 1024;
+    if !element.is_table() {
+        let text = element.string("disk0")?;
+        let store = text.to_owned();
+        let write = WritePolicy::default();
+        return Some((
+            NamespaceConfig {
+                nsid: next,
+                store,
+                uuid: None,
+                write,
+            },
+            element.clone(),
+        ));
+    }
+    let table = element.table("a namespace")?;
+    let store = table.require("store", "\"disk0\"");
+    let mut namespace = NamespaceConfig {
+        nsid: table.integer("nsid", 1..=MOST, next),
+        store: String::new(),
+        uuid: None,
+        write: WritePolicy::default(),
+    };
+    if let Some(item) = table.get("uuid") {
+        let text = item.string("6f1b0c1e-3b5e-4c57-9f1a-0d5f0a7b2c11");
+        namespace.uuid = text.and_then(|text| accept(&item, values::uuid(text)));
+    }
+    if let Some(item) = table.get("write")
+        && let Some(text) = item.string("through")
+    {
+        match text {
+            "through" => namespace.write = WritePolicy::Through,
+            "back" => namespace.write = WritePolicy::Back,
+            _ => item.report(
+                "`write` is when a write completes",
+                "write \"through\" (the device has it) or \"back\" (the page cache has it)",
+            ),
+        }
+    }
+    table.finish();
+    let store = store?;
+    namespace.store = store.string("disk0")?.to_owned();
+    Some((namespace, store))
+}

@@ -1,0 +1,18 @@
+//! The control socket: JSON-RPC 2.0 over a Unix stream socket, spoken as
+//! SPDK's users expect (its `rpc.py -s SOCKET METHOD` works).
+//!
+//! It lives on threads of its own that are pinned nowhere. The dataplane never
+//! waits for it; a client that is slow or gone holds up nobody but itself.
+
+mod client;
+mod framing;
+mod jsonrpc;
+mod server;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::client::Client;
+pub(crate) use self::jsonrpc::{ErrorObject, Methods};
+pub(crate) use self::server::serve;
+pub(crate) use self::socket::Listening;

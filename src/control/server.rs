@@ -1,0 +1,142 @@
+//! Accepting clients, each on a thread of its own.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::framing::{Broken, Frames, REQUEST_MAX};
+use super::jsonrpc::{ErrorObject, Methods, failure};
+use super::socket::Listening;
+
+/// Clients at once; one more is told so and let go.
+pub(super) const CLIENTS_MAX: usize = 32;
+/// A client that says nothing for so long is let go.
+const IDLE: Duration = Duration::from_secs(300);
+/// A client that takes so long to read an answer is let go.
+const SLOW: Duration = Duration::from_secs(5);
+const STACK: usize = 512 << 10;
+
+/// Starts answering on threads of their own, which end with the process.
+pub(crate) fn serve(listening: &mut Listening, methods: Methods) -> io::Result<()> {
+    let Some(listener) = listening.take() else {
+        return Ok(());
+    };
+    let methods = Arc::new(methods);
+    thread::Builder::new()
+        .name("control".into())
+        .stack_size(STACK)
+        .spawn(move || accept(&listener, &methods))?;
+    Ok(())
+}
+
+fn accept(listener: &UnixListener, methods: &Arc<Methods>) {
+    let clients = Arc::new(AtomicUsize::new(0));
+    for stream in listener.incoming() {
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(error) => {
+                // Out of descriptors, most likely: they come back when clients go.
+                log::warn!("control socket: {error}");
+                thread::sleep(Duration::from_millis(100));
+                continue;
+            }
+        };
+        let place = Place::take(&clients);
+        let methods = Arc::clone(methods);
+        let client = move || {
+            let result = match place {
+                Some(_place) => talk(&stream, &methods),
+                None => refuse(&stream),
+            };
+            if let Err(error) = result {
+                log::debug!("control socket: a client is gone: {error}");
+            }
+        };
+        let thread = thread::Builder::new()
+            .name("control client".into())
+            .stack_size(STACK);
+        if let Err(error) = thread.spawn(client) {
+            log::warn!("control socket: no thread for a client: {error}");
+        }
+    }
+}
+
+/// One of [`CLIENTS_MAX`] places, free again when dropped.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(clients: &Arc<AtomicUsize>) -> Option<Self> {
+        let place = Self(Arc::clone(clients));
+        (clients.fetch_add(1, Ordering::Relaxed) < CLIENTS_MAX).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn refuse(stream: &UnixStream) -> io::Result<()> {
+    stream.set_write_timeout(Some(Duration::from_millis(100)))?;
+    let why = format!("{CLIENTS_MAX} clients are connected already; try again later");
+    send(
+        stream,
+        &failure(
+            Value::Null,
+            ErrorObject::new(ErrorObject::TOO_MANY_CLIENTS, why),
+        ),
+    )
+}
+
+fn talk(mut stream: &UnixStream, methods: &Methods) -> io::Result<()> {
+    stream.set_read_timeout(Some(IDLE))?;
+    stream.set_write_timeout(Some(SLOW))?;
+    let mut frames = Frames::default();
+    let mut bytes = [0; 4096];
+    loop {
+        let count = match stream.read(&mut bytes) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        frames.push(&bytes[..count]);
+        loop {
+            match frames.next() {
+                Ok(None) => break,
+                Ok(Some(text)) => {
+                    let answer = methods.answer(&text);
+                    let sent = answer.map_or(Ok(()), |answer| send(stream, &answer));
+                    methods.replied();
+                    sent?;
+                }
+                Err(broken) => {
+                    // The rest cannot be told apart: answer, and hang up.
+                    let (code, why) = match broken {
+                        Broken::NotJson => (
+                            ErrorObject::PARSE,
+                            "Parse error: not a JSON object or array".into(),
+                        ),
+                        Broken::TooLong => (
+                            ErrorObject::INVALID_REQUEST,
+                            format!("Invalid request: longer than {REQUEST_MAX} bytes"),
+                        ),
+                    };
+                    return send(stream, &failure(Value::Null, ErrorObject::new(code, why)));
+                }
+            }
+        }
+    }
+}
+
+fn send(mut stream: &UnixStream, answer: &Value) -> io::Result<()> {
+    let mut text = answer.to_string();
+    text.push('\n');
+    stream.write_all(text.as_bytes())
+}
