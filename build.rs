@@ -171,7 +171,7 @@ impl Native {
         );
         let own = env::var("PKG_CONFIG_PATH").unwrap_or_default();
         let candidates = [
-            (!own.is_empty()).then(|| Self {
+            (!own.is_empty()).then_some(Self {
                 pkg_config_path: own,
             }),
             current

@@ -38,6 +38,23 @@ static inline uint32_t tl_cluster_of(const struct tl_cluster_pool *pool, const s
 	return (uint32_t)((uint64_t)(frame - pool->base) >> pool->size_log2);
 }
 
+/* All or none. A mempool takes large batches past the lcore's cache: what is left there is found one by one. */
+static inline int tl_get_bulk(struct rte_mempool *mp, void **objects, uint32_t n)
+{
+	uint32_t i;
+
+	if (likely(rte_mempool_get_bulk(mp, objects, n) == 0)) {
+		return 0;
+	}
+	for (i = 0; i < n; i++) {
+		if (rte_mempool_get(mp, &objects[i]) != 0) {
+			rte_mempool_put_bulk(mp, objects, i);
+			return -ENOBUFS;
+		}
+	}
+	return 0;
+}
+
 static inline struct rte_mbuf *tl_in(struct tl_mbuf *m)
 {
 	return (struct rte_mbuf *)m;

@@ -58,6 +58,22 @@ static uint64_t to_theirs(const struct offload *table, size_t n, uint32_t ours)
 	return theirs;
 }
 
+/* ---- Drivers with ways of their own ------------------------------------------------------------------------------- */
+
+/* Continues a long frame at the very start of the next buffer, headroom included: net_pcap whatever the MTU. */
+static bool writes_headroom(const char *driver)
+{
+	return strcmp(driver, "net_pcap") == 0 || strcmp(driver, "net_tap") == 0 || strstr(driver, "virtio") != NULL;
+}
+
+static bool suits(const char *driver, uint32_t shift, bool scatter)
+{
+	if (shift == TL_CLUSTER_INSIDE) {
+		return true;
+	}
+	return strcmp(driver, "net_pcap") != 0 && !(scatter && (shift != 0 || writes_headroom(driver)));
+}
+
 /* ---- Finding ------------------------------------------------------------------------------------------------------ */
 
 uint16_t tl_port_next(uint16_t prev)
@@ -123,6 +139,7 @@ int32_t tl_port_info(uint16_t port, struct tl_port_info *out)
 	out->tx_desc_max = info.tx_desc_lim.nb_max;
 	out->tx_desc_align = info.tx_desc_lim.nb_align;
 	out->tx_segs_max = info.tx_desc_lim.nb_seg_max == UINT16_MAX ? 0 : info.tx_desc_lim.nb_seg_max;
+	out->cluster_shift = writes_headroom(info.driver_name) ? TL_CLUSTER_INSIDE : TL_CLUSTER_SHIFT;
 	out->numa = rte_eth_dev_socket_id(port);
 	return 0;
 }
@@ -194,7 +211,7 @@ int32_t tl_rx_queue_setup(uint16_t port, uint16_t queue, uint16_t *descriptors, 
 	if (rc != 0) {
 		return rc;
 	}
-	if (pool->shift != 0 && (tl_ports[port].rx_offloads & TLC_OFF_RX_SCATTER) != 0) {
+	if (!suits(info.driver_name, pool->shift, (tl_ports[port].rx_offloads & TLC_OFF_RX_SCATTER) != 0)) {
 		return -EINVAL;
 	}
 	if (*descriptors == 0) {

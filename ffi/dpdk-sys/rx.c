@@ -22,7 +22,7 @@ static void init_buffer(struct rte_mempool *mp, void *opaque, void *element, uns
 	memset(m, 0, sizeof(*m));
 	m->buf_addr = cluster - TL_CLUSTER_HEADROOM + pool->shift;
 	tlc_set_iova(m, tl_iova(cluster) - TL_CLUSTER_HEADROOM + pool->shift);
-	m->buf_len = (uint16_t)(TL_CLUSTER_HEADROOM + (1u << pool->size_log2));
+	m->buf_len = rte_pktmbuf_data_room_size(mp);
 	m->data_off = RTE_PKTMBUF_HEADROOM;
 	m->pool = mp;
 	m->nb_segs = 1;
@@ -47,8 +47,9 @@ int32_t tl_cluster_pool_create(const char *name, void *base, uint32_t count, uin
 	int rc;
 
 	if (count == 0 || cluster_size < TL_CLUSTER_SIZE_MIN || cluster_size > TL_CLUSTER_SIZE_MAX ||
-	    (cluster_size & (cluster_size - 1)) != 0 || (data_shift != 0 && data_shift != TL_CLUSTER_SHIFT) ||
-	    page < cluster_size || (uintptr_t)base % cluster_size != 0) {
+	    (cluster_size & (cluster_size - 1)) != 0 || page < cluster_size ||
+	    (uintptr_t)base % cluster_size != 0 ||
+	    (data_shift != 0 && data_shift != TL_CLUSTER_SHIFT && data_shift != TL_CLUSTER_INSIDE)) {
 		return -EINVAL;
 	}
 	pool = rte_zmalloc_socket(NULL, sizeof(*pool) + (uint64_t)count * sizeof(pool->table[0]), RTE_CACHE_LINE_SIZE,
@@ -71,7 +72,10 @@ int32_t tl_cluster_pool_create(const char *name, void *base, uint32_t count, uin
 	}
 	rc = rte_mempool_set_ops_byname(pool->mp, rte_mbuf_best_mempool_ops(), NULL);
 	if (rc == 0) {
-		shape.mbuf_data_room_size = (uint16_t)(TL_CLUSTER_HEADROOM + cluster_size);
+		/* Up to where the next cluster's frame starts, or to the end of the cluster. */
+		shape.mbuf_data_room_size = (uint16_t)(data_shift < TL_CLUSTER_HEADROOM
+							       ? TL_CLUSTER_HEADROOM + cluster_size
+							       : cluster_size - (data_shift - TL_CLUSTER_HEADROOM));
 		shape.flags = RTE_PKTMBUF_POOL_F_PINNED_EXT_BUF;
 		rte_pktmbuf_pool_init(pool->mp, &shape);
 		rc = rte_mempool_populate_default(pool->mp);
@@ -110,7 +114,7 @@ uint32_t tl_cluster_pool_take(struct tl_cluster_pool *pool, uint32_t *indices, u
 
 	for (done = 0; done < n; done += batch) {
 		batch = RTE_MIN(n - done, TL_RX_BURST_MAX);
-		if (rte_mempool_get_bulk(pool->mp, taken, batch) != 0) {
+		if (tl_get_bulk(pool->mp, taken, batch) != 0) {
 			tl_cluster_pool_return(pool, indices, done);
 			return 0;
 		}
@@ -147,10 +151,10 @@ void tl_cluster_pool_return(struct tl_cluster_pool *pool, const uint32_t *indice
 
 /* ---- Receive ------------------------------------------------------------------------------------------------------ */
 
-static uint16_t normalise(uint64_t ol)
+static uint32_t normalise(uint64_t ol)
 {
 	uint64_t ip = ol & TLC_RX_IP_MASK, l4 = ol & TLC_RX_L4_MASK;
-	uint16_t flags = 0;
+	uint32_t flags = 0;
 
 	flags |= ip == TLC_RX_IP_GOOD ? TL_RX_IP_CSUM_GOOD : ip == TLC_RX_IP_BAD ? TL_RX_IP_CSUM_BAD : 0;
 	flags |= l4 == TLC_RX_L4_GOOD ? TL_RX_L4_CSUM_GOOD : l4 == TLC_RX_L4_BAD ? TL_RX_L4_CSUM_BAD : 0;
@@ -179,6 +183,7 @@ uint16_t tl_rx_burst(uint16_t port, uint16_t queue, const struct tl_cluster_pool
 		out[i].nb_segs = m->nb_segs;
 		out[i].flags = normalise(m->ol_flags);
 		out[i].vlan = m->vlan_tci;
+		out[i].reserved = 0;
 		if (unlikely(m->nb_segs > 1)) {
 			for (s = m->next; s != NULL; s = s->next) {
 				own = own && s->pool == pool->mp;

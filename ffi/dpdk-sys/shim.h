@@ -60,7 +60,7 @@ uint64_t tl_tsc_hz(void);
 int32_t tl_extmem_register(void *va, uint64_t len, uint64_t page_size);
 int32_t tl_extmem_unregister(void *va, uint64_t len);
 
-#define TL_BAD_IOVA UINT64_MAX
+static const uint64_t TL_BAD_IOVA = 0xffffffffffffffffull;
 
 /* Fast path. The address a device uses for `va`, from the tables of the registered regions; TL_BAD_IOVA elsewhere. */
 uint64_t tl_iova(const void *va);
@@ -73,17 +73,23 @@ int32_t tl_port_dma_unmap(uint16_t port, void *va, uint64_t len);
 
 /* ---- Receive pools: the NIC's receive buffers ARE the clusters --------------------------------------------------- */
 
-/* A pool of packet buffers whose data lives in an array of equal clusters, cluster i at base + i * cluster_size.
+/* A pool of packet buffers whose data lives in an array of equal clusters, cluster i at base + i * cluster_size. A frame
+ * starts at cluster + data_shift, which is one of:
  *
- * Layout. Poll-mode drivers hard-code a headroom of 128 bytes, so each buffer is declared to start 128 bytes before its
- * cluster: the frame then starts at cluster + data_shift. With data_shift = 2, payload behind 54 or 66 bytes of headers
- * is 4-byte aligned. Nobody ever touches the declared headroom, which belongs to the neighbour: never prepend.
- *   - base - 128 must lie inside the same registered region as the clusters.
- *   - A frame may use cluster_size - data_shift bytes. A driver that splits frames over several buffers (scatter)
- *     fills cluster_size bytes of each, so scatter needs data_shift = 0; tl_rx_queue_setup enforces it. Without
- *     scatter, the port's MTU must keep frames (with VLAN tag and FCS) within that. */
+ *   TL_CLUSTER_SHIFT (2)  The layout for NICs. Poll-mode drivers hard-code a headroom of 128 bytes, so each buffer is
+ *        declared to start 128 bytes before its frame, in the neighbour; nobody writes there (but virtio: up to 12 bytes
+ *        before the frame). Payload behind 54 or 66 bytes of headers is 4-byte aligned. No scatter; the port's MTU
+ *        must keep frames, with VLAN tag and FCS, within cluster_size - 16 bytes.
+ *   0    The same without the shift, for NICs that scatter long frames over several clusters, cluster_size bytes each.
+ *   TL_CLUSTER_INSIDE (130)  Headroom and all inside the cluster, which then holds cluster_size - 130 bytes of a frame; the
+ *        rest of a longer frame continues at cluster + 2. For net_pcap, net_tap and virtio, which write into the
+ *        headroom when they continue a frame. Same alignment.
+ *
+ * tl_port_info.cluster_shift says which of them a port wants, and tl_rx_queue_setup refuses those that would let a driver
+ * write over a neighbour. The 128 bytes before base must lie inside the same registered region and hold nothing. */
 #define TL_CLUSTER_HEADROOM 128u
 #define TL_CLUSTER_SHIFT 2u
+#define TL_CLUSTER_INSIDE 130u
 #define TL_CLUSTER_SIZE_MIN 2048u
 #define TL_CLUSTER_SIZE_MAX 16384u
 
@@ -91,7 +97,7 @@ struct tl_cluster_pool;
 struct tl_mbuf;
 
 /* Creates a pool of `count` clusters of `cluster_size` bytes (a power of two, 2048..16384) at `base`, which must lie in
- * a region given to tl_extmem_register. No cluster may cross a page of that region. data_shift: 0 or 2. `cache` is the
+ * a region given to tl_extmem_register. No cluster may cross a page of that region. `cache` is the
  * number of buffers each lcore keeps at hand (0..512). `socket`: NUMA node of the pool's own memory, -1 for any.
  * -EINVAL for a bad shape, -EEXIST for a name in use, -ENOMEM. All clusters start out free. */
 int32_t tl_cluster_pool_create(const char *name, void *base, uint32_t count, uint32_t cluster_size,
@@ -130,10 +136,11 @@ struct tl_rx_frame {
 	uint32_t pkt_len;  /* of all segments */
 	uint32_t rss;
 	uint32_t cluster;  /* index in the pool of the first segment; TL_CLUSTER_NONE when that one is foreign */
+	uint32_t flags;    /* TL_RX_* */
 	uint16_t data_len; /* of the first segment */
 	uint16_t nb_segs;  /* >= 1 */
-	uint16_t flags;
 	uint16_t vlan;     /* tag control information */
+	uint16_t reserved;
 };
 
 /* One segment of a frame. */
@@ -201,12 +208,13 @@ struct tl_tx_piece {
 #define TL_TX_VLAN 0x0040u     /* the device inserts .vlan */
 
 struct tl_tx_offload {
-	uint16_t flags;
+	uint32_t flags;
 	uint16_t l2_len; /* Ethernet header with any tag in the data */
 	uint16_t l3_len;
 	uint16_t l4_len;
 	uint16_t mss;
 	uint16_t vlan;
+	uint16_t reserved;
 };
 
 /* Fast path. Builds a frame: `header` copied into a buffer of its own (with inline pieces appended to it while they fit),
@@ -240,7 +248,7 @@ uint32_t tl_mbuf_segments(const struct tl_mbuf *head, struct tl_rx_seg *out, uin
 
 /* ---- Ports -------------------------------------------------------------------------------------------------------- */
 
-#define TL_PORT_NONE UINT16_MAX
+static const uint16_t TL_PORT_NONE = 0xffff;
 #define TL_NAME_MAX 64u
 
 /* Offloads: what a port can do, and what tl_port_configure is asked for. */
@@ -273,7 +281,7 @@ struct tl_port_info {
 	uint16_t rx_desc_min, rx_desc_max, rx_desc_align;
 	uint16_t tx_desc_min, tx_desc_max, tx_desc_align;
 	uint16_t tx_segs_max;     /* segments per frame; 0: no limit known */
-	uint16_t reserved;
+	uint16_t cluster_shift;   /* the data_shift of a pool for this port, without scatter */
 	int32_t numa;             /* -1: unknown */
 };
 
@@ -319,7 +327,8 @@ int32_t tl_port_info(uint16_t port, struct tl_port_info *out);
  * than one receive queue, RSS over IP and TCP is switched on, and with a key of 40 or more bytes that key is used. Asking
  * for a symmetric key is the caller's business: 0x6d5a repeated sends both directions of a flow to one queue. */
 int32_t tl_port_configure(uint16_t port, const struct tl_port_config *config, uint32_t *granted);
-/* descriptors: 0 for the driver's preference; rounded to what the device accepts, written back. */
+/* descriptors: 0 for the driver's preference; rounded to what the device accepts, written back. -EINVAL for a pool whose
+ * data_shift does not suit the driver, or scatter. */
 int32_t tl_rx_queue_setup(uint16_t port, uint16_t queue, uint16_t *descriptors, int32_t socket,
 			  struct tl_cluster_pool *pool);
 int32_t tl_tx_queue_setup(uint16_t port, uint16_t queue, uint16_t *descriptors, int32_t socket);

@@ -207,8 +207,7 @@ static uint64_t offload_flags(struct rte_mbuf *m, const struct tl_tx_offload *o)
 	return ol;
 }
 
-static const uint16_t WITH_HEADERS =
-	TL_TX_IP_CSUM | TL_TX_TCP_CSUM | TL_TX_UDP_CSUM | TL_TX_TSO;
+static const uint32_t WITH_HEADERS = TL_TX_IP_CSUM | TL_TX_TCP_CSUM | TL_TX_UDP_CSUM | TL_TX_TSO;
 
 int32_t tl_tx_build(struct tl_tx_ctx *ctx, const void *header, uint32_t header_len, const struct tl_tx_piece *pieces,
 		    uint32_t n, const struct tl_tx_offload *offload, struct tl_mbuf **out)
@@ -229,14 +228,17 @@ int32_t tl_tx_build(struct tl_tx_ctx *ctx, const void *header, uint32_t header_l
 	if (unlikely(plan.refs > ctx->ref_count - ctx->outstanding)) {
 		return -ENOBUFS;
 	}
-	if (unlikely(rte_pktmbuf_alloc_bulk(ctx->direct, directs, plan.directs) != 0)) {
+	if (unlikely(tl_get_bulk(ctx->direct, (void **)directs, plan.directs) != 0)) {
 		return -ENOBUFS;
 	}
-	if (plan.refs != 0 && unlikely(rte_pktmbuf_alloc_bulk(ctx->refs, refs, plan.refs) != 0)) {
+	if (plan.refs != 0 && unlikely(tl_get_bulk(ctx->refs, (void **)refs, plan.refs) != 0)) {
 		rte_mempool_put_bulk(ctx->direct, (void **)directs, plan.directs);
 		return -ENOBUFS;
 	}
 
+	for (i = 0; i < plan.directs; i++) {
+		rte_pktmbuf_reset(directs[i]);
+	}
 	head = last = *next_direct++;
 	memcpy(rte_pktmbuf_append(head, (uint16_t)header_len), header, header_len);
 	for (i = 0; i < n; i++) {
@@ -246,6 +248,7 @@ int32_t tl_tx_build(struct tl_tx_ctx *ctx, const void *header, uint32_t header_l
 			struct rte_mbuf *m = *next_ref++;
 			struct ref *ref = rte_mbuf_to_priv(m);
 
+			rte_pktmbuf_reset(m);
 			ref->token = p->token;
 			ref->ctx = ctx;
 			ref->shared.free_cb = finished;

@@ -91,11 +91,9 @@ struct tl_iovec {
 	uint64_t len;
 };
 
-/* Status code types of tl_io_fn besides NVMe's own (0 generic, 1 command specific, 2 media, 3 path). */
-#define TL_SCT_NONE -1 /* no NVMe status: see err */
-
 /* The end of an I/O. err: 0 on success, else a negative errno (-EIO, -ENOMEM, -ECANCELED for aborted, -ENXIO when the device
- * went away). sct/sc: the NVMe status (0/0 on success). The tl_io, its iovec and its memory are the caller's again, and
+ * went away). sct/sc: the NVMe status code type
+ * (0 generic, 1 command specific, 2 media, 3 path) and code; 0/0 on success. The tl_io, its iovec and its memory are the caller's again, and
  * SPDK's own request has been released: submitting the next I/O from here is fine. */
 typedef void (*tl_io_fn)(void *arg, int32_t sct, int32_t sc, int32_t err);
 
@@ -116,9 +114,9 @@ struct tl_io {
 struct tl_bdev;    /* an open descriptor */
 struct tl_channel; /* a thread's channel to an open descriptor */
 
-#define TL_BDEV_REMOVED 0
-#define TL_BDEV_RESIZED 1
-#define TL_BDEV_OTHER 2
+#define TL_BDEV_REMOVED 0u
+#define TL_BDEV_RESIZED 1u
+#define TL_BDEV_OTHER 2u
 /* Runs on the thread that opened the device. After TL_BDEV_REMOVED: finish, put channels, close. */
 typedef void (*tl_bdev_event_fn)(void *arg, int32_t event);
 
