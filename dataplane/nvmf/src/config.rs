@@ -25,8 +25,8 @@ pub struct TargetConfig {
     pub subsystems: Vec<SubsystemConfig>,
     /// Where they can be reached: what the discovery log advertises.
     pub listeners: Vec<Listener>,
-    /// Largest data transfer of one command, in bytes: a power of two of 4 KiB
-    /// (reported as MDTS).
+    /// Largest data transfer of one command, in bytes: a power of two from
+    /// 8,192 (reported as MDTS, of which 0 would mean no limit).
     pub max_io_bytes: u32,
     /// Largest data in an I/O command capsule, in bytes: a multiple of 16
     /// (reported in IOCCSZ).
@@ -240,9 +240,9 @@ impl TargetConfig {
             }
         };
         range(
-            self.max_io_bytes.is_power_of_two() && (4096..=1 << 24).contains(&self.max_io_bytes),
+            self.max_io_bytes.is_power_of_two() && (8192..=1 << 24).contains(&self.max_io_bytes),
             "max_io_bytes",
-            "a power of two from 4096 to 16777216",
+            "a power of two from 8192 to 16777216",
         )?;
         range(
             self.in_capsule_bytes.is_multiple_of(16) && self.in_capsule_bytes <= self.max_io_bytes,

@@ -13,23 +13,26 @@
 //! 1.0; NVM Express TCP Transport Specification 1.0.
 #![forbid(unsafe_code)]
 
+mod bytes;
+pub mod command;
 mod config;
+mod controller;
+pub mod pdu;
 mod request;
 mod session;
 mod shard;
-mod stand_in;
+mod slots;
 mod status;
 mod target;
 mod units;
 
 pub use config::{
-    ConfigError, DISCOVERY_NQN, Hosts, Listener, NQN_LEN_MAX, NamespaceConfig, SubsystemConfig,
-    TargetConfig,
+    ADMIN_IN_CAPSULE_BYTES, ConfigError, DISCOVERY_NQN, Hosts, Listener, NQN_LEN_MAX,
+    NamespaceConfig, SubsystemConfig, TargetConfig,
 };
 pub use request::{Completion, Operation, Request, RequestId};
 pub use session::{CloseReason, Endpoints, Progress, Session, Wire};
-pub use shard::{CommandPool, Shard};
-pub use stand_in::{PageRun, PullUp, RunPool};
+pub use shard::{CommandPool, Counters, Shard};
 pub use status::Status;
-pub use target::Target;
+pub use target::{ControllerInfo, Target};
 pub use units::{BlockRange, BlockSize, Cid, Cntlid, Lba, Nsid, Qid, Timestamp, Ttag, VolumeId};

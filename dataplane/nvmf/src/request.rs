@@ -1,6 +1,7 @@
 //! What the target asks of the engine, and what the engine answers.
 
-use crate::stand_in::PageRun;
+use pages::PageRun;
+
 use crate::status::Status;
 use crate::units::{BlockRange, BlockSize, Nsid, VolumeId};
 

@@ -1,35 +1,173 @@
-//! What a shard lends to its sessions: pools, ledger, credit, counters.
+//! What a shard lends to its sessions: pools, ledger, command slots, counters.
 
-use pages::{ClusterPool, CopyLedger};
+use std::fmt;
 
-use crate::stand_in::RunPool;
+use pages::{ClusterPool, CopyLedger, PageRun, PullUp, RunPool};
+
+use crate::pdu::FatalStatus;
+use crate::slots::{SlotIndex, Slots};
 
 /// A shard's resources, borrowed for one call.
 pub struct Shard<'a> {
-    /// Page runs for data in both directions.
-    pub runs: &'a mut RunPool,
+    /// Page runs for data in both directions; made for at least `max_io_bytes`.
+    pub runs: &'a RunPool,
     /// Whole pages for pull-ups and for control data (identify, log pages).
     pub pages: &'a ClusterPool,
-    /// Where copies are counted.
+    /// Where copies are counted. Payload accepted and given out is counted
+    /// here by the sessions (`stored`, `loaded`).
     pub ledger: &'a CopyLedger,
     /// Slots for commands under way, shared by the shard's sessions.
     pub commands: &'a mut CommandPool,
+    /// What happened.
+    pub counters: &'a mut Counters,
 }
 
-/// The shard's command slots and write credit, and its counters.
-#[derive(Debug, Default)]
-pub struct CommandPool {}
+impl Shard<'_> {
+    /// What [`PageRun::place`] needs.
+    #[inline]
+    pub(crate) fn pull_up(&self) -> PullUp<'_> {
+        PullUp::new(self.pages, self.ledger)
+    }
+
+    /// A run for data that is in the stream already. Every run may be taken:
+    /// the command goes on to the device without waiting for the host.
+    #[inline]
+    pub(crate) fn run_for_capsule(&mut self) -> Option<Box<PageRun>> {
+        self.runs.take()
+    }
+
+    /// A run for data that is still to be asked for. A part of the pool is
+    /// left for in-capsule data, so that writes that wait for H2CData can
+    /// never stop the very streams that the H2CData comes in.
+    #[inline]
+    pub(crate) fn run_for_later(&mut self) -> Option<Box<PageRun>> {
+        (self.runs.available() > self.commands.runs_reserved)
+            .then(|| self.runs.take())
+            .flatten()
+    }
+}
+
+/// The shard's command slots and the credit that its R2Ts draw on.
+///
+/// All memory for commands under way, whatever the number of connections:
+/// made once, at start-up.
+pub struct CommandPool {
+    pub(crate) slots: Slots,
+    runs_reserved: usize,
+    write_bytes: u64,
+    write_bytes_left: u64,
+}
 
 impl CommandPool {
-    /// A pool of `slots` command slots (1 to 65,535) whose writes may together
-    /// pin `write_bytes` of receive buffers: R2Ts are sent only within that credit.
-    pub fn new(slots: u16, write_bytes: u64) -> Self {
-        let _ = (slots, write_bytes);
-        Self {}
+    /// A pool of `slots` command slots (at least 1) whose writes may together
+    /// pin `write_bytes` of receive buffers by R2T. `runs_reserved` page runs
+    /// are kept for in-capsule data; less than the run pool has.
+    pub fn new(slots: u16, write_bytes: u64, runs_reserved: usize) -> Self {
+        Self {
+            slots: Slots::new(slots.max(1)),
+            runs_reserved,
+            write_bytes,
+            write_bytes_left: write_bytes,
+        }
     }
 
-    /// Slots in use.
+    /// Slots in use: commands under way on all connections of the shard.
     pub fn in_use(&self) -> usize {
-        0
+        self.slots.in_use()
     }
+
+    /// Bytes that hosts have been asked for and whose writes are not complete.
+    pub fn write_bytes_granted(&self) -> u64 {
+        self.write_bytes - self.write_bytes_left
+    }
+
+    /// Takes `bytes` of write credit for `slot`. One write is always allowed,
+    /// however large: otherwise it would never be.
+    pub(crate) fn take_credit(&mut self, slot: SlotIndex, bytes: u32) -> bool {
+        let whole = self.write_bytes_left == self.write_bytes;
+        if u64::from(bytes) > self.write_bytes_left && !whole {
+            return false;
+        }
+        let taken = u64::from(bytes).min(self.write_bytes_left);
+        self.write_bytes_left -= taken;
+        self.slots[slot].credit = taken as u32;
+        true
+    }
+
+    /// Gives the credit of `slot` back.
+    #[inline]
+    pub(crate) fn return_credit(&mut self, slot: SlotIndex) {
+        let credit = std::mem::take(&mut self.slots[slot].credit);
+        self.write_bytes_left += u64::from(credit);
+    }
+}
+
+impl fmt::Debug for CommandPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CommandPool")
+            .field("in_use", &self.in_use())
+            .field("write_bytes_granted", &self.write_bytes_granted())
+            .finish_non_exhaustive()
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What happened on a shard's NVMe/TCP connections since it started.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Connections terminated for a malformed PDU, in the order of [`FatalStatus::ALL`].
+            pub malformed: [u64; FatalStatus::ALL.len()],
+        }
+
+        impl Counters {
+            /// Every counter with its name, for reports.
+            pub fn each(&self, mut f: impl FnMut(&'static str, u64)) {
+                $(f(stringify!($name), self.$name);)*
+                for (status, n) in FatalStatus::ALL.iter().zip(self.malformed) {
+                    f(status.name(), n);
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// PDUs received.
+    pdus_in,
+    /// PDUs sent.
+    pdus_out,
+    /// Connects accepted, admin and I/O.
+    connects,
+    /// Connects refused.
+    connects_refused,
+    /// Read commands taken.
+    reads,
+    /// Write commands taken.
+    writes,
+    /// Other I/O commands taken.
+    io_others,
+    /// Admin and Fabrics commands taken.
+    admin_commands,
+    /// Commands completed with an error status.
+    errors,
+    /// Bytes of payload received for writes.
+    bytes_in,
+    /// Bytes of payload sent for reads.
+    bytes_out,
+    /// R2Ts sent.
+    r2ts,
+    /// Data digests that did not match.
+    data_digest_errors,
+    /// Headers that had to be gathered because slices cut them.
+    headers_gathered,
+    /// Times a stream was blocked for want of a slot, a run or a page.
+    blocked,
+    /// Commands refused because a stream stayed blocked too long.
+    interrupted,
+    /// Connections that closed because a timer expired.
+    timeouts,
+    /// Terminate requests received from hosts.
+    terminated_by_host,
 }

@@ -8,7 +8,8 @@ use std::fmt;
 /// What a command ended with.
 ///
 /// Held as the Status Field without its Phase Tag: Status Code in bits 7:0,
-/// Status Code Type in bits 10:8, Do Not Retry in bit 14.
+/// Status Code Type in bits 10:8, Command Retry Delay in bits 12:11, Do Not
+/// Retry in bit 14.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Status(u16);
 
@@ -45,8 +46,6 @@ impl Status {
     pub const INVALID_NAMESPACE: Status = final_code(GENERIC, 0x0b);
     /// A command out of its order, such as before Connect.
     pub const COMMAND_SEQUENCE_ERROR: Status = final_code(GENERIC, 0x0c);
-    /// More than the one SGL descriptor that a capsule may carry.
-    pub const INVALID_SGL_COUNT: Status = final_code(GENERIC, 0x0e);
     /// The SGL describes fewer or more bytes than the command transfers.
     pub const DATA_SGL_LENGTH_INVALID: Status = final_code(GENERIC, 0x0f);
     /// An SGL descriptor of a type that is not supported.
@@ -99,7 +98,13 @@ impl Status {
     /// The status whose Status Field, without the Phase Tag, is `field`.
     /// Bits that this type does not hold are dropped.
     pub const fn from_field(field: u16) -> Status {
-        Status(field & 0x47ff)
+        Status(field & 0x5fff)
+    }
+
+    /// The same, to be retried after the first Command Retry Delay Time
+    /// (CRDT1 of Identify Controller).
+    pub const fn with_retry_delay(self) -> Status {
+        Status(self.0 | 1 << 11)
     }
 
     /// The Status Field without its Phase Tag: 15 bits.

@@ -1,0 +1,349 @@
+//! What the session of an Admin Queue holds, and how Admin commands are answered.
+
+use std::sync::Arc;
+
+use super::features::{self, Features};
+use super::identify::{self, Identify, has_write_cache};
+use super::log::{self, ChangedNamespaces, lid};
+use super::properties::{Change, Properties};
+use super::window::Window;
+use super::{Controller, Events, discovery};
+use crate::command::{AdminCommand, FabricsCommand, FeatureSelect, SqeView};
+use crate::slots::Work;
+use crate::status::Status;
+use crate::target::{Namespaces, Target};
+use crate::units::{Cid, Nsid, Timestamp};
+
+/// The side of a controller that its Admin Queue's session owns.
+#[derive(Debug)]
+pub(crate) struct AdminQueue {
+    pub controller: Arc<Controller>,
+    /// Parked asynchronous event requests.
+    pub events: Events,
+    properties: Properties,
+    features: Features,
+    /// As last seen; `None` for a discovery controller.
+    namespaces: Option<Arc<Namespaces>>,
+    changed: ChangedNamespaces,
+    /// When the host must have been heard from; `None` if it need not.
+    deadline: Option<Timestamp>,
+}
+
+/// How a command is answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reply {
+    /// It is done; dwords 0 and 1 of the completion.
+    Done(u64),
+    /// It is an asynchronous event request.
+    Park,
+    /// It wants another command of the Admin Queue aborted.
+    Abort(Cid),
+    /// `len` bytes go to the host.
+    Data {
+        /// What they are.
+        work: Work,
+        /// How many.
+        len: u32,
+    },
+    /// `len` bytes come from the host.
+    Receive {
+        /// What is to be done with them.
+        work: Work,
+        /// How many.
+        len: u32,
+    },
+    /// The controller was reset: parked requests are void.
+    Reset,
+}
+
+/// Life of a discovery controller without a Keep Alive Timeout since its last
+/// command, in milliseconds (base 3.1.2.3).
+const DISCOVERY_IDLE_MS: u32 = 120_000;
+
+/// NSID of a command that is about no namespace.
+fn names_none(nsid: Nsid) -> bool {
+    nsid == Nsid(0) || nsid == Nsid::BROADCAST
+}
+
+impl AdminQueue {
+    /// The Admin Queue of `controller`, just connected.
+    pub fn new(
+        controller: Arc<Controller>,
+        target: &Target,
+        keep_alive_ms: u32,
+        now: Timestamp,
+    ) -> Self {
+        let namespaces = controller.subsystem.as_ref().map(|s| s.namespaces());
+        let mut queue = Self {
+            properties: Properties::new(target.config().queue_depth),
+            features: Features::new(keep_alive_ms),
+            events: Events::new(),
+            changed: ChangedNamespaces::none(),
+            deadline: None,
+            namespaces,
+            controller,
+        };
+        queue.heard(now);
+        queue
+    }
+
+    /// Whether the host has been silent for too long (base 3.9).
+    pub fn is_overdue(&self, now: Timestamp) -> bool {
+        self.deadline.is_some_and(|deadline| now >= deadline)
+    }
+
+    /// Restarts the Keep Alive Timer.
+    fn heard(&mut self, now: Timestamp) {
+        let idle = match self.features.keep_alive_ms {
+            0 if self.is_discovery() => DISCOVERY_IDLE_MS,
+            ms => ms,
+        };
+        self.deadline = (idle > 0).then(|| now.plus_ms(idle.into()));
+    }
+
+    fn is_discovery(&self) -> bool {
+        self.controller.subsystem.is_none()
+    }
+
+    /// Looks whether the namespaces changed. An event may be due then.
+    pub fn refresh(&mut self) {
+        let (Some(subsystem), Some(seen)) = (&self.controller.subsystem, &self.namespaces) else {
+            return;
+        };
+        if subsystem.is_current(seen) {
+            return;
+        }
+        let current = subsystem.namespaces();
+        for nsid in 1..=identify::highest_nsid(seen).max(identify::highest_nsid(&current)) {
+            if seen.get(Nsid(nsid)) != current.get(Nsid(nsid)) {
+                self.changed.note(nsid);
+                self.events.namespaces_changed();
+            }
+        }
+        self.namespaces = Some(current);
+    }
+
+    /// The Asynchronous Event Configuration.
+    pub fn event_config(&self) -> u32 {
+        self.features.async_events
+    }
+
+    /// Executes Property Get and Property Set.
+    ///
+    /// # Errors
+    /// The status to complete the command with.
+    pub fn fabrics(&mut self, command: FabricsCommand) -> Result<Reply, Status> {
+        match command {
+            FabricsCommand::PropertyGet { offset, width } => {
+                self.properties.get(offset, width).map(Reply::Done)
+            }
+            FabricsCommand::PropertySet {
+                offset,
+                width,
+                value,
+            } => match self.properties.set(offset, width, value)? {
+                Change::None => Ok(Reply::Done(0)),
+                Change::Enabled => {
+                    self.controller.enable();
+                    Ok(Reply::Done(0))
+                }
+                Change::Disabled => {
+                    self.controller.disable();
+                    self.features.reset();
+                    self.events.reset();
+                    Ok(Reply::Reset)
+                }
+                Change::ShutDown => {
+                    self.controller.disable();
+                    Ok(Reply::Done(0))
+                }
+            },
+            // The queue exists: another Connect is out of order.
+            FabricsCommand::Connect { .. } => Err(Status::COMMAND_SEQUENCE_ERROR),
+            // The Admin Queue goes with its connection (base 6.4).
+            FabricsCommand::Disconnect { .. } => Err(Status::INVALID_QUEUE_TYPE),
+        }
+    }
+
+    /// Executes an Admin command as far as it needs no data.
+    ///
+    /// # Errors
+    /// The status to complete the command with.
+    pub fn execute(
+        &mut self,
+        sqe: &SqeView<'_>,
+        target: &Target,
+        now: Timestamp,
+    ) -> Result<Reply, Status> {
+        if !self.properties.is_ready() {
+            return Err(Status::COMMAND_SEQUENCE_ERROR);
+        }
+        self.refresh();
+        let command = AdminCommand::read(sqe)?;
+        if self.is_discovery() && self.features.keep_alive_ms == 0 {
+            self.heard(now);
+        }
+        match command {
+            AdminCommand::Identify { cns, csi, .. } => {
+                self.identify(target).check(cns, csi, sqe.nsid())?;
+                let work = Work::Identify { cns, csi };
+                let len = identify::LEN;
+                Ok(Reply::Data { work, len })
+            }
+            AdminCommand::GetLogPage {
+                lid,
+                retain,
+                len,
+                offset,
+                csi,
+            } => {
+                let whole = self.log_len(lid, target, sqe.nsid())?;
+                // MDTS; and no log begins behind its end (base 5.16).
+                if len > u64::from(target.config().max_io_bytes) || offset > whole {
+                    return Err(Status::INVALID_FIELD);
+                }
+                let work = Work::LogPage {
+                    lid,
+                    csi,
+                    retain,
+                    offset,
+                };
+                let len = len as u32;
+                Ok(Reply::Data { work, len })
+            }
+            AdminCommand::GetFeatures { fid, select, .. } => {
+                let value = self
+                    .features
+                    .get(fid, select, &self.controller, self.has_cache())?;
+                match Features::data_len(fid) {
+                    len if len > 0 && select == FeatureSelect::Current => Ok(Reply::Data {
+                        work: Work::FeatureData { fid },
+                        len,
+                    }),
+                    _ => Ok(Reply::Done(value.into())),
+                }
+            }
+            AdminCommand::SetFeatures { fid, save, value } => {
+                self.set_features(fid, save, value, sqe.nsid(), now)
+            }
+            AdminCommand::Abort { cid, .. } => Ok(Reply::Abort(cid)),
+            AdminCommand::AsyncEventRequest => Ok(Reply::Park),
+            AdminCommand::KeepAlive => {
+                self.heard(now);
+                Ok(Reply::Done(0))
+            }
+        }
+    }
+
+    fn set_features(
+        &mut self,
+        fid: u8,
+        save: bool,
+        value: u32,
+        nsid: Nsid,
+        now: Timestamp,
+    ) -> Result<Reply, Status> {
+        if !Features::of(&self.controller).contains(&fid) {
+            return Err(Status::INVALID_FIELD);
+        }
+        if save {
+            return Err(Status::FEATURE_NOT_SAVEABLE);
+        }
+        if !names_none(nsid) {
+            return Err(Status::FEATURE_NOT_NAMESPACE_SPECIFIC);
+        }
+        if fid == features::fid::HOST_BEHAVIOR {
+            return Ok(Reply::Receive {
+                work: Work::SetHostBehavior,
+                len: features::HOST_BEHAVIOR_LEN,
+            });
+        }
+        let has_cache = self.has_cache();
+        let result = self.features.set(fid, value, &self.controller, has_cache)?;
+        if fid == features::fid::KEEP_ALIVE_TIMER {
+            self.heard(now);
+        }
+        Ok(Reply::Done(result.into()))
+    }
+
+    /// Host Behavior Support, now that its data has come. `acre` is byte 0,
+    /// Advanced Command Retry Enable; the rest is not offered.
+    pub fn set_host_behavior(&mut self, acre: u8) {
+        self.controller.set_retry_delays(acre == 1);
+    }
+
+    /// Bytes of the log `lid`.
+    fn log_len(&self, lid: u8, target: &Target, nsid: Nsid) -> Result<u64, Status> {
+        match &self.namespaces {
+            None if lid == lid::DISCOVERY => Ok(discovery::len(target, &self.controller.host)),
+            None => Err(Status::INVALID_LOG_PAGE),
+            Some(_) => {
+                let len = log::len(lid)?;
+                // All logs are about the controller (LPA bit 0 is clear).
+                if names_none(nsid) {
+                    Ok(len)
+                } else {
+                    Err(Status::INVALID_FIELD)
+                }
+            }
+        }
+    }
+
+    /// Writes bytes `at..` of the data for `work` into `page`.
+    pub fn fill(&mut self, work: Work, nsid: Nsid, target: &Target, at: u64, page: &mut [u8]) {
+        match work {
+            Work::Identify { cns, csi } => {
+                let identify = self.identify(target);
+                // Checked before, but namespaces may have gone since.
+                match identify.check(cns, csi, nsid) {
+                    Ok(structure) => identify.fill(structure, nsid, page),
+                    Err(_) => page.fill(0),
+                }
+            }
+            Work::LogPage {
+                lid, csi, offset, ..
+            } => {
+                let mut w = Window::new(offset + at, page);
+                if self.is_discovery() {
+                    discovery::fill(target, &self.controller.host, &mut w);
+                } else {
+                    log::fill(lid, csi, &self.controller, &self.changed, &mut w);
+                }
+            }
+            Work::FeatureData { fid } => {
+                let mut w = Window::new(at, page);
+                match fid {
+                    features::fid::HOST_IDENTIFIER => w.put(0, self.controller.host_id),
+                    _ => w.put(0, [u8::from(self.controller.retry_delays())]),
+                }
+            }
+            _ => page.fill(0),
+        }
+    }
+
+    /// The data for `work` is on its way: a log that was read forgets.
+    pub fn filled(&mut self, work: Work) {
+        if let Work::LogPage { lid, retain, .. } = work
+            && lid == lid::CHANGED_NAMESPACES
+        {
+            // Reading clears the list; the event stays masked under RAE.
+            self.changed.clear();
+            if !retain {
+                self.events.log_read();
+            }
+        }
+    }
+
+    fn identify<'a>(&'a self, target: &'a Target) -> Identify<'a> {
+        let subsystem = self.controller.subsystem.as_deref();
+        Identify {
+            config: target.config(),
+            cntlid: self.controller.cntlid,
+            subsystem: subsystem.zip(self.namespaces.as_deref()),
+        }
+    }
+
+    fn has_cache(&self) -> bool {
+        self.namespaces.as_deref().is_some_and(has_write_cache)
+    }
+}

@@ -1,0 +1,106 @@
+//! The discovery log page (base 5.16.1.23).
+
+use std::net::IpAddr;
+
+use super::window::Window;
+use crate::config::{Listener, TargetConfig};
+use crate::target::Target;
+use crate::units::Cntlid;
+
+/// Length of the header, and of each entry, in bytes.
+const ENTRY_LEN: u64 = 1024;
+
+/// TRTYPE: TCP.
+const TRTYPE_TCP: u8 = 3;
+/// SUBTYPE: NVM subsystem.
+const SUBTYPE_NVM: u8 = 2;
+/// TREQ: secure channel not required (1:0 = 10b), SQ flow control may be
+/// disabled (2).
+const TREQ: u8 = 0b110;
+
+/// Bytes of the log for `host`.
+pub(super) fn len(target: &Target, host: &str) -> u64 {
+    let records = target.subsystems_for(host).count() * target.config().listeners.len();
+    ENTRY_LEN * (1 + records as u64)
+}
+
+/// Writes the part of the log for `host` that `w` shows.
+pub(super) fn fill(target: &Target, host: &str, w: &mut Window<'_>) {
+    let config = target.config();
+    let mut records = 0;
+    for subsystem in target.subsystems_for(host) {
+        for (port, listener) in config.listeners.iter().enumerate() {
+            records += 1;
+            let at = ENTRY_LEN * records;
+            if w.sees(at, ENTRY_LEN) {
+                entry(config, port, listener, &subsystem.config.nqn, at, w);
+            }
+        }
+    }
+    // GENCTR: what the log tells is fixed when the target starts.
+    w.put(0, 1u64.to_le_bytes());
+    // NUMREC; RECFMT is 0.
+    w.put(8, records.to_le_bytes());
+}
+
+/// Discovery Log Page Entry (Figure 254) at `at`.
+fn entry(
+    config: &TargetConfig,
+    port: usize,
+    listener: &Listener,
+    nqn: &str,
+    at: u64,
+    w: &mut Window<'_>,
+) {
+    let adrfam = match listener.address {
+        IpAddr::V4(_) => 1,
+        IpAddr::V6(_) => 2,
+    };
+    w.put(at, [TRTYPE_TCP, adrfam, SUBTYPE_NVM, TREQ]);
+    // PORTID, from 1; CNTLID: dynamic controllers; ASQSZ.
+    w.put(at + 4, (port as u16).wrapping_add(1).to_le_bytes());
+    w.put(at + 6, Cntlid::DYNAMIC.0.to_le_bytes());
+    w.put(at + 8, config.queue_depth.max(32).to_le_bytes());
+    let mut text = Text {
+        bytes: [0; 64],
+        len: 0,
+    };
+    w.put_text(
+        at + 32,
+        32,
+        text.of(format_args!("{}", listener.port)),
+        b' ',
+    );
+    w.put_text(at + 256, 256, nqn, 0);
+    w.put_text(
+        at + 512,
+        256,
+        text.of(format_args!("{}", listener.address)),
+        b' ',
+    );
+    // TSAS: SECTYPE 0, no TLS.
+}
+
+/// A few characters on the stack: an address or a port.
+struct Text {
+    bytes: [u8; 64],
+    len: usize,
+}
+
+impl Text {
+    fn of(&mut self, arguments: std::fmt::Arguments<'_>) -> &str {
+        self.len = 0;
+        // The longest IPv6 address has 45 characters: it fits.
+        let _ = std::fmt::Write::write_fmt(self, arguments);
+        str::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Write for Text {
+    fn write_str(&mut self, s: &str) -> std::fmt::Result {
+        let room = self.bytes.get_mut(self.len..self.len + s.len());
+        room.ok_or(std::fmt::Error)?.copy_from_slice(s.as_bytes());
+        self.len += s.len();
+        Ok(())
+    }
+}

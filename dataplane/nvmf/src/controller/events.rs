@@ -1,0 +1,81 @@
+//! Asynchronous events: requests parked until there is something to tell (base 5.2).
+
+use crate::slots::SlotIndex;
+
+/// Requests a host may park, minus one (AERL).
+pub(super) const LIMIT: u8 = 3;
+
+/// Notice of the Asynchronous Event Configuration: Namespace Attribute Notices.
+pub(super) const NAMESPACE_NOTICES: u32 = 1 << 8;
+
+/// Log page that tells which namespaces changed.
+pub(super) const CHANGED_NAMESPACES_LOG: u8 = 0x04;
+
+/// Dword 0 of a completion: type Notice, information Namespace Attribute
+/// Changed, and the log page to read (base 5.2, Figures 146 and 150).
+const NAMESPACE_CHANGED: u32 = 0x02 | (CHANGED_NAMESPACES_LOG as u32) << 16;
+
+/// Parked requests and the one kind of event there is.
+#[derive(Debug, Default)]
+pub(crate) struct Events {
+    parked: Vec<SlotIndex>,
+    /// Namespaces changed, and no event has told it yet.
+    pending: bool,
+    /// Told, and masked until the host reads the log page.
+    masked: bool,
+}
+
+impl Events {
+    /// No requests, no events; room for as many as may be parked.
+    pub fn new() -> Self {
+        Self {
+            parked: Vec::with_capacity(usize::from(LIMIT) + 1),
+            pending: false,
+            masked: false,
+        }
+    }
+
+    /// Parks a request; false if there are too many.
+    pub fn park(&mut self, slot: SlotIndex) -> bool {
+        let room = self.parked.len() <= usize::from(LIMIT);
+        if room {
+            self.parked.push(slot);
+        }
+        room
+    }
+
+    /// Namespaces changed.
+    pub fn namespaces_changed(&mut self) {
+        self.pending = true;
+    }
+
+    /// The host read the log page of the event.
+    pub fn log_read(&mut self) {
+        self.masked = false;
+        self.pending = false;
+    }
+
+    /// A request to complete now, with its dword 0; `config` is the
+    /// Asynchronous Event Configuration.
+    pub fn next(&mut self, config: u32) -> Option<(SlotIndex, u32)> {
+        if !self.pending || self.masked || config & NAMESPACE_NOTICES == 0 {
+            return None;
+        }
+        let slot = self.parked.pop()?;
+        self.pending = false;
+        self.masked = true;
+        Some((slot, NAMESPACE_CHANGED))
+    }
+
+    /// Takes a parked request back: it was aborted, or the controller was reset.
+    pub fn unpark(&mut self, mut which: impl FnMut(SlotIndex) -> bool) -> Option<SlotIndex> {
+        let at = self.parked.iter().position(|&slot| which(slot))?;
+        Some(self.parked.swap_remove(at))
+    }
+
+    /// Forgets every event, as a reset does.
+    pub fn reset(&mut self) {
+        self.pending = false;
+        self.masked = false;
+    }
+}

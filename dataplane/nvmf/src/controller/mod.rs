@@ -1,0 +1,221 @@
+//! A controller: what its queues share, wherever their connections are.
+//!
+//! The connections of one controller may be on different shards. What they
+//! share is here; everything else of a controller belongs to the session of
+//! its Admin Queue ([`AdminQueue`]).
+
+mod admin;
+mod discovery;
+mod events;
+mod features;
+mod identify;
+mod log;
+mod properties;
+mod window;
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+pub(crate) use admin::{AdminQueue, Reply};
+pub(crate) use events::Events;
+
+use crate::command::FabricsCommand;
+use crate::config::DISCOVERY_NQN;
+use crate::status::Status;
+use crate::target::{ConnectError, Subsystem, lock};
+use crate::units::{Cntlid, Qid};
+
+/// One controller of the target.
+#[derive(Debug)]
+pub(crate) struct Controller {
+    pub cntlid: Cntlid,
+    /// `None` for a discovery controller.
+    pub subsystem: Option<Arc<Subsystem>>,
+    /// Host NQN of the association.
+    pub host: String,
+    /// Host Identifier of the association.
+    pub host_id: [u8; 16],
+    /// What its I/O queues moved; they add to it now and then.
+    pub usage: Usage,
+    /// Counts enables and disables: odd while enabled. [`ENDED`] is the end.
+    epoch: AtomicU32,
+    /// WCE of the Volatile Write Cache feature (base 5.27.1.4).
+    write_cache: AtomicBool,
+    /// ACRE of the Host Behavior Support feature (base 5.27.1.18).
+    retry_delays: AtomicBool,
+    queues: Mutex<Queues>,
+}
+
+/// Data that a SMART log reports (base 5.16.1.3).
+#[derive(Debug, Default)]
+pub(crate) struct Usage {
+    pub reads: AtomicU64,
+    pub writes: AtomicU64,
+    /// In 512-byte units.
+    pub units_read: AtomicU64,
+    /// In 512-byte units.
+    pub units_written: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Queues {
+    /// I/O queues the host may connect (Number of Queues feature).
+    granted: u16,
+    /// Those it has connected: bit `qid`.
+    connected: [u64; 17],
+}
+
+/// Proof that a controller was enabled, and which time it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Enabled(u32);
+
+/// The controller's association is over.
+const ENDED: u32 = u32::MAX;
+
+impl Controller {
+    pub fn new(
+        cntlid: Cntlid,
+        subsystem: Option<Arc<Subsystem>>,
+        host: &str,
+        host_id: [u8; 16],
+    ) -> Self {
+        let granted = subsystem.as_ref().map_or(0, |s| s.config.max_queues);
+        Self {
+            cntlid,
+            subsystem,
+            host: host.to_owned(),
+            host_id,
+            usage: Usage::default(),
+            epoch: AtomicU32::new(0),
+            write_cache: AtomicBool::new(true),
+            retry_delays: AtomicBool::new(false),
+            queues: Mutex::new(Queues {
+                granted,
+                connected: [0; 17],
+            }),
+        }
+    }
+
+    /// NQN of its subsystem.
+    pub fn subsystem_nqn(&self) -> &str {
+        match &self.subsystem {
+            Some(subsystem) => &subsystem.config.nqn,
+            None => DISCOVERY_NQN,
+        }
+    }
+
+    /// Whether it is still enabled as it was. What an I/O queue asks before
+    /// each command: one load, no lock.
+    #[inline]
+    pub fn is_still(&self, enabled: Enabled) -> bool {
+        self.epoch.load(Ordering::Acquire) == enabled.0
+    }
+
+    /// Whether the association is over.
+    pub fn has_ended(&self) -> bool {
+        self.epoch.load(Ordering::Acquire) == ENDED
+    }
+
+    /// CC.EN went from 0 to 1.
+    pub fn enable(&self) {
+        let queues = lock(&self.queues);
+        self.step(queues, true);
+    }
+
+    /// CC.EN went from 1 to 0, or the host shut the controller down: its I/O
+    /// queues are gone, and what Set Features set is forgotten (base 3.7.2).
+    pub fn disable(&self) {
+        let mut queues = lock(&self.queues);
+        queues.connected = [0; 17];
+        queues.granted = self.subsystem.as_ref().map_or(0, |s| s.config.max_queues);
+        self.write_cache.store(true, Ordering::Relaxed);
+        self.retry_delays.store(false, Ordering::Relaxed);
+        self.step(queues, false);
+    }
+
+    /// The association is over: every connection of it closes.
+    pub fn end(&self) {
+        let _queues = lock(&self.queues);
+        self.epoch.store(ENDED, Ordering::Release);
+    }
+
+    fn step(&self, _held: std::sync::MutexGuard<'_, Queues>, enable: bool) {
+        let epoch = self.epoch.load(Ordering::Acquire);
+        if epoch != ENDED && (epoch % 2 == 1) != enable {
+            self.epoch
+                .store((epoch + 1) % (ENDED - 1), Ordering::Release);
+        }
+    }
+
+    /// Connects the I/O queue `qid`.
+    pub fn add_queue(&self, qid: Qid) -> Result<Enabled, ConnectError> {
+        let mut queues = lock(&self.queues);
+        let epoch = self.epoch.load(Ordering::Acquire);
+        if epoch == ENDED || epoch.is_multiple_of(2) {
+            return Err(Status::COMMAND_SEQUENCE_ERROR.into());
+        }
+        if qid == Qid::ADMIN || qid.0 > queues.granted {
+            return Err(ConnectError::command(FabricsCommand::CONNECT_QID_AT));
+        }
+        let (word, bit) = (usize::from(qid.0 / 64), 1 << (qid.0 % 64));
+        if queues.connected[word] & bit != 0 {
+            return Err(Status::COMMAND_SEQUENCE_ERROR.into());
+        }
+        queues.connected[word] |= bit;
+        Ok(Enabled(epoch))
+    }
+
+    /// The connection of the I/O queue `qid` is gone.
+    pub fn remove_queue(&self, qid: Qid, enabled: Enabled) {
+        let mut queues = lock(&self.queues);
+        if self.is_still(enabled) {
+            queues.connected[usize::from(qid.0 / 64)] &= !(1 << (qid.0 % 64));
+        }
+    }
+
+    /// I/O queues connected.
+    pub fn io_queues(&self) -> u16 {
+        let queues = lock(&self.queues);
+        queues.connected.iter().map(|w| w.count_ones() as u16).sum()
+    }
+
+    /// Number of Queues feature: grants up to `asked` I/O queues.
+    ///
+    /// # Errors
+    /// [`Status::COMMAND_SEQUENCE_ERROR`] once I/O queues exist (base 5.27.1.5).
+    pub fn grant_queues(&self, asked: u16) -> Result<u16, Status> {
+        let mut queues = lock(&self.queues);
+        if queues.connected != [0; 17] {
+            return Err(Status::COMMAND_SEQUENCE_ERROR);
+        }
+        let most = self.subsystem.as_ref().map_or(0, |s| s.config.max_queues);
+        queues.granted = asked.min(most);
+        Ok(queues.granted)
+    }
+
+    /// I/O queues the host may connect.
+    pub fn granted_queues(&self) -> u16 {
+        lock(&self.queues).granted
+    }
+
+    /// Whether the host lets writes sit in a volatile cache.
+    #[inline]
+    pub fn write_cache(&self) -> bool {
+        self.write_cache.load(Ordering::Relaxed)
+    }
+
+    /// Sets [`Controller::write_cache`].
+    pub fn set_write_cache(&self, on: bool) {
+        self.write_cache.store(on, Ordering::Relaxed);
+    }
+
+    /// Whether the host heeds the retry delay in a status.
+    pub fn retry_delays(&self) -> bool {
+        self.retry_delays.load(Ordering::Relaxed)
+    }
+
+    /// Sets [`Controller::retry_delays`].
+    pub fn set_retry_delays(&self, on: bool) {
+        self.retry_delays.store(on, Ordering::Relaxed);
+    }
+}

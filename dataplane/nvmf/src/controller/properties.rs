@@ -1,0 +1,158 @@
+//! Controller properties (base 3.1.3): CAP, VS, CC, CSTS.
+
+use crate::command::PropertyWidth;
+use crate::status::Status;
+
+/// VS: NVM Express 2.0.0.
+pub(super) const VERSION: u32 = 0x0002_0000;
+
+mod offset {
+    pub(super) const CAP: u32 = 0x00;
+    pub(super) const VS: u32 = 0x08;
+    pub(super) const CC: u32 = 0x14;
+    pub(super) const CSTS: u32 = 0x1c;
+}
+
+/// CC.EN.
+const CC_EN: u32 = 1 << 0;
+/// CSTS.RDY.
+const CSTS_RDY: u32 = 1 << 0;
+/// CSTS.SHST: shutdown processing complete.
+const CSTS_SHST_COMPLETE: u32 = 0b10 << 2;
+/// CSTS.SHST, both bits.
+const CSTS_SHST: u32 = 0b11 << 2;
+
+/// The properties of one controller, and the state they stand for.
+///
+/// ```text
+///                CC.EN = 1                 CC.SHN ≠ 0
+///  Disabled ─────────────────▶ Ready ─────────────────▶ Shut down
+///     ▲         CC.EN = 0        │                          │
+///     └──────────────────────────┴──────────────────────────┘
+/// ```
+#[derive(Debug)]
+pub(super) struct Properties {
+    cap: u64,
+    cc: u32,
+    csts: u32,
+}
+
+/// What setting CC did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Nothing that matters.
+    None,
+    /// The controller is ready.
+    Enabled,
+    /// The controller was reset.
+    Disabled,
+    /// The controller was shut down.
+    ShutDown,
+}
+
+impl Properties {
+    /// Those of a controller whose queues may have `queue_depth` entries.
+    pub fn new(queue_depth: u16) -> Self {
+        // CAP: MQES (zero's based), CQR, TO of 5 s, CSS bit 37: NVM command
+        // set. MPSMIN and MPSMAX 0: 4 KiB, the unit of MDTS.
+        let cap = u64::from(queue_depth - 1) | 1 << 16 | 10 << 24 | 1 << 37;
+        Self {
+            cap,
+            cc: 0,
+            csts: 0,
+        }
+    }
+
+    /// Whether commands other than Fabrics are taken.
+    pub fn is_ready(&self) -> bool {
+        self.csts & (CSTS_RDY | CSTS_SHST) == CSTS_RDY
+    }
+
+    /// Property Get (base 6.5).
+    ///
+    /// # Errors
+    /// [`Status::INVALID_FIELD`] for a property that is not there, or not of that size.
+    pub fn get(&self, at: u32, width: PropertyWidth) -> Result<u64, Status> {
+        match (at, width) {
+            (offset::CAP, PropertyWidth::Eight) => Ok(self.cap),
+            (offset::VS, PropertyWidth::Four) => Ok(VERSION.into()),
+            (offset::CC, PropertyWidth::Four) => Ok(self.cc.into()),
+            (offset::CSTS, PropertyWidth::Four) => Ok(self.csts.into()),
+            _ => Err(Status::INVALID_FIELD),
+        }
+    }
+
+    /// Property Set (base 6.6). Only CC can be set.
+    ///
+    /// # Errors
+    /// [`Status::INVALID_FIELD`] for any other property, and when enabling
+    /// with a command set, arbitration or page size that CAP does not offer.
+    pub fn set(&mut self, at: u32, width: PropertyWidth, value: u64) -> Result<Change, Status> {
+        if (at, width) != (offset::CC, PropertyWidth::Four) {
+            return Err(Status::INVALID_FIELD);
+        }
+        let (old, new) = (self.cc, value as u32);
+        let starts = old & CC_EN == 0 && new & CC_EN != 0;
+        // CSS 6:4, MPS 10:7, AMS 13:11: all zero is what CAP offers.
+        if starts && new & 0x3ff0 != 0 {
+            return Err(Status::INVALID_FIELD);
+        }
+        self.cc = new;
+        if starts {
+            self.csts = CSTS_RDY;
+            return Ok(Change::Enabled);
+        }
+        if old & CC_EN != 0 && new & CC_EN == 0 {
+            self.csts = 0;
+            return Ok(Change::Disabled);
+        }
+        // SHN, bits 15:14: normal or abrupt.
+        if new >> 14 & 0b11 != 0 && self.csts & CSTS_SHST == 0 {
+            self.csts |= CSTS_SHST_COMPLETE;
+            return Ok(Change::ShutDown);
+        }
+        Ok(Change::None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use PropertyWidth::{Eight, Four};
+
+    #[test]
+    fn base_3_5_the_controller_state_follows_cc() {
+        let mut p = Properties::new(128);
+        assert_eq!(p.get(0x1c, Four), Ok(0));
+        assert!(!p.is_ready());
+        assert_eq!(p.set(0x14, Four, 0x0046_0001), Ok(Change::Enabled));
+        assert_eq!(p.get(0x1c, Four), Ok(1));
+        assert!(p.is_ready());
+        assert_eq!(p.set(0x14, Four, 0x0046_0001), Ok(Change::None));
+        assert_eq!(p.set(0x14, Four, 0x0046_4001), Ok(Change::ShutDown));
+        assert_eq!(p.get(0x1c, Four), Ok(0b1001));
+        assert!(!p.is_ready());
+        assert_eq!(p.set(0x14, Four, 0), Ok(Change::Disabled));
+        assert_eq!(p.get(0x1c, Four), Ok(0));
+        assert_eq!(p.set(0x14, Four, 0x0046_0001), Ok(Change::Enabled));
+        assert!(p.is_ready());
+    }
+
+    #[test]
+    fn properties_that_are_not_there_are_invalid_fields() {
+        let mut p = Properties::new(128);
+        assert_eq!(p.get(0, Four), Err(Status::INVALID_FIELD));
+        assert_eq!(p.get(0x20, Four), Err(Status::INVALID_FIELD));
+        assert_eq!(p.set(0x1c, Four, 1), Err(Status::INVALID_FIELD));
+        assert_eq!(p.set(0x14, Four, 0x11), Err(Status::INVALID_FIELD));
+        assert_eq!(p.get(0x14, Four), Ok(0));
+    }
+
+    #[test]
+    fn cap_says_what_is_offered() {
+        let cap = Properties::new(128).get(0, Eight).unwrap();
+        assert_eq!(cap & 0xffff, 127);
+        assert_eq!(cap >> 37 & 1, 1);
+        assert_eq!(cap >> 48 & 0xff, 0);
+    }
+}

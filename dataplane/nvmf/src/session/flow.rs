@@ -1,0 +1,288 @@
+//! Flow control and the course of a command: who gets a run, when an R2T is
+//! sent, when a command is complete.
+
+use pages::{PAGE_SIZE, PageRun};
+
+use super::{Queue, Session};
+use crate::command::DatasetRange;
+use crate::shard::Shard;
+use crate::slots::{Slot, SlotIndex, SlotState, Work};
+use crate::status::Status;
+use crate::units::{BlockRange, Cid};
+
+impl Session {
+    /// A write whose data is to be asked for.
+    pub(super) fn ask(&mut self, index: SlotIndex, shard: &mut Shard<'_>) {
+        shard.commands.slots[index].state = SlotState::Waiting;
+        self.asking.push(&mut shard.commands.slots, index);
+        self.promote(shard);
+    }
+
+    /// A command whose data goes to the host.
+    pub(super) fn await_run(&mut self, index: SlotIndex, shard: &mut Shard<'_>) {
+        shard.commands.slots[index].state = SlotState::Waiting;
+        self.filling.push(&mut shard.commands.slots, index);
+        self.promote(shard);
+    }
+
+    /// Gives runs and credit to commands that wait for them, as far as they go.
+    pub(super) fn promote(&mut self, shard: &mut Shard<'_>) {
+        while let Some(index) = self.filling.head() {
+            if !self.fill(index, shard) {
+                break;
+            }
+        }
+        while let Some(index) = self.asking.head() {
+            let Some(run) = shard.run_for_later() else {
+                return;
+            };
+            let len = shard.commands.slots[index].len;
+            if !shard.commands.take_credit(index, len) {
+                shard.runs.put(run);
+                return;
+            }
+            self.asking.pop(&shard.commands.slots);
+            if self.begin(index, run, shard) {
+                self.send_r2t(index, shard);
+            }
+        }
+    }
+
+    /// Gets the head of `filling` going; false if something is short.
+    fn fill(&mut self, index: SlotIndex, shard: &mut Shard<'_>) -> bool {
+        let Some(run) = shard.run_for_later() else {
+            return false;
+        };
+        let slot = &shard.commands.slots[index];
+        if !matches!(slot.work, Work::Read { .. }) {
+            let pages = (slot.len as usize).div_ceil(PAGE_SIZE);
+            if shard.pages.free() < pages {
+                shard.runs.put(run);
+                return false;
+            }
+        }
+        self.filling.pop(&shard.commands.slots);
+        if !self.begin(index, run, shard) {
+            return true;
+        }
+        let work = shard.commands.slots[index].work;
+        if let Work::Read { .. } = work {
+            self.make_ready(index, shard);
+            return true;
+        }
+        match self.build(index, shard) {
+            Ok(()) => self.respond(index, shard),
+            Err(status) => self.fail(index, status, shard),
+        }
+        true
+    }
+
+    /// Begins `run` for the command; fails the command if it is too long for one.
+    fn begin(&mut self, index: SlotIndex, mut run: Box<PageRun>, shard: &mut Shard<'_>) -> bool {
+        let slot = &mut shard.commands.slots[index];
+        let offset = match slot.work {
+            Work::Read { range, .. } | Work::Write { range, .. } => {
+                range.offset(slot.volume.block_size)
+            }
+            _ => 0,
+        };
+        let begun = run.begin(offset, slot.len as usize).is_ok();
+        slot.run = Some(run);
+        if !begun {
+            self.fail(index, Status::INTERNAL_ERROR, shard);
+        }
+        begun
+    }
+
+    /// Writes control data into fresh pages of the command's run.
+    fn build(&mut self, index: SlotIndex, shard: &mut Shard<'_>) -> Result<(), Status> {
+        let Queue::Admin(admin) = &mut self.queue else {
+            return Err(Status::INTERNAL_ERROR);
+        };
+        let slot = &shard.commands.slots[index];
+        let (work, nsid, len) = (slot.work, slot.volume.nsid, slot.len as usize);
+        for at in (0..len).step_by(PAGE_SIZE) {
+            let n = PAGE_SIZE.min(len - at);
+            let mut page = shard.pages.alloc().ok_or(Status::INTERNAL_ERROR)?;
+            admin.fill(work, nsid, &self.target, at as u64, &mut page[..n]);
+            let slice = page.freeze().slice(0..n);
+            let run = shard.commands.slots[index].run.take();
+            let mut run = run.ok_or(Status::INTERNAL_ERROR)?;
+            let placed = run.place(at, slice, &shard.pull_up());
+            shard.commands.slots[index].run = Some(run);
+            placed.map_err(|_| Status::INTERNAL_ERROR)?;
+        }
+        admin.filled(work);
+        Ok(())
+    }
+
+    /// Asks for as much of the data to come as one PDU may carry. One R2T per
+    /// command is out at a time, whatever MAXR2T allows.
+    fn send_r2t(&mut self, index: SlotIndex, shard: &mut Shard<'_>) {
+        let most = self.target.config().max_h2c_bytes;
+        let slot = &mut shard.commands.slots[index];
+        slot.granted = slot.moved + most.min(slot.len - slot.moved);
+        slot.state = SlotState::Asking;
+        self.tx.queue(&mut shard.commands.slots, index);
+    }
+
+    /// All data of an R2T has come.
+    pub(super) fn r2t_answered(&mut self, index: SlotIndex, shard: &mut Shard<'_>) {
+        self.owed -= 1;
+        let slot = &shard.commands.slots[index];
+        if slot.moved < slot.len && slot.status.is_success() {
+            self.send_r2t(index, shard);
+        } else {
+            self.start(index, shard);
+        }
+    }
+
+    /// The command has all the data it takes: it runs.
+    pub(super) fn start(&mut self, index: SlotIndex, shard: &mut Shard<'_>) {
+        let slot = &shard.commands.slots[index];
+        if !slot.status.is_success() {
+            let status = slot.status;
+            return self.fail(index, status, shard);
+        }
+        match slot.work {
+            Work::Write { .. } | Work::WriteZeroes { .. } | Work::Flush => {
+                self.make_ready(index, shard);
+            }
+            Work::Dataset { .. } => self.start_dataset(index, shard),
+            Work::Connect { .. } => self.connect(index, shard),
+            Work::Disconnect => {
+                self.respond(index, shard);
+                self.shut(super::CloseReason::Disconnected);
+            }
+            Work::Park => self.park(index, shard),
+            Work::SetHostBehavior => {
+                let mut acre = [0];
+                gather(slot, 0, &mut acre);
+                if let Queue::Admin(admin) = &mut self.queue {
+                    admin.set_host_behavior(acre[0]);
+                }
+                self.respond(index, shard);
+            }
+            _ => self.respond(index, shard),
+        }
+    }
+
+    /// The ranges of Dataset Management have come: each must be inside the
+    /// namespace before any is handed out.
+    fn start_dataset(&mut self, index: SlotIndex, shard: &mut Shard<'_>) {
+        let slot = &shard.commands.slots[index];
+        let Work::Dataset {
+            ranges, deallocate, ..
+        } = slot.work
+        else {
+            return;
+        };
+        let blocks = match &mut self.queue {
+            Queue::Io(io) => io.blocks_of(slot.volume),
+            _ => None,
+        };
+        let Some(blocks) = blocks else {
+            return self.fail(index, Status::INVALID_NAMESPACE, shard);
+        };
+        let outside = (0..ranges).any(|n| {
+            let range = dataset_range(slot, n);
+            let end = range.first.0.checked_add(range.blocks.into());
+            end.is_none_or(|end| end > blocks)
+        });
+        if outside {
+            self.fail(index, Status::LBA_OUT_OF_RANGE, shard);
+        } else if deallocate {
+            self.make_ready(index, shard);
+        } else {
+            self.respond(index, shard);
+        }
+    }
+
+    /// Parks an asynchronous event request (base 5.2).
+    fn park(&mut self, index: SlotIndex, shard: &mut Shard<'_>) {
+        let parked = match &mut self.queue {
+            Queue::Admin(admin) => admin.events.park(index),
+            _ => false,
+        };
+        if !parked {
+            return self.fail(index, Status::ASYNC_EVENT_LIMIT_EXCEEDED, shard);
+        }
+        shard.commands.slots[index].state = SlotState::Parked;
+        self.send_events(shard);
+    }
+
+    fn make_ready(&mut self, index: SlotIndex, shard: &mut Shard<'_>) {
+        shard.commands.slots[index].state = SlotState::Ready;
+        self.ready.push(&mut shard.commands.slots, index);
+    }
+
+    /// The command is over with `status`, an error.
+    pub(super) fn fail(&mut self, index: SlotIndex, status: Status, shard: &mut Shard<'_>) {
+        shard.counters.errors += 1;
+        shard.commands.slots[index].status = status;
+        if let Some(run) = shard.commands.slots[index].run.take() {
+            shard.runs.put(run);
+        }
+        self.respond(index, shard);
+    }
+
+    /// The command is over: its response, after its data if it still has a
+    /// run that goes to the host, is to be sent.
+    pub(super) fn respond(&mut self, index: SlotIndex, shard: &mut Shard<'_>) {
+        shard.commands.return_credit(index);
+        let slot = &mut shard.commands.slots[index];
+        if !slot.work.is_to_host()
+            && let Some(run) = slot.run.take()
+        {
+            shard.runs.put(run);
+        }
+        slot.state = SlotState::Sending;
+        slot.moved = 0;
+        self.tx.queue(&mut shard.commands.slots, index);
+    }
+
+    /// Responds to a command that never got a slot.
+    pub(super) fn refuse(&mut self, cid: Cid, shard: &mut Shard<'_>) {
+        let status = self.interrupted(shard);
+        shard.counters.errors += 1;
+        self.tx.refuse(cid, status);
+    }
+
+    /// The status of a command that the shard has no resources for.
+    pub(super) fn interrupted(&self, shard: &mut Shard<'_>) -> Status {
+        shard.counters.interrupted += 1;
+        let delays = match &self.queue {
+            Queue::Io(io) => io.controller.retry_delays(),
+            Queue::Admin(admin) => admin.controller.retry_delays(),
+            Queue::None => false,
+        };
+        if delays {
+            Status::COMMAND_INTERRUPTED.with_retry_delay()
+        } else {
+            Status::COMMAND_INTERRUPTED
+        }
+    }
+}
+
+/// Range `n` of Dataset Management.
+pub(super) fn dataset_range(slot: &Slot, n: u16) -> DatasetRange {
+    let mut bytes = [0; DatasetRange::LEN];
+    gather(slot, usize::from(n) * DatasetRange::LEN, &mut bytes);
+    DatasetRange::read(&bytes)
+}
+
+/// The range as one to deallocate; `None` if it is empty.
+pub(super) fn non_empty(range: DatasetRange) -> Option<BlockRange> {
+    BlockRange::new(range.first, range.blocks)
+}
+
+/// Reads control data of a command, from `at` on, wherever it lies.
+pub(super) fn gather(slot: &Slot, at: usize, out: &mut [u8]) {
+    let Some(run) = &slot.run else { return };
+    let mut rest = out;
+    for slice in run.slices(at..at + rest.len()) {
+        let (head, tail) = rest.split_at_mut(slice.len());
+        head.copy_from_slice(slice.bytes());
+        rest = tail;
+    }
+}

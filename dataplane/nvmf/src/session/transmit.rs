@@ -1,0 +1,372 @@
+//! What goes to the host: PDU headers by value, data by reference.
+
+use pages::{Chunk, Inline};
+
+use super::{CloseReason, Phase, Session, SubmissionQueue};
+use crate::pdu::{C2hData, CapsuleResp, FatalError, HeaderBytes, IcResp, R2t, TermReq};
+use crate::shard::Shard;
+use crate::slots::{Fifo, SlotIndex, SlotState, Slots, Work};
+use crate::status::Status;
+use crate::units::{Cid, Ttag};
+
+/// Where a session sends: the connection's TCP send queue.
+pub trait Wire {
+    /// Takes the next bytes of the stream.
+    ///
+    /// # Errors
+    /// Gives the chunk back if there is no room now; [`Session::transmit`] is
+    /// to be called again when there is.
+    fn send(&mut self, chunk: Chunk) -> Result<(), Chunk>;
+}
+
+/// What is to be sent, and how far it is.
+#[derive(Debug)]
+pub(super) struct Transmitter {
+    /// ICResp or a terminate request.
+    control: Option<Control>,
+    /// The PDU under way.
+    current: Option<Current>,
+    /// Commands with an R2T, data or a response to send.
+    queue: Fifo,
+    /// Responses to commands that never got a slot.
+    refused: [(Cid, Status); REFUSALS],
+    refusals: usize,
+}
+
+/// Refusals that can wait to be sent; with more of them the stream is blocked.
+const REFUSALS: usize = 4;
+
+#[derive(Clone, Copy)]
+struct Control {
+    bytes: HeaderBytes,
+    sent: usize,
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}+{}", self.bytes.bytes()[0], self.sent)
+    }
+}
+
+/// A C2HData PDU, from its header to what stands behind the data.
+#[derive(Clone, Copy, Debug)]
+struct Current {
+    index: SlotIndex,
+    part: Part,
+    /// CRC32C of the data so far, if digests are used.
+    crc: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    /// The header, of which `sent` bytes are out.
+    Header { sent: usize },
+    /// The data; the slot knows how much is out.
+    Data,
+    /// Data digest and response capsule.
+    Trailer,
+}
+
+impl Transmitter {
+    pub fn new() -> Self {
+        Self {
+            control: None,
+            current: None,
+            queue: Fifo::EMPTY,
+            refused: [(Cid(0), Status::SUCCESS); REFUSALS],
+            refusals: 0,
+        }
+    }
+
+    /// The connection is initialized.
+    pub fn initialize(&mut self, response: &IcResp) {
+        let bytes = response.write();
+        self.control = Some(Control { bytes, sent: 0 });
+    }
+
+    /// The connection is to be terminated for `error` in `header`.
+    pub fn terminate(&mut self, error: FatalError, header: &[u8]) {
+        let bytes = TermReq::from(error).write(header);
+        // Should ICResp still be there, the host is told no less by this.
+        if self.control.is_none_or(|control| control.sent == 0) {
+            self.control = Some(Control { bytes, sent: 0 });
+        }
+    }
+
+    /// The command has something to send.
+    #[inline]
+    pub fn queue(&mut self, slots: &mut Slots, index: SlotIndex) {
+        self.queue.push(slots, index);
+    }
+
+    /// Whether there is room for one more refusal.
+    pub fn can_refuse(&self) -> bool {
+        self.refusals < REFUSALS
+    }
+
+    /// The command `cid` is refused.
+    pub fn refuse(&mut self, cid: Cid, status: Status) {
+        if let Some(refusal) = self.refused.get_mut(self.refusals) {
+            *refusal = (cid, status);
+            self.refusals += 1;
+        }
+    }
+}
+
+impl SubmissionQueue {
+    /// SQHD after one more command.
+    #[inline]
+    fn next_head(&self) -> u16 {
+        if self.head + 1 >= self.entries {
+            0
+        } else {
+            self.head + 1
+        }
+    }
+
+    /// SQHD as a response tells it.
+    #[inline]
+    fn told_head(&self) -> Option<u16> {
+        self.flow_control.then(|| self.next_head())
+    }
+}
+
+impl Session {
+    /// Sends as much as `wire` takes. True if nothing is left to send.
+    pub fn transmit(&mut self, wire: &mut impl Wire, shard: &mut Shard<'_>) -> bool {
+        loop {
+            if matches!(self.phase, Phase::Closed(_)) {
+                return true;
+            }
+            let sent = if let Some(current) = self.tx.current {
+                self.send_current(current, wire, shard)
+            } else if self.tx.control.is_some() {
+                self.send_control(wire, shard)
+            } else if !self.may_send_more() {
+                return true;
+            } else if self.tx.refusals > 0 {
+                self.send_refusal(wire, shard)
+            } else if let Some(index) = self.tx.queue.head() {
+                self.send_next(index, wire, shard)
+            } else {
+                return true;
+            };
+            if !sent {
+                return false;
+            }
+        }
+    }
+
+    /// Whether another PDU may follow what was sent: nothing comes after a
+    /// terminate request, nor for a controller that is gone.
+    fn may_send_more(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Initialize
+                | Phase::Unconnected
+                | Phase::Connected
+                | Phase::Closing(CloseReason::Disconnected)
+        )
+    }
+
+    fn send_control(&mut self, wire: &mut impl Wire, shard: &mut Shard<'_>) -> bool {
+        let Some(control) = &mut self.tx.control else {
+            return true;
+        };
+        let whole = send_from(wire, control.bytes.bytes(), &mut control.sent);
+        if whole {
+            self.tx.control = None;
+            shard.counters.pdus_out += 1;
+        }
+        whole
+    }
+
+    fn send_refusal(&mut self, wire: &mut impl Wire, shard: &mut Shard<'_>) -> bool {
+        let (cid, status) = self.tx.refused[0];
+        let response = CapsuleResp {
+            result: 0,
+            sq_head: self.sq.told_head(),
+            cid,
+            status,
+        };
+        if !send(wire, response.write(self.format).bytes()) {
+            return false;
+        }
+        self.tx.refused.copy_within(1.., 0);
+        self.tx.refusals -= 1;
+        self.sq.head = self.sq.next_head();
+        shard.counters.pdus_out += 1;
+        true
+    }
+
+    /// Begins with the head of the queue.
+    #[inline]
+    fn send_next(&mut self, index: SlotIndex, wire: &mut impl Wire, shard: &mut Shard<'_>) -> bool {
+        let slot = &mut shard.commands.slots[index];
+        if slot.state == SlotState::Asking {
+            let r2t = R2t {
+                cid: slot.cid,
+                ttag: Ttag(index.0),
+                offset: slot.moved,
+                len: slot.granted - slot.moved,
+            };
+            if !send(wire, r2t.write(self.format).bytes()) {
+                return false;
+            }
+            slot.state = SlotState::Owed;
+            self.owed += 1;
+            shard.counters.r2ts += 1;
+            shard.counters.pdus_out += 1;
+            self.tx.queue.pop(&shard.commands.slots);
+            return true;
+        }
+        let part = if slot.run.is_some() {
+            Part::Header { sent: 0 }
+        } else {
+            Part::Trailer
+        };
+        self.tx.queue.pop(&shard.commands.slots);
+        self.tx.current = Some(Current {
+            index,
+            part,
+            crc: 0,
+        });
+        true
+    }
+
+    #[inline]
+    fn send_current(
+        &mut self,
+        mut current: Current,
+        wire: &mut impl Wire,
+        shard: &mut Shard<'_>,
+    ) -> bool {
+        let index = current.index;
+        let success = self.is_told_by_flag(index, shard);
+        let slot = &mut shard.commands.slots[index];
+        match current.part {
+            Part::Header { mut sent } => {
+                let header = C2hData {
+                    cid: slot.cid,
+                    offset: 0,
+                    len: slot.len,
+                    last: true,
+                    success,
+                };
+                let whole = send_from(wire, header.write(self.format).bytes(), &mut sent);
+                current.part = if whole {
+                    Part::Data
+                } else {
+                    Part::Header { sent }
+                };
+                self.tx.current = Some(current);
+                whole
+            }
+            Part::Data => {
+                let Some(run) = &slot.run else {
+                    return true;
+                };
+                let mut moved = slot.moved;
+                let mut whole = true;
+                for slice in run.slices(moved as usize..slot.len as usize) {
+                    let n = slice.len() as u32;
+                    let mut crc = current.crc;
+                    if self.format.data_digest {
+                        crc = crc32c::crc32c_append(crc, slice.bytes());
+                    }
+                    if wire.send(Chunk::Slice(slice)).is_err() {
+                        whole = false;
+                        break;
+                    }
+                    current.crc = crc;
+                    moved += n;
+                }
+                slot.moved = moved;
+                if whole {
+                    current.part = Part::Trailer;
+                    shard.counters.pdus_out += 1;
+                }
+                self.tx.current = Some(current);
+                whole
+            }
+            Part::Trailer => self.send_trailer(current, success, wire, shard),
+        }
+    }
+
+    /// Data digest and response in one chunk; then the command is over.
+    fn send_trailer(
+        &mut self,
+        current: Current,
+        success: bool,
+        wire: &mut impl Wire,
+        shard: &mut Shard<'_>,
+    ) -> bool {
+        let slot = &shard.commands.slots[current.index];
+        let has_data = slot.run.is_some();
+        let mut bytes = [0; Inline::CAPACITY];
+        let mut len = 0;
+        let mut append = |part: &[u8]| {
+            bytes[len..len + part.len()].copy_from_slice(part);
+            len += part.len();
+        };
+        if has_data && self.format.data_digest {
+            append(&current.crc.to_le_bytes());
+        }
+        if !success {
+            let response = CapsuleResp {
+                result: slot.result,
+                sq_head: self.sq.told_head(),
+                cid: slot.cid,
+                status: slot.status,
+            };
+            append(response.write(self.format).bytes());
+        }
+        if len > 0 && !send(wire, &bytes[..len]) {
+            return false;
+        }
+        shard.counters.pdus_out += u64::from(!success);
+        if has_data && let Work::Read { .. } = slot.work {
+            shard.counters.bytes_out += u64::from(slot.len);
+        }
+        self.tx.current = None;
+        self.sq.head = self.sq.next_head();
+        self.release(current.index, shard);
+        true
+    }
+
+    /// Whether the SUCCESS flag of the data stands for the response: it
+    /// carries neither a result nor SQHD (NVMe/TCP 3.6.2.9).
+    #[inline]
+    fn is_told_by_flag(&self, index: SlotIndex, shard: &Shard<'_>) -> bool {
+        let slot = &shard.commands.slots[index];
+        self.target.config().success_flag
+            && !self.sq.flow_control
+            && slot.run.is_some()
+            && slot.status.is_success()
+            && slot.result == 0
+    }
+}
+
+/// Sends `bytes`, which fit in one chunk.
+#[inline]
+fn send(wire: &mut impl Wire, bytes: &[u8]) -> bool {
+    let mut sent = 0;
+    debug_assert!(bytes.len() <= Inline::CAPACITY);
+    send_from(wire, bytes, &mut sent)
+}
+
+/// Sends `bytes` from `sent` on, in as many chunks as it takes; whether all are out.
+#[inline]
+fn send_from(wire: &mut impl Wire, bytes: &[u8], sent: &mut usize) -> bool {
+    while *sent < bytes.len() {
+        let n = (bytes.len() - *sent).min(Inline::CAPACITY);
+        let Some(inline) = Inline::new(&bytes[*sent..*sent + n]) else {
+            return false;
+        };
+        if wire.send(Chunk::Inline(inline)).is_err() {
+            return false;
+        }
+        *sent += n;
+    }
+    true
+}

@@ -1,0 +1,366 @@
+//! Command slots: everything the target remembers of a command under way.
+//!
+//! A slot is in one state ([`SlotState`]) and in at most one [`Fifo`] of its
+//! session; all slots of a session are chained, so that closing it finds them.
+
+use std::ops::{Index, IndexMut};
+
+use pages::PageRun;
+
+use crate::status::Status;
+use crate::units::{BlockRange, BlockSize, Cid, Nsid, Qid, VolumeId};
+
+/// A slot's number; also the Transfer Tag of its R2Ts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SlotIndex(pub u16);
+
+impl SlotIndex {
+    /// No slot.
+    pub const NONE: SlotIndex = SlotIndex(u16::MAX);
+
+    fn get(self) -> Option<SlotIndex> {
+        (self != Self::NONE).then_some(self)
+    }
+}
+
+/// Where a command is.
+///
+/// ```text
+/// Free → Receiving → Ready → AtDevice → Sending → Free       in-capsule write
+/// Free → Waiting → Asking → Owed → Ready → AtDevice …        write by R2T; Owed → Asking for the next R2T
+/// Free → Waiting → Ready → AtDevice → Sending → Free         read
+/// Free → Waiting → Sending → Free                            identify, log page
+/// Free → Parked → Sending → Free                             asynchronous event request
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SlotState {
+    /// Not in use.
+    Free,
+    /// In-capsule data, or a refused command's data, is arriving.
+    Receiving,
+    /// Waits for a run, a page or write credit.
+    Waiting,
+    /// An R2T is to be sent.
+    Asking,
+    /// The host owes H2CData.
+    Owed,
+    /// A request for the engine.
+    Ready,
+    /// The engine has it.
+    AtDevice,
+    /// Data, a response or both are to be sent.
+    Sending,
+    /// An asynchronous event request without an event.
+    Parked,
+}
+
+/// What a command is about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Work {
+    /// Nothing is left to do but to respond.
+    Respond,
+    Read {
+        range: BlockRange,
+        fua: bool,
+    },
+    Write {
+        range: BlockRange,
+        fua: bool,
+    },
+    WriteZeroes {
+        range: BlockRange,
+        fua: bool,
+        deallocate: bool,
+    },
+    Flush,
+    /// An asynchronous event request.
+    Park,
+    Disconnect,
+    /// Dataset Management: `next` of `ranges` is the one to hand out.
+    Dataset {
+        ranges: u16,
+        next: u16,
+        deallocate: bool,
+    },
+    Connect {
+        qid: Qid,
+        sq_size: u16,
+        no_flow_control: bool,
+        keep_alive_ms: u32,
+    },
+    Identify {
+        cns: u8,
+        csi: u8,
+    },
+    LogPage {
+        lid: u8,
+        csi: u8,
+        retain: bool,
+        offset: u64,
+    },
+    /// Get Features of one whose value is data.
+    FeatureData {
+        fid: u8,
+    },
+    /// Set Features of Host Behavior Support, whose value is data.
+    SetHostBehavior,
+}
+
+impl Work {
+    /// Whether its data goes to the host.
+    #[inline]
+    pub fn is_to_host(&self) -> bool {
+        matches!(
+            self,
+            Work::Read { .. }
+                | Work::Identify { .. }
+                | Work::LogPage { .. }
+                | Work::FeatureData { .. }
+        )
+    }
+}
+
+/// The volume an I/O command is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct VolumeRef {
+    pub nsid: Nsid,
+    pub volume: VolumeId,
+    pub block_size: BlockSize,
+}
+
+/// One command under way.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    /// The session it belongs to.
+    pub owner: u64,
+    /// Dwords 0 and 1 of its completion.
+    pub result: u64,
+    /// Holds its data, in either direction.
+    pub run: Option<Box<PageRun>>,
+    pub work: Work,
+    pub volume: VolumeRef,
+    /// Bytes of data it transfers.
+    pub len: u32,
+    /// Bytes received so far, or sent.
+    pub moved: u32,
+    /// Where the R2T that is out ends.
+    pub granted: u32,
+    /// Write credit it holds, in bytes.
+    pub credit: u32,
+    /// Counts the slot's commands, so that no completion meets a later one.
+    pub generation: u32,
+    pub cid: Cid,
+    pub status: Status,
+    pub state: SlotState,
+    /// The next in its [`Fifo`].
+    next: SlotIndex,
+    /// Its neighbours among the session's slots.
+    left: SlotIndex,
+    right: SlotIndex,
+}
+
+impl Slot {
+    const EMPTY: Slot = Slot {
+        owner: 0,
+        result: 0,
+        run: None,
+        work: Work::Respond,
+        volume: VolumeRef {
+            nsid: Nsid(0),
+            volume: VolumeId(0),
+            block_size: BlockSize::B512,
+        },
+        len: 0,
+        moved: 0,
+        granted: 0,
+        credit: 0,
+        generation: 0,
+        cid: Cid(0),
+        status: Status::SUCCESS,
+        state: SlotState::Free,
+        next: SlotIndex::NONE,
+        left: SlotIndex::NONE,
+        right: SlotIndex::NONE,
+    };
+}
+
+/// All slots of a shard.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    slots: Box<[Slot]>,
+    free: Vec<SlotIndex>,
+}
+
+impl Slots {
+    pub fn new(count: u16) -> Self {
+        // Numbers end before `SlotIndex::NONE`.
+        Self {
+            slots: (0..count).map(|_| Slot::EMPTY).collect(),
+            free: (0..count).rev().map(SlotIndex).collect(),
+        }
+    }
+
+    pub fn in_use(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// The slot numbered `index`, if there is one.
+    #[inline]
+    pub fn get(&self, index: SlotIndex) -> Option<&Slot> {
+        self.slots.get(index.0 as usize)
+    }
+
+    /// Takes a slot for a command of `owner`, and chains it to `chain`.
+    #[inline]
+    pub fn take(&mut self, owner: u64, cid: Cid, chain: &mut SlotIndex) -> Option<SlotIndex> {
+        let index = self.free.pop()?;
+        let right = std::mem::replace(chain, index);
+        if let Some(right) = right.get() {
+            self[right].left = index;
+        }
+        let slot = &mut self[index];
+        slot.owner = owner;
+        slot.result = 0;
+        slot.work = Work::Respond;
+        slot.len = 0;
+        slot.moved = 0;
+        slot.granted = 0;
+        slot.generation = slot.generation.wrapping_add(1);
+        slot.cid = cid;
+        slot.status = Status::SUCCESS;
+        slot.state = SlotState::Receiving;
+        slot.left = SlotIndex::NONE;
+        slot.right = right;
+        Some(index)
+    }
+
+    /// Unchains and frees a slot, which holds no run and no credit any more.
+    #[inline]
+    pub fn free(&mut self, index: SlotIndex, chain: &mut SlotIndex) {
+        let slot = &mut self[index];
+        debug_assert!(slot.run.is_none() && slot.credit == 0);
+        debug_assert_ne!(slot.state, SlotState::Free);
+        slot.state = SlotState::Free;
+        let (left, right) = (slot.left, slot.right);
+        match left.get() {
+            Some(left) => self[left].right = right,
+            None => *chain = right,
+        }
+        if let Some(right) = right.get() {
+            self[right].left = left;
+        }
+        self.free.push(index);
+    }
+
+    /// The slot chained behind `index`.
+    pub fn after(&self, index: SlotIndex) -> SlotIndex {
+        self[index].right
+    }
+}
+
+impl Index<SlotIndex> for Slots {
+    type Output = Slot;
+    #[inline]
+    fn index(&self, index: SlotIndex) -> &Slot {
+        &self.slots[index.0 as usize]
+    }
+}
+
+impl IndexMut<SlotIndex> for Slots {
+    #[inline]
+    fn index_mut(&mut self, index: SlotIndex) -> &mut Slot {
+        &mut self.slots[index.0 as usize]
+    }
+}
+
+/// A first-in, first-out list through the slots themselves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fifo {
+    head: SlotIndex,
+    tail: SlotIndex,
+}
+
+impl Fifo {
+    pub const EMPTY: Fifo = Fifo {
+        head: SlotIndex::NONE,
+        tail: SlotIndex::NONE,
+    };
+
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.head == SlotIndex::NONE
+    }
+
+    #[inline]
+    pub fn head(&self) -> Option<SlotIndex> {
+        self.head.get()
+    }
+
+    #[inline]
+    pub fn push(&mut self, slots: &mut Slots, index: SlotIndex) {
+        slots[index].next = SlotIndex::NONE;
+        match self.tail.get() {
+            Some(tail) => slots[tail].next = index,
+            None => self.head = index,
+        }
+        self.tail = index;
+    }
+
+    #[inline]
+    pub fn pop(&mut self, slots: &Slots) -> Option<SlotIndex> {
+        let index = self.head.get()?;
+        self.head = slots[index].next;
+        if self.head == SlotIndex::NONE {
+            self.tail = SlotIndex::NONE;
+        }
+        Some(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_leave_a_chain_from_either_end_and_the_middle() {
+        let mut slots = Slots::new(4);
+        let mut chain = SlotIndex::NONE;
+        let taken: Vec<_> = (0..4)
+            .map(|i| slots.take(1, Cid(i), &mut chain).unwrap())
+            .collect();
+        assert!(slots.take(1, Cid(9), &mut chain).is_none());
+        for index in [taken[1], taken[3], taken[0], taken[2]] {
+            slots.free(index, &mut chain);
+        }
+        assert_eq!((slots.in_use(), chain), (0, SlotIndex::NONE));
+    }
+
+    #[test]
+    fn a_slot_used_again_has_another_generation() {
+        let mut slots = Slots::new(1);
+        let mut chain = SlotIndex::NONE;
+        let first = slots.take(1, Cid(0), &mut chain).unwrap();
+        let generation = slots[first].generation;
+        slots.free(first, &mut chain);
+        let second = slots.take(1, Cid(0), &mut chain).unwrap();
+        assert_eq!(first, second);
+        assert_ne!(slots[second].generation, generation);
+    }
+
+    #[test]
+    fn a_fifo_keeps_its_order() {
+        let mut slots = Slots::new(3);
+        let mut chain = SlotIndex::NONE;
+        let mut fifo = Fifo::EMPTY;
+        let taken: Vec<_> = (0..3)
+            .map(|i| slots.take(1, Cid(i), &mut chain).unwrap())
+            .collect();
+        for &index in &taken {
+            fifo.push(&mut slots, index);
+        }
+        for &index in &taken {
+            assert_eq!(fifo.pop(&slots), Some(index));
+        }
+        assert!(fifo.is_empty() && fifo.pop(&slots).is_none());
+    }
+}
