@@ -68,10 +68,28 @@ unsafe impl Region for HeapRegion {
     }
 }
 
+/// The state of a physical page's data (row Z2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageState {
+    /// None of its clusters is held: the bytes mean nothing, and a port may be
+    /// receiving into them.
+    Invalid,
+    /// At least one of its clusters holds data.
+    Valid,
+    /// The shared page of zeros, which is never modified.
+    Zeros,
+}
+
 /// What the system knows of one physical page (row Z2).
+///
+/// The links that index and sort are not here but where they are followed: in
+/// the free list of its pool, and in the cache's entries, because one physical
+/// page can serve many blocks.
 #[derive(Debug, Default)]
 pub struct PageStructure {
     references: Cell<u32>,
+    held: Cell<u16>,
+    zeros: Cell<bool>,
 }
 
 impl PageStructure {
@@ -79,6 +97,15 @@ impl PageStructure {
     /// however many segments each of them has in it (row Z4, FIG. 3B).
     pub fn references(&self) -> u32 {
         self.references.get()
+    }
+
+    /// What the page's bytes are.
+    pub fn state(&self) -> PageState {
+        match (self.held.get(), self.zeros.get()) {
+            (0, _) => PageState::Invalid,
+            (_, true) => PageState::Zeros,
+            _ => PageState::Valid,
+        }
     }
 
     pub(crate) fn refer(&self) {
@@ -89,6 +116,14 @@ impl PageStructure {
         let n = self.references.get();
         assert!(n > 0, "a physical page's reference count went below zero");
         self.references.set(n - 1);
+    }
+
+    pub(crate) fn hold(&self) {
+        self.held.set(self.held.get() + 1);
+    }
+
+    pub(crate) fn release(&self) {
+        self.held.set(self.held.get() - 1);
     }
 }
 
@@ -147,6 +182,19 @@ impl Arena {
         &self.pages[page.0 as usize]
     }
 
+    /// The page structure of the page that starts at `address`, with those of
+    /// the pages behind it at its side.
+    pub(crate) fn structure_of(&self, address: NonNull<u8>) -> NonNull<PageStructure> {
+        let page = (address.as_ptr() as usize - self.base().as_ptr() as usize) / PAGE_SIZE;
+        NonNull::from(&self.pages[page..]).cast()
+    }
+
+    /// The page whose structure this is.
+    pub(crate) fn index_of(&self, structure: &PageStructure) -> PageIndex {
+        let offset = std::ptr::from_ref(structure) as usize - self.pages.as_ptr() as usize;
+        PageIndex((offset / size_of::<PageStructure>()) as u32)
+    }
+
     /// Carves the shared page of zeros (row Z5): one physical page that holds
     /// zeros and of which no writable handle exists. `None` if the arena has
     /// no page left.
@@ -154,8 +202,10 @@ impl Arena {
         let pool = ClusterPool::carve(self, 1, PAGE_SIZE)?;
         let mut page = pool.alloc()?;
         page.fill(0);
+        let page = page.freeze();
+        page.structure_at(0).zeros.set(true);
         // The pool goes; the page lives as long as a handle to it.
-        Some(page.freeze())
+        Some(page)
     }
 
     /// Takes the next `bytes` (a multiple of the page size) for a pool.

@@ -18,16 +18,27 @@ use crate::segment::Slice;
 struct Unit {
     address: NonNull<u8>,
     pool: NonNull<Pool>,
+    /// Of the physical page that holds the first byte; the others follow it.
+    structure: NonNull<PageStructure>,
     handles: Cell<u32>,
-    index: u32,
     /// Bytes in use, from the front. Those do not change while a handle exists;
     /// the ones behind are free space that nothing refers to.
     filled: Cell<u32>,
-    /// The physical page that holds the first byte.
-    page: PageIndex,
 }
 
 const _: () = assert!(size_of::<Unit>() == 32, "two entries to a cache line");
+
+impl Unit {
+    /// The page structures of all pages the cluster lies in.
+    #[inline]
+    fn structures(&self, cluster_size: usize) -> impl Iterator<Item = &PageStructure> {
+        (0..cluster_size.div_ceil(PAGE_SIZE)).map(|i| {
+            // SAFETY: the structures of a cluster's pages lie side by side in the arena's
+            // table, which lives as long as the pool.
+            unsafe { self.structure.add(i).as_ref() }
+        })
+    }
+}
 
 struct Pool {
     arena: Rc<Arena>,
@@ -72,16 +83,16 @@ impl ClusterPool {
             owned: Cell::new(true),
         }));
         let back = NonNull::from(&mut *pool);
-        let first = (base.as_ptr() as usize - arena.base().as_ptr() as usize) / PAGE_SIZE;
+        let first = arena.structure_of(base);
         pool.units = (0..count)
             .map(|i| Unit {
                 // SAFETY: cluster `i` lies inside the `bytes` just carved.
                 address: unsafe { base.add(i * cluster_size) },
                 pool: back,
+                // SAFETY: so its first page is one of the pages just carved.
+                structure: unsafe { first.add(i * cluster_size / PAGE_SIZE) },
                 handles: Cell::new(0),
-                index: i as u32,
                 filled: Cell::new(cluster_size as u32),
-                page: PageIndex((first + i * cluster_size / PAGE_SIZE) as u32),
             })
             .collect();
         Some(Self { pool: back })
@@ -131,6 +142,14 @@ impl ClusterPool {
     /// First byte of the pool's clusters, which lie side by side.
     pub fn base(&self) -> Option<NonNull<u8>> {
         self.get().units.first().map(|unit| unit.address)
+    }
+
+    /// First byte of cluster `index`.
+    ///
+    /// # Panics
+    /// If `index` is out of range.
+    pub fn address_of(&self, index: u32) -> NonNull<u8> {
+        self.get().units[index as usize].address
     }
 
     /// The cluster whose bytes include `address`.
@@ -186,6 +205,14 @@ impl ClusterPool {
         self.hold(index, filled as u32)
     }
 
+    /// Takes back a lent cluster that the port did not use, to be written by the CPU.
+    ///
+    /// # Panics
+    /// As [`ClusterPool::adopt`].
+    pub fn adopt_fresh(&self, index: u32) -> Fresh {
+        Fresh(self.adopt(index))
+    }
+
     /// Takes back a lent cluster that the port never used.
     ///
     /// # Panics
@@ -199,6 +226,8 @@ impl ClusterPool {
         let unit = &pool.units[index as usize];
         unit.handles.set(1);
         unit.filled.set(filled);
+        unit.structures(pool.cluster_size)
+            .for_each(PageStructure::hold);
         pool.held.set(pool.held.get() + 1);
         Cluster {
             unit: NonNull::from(unit),
@@ -246,7 +275,8 @@ impl Cluster {
 
     /// The cluster's number in its pool.
     pub fn index(&self) -> u32 {
-        self.unit().index
+        let table = self.pool().units.as_ptr() as usize;
+        ((self.unit.as_ptr() as usize - table) / size_of::<Unit>()) as u32
     }
 
     /// First byte.
@@ -276,14 +306,17 @@ impl Cluster {
 
     /// The physical page that holds the byte at `offset`.
     pub fn page_at(&self, offset: usize) -> PageIndex {
-        debug_assert!(offset < self.size());
-        let in_page = self.address().as_ptr() as usize % PAGE_SIZE;
-        PageIndex(self.unit().page.0 + ((in_page + offset) / PAGE_SIZE) as u32)
+        self.arena().index_of(self.structure_at(offset))
     }
 
     /// The page structure of that page.
+    #[inline]
     pub(crate) fn structure_at(&self, offset: usize) -> &PageStructure {
-        self.arena().page(self.page_at(offset))
+        debug_assert!(offset < self.size());
+        let page = (self.address().as_ptr() as usize % PAGE_SIZE + offset) / PAGE_SIZE;
+        // SAFETY: the byte lies in the cluster, and the structures of a cluster's pages lie
+        // side by side in the arena's table, which lives as long as the pool.
+        unsafe { self.unit().structure.add(page).as_ref() }
     }
 
     /// How many bytes are in use, from the front: all of them, unless who wrote
@@ -369,8 +402,10 @@ impl Drop for Cluster {
         let pool = self.pool();
         let held = pool.held.get() - 1;
         pool.held.set(held);
+        unit.structures(pool.cluster_size)
+            .for_each(PageStructure::release);
         // Capacity for every cluster was reserved at the start: no allocation.
-        pool.free.borrow_mut().push(unit.index);
+        pool.free.borrow_mut().push(self.index());
         if held == 0 && !pool.owned.get() {
             // SAFETY: made by `Box::leak`; this was the last handle and the owner is gone.
             drop(unsafe { Box::from_raw(unit.pool.as_ptr()) });

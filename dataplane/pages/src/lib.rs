@@ -22,8 +22,9 @@ mod merge;
 mod pull_up;
 mod run;
 mod segment;
+mod whole;
 
-pub use arena::{Arena, HeapRegion, PAGE_SIZE, PageIndex, PageStructure, Region};
+pub use arena::{Arena, HeapRegion, PAGE_SIZE, PageIndex, PageState, PageStructure, Region};
 pub use chain::{Chunk, Inline};
 pub use cluster::{Cluster, ClusterPool, Fresh};
 pub use ledger::{CopyLedger, CopyReason};

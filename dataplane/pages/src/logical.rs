@@ -143,11 +143,14 @@ impl LogicalPage {
         segment: Segment,
         pull_up: &PullUp<'_>,
     ) -> Result<(), WriteError> {
-        if segment.kind() == SegmentKind::Null {
+        if segment.is_null() {
             let reason = Refusal::Null;
             return Err(WriteError { reason, segment });
         }
-        self.put(offset, segment, pull_up)
+        match self.fill_gap(offset, segment) {
+            Ok(()) => Ok(()),
+            Err(segment) => self.put(offset, segment, pull_up),
+        }
     }
 
     /// Makes `len` bytes at `offset` a hole: they read as zeros, from the one
@@ -199,7 +202,23 @@ impl LogicalPage {
 
     /// Makes the whole view NULL again.
     pub fn clear(&mut self) {
-        *self = Self::covering(self.extent());
+        unrefer_distinct(self.segments());
+        for slot in &mut self.slots[..self.count as usize] {
+            *slot = Segment::VACANT;
+        }
+        self.count = 1;
+        self.slots[0] = Segment::null(self.extent().len());
+        self.missing = self.end - self.start;
+    }
+
+    /// Makes a view that is all NULL one of bytes `range`.
+    #[inline]
+    pub(crate) fn cover(&mut self, range: Range<usize>) {
+        debug_assert!(self.count == 1 && self.slots[0].is_null());
+        self.slots[0] = Segment::null(range.len());
+        self.start = range.start as u16;
+        self.end = range.end as u16;
+        self.missing = self.end - self.start;
     }
 
     /// Each segment with the offset of its first byte in the page.
@@ -221,7 +240,7 @@ impl LogicalPage {
         if self.missing > 0 {
             for (at, segment) in self.placed() {
                 let end = at + segment.len();
-                if segment.kind() == SegmentKind::Null && at < range.end && end > range.start {
+                if segment.is_null() && at < range.end && end > range.start {
                     return Some(at.max(range.start));
                 }
             }
@@ -236,6 +255,86 @@ impl LogicalPage {
             let to = range.end.min(at + segment.len());
             (from < to).then(|| segment.part(from - at..to - at))
         })
+    }
+
+    /// The usual write: `segment` goes into a gap, and four segments are enough.
+    /// Gives it back, and nothing has changed, if there is more to do.
+    #[inline]
+    fn fill_gap(&mut self, offset: usize, segment: Segment) -> Result<(), Segment> {
+        let count = self.count as usize;
+        let mut i = 0;
+        let mut at = self.start as usize;
+        if offset < at {
+            return Err(segment);
+        }
+        while i < count && at + self.slots[i].len() <= offset {
+            at += self.slots[i].len();
+            i += 1;
+        }
+        if i == count || !self.slots[i].is_null() {
+            return Err(segment);
+        }
+        let head = offset - at;
+        let Some(tail) = (self.slots[i].len() - head).checked_sub(segment.len()) else {
+            return Err(segment);
+        };
+        if tail == 0 && i + 1 < count && segment.continues_with(&self.slots[i + 1]) {
+            return Err(segment);
+        }
+        let len = segment.len() as u16;
+        if head == 0 && i > 0 && self.slots[i - 1].continues_with(&segment) {
+            // The bytes follow those before them in memory too: no new segment.
+            self.slots[i - 1].extend(segment.len());
+            match tail {
+                0 => self.remove(i),
+                _ => self.slots[i].resize_null(tail),
+            }
+        } else {
+            if count + usize::from(head > 0) + usize::from(tail > 0) > MAX_SEGMENTS {
+                return Err(segment);
+            }
+            if !shares_page(&segment, self.segments())
+                && let Some(page) = segment.structure()
+            {
+                page.refer();
+            }
+            // The gap's own slot becomes its head, the segment, or its tail.
+            match (head, tail) {
+                (0, 0) => self.slots[i] = segment,
+                (0, _) => {
+                    self.slots[i].resize_null(tail);
+                    self.insert(i, segment);
+                }
+                (_, 0) => {
+                    self.slots[i].resize_null(head);
+                    self.insert(i + 1, segment);
+                }
+                _ => {
+                    self.slots[i].resize_null(head);
+                    self.insert(i + 1, segment);
+                    self.insert(i + 2, Segment::null(tail));
+                }
+            }
+        }
+        self.missing -= len;
+        Ok(())
+    }
+
+    /// Puts a segment into slot `i`, moving the ones behind up.
+    #[inline]
+    fn insert(&mut self, i: usize, segment: Segment) {
+        let mut carried = segment;
+        for slot in &mut self.slots[i..=self.count as usize] {
+            std::mem::swap(slot, &mut carried);
+        }
+        self.count += 1;
+    }
+
+    /// Takes slot `i` out, moving the ones behind down.
+    fn remove(&mut self, i: usize) {
+        self.slots[i..self.count as usize].rotate_left(1);
+        self.count -= 1;
+        self.slots[self.count as usize] = Segment::VACANT;
     }
 
     fn put(
@@ -281,7 +380,7 @@ impl LogicalPage {
         self.missing = self
             .segments()
             .iter()
-            .filter(|s| s.kind() == SegmentKind::Null)
+            .filter(|s| s.is_null())
             .map(|s| s.len() as u16)
             .sum();
     }

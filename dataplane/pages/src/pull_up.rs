@@ -5,8 +5,8 @@ use std::ops::Range;
 use crate::cluster::{Cluster, ClusterPool};
 use crate::ledger::{CopyLedger, CopyReason};
 use crate::logical::{MAX_SEGMENTS, Refusal};
-use crate::merge::{MAX_PARTS, Parts};
-use crate::segment::{Segment, SegmentKind, Slice};
+use crate::merge::Parts;
+use crate::segment::{Segment, Slice};
 
 /// What a pull-up needs: where to take a fresh page from, and where to count
 /// what it copied.
@@ -59,83 +59,166 @@ impl<'a> PullUp<'a> {
         Self { pages, ledger }
     }
 
-    /// Brings `parts` to at most four segments. On an error they are as they were.
+    /// Brings `parts` to at most four segments. On an error nothing was copied.
+    #[inline]
     pub(crate) fn reduce(&self, parts: &mut Parts) -> Result<(), Refusal> {
-        let segments = parts.segments();
-        let Some(excess) = segments.len().checked_sub(MAX_SEGMENTS + 1) else {
-            return Ok(());
-        };
-        // A join more than needed never copies less, so exactly `excess + 1`
-        // are looked at: at most ten sets. The first of equals has the lowest offsets.
-        let joins = Joins::all(segments.len(), excess + 1)
-            .filter_map(|joins| Some((self.cost(segments, joins)?, joins)))
-            .min_by_key(|&(cost, _)| cost)
-            .ok_or(Refusal::TooFragmented)?
-            .1;
-        let fresh = joins
-            .runs(segments.len())
-            .filter(|run| run.len() > 1 && !fits(segments, run))
-            .count();
-        if self.pages.free() < fresh {
-            return Err(Refusal::OutOfPages);
+        match parts.segments().len().saturating_sub(MAX_SEGMENTS) {
+            0 => Ok(()),
+            excess => self.join(parts, excess),
         }
+    }
+
+    /// Makes the `excess` joins that copy least; of equals, those at the lowest offsets.
+    fn join(&self, parts: &mut Parts, excess: usize) -> Result<(), Refusal> {
+        let segments = parts.segments();
+        let mut best: Option<Plan> = None;
+        let mut refusal = Refusal::TooFragmented;
+        // A join more than needed never copies less: at most ten sets to look at.
+        for joins in Joins::all(segments.len(), excess) {
+            if joins
+                .runs(segments.len())
+                .any(|run| joins_null(&segments[run]))
+            {
+                continue;
+            }
+            match Plan::new(segments, joins, self.pages.free()) {
+                None => refusal = Refusal::OutOfPages,
+                Some(plan) if best.as_ref().is_some_and(|b| b.copied <= plan.copied) => (),
+                Some(plan) => best = Some(plan),
+            }
+        }
+        let plan = best.ok_or(refusal)?;
+        let mut joined = plan.joined.iter().flatten().peekable();
         let mut reduced = Parts::new();
-        for run in joins.runs(segments.len()) {
-            if run.len() == 1 {
-                reduced.push(segments[run.start].clone());
-            } else {
-                reduced.push(self.join(segments, run).ok_or(Refusal::OutOfPages)?);
+        let mut i = 0;
+        while i < segments.len() {
+            match joined.next_if(|join| join.run.start == i) {
+                Some(join) => {
+                    reduced.push(self.copy(segments, join)?);
+                    i = join.run.end;
+                }
+                None => {
+                    reduced.push(segments[i].clone());
+                    i += 1;
+                }
             }
         }
         *parts = reduced;
         Ok(())
     }
 
-    /// Bytes that `joins` would copy; `None` if a NULL segment is among the joined.
-    fn cost(&self, segments: &[Segment], joins: Joins) -> Option<usize> {
-        joins
-            .runs(segments.len())
-            .filter(|run| run.len() > 1)
-            .map(|run| {
-                let joined = &segments[run];
-                let copied = match stays(joined) {
-                    true => &joined[1..],
-                    false => joined,
-                };
-                (!joined.iter().any(|s| s.kind() == SegmentKind::Null))
-                    .then(|| copied.iter().map(Segment::len).sum::<usize>())
-            })
-            .sum()
-    }
-
-    /// Makes `run` one segment; `None` if it needs a fresh page and there is none.
-    fn join(&self, segments: &[Segment], run: Range<usize>) -> Option<Segment> {
-        let joined = &segments[run];
-        if stays(joined) {
-            let mut first = joined[0].clone();
-            let cluster = first.cluster()?.clone();
-            for segment in &joined[1..] {
-                first.extend(self.copy(segment, &cluster));
-            }
-            return Some(first);
-        }
-        let len = total(joined);
-        let cluster = match with_room(segments, len) {
-            Some(cluster) => cluster.clone(),
-            None => self.pages.alloc()?.freeze_filled(0),
+    /// Makes the segments of a run one, as planned.
+    fn copy(&self, segments: &[Segment], join: &Join) -> Result<Segment, Refusal> {
+        let run = &segments[join.run.clone()];
+        let (cluster, moved) = match join.place {
+            Place::Stay => (run[0].cluster().cloned(), &run[1..]),
+            Place::Room(i) => (segments[i].cluster().cloned(), run),
+            Place::Fresh => (self.pages.alloc().map(|f| f.freeze_filled(0)), run),
         };
+        let cluster = cluster.ok_or(Refusal::OutOfPages)?;
         let start = cluster.filled();
-        for segment in joined {
-            self.copy(segment, &cluster);
+        for segment in moved {
+            // Zeros are copied too, out of the shared page.
+            cluster.append(segment.bytes().unwrap_or_default());
         }
-        Some(Segment::data(Slice::new(cluster, start..start + len)))
+        let copied = cluster.filled() - start;
+        self.ledger.copied(CopyReason::PullUp, copied);
+        if let Place::Stay = join.place {
+            let mut whole = run[0].clone();
+            whole.extend(copied);
+            return Ok(whole);
+        }
+        Ok(Segment::data(Slice::new(cluster, start..start + copied)))
+    }
+}
+
+/// Where the segments of a joined run go.
+enum Place {
+    /// The first stays, and the others are copied behind it.
+    Stay,
+    /// All are copied into free space in the cluster of this segment.
+    Room(usize),
+    /// All are copied into a fresh page.
+    Fresh,
+}
+
+/// A run of segments to be made one.
+struct Join {
+    run: Range<usize>,
+    place: Place,
+}
+
+/// One way back to four segments: one run of two or three, or two runs of two.
+struct Plan {
+    joined: [Option<Join>; 2],
+    copied: usize,
+}
+
+impl Plan {
+    /// The least copying for the given joins; `None` if fresh pages are too few.
+    fn new(segments: &[Segment], joins: Joins, mut fresh: usize) -> Option<Self> {
+        let runs = || joins.runs(segments.len()).filter(|run| run.len() > 1);
+        let mut claims = Claims::default();
+        // Which runs stay is settled first, so that no other takes their room.
+        let mut stays = [false; 2];
+        for (run, stays) in runs().zip(&mut stays) {
+            let first = &segments[run.start];
+            *stays = first.can_grow(total(&segments[run.start + 1..run.end]))
+                && first.cluster().is_some_and(|c| claims.take_all(c));
+        }
+        let mut plan = Plan {
+            joined: [None, None],
+            copied: 0,
+        };
+        for (i, run) in runs().enumerate() {
+            let len = total(&segments[run.clone()]);
+            let has_room = |s: &Segment| s.cluster().is_some_and(|c| claims.room(c) >= len);
+            let place = if stays[i] {
+                Place::Stay
+            } else if let Some(k) = segments.iter().position(has_room) {
+                claims.take(segments[k].cluster()?, len);
+                Place::Room(k)
+            } else {
+                fresh = fresh.checked_sub(1)?;
+                Place::Fresh
+            };
+            plan.copied += match place {
+                Place::Stay => len - segments[run.start].len(),
+                _ => len,
+            };
+            plan.joined[i] = Some(Join { run, place });
+        }
+        Some(plan)
+    }
+}
+
+/// Free space that a plan has already given to a run: of two clusters at most.
+#[derive(Default)]
+struct Claims<'s> {
+    claimed: [Option<(&'s Cluster, usize)>; 2],
+}
+
+impl<'s> Claims<'s> {
+    /// Free space left in `cluster`.
+    fn room(&self, cluster: &Cluster) -> usize {
+        let claimed = self.claimed.iter().flatten();
+        let taken = claimed.filter(|(c, _)| c.is_same(cluster)).map(|(_, n)| n);
+        cluster.room().saturating_sub(taken.sum())
     }
 
-    fn copy(&self, segment: &Segment, to: &Cluster) -> usize {
-        let bytes = segment.bytes().unwrap_or_default();
-        to.append(bytes);
-        self.ledger.copied(CopyReason::PullUp, bytes.len());
-        bytes.len()
+    fn take(&mut self, cluster: &'s Cluster, bytes: usize) {
+        if let Some(slot) = self.claimed.iter_mut().find(|slot| slot.is_none()) {
+            *slot = Some((cluster, bytes));
+        }
+    }
+
+    /// Takes all free space of `cluster`; false if some is taken already.
+    fn take_all(&mut self, cluster: &'s Cluster) -> bool {
+        let untouched = self.room(cluster) == cluster.room();
+        if untouched {
+            self.take(cluster, cluster.room());
+        }
+        untouched
     }
 }
 
@@ -143,22 +226,6 @@ fn total(segments: &[Segment]) -> usize {
     segments.iter().map(Segment::len).sum()
 }
 
-/// Whether the first of `joined` can stay where it is, the others copied behind it.
-fn stays(joined: &[Segment]) -> bool {
-    joined[0].can_grow(total(&joined[1..]))
-}
-
-/// Whether `run` becomes one segment without a fresh page.
-fn fits(segments: &[Segment], run: &Range<usize>) -> bool {
-    let joined = &segments[run.clone()];
-    stays(joined) || with_room(segments, total(joined)).is_some()
-}
-
-/// The first cluster with free space for `len` bytes.
-fn with_room(segments: &[Segment], len: usize) -> Option<&Cluster> {
-    debug_assert!(segments.len() <= MAX_PARTS);
-    segments
-        .iter()
-        .filter_map(Segment::cluster)
-        .find(|cluster| cluster.room() >= len)
+fn joins_null(run: &[Segment]) -> bool {
+    run.len() > 1 && run.iter().any(Segment::is_null)
 }

@@ -6,7 +6,8 @@ use std::ops::Range;
 
 use crate::arena::PAGE_SIZE;
 use crate::cluster::ClusterPool;
-use crate::logical::{LogicalPage, MAX_SEGMENTS, Refusal};
+use crate::ledger::{CopyLedger, CopyReason};
+use crate::logical::{LogicalPage, MAX_SEGMENTS, Refusal, WriteError};
 use crate::pull_up::PullUp;
 use crate::segment::{Segment, Slice};
 
@@ -16,6 +17,7 @@ use crate::segment::{Segment, Slice};
 /// what the run has is the request's bytes, no more. A run is made once at
 /// start-up by a [`RunPool`], travels with its request, and comes back with it.
 pub struct PageRun {
+    /// Those not used are all NULL.
     pages: Box<[LogicalPage]>,
     /// How many of `pages` the request covers.
     used: usize,
@@ -94,7 +96,7 @@ impl PageRun {
         let mut left = len;
         while left > 0 {
             let n = left.min(PAGE_SIZE - at);
-            self.pages[self.used] = LogicalPage::covering(at..at + n);
+            self.pages[self.used].cover(at..at + n);
             self.used += 1;
             left -= n;
             at = 0;
@@ -122,6 +124,10 @@ impl PageRun {
         &self.pages[..self.used]
     }
 
+    pub(crate) fn pages_mut(&mut self) -> &mut [LogicalPage] {
+        &mut self.pages[..self.used]
+    }
+
     /// Puts `slice` at `at` bytes from the start of the request, whatever came
     /// before it (row Z6). It is cut at the borders of logical and of physical
     /// pages; where it overlaps what is there, it goes on top (row Z7).
@@ -143,23 +149,29 @@ impl PageRun {
         let mut rest = slice;
         while !rest.is_empty() {
             let (page, in_page) = self.locate(at);
-            let in_physical = rest.address().as_ptr() as usize % PAGE_SIZE;
-            let n = rest
-                .len()
-                .min(PAGE_SIZE - in_page)
-                .min(PAGE_SIZE - in_physical);
-            let mut head = rest.clone();
-            head.truncate(n);
-            let segment = Segment::data(head);
-            if let Err(error) = self.pages[page].write(in_page, segment, pull_up) {
+            let room = (PAGE_SIZE - in_page).min(rest.in_physical_page());
+            if rest.len() <= room {
+                let segment = Segment::data(rest);
+                return match self.pages[page].write(in_page, segment, pull_up) {
+                    Ok(()) => Ok(()),
+                    Err(WriteError { reason, segment }) => {
+                        let slice = segment.into_slice();
+                        Err(PlaceError { reason, at, slice })
+                    }
+                };
+            }
+            let segment = Segment::data(rest.split_to(room));
+            if let Err(WriteError { reason, .. }) =
+                self.pages[page].write(in_page, segment, pull_up)
+            {
+                rest.retreat(room);
                 return Err(PlaceError {
-                    reason: error.reason,
+                    reason,
                     at,
                     slice: rest,
                 });
             }
-            rest.advance(n);
-            at += n;
+            at += room;
         }
         Ok(())
     }
@@ -185,6 +197,41 @@ impl PageRun {
             }
         }
         Ok(())
+    }
+
+    /// Copies every page that `choose` names together into a whole page of its
+    /// own, where its bytes lie at their offset: what a device needs that takes
+    /// no fragments, or no unaligned ones. Counted as `reason` (row Z14).
+    /// Returns how many pages were copied.
+    ///
+    /// # Errors
+    /// [`OutOfPages`] if the pool has too few; the run is unchanged.
+    pub fn flatten(
+        &mut self,
+        pages: &ClusterPool,
+        ledger: &CopyLedger,
+        reason: CopyReason,
+        choose: impl Fn(&LogicalPage) -> bool,
+    ) -> Result<usize, OutOfPages> {
+        let chosen = self.pages().iter().filter(|page| choose(page)).count();
+        if pages.free() < chosen {
+            return Err(OutOfPages);
+        }
+        for page in self.pages[..self.used]
+            .iter_mut()
+            .filter(|page| choose(page))
+        {
+            let mut fresh = pages.alloc().ok_or(OutOfPages)?;
+            for (at, segment) in page.placed() {
+                if let Some(bytes) = segment.bytes() {
+                    fresh[at..at + bytes.len()].copy_from_slice(bytes);
+                    ledger.copied(reason, bytes.len());
+                }
+            }
+            page.clear();
+            page.fill_from(&fresh.freeze());
+        }
+        Ok(chosen)
     }
 
     /// Whether every byte of the request is there.

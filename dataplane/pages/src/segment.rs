@@ -75,6 +75,17 @@ impl Slice {
         self.len -= n as u32;
     }
 
+    /// Takes the `n` bytes before the view back in: undoes [`Slice::advance`].
+    pub(crate) fn retreat(&mut self, n: usize) {
+        self.offset -= n as u32;
+        self.len += n as u32;
+    }
+
+    /// How many bytes from the first on lie in one physical page.
+    pub(crate) fn in_physical_page(&self) -> usize {
+        PAGE_SIZE - (self.cluster.address().as_ptr() as usize + self.offset()) % PAGE_SIZE
+    }
+
     /// Drops all but the first `n` bytes from the view; no effect if there are fewer.
     pub fn truncate(&mut self, n: usize) {
         self.len = self.len.min(n.min(u32::MAX as usize) as u32);
@@ -96,8 +107,7 @@ impl Slice {
         let mut rest = Some(self);
         std::iter::from_fn(move || {
             let slice = rest.as_mut()?;
-            let in_page = slice.address().as_ptr() as usize % PAGE_SIZE;
-            let n = slice.len().min(PAGE_SIZE - in_page);
+            let n = slice.len().min(slice.in_physical_page());
             let whole = n == slice.len();
             let head = if whole {
                 rest.take()?
@@ -156,9 +166,8 @@ impl Segment {
     /// If the slice crosses a physical page boundary or is empty: cut it with
     /// [`Slice::segments`].
     pub fn data(slice: Slice) -> Self {
-        let in_page = slice.address().as_ptr() as usize % PAGE_SIZE;
         assert!(
-            !slice.is_empty() && in_page + slice.len() <= PAGE_SIZE,
+            !slice.is_empty() && slice.len() <= slice.in_physical_page(),
             "a segment is not empty and does not cross a physical page"
         );
         Self {
@@ -274,6 +283,12 @@ impl Segment {
         Ok(())
     }
 
+    /// Sets the length of a NULL segment.
+    pub(crate) fn resize_null(&mut self, len: usize) {
+        debug_assert!(self.is_null() && (1..=PAGE_SIZE).contains(&len));
+        self.len = len as u16;
+    }
+
     /// Whether [`Segment::join`] would take `next`.
     pub(crate) fn continues_with(&self, next: &Segment) -> bool {
         if self.len() + next.len() > PAGE_SIZE {
@@ -286,7 +301,10 @@ impl Segment {
                     || !self.zero
                         && !next.zero
                         && self.offset + u32::from(self.len) == next.offset
-                        && a.page_at(self.offset as usize) == a.page_at(next.offset as usize)
+                        && std::ptr::eq(
+                            a.structure_at(self.offset as usize),
+                            a.structure_at(next.offset as usize),
+                        )
             }
             _ => false,
         }
@@ -311,9 +329,34 @@ impl Segment {
             && cluster.filled() + n <= cluster.size()
     }
 
+    /// Where the first byte is in its physical page; 0 for a NULL segment.
+    pub(crate) fn offset_in_page(&self) -> usize {
+        let address = self
+            .cluster
+            .as_ref()
+            .map_or(0, |c| c.address().as_ptr() as usize);
+        (address + self.offset as usize) % PAGE_SIZE
+    }
+
+    /// Whether the segment is NULL.
+    #[inline]
+    pub(crate) fn is_null(&self) -> bool {
+        self.cluster.is_none()
+    }
+
     /// The page structure of the physical page; `None` for a NULL segment.
+    #[inline]
     pub(crate) fn structure(&self) -> Option<&PageStructure> {
         Some(self.cluster.as_ref()?.structure_at(self.offset as usize))
+    }
+
+    /// A data segment's bytes as the slice it was made of.
+    pub(crate) fn into_slice(self) -> Slice {
+        Slice {
+            cluster: self.cluster.expect("a data segment"),
+            offset: self.offset,
+            len: u32::from(self.len),
+        }
     }
 
     /// The same bytes as a slice; `None` for a NULL segment.
