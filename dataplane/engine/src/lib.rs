@@ -1,1 +1,37 @@
-//! TBD
+//! The engine: shards on lcores, DPDK ports, SPDK stores, and the poll loop
+//! that carries references from one to the other.
+//!
+//! One core polls one [shard](shard::Shard): a queue pair of every port, a TCP
+//! stack for each, the sessions on their connections, and its own channels and
+//! queue pairs to the stores. Shards share nothing on the I/O path.
+
+// The integration tests' support speaks of this crate by name.
+#[cfg(test)]
+extern crate self as engine;
+
+mod build;
+mod clock;
+mod config;
+mod environment;
+mod error;
+mod handle;
+mod lcore;
+mod memory;
+mod port;
+mod run;
+mod shard;
+mod snapshot;
+mod spdk;
+#[cfg(test)]
+mod spy;
+mod store;
+mod volume;
+
+pub use config::{
+    Config, MemoryConfig, NamespaceConfig, PortConfig, StoreConfig, StoreDevice, SubsystemConfig,
+    TargetConfig, WritePolicy,
+};
+pub use error::Error;
+pub use handle::Handle;
+pub use run::run;
+pub use snapshot::{IoCounters, PoolSnapshot, ShardSnapshot, Snapshot, Stage};

@@ -1,0 +1,240 @@
+//! Building a shard and the target from the configuration.
+
+use std::io::Read;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use net::{Cidr, MacAddress, Offload, Route, Stack, StackConfig, rss};
+use nvmf::{BlockSize, CommandPool, Hosts, Listener, Nsid, Target, VolumeId};
+
+use crate::config::{Config, PortConfig, SubsystemConfig, WritePolicy};
+use crate::error::Error;
+use crate::memory::Memory;
+use crate::port::{Port, PortQueue};
+use crate::shard::{Common, Link, Shard};
+use crate::spdk::SpdkThread;
+use crate::store::Store;
+use crate::volume::Volumes;
+
+/// Payload segments that may be on their way to a NIC, by reference, per queue pair.
+const TRANSMIT_SEGMENTS: u32 = 8192;
+/// Elements of one device operation; longer lists are divided (PCIe takes 250).
+const ELEMENTS_MAX: usize = 256;
+/// I/O queues of one controller.
+const QUEUES_MAX: u16 = 128;
+/// Ethernet header, VLAN tag and FCS.
+const FRAME_OVERHEAD: u32 = 14 + 4 + 4;
+
+/// Whether the largest frame takes several clusters.
+pub(crate) fn needs_scatter(config: &Config) -> bool {
+    let room = config.memory.cluster_size - dpdk_sys::TL_CLUSTER_SHIFT;
+    config
+        .ports
+        .iter()
+        .any(|port| u32::from(port.mtu) + FRAME_OVERHEAD > room)
+}
+
+/// The target, with each namespace as large as its store.
+pub(crate) fn target(config: &Config, stores: &[Store]) -> Result<Arc<Target>, Error> {
+    let subsystems = (config.target.subsystems.iter())
+        .map(|subsystem| self::subsystem(config, subsystem, stores))
+        .collect::<Result<_, _>>()?;
+    let listener = |&(address, port): &_| Listener { address, port };
+    let target = &config.target;
+    Target::new(nvmf::TargetConfig {
+        subsystems,
+        listeners: target.listeners.iter().map(listener).collect(),
+        max_io_bytes: target.max_io_bytes,
+        max_h2c_bytes: target.max_io_bytes,
+        in_capsule_bytes: target.in_capsule_bytes,
+        queue_depth: target.queue_depth,
+        ..nvmf::TargetConfig::default()
+    })
+    .map_err(|error| Error::Target(error.to_string()))
+}
+
+fn subsystem(
+    config: &Config,
+    subsystem: &SubsystemConfig,
+    stores: &[Store],
+) -> Result<nvmf::SubsystemConfig, Error> {
+    let namespace = |namespace: &crate::config::NamespaceConfig| {
+        let refuse = |why: String| Error::Target(format!("namespace {}: {why}", namespace.nsid));
+        let volume = (config.stores.iter())
+            .position(|store| store.name == namespace.store)
+            .ok_or_else(|| refuse(format!("there is no store {:?}", namespace.store)))?;
+        let geometry = stores[volume].geometry();
+        if namespace.write == WritePolicy::Back {
+            return Err(refuse(
+                "write = \"back\" needs the page cache, which this build lacks".into(),
+            ));
+        }
+        Ok(nvmf::NamespaceConfig {
+            nsid: Nsid(namespace.nsid),
+            volume: VolumeId(volume as u32),
+            block_size: BlockSize::from_bytes(geometry.block_size)
+                .ok_or_else(|| refuse(format!("blocks of {} bytes", geometry.block_size)))?,
+            blocks: geometry.blocks,
+            uuid: namespace.uuid.unwrap_or_else(|| {
+                let name = format!("{}/{}", subsystem.nqn, namespace.nsid);
+                uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, name.as_bytes()).into_bytes()
+            }),
+            nguid: [0; 16],
+            eui64: [0; 8],
+            volatile_write_cache: geometry.write_cache,
+            deallocated_reads_zero: false,
+        })
+    };
+    Ok(nvmf::SubsystemConfig {
+        nqn: subsystem.nqn.clone(),
+        serial: subsystem.serial.clone(),
+        model: subsystem.model.clone(),
+        namespaces: subsystem
+            .namespaces
+            .iter()
+            .map(namespace)
+            .collect::<Result<_, _>>()?,
+        hosts: subsystem.hosts.clone().map_or(Hosts::Any, Hosts::Listed),
+        max_queues: QUEUES_MAX,
+    })
+}
+
+/// A shard, listening, with its queues set up; its ports are not started.
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn shard(
+    config: &Config,
+    ports: &[Port],
+    target: &Arc<Target>,
+    secret: &[u8; 32],
+    index: usize,
+    core: u32,
+    spdk: SpdkThread,
+    stores: Vec<Store>,
+) -> Result<Shard, Error> {
+    let max_io = config.target.max_io_bytes as usize;
+    let shift = if needs_scatter(config) {
+        0
+    } else {
+        dpdk_sys::TL_CLUSTER_SHIFT
+    };
+    let memory = Memory::new(index, &config.memory, max_io, shift)?;
+    let mut links = Vec::new();
+    for (i, (port, port_config)) in ports.iter().zip(&config.ports).enumerate() {
+        port.set_up_queue(index as u16, memory.receive.as_ptr())?;
+        let queue = PortQueue::new(port.id, index as u16, TRANSMIT_SEGMENTS)?;
+        let stack = stack(config, port, port_config, secret, index)?;
+        links.push(Link::new(i as u16, queue, stack));
+    }
+    let elements = (max_io / pages::PAGE_SIZE * 4 + 8).min(ELEMENTS_MAX);
+    let requests = config.memory.requests;
+    let common = Common {
+        volumes: Volumes::new(stores, requests as usize, elements, config.copy),
+        // Writes may together pin half of the clusters; the rest is for frames on their way.
+        commands: CommandPool::new(
+            requests.min(u16::MAX.into()) as u16,
+            u64::from(config.memory.clusters) / 2 * payload_of(config) as u64,
+            requests as usize / 4,
+        ),
+        counters: nvmf::Counters::default(),
+        memory,
+        target: Arc::clone(target),
+    };
+    let mut shard = Shard::new(index, core, common, links, spdk);
+    let listeners: Vec<_> = (config.target.listeners.iter())
+        .map(|&(address, port)| SocketAddr::new(address, port))
+        .collect();
+    shard.listen(&listeners).map_err(Error::Target)?;
+    Ok(shard)
+}
+
+/// Random bytes for hashes and sequence numbers.
+pub(crate) fn secret() -> [u8; 32] {
+    let mut secret = [0; 32];
+    // The system's random source cannot fail once the system is up.
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut secret))
+        .expect("/dev/urandom");
+    secret
+}
+
+/// TCP payload that a full frame brings into one cluster.
+fn payload_of(config: &Config) -> usize {
+    let mtu = config
+        .ports
+        .iter()
+        .map(|port| port.mtu)
+        .min()
+        .unwrap_or(1500);
+    (usize::from(mtu) - 40).min(config.memory.cluster_size as usize)
+}
+
+fn stack(
+    config: &Config,
+    port: &Port,
+    port_config: &PortConfig,
+    secret: &[u8; 32],
+    shard: usize,
+) -> Result<Stack, Error> {
+    let refuse = |why: String| Error::PortConfig {
+        name: port_config.name.clone(),
+        why,
+    };
+    let cidr = |&(address, prefix): &_| {
+        Cidr::new(address, prefix).ok_or_else(|| {
+            refuse(format!(
+                "{address}/{prefix} is no network: the prefix is too long"
+            ))
+        })
+    };
+    let addresses = port_config
+        .addresses
+        .iter()
+        .map(cidr)
+        .collect::<Result<Vec<_>, _>>()?;
+    let first = *addresses
+        .first()
+        .ok_or_else(|| refuse("has no address".into()))?;
+    let routes = (port_config.routes.iter())
+        .map(|&(to, prefix, via)| {
+            Ok(Route {
+                to: cidr(&(to, prefix))?,
+                via,
+            })
+        })
+        .collect::<Result<_, Error>>()?;
+    let clusters = config.memory.clusters as usize;
+    let connections = config.memory.connections as usize;
+    let queues = config.cores.len() as u16;
+    let checksums = port.has(dpdk_sys::TL_OFFLOAD_TX_IP_CSUM | dpdk_sys::TL_OFFLOAD_TX_TCP_CSUM);
+    Stack::new(StackConfig {
+        mtu: port_config.mtu.into(),
+        vlan: port_config.vlan,
+        addresses,
+        routes,
+        offload: Offload {
+            rx_ip_checksum: port.has(dpdk_sys::TL_OFFLOAD_RX_IP_CSUM),
+            rx_l4_checksum: port.has(dpdk_sys::TL_OFFLOAD_RX_L4_CSUM),
+            tx_ip_checksum: checksums,
+            tx_l4_checksum: checksums,
+            tso_max_bytes: if checksums && port.has(dpdk_sys::TL_OFFLOAD_TX_TSO) {
+                32 << 10
+            } else {
+                0
+            },
+        },
+        connections_max: connections,
+        half_open_max: connections.min(1024),
+        receive_clusters: clusters,
+        cluster_payload: payload_of(config),
+        // What the NIC's ring holds armed, and room for frames without data.
+        receive_headroom: (clusters / 8).clamp(1, 4096),
+        steering: (queues > 1).then(|| rss::Steering {
+            key: rss::SYMMETRIC_KEY,
+            table: (0..128).map(|i| i % queues).collect(),
+            queue: shard as u16,
+        }),
+        owns_addresses: shard == 0,
+        ..StackConfig::new(MacAddress(port.mac), first, *secret)
+    })
+    .map_err(|error| refuse(error.to_string()))
+}

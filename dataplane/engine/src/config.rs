@@ -1,0 +1,138 @@
+//! What an engine is made of: cores, memory, ports, stores and the target.
+//!
+//! The program fills these from its TOML file; a test fills them by hand.
+
+use std::net::IpAddr;
+
+/// Everything an engine needs to start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// CPU cores, one shard each. The first also runs SPDK's management work.
+    pub cores: Vec<u32>,
+    /// Memory of each shard.
+    pub memory: MemoryConfig,
+    /// Network ports; every shard has one queue pair of each.
+    pub ports: Vec<PortConfig>,
+    /// SPDK's JSON configuration (the text of it), which creates bdevs.
+    pub spdk_json: Option<String>,
+    /// Devices by name.
+    pub stores: Vec<StoreConfig>,
+    /// The NVMe/TCP target.
+    pub target: TargetConfig,
+    /// Assemble by memcpy into aligned pages: the ablation.
+    pub copy: bool,
+    /// PCI addresses DPDK and SPDK may take; empty means none.
+    pub pci_allow: Vec<String>,
+    /// MiB of hugepages DPDK and SPDK may use for themselves (rings, mbuf headers, bdevs).
+    pub native_memory_mib: u32,
+}
+
+/// Sizes of a shard's pools. Memory is fixed at start.
+#[derive(Clone, Debug)]
+pub struct MemoryConfig {
+    /// Receive clusters.
+    pub clusters: u32,
+    /// Bytes of a receive cluster: 2048, or a power of two up to 16384 (row Z1).
+    pub cluster_size: u32,
+    /// Whole 4 KB pages, for reads, pull-ups and control data.
+    pub pages: u32,
+    /// Requests that may be in flight at once.
+    pub requests: u32,
+    /// TCP connections.
+    pub connections: u32,
+}
+
+/// A network port.
+#[derive(Clone, Debug)]
+pub struct PortConfig {
+    /// What logs and statistics call it.
+    pub name: String,
+    /// EAL device: a virtual one with its arguments
+    /// (`net_af_packet0,iface=eth1`), or a PCI address.
+    pub device: String,
+    /// IP MTU in bytes.
+    pub mtu: u16,
+    /// Addresses with prefix lengths.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// Routes: destination, prefix length, next hop.
+    pub routes: Vec<(IpAddr, u8, IpAddr)>,
+    /// VLAN tag of every frame.
+    pub vlan: Option<u16>,
+}
+
+/// A block device.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// What namespaces call it.
+    pub name: String,
+    /// Where it is.
+    pub device: StoreDevice,
+}
+
+/// How a store is reached (row K5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreDevice {
+    /// A bdev that the SPDK configuration creates.
+    Bdev(String),
+    /// A namespace of an NVMe controller, by `spdk_nvme`: the transport id
+    /// (`trtype:PCIe traddr:0000:00:04.0`) and the namespace's number there.
+    Nvme {
+        /// SPDK transport id string.
+        transport_id: String,
+        /// Namespace id on that controller.
+        nsid: u32,
+    },
+}
+
+/// The NVMe/TCP target.
+#[derive(Clone, Debug)]
+pub struct TargetConfig {
+    /// Addresses and ports it listens on.
+    pub listeners: Vec<(IpAddr, u16)>,
+    /// Largest data transfer of one command in bytes: 4 KiB times a power of two.
+    pub max_io_bytes: u32,
+    /// Largest in-capsule data in bytes.
+    pub in_capsule_bytes: u32,
+    /// Entries of an I/O queue.
+    pub queue_depth: u16,
+    /// Subsystems.
+    pub subsystems: Vec<SubsystemConfig>,
+}
+
+/// A subsystem: what a host connects to.
+#[derive(Clone, Debug)]
+pub struct SubsystemConfig {
+    /// NVMe qualified name.
+    pub nqn: String,
+    /// Serial number, at most 20 ASCII characters.
+    pub serial: String,
+    /// Model number, at most 40 ASCII characters.
+    pub model: String,
+    /// Host NQNs that may connect; `None` lets any.
+    pub hosts: Option<Vec<String>>,
+    /// Namespaces.
+    pub namespaces: Vec<NamespaceConfig>,
+}
+
+/// A namespace backed by a store.
+#[derive(Clone, Debug)]
+pub struct NamespaceConfig {
+    /// Namespace id, from 1.
+    pub nsid: u32,
+    /// Name of a store.
+    pub store: String,
+    /// UUID; derived from the subsystem and nsid when not given.
+    pub uuid: Option<[u8; 16]>,
+    /// Whether writes are cached (row Z12, issue of the page cache) or go through.
+    pub write: WritePolicy,
+}
+
+/// When a write completes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum WritePolicy {
+    /// When the device has it.
+    #[default]
+    Through,
+    /// When the page cache has it; Flush and FUA are honoured.
+    Back,
+}

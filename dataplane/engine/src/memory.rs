@@ -1,0 +1,212 @@
+//! A shard's memory: one arena of hugepages, known to DPDK and SPDK, and the
+//! pools carved from it. Sizes are sums fixed at start.
+#![allow(unsafe_code)]
+
+use std::alloc::Layout;
+use std::ffi::{CString, c_void};
+use std::ptr::{self, NonNull};
+use std::rc::Rc;
+
+use pages::{Arena, Cluster, ClusterPool, CopyLedger, PAGE_SIZE, Region, RunPool};
+
+use crate::config::MemoryConfig;
+use crate::error::{Error, strerror};
+
+/// Hugepages of this size; 1 GiB pages would waste most of one on a small shard.
+pub(crate) const HUGEPAGE: usize = 2 << 20;
+
+/// Hugepages registered with DPDK (external memory) and SPDK.
+struct HugeRegion {
+    base: NonNull<u8>,
+    layout: Layout,
+}
+
+impl HugeRegion {
+    fn new(bytes: usize) -> Result<Self, Error> {
+        let len = bytes.next_multiple_of(HUGEPAGE);
+        let no_memory = || Error::Hugepages {
+            mib: (len >> 20) as u64,
+        };
+        let layout = Layout::from_size_align(len, HUGEPAGE).map_err(|_| no_memory())?;
+        // SAFETY: the layout has a non-zero size.
+        let base = NonNull::new(unsafe { hugepage_rs::alloc(layout) }).ok_or_else(no_memory)?;
+        let region = Self { base, layout };
+        for page in (0..len).step_by(HUGEPAGE) {
+            // Populates the page now: a device may not fault. The kernel reserved
+            // the pages at mmap, so this write cannot raise SIGBUS.
+            // SAFETY: `page` is inside the mapping just made, which nobody else knows of.
+            unsafe { ptr::write_volatile(base.as_ptr().add(page), 0) };
+        }
+        let (va, len) = (base.as_ptr().cast::<c_void>(), len as u64);
+        // SAFETY: the range is populated hugepages and stays mapped until `drop` unregisters it.
+        let code = unsafe { dpdk_sys::tl_extmem_register(va, len, HUGEPAGE as u64) };
+        if code < 0 {
+            return Err(Error::Eal {
+                code,
+                args: "external memory".into(),
+            });
+        }
+        // SAFETY: as above.
+        let code = unsafe { spdk_sys::tl_spdk_mem_register(va, len) };
+        if code < 0 {
+            return Err(Error::Spdk {
+                what: "registering the arena for DMA",
+                code,
+            });
+        }
+        Ok(region)
+    }
+}
+
+impl Drop for HugeRegion {
+    fn drop(&mut self) {
+        let (va, len) = (
+            self.base.as_ptr().cast::<c_void>(),
+            self.layout.size() as u64,
+        );
+        // SAFETY: the range was registered in `new` (a refusal is harmless), its last
+        // cluster is gone, and the mapping is released exactly once.
+        unsafe {
+            spdk_sys::tl_spdk_mem_unregister(va, len);
+            dpdk_sys::tl_extmem_unregister(va, len);
+            hugepage_rs::dealloc(self.base.as_ptr(), self.layout);
+        }
+    }
+}
+
+// SAFETY: hugepages are page-aligned and stay mapped as long as the value; devices
+// write only to clusters that no shared handle refers to.
+unsafe impl Region for HugeRegion {
+    fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+    fn len(&self) -> usize {
+        self.layout.size()
+    }
+}
+
+/// The NIC's side of the receive clusters.
+pub(crate) struct ReceivePool {
+    pool: NonNull<dpdk_sys::tl_cluster_pool>,
+    /// Clusters on their way back to the NIC, in bulks.
+    returning: [u32; ReceivePool::BULK],
+}
+
+impl ReceivePool {
+    const BULK: usize = 64;
+
+    fn new(name: &str, clusters: &ClusterPool, shift: u32) -> Result<Self, Error> {
+        let name = CString::new(name).expect("pool names have no NUL");
+        let base = clusters.base().expect("a shard has clusters");
+        let mut pool = ptr::null_mut();
+        // SAFETY: the clusters lie side by side from `base` in a registered region, with
+        // the page pool (not the region's edge) before them.
+        let code = unsafe {
+            dpdk_sys::tl_cluster_pool_create(
+                name.as_ptr(),
+                base.as_ptr().cast(),
+                clusters.len() as u32,
+                clusters.cluster_size() as u32,
+                shift,
+                256,
+                -1,
+                &mut pool,
+            )
+        };
+        match NonNull::new(pool) {
+            Some(pool) if code >= 0 => Ok(Self {
+                pool,
+                returning: [0; Self::BULK],
+            }),
+            _ => Err(Error::Memory(format!(
+                "the receive pool could not be made: {}",
+                strerror(code)
+            ))),
+        }
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut dpdk_sys::tl_cluster_pool {
+        self.pool.as_ptr()
+    }
+
+    /// Lends every cluster that became free to the NIC again.
+    pub(crate) fn replenish(&mut self, clusters: &ClusterPool) {
+        loop {
+            let n = clusters.lend(&mut self.returning);
+            if n == 0 {
+                return;
+            }
+            // SAFETY: `lend` gave these indices to us alone; each is out of the NIC's pool
+            // and was unchained when it was received.
+            unsafe {
+                dpdk_sys::tl_cluster_pool_return(self.as_ptr(), self.returning.as_ptr(), n as u32);
+            }
+        }
+    }
+
+    /// Takes one free cluster from the NIC's pool, to copy a foreign frame into.
+    pub(crate) fn take(&self) -> Option<u32> {
+        let mut index = 0;
+        // SAFETY: room for the one index asked for.
+        (unsafe { dpdk_sys::tl_cluster_pool_take(self.as_ptr(), &mut index, 1) } == 1)
+            .then_some(index)
+    }
+}
+
+impl Drop for ReceivePool {
+    fn drop(&mut self) {
+        // SAFETY: ports are closed before a shard's memory is dropped.
+        unsafe { dpdk_sys::tl_cluster_pool_destroy(self.as_ptr()) }
+    }
+}
+
+/// Everything a shard allocates from.
+pub(crate) struct Memory {
+    pub(crate) receive: ReceivePool,
+    pub(crate) clusters: ClusterPool,
+    pub(crate) pages: ClusterPool,
+    pub(crate) runs: RunPool,
+    pub(crate) ledger: Rc<CopyLedger>,
+    /// The shared page of zeros (row Z5).
+    pub(crate) zero_page: Cluster,
+}
+
+impl Memory {
+    /// Lays out one shard's memory. `shift`: where frames start in a cluster (0 or 2).
+    pub(crate) fn new(
+        shard: usize,
+        config: &MemoryConfig,
+        max_io_bytes: usize,
+        shift: u32,
+    ) -> Result<Self, Error> {
+        let cluster_size = config.cluster_size as usize;
+        // The sum, a line per consumer.
+        let bytes = PAGE_SIZE // the page of zeros
+            + config.pages as usize * PAGE_SIZE // reads, pull-ups, control data
+            + (config.clusters as usize * cluster_size).next_multiple_of(PAGE_SIZE);
+        let arena = Arena::new(HugeRegion::new(bytes)?);
+        let carve = |count: usize, size: usize, what: &str| {
+            ClusterPool::carve(&arena, count, size).ok_or_else(|| {
+                Error::Memory(format!("{count} {what} of {size} bytes do not tile pages"))
+            })
+        };
+        // The page pools come first: the NIC's headroom reaches 128 bytes below the clusters.
+        let zero_page = carve(1, PAGE_SIZE, "page of zeros")?
+            .alloc()
+            .expect("a new pool is free")
+            .freeze();
+        let pages = carve(config.pages as usize, PAGE_SIZE, "pages")?;
+        let clusters = carve(config.clusters as usize, cluster_size, "clusters")?;
+        let receive = ReceivePool::new(&format!("clusters{shard}"), &clusters, shift)?;
+        let mut lent = [0; 256];
+        while clusters.lend(&mut lent) > 0 {}
+        Ok(Self {
+            receive,
+            clusters,
+            pages,
+            runs: RunPool::new(config.requests as usize, max_io_bytes),
+            ledger: Rc::new(CopyLedger::new()),
+            zero_page,
+        })
+    }
+}

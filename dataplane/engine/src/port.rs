@@ -1,0 +1,160 @@
+//! Ports: DPDK devices, and a shard's queue pair of each.
+#![allow(unsafe_code)]
+
+mod queue;
+
+use std::ffi::CString;
+
+use dpdk_sys::{tl_cluster_pool, tl_port_config, tl_port_info};
+
+use net::rss;
+pub(crate) use queue::PortQueue;
+
+use crate::config::PortConfig;
+use crate::environment::is_pci;
+use crate::error::Error;
+
+/// What the engine asks of a port; what the port lacks is done in software.
+const WANTED: u32 = dpdk_sys::TL_OFFLOAD_RX_IP_CSUM
+    | dpdk_sys::TL_OFFLOAD_RX_L4_CSUM
+    | dpdk_sys::TL_OFFLOAD_RX_RSS_HASH
+    | dpdk_sys::TL_OFFLOAD_TX_IP_CSUM
+    | dpdk_sys::TL_OFFLOAD_TX_TCP_CSUM
+    | dpdk_sys::TL_OFFLOAD_TX_TSO
+    | dpdk_sys::TL_OFFLOAD_TX_MULTI_SEG;
+
+/// A configured port, owned by the main thread.
+pub(crate) struct Port {
+    pub(crate) id: u16,
+    pub(crate) name: String,
+    pub(crate) mac: [u8; 6],
+    /// `TL_OFFLOAD_*` bits that are on.
+    pub(crate) offloads: u32,
+    info: tl_port_info,
+}
+
+impl Port {
+    /// Finds the device and configures `queues` queue pairs on it.
+    pub(crate) fn open(config: &PortConfig, queues: u16, scatter: bool) -> Result<Self, Error> {
+        let fail = |what, code| Error::Port {
+            name: config.name.clone(),
+            what,
+            code,
+        };
+        let device = config.device.split(',').next().unwrap_or_default();
+        let device = if is_pci(device) && device.matches(':').count() == 1 {
+            format!("0000:{device}")
+        } else {
+            device.to_owned()
+        };
+        let c_name = CString::new(device).map_err(|_| fail("its device name", -libc::EINVAL))?;
+        let mut id = 0;
+        // SAFETY: the name is read during the call.
+        let code = unsafe { dpdk_sys::tl_port_find(c_name.as_ptr(), &mut id) };
+        if code < 0 {
+            return Err(fail(
+                "finding its device (does the interface exist, is the PCI device bound to uio or vfio?)",
+                code,
+            ));
+        }
+        // SAFETY: plain data, filled by the calls.
+        let (info, mac) = unsafe {
+            let (mut info, mut mac) = (std::mem::zeroed(), [0; 6]);
+            dpdk_sys::tl_port_info(id, &mut info);
+            dpdk_sys::tl_port_mac(id, mac.as_mut_ptr());
+            (info, mac)
+        };
+        let mut port = Self {
+            id,
+            name: config.name.clone(),
+            mac,
+            offloads: 0,
+            info,
+        };
+        port.configure(config, queues, scatter)?;
+        Ok(port)
+    }
+
+    fn configure(&mut self, config: &PortConfig, queues: u16, scatter: bool) -> Result<(), Error> {
+        let refuse = |why: String| Error::PortConfig {
+            name: config.name.clone(),
+            why,
+        };
+        let most = self.info.max_rx_queues.min(self.info.max_tx_queues);
+        if queues > most {
+            return Err(refuse(format!(
+                "has {most} queue pairs, but there are {queues} shards: use fewer cores, \
+                 or give a virtual device more queues (qpairs=, queues=)"
+            )));
+        }
+        let mut wanted = WANTED;
+        if scatter {
+            wanted |= dpdk_sys::TL_OFFLOAD_RX_SCATTER;
+        }
+        let wish = tl_port_config {
+            rx_queues: queues,
+            tx_queues: queues,
+            mtu: config.mtu,
+            reserved: 0,
+            offloads: wanted,
+            rss_key_len: rss::SYMMETRIC_KEY.len() as u32,
+            rss_key: rss::SYMMETRIC_KEY.as_ptr(),
+        };
+        // SAFETY: the configuration and its key are read during the call.
+        let code = unsafe { dpdk_sys::tl_port_configure(self.id, &wish, &mut self.offloads) };
+        self.check("configuring it (does the driver take this MTU?)", code)?;
+        if scatter && self.offloads & dpdk_sys::TL_OFFLOAD_RX_SCATTER == 0 {
+            return Err(refuse(format!(
+                "frames of MTU {} need several clusters, which this driver cannot fill: \
+                 raise memory.cluster_size, or lower the MTU",
+                config.mtu
+            )));
+        }
+        Ok(())
+    }
+
+    /// Sets queue pair `queue` up to receive into `pool`.
+    pub(crate) fn set_up_queue(&self, queue: u16, pool: *mut tl_cluster_pool) -> Result<(), Error> {
+        let (mut rx, mut tx) = (0, 0);
+        // SAFETY: the pool lives until after the port is closed.
+        let code = unsafe { dpdk_sys::tl_rx_queue_setup(self.id, queue, &mut rx, -1, pool) };
+        self.check(
+            "setting a receive queue up (are there more clusters than descriptors?)",
+            code,
+        )?;
+        // SAFETY: the port is configured and stopped.
+        let code = unsafe { dpdk_sys::tl_tx_queue_setup(self.id, queue, &mut tx, -1) };
+        self.check("setting a transmit queue up", code)
+    }
+
+    pub(crate) fn start(&self) -> Result<(), Error> {
+        // SAFETY: every queue is set up.
+        let code = unsafe { dpdk_sys::tl_port_start(self.id) };
+        self.check("starting it", code)
+    }
+
+    /// Stops the port; every buffer goes back to its pool.
+    pub(crate) fn close(&self) {
+        // SAFETY: no shard polls the port any more.
+        let code = unsafe { dpdk_sys::tl_port_close(self.id) };
+        if let Err(error) = self.check("closing it", code) {
+            log::warn!("{error}");
+        }
+    }
+
+    pub(crate) fn has(&self, offload: u32) -> bool {
+        self.offloads & offload == offload
+    }
+
+    fn check(&self, what: &'static str, code: i32) -> Result<(), Error> {
+        if code < 0 {
+            Err(Error::Port {
+                name: self.name.clone(),
+                what,
+                code,
+            })
+        } else {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! A shard: one core's queue pairs, connections, sessions and device
+//! operations, and the loop that polls them. Nothing in it is shared.
+
+mod link;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use net::Instant;
+use nvmf::{CommandPool, Target, Timestamp};
+
+pub(crate) use link::Link;
+
+use crate::clock::{Clock, StageClock};
+use crate::handle::Handle;
+use crate::memory::Memory;
+use crate::snapshot::{PoolSnapshot, ShardSnapshot, Stage};
+use crate::spdk::SpdkThread;
+use crate::volume::Volumes;
+
+/// What every link of a shard uses besides its own connections.
+pub(crate) struct Common {
+    pub(crate) memory: Memory,
+    pub(crate) volumes: Volumes,
+    pub(crate) commands: CommandPool,
+    pub(crate) counters: nvmf::Counters,
+    pub(crate) target: Arc<Target>,
+}
+
+impl Common {
+    /// The shard's resources as sessions borrow them.
+    pub(crate) fn lend(&mut self) -> nvmf::Shard<'_> {
+        nvmf::Shard {
+            runs: &self.memory.runs,
+            pages: &self.memory.pages,
+            ledger: &self.memory.ledger,
+            commands: &mut self.commands,
+            counters: &mut self.counters,
+        }
+    }
+}
+
+/// One core's share of the engine.
+pub(crate) struct Shard {
+    index: usize,
+    core: u32,
+    common: Common,
+    links: Vec<Link>,
+    spdk: SpdkThread,
+    clock: Clock,
+    stages: StageClock,
+    polls: u64,
+    polls_busy: u64,
+    answered: u64,
+}
+
+impl Shard {
+    pub(crate) fn new(
+        index: usize,
+        core: u32,
+        common: Common,
+        links: Vec<Link>,
+        spdk: SpdkThread,
+    ) -> Self {
+        Self {
+            index,
+            core,
+            common,
+            links,
+            spdk,
+            clock: Clock::start(),
+            stages: StageClock::new(),
+            polls: 0,
+            polls_busy: 0,
+            answered: 0,
+        }
+    }
+
+    /// Opens the target's listeners on the links that have their addresses.
+    pub(crate) fn listen(&mut self, listeners: &[SocketAddr]) -> Result<(), String> {
+        for listener in listeners {
+            let mut heard = false;
+            for link in &mut self.links {
+                heard |= link.listen(*listener)?;
+            }
+            if !heard {
+                return Err(format!("no port has the address of listener {listener}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Polls until the engine is asked to stop. `between` runs now and then, off the I/O path.
+    pub(crate) fn run(&mut self, handle: &Handle, mut between: impl FnMut()) {
+        while !handle.is_stopping() {
+            for _ in 0..64 {
+                self.poll();
+            }
+            if handle.question() != self.answered {
+                self.answered = handle.question();
+                handle.answer(self.index, self.snapshot());
+            }
+            between();
+        }
+    }
+
+    /// One turn: frames in, requests out, completions in, frames out.
+    pub(crate) fn poll(&mut self) {
+        let tsc = self.stages.begin();
+        let now = Instant(self.clock.nanoseconds(tsc));
+        let common = &mut self.common;
+        let mut busy = false;
+        for link in &mut self.links {
+            let frames = link.receive(common, &mut self.stages, now);
+            busy |= frames > 0;
+            busy |= link.serve(common, &mut self.stages, now);
+        }
+        self.spdk.enter();
+        let mut completed = self.spdk.poll();
+        completed |= common.volumes.poll(&common.memory);
+        if completed && common.volumes.has_completed() {
+            busy = true;
+            self.stages.end(Stage::Complete);
+            while let Some((owner, completion)) = common.volumes.next_completion(&common.memory) {
+                self.links[owner.link as usize].complete(common, owner, completion);
+            }
+            self.stages.end(Stage::Protocol);
+        }
+        for link in &mut self.links {
+            busy |= link.transmit(common, &mut self.stages, now);
+        }
+        self.polls += 1;
+        self.polls_busy += u64::from(busy);
+    }
+
+    /// Ends every connection and waits for the devices; bounded in time.
+    pub(crate) fn stop(&mut self) {
+        for link in &mut self.links {
+            link.abort_all(&mut self.common);
+        }
+        let deadline =
+            Timestamp(self.clock.nanoseconds(crate::clock::tsc()) / 1_000_000).plus_ms(5_000);
+        loop {
+            self.poll();
+            let now = self.clock.nanoseconds(crate::clock::tsc()) / 1_000_000;
+            if self.common.volumes.in_flight() == 0 && self.links.iter().all(Link::is_quiet) {
+                return;
+            }
+            if now > deadline.0 {
+                log::warn!(
+                    "shard {}: {} requests are still at their devices",
+                    self.index,
+                    self.common.volumes.in_flight()
+                );
+                return;
+            }
+        }
+    }
+
+    /// Takes back what the NIC holds, ends the SPDK thread, frees the memory.
+    /// Every port is closed by now.
+    pub(crate) fn finish(mut self) {
+        for link in &mut self.links {
+            link.finish();
+        }
+        drop(self.links);
+        self.spdk.enter();
+        drop(self.common);
+    }
+
+    pub(crate) fn snapshot(&self) -> ShardSnapshot {
+        let memory = &self.common.memory;
+        let pool = |name, size: usize, free: usize| PoolSnapshot {
+            name,
+            size: size as u64,
+            free: free as u64,
+        };
+        let mut counters = Vec::new();
+        for link in &self.links {
+            counters.extend(link.counters());
+        }
+        let mut nvmf = Vec::new();
+        (self.common.counters).each(|name, value| nvmf.push((name.to_owned(), value)));
+        counters.push(("nvmf", nvmf));
+        counters.push(("store", named(self.common.volumes.counters())));
+        ShardSnapshot {
+            core: self.core,
+            polls: self.polls,
+            polls_busy: self.polls_busy,
+            cycles_total: self.clock.ticks(),
+            cycles_by_stage: self.stages.by_stage(),
+            io: self.common.volumes.io(),
+            pages_by_segments: self.common.volumes.pages_by_segments(),
+            copied_bytes: pages::CopyReason::ALL
+                .iter()
+                .map(|&reason| (reason.name(), memory.ledger.bytes_copied(reason)))
+                .collect(),
+            pools: vec![
+                pool("clusters", memory.clusters.len(), memory.clusters.unheld()),
+                pool("pages", memory.pages.len(), memory.pages.unheld()),
+                pool(
+                    "runs",
+                    self.common.volumes.requests_max(),
+                    memory.runs.available(),
+                ),
+                pool(
+                    "operations",
+                    self.common.volumes.ops_len(),
+                    self.common.volumes.ops_available(),
+                ),
+            ],
+            connections: self.links.iter().map(Link::connections).sum(),
+            counters,
+        }
+    }
+}
+
+/// Counters with owned names, as snapshots carry them.
+pub(crate) fn named(counters: impl Iterator<Item = (&'static str, u64)>) -> Vec<(String, u64)> {
+    counters
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+}

@@ -1,0 +1,387 @@
+//! A shard's end of a port: its queue pair, its TCP stack, and a session for
+//! each connection.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use net::{ConnectionId, Event, Instant, ListenError, ListenerId, Stack};
+use nvmf::{Completion, Endpoints, Progress, Session, Timestamp, Wire};
+use pages::Chunk;
+
+use super::{Common, named};
+use crate::clock::StageClock;
+use crate::port::PortQueue;
+use crate::snapshot::Stage;
+use crate::volume::Owner;
+
+/// Slots looked at per millisecond for session timers: 10,000 connections in 160 ms.
+const SWEEP: usize = 64;
+
+/// A connection and its session. It stays until the device is done with every
+/// request of it, even when the peer is gone.
+struct Peer {
+    connection: ConnectionId,
+    session: Session,
+    /// In `waiting`.
+    waiting: bool,
+    /// Session closed; kept for completions still to come.
+    gone: bool,
+    /// TCP said that the connection is no more: its name can be released.
+    closed: bool,
+}
+
+pub(crate) struct Link {
+    index: u16,
+    queue: PortQueue,
+    stack: Stack,
+    listeners: Vec<(ListenerId, SocketAddr)>,
+    peers: Box<[Option<Box<Peer>>]>,
+    connections: u64,
+    /// Connections whose sessions wait for a resource of the shard.
+    waiting: VecDeque<ConnectionId>,
+    sweep: usize,
+    swept_at: Timestamp,
+}
+
+impl Link {
+    pub(crate) fn new(index: u16, queue: PortQueue, stack: Stack) -> Self {
+        let slots = stack.config().connections_max;
+        Self {
+            index,
+            queue,
+            stack,
+            listeners: Vec::new(),
+            peers: (0..slots).map(|_| None).collect(),
+            connections: 0,
+            waiting: VecDeque::with_capacity(slots),
+            sweep: 0,
+            swept_at: Timestamp(0),
+        }
+    }
+
+    /// Listens if the address is this port's; whether it is.
+    pub(crate) fn listen(&mut self, listener: SocketAddr) -> Result<bool, String> {
+        let backlog = self.stack.config().half_open_max;
+        match self.stack.listen(listener, backlog) {
+            Ok(id) => {
+                self.listeners.push((id, listener));
+                Ok(true)
+            }
+            Err(ListenError::NoSuchAddress) => Ok(false),
+            Err(error) => Err(format!("listener {listener}: {error}")),
+        }
+    }
+
+    /// Frames from the NIC into the stack; how many.
+    pub(crate) fn receive(
+        &mut self,
+        common: &mut Common,
+        stages: &mut StageClock,
+        now: Instant,
+    ) -> usize {
+        let memory = &mut common.memory;
+        let frames = self.queue.poll(memory);
+        if frames > 0 {
+            stages.end(Stage::Receive);
+            for i in 0..frames {
+                let stack = &mut self.stack;
+                self.queue
+                    .frame(i, memory, |frame| stack.receive(now, frame));
+            }
+        }
+        self.stack
+            .set_budget(memory.clusters.unheld(), memory.clusters.len());
+        self.stack.advance(now);
+        if frames > 0 {
+            stages.end(Stage::Tcp);
+        }
+        frames
+    }
+
+    /// Events of the stack into sessions, their requests to the volumes; whether there was work.
+    pub(crate) fn serve(
+        &mut self,
+        common: &mut Common,
+        stages: &mut StageClock,
+        now: Instant,
+    ) -> bool {
+        let now = Timestamp(now.as_millis());
+        let mut busy = false;
+        while let Some(event) = self.stack.poll_event() {
+            busy = true;
+            match event {
+                Event::Accepted {
+                    connection,
+                    listener,
+                    remote,
+                } => self.accept(connection, listener, remote, common, now),
+                Event::Readable(connection) => self.read(connection, common, stages, now),
+                Event::Writable(connection) => self.write(connection, common),
+                Event::PeerClosed(connection) => {
+                    // A host that sends nothing more has no use for answers (NVMe/TCP 3.5):
+                    // what it sent is served, then the connection ends.
+                    self.read(connection, common, stages, now);
+                    self.retire(connection, common);
+                    self.stack.close(connection);
+                }
+                Event::Closed { connection, .. } => {
+                    if let Some(peer) = self.peer(connection) {
+                        peer.closed = true;
+                        self.retire(connection, common);
+                    }
+                }
+                Event::Connected(_) => {}
+            }
+        }
+        busy |= self.resume(common, stages, now);
+        if now > self.swept_at {
+            self.swept_at = now;
+            self.advance(common, now);
+        }
+        if busy {
+            stages.end(Stage::Protocol);
+        }
+        busy
+    }
+
+    /// A request's end, to the session that asked.
+    pub(crate) fn complete(&mut self, common: &mut Common, owner: Owner, completion: Completion) {
+        let Some(peer) = self.peers[owner.slot as usize].as_mut() else {
+            unreachable!("a slot is kept until its session has no request outstanding");
+        };
+        peer.session.complete(completion, &mut common.lend());
+        let connection = peer.connection;
+        if peer.gone {
+            self.bury(connection);
+        } else {
+            self.write(connection, common);
+        }
+    }
+
+    /// Segments out; whether there was work. Also returns clusters to the NIC.
+    pub(crate) fn transmit(
+        &mut self,
+        common: &mut Common,
+        stages: &mut StageClock,
+        now: Instant,
+    ) -> bool {
+        let sent = if self.stack.wants_transmit() {
+            self.stack.transmit(now, &mut self.queue)
+        } else {
+            0
+        };
+        self.queue.flush();
+        let memory = &mut common.memory;
+        memory.receive.replenish(&memory.clusters);
+        if sent > 0 {
+            stages.end(Stage::Transmit);
+        }
+        sent > 0
+    }
+
+    /// Resets every connection; the engine stops.
+    pub(crate) fn abort_all(&mut self, common: &mut Common) {
+        for slot in 0..self.peers.len() {
+            if let Some(connection) = self.peers[slot].as_ref().map(|peer| peer.connection) {
+                self.stack.abort(connection);
+                self.retire(connection, common);
+            }
+        }
+    }
+
+    /// Whether nothing is left to send and no session waits for a device.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.connections == 0 && !self.stack.wants_transmit()
+    }
+
+    /// Takes back what the NIC held; the port is closed.
+    pub(crate) fn finish(&mut self) {
+        self.queue.stop();
+    }
+
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections
+    }
+
+    pub(crate) fn counters(&self) -> [(&'static str, Vec<(String, u64)>); 2] {
+        [
+            ("tcp", named(self.stack.stats().iter())),
+            ("port", named(self.queue.counters.iter())),
+        ]
+    }
+
+    fn peer(&mut self, connection: ConnectionId) -> Option<&mut Peer> {
+        let peer = self.peers[connection.slot()].as_deref_mut()?;
+        (peer.connection == connection).then_some(peer)
+    }
+
+    fn accept(
+        &mut self,
+        connection: ConnectionId,
+        listener: ListenerId,
+        host: SocketAddr,
+        common: &Common,
+        now: Timestamp,
+    ) {
+        let Some(&(_, local)) = self.listeners.iter().find(|(id, _)| *id == listener) else {
+            self.stack.abort(connection);
+            return self.stack.release(connection);
+        };
+        let session = Session::new(&common.target, Endpoints { local, host }, now);
+        let peer = Peer {
+            connection,
+            session,
+            waiting: false,
+            gone: false,
+            closed: false,
+        };
+        self.peers[connection.slot()] = Some(Box::new(peer));
+        self.connections += 1;
+    }
+
+    /// Everything in order into the session, unless it is waiting for something.
+    fn read(
+        &mut self,
+        connection: ConnectionId,
+        common: &mut Common,
+        stages: &mut StageClock,
+        now: Timestamp,
+    ) {
+        let Some(peer) = self.peers[connection.slot()].as_deref_mut() else {
+            return;
+        };
+        if peer.connection != connection || peer.gone {
+            return;
+        }
+        while !peer.session.is_waiting()
+            && let Some(slice) = self.stack.recv(connection)
+        {
+            match peer.session.receive(now, slice, &mut common.lend()) {
+                Ok(Progress::Taken) => {}
+                Ok(Progress::Blocked | Progress::Closing) | Err(_) => break,
+            }
+        }
+        self.after(connection, common, stages);
+    }
+
+    /// What a session has for the volumes, the wire and the wait list.
+    fn after(&mut self, connection: ConnectionId, common: &mut Common, stages: &mut StageClock) {
+        let index = self.index;
+        let Some(peer) = self.peers[connection.slot()].as_deref_mut() else {
+            return;
+        };
+        while let Some(request) = peer.session.next_request(&mut common.lend()) {
+            stages.end(Stage::Protocol);
+            let owner = Owner {
+                link: index,
+                slot: connection.slot() as u32,
+            };
+            common.volumes.start(owner, request, &common.memory, stages);
+        }
+        if peer.session.is_waiting() && !peer.waiting {
+            peer.waiting = true;
+            self.waiting.push_back(connection);
+        }
+        self.write(connection, common);
+    }
+
+    /// What the session has to say, as far as there is room; then closes if it is done.
+    fn write(&mut self, connection: ConnectionId, common: &mut Common) {
+        let Some(peer) = self.peers[connection.slot()].as_deref_mut() else {
+            return;
+        };
+        if peer.connection != connection || peer.gone {
+            return;
+        }
+        let mut wire = StackWire {
+            stack: &mut self.stack,
+            connection,
+        };
+        let done = peer.session.transmit(&mut wire, &mut common.lend());
+        if done && peer.session.closing().is_some() {
+            self.stack.close(connection);
+            self.retire(connection, common);
+        }
+    }
+
+    /// Lets waiting sessions go on, oldest first, as long as they get what they wait for.
+    fn resume(&mut self, common: &mut Common, stages: &mut StageClock, now: Timestamp) -> bool {
+        let mut busy = false;
+        for _ in 0..self.waiting.len() {
+            let Some(connection) = self.waiting.pop_front() else {
+                break;
+            };
+            let Some(peer) = self.peer(connection) else {
+                continue;
+            };
+            peer.waiting = false;
+            if peer.gone {
+                continue;
+            }
+            let progress = peer.session.resume(now, &mut common.lend());
+            if progress == Progress::Blocked && peer.session.is_waiting() {
+                peer.waiting = true;
+                self.waiting.push_front(connection);
+                break;
+            }
+            busy = true;
+            self.read(connection, common, stages, now);
+        }
+        busy
+    }
+
+    /// Session timers, a few slots at a time.
+    fn advance(&mut self, common: &mut Common, now: Timestamp) {
+        for _ in 0..SWEEP.min(self.peers.len()) {
+            let slot = self.sweep;
+            self.sweep = (slot + 1) % self.peers.len();
+            let Some(peer) = self.peers[slot].as_deref_mut() else {
+                continue;
+            };
+            if peer.gone {
+                continue;
+            }
+            peer.session.advance(now, &mut common.lend());
+            let connection = peer.connection;
+            self.write(connection, common);
+        }
+    }
+
+    /// Ends a session; the slot is kept while the device works for it.
+    fn retire(&mut self, connection: ConnectionId, common: &mut Common) {
+        let Some(peer) = self.peer(connection) else {
+            return;
+        };
+        if !peer.gone {
+            peer.gone = true;
+            peer.session.close(&mut common.lend());
+        }
+        self.bury(connection);
+    }
+
+    /// Frees the slot of a session that is gone, once neither TCP nor a device needs it.
+    fn bury(&mut self, connection: ConnectionId) {
+        let Some(peer) = self.peer(connection) else {
+            return;
+        };
+        if peer.gone && peer.closed && peer.session.outstanding() == 0 {
+            self.peers[connection.slot()] = None;
+            self.connections -= 1;
+            self.stack.release(connection);
+        }
+    }
+}
+
+/// A session's way into the TCP send queue.
+struct StackWire<'a> {
+    stack: &'a mut Stack,
+    connection: ConnectionId,
+}
+
+impl Wire for StackWire<'_> {
+    fn send(&mut self, chunk: Chunk) -> Result<(), Chunk> {
+        self.stack
+            .send(self.connection, chunk)
+            .map_err(net::SendError::into_chunk)
+    }
+}

@@ -1,0 +1,135 @@
+//! A store reached by `spdk_bdev`: malloc, aio, raid, lvol, rbd, ... (row K5).
+#![allow(unsafe_code)]
+
+use std::cell::Cell;
+use std::ffi::{CString, c_void};
+use std::ptr::{self, NonNull};
+use std::rc::Rc;
+
+use spdk_sys::{tl_bdev, tl_bdev_info, tl_channel};
+
+use super::{Command, Geometry, OpIndex, OpTable};
+use crate::error::Error;
+
+/// A shard's descriptor and channel of a block device.
+pub(crate) struct Bdev {
+    bdev: NonNull<tl_bdev>,
+    channel: NonNull<tl_channel>,
+    info: tl_bdev_info,
+    removed: Rc<Cell<bool>>,
+}
+
+impl Bdev {
+    /// Opens `bdev` for the current SPDK thread.
+    pub(crate) fn open(store: &str, bdev: &str) -> Result<Self, Error> {
+        let fail = |what, code| Error::Store {
+            name: store.into(),
+            what,
+            code,
+        };
+        let name = CString::new(bdev).map_err(|_| fail("its bdev name", -libc::EINVAL))?;
+        let removed = Rc::new(Cell::new(false));
+        let mut out = ptr::null_mut();
+        // SAFETY: the name is read during the call; `removed` outlives the descriptor.
+        let code = unsafe {
+            let arg = Rc::as_ptr(&removed).cast_mut().cast();
+            spdk_sys::tl_bdev_open(name.as_ptr(), true, Some(on_event), arg, &mut out)
+        };
+        let bdev = NonNull::new(out).filter(|_| code >= 0).ok_or_else(|| {
+            fail(
+                "opening its bdev (does the SPDK configuration create it?)",
+                code,
+            )
+        })?;
+        // SAFETY: an open descriptor, on the thread that opened it.
+        let channel = unsafe { spdk_sys::tl_bdev_channel_get(bdev.as_ptr()) };
+        let Some(channel) = NonNull::new(channel) else {
+            // SAFETY: open, and without channels.
+            unsafe { spdk_sys::tl_bdev_close(bdev.as_ptr()) };
+            return Err(fail("getting a channel", -libc::ENOMEM));
+        };
+        // SAFETY: plain data, filled by the call.
+        let info = unsafe {
+            let mut info = std::mem::zeroed();
+            spdk_sys::tl_bdev_info(bdev.as_ptr(), &mut info);
+            info
+        };
+        Ok(Self {
+            bdev,
+            channel,
+            info,
+            removed,
+        })
+    }
+
+    pub(crate) fn geometry(&self) -> Geometry {
+        Geometry {
+            block_size: self.info.block_size,
+            blocks: self.info.num_blocks,
+            metadata: self.info.md_size,
+            // Above this SPDK copies behind our back; we pull up and count it instead.
+            alignment: self.info.buf_align.max(1),
+            prp: false,
+            max_elements: u32::MAX,
+            max_bytes: u32::MAX,
+            write_cache: self.info.write_cache != 0,
+            write_zeroes: self.info.io_types & spdk_sys::TL_BDEV_WRITE_ZEROES != 0,
+            unmap: self.info.io_types & spdk_sys::TL_BDEV_UNMAP != 0,
+        }
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.removed.get()
+    }
+
+    pub(crate) fn submit(
+        &self,
+        ops: &mut OpTable,
+        op: OpIndex,
+        elements: usize,
+        command: Command,
+    ) -> i32 {
+        let (bdev, channel) = (self.bdev.as_ptr(), self.channel.as_ptr());
+        ops.submit(op, elements, |io, iov, n| {
+            // SAFETY: descriptor and channel are this thread's; the table keeps `io` and
+            // `iov` in place until completion, and the request keeps the memory they name.
+            unsafe {
+                match command {
+                    Command::Read { block, blocks } => {
+                        spdk_sys::tl_bdev_readv(bdev, channel, io, iov, n, block, blocks)
+                    }
+                    Command::Write { block, blocks } => {
+                        spdk_sys::tl_bdev_writev(bdev, channel, io, iov, n, block, blocks)
+                    }
+                    Command::Flush => {
+                        spdk_sys::tl_bdev_flush(bdev, channel, io, 0, self.info.num_blocks)
+                    }
+                    Command::WriteZeroes { block, blocks } => {
+                        spdk_sys::tl_bdev_write_zeroes(bdev, channel, io, block, blocks)
+                    }
+                    Command::Unmap { block, blocks } => {
+                        spdk_sys::tl_bdev_unmap(bdev, channel, io, block, blocks)
+                    }
+                }
+            }
+        })
+    }
+}
+
+impl Drop for Bdev {
+    fn drop(&mut self) {
+        // SAFETY: on the thread that opened it, with no operation in flight.
+        unsafe {
+            spdk_sys::tl_bdev_channel_put(self.channel.as_ptr());
+            spdk_sys::tl_bdev_close(self.bdev.as_ptr());
+        }
+    }
+}
+
+/// Runs on the shard's SPDK thread.
+unsafe extern "C" fn on_event(arg: *mut c_void, event: i32) {
+    if event as u32 == spdk_sys::TL_BDEV_REMOVED {
+        // SAFETY: `arg` is the cell that the open descriptor keeps alive.
+        unsafe { &*arg.cast::<Cell<bool>>() }.set(true);
+    }
+}

@@ -1,0 +1,170 @@
+//! What the integration tests share: a network of their own, an engine on it,
+//! and a host that speaks NVMe/TCP through the kernel's TCP.
+//!
+//! Each test binary is a process of its own, since DPDK starts once per process.
+#![allow(dead_code)]
+
+pub mod host;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use engine::{
+    Config, Handle, MemoryConfig, NamespaceConfig, PortConfig, Snapshot, StoreConfig, StoreDevice,
+    SubsystemConfig, TargetConfig, WritePolicy,
+};
+
+/// The target's address and the kernel's, on the two ends of a veth pair (RFC 5737).
+pub const TARGET: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const HOST: &str = "192.0.2.2/24";
+/// The subsystem.
+pub const NQN: &str = "nqn.2026-01.example.throughline:test";
+
+/// Bytes of the namespace.
+pub const NAMESPACE_BYTES: u64 = 64 << 20;
+
+/// Where the target listens.
+pub fn target() -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(TARGET), 4420)
+}
+
+/// An engine on one end of a veth pair, with a malloc bdev of `block_size` blocks.
+pub fn config(block_size: u32) -> Config {
+    let blocks = NAMESPACE_BYTES / u64::from(block_size);
+    Config {
+        cores: vec![1],
+        memory: MemoryConfig {
+            clusters: 16384,
+            cluster_size: 2048,
+            pages: 8192,
+            requests: 512,
+            connections: 256,
+        },
+        ports: vec![PortConfig {
+            name: "data0".into(),
+            device: "net_af_packet0,iface=tl0,blocksz=61440,framesz=1920,framecnt=512".into(),
+            mtu: 1500,
+            addresses: vec![(IpAddr::V4(TARGET), 24)],
+            routes: Vec::new(),
+            vlan: None,
+        }],
+        spdk_json: Some(format!(
+            r#"{{"subsystems":[{{"subsystem":"bdev","config":[{{"method":"bdev_malloc_create",
+            "params":{{"name":"Malloc0","num_blocks":{blocks},"block_size":{block_size}}}}}]}}]}}"#
+        )),
+        stores: vec![StoreConfig {
+            name: "malloc0".into(),
+            device: StoreDevice::Bdev("Malloc0".into()),
+        }],
+        target: TargetConfig {
+            listeners: vec![(IpAddr::V4(TARGET), 4420)],
+            max_io_bytes: 128 << 10,
+            in_capsule_bytes: 8192,
+            queue_depth: 128,
+            subsystems: vec![SubsystemConfig {
+                nqn: NQN.into(),
+                serial: "TL0001".into(),
+                model: "Throughline".into(),
+                hosts: None,
+                namespaces: vec![NamespaceConfig {
+                    nsid: 1,
+                    store: "malloc0".into(),
+                    uuid: None,
+                    write: WritePolicy::Through,
+                }],
+            }],
+        },
+        copy: false,
+        pci_allow: Vec::new(),
+        native_memory_mib: 512,
+    }
+}
+
+/// Puts the process into a network namespace of its own with a veth pair:
+/// `tl0` for the engine's port, `host0` with an address for the kernel.
+///
+/// Call it first: threads made before stay outside.
+pub fn network() {
+    let code = {
+        // SAFETY: takes no pointers; the process is single-threaded where it matters.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::unshare(libc::CLONE_NEWNET)
+        }
+    };
+    assert_eq!(code, 0, "a network namespace needs root");
+    for command in [
+        "ip link set lo up",
+        "ip link add tl0 type veth peer name host0",
+        "ip link set tl0 mtu 1500 up",
+        "ip link set host0 mtu 1500 up",
+        &format!("ip addr add {HOST} dev host0"),
+        "ethtool -K tl0 tx off rx off tso off gso off gro off",
+        "ethtool -K host0 tx off rx off tso off gso off gro off",
+        "sysctl -qw net.ipv6.conf.all.disable_ipv6=1",
+    ] {
+        let mut words = command.split_whitespace();
+        let output = Command::new(words.next().expect("a command"))
+            .args(words)
+            .output()
+            .unwrap_or_else(|error| panic!("{command}: {error} (run ci/setup)"));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command}: {said}");
+    }
+}
+
+/// Runs `client` against an engine of `config`, then stops it.
+///
+/// The engine polls on the calling thread; the client has one of its own.
+pub fn with_engine(config: &Config, client: impl FnOnce(&Handle) + Send + 'static) {
+    let handle = Handle::new();
+    let theirs = handle.clone();
+    let client = thread::spawn(move || {
+        let stop = StopOnDrop(theirs);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !stop.0.is_ready() {
+            if stop.0.is_stopping() {
+                return; // it could not start: its error is reported below
+            }
+            assert!(Instant::now() < deadline, "the engine does not start");
+            thread::sleep(Duration::from_millis(5));
+        }
+        client(&stop.0);
+    });
+    let result = engine::run(config, &handle);
+    handle.stop();
+    let client = client.join();
+    if let Err(error) = result {
+        panic!("the engine did not run: {error}");
+    }
+    if let Err(panic) = client {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// The counters, which must come.
+pub fn snapshot(handle: &Handle) -> Snapshot {
+    handle
+        .snapshot(Duration::from_secs(5))
+        .expect("the shards answer")
+}
+
+/// Waits until `done` holds, or fails with `what`.
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Stops the engine even when the client panics.
+struct StopOnDrop(Handle);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
