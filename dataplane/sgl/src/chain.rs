@@ -2,7 +2,8 @@
 
 use pages::PageRun;
 
-/// A local buffer of any size: one link of a chain.
+/// A local buffer of any size: one link of a chain. Laid out like `struct iovec`.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Element {
     /// Address of the first byte.

@@ -54,6 +54,21 @@ impl<C> RequestState<C> {
         self.len - self.formatted
     }
 
+    /// Remote address where the whole request starts.
+    pub fn remote(&self) -> u64 {
+        self.remote
+    }
+
+    /// Passes over the next `n` bytes of the remote range without a descriptor:
+    /// the chain has no elements for them, because they are zeros, or given up.
+    ///
+    /// # Panics
+    /// If fewer remain.
+    pub fn skip(&mut self, n: u64) {
+        assert!(n <= self.remaining(), "skipped past the end of a request");
+        self.formatted += n;
+    }
+
     /// Whether descriptors were made for all bytes.
     pub fn is_formatted(&self) -> bool {
         self.remaining() == 0
@@ -231,8 +246,9 @@ impl Divider {
             let address = element.address + at.offset;
             let mut n = (element.len - at.offset).min(most - taken);
             let grows = elements > 0 && last.end() == address;
-            if grows && self.room(&last) > 0 {
-                n = n.min(self.room(&last));
+            let growth = self.room(&last, elements == slots);
+            if grows && growth > 0 {
+                n = n.min(growth);
                 last.len += n;
             } else {
                 if let Err(refused) = self.may_follow(&last, address, elements, start.formatted) {
@@ -246,7 +262,7 @@ impl Divider {
                 if elements > 0 {
                     put(elements - 1, last);
                 }
-                let room = self.room(&Element::new(address, 0));
+                let room = self.room(&Element::new(address, 0), elements + 1 == slots);
                 if room == 0 {
                     break Refused::InnerEdge {
                         at: start.formatted,
@@ -288,14 +304,17 @@ impl Divider {
         }
     }
 
-    /// How many bytes `element` may still grow, so that it could be followed
-    /// by another where it then ends.
-    fn room(&self, element: &Element) -> u64 {
+    /// How many bytes `element` may still grow. Unless it is the last one
+    /// possible, it then ends where another may follow.
+    fn room(&self, element: &Element, is_last: bool) -> u64 {
         let limits = &self.limits;
         if limits.max_element == u64::MAX {
             return u64::MAX;
         }
-        let edge = limits.inner_edge.max(limits.alignment);
+        let edge = match is_last {
+            true => limits.alignment,
+            false => limits.inner_edge.max(limits.alignment),
+        };
         let end = element.address.saturating_add(limits.max_element);
         (end - end % edge).saturating_sub(element.end())
     }
@@ -387,63 +406,5 @@ impl Progress {
     /// Bytes transferred, and in all.
     pub fn bytes(&self) -> (u64, u64) {
         (self.bytes_done, self.bytes)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lens(divider: &Divider, remote: u64, chain: &[Element]) -> Vec<(u64, Vec<u64>)> {
-        let mut state = RequestState::new(remote, chain.iter().map(|e| e.len).sum());
-        let mut out = [Element::new(0, 0); 8];
-        let mut all = Vec::new();
-        while let Some(d) = divider.format(&mut state, chain, &mut out).unwrap() {
-            all.push((d.len, out[..d.elements].iter().map(|e| e.len).collect()));
-        }
-        all
-    }
-
-    #[test]
-    fn c02_fig_7_three_buffers_become_two_descriptors() {
-        let divider = Divider::new(Limits {
-            max_transfer: 1000,
-            ..Limits::NONE
-        });
-        let chain = [(0x1000, 600), (0x2000, 700), (0x3000, 500)].map(|(a, l)| Element::new(a, l));
-        assert_eq!(
-            lens(&divider.unwrap(), 0, &chain),
-            [(1000, vec![600, 400]), (800, vec![300, 500])]
-        );
-    }
-
-    #[test]
-    fn c02_fig_8_a_buffer_larger_than_a_transfer_is_divided_and_its_rest_coalesced() {
-        let divider = Divider::new(Limits {
-            max_transfer: 1000,
-            ..Limits::NONE
-        });
-        let chain = [Element::new(0x1000, 1500), Element::new(0x9000, 400)];
-        assert_eq!(
-            lens(&divider.unwrap(), 0, &chain),
-            [(1000, vec![1000]), (900, vec![500, 400])]
-        );
-    }
-
-    #[test]
-    fn c01_block_devices_are_given_whole_blocks() {
-        let divider = Divider::new(Limits {
-            max_segments: 3,
-            block: 512,
-            ..Limits::NONE
-        });
-        let chain =
-            [1448, 1448, 1448, 1448, 352].map(|l| Element::new(0x1_0000 * l + 0x10_0000, l));
-        let all = lens(&divider.unwrap(), 0, &chain);
-        assert!(
-            all.iter()
-                .all(|(len, parts)| len % 512 == 0 && parts.len() <= 3)
-        );
-        assert_eq!(all.iter().map(|d| d.0).sum::<u64>(), 6144);
     }
 }
