@@ -1,0 +1,169 @@
+# shellcheck shell=bash
+# What a guest is made of: Debian's kernel, and initramfs archives that are put together at boot. Sourced by ci/vm.
+#
+#   base        static busybox, the kernel's modules that the scenarios load, and init: every guest
+#   initiator   nvme-cli, fio, e2fsprogs, xfsprogs and the like, as this machine has them: the client
+#   appliance   the program, hugepages.conf and what the program links to
+#
+# The kernel and the first two are cached, under a name that changes when what they are made from does.
+
+: "${root:?}" "${cache:?}"
+
+# Modules by name; what they depend on comes along.
+modules=(virtio_pci virtio_console virtio_blk virtio_net e1000e
+	uio_pci_generic vfio-pci vfio_iommu_type1
+	nvme nvme-tcp crc32c_generic crc32c_intel libcrc32c ext4 xfs nls_ascii)
+
+# Programs of the client guest, from the packages in ci/lib/packages.
+initiator=(nvme fio mkfs.ext4 e2fsck dumpe2fs mkfs.xfs xfs_repair sfdisk partx)
+
+# kernel_fetch: downloads Debian's kernel package (once) and prints where it is.
+kernel_fetch() {
+	local name held
+	held=$(find "$cache" -maxdepth 1 -name 'linux-image-*.deb' -print -quit)
+	if [ -z "$held" ]; then
+		name=$(apt-cache depends linux-image-amd64 2>/dev/null | sed -n 's/.*Depends: \(linux-image-\)/\1/p' | head -n 1)
+		if [ -z "$name" ] || ! (cd "$cache" && apt-get -q -o APT::Sandbox::User=root download "$name") >&2; then
+			kernel_fetch_afresh >&2
+		fi
+		held=$(find "$cache" -maxdepth 1 -name 'linux-image-*.deb' -print -quit)
+	fi
+	echo "$held"
+}
+
+# The same with apt lists of our own, for a machine whose lists are missing or out of date.
+kernel_fetch_afresh() {
+	local lists=$cache/lists name apt
+	mkdir -p "$lists/partial"
+	apt=(-q -o APT::Sandbox::User=root -o "Dir::State::Lists=$lists" -o "Dir::Cache::pkgcache=" -o "Dir::Cache::srcpkgcache=")
+	apt-get "${apt[@]}" update
+	name=$(apt-cache "${apt[@]}" depends linux-image-amd64 | sed -n 's/.*Depends: \(linux-image-\)/\1/p' | head -n 1)
+	(cd "$cache" && apt-get "${apt[@]}" download "${name:-linux-image-amd64}")
+	rm -rf "$lists"
+}
+
+# kernel_unpack DEB DIR: leaves DIR/vmlinuz and DIR/lib/modules/VERSION with the modules named above.
+kernel_unpack() {
+	local deb=$1 dir=$2 tree version path
+	tree=$(mktemp -d "$cache/kernel.XXXXXX")
+	dpkg-deb -x "$deb" "$tree"
+	version=$(basename "$(find "$tree/lib/modules" "$tree/usr/lib/modules" -mindepth 1 -maxdepth 1 -print -quit 2>/dev/null)")
+	[ -d "$tree/lib" ] || mv "$tree/usr/lib" "$tree/lib"
+	busybox depmod -b "$tree" "$version"
+	mkdir -p "$dir"
+	mv "$tree"/boot/vmlinuz-* "$dir/vmlinuz"
+	module_closure "$tree/lib/modules/$version" | while read -r path; do
+		install -D -m 644 "$tree/lib/modules/$version/$path" "$dir/lib/modules/$version/$path"
+		case $path in *.xz) xz -d "$dir/lib/modules/$version/$path" ;; esac
+	done
+	cp "$tree/lib/modules/$version"/modules.{builtin,order} "$dir/lib/modules/$version/"
+	busybox depmod -b "$dir" "$version"
+	rm -rf "$tree"
+}
+
+# Paths of the modules wanted and of all they need, from modules.dep.
+module_closure() {
+	awk -v wanted="${modules[*]}" '
+		function stem(path) { gsub(/.*\/|\.ko(\..*)?$/, "", path); gsub(/-/, "_", path); return path }
+		{ sub(/:/, "", $1); path[stem($1)] = $1; all[$1] = $0 }
+		END {
+			n = split(wanted, names, " ")
+			for (i = 1; i <= n; i++) {
+				gsub(/-/, "_", names[i])
+				if (!(names[i] in path)) continue # built in
+				m = split(all[path[names[i]]], parts, " ")
+				for (j = 1; j <= m; j++) if (!seen[parts[j]]++) print parts[j]
+			}
+		}' "$1/modules.dep"
+}
+
+# programs DIR FILE...: copies programs into DIR with the libraries they link to, all under usr/ (as merged-usr has it).
+programs() {
+	local dir=$1 file
+	shift
+	{
+		printf '%s\n' "$@"
+		ldd "$@" | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p; s/^[[:space:]]*\(\/lib[^ ]*\) (.*/\1/p'
+	} | sort -u | while read -r file; do
+		install -D "$file" "$dir/$(usr_path "$file")"
+	done
+	# Loaded by glibc at run time, when a thread is cancelled.
+	install -D -m 644 /lib/x86_64-linux-gnu/libgcc_s.so.1 "$dir/usr/lib/x86_64-linux-gnu/libgcc_s.so.1"
+}
+
+usr_path() {
+	case $1 in
+	/usr/*) echo "${1#/}" ;;
+	/lib*/* | /bin/* | /sbin/*) echo "usr$1" ;;
+	*) echo "usr/bin/$(basename "$1")" ;;
+	esac
+}
+
+# archive DIR FILE: an initramfs archive of a directory.
+archive() {
+	(cd "$1" && find . -mindepth 1 | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0) >"$2.part"
+	mv "$2.part" "$2"
+}
+
+build_base() {
+	local tree=$1 kernel=$2 dir
+	mkdir -p "$tree"/{dev,proc,sys,run,tmp,etc,root,mnt,usr/{bin,sbin,lib,lib64}}
+	for dir in bin sbin lib lib64; do ln -s "usr/$dir" "$tree/$dir"; done
+	cp "$(command -v busybox)" "$tree/usr/bin/busybox"
+	cp -r "$kernel/lib/modules" "$tree/usr/lib/modules"
+	install -m 755 "$root/ci/vm.d/init" "$tree/init"
+	echo 'root:x:0:0:root:/root:/bin/sh' >"$tree/etc/passwd"
+}
+
+build_initiator() {
+	local tree=$1 name found=()
+	for name in "${initiator[@]}"; do
+		found+=("$(PATH=$PATH:/usr/sbin:/sbin command -v "$name")") || die "There is no $name here: run ci/setup as root."
+	done
+	programs "$tree" "${found[@]}"
+	gcc -O2 -Wall -o "$tree/usr/bin/exercise" "$root/ci/vm.d/exercise.c"
+	install -D -m 644 /etc/mke2fs.conf "$tree/etc/mke2fs.conf"
+}
+
+# cached NAME KEY BUILDER ARGUMENT...: the archive NAME, built by BUILDER unless one for the same KEY is there.
+cached() {
+	local name=$1 key=$2 file tree
+	shift 2
+	file=$cache/$name-$(sha256sum <<<"$key" | cut -c1-12).cpio
+	if [ ! -e "$file" ]; then
+		tree=$(mktemp -d "$cache/$name.XXXXXX")
+		"$1" "$tree" "${@:2}"
+		find "$cache" -maxdepth 1 -name "$name-*.cpio" -delete
+		archive "$tree" "$file"
+		rm -rf "$tree"
+	fi
+	echo "$file"
+}
+
+# prepare_guests PROGRAM: everything a boot needs, into the variables below.
+prepare_guests() {
+	local deb key
+	mkdir -p "$cache"
+	deb=$(kernel_fetch)
+	[ -n "$deb" ] || die "Debian's kernel could not be fetched: is there a network, and does /etc/apt name a Debian mirror?"
+	key=$(sha256sum "$root"/ci/vm.d/{guest.sh,init,exercise.c} && basename "$deb")
+	kernel=$cache/kernel-$(sha256sum <<<"$key" | cut -c1-12)
+	if [ ! -e "$kernel/vmlinuz" ]; then
+		find "$cache" -maxdepth 1 -name 'kernel-*' -exec rm -rf {} +
+		kernel_unpack "$deb" "$kernel.part"
+		mv "$kernel.part" "$kernel"
+	fi
+	base=$(cached base "$key" build_base "$kernel")
+	key+=$(dpkg-query -W nvme-cli fio e2fsprogs xfsprogs libc6 busybox-static 2>/dev/null)
+	client_tools=$(cached initiator "$key" build_initiator)
+}
+
+# prepare_program FILE TREE: the appliance's own archive, from the program just built.
+prepare_program() {
+	local file=$1 tree=$2
+	mkdir -p "$tree/etc/sysctl.d"
+	programs "$tree" "$file"
+	cp "$root/hugepages.conf" "$tree/etc/sysctl.d/throughline.conf"
+	archive "$tree" "$tree.cpio"
+	rm -rf "$tree"
+}
