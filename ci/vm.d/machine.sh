@@ -1,0 +1,109 @@
+# shellcheck shell=bash
+# Guests as scenarios see them: boot one, run commands in it, ask its QEMU for things. Sourced by run.sh.
+
+: "${run:?the directory of this run}" "${kernel:?}" "${base:?}"
+
+declare -A guest_pid guest_in guest_out qmp_in qmp_out
+
+# boot NAME MEBIBYTES ARCHIVE... -- QEMU-ARGUMENT...: starts a guest of one CPU; await_guest waits until it answers.
+boot() {
+	local name=$1 memory=$2 archives=() pipe append="console=ttyS0 quiet panic=-1 oops=panic rdinit=/init guest=$1"
+	shift 2
+	while [ "$1" != -- ]; do archives+=("$1") && shift; done
+	shift
+	append+=" ${guest_append:-}"
+	cat "$base" "${archives[@]}" >"$run/$name.cpio"
+	for pipe in agent qmp; do
+		rm -f "$run/$name.$pipe".{in,out}
+		mkfifo "$run/$name.$pipe".{in,out}
+	done
+	# Whatever becomes of this script, its guests end with it.
+	setpriv --pdeathsig KILL qemu-system-x86_64 -name "$name" -nodefaults -no-user-config -display none -no-reboot \
+		-machine "${guest_machine:-q35}" -accel "${THROUGHLINE_VM_ACCEL:-tcg}" -cpu "${guest_cpu:-max}" -smp 1 -m "$memory" \
+		-kernel "$kernel/vmlinuz" -initrd "$run/$name.cpio" -append "$append" \
+		-chardev "file,id=console,path=$run/$name.console" -serial chardev:console \
+		-device virtio-serial-pci,addr=0x2 -chardev "pipe,id=agent,path=$run/$name.agent" \
+		-device virtserialport,chardev=agent,nr=1 \
+		-chardev "pipe,id=qmp,path=$run/$name.qmp" -mon chardev=qmp,mode=control \
+		"$@" >"$run/$name.qemu" 2>&1 </dev/null &
+	guest_pid[$name]=$!
+	# Opened for both directions, so that neither end waits for the other to come or notices it go.
+	exec {fd}<>"$run/$name.agent.in" && guest_in[$name]=$fd
+	exec {fd}<>"$run/$name.agent.out" && guest_out[$name]=$fd
+	exec {fd}<>"$run/$name.qmp.in" && qmp_in[$name]=$fd
+	exec {fd}<>"$run/$name.qmp.out" && qmp_out[$name]=$fd
+}
+
+alive() { [ -n "${guest_pid[$1]:-}" ] && kill -0 "${guest_pid[$1]}" 2>/dev/null; }
+
+# line_from NAME FD SECONDS: one line, or failure when the guest ends or the time does.
+line_from() {
+	local name=$1 fd=$2 end=$((SECONDS + $3)) part line=
+	while :; do
+		if IFS= read -r -t 1 -u "$fd" part; then
+			printf '%s\n' "$line$part"
+			return 0
+		fi
+		line+=$part
+		alive "$name" || fail "the $name's machine ended: $(tail -n 2 "$run/$name.qemu" "$run/$name.console" 2>/dev/null | tr '\n' ' ')"
+		[ "$SECONDS" -lt "$end" ] || return 1
+	done
+}
+
+await_guest() {
+	local name
+	for name; do
+		line_from "$name" "${guest_out[$name]}" 60 >/dev/null || fail "the $name did not boot within a minute"
+		line_from "$name" "${qmp_out[$name]}" 10 >/dev/null
+		qmp "$name" '{"execute":"qmp_capabilities"}' >/dev/null
+	done
+}
+
+# on NAME COMMAND [SECONDS]: runs a shell command in a guest; its output and status are ours.
+on() {
+	local name=$1 limit=${3:-60} status length header
+	printf '== on %s: %s\n' "$name" "$2" >>"$run/transcript"
+	printf '%d %s\n' "$limit" "$(base64 -w 0 <<<"$2")" >&"${guest_in[$name]}"
+	header=$(line_from "$name" "${guest_out[$name]}" $((limit + 15))) || fail "the $name does not answer: $2"
+	read -r status length <<<"$header"
+	timeout 30 head -c "$length" <&"${guest_out[$name]}" | tee -a "$run/transcript"
+	if [ "$status" -ne 0 ]; then
+		printf '== status %s\n' "$status" >>"$run/transcript"
+		return "$status"
+	fi
+}
+
+# qmp NAME JSON: a command for a guest's QEMU; prints what it returns.
+qmp() {
+	local name=$1 line
+	printf '== qmp %s: %s\n' "$name" "$2" >>"$run/transcript"
+	printf '%s\n' "$2" >&"${qmp_in[$name]}"
+	while line=$(line_from "$name" "${qmp_out[$name]}" 20); do
+		printf '%s\n' "$line" >>"$run/transcript"
+		case $line in
+		'{"return"'*) jq -c .return <<<"$line" && return ;;
+		'{"error"'*) fail "QEMU: $(jq -r .error.desc <<<"$line")" ;;
+		esac
+	done
+	fail "the $name's QEMU does not answer: $2"
+}
+
+# await SECONDS WHAT COMMAND...: runs the command every half second until it succeeds.
+await() {
+	local end=$((SECONDS + $1)) what=$2
+	shift 2
+	until "$@" >/dev/null 2>&1; do
+		[ "$SECONDS" -lt "$end" ] || fail "$what: not within the time it may take"
+		sleep 0.5
+	done
+}
+
+# halt NAME...: ends guests at once, as a power cut does.
+halt() {
+	local name
+	for name; do
+		kill -KILL "${guest_pid[$name]}" 2>/dev/null || true
+		wait "${guest_pid[$name]}" 2>/dev/null || true
+		unset "guest_pid[$name]"
+	done
+}

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Runs one scenario to its end: run.sh FILE DIRECTORY. Called by ci/vm, which bounds its time. The directory holds everything
+# of this run; DIRECTORY/reason says why a scenario failed (status 1) or was skipped (status 77).
+set -eEuo pipefail
+
+scenario=$1
+run=$2
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+
+# fail REASON, skip REASON: the first one counts.
+fail() {
+	[ -s "$run/reason" ] || printf '%s\n' "$*" >"$run/reason"
+	exit 1
+}
+skip() {
+	printf '%s\n' "$*" >"$run/reason"
+	exit 77
+}
+
+on_error() {
+	local status=$? line=$1 command=$2
+	[ -s "$run/reason" ] || printf 'line %s: %s (status %s)\n' "$line" "$command" "$status" >"$run/reason"
+}
+trap 'on_error "$LINENO" "$BASH_COMMAND"' ERR
+trap 'fail "interrupted, or out of time"' TERM INT
+
+finish() {
+	local status=$? name
+	trap - EXIT
+	for name in "${!guest_pid[@]}"; do kill -KILL "${guest_pid[$name]}" 2>/dev/null || true; done
+	exit "$status"
+}
+trap finish EXIT
+
+# shellcheck source=ci/vm.d/machine.sh
+. "$root/ci/vm.d/machine.sh"
+# shellcheck source=ci/vm.d/lab.sh
+. "$root/ci/vm.d/lab.sh"
+# shellcheck source=/dev/null
+. "$scenario"
