@@ -43,7 +43,7 @@ pub(crate) fn run(path: &Path, copy: bool) -> anyhow::Result<ExitCode> {
     serve(&mut listening, methods(handle.clone(), Instant::now()))
         .context("cannot start the control socket's thread")?;
     announce_when_ready(handle.clone(), summary(&program))?;
-    let result = engine::run(program.engine, &handle);
+    let result = engine::run(&program.engine, &handle);
     // The thread that waits for readiness ends too, whatever happened.
     handle.stop();
     notify("STOPPING=1");
