@@ -46,7 +46,7 @@ pub(crate) enum SlotState {
     Owed,
     /// A request for the engine.
     Ready,
-    /// The engine has it.
+    /// The engine has all of it.
     AtDevice,
     /// Data, a response or both are to be sent.
     Sending,
@@ -147,6 +147,8 @@ pub(crate) struct Slot {
     pub granted: u32,
     /// Write credit it holds, in bytes.
     pub credit: u32,
+    /// Requests the engine has for it: one, or up to 256 of Dataset Management.
+    pub at_device: u16,
     /// Counts the slot's commands, so that no completion meets a later one.
     pub generation: u32,
     pub cid: Cid,
@@ -174,6 +176,7 @@ impl Slot {
         moved: 0,
         granted: 0,
         credit: 0,
+        at_device: 0,
         generation: 0,
         cid: Cid(0),
         status: Status::SUCCESS,
@@ -238,7 +241,7 @@ impl Slots {
     #[inline]
     pub fn free(&mut self, index: SlotIndex, chain: &mut SlotIndex) {
         let slot = &mut self[index];
-        debug_assert!(slot.run.is_none() && slot.credit == 0);
+        debug_assert!(slot.run.is_none() && slot.credit == 0 && slot.at_device == 0);
         debug_assert_ne!(slot.state, SlotState::Free);
         slot.state = SlotState::Free;
         let (left, right) = (slot.left, slot.right);

@@ -13,20 +13,43 @@ impl Session {
             if self.closing().is_some() {
                 return None;
             }
-            let index = self.ready.pop(&shard.commands.slots)?;
-            if let Some(request) = self.request(index, shard) {
-                self.at_device += 1;
-                shard.commands.slots[index].state = SlotState::AtDevice;
-                return Some(request);
+            let index = self.ready.head()?;
+            let operation = self.operation(index, shard);
+            let slot = &mut shard.commands.slots[index];
+            let is_last = match slot.work {
+                Work::Dataset { ranges, next, .. } => next == ranges,
+                _ => true,
+            };
+            if is_last {
+                slot.state = SlotState::AtDevice;
+                self.ready.pop(&shard.commands.slots);
             }
-            // Dataset Management without a range left.
-            self.respond(index, shard);
+            let slot = &mut shard.commands.slots[index];
+            if let Some(operation) = operation {
+                slot.at_device += 1;
+                self.at_device += 1;
+                return Some(Request {
+                    id: RequestId {
+                        slot: index.0,
+                        generation: slot.generation,
+                    },
+                    volume: slot.volume.volume,
+                    nsid: slot.volume.nsid,
+                    block_size: slot.volume.block_size,
+                    operation,
+                });
+            }
+            // Dataset Management whose last ranges are empty.
+            if slot.at_device == 0 {
+                self.finish(index, shard);
+            }
         }
     }
 
-    fn request(&mut self, index: SlotIndex, shard: &mut Shard<'_>) -> Option<Request> {
+    /// What the command at the head of `ready` asks for next.
+    fn operation(&mut self, index: SlotIndex, shard: &mut Shard<'_>) -> Option<Operation> {
         let slot = &mut shard.commands.slots[index];
-        let operation = match slot.work {
+        Some(match slot.work {
             Work::Read { range, fua } => Operation::Read {
                 range,
                 fua,
@@ -53,30 +76,22 @@ impl Session {
             Work::Flush => Operation::Flush,
             Work::Dataset {
                 ranges,
-                next,
+                mut next,
                 deallocate,
             } => {
-                let mut left =
-                    (next..ranges).map(|n| (n, flow::non_empty(flow::dataset_range(slot, n))));
-                let (n, range) = left.find_map(|(n, range)| Some((n, range?)))?;
+                let mut range = None;
+                while range.is_none() && next < ranges {
+                    range = flow::non_empty(flow::dataset_range(slot, next));
+                    next += 1;
+                }
                 slot.work = Work::Dataset {
                     ranges,
-                    next: n + 1,
+                    next,
                     deallocate,
                 };
-                Operation::Deallocate { range }
+                Operation::Deallocate { range: range? }
             }
             _ => return None,
-        };
-        Some(Request {
-            id: RequestId {
-                slot: index.0,
-                generation: slot.generation,
-            },
-            volume: slot.volume.volume,
-            nsid: slot.volume.nsid,
-            block_size: slot.volume.block_size,
-            operation,
         })
     }
 
@@ -89,54 +104,68 @@ impl Session {
         let Completion { id, status, run } = completion;
         let index = SlotIndex(id.slot);
         let slot = shard.commands.slots.get(index).filter(|slot| {
-            slot.owner == self.id
-                && slot.generation == id.generation
-                && slot.state == SlotState::AtDevice
+            slot.owner == self.id && slot.generation == id.generation && slot.at_device > 0
         });
-        let Some(slot) = slot else {
+        if slot.is_none() {
             debug_assert!(false, "a completion without its request");
             if let Some(run) = run {
                 shard.runs.put(run);
             }
             return;
-        };
-        let (work, len) = (slot.work, slot.len);
+        }
         self.at_device -= 1;
-        if let Some(run) = run {
-            shard.commands.slots[index].run = Some(run);
+        let slot = &mut shard.commands.slots[index];
+        slot.at_device -= 1;
+        if run.is_some() {
+            slot.run = run;
+        }
+        // The first error of several requests is the command's.
+        if slot.status.is_success() {
+            slot.status = status;
+        }
+        if slot.at_device > 0 {
+            return;
         }
         if matches!(self.phase, Phase::Closed(_)) {
-            return self.release(index, shard);
+            self.release(index, shard);
+        } else if slot.state == SlotState::AtDevice {
+            self.finish(index, shard);
         }
-        if !status.is_success() {
+    }
+
+    /// The engine is done with all of a command.
+    fn finish(&mut self, index: SlotIndex, shard: &mut Shard<'_>) {
+        let slot = &mut shard.commands.slots[index];
+        let (work, len) = (slot.work, slot.len);
+        if let Work::Read { .. } = work
+            && slot.status.is_success()
+        {
+            let run = slot.run.as_ref();
+            if !run.is_some_and(|r| r.len() == len as usize && r.is_complete()) {
+                slot.status = Status::INTERNAL_ERROR;
+            }
+        }
+        if !slot.status.is_success() {
+            let status = slot.status;
             return self.fail(index, status, shard);
         }
-        match work {
-            Work::Read { .. } => {
-                let run = shard.commands.slots[index].run.as_ref();
-                let whole = run.is_some_and(|r| r.len() == len as usize && r.is_complete());
-                if !whole {
-                    return self.fail(index, Status::INTERNAL_ERROR, shard);
-                }
-                shard.ledger.loaded(len as usize);
-                if let Queue::Io(io) = &mut self.queue {
+        if let Queue::Io(io) = &mut self.queue {
+            let units = u64::from(len.div_ceil(512));
+            match work {
+                Work::Read { .. } => {
                     io.reads += 1;
-                    io.units_read += u64::from(len.div_ceil(512));
+                    io.units_read += units;
                 }
-                self.respond(index, shard);
-            }
-            Work::Dataset { .. } => {
-                // The next range, if there is one.
-                shard.commands.slots[index].state = SlotState::Ready;
-                self.ready.push(&mut shard.commands.slots, index);
-            }
-            _ => {
-                if let (Queue::Io(io), Work::Write { .. }) = (&mut self.queue, work) {
+                Work::Write { .. } => {
                     io.writes += 1;
-                    io.units_written += u64::from(len.div_ceil(512));
+                    io.units_written += units;
                 }
-                self.respond(index, shard);
+                _ => {}
             }
         }
+        if let Work::Read { .. } = work {
+            shard.ledger.loaded(len as usize);
+        }
+        self.respond(index, shard);
     }
 }

@@ -22,7 +22,7 @@ use pages::Slice;
 use crate::controller::{AdminQueue, Controller, Enabled};
 use crate::pdu::{FatalError, FatalStatus, Format};
 use crate::shard::Shard;
-use crate::slots::{Fifo, SlotIndex, SlotState};
+use crate::slots::{Fifo, SlotIndex};
 use crate::status::Status;
 use crate::target::{Namespaces, Target};
 use crate::units::{Cid, Cntlid, Qid, Timestamp};
@@ -248,9 +248,20 @@ impl Session {
         }
     }
 
-    /// Whether anything waits for a resource of the shard.
+    /// Whether the stream itself is blocked, after [`Progress::Blocked`]:
+    /// nothing can be received.
+    pub fn is_blocked(&self) -> bool {
+        self.rx.is_blocked()
+    }
+
+    /// Whether anything waits for a resource of the shard: the stream
+    /// ([`Session::is_blocked`]), or commands that need a run or write credit.
+    ///
+    /// A session that waits without being blocked must go on receiving: the
+    /// data that other commands of it are owed comes in the same stream, and
+    /// with it the resources are given back.
     pub fn is_waiting(&self) -> bool {
-        self.rx.is_blocked() || !self.asking.is_empty() || !self.filling.is_empty()
+        self.is_blocked() || !self.asking.is_empty() || !self.filling.is_empty()
     }
 
     /// Requests handed out by [`Session::next_request`] and not yet completed.
@@ -260,6 +271,7 @@ impl Session {
 
     /// Lets time pass: timeouts, asynchronous events, the end of the controller
     /// on another shard. Returns when to be called again at the latest.
+    /// Requests may be ready, and something to transmit, afterwards.
     pub fn advance(&mut self, now: Timestamp, shard: &mut Shard<'_>) -> Timestamp {
         self.now = now;
         if let Some(reason) = self.overdue() {
@@ -311,7 +323,7 @@ impl Session {
         let mut index = self.chain;
         while index != SlotIndex::NONE {
             let next = shard.commands.slots.after(index);
-            if shard.commands.slots[index].state != SlotState::AtDevice {
+            if shard.commands.slots[index].at_device == 0 {
                 self.release(index, shard);
             }
             index = next;
