@@ -371,24 +371,37 @@ fn link_static(name: &str) {
 
 fn link_dpdk(native: &Native, flags: &Flags) {
     flags.print_search_path();
-    // A DPDK with shared libraries (a distribution's) is used that way: its EAL loads its own directory of drivers.
-    let shared = flags.holds("librte_eal.so");
+    // The first directory with an EAL is this DPDK's; a distribution's may lie in a later one. A DPDK with shared
+    // libraries is used that way: its EAL loads its own directory of drivers.
+    let is_home = |dir: &&PathBuf| {
+        ["a", "so"]
+            .iter()
+            .any(|x| dir.join(format!("librte_eal.{x}")).exists())
+    };
+    let home = flags
+        .lib_dirs
+        .iter()
+        .find(is_home)
+        .cloned()
+        .unwrap_or_default();
+    let shared = home.join("librte_eal.so").exists();
     let public = native
         .pkg_config(&["--libs", "libdpdk"])
         .unwrap_or_default();
+    // Buses count as drivers there, but SPDK calls the PCI one.
+    let wanted = |name: &str| {
+        name.starts_with("rte_bus_") || public.split_whitespace().any(|w| w == format!("-l{name}"))
+    };
     for name in &flags.libs {
-        if !name.starts_with("rte_") {
-            if !shared {
-                println!("cargo:rustc-link-lib=dylib={name}");
-            }
-        } else if !shared && flags.holds(&format!("lib{name}.a")) {
-            link_static(name);
-        } else if shared
-            && public
-                .split_whitespace()
-                .any(|word| word.strip_prefix("-l") == Some(name))
-        {
-            println!("cargo:rustc-link-lib=dylib={name}");
+        let ours = name.starts_with("rte_");
+        let here = home
+            .join(format!("lib{name}.{}", if shared { "so" } else { "a" }))
+            .exists();
+        match (ours, shared) {
+            (true, false) if here => link_static(name),
+            (true, true) if here && wanted(name) => println!("cargo:rustc-link-lib=dylib={name}"),
+            (false, false) => println!("cargo:rustc-link-lib=dylib={name}"),
+            _ => {}
         }
     }
 }

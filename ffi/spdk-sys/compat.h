@@ -6,5 +6,7 @@
 #include <spdk/version.h>
 
 #define TL_SPDK_LEGACY (SPDK_VERSION < SPDK_VERSION_NUM(24, 1, 0))
+/* 24.05 brought configuration from a buffer, and the controller's own word on the length of lists. */
+#define TL_SPDK_BEFORE_2405 (SPDK_VERSION < SPDK_VERSION_NUM(24, 5, 0))
 
 #endif

@@ -103,8 +103,8 @@ static uint32_t max_segments(struct spdk_nvme_ctrlr *ctrlr)
 	if (!takes_lists(ctrlr)) {
 		return spdk_nvme_ctrlr_get_max_xfer_size(ctrlr) / min_page(ctrlr) + 1;
 	}
-#if TL_SPDK_LEGACY
-	/* Not told by this version: the numbers in its transports (nvme_tcp: as ci/native/build.sh sets it). */
+#if TL_SPDK_BEFORE_2405
+	/* Not told by these versions: the numbers in their transports (nvme_tcp of 20.07: as ci/native/build.sh sets it). */
 	switch (spdk_nvme_ctrlr_get_transport_id(ctrlr)->trtype) {
 	case SPDK_NVME_TRANSPORT_PCIE:
 		return 250;
@@ -126,7 +126,10 @@ int32_t tl_nvme_info(struct tl_nvme_ctrlr *opaque, struct tl_nvme_info *out)
 	const struct spdk_nvme_ctrlr_data *data = spdk_nvme_ctrlr_get_data(ctrlr);
 	const struct spdk_nvme_transport_id *id = spdk_nvme_ctrlr_get_transport_id(ctrlr);
 
+	uint16_t oncs; /* optional commands: the specification's bits, whatever SPDK calls them */
+
 	memset(out, 0, sizeof(*out));
+	memcpy(&oncs, &data->oncs, sizeof(oncs));
 	text(out->model, sizeof(out->model), data->mn, sizeof(data->mn));
 	text(out->serial, sizeof(out->serial), data->sn, sizeof(data->sn));
 	text(out->firmware, sizeof(out->firmware), (const int8_t *)&data->fr, sizeof(data->fr));
@@ -135,8 +138,8 @@ int32_t tl_nvme_info(struct tl_nvme_ctrlr *opaque, struct tl_nvme_info *out)
 	out->sgl = takes_lists(ctrlr) && !wants_dwords(ctrlr);
 	out->sgl_dword = takes_lists(ctrlr) && wants_dwords(ctrlr);
 	out->write_cache = data->vwc.present;
-	out->dsm = data->oncs.dsm;
-	out->write_zeroes = data->oncs.write_zeroes;
+	out->dsm = (oncs >> 2) & 1;
+	out->write_zeroes = (oncs >> 3) & 1;
 	out->max_segments = max_segments(ctrlr);
 	out->max_xfer = spdk_nvme_ctrlr_get_max_xfer_size(ctrlr);
 	out->min_page = min_page(ctrlr);

@@ -3,12 +3,13 @@
 #include "shim.h"
 
 #include <spdk/rpc.h>
+#include <sys/mman.h>
 #if TL_SPDK_LEGACY
 #include <spdk_internal/event.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
+#define load_file spdk_app_json_config_load
 #else
 #include <spdk/init.h>
+#define load_file spdk_subsystem_init_from_json_config
 #endif
 
 /* One start or stop under way, freed before its callback runs. */
@@ -30,14 +31,14 @@ static void finish(struct step *step, int rc)
 
 static const char NOTHING[] = "{\"subsystems\":[]}";
 
-#if TL_SPDK_LEGACY
+#if TL_SPDK_BEFORE_2405
 
 static void loaded(int rc, void *arg)
 {
 	finish(arg, rc);
 }
 
-/* This version takes its configuration from a file, and initialises the subsystems on the way. */
+/* These versions take their configuration from a file, and initialise the subsystems on the way. */
 static void load(struct step *step)
 {
 	char path[64];
@@ -60,7 +61,7 @@ static void load(struct step *step)
 	}
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	/* The file is read before this returns. */
-	spdk_app_json_config_load(path, NULL, loaded, step, true);
+	load_file(path, NULL, loaded, step, true);
 	close(fd);
 }
 
@@ -141,7 +142,7 @@ void tl_spdk_stop(tl_spdk_done_fn done, void *arg)
 
 /* ---- SPDK's JSON-RPC ---------------------------------------------------------------------------------------------- */
 
-#if TL_SPDK_LEGACY
+#if TL_SPDK_BEFORE_2405
 
 int32_t tl_spdk_rpc_listen(const char *path)
 {
