@@ -27,7 +27,25 @@ pub(crate) struct Common {
     pub(crate) target: Arc<Target>,
 }
 
+/// How much of what sessions wait for is free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Resources {
+    runs: usize,
+    pages: usize,
+    commands_in_use: usize,
+    write_bytes_granted: u64,
+}
+
 impl Common {
+    pub(crate) fn resources(&self) -> Resources {
+        Resources {
+            runs: self.memory.runs.available(),
+            pages: self.memory.pages.unheld(),
+            commands_in_use: self.commands.in_use(),
+            write_bytes_granted: self.commands.write_bytes_granted(),
+        }
+    }
+
     /// The shard's resources as sessions borrow them.
     pub(crate) fn lend(&mut self) -> nvmf::Shard<'_> {
         nvmf::Shard {

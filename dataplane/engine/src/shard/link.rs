@@ -8,7 +8,7 @@ use net::{ConnectionId, Event, Instant, ListenError, ListenerId, Stack};
 use nvmf::{Completion, Endpoints, Progress, Session, Timestamp, Wire};
 use pages::Chunk;
 
-use super::{Common, named};
+use super::{Common, Resources, named};
 use crate::clock::StageClock;
 use crate::port::PortQueue;
 use crate::snapshot::Stage;
@@ -17,12 +17,15 @@ use crate::volume::Owner;
 /// Slots looked at per millisecond for session timers: 10,000 connections in 160 ms.
 const SWEEP: usize = 64;
 
+/// Waiting sessions resumed in one poll.
+const RESUMED_MAX: usize = 8;
+
 /// A connection and its session. It stays until the device is done with every
 /// request of it, even when the peer is gone.
 struct Peer {
     connection: ConnectionId,
     session: Session,
-    /// In `waiting`.
+    /// In the link's list of sessions that wait for a resource.
     waiting: bool,
     /// Session closed; kept for completions still to come.
     gone: bool,
@@ -39,6 +42,8 @@ pub(crate) struct Link {
     connections: u64,
     /// Connections whose sessions wait for a resource of the shard.
     waiting: VecDeque<ConnectionId>,
+    /// What there was when they were last resumed.
+    resources: Resources,
     sweep: usize,
     swept_at: Timestamp,
 }
@@ -54,6 +59,7 @@ impl Link {
             peers: (0..slots).map(|_| None).collect(),
             connections: 0,
             waiting: VecDeque::with_capacity(slots),
+            resources: Resources::default(),
             sweep: 0,
             swept_at: Timestamp(0),
         }
@@ -253,13 +259,11 @@ impl Link {
         if peer.connection != connection || peer.gone {
             return;
         }
-        while !peer.session.is_waiting()
+        while !peer.session.is_blocked()
             && let Some(slice) = self.stack.recv(connection)
         {
-            match peer.session.receive(now, slice, &mut common.lend()) {
-                Ok(Progress::Taken) => {}
-                Ok(Progress::Blocked | Progress::Closing) | Err(_) => break,
-            }
+            // A session that is not blocked takes every slice.
+            let _ = peer.session.receive(now, slice, &mut common.lend());
         }
         self.after(connection, common, stages);
     }
@@ -304,10 +308,16 @@ impl Link {
         }
     }
 
-    /// Lets waiting sessions go on, oldest first, as long as they get what they wait for.
+    /// Lets waiting sessions go on, oldest first, when resources were given back.
     fn resume(&mut self, common: &mut Common, stages: &mut StageClock, now: Timestamp) -> bool {
-        let mut busy = false;
-        for _ in 0..self.waiting.len() {
+        if self.waiting.is_empty() {
+            return false;
+        }
+        let resources = common.resources();
+        if std::mem::replace(&mut self.resources, resources) == resources {
+            return false;
+        }
+        for _ in 0..self.waiting.len().min(RESUMED_MAX) {
             let Some(connection) = self.waiting.pop_front() else {
                 break;
             };
@@ -318,16 +328,14 @@ impl Link {
             if peer.gone {
                 continue;
             }
-            let progress = peer.session.resume(now, &mut common.lend());
-            if progress == Progress::Blocked && peer.session.is_waiting() {
+            if peer.session.resume(now, &mut common.lend()) == Progress::Blocked {
                 peer.waiting = true;
                 self.waiting.push_front(connection);
                 break;
             }
-            busy = true;
             self.read(connection, common, stages, now);
         }
-        busy
+        true
     }
 
     /// Session timers, a few slots at a time.
