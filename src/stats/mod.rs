@@ -204,6 +204,14 @@ impl From<&ShardSnapshot> for Shard {
         };
         let stages = Stage::ALL.map(|stage| (stage.name(), shard.cycles_by_stage[stage as usize]));
         let io = shard.io;
+        // Every port has its own `tcp` and `port` layers: here they are one.
+        let mut counters: Named<Named<u64>> = Named::default();
+        for (layer, list) in &shard.counters {
+            let layer = Named(vec![((*layer).to_owned(), Named(list.clone()))]);
+            counters.merge(&layer, |sum, list| {
+                sum.merge(list, |sum, value| *sum += value)
+            });
+        }
         Self {
             core: shard.core,
             polls: shard.polls,
@@ -236,13 +244,7 @@ impl From<&ShardSnapshot> for Shard {
                     .collect(),
             ),
             connections: shard.connections,
-            counters: Named(
-                shard
-                    .counters
-                    .iter()
-                    .map(|(layer, list)| ((*layer).to_owned(), Named(list.clone())))
-                    .collect(),
-            ),
+            counters,
         }
     }
 }
@@ -278,7 +280,11 @@ pub(crate) mod tests {
                 free: 1000,
             }],
             connections: 2,
-            counters: vec![("tcp", vec![("segments_in".into(), 7), ("resets".into(), 0)])],
+            // Two ports.
+            counters: vec![
+                ("tcp", vec![("segments_in".into(), 5), ("resets".into(), 0)]),
+                ("tcp", vec![("segments_in".into(), 2), ("resets".into(), 0)]),
+            ],
         };
         let other = ShardSnapshot {
             core: 2,
