@@ -1,7 +1,7 @@
 //! Command capsules: what each command is, and what it needs.
 
 use super::receive::{Body, Sink, Step};
-use super::{IoQueue, Queue, Session};
+use super::{CloseReason, IoQueue, Queue, Session};
 use crate::command::{ConnectData, FabricsCommand, NvmCommand, Sgl, SqeView};
 use crate::config::ADMIN_IN_CAPSULE_BYTES;
 use crate::controller::Reply;
@@ -65,6 +65,14 @@ impl Session {
         shard: &mut Shard<'_>,
     ) -> Result<Step, FatalError> {
         let sqe = SqeView::new(&capsule.sqe);
+        if let Queue::Io(io) = &self.queue
+            && !io.controller.is_still(io.enabled)
+        {
+            // No answer: a status might be final for the host, while another
+            // controller, or this one later, would do what it wants.
+            self.shut(CloseReason::ControllerGone);
+            return Ok(Step::On);
+        }
         // In-capsule data beyond what any queue takes (NVMe/TCP 3.3.1).
         let config = self.target.config();
         if capsule.data_len > config.in_capsule_bytes.max(ADMIN_IN_CAPSULE_BYTES) {
@@ -297,9 +305,6 @@ impl IoQueue {
         max_io_bytes: u32,
         in_capsule_bytes: u32,
     ) -> Result<Plan, Status> {
-        if !self.controller.is_still(self.enabled) {
-            return Err(Status::COMMAND_SEQUENCE_ERROR);
-        }
         let command = NvmCommand::read(sqe)?;
         let nsid = sqe.nsid();
         let cached = self.controller.write_cache();
