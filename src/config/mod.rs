@@ -237,7 +237,7 @@ fn read_memory(
     };
     memory.clusters = section.integer("clusters", 256..=1 << 22, memory.clusters);
     memory.pages = section.integer("pages", 256..=1 << 22, memory.pages);
-    memory.requests = section.integer("requests", 16..=1 << 16, memory.requests);
+    memory.requests = section.integer("requests", 16..=65535, memory.requests);
     memory.connections = section.integer("connections", 1..=1 << 16, memory.connections);
     if let Some(item) = section.get("cluster_size")
         && let Some(size) = item.integer(2048..=16384, 2048)

@@ -413,8 +413,8 @@ fn k06_every_mistake_has_its_sentence() {
         (
             "[\"disk0\"]",
             "[{ store = \"disk0\", write = \"fast\" }]",
-            "10:42: `write` is when a write completes",
-            "\"through\"",
+            "10:42: a write cannot complete by \"fast\"",
+            "write \"through\"",
         ),
         (
             "[[subsystem]]",
