@@ -218,7 +218,7 @@ fn many_commands_at_once_complete_in_any_order() {
         // The device answers in an order of its own.
         let mut held = std::mem::take(&mut rig.disks.held);
         while !held.is_empty() {
-            let request = held.swap_remove(random.below(held.len()));
+            let (_, request) = held.swap_remove(random.below(held.len()));
             let completion = rig.execute(request);
             io.session.complete(completion, &mut rig.shard());
         }

@@ -45,8 +45,8 @@ pub enum Asked {
 #[derive(Default)]
 pub struct Disks {
     pub volumes: BTreeMap<u32, Vec<u8>>,
-    /// Requests kept from completing.
-    pub held: Vec<Request>,
+    /// Requests kept from completing, and whose they are.
+    pub held: Vec<(usize, Request)>,
     pub hold: bool,
     /// What the next requests end with, instead of being done.
     pub fail: Option<Status>,
@@ -83,11 +83,12 @@ impl Disks {
 }
 
 impl Rig {
-    /// Does what `session` asks for, and completes it unless told to hold.
-    pub fn serve(&mut self, session: &mut Session) {
+    /// Does what `session`, numbered `owner`, asks for, and completes it unless
+    /// told to hold.
+    pub fn serve(&mut self, owner: usize, session: &mut Session) {
         while let Some(request) = session.next_request(&mut self.shard()) {
             if self.disks.hold {
-                self.disks.held.push(request);
+                self.disks.held.push((owner, request));
             } else {
                 let completion = self.execute(request);
                 session.complete(completion, &mut self.shard());
@@ -97,7 +98,7 @@ impl Rig {
 
     /// Completes what was held, all of it for `session`.
     pub fn release(&mut self, session: &mut Session) {
-        for request in std::mem::take(&mut self.disks.held) {
+        for (_, request) in std::mem::take(&mut self.disks.held) {
             let completion = self.execute(request);
             session.complete(completion, &mut self.shard());
         }

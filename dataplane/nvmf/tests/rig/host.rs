@@ -108,6 +108,8 @@ pub struct Host {
     /// Bytes for the controller that it could not take yet.
     pub backlog: Vec<u8>,
     pub cntlid: u16,
+    /// What held requests are filed under.
+    pub owner: usize,
 }
 
 /// Bytes 0 to 63 of a command.
@@ -165,6 +167,7 @@ impl Host {
             answers: BTreeMap::new(),
             backlog: Vec::new(),
             cntlid: 0,
+            owner: 0,
         }
     }
 
@@ -391,24 +394,26 @@ impl Host {
             self.backlog = bytes[bytes.len() - left..].to_vec();
             let now = rig.now;
             self.session.resume(now, &mut rig.shard());
-            rig.serve(&mut self.session);
+            rig.serve(self.owner, &mut self.session);
             self.session.transmit(&mut self.sent, &mut rig.shard());
-            self.parse();
+            // What was sent has given its slots and runs back.
+            let sent = self.parse();
             let asked = self.react();
-            if !progress && !asked {
+            if !progress && !sent && !asked {
                 return;
             }
         }
     }
 
-    /// Reads the PDUs the controller has sent so far.
-    pub fn parse(&mut self) {
+    /// Reads the PDUs the controller has sent so far; whether there were any.
+    pub fn parse(&mut self) -> bool {
         let mut at = 0;
         while let Some((pdu, len)) = self.next_pdu(at) {
             self.pdus.push_back(pdu);
             at += len;
         }
         self.sent.bytes.drain(..at);
+        at > 0
     }
 
     fn next_pdu(&self, at: usize) -> Option<(Pdu, usize)> {
