@@ -60,9 +60,13 @@ pub struct StackConfig {
     pub tcp: TcpConfig,
     /// Which flows the port steers to this shard; `None` if it gets all of them.
     pub steering: Option<Steering>,
-    /// This shard answers ARP, neighbour solicitations and pings, and defends the
-    /// addresses (duplicate address detection). Exactly one shard of a port does.
+    /// This shard announces the addresses. Exactly one shard of a port does; every
+    /// shard answers what is steered to it, and tells the others by
+    /// [notices](crate::Stack::poll_notice).
     pub owns_addresses: bool,
+    /// The shard that owns them makes sure that nobody else uses the IPv6
+    /// addresses before it does (RFC 4862, 5.4); that takes a second.
+    pub duplicate_address_detection: bool,
 }
 
 /// A network that is reached through a gateway.
@@ -183,6 +187,7 @@ impl StackConfig {
             tcp: TcpConfig::default(),
             steering: None,
             owns_addresses: true,
+            duplicate_address_detection: true,
         }
     }
 

@@ -73,7 +73,7 @@ counters! {
     /// Errors sent (port or protocol unreachable).
     icmp_errors_sent,
     /// Replies not sent for their rate or for want of room.
-    icmp_rate_limited,
+    replies_limited,
     /// Errors about segments that we did not send, or not lately.
     icmp_errors_ignored,
     /// Neighbour discovery messages that are malformed or come from beyond the link.
@@ -178,4 +178,14 @@ counters! {
     tcp_time_wait_evicted,
     /// TIME-WAITs ended by a new SYN (RFC 6191).
     tcp_time_wait_reused,
+}
+
+impl Counters {
+    /// A TCP segment of `bytes`, headers included, left.
+    #[inline]
+    pub(crate) fn count_sent(&mut self, bytes: usize) {
+        self.tx_frames += 1;
+        self.tx_bytes += bytes as u64;
+        self.tcp_segments_sent += 1;
+    }
 }

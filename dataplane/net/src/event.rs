@@ -120,6 +120,8 @@ pub enum ConnectError {
     NoFreePort,
     /// As many connections as the configuration allows exist.
     TooManyConnections,
+    /// The neighbour cache is full of neighbours in use.
+    TooManyNeighbors,
     /// The remote address or port is not one that can be connected to.
     BadRemote,
 }
@@ -132,6 +134,7 @@ impl fmt::Display for ConnectError {
             ConnectError::AddressInUse => "the connection exists already",
             ConnectError::NoFreePort => "no free local port to this remote address",
             ConnectError::TooManyConnections => "no more connections: raise `connections_max`",
+            ConnectError::TooManyNeighbors => "no more neighbours: raise `neighbors_max`",
             ConnectError::BadRemote => "a connection needs a unicast address and a port",
         })
     }

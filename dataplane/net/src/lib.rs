@@ -11,10 +11,13 @@ mod config;
 mod counters;
 mod event;
 mod frame;
+mod link;
+mod pcap;
 pub mod rss;
 mod stack;
 mod tcp;
 mod time;
+mod util;
 
 pub use address::{AddressError, Cidr, MacAddress};
 pub use config::{ConfigError, CongestionAlgorithm, Offload, Route, StackConfig, TcpConfig};
@@ -23,6 +26,7 @@ pub use event::{
     CloseReason, ConnectError, ConnectionId, Event, ListenError, ListenerId, SendError, SendRoom,
 };
 pub use frame::{Payload, Piece, Pieces, PortFull, RxFrame, Transmit, TxFrame, TxOffload, Verdict};
-pub use stack::Stack;
+pub use pcap::{Direction, PcapTap, Sink, Tap};
+pub use stack::{Notice, Stack};
 pub use std::time::Duration;
 pub use time::Instant;

@@ -1,4 +1,4 @@
-//! The shard's pool of queued chunks: each connection's send queue is a list in it.
+//! The shard's pool of queued chunks, and the send queues that are lists in it.
 //!
 //! A chunk stays where it was put until the peer has acknowledged its last
 //! byte, so a retransmission reads the same pages (row Z10).
@@ -6,9 +6,7 @@
 use pages::Chunk;
 
 use crate::frame::Piece;
-
-/// No node.
-pub(crate) const NONE: u32 = u32::MAX;
+use crate::util::list::NONE;
 
 struct Node {
     chunk: Option<Chunk>,
@@ -22,17 +20,30 @@ pub(crate) struct ChunkPool {
     free_count: usize,
 }
 
+/// A place in a send queue: a byte of a chunk, or the end of the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    node: u32,
+    offset: u32,
+}
+
+impl Place {
+    pub(crate) const END: Place = Place {
+        node: NONE,
+        offset: 0,
+    };
+}
+
 impl ChunkPool {
     pub(crate) fn new(count: usize) -> Self {
-        let nodes = (0..count as u32)
-            .map(|i| Node {
-                chunk: None,
-                next: if i + 1 == count as u32 { NONE } else { i + 1 },
-            })
-            .collect();
+        let last = count as u32 - 1;
+        let node = |i| Node {
+            chunk: None,
+            next: if i == last { NONE } else { i + 1 },
+        };
         Self {
-            nodes,
-            free: if count == 0 { NONE } else { 0 },
+            nodes: (0..=last).map(node).collect(),
+            free: 0,
             free_count: count,
         }
     }
@@ -41,43 +52,146 @@ impl ChunkPool {
         self.free_count
     }
 
-    /// Puts `chunk` into a node at the end of a list; gives it back if no node is free.
-    pub(crate) fn take(&mut self, chunk: Chunk) -> Result<u32, Chunk> {
-        let index = self.free;
-        let Some(node) = self.nodes.get_mut(index as usize) else {
+    fn len(&self, node: u32) -> u32 {
+        let chunk = self.nodes[node as usize].chunk.as_ref();
+        chunk.map_or(0, |chunk| chunk.len() as u32)
+    }
+
+    /// The place `bytes` further on.
+    pub(crate) fn advance(&self, place: Place, bytes: u32) -> Place {
+        let mut place = place;
+        let mut left = place.offset + bytes;
+        while place.node != NONE {
+            let len = self.len(place.node);
+            if left < len {
+                place.offset = left;
+                return place;
+            }
+            left -= len;
+            place.node = self.nodes[place.node as usize].next;
+        }
+        Place::END
+    }
+
+    /// The `len` bytes from `place` on.
+    pub(crate) fn run(&self, place: Place, len: u32) -> ChunkRun<'_> {
+        ChunkRun {
+            pool: self,
+            place,
+            left: len as usize,
+        }
+    }
+}
+
+/// One connection's send queue: every byte from SND.UNA on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SendQueue {
+    head: u32,
+    tail: u32,
+    /// Bytes of the head that are acknowledged.
+    acked: u32,
+    chunks: u32,
+    bytes: u32,
+    /// The first byte not sent yet.
+    unsent: Place,
+}
+
+impl SendQueue {
+    pub(crate) const EMPTY: SendQueue = SendQueue {
+        head: NONE,
+        tail: NONE,
+        acked: 0,
+        chunks: 0,
+        bytes: 0,
+        unsent: Place::END,
+    };
+
+    /// Chunks queued.
+    pub(crate) fn chunks(&self) -> usize {
+        self.chunks as usize
+    }
+
+    /// Bytes queued, sent and not sent.
+    pub(crate) fn bytes(&self) -> u32 {
+        self.bytes
+    }
+
+    /// Where the bytes that were never sent begin.
+    pub(crate) fn unsent(&self) -> Place {
+        self.unsent
+    }
+
+    /// Puts a chunk that is not empty at the end; gives it back if the pool is empty.
+    pub(crate) fn push(&mut self, pool: &mut ChunkPool, chunk: Chunk) -> Result<(), Chunk> {
+        let index = pool.free;
+        let len = chunk.len() as u32;
+        let Some(node) = pool.nodes.get_mut(index as usize) else {
             return Err(chunk);
         };
-        self.free = node.next;
-        self.free_count -= 1;
-        node.next = NONE;
-        node.chunk = Some(chunk);
-        Ok(index)
+        pool.free = node.next;
+        pool.free_count -= 1;
+        *node = Node {
+            chunk: Some(chunk),
+            next: NONE,
+        };
+        match self.tail {
+            NONE => self.head = index,
+            tail => pool.nodes[tail as usize].next = index,
+        }
+        self.tail = index;
+        self.chunks += 1;
+        self.bytes += len;
+        if self.unsent == Place::END {
+            self.unsent = Place {
+                node: index,
+                offset: 0,
+            };
+        }
+        Ok(())
     }
 
-    pub(crate) fn link(&mut self, from: u32, to: u32) {
-        self.nodes[from as usize].next = to;
+    /// `bytes` of the unsent ones have been sent now.
+    #[inline]
+    pub(crate) fn sent(&mut self, pool: &ChunkPool, bytes: u32) {
+        self.unsent = pool.advance(self.unsent, bytes);
     }
 
-    pub(crate) fn next(&self, index: u32) -> u32 {
-        self.nodes[index as usize].next
+    /// The peer has the first `bytes`: chunks that it has all of are dropped.
+    #[inline]
+    pub(crate) fn ack(&mut self, pool: &mut ChunkPool, bytes: u32) {
+        debug_assert!(bytes <= self.bytes);
+        self.bytes -= bytes;
+        self.acked += bytes;
+        while self.head != NONE {
+            let len = pool.len(self.head);
+            if self.acked < len {
+                break;
+            }
+            self.acked -= len;
+            self.pop(pool);
+        }
     }
 
-    pub(crate) fn len(&self, index: u32) -> usize {
-        self.nodes[index as usize]
-            .chunk
-            .as_ref()
-            .map_or(0, Chunk::len)
+    /// Drops every chunk.
+    pub(crate) fn clear(&mut self, pool: &mut ChunkPool) {
+        while self.head != NONE {
+            self.pop(pool);
+        }
+        *self = Self::EMPTY;
     }
 
-    /// Frees the node, dropping its chunk, and returns the one after it.
-    pub(crate) fn give(&mut self, index: u32) -> u32 {
-        let node = &mut self.nodes[index as usize];
+    fn pop(&mut self, pool: &mut ChunkPool) {
+        let node = &mut pool.nodes[self.head as usize];
         let next = node.next;
         node.chunk = None;
-        node.next = self.free;
-        self.free = index;
-        self.free_count += 1;
-        next
+        node.next = pool.free;
+        pool.free = self.head;
+        pool.free_count += 1;
+        self.head = next;
+        self.chunks -= 1;
+        if next == NONE {
+            self.tail = NONE;
+        }
     }
 }
 
@@ -85,34 +199,76 @@ impl ChunkPool {
 #[derive(Clone)]
 pub(crate) struct ChunkRun<'a> {
     pool: &'a ChunkPool,
-    node: u32,
-    offset: usize,
+    place: Place,
     left: usize,
 }
 
-impl<'a> ChunkRun<'a> {
-    /// `len` bytes from `offset` in `node` on.
-    pub(crate) fn new(pool: &'a ChunkPool, node: u32, offset: usize, len: usize) -> Self {
-        Self {
-            pool,
-            node,
-            offset,
-            left: len,
+impl<'a> Iterator for ChunkRun<'a> {
+    type Item = Piece<'a>;
+
+    fn next(&mut self) -> Option<Piece<'a>> {
+        if self.left == 0 {
+            return None;
         }
+        let node = self.pool.nodes.get(self.place.node as usize)?;
+        let chunk = node.chunk.as_ref()?;
+        let piece = Piece::of_chunk(chunk, self.place.offset as usize, self.left);
+        self.place = Place {
+            node: node.next,
+            offset: 0,
+        };
+        self.left -= piece.len();
+        Some(piece)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pages::Inline;
+    use proptest::prelude::*;
+
+    fn chunk(bytes: &[u8]) -> Chunk {
+        Chunk::Inline(Inline::new(bytes).unwrap())
     }
 
-    pub(crate) fn next(&mut self) -> Option<Piece<'a>> {
-        while self.left > 0 {
-            let node = self.pool.nodes.get(self.node as usize)?;
-            let chunk = node.chunk.as_ref()?;
-            let piece = Piece::of_chunk(chunk, self.offset, self.left);
-            self.node = node.next;
-            self.offset = 0;
-            self.left -= piece.len();
-            if !piece.is_empty() {
-                return Some(piece);
+    proptest! {
+        /// Against a vector of bytes: pushing, sending and acknowledging in any order.
+        #[test]
+        fn a_queue_is_a_stream(ops in prop::collection::vec((0u8..3, 1u32..60), 1..120)) {
+            let mut pool = ChunkPool::new(20);
+            let mut queue = SendQueue::EMPTY;
+            let (mut stream, mut acked, mut sent, mut next) = (Vec::new(), 0usize, 0usize, 0u8);
+            for (op, n) in ops {
+                match op {
+                    0 => {
+                        let bytes: Vec<u8> = (0..n.min(47)).map(|_| { next = next.wrapping_add(1); next }).collect();
+                        let pushed = queue.push(&mut pool, chunk(&bytes)).is_ok();
+                        if pushed {
+                            stream.extend_from_slice(&bytes);
+                        } else {
+                            prop_assert_eq!(pool.free_count(), 0);
+                            next = next.wrapping_sub(bytes.len() as u8);
+                        }
+                    }
+                    1 => {
+                        let n = (n as usize).min(stream.len() - sent);
+                        let run: Vec<u8> = pool.run(queue.unsent(), n as u32).flat_map(|p| p.bytes().to_vec()).collect();
+                        prop_assert_eq!(&run[..], &stream[sent..sent + n]);
+                        queue.sent(&pool, n as u32);
+                        sent += n;
+                    }
+                    _ => {
+                        let n = (n as usize).min(sent - acked);
+                        queue.ack(&mut pool, n as u32);
+                        acked += n;
+                    }
+                }
+                prop_assert_eq!(queue.bytes() as usize, stream.len() - acked);
+                prop_assert_eq!(pool.free_count() + queue.chunks(), 20);
             }
+            queue.clear(&mut pool);
+            prop_assert_eq!(pool.free_count(), 20);
         }
-        None
     }
 }

@@ -1,5 +1,50 @@
-//! TCP.
+//! TCP (RFC 9293): connections as state machines over shared pools.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `header` | segments as they are on the wire |
+//! | `state` | the states and the ways between them |
+//! | `connection` | a connection's variables, and what the application does |
+//! | `input`, `ack` | SEGMENT ARRIVES |
+//! | `output` | segments out |
+//! | `timers`, `rtt` | retransmission, persist, keep-alive, delayed ACK |
+//! | `recovery`, `flight` | RACK-TLP, PRR, undoing; what is in flight |
+//! | `congestion` | CUBIC and NewReno behind a seam |
+//! | `chunks`, `slices`, `body` | bytes out and in, by reference |
+//! | `window`, `budget` | windows in clusters |
+//! | `handshake`, `timewait` | ISNs and cookies; TIME-WAIT |
 
+mod ack;
+mod body;
+mod budget;
 mod chunks;
+mod congestion;
+mod connection;
+mod flight;
+mod handshake;
+mod header;
+mod input;
+mod key;
+mod output;
+mod recovery;
+mod rtt;
+mod seq;
+mod shared;
+mod slices;
+mod state;
+mod timers;
+mod timewait;
+mod window;
 
+pub(crate) use body::Body;
 pub(crate) use chunks::ChunkRun;
+pub(crate) use connection::{Connection, NO_LISTENER, event, flag as has};
+pub(crate) use handshake::{Cookie, Numbers};
+pub(crate) use header::{Outgoing, Segment, flag};
+pub(crate) use input::Reply;
+pub(crate) use key::FlowKey;
+pub(crate) use output::Turn;
+pub(crate) use seq::Seq;
+pub(crate) use shared::{NEVER, Shared};
+pub(crate) use state::{Input, State};
+pub(crate) use timewait::{TimeWaits, Verdict as TimeWaitVerdict};

@@ -1,0 +1,249 @@
+//! Headers of outgoing frames.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use smoltcp::wire::{
+    EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, Ipv6Packet,
+};
+
+use crate::address::MacAddress;
+use crate::config::Offload;
+use crate::frame::{Payload, TxFrame, TxOffload};
+use crate::link::checksum::Sum;
+use crate::link::protocol;
+
+const IPV4_LEN: usize = 20;
+const IPV6_LEN: usize = 40;
+
+/// The hop limit of everything but neighbour discovery (RFC 1700: 64).
+pub(crate) const HOP_LIMIT: u8 = 64;
+
+/// Where frames go on the link, and from where.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Link {
+    pub(crate) source: MacAddress,
+    pub(crate) destination: MacAddress,
+    pub(crate) vlan: Option<u16>,
+}
+
+/// A frame's headers under construction.
+#[derive(Clone, Copy)]
+pub(crate) struct Headers {
+    bytes: [u8; TxFrame::HEADERS_MAX],
+    len: u8,
+    l2_len: u8,
+    l3_len: u8,
+}
+
+impl Headers {
+    pub(crate) const EMPTY: Headers = Headers {
+        bytes: [0; TxFrame::HEADERS_MAX],
+        len: 0,
+        l2_len: 0,
+        l3_len: 0,
+    };
+
+    pub(crate) fn ethernet(link: Link, protocol: EthernetProtocol) -> Self {
+        let mut headers = Self::EMPTY;
+        let mut frame = EthernetFrame::new_unchecked(&mut headers.bytes[..]);
+        frame.set_dst_addr(EthernetAddress(link.destination.0));
+        frame.set_src_addr(EthernetAddress(link.source.0));
+        headers.l2_len = match link.vlan {
+            None => {
+                frame.set_ethertype(protocol);
+                14
+            }
+            Some(id) => {
+                frame.set_ethertype(EthernetProtocol::Unknown(0x8100));
+                headers.bytes[14..16].copy_from_slice(&id.to_be_bytes());
+                headers.bytes[16..18].copy_from_slice(&u16::from(protocol).to_be_bytes());
+                18
+            }
+        };
+        headers.len = headers.l2_len;
+        headers
+    }
+
+    /// An Ethernet and an IP header. The length fields are for `payload_len`
+    /// bytes after the IP header; [`Headers::set_payload_len`] changes them.
+    pub(crate) fn ip(
+        link: Link,
+        source: IpAddr,
+        destination: IpAddr,
+        protocol: u8,
+        hop_limit: u8,
+        payload_len: usize,
+    ) -> Self {
+        let mut headers = match destination {
+            IpAddr::V4(_) => Self::ethernet(link, EthernetProtocol::Ipv4),
+            IpAddr::V6(_) => Self::ethernet(link, EthernetProtocol::Ipv6),
+        };
+        let l3 = &mut headers.bytes[headers.l2_len as usize..];
+        match (source, destination) {
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                let mut packet = Ipv6Packet::new_unchecked(l3);
+                packet.set_version(6);
+                packet.set_traffic_class(0);
+                packet.set_flow_label(0);
+                packet.set_next_header(IpProtocol::from(protocol));
+                packet.set_hop_limit(hop_limit);
+                packet.set_src_addr(source);
+                packet.set_dst_addr(destination);
+                headers.l3_len = IPV6_LEN as u8;
+            }
+            (source, destination) => {
+                let mut packet = Ipv4Packet::new_unchecked(l3);
+                packet.set_version(4);
+                packet.set_header_len(IPV4_LEN as u8);
+                // RFC 1191: every packet may find out the path's MTU. An
+                // identification of zero is fine for what is never fragmented (RFC 6864, 4.1).
+                packet.clear_flags();
+                packet.set_dont_frag(true);
+                packet.set_hop_limit(hop_limit);
+                packet.set_next_header(IpProtocol::from(protocol));
+                packet.set_src_addr(v4_or_unspecified(source));
+                packet.set_dst_addr(v4_or_unspecified(destination));
+                headers.l3_len = IPV4_LEN as u8;
+            }
+        }
+        headers.len = headers.l2_len + headers.l3_len;
+        headers.set_payload_len(payload_len);
+        headers
+    }
+
+    /// Sets the length of what follows the IP header, and the IPv4 header's checksum.
+    pub(crate) fn set_payload_len(&mut self, payload_len: usize) {
+        let l2_len = self.l2_len as usize;
+        if self.is_ipv6() {
+            let mut packet = Ipv6Packet::new_unchecked(&mut self.bytes[l2_len..]);
+            packet.set_payload_len(payload_len as u16);
+        } else {
+            let mut packet = Ipv4Packet::new_unchecked(&mut self.bytes[l2_len..]);
+            packet.set_total_len((IPV4_LEN + payload_len) as u16);
+            packet.set_checksum(0);
+            let sum = Sum::ZERO.bytes(&self.bytes[l2_len..l2_len + IPV4_LEN]);
+            let mut packet = Ipv4Packet::new_unchecked(&mut self.bytes[l2_len..]);
+            packet.set_checksum(sum.checksum());
+        }
+    }
+
+    /// The sum of the pseudo-header for `l4_len` bytes of `protocol`.
+    pub(crate) fn pseudo(&self, protocol: u8, l4_len: usize) -> Sum {
+        let l3 = self.l2_len as usize;
+        let (from, address_len) = if self.is_ipv6() { (8, 16) } else { (12, 4) };
+        let (source, destination) =
+            self.bytes[l3 + from..l3 + from + 2 * address_len].split_at(address_len);
+        Sum::pseudo(source, destination, protocol, l4_len)
+    }
+
+    pub(crate) fn is_ipv6(&self) -> bool {
+        self.l3_len as usize == IPV6_LEN
+    }
+
+    pub(crate) fn l2_len(&self) -> usize {
+        self.l2_len as usize
+    }
+
+    pub(crate) fn l3_len(&self) -> usize {
+        self.l3_len as usize
+    }
+
+    /// Sets where the frame goes on the link.
+    #[inline]
+    pub(crate) fn set_destination(&mut self, mac: MacAddress) {
+        self.bytes[..6].copy_from_slice(&mac.0);
+    }
+
+    /// Where the frame goes on the link.
+    pub(crate) fn destination(&self) -> MacAddress {
+        let mut mac = MacAddress::default();
+        mac.0.copy_from_slice(&self.bytes[..6]);
+        mac
+    }
+
+    /// Sets the ECN bits. The IPv4 checksum is right again after [`Headers::set_payload_len`].
+    #[inline]
+    pub(crate) fn set_ecn(&mut self, ecn: u8) {
+        let l3 = self.l2_len as usize;
+        if self.is_ipv6() {
+            self.bytes[l3 + 1] = self.bytes[l3 + 1] & !0x30 | ecn << 4;
+        } else {
+            self.bytes[l3 + 1] = self.bytes[l3 + 1] & !3 | ecn;
+        }
+    }
+
+    /// Completes a TCP segment whose header ends these headers: lengths and
+    /// checksums, or what the port needs to complete them itself.
+    #[inline]
+    pub(crate) fn finish_tcp(
+        &mut self,
+        tcp_len: usize,
+        payload: &Payload<'_>,
+        offload: &Offload,
+        tso_mss: Option<u16>,
+    ) -> TxOffload {
+        let l4_len = tcp_len + payload.len();
+        self.set_payload_len(l4_len);
+        let l4 = self.len as usize - tcp_len;
+        let sum = if offload.tx_l4_checksum {
+            // What DPDK asks for (rte_ipv4_phdr_cksum): the pseudo-header's sum,
+            // without the length if there will be several.
+            let len = if tso_mss.is_some() { 0 } else { l4_len };
+            self.pseudo(protocol::TCP, len).folded()
+        } else {
+            let sum = self
+                .pseudo(protocol::TCP, l4_len)
+                .bytes(&self.bytes[l4..l4 + tcp_len]);
+            payload
+                .pieces()
+                .fold(sum, |sum, piece| sum.bytes(piece.bytes()))
+                .checksum()
+        };
+        self.bytes[l4 + 16..l4 + 18].copy_from_slice(&sum.to_be_bytes());
+        let ip_checksum = offload.tx_ip_checksum && !self.is_ipv6();
+        if ip_checksum {
+            let at = self.l2_len as usize + 10;
+            self.bytes[at..at + 2].fill(0);
+        }
+        TxOffload {
+            l2_len: self.l2_len,
+            l3_len: self.l3_len,
+            l4_len: tcp_len as u8,
+            ipv6: self.is_ipv6(),
+            ip_checksum,
+            l4_checksum: offload.tx_l4_checksum,
+            tso_mss,
+        }
+    }
+
+    /// Makes room for `len` more zeroed bytes and returns it.
+    pub(crate) fn extend(&mut self, len: usize) -> &mut [u8] {
+        let from = self.len as usize;
+        self.len += len as u8;
+        let room = &mut self.bytes[from..from + len];
+        room.fill(0);
+        room
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len as usize]
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[..self.len as usize]
+    }
+}
+
+fn v4_or_unspecified(address: IpAddr) -> Ipv4Addr {
+    match address {
+        IpAddr::V4(address) => address,
+        // Never built from addresses of both versions.
+        IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
+    }
+}
+
+/// The solicited-node group of an address (RFC 4291, section 2.7.1).
+pub(crate) fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
+    let [.., a, b, c] = address.octets();
+    Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c])
+}

@@ -1,0 +1,126 @@
+//! A frame's way in: Ethernet, IP, and whom it is for.
+
+use std::net::IpAddr;
+
+use crate::address::MacAddress;
+use crate::frame::{RxFrame, Verdict};
+use crate::link::checksum::Sum;
+use crate::link::ethernet::{EtherType, Ethernet};
+use crate::link::ip::{Ip, IpError};
+use crate::link::protocol;
+use crate::pcap::Direction;
+use crate::stack::Stack;
+use crate::time::Instant;
+
+impl Stack {
+    /// Takes a frame that the port received.
+    pub fn receive(&mut self, now: Instant, frame: RxFrame<'_>) {
+        self.begin(now);
+        let head = frame.head.bytes();
+        let tail_len: usize = frame.tail.iter().map(|slice| slice.len()).sum();
+        let frame_len = head.len() + tail_len;
+        self.cx.counters.rx_frames += 1;
+        self.cx.counters.rx_bytes += frame_len as u64;
+        if let Some(tap) = &mut self.tap {
+            let tail = frame.tail.iter().map(|slice| slice.bytes());
+            tap.frame(now, Direction::Received, head, &mut { tail });
+        }
+        let Some(ethernet) = Ethernet::parse(head, frame.vlan) else {
+            self.cx.counters.rx_truncated += 1;
+            return;
+        };
+        if ethernet.destination != self.interface.mac && !ethernet.destination.is_multicast() {
+            self.cx.counters.rx_not_for_us += 1;
+            return;
+        }
+        if ethernet.vlan != self.interface.vlan {
+            self.cx.counters.rx_vlan_mismatch += 1;
+            return;
+        }
+        let l3 = ethernet.payload;
+        let ip = match ethernet.protocol {
+            EtherType::Ipv4 => {
+                let verify = match frame.ip_checksum {
+                    Verdict::Unknown => true,
+                    Verdict::Good => false,
+                    Verdict::Bad => {
+                        self.cx.counters.ip_checksum_bad += 1;
+                        return;
+                    }
+                };
+                Ip::parse_v4(head, l3, frame_len, verify)
+            }
+            EtherType::Ipv6 => Ip::parse_v6(head, l3, frame_len),
+            EtherType::Arp => return self.on_arp(&ethernet, &head[l3..]),
+            EtherType::Other => {
+                self.cx.counters.rx_ethertype_unknown += 1;
+                return;
+            }
+        };
+        match ip {
+            Ok(ip) => self.on_ip(&ethernet, &ip, frame),
+            Err(error) => self.count_ip_error(error),
+        }
+    }
+
+    fn count_ip_error(&mut self, error: IpError) {
+        let counters = &mut self.cx.counters;
+        *match error {
+            IpError::Malformed => &mut counters.ip_malformed,
+            IpError::Truncated => &mut counters.rx_truncated,
+            IpError::HeadersSplit => &mut counters.rx_headers_split,
+            IpError::ChecksumBad => &mut counters.ip_checksum_bad,
+            IpError::Fragment => &mut counters.ip_fragments_refused,
+            IpError::Extension => &mut counters.ip_extension_refused,
+        } += 1;
+    }
+
+    #[inline]
+    fn on_ip(&mut self, ethernet: &Ethernet, ip: &Ip, frame: RxFrame<'_>) {
+        let ours = self.interface.is_ours(ip.destination);
+        match ip.protocol {
+            protocol::TCP if ours && !ethernet.destination.is_multicast() => {
+                self.on_tcp(ethernet, ip, frame);
+            }
+            protocol::ICMP if ip.source.is_ipv4() => self.on_icmp(ethernet, ip, frame, ours),
+            protocol::ICMPV6 if ip.source.is_ipv6() => self.on_icmp6(ethernet, ip, frame, ours),
+            _ if ours => {
+                self.cx.counters.ip_protocol_unknown += 1;
+                self.refuse_protocol(ethernet, ip, &frame);
+            }
+            _ => self.cx.counters.ip_address_bad += 1,
+        }
+    }
+
+    /// Whether the transport's checksum is right, by the port's verdict or by summing up.
+    #[inline]
+    pub(super) fn l4_checksum_is_good(frame: &RxFrame<'_>, ip: &Ip, pseudo: bool) -> bool {
+        match frame.l4_checksum {
+            Verdict::Good => true,
+            Verdict::Bad => false,
+            Verdict::Unknown => {
+                let start = if pseudo { ip.pseudo() } else { Sum::ZERO };
+                sum_payload(start, frame, ip).is_valid()
+            }
+        }
+    }
+
+    /// Whether `address` can be answered: a host's, on this link or beyond.
+    pub(super) fn can_answer(&self, address: IpAddr, mac: MacAddress) -> bool {
+        mac.is_unicast() && self.interface.is_host(address)
+    }
+}
+
+/// Adds everything after the IP header to `sum`.
+fn sum_payload(sum: Sum, frame: &RxFrame<'_>, ip: &Ip) -> Sum {
+    let head = frame.head.bytes();
+    let in_head = &head[ip.l4.min(head.len())..];
+    let mut left = ip.l4_len;
+    let mut sum = sum;
+    for part in std::iter::once(in_head).chain(frame.tail.iter().map(|slice| slice.bytes())) {
+        let part = &part[..part.len().min(left)];
+        left -= part.len();
+        sum = sum.bytes(part);
+    }
+    sum
+}

@@ -1,0 +1,261 @@
+//! Acknowledgments: what they take off the queue, and what they say about the path.
+
+use std::time::Duration;
+
+use crate::tcp::connection::{Alarm, Connection, flag as has};
+use crate::tcp::flight::{Flight, Record, mark};
+use crate::tcp::header::{Segment, flag};
+use crate::tcp::seq::Seq;
+use crate::tcp::shared::Shared;
+use crate::tcp::state::{Input, State};
+use crate::time::Instant;
+
+/// What one ACK told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sample {
+    /// Bytes newly known to have arrived.
+    pub(crate) delivered: u32,
+    /// SND.UNA moved.
+    pub(crate) advanced: bool,
+    /// When the oldest segment that it acknowledges and that was sent once was sent.
+    pub(crate) oldest: Option<Instant>,
+    /// The same for the newest.
+    pub(crate) newest: Option<Instant>,
+    /// It reports a duplicate (RFC 2883), by its first block.
+    pub(crate) duplicate: Option<(Seq, Seq)>,
+    /// New blocks were SACKed.
+    pub(crate) sacked: bool,
+    /// It acknowledges something that was sent again.
+    pub(crate) resent: bool,
+    /// A classical duplicate ACK (RFC 5681, section 2).
+    pub(crate) repeated: bool,
+    /// The peer echoes a congestion mark.
+    pub(crate) echoed: bool,
+    pub(crate) echo: Option<u32>,
+}
+
+impl Connection {
+    /// Processes an acceptable acknowledgment (RFC 9293, 3.10.7.4, fifth).
+    pub(crate) fn on_ack(&mut self, cx: &mut Shared, segment: &Segment) {
+        let mut sample = Sample {
+            echoed: segment.has(flag::ECE) && self.has(has::ECN),
+            echo: match segment.timestamp {
+                Some((_, echo)) if self.has(has::TIMESTAMPS) => Some(echo),
+                _ => None,
+            },
+            ..Sample::default()
+        };
+        let advances = segment.ack > self.snd.una;
+        if !advances && segment.sack_count == 0 && self.snd.flight.is_empty() {
+            // Nothing is out: data one way, or a window update.
+            self.update_send_window(cx, segment);
+            return;
+        }
+        let pipe = self.snd.pipe();
+        if segment.sack_count > 0 && self.has(has::SACK) {
+            self.take_sacks(cx, segment, &mut sample);
+        }
+        if advances {
+            self.advance(cx, segment.ack, &mut sample);
+        } else {
+            let window = u32::from(segment.window) << self.snd.shift;
+            sample.repeated = segment.ack == self.snd.una
+                && segment.seq_len() == 0
+                && window == self.snd.wnd
+                && !self.snd.flight.is_empty();
+            cx.counters.tcp_duplicate_acks += u64::from(sample.repeated);
+        }
+        self.update_send_window(cx, segment);
+        if let (Some(oldest), Some(newest)) = (sample.oldest, sample.newest) {
+            let (params, now) = (&cx.params, cx.now);
+            let rtt = now.since(oldest).as_nanos() as u64;
+            self.rtt.sample(rtt, params.rto_min, params.rto_max);
+            self.rtt.sample_least(now.since(newest).as_nanos() as u64);
+        }
+        self.recover(cx, segment, &sample, pipe);
+        if sample.advanced {
+            self.offer_room(cx);
+            self.acknowledge_fin(cx);
+        }
+        self.set_alarm(cx);
+        if self.snd.unsent > 0 || self.snd.flight.lost > 0 || self.fin_is_due() {
+            cx.wake(self.index);
+        }
+    }
+
+    /// Moves SND.UNA to `ack`: segments leave the flight, chunks the queue.
+    fn advance(&mut self, cx: &mut Shared, ack: Seq, sample: &mut Sample) {
+        if self.has(has::PROBING) {
+            self.clear(has::PROBING);
+            if ack > self.snd.nxt {
+                // The peer had room for the probe's byte after all.
+                self.snd.queue.sent(&cx.chunks, 1);
+                self.snd.unsent -= 1;
+                self.snd.nxt += 1;
+            }
+        }
+        let acked = ack.since(self.snd.una);
+        let mut bytes = acked;
+        while let Some(index) = self.snd.flight.first() {
+            let record = cx.records[index];
+            if record.end() > ack {
+                if record.seq < ack {
+                    let part = ack.since(record.seq);
+                    if !record.is(mark::SACKED) {
+                        sample.delivered += part;
+                    }
+                    sample.resent |= record.is(mark::EVER_RESENT);
+                    self.snd
+                        .flight
+                        .trim(&mut cx.records, &cx.chunks, part as u16);
+                }
+                break;
+            }
+            self.snd.flight.pop(&mut cx.records);
+            if record.is(mark::FIN) {
+                bytes -= 1;
+            }
+            if !record.is(mark::SACKED) {
+                sample.delivered += u32::from(record.len);
+                self.note_arrival(cx, &record, sample);
+            }
+        }
+        self.snd.queue.ack(&mut cx.chunks, bytes);
+        self.snd.una = ack;
+        self.snd.retries = 0;
+        self.rtt.reset_backoff();
+        sample.advanced = true;
+    }
+
+    /// A segment is newly known to have arrived: round-trip samples and RACK's clock.
+    #[inline]
+    pub(crate) fn note_arrival(&mut self, cx: &Shared, record: &Record, sample: &mut Sample) {
+        if record.is(mark::EVER_RESENT) {
+            sample.resent = true;
+        } else {
+            sample.oldest = Some(sample.oldest.map_or(record.sent, |at| at.min(record.sent)));
+            sample.newest = Some(sample.newest.map_or(record.sent, |at| at.max(record.sent)));
+        }
+        self.rack_arrival(cx, record, sample.echo);
+    }
+
+    /// Marks what SACK blocks report (RFC 2018, section 5).
+    fn take_sacks(&mut self, cx: &mut Shared, segment: &Segment, sample: &mut Sample) {
+        let una = self.snd.una.max(segment.ack);
+        for (i, &(from, to)) in segment.sacks().iter().enumerate() {
+            if i == 0 {
+                // RFC 2883, section 4: below the cumulative ACK, or inside the second block.
+                let inside = segment
+                    .sacks()
+                    .get(1)
+                    .is_some_and(|&(f, t)| f <= from && to <= t);
+                if from < to && (to <= una || inside) {
+                    cx.counters.tcp_dsacks_received += 1;
+                    sample.duplicate = Some((from, to));
+                    continue;
+                }
+            }
+            if from >= to || from < una || to > self.snd.nxt {
+                cx.counters.tcp_sacks_ignored += 1;
+                continue;
+            }
+            if self.recovery.knows_block(from, to) {
+                continue;
+            }
+            self.take_block(cx, from, to, sample);
+        }
+        self.recovery.remember_blocks(segment.sacks());
+    }
+
+    fn take_block(&mut self, cx: &mut Shared, from: Seq, to: Seq, sample: &mut Sample) {
+        let mut at = self.snd.flight.first();
+        while let Some(index) = at {
+            let record = cx.records[index];
+            if record.seq >= to {
+                break;
+            }
+            if record.end() > from && !record.is(mark::SACKED) {
+                let starts_before = record.seq < from;
+                if starts_before || record.end() > to {
+                    // Only part of it arrived (it was cut into smaller segments on its way out).
+                    let cut = if starts_before {
+                        from.since(record.seq)
+                    } else {
+                        to.since(record.seq)
+                    };
+                    let flight = &mut self.snd.flight;
+                    if !flight.split(&mut cx.records, &cx.chunks, index, cut as u16) {
+                        cx.counters.tcp_flight_exhausted += 1;
+                        break;
+                    }
+                    if starts_before {
+                        at = Flight::next(&cx.records, index);
+                        continue;
+                    }
+                }
+                let record = cx.records[index];
+                self.snd.flight.sack(&mut cx.records, index);
+                sample.sacked = true;
+                sample.delivered += u32::from(record.len);
+                self.note_arrival(cx, &record, sample);
+            }
+            at = Flight::next(&cx.records, index);
+        }
+    }
+
+    /// RFC 9293, 3.10.7.4: a window is taken from the newest segment only.
+    #[inline]
+    fn update_send_window(&mut self, cx: &mut Shared, segment: &Segment) {
+        let snd = &mut self.snd;
+        if snd.wl1 < segment.seq || snd.wl1 == segment.seq && snd.wl2 <= segment.ack {
+            let window = u32::from(segment.window) << snd.shift;
+            let opened = window > snd.wnd;
+            snd.wnd = window;
+            snd.wnd_max = snd.wnd_max.max(window);
+            snd.wl1 = segment.seq;
+            snd.wl2 = segment.ack;
+            if opened && snd.unsent > 0 {
+                if self.has(has::PROBING) && segment.ack == self.snd.una {
+                    // The probe's byte was not taken: it is sent again with what follows.
+                    self.clear(has::PROBING);
+                }
+                self.snd.retries = 0;
+                if self.timers.alarm == Alarm::Persist {
+                    self.timers.clear_alarm();
+                    self.rtt.reset_backoff();
+                    self.set_alarm(cx);
+                }
+                cx.wake(self.index);
+            } else if window == 0 && self.timers.alarm == Alarm::Persist {
+                // Closed, but answering: probe on without end (RFC 9293, 3.8.6.1: MUST-36).
+                self.snd.retries = 0;
+            }
+        }
+    }
+
+    /// What our FIN's acknowledgment does to the state.
+    fn acknowledge_fin(&mut self, cx: &mut Shared) {
+        if !self.has(has::FIN_SENT) || self.snd.una != self.snd.nxt {
+            return;
+        }
+        match self.state {
+            State::FinWait1 => {
+                self.step(Input::AckOfFin);
+                self.timers.idle_at = cx.now + Duration::from_nanos(cx.params.fin_wait_2);
+            }
+            State::Closing => {
+                self.step(Input::AckOfFin);
+            }
+            State::LastAck => self.finish(cx, crate::event::CloseReason::Finished),
+            _ => {}
+        }
+    }
+
+    /// Our FIN can be sent: everything before it was.
+    #[inline]
+    pub(crate) fn fin_is_due(&self) -> bool {
+        self.flags & (has::FIN_QUEUED | has::FIN_SENT) == has::FIN_QUEUED
+            && self.snd.unsent == 0
+            && self.state.transmits()
+    }
+}

@@ -1,0 +1,94 @@
+//! Clusters as the currency of receive windows (row Z12).
+//!
+//! Every connection has a *grant*: clusters set aside for the bytes that its
+//! advertised window may still bring. Accepting a segment spends as many as it
+//! has clusters, however few bytes it carries; a window is only widened by
+//! taking from what is free. So the sum of what peers were promised never
+//! exceeds what there is, and a peer that sends one-byte segments uses up its
+//! own grant and nobody else's.
+
+/// The shard's clusters, as far as receiving is concerned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    unheld: u32,
+    headroom: u32,
+    granted: u32,
+}
+
+impl Budget {
+    pub(crate) fn new(unheld: usize, headroom: usize) -> Self {
+        Self {
+            unheld: unheld as u32,
+            headroom: headroom as u32,
+            granted: 0,
+        }
+    }
+
+    /// What the pool says it has.
+    pub(crate) fn set_unheld(&mut self, unheld: usize) {
+        self.unheld = unheld.min(u32::MAX as usize) as u32;
+    }
+
+    /// Clusters that nobody holds and nobody was promised.
+    #[inline]
+    pub(crate) fn free(&self) -> u32 {
+        self.unheld.saturating_sub(self.headroom + self.granted)
+    }
+
+    pub(crate) fn granted(&self) -> u32 {
+        self.granted
+    }
+
+    /// Brings `grant` up or down to `wanted`, as far as there is any.
+    #[inline]
+    pub(crate) fn adjust(&mut self, grant: &mut u32, wanted: u32) {
+        if wanted <= *grant {
+            self.granted -= *grant - wanted;
+            *grant = wanted;
+        } else {
+            let more = (wanted - *grant).min(self.free());
+            self.granted += more;
+            *grant += more;
+        }
+    }
+
+    /// Spends `clusters` of `grant`, or of what is free beyond it. Whether there were enough.
+    #[inline]
+    pub(crate) fn spend(&mut self, grant: &mut u32, clusters: u32) -> bool {
+        if clusters > *grant {
+            self.adjust(grant, clusters);
+            if clusters > *grant {
+                return false;
+            }
+        }
+        *grant -= clusters;
+        self.granted -= clusters;
+        self.unheld = self.unheld.saturating_sub(clusters);
+        true
+    }
+
+    /// Clusters that were spent have gone back to the pool.
+    pub(crate) fn refund(&mut self, clusters: u32) {
+        self.unheld += clusters;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn z12_promises_never_exceed_what_there_is() {
+        let mut budget = Budget::new(100, 20);
+        let (mut a, mut b) = (0, 0);
+        budget.adjust(&mut a, 50);
+        budget.adjust(&mut b, 50);
+        assert_eq!((a, b, budget.free()), (50, 30, 0));
+        assert!((0..30).all(|_| budget.spend(&mut b, 1)));
+        assert!(!budget.spend(&mut b, 1), "another's grant is not touched");
+        assert!(budget.spend(&mut a, 4));
+        budget.set_unheld(100);
+        budget.adjust(&mut a, 0);
+        assert_eq!((budget.free(), budget.granted()), (80, 0));
+    }
+}

@@ -1,0 +1,591 @@
+//! A connection: its variables (RFC 9293, section 3.3.1), and what the application does to it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use pages::{Chunk, Slice};
+
+use crate::event::{CloseReason, SendError, SendRoom};
+use crate::link::emit::Headers;
+use crate::tcp::chunks::SendQueue;
+use crate::tcp::congestion::{Congestion, Window};
+use crate::tcp::flight::Flight;
+use crate::tcp::key::FlowKey;
+use crate::tcp::recovery::{Phase, Recovery};
+use crate::tcp::rtt::Rtt;
+use crate::tcp::seq::Seq;
+use crate::tcp::shared::{NEVER, Shared};
+use crate::tcp::slices::{ReceiveQueue, SackBlocks};
+use crate::tcp::state::{Input, State};
+use crate::time::Instant;
+use crate::util::list::NONE;
+
+/// What a connection has to do, has agreed on, has seen.
+pub(crate) mod flag {
+    /// An acknowledgment is due at once.
+    pub(crate) const ACK_NOW: u32 = 1 << 0;
+    /// A SYN (with an ACK, if passive) is to be sent.
+    pub(crate) const SEND_SYN: u32 = 1 << 1;
+    /// A reset is to be sent, and then the connection is gone.
+    pub(crate) const SEND_RST: u32 = 1 << 2;
+    /// A byte is to be sent into a closed window.
+    pub(crate) const SEND_PROBE: u32 = 1 << 3;
+    /// A keep-alive probe is to be sent.
+    pub(crate) const SEND_KEEPALIVE: u32 = 1 << 4;
+    /// A tail loss probe is to be sent.
+    pub(crate) const SEND_TAIL: u32 = 1 << 5;
+    /// The application closed: a FIN follows the queued data.
+    pub(crate) const FIN_QUEUED: u32 = 1 << 6;
+    pub(crate) const FIN_SENT: u32 = 1 << 7;
+    /// The peer's FIN was received in order.
+    pub(crate) const PEER_CLOSED: u32 = 1 << 8;
+    /// Agreed on: SACK (RFC 2018), timestamps (RFC 7323), ECN (RFC 3168).
+    pub(crate) const SACK: u32 = 1 << 9;
+    pub(crate) const TIMESTAMPS: u32 = 1 << 10;
+    pub(crate) const ECN: u32 = 1 << 11;
+    /// Agreed on: window scaling (RFC 7323).
+    pub(crate) const SCALING: u32 = 1 << 12;
+    /// A congestion mark came: echo it until the peer says CWR.
+    pub(crate) const ECHO_CE: u32 = 1 << 13;
+    /// The window was reduced for an echo: say CWR with the next new data.
+    pub(crate) const SEND_CWR: u32 = 1 << 14;
+    /// Opened by the peer.
+    pub(crate) const PASSIVE: u32 = 1 << 15;
+    /// The application gave the name back; nobody reads or hears of it any more.
+    pub(crate) const ORPHAN: u32 = 1 << 16;
+    /// A byte beyond the window was sent and not acknowledged.
+    pub(crate) const PROBING: u32 = 1 << 17;
+    /// Sending stopped at the congestion window.
+    pub(crate) const CWND_LIMITED: u32 = 1 << 18;
+    /// The application found no room, and wants to hear when there is some.
+    pub(crate) const WANTS_ROOM: u32 = 1 << 19;
+    /// Counts as half-open.
+    pub(crate) const HALF_OPEN: u32 = 1 << 20;
+    /// Taken out of the connection table.
+    pub(crate) const UNHOOKED: u32 = 1 << 21;
+    /// Waits for a neighbour's Ethernet address.
+    pub(crate) const PARKED: u32 = 1 << 23;
+    /// Send what fits a small window, to get past silly windows (RFC 9293, 3.8.6.2.1).
+    pub(crate) const OVERRIDE: u32 = 1 << 22;
+}
+
+/// Events that wait to be polled.
+pub(crate) mod event {
+    pub(crate) const ACCEPTED: u8 = 1;
+    pub(crate) const CONNECTED: u8 = 2;
+    pub(crate) const READABLE: u8 = 4;
+    pub(crate) const WRITABLE: u8 = 8;
+    pub(crate) const PEER_CLOSED: u8 = 16;
+    pub(crate) const CLOSED: u8 = 32;
+}
+
+pub(crate) const NO_LISTENER: u16 = u16::MAX;
+
+/// The send sequence variables, and what hangs on them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sender {
+    pub(crate) iss: Seq,
+    pub(crate) una: Seq,
+    pub(crate) nxt: Seq,
+    /// SND.WND in bytes, and the largest the peer ever offered.
+    pub(crate) wnd: u32,
+    pub(crate) wnd_max: u32,
+    pub(crate) wl1: Seq,
+    pub(crate) wl2: Seq,
+    /// The peer's window shift.
+    pub(crate) shift: u8,
+    /// Consecutive retransmissions (R1, R2 of RFC 9293, 3.8.3), or probes, without an answer.
+    pub(crate) retries: u8,
+    pub(crate) keepalives: u8,
+    /// The peer's MSS option, and the MTU of the path to it.
+    pub(crate) peer_mss: u16,
+    pub(crate) path_mtu: u16,
+    /// Payload bytes of a full segment.
+    pub(crate) mss: u32,
+    /// Bytes of the queue that were never sent.
+    pub(crate) unsent: u32,
+    pub(crate) queue: SendQueue,
+    pub(crate) flight: Flight,
+    pub(crate) last_sent: Instant,
+    /// When pacing allows the next segment.
+    pub(crate) paced_until: Instant,
+}
+
+/// The receive sequence variables, and what hangs on them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Receiver {
+    pub(crate) irs: Seq,
+    pub(crate) nxt: Seq,
+    /// The right edge of the widest window the peer was told: RCV.NXT + RCV.WND.
+    pub(crate) edge: Seq,
+    pub(crate) queue: ReceiveQueue,
+    pub(crate) sacks: SackBlocks,
+    /// Clusters set aside for the window (see `Budget`).
+    pub(crate) grant: u32,
+    /// Clusters that the connection should have, waiting and promised together.
+    pub(crate) target: u32,
+    /// Payload bytes that a cluster brings, as seen lately.
+    pub(crate) cluster_yield: u32,
+    pub(crate) shift: u8,
+    /// Our largest segment, and the largest that came.
+    pub(crate) mss: u16,
+    pub(crate) segment: u16,
+    /// Bytes received since the last acknowledgment.
+    pub(crate) unacked: u32,
+    /// Segments to acknowledge at once: the peer is in slow start.
+    pub(crate) quick: u8,
+    pub(crate) last_ack: Seq,
+    pub(crate) ts_recent: u32,
+    pub(crate) ts_recent_at: Instant,
+    pub(crate) round_at: Instant,
+    pub(crate) round_bytes: u32,
+}
+
+/// Why the retransmission timer runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Alarm {
+    /// A SYN or SYN-ACK to send again.
+    Handshake,
+    /// RFC 6298.
+    Retransmit,
+    /// RFC 8985, 7.
+    TailLoss,
+    /// RFC 8985, 6.2: what may be reordered is lost by then.
+    Reordering,
+    /// RFC 9293, 3.8.6.1.
+    Persist,
+}
+
+/// A connection's timers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timers {
+    pub(crate) alarm: Alarm,
+    pub(crate) alarm_at: Instant,
+    pub(crate) ack_at: Instant,
+    /// Keep-alive, or the end of FIN-WAIT-2.
+    pub(crate) idle_at: Instant,
+    pub(crate) pace_at: Instant,
+}
+
+/// A connection.
+pub(crate) struct Connection {
+    pub(crate) key: FlowKey,
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+    pub(crate) flags: u32,
+    pub(crate) state: State,
+    pub(crate) events: u8,
+    pub(crate) reason: CloseReason,
+    pub(crate) listener: u16,
+    pub(crate) challenges: u8,
+    pub(crate) challenged_at: Instant,
+    pub(crate) ts_offset: u32,
+    pub(crate) heard_at: Instant,
+    pub(crate) snd: Sender,
+    pub(crate) rcv: Receiver,
+    pub(crate) rtt: Rtt,
+    pub(crate) window: Window,
+    pub(crate) congestion: Congestion,
+    pub(crate) recovery: Recovery,
+    pub(crate) timers: Timers,
+    pub(crate) neighbor: u32,
+    /// Ethernet and IP headers of every segment.
+    pub(crate) headers: Headers,
+}
+
+impl Connection {
+    /// An unused slot.
+    pub(crate) fn vacant(index: u32, cx: &Shared) -> Self {
+        Self {
+            key: FlowKey::NONE,
+            index,
+            generation: 0,
+            flags: flag::UNHOOKED,
+            state: State::Closed,
+            events: 0,
+            reason: CloseReason::Finished,
+            listener: NO_LISTENER,
+            challenges: 0,
+            challenged_at: Instant::ZERO,
+            ts_offset: 0,
+            heard_at: Instant::ZERO,
+            snd: Sender::new(Seq(0)),
+            rcv: Receiver::new(),
+            rtt: Rtt::new(),
+            window: Window {
+                cwnd: 0,
+                ssthresh: u32::MAX,
+                mss: 0,
+            },
+            congestion: Congestion::new(cx.params.congestion),
+            recovery: Recovery::new(),
+            timers: Timers::NONE,
+            neighbor: NONE,
+            headers: Headers::EMPTY,
+        }
+    }
+
+    /// Makes a connection of the slot, with everything as RFC 9293, 3.3.1 has it before the first segment.
+    pub(crate) fn begin(
+        &mut self,
+        cx: &Shared,
+        key: FlowKey,
+        iss: Seq,
+        ts_offset: u32,
+        path_mtu: usize,
+        headers: Headers,
+    ) {
+        let (index, generation) = (self.index, self.generation);
+        *self = Self::vacant(index, cx);
+        self.generation = generation;
+        self.flags = 0;
+        self.key = key;
+        self.ts_offset = ts_offset;
+        self.headers = headers;
+        self.heard_at = cx.now;
+        self.snd = Sender::new(iss);
+        self.snd.path_mtu = path_mtu as u16;
+        self.rcv.mss = (path_mtu - self.ip_and_tcp_len()) as u16;
+        self.rcv.cluster_yield = u32::from(self.rcv.mss).min(cx.params.cluster_payload);
+        // RFC 9293, 3.7.1: what a peer takes that says nothing.
+        self.snd.peer_mss = if key.is_v4() { 536 } else { 1220 };
+        self.rcv.round_at = cx.now;
+        self.rcv.target = INITIAL_TARGET;
+        self.update_mss(cx);
+    }
+
+    /// Lengths of an IP and a TCP header without options.
+    pub(crate) fn ip_and_tcp_len(&self) -> usize {
+        if self.key.is_v4() { 40 } else { 60 }
+    }
+
+    #[inline]
+    pub(crate) fn has(&self, flags: u32) -> bool {
+        self.flags & flags != 0
+    }
+
+    #[inline]
+    pub(crate) fn set(&mut self, flags: u32) {
+        self.flags |= flags;
+    }
+
+    #[inline]
+    pub(crate) fn clear(&mut self, flags: u32) {
+        self.flags &= !flags;
+    }
+
+    /// The path carries `mtu` bytes, fewer than was thought (RFC 1191, 6.4; RFC
+    /// 8201, 5.4): what is out and larger is sent again at once in smaller
+    /// segments, and that is no sign of congestion.
+    pub(crate) fn narrow_path(&mut self, cx: &mut Shared, mtu: usize) {
+        self.snd.path_mtu = mtu as u16;
+        let (phase, windows) = (self.recovery.phase, self.window);
+        self.update_mss(cx);
+        if self.lose_larger(cx) && phase == Phase::Open {
+            self.recovery.repair(self.snd.nxt);
+            self.window.ssthresh = windows.ssthresh;
+        }
+        cx.wake(self.index);
+    }
+
+    /// Derives the largest segment from the peer's MSS, the path and the options (RFC 6691).
+    pub(crate) fn update_mss(&mut self, cx: &Shared) {
+        let path = u32::from(self.snd.path_mtu) - self.ip_and_tcp_len() as u32;
+        let options = if self.has(flag::TIMESTAMPS) { 12 } else { 0 };
+        let mss = u32::from(self.snd.peer_mss).min(path) - options;
+        self.snd.mss = mss;
+        // RFC 5681, 3.1: windows scale with a segment that changed before anything was sent.
+        if self.window.mss == 0 || self.snd.flight.is_empty() && self.window.ssthresh == u32::MAX {
+            self.window.cwnd = self.initial_window(cx, mss);
+        }
+        self.window.mss = mss;
+    }
+
+    /// RFC 6928.
+    pub(crate) fn initial_window(&self, cx: &Shared, mss: u32) -> u32 {
+        let segments = cx.params.initial_window_segments;
+        (segments * mss).min((segments * 1460).max(2 * mss))
+    }
+
+    /// The timestamp clock: a millisecond a tick, from a start of its own (RFC 7323, 5.4 and 7.1).
+    #[inline]
+    pub(crate) fn ts_now(&self, now: Instant) -> u32 {
+        (now.as_millis() as u32).wrapping_add(self.ts_offset)
+    }
+
+    pub(crate) fn remote(&self) -> SocketAddr {
+        self.key.remote()
+    }
+
+    /// Takes the way that the state's table has for `input`, if it has one.
+    pub(crate) fn step(&mut self, input: Input) -> bool {
+        match self.state.next(input) {
+            Some(next) => {
+                self.state = next;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Tells the application, unless it does not listen any more.
+    pub(crate) fn tell(&mut self, cx: &mut Shared, event: u8) {
+        if !self.has(flag::ORPHAN) {
+            self.events |= event;
+            cx.announce(self.index);
+        }
+    }
+
+    /// Data waits for a neighbour: after a while that counts as a retry.
+    pub(crate) fn await_neighbor(&mut self, cx: &Shared) {
+        let timeout = self.rtt.timeout(cx.params.rto_max);
+        let alarm = match self.state {
+            State::SynSent | State::SynReceived => Alarm::Handshake,
+            _ => Alarm::Retransmit,
+        };
+        self.timers.set_alarm(alarm, cx.now, timeout);
+    }
+
+    /// Asks for an acknowledgment with the next turn of transmission.
+    #[inline]
+    pub(crate) fn ack_now(&mut self, cx: &mut Shared) {
+        self.set(flag::ACK_NOW);
+        cx.wake(self.index);
+    }
+
+    /// The earliest of its timers.
+    #[inline]
+    pub(crate) fn deadline(&self) -> Instant {
+        let t = &self.timers;
+        t.alarm_at.min(t.ack_at).min(t.idle_at).min(t.pace_at)
+    }
+
+    /// Whether anything arrives for the application without end, or can.
+    pub(crate) fn send_room(&self, cx: &Shared) -> SendRoom {
+        if !self.state.can_send() || self.has(flag::FIN_QUEUED | flag::SEND_RST) {
+            return SendRoom::default();
+        }
+        let chunks = cx.params.send_chunks - self.snd.queue.chunks();
+        SendRoom {
+            chunks: chunks.min(cx.chunks.free_count()),
+            bytes: (SEND_BYTES_MAX - self.snd.queue.bytes()) as usize,
+        }
+    }
+
+    /// Queues a chunk.
+    pub(crate) fn send(&mut self, cx: &mut Shared, chunk: Chunk) -> Result<(), SendError> {
+        if !self.state.can_send() || self.has(flag::FIN_QUEUED | flag::SEND_RST) {
+            return Err(SendError::Closed(chunk));
+        }
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        let len = chunk.len();
+        let room = self.send_room(cx);
+        if room.chunks == 0 || room.bytes < len {
+            return Err(self.refuse(cx, chunk));
+        }
+        if let Err(chunk) = self.snd.queue.push(&mut cx.chunks, chunk) {
+            return Err(self.refuse(cx, chunk));
+        }
+        self.snd.unsent += len as u32;
+        cx.wake(self.index);
+        Ok(())
+    }
+
+    fn refuse(&mut self, cx: &mut Shared, chunk: Chunk) -> SendError {
+        self.set(flag::WANTS_ROOM);
+        if cx.chunks.free_count() == 0 && !cx.blocked_links.is_linked(self.index) {
+            cx.blocked_links.push_back(&mut cx.blocked, self.index);
+        }
+        SendError::Full(chunk)
+    }
+
+    /// Says that there is room again, once there is enough to be worth it.
+    pub(crate) fn offer_room(&mut self, cx: &mut Shared) {
+        if !self.has(flag::WANTS_ROOM) {
+            return;
+        }
+        let room = self.send_room(cx);
+        let enough = cx.params.send_chunks.min(64) / 2;
+        if room.chunks > enough.min(cx.params.send_chunks / 2)
+            && room.bytes >= SEND_BYTES_MAX as usize / 4
+        {
+            self.clear(flag::WANTS_ROOM);
+            self.tell(cx, event::WRITABLE);
+        }
+    }
+
+    /// Takes the next bytes in order.
+    #[inline]
+    pub(crate) fn recv(&mut self, cx: &mut Shared) -> Option<Slice> {
+        let slice = self.rcv.queue.pop(&mut cx.slices)?;
+        if self.state.can_receive() && self.wants_wider_window(cx) {
+            self.ack_now(cx);
+        }
+        Some(slice)
+    }
+
+    /// The application sends nothing more (RFC 9293, 3.10.4).
+    pub(crate) fn close(&mut self, cx: &mut Shared) {
+        if self.has(flag::FIN_QUEUED) {
+            return;
+        }
+        match self.state {
+            State::SynSent => self.finish(cx, CloseReason::Aborted),
+            // The FIN waits until the peer has our SYN.
+            State::SynReceived => self.set(flag::FIN_QUEUED),
+            _ => {
+                if self.step(Input::Close) {
+                    self.set(flag::FIN_QUEUED);
+                    cx.wake(self.index);
+                }
+            }
+        }
+    }
+
+    /// The application gives up (RFC 9293, 3.10.5).
+    pub(crate) fn abort(&mut self, cx: &mut Shared, reason: CloseReason) {
+        match self.state {
+            State::Closed | State::Listen | State::TimeWait => {}
+            State::SynSent => self.finish(cx, reason),
+            _ => {
+                self.reason = reason;
+                self.drop_queues(cx);
+                self.rcv.queue.clear(&mut cx.slices);
+                self.timers = Timers::NONE;
+                self.set(flag::SEND_RST);
+                cx.wake(self.index);
+            }
+        }
+    }
+
+    fn drop_queues(&mut self, cx: &mut Shared) {
+        self.snd.flight.clear(&mut cx.records);
+        self.snd.queue.clear(&mut cx.chunks);
+        self.snd.unsent = 0;
+        self.rcv.queue.renege(&mut cx.slices, 0);
+        self.rcv.sacks.clear();
+        cx.budget.adjust(&mut self.rcv.grant, 0);
+    }
+
+    /// The connection is gone; what was received in order can still be read.
+    pub(crate) fn finish(&mut self, cx: &mut Shared, reason: CloseReason) {
+        if self.state == State::Closed {
+            return;
+        }
+        cx.counters.tcp_closed += 1;
+        self.state = State::Closed;
+        self.reason = reason;
+        self.drop_queues(cx);
+        if self.has(flag::ORPHAN) {
+            self.rcv.queue.clear(&mut cx.slices);
+        }
+        self.clear(
+            !(flag::ORPHAN | flag::UNHOOKED | flag::PASSIVE | flag::HALF_OPEN | flag::PARKED),
+        );
+        self.timers = Timers::NONE;
+        cx.wheel.cancel(self.index);
+        self.events &= !event::WRITABLE;
+        self.tell(cx, event::CLOSED);
+    }
+}
+
+/// Bytes that can be queued: SND.NXT stays well within half the sequence space of SND.UNA.
+pub(crate) const SEND_BYTES_MAX: u32 = 1 << 29;
+
+/// Clusters of a receive window before its connection has shown what it needs.
+pub(crate) const INITIAL_TARGET: u32 = 64;
+
+impl Sender {
+    fn new(iss: Seq) -> Self {
+        Self {
+            iss,
+            una: iss,
+            nxt: iss,
+            wnd: 0,
+            wnd_max: 0,
+            wl1: Seq(0),
+            wl2: Seq(0),
+            shift: 0,
+            retries: 0,
+            keepalives: 0,
+            peer_mss: 536,
+            path_mtu: 576,
+            mss: 536,
+            unsent: 0,
+            queue: SendQueue::EMPTY,
+            flight: Flight::EMPTY,
+            last_sent: Instant::ZERO,
+            paced_until: Instant::ZERO,
+        }
+    }
+
+    /// Bytes in the network as far as anybody knows (RFC 6675: pipe).
+    #[inline]
+    pub(crate) fn pipe(&self) -> u32 {
+        let f = &self.flight;
+        (self.nxt.since(self.una) + f.resent).saturating_sub(f.sacked + f.lost)
+    }
+
+    /// Bytes that the peer's window has room for.
+    #[inline]
+    pub(crate) fn usable(&self) -> u32 {
+        self.wnd.saturating_sub(self.nxt.since(self.una))
+    }
+}
+
+impl Receiver {
+    fn new() -> Self {
+        Self {
+            irs: Seq(0),
+            nxt: Seq(0),
+            edge: Seq(0),
+            queue: ReceiveQueue::EMPTY,
+            sacks: SackBlocks::default(),
+            grant: 0,
+            target: 0,
+            cluster_yield: 0,
+            shift: 0,
+            mss: 536,
+            segment: 0,
+            unacked: 0,
+            quick: 16,
+            last_ack: Seq(0),
+            ts_recent: 0,
+            ts_recent_at: Instant::ZERO,
+            round_at: Instant::ZERO,
+            round_bytes: 0,
+        }
+    }
+
+    /// RCV.WND.
+    #[inline]
+    pub(crate) fn window(&self) -> u32 {
+        self.edge.since(self.nxt)
+    }
+}
+
+impl Timers {
+    pub(crate) const NONE: Timers = Timers {
+        alarm: Alarm::Retransmit,
+        alarm_at: NEVER,
+        ack_at: NEVER,
+        idle_at: NEVER,
+        pace_at: NEVER,
+    };
+
+    pub(crate) fn set_alarm(&mut self, alarm: Alarm, now: Instant, delay: Duration) {
+        self.alarm = alarm;
+        self.alarm_at = now + delay;
+    }
+
+    pub(crate) fn clear_alarm(&mut self) {
+        self.alarm_at = NEVER;
+    }
+}
+
+const _: () = assert!(
+    size_of::<Connection>() <= 1024,
+    "10,000 connections fit in 10 MB"
+);

@@ -1,0 +1,516 @@
+//! Segments in flight: what was sent when, what of it the peer has, what is lost.
+//!
+//! Each connection has two lists through the shard's pool of records: one in
+//! the order of sequence numbers, and one, of what is neither SACKed nor lost,
+//! in the order of sending, which is the order RACK looks at (RFC 8985, 6.2).
+
+use crate::tcp::chunks::{ChunkPool, Place};
+use crate::tcp::seq::Seq;
+use crate::time::Instant;
+use crate::util::list::NONE;
+
+/// What is known of a segment in flight.
+pub(crate) mod mark {
+    /// The peer has it (RFC 2018).
+    pub(crate) const SACKED: u16 = 1;
+    /// Taken for lost.
+    pub(crate) const LOST: u16 = 2;
+    /// Sent again, and that copy is not lost (yet).
+    pub(crate) const RESENT: u16 = 4;
+    /// Sent more than once at some time: no round-trip sample (Karn).
+    pub(crate) const EVER_RESENT: u16 = 8;
+    /// Our FIN; no payload.
+    pub(crate) const FIN: u16 = 16;
+}
+
+/// A segment in flight.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record {
+    /// When it was last sent.
+    pub(crate) sent: Instant,
+    pub(crate) seq: Seq,
+    pub(crate) len: u16,
+    pub(crate) marks: u16,
+    /// Where its payload lies.
+    pub(crate) place: Place,
+    next: u32,
+    newer: u32,
+    older: u32,
+}
+
+impl Record {
+    pub(crate) fn end(&self) -> Seq {
+        self.seq + u32::from(self.len)
+    }
+
+    pub(crate) fn is(&self, marks: u16) -> bool {
+        self.marks & marks != 0
+    }
+
+    /// In the time list: in flight as far as anybody knows.
+    fn is_timed(&self) -> bool {
+        !self.is(mark::SACKED) && (!self.is(mark::LOST) || self.is(mark::RESENT))
+    }
+}
+
+/// Every record of the shard.
+pub(crate) struct RecordPool {
+    records: Box<[Record]>,
+    free: u32,
+}
+
+impl RecordPool {
+    pub(crate) fn new(count: usize) -> Self {
+        let last = count as u32 - 1;
+        let record = |i| Record {
+            sent: Instant::ZERO,
+            seq: Seq(0),
+            len: 0,
+            marks: 0,
+            place: Place::END,
+            next: if i == last { NONE } else { i + 1 },
+            newer: NONE,
+            older: NONE,
+        };
+        Self {
+            records: (0..=last).map(record).collect(),
+            free: 0,
+        }
+    }
+
+    fn take(&mut self) -> Option<u32> {
+        let index = self.free;
+        let record = self.records.get(index as usize)?;
+        self.free = record.next;
+        Some(index)
+    }
+
+    fn give(&mut self, index: u32) {
+        self.records[index as usize].next = self.free;
+        self.free = index;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn free_count(&self) -> usize {
+        let mut count = 0;
+        let mut at = self.free;
+        while at != NONE {
+            count += 1;
+            at = self.records[at as usize].next;
+        }
+        count
+    }
+}
+
+impl std::ops::Index<u32> for RecordPool {
+    type Output = Record;
+    fn index(&self, index: u32) -> &Record {
+        &self.records[index as usize]
+    }
+}
+
+impl std::ops::IndexMut<u32> for RecordPool {
+    fn index_mut(&mut self, index: u32) -> &mut Record {
+        &mut self.records[index as usize]
+    }
+}
+
+/// One connection's segments in flight. Byte counts include a FIN.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flight {
+    head: u32,
+    tail: u32,
+    oldest: u32,
+    newest: u32,
+    /// The first record that is lost and not sent again, or one before it.
+    lost_hint: u32,
+    pub(crate) count: u32,
+    pub(crate) sacked: u32,
+    pub(crate) lost: u32,
+    pub(crate) resent: u32,
+}
+
+impl Flight {
+    pub(crate) const EMPTY: Flight = Flight {
+        head: NONE,
+        tail: NONE,
+        oldest: NONE,
+        newest: NONE,
+        lost_hint: NONE,
+        count: 0,
+        sacked: 0,
+        lost: 0,
+        resent: 0,
+    };
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head == NONE
+    }
+
+    pub(crate) fn first(&self) -> Option<u32> {
+        (self.head != NONE).then_some(self.head)
+    }
+
+    pub(crate) fn last(&self) -> Option<u32> {
+        (self.tail != NONE).then_some(self.tail)
+    }
+
+    /// The record sent longest ago that is still out.
+    pub(crate) fn oldest(&self) -> Option<u32> {
+        (self.oldest != NONE).then_some(self.oldest)
+    }
+
+    pub(crate) fn newer(pool: &RecordPool, index: u32) -> Option<u32> {
+        let newer = pool[index].newer;
+        (newer != NONE).then_some(newer)
+    }
+
+    pub(crate) fn next(pool: &RecordPool, index: u32) -> Option<u32> {
+        let next = pool[index].next;
+        (next != NONE).then_some(next)
+    }
+
+    /// Whether a segment can be recorded.
+    pub(crate) fn has_room(pool: &RecordPool) -> bool {
+        pool.free != NONE
+    }
+
+    /// Records a segment that was just sent for the first time, at the end.
+    pub(crate) fn push(
+        &mut self,
+        pool: &mut RecordPool,
+        seq: Seq,
+        len: u16,
+        marks: u16,
+        place: Place,
+        now: Instant,
+    ) {
+        let Some(index) = pool.take() else {
+            debug_assert!(false, "room was checked");
+            return;
+        };
+        pool[index] = Record {
+            sent: now,
+            seq,
+            len,
+            marks,
+            place,
+            next: NONE,
+            newer: NONE,
+            older: NONE,
+        };
+        match self.tail {
+            NONE => self.head = index,
+            tail => pool[tail].next = index,
+        }
+        self.tail = index;
+        self.count += 1;
+        self.link_newest(pool, index);
+    }
+
+    /// The record was sent again just now.
+    pub(crate) fn resend(&mut self, pool: &mut RecordPool, index: u32, now: Instant) {
+        let record = &mut pool[index];
+        if record.is_timed() {
+            // Not lost: a probe of the tail.
+            self.unlink(pool, index);
+        }
+        let record = &mut pool[index];
+        record.sent = now;
+        record.marks |= mark::EVER_RESENT;
+        if record.is(mark::LOST) && !record.is(mark::RESENT) {
+            record.marks |= mark::RESENT;
+            self.resent += u32::from(record.len);
+        }
+        self.link_newest(pool, index);
+    }
+
+    /// Takes the record for lost.
+    pub(crate) fn lose(&mut self, pool: &mut RecordPool, index: u32) {
+        let record = &pool[index];
+        if !record.is_timed() {
+            return;
+        }
+        self.unlink(pool, index);
+        let record = &mut pool[index];
+        let len = u32::from(record.len);
+        if record.is(mark::RESENT) {
+            record.marks &= !mark::RESENT;
+            self.resent -= len;
+        } else {
+            record.marks |= mark::LOST;
+            self.lost += len;
+        }
+        let seq = record.seq;
+        if self.lost_hint == NONE || seq < pool[self.lost_hint].seq {
+            self.lost_hint = index;
+        }
+    }
+
+    /// The first record to send again.
+    pub(crate) fn next_lost(&mut self, pool: &RecordPool) -> Option<u32> {
+        let mut at = self.lost_hint;
+        while at != NONE {
+            let record = &pool[at];
+            if record.is(mark::LOST) && !record.is(mark::RESENT | mark::SACKED) {
+                break;
+            }
+            at = record.next;
+        }
+        self.lost_hint = at;
+        (at != NONE).then_some(at)
+    }
+
+    /// The peer reports that it has the record out of order. Whether that is news.
+    pub(crate) fn sack(&mut self, pool: &mut RecordPool, index: u32) -> bool {
+        let record = &pool[index];
+        if record.is(mark::SACKED) {
+            return false;
+        }
+        if record.is_timed() {
+            self.unlink(pool, index);
+        }
+        let record = &mut pool[index];
+        let len = u32::from(record.len);
+        if record.is(mark::LOST) {
+            self.lost -= len;
+        }
+        if record.is(mark::RESENT) {
+            self.resent -= len;
+        }
+        record.marks &= !(mark::LOST | mark::RESENT);
+        record.marks |= mark::SACKED;
+        self.sacked += len;
+        true
+    }
+
+    /// The peer may have dropped what it SACKed: all of it is to be sent again (RFC 2018, section 8).
+    pub(crate) fn forget_sacks(&mut self, pool: &mut RecordPool) {
+        let mut at = self.head;
+        while at != NONE {
+            let record = &mut pool[at];
+            if record.is(mark::SACKED) {
+                let len = u32::from(record.len);
+                record.marks &= !mark::SACKED;
+                record.marks |= mark::LOST;
+                self.sacked -= len;
+                self.lost += len;
+            }
+            at = pool[at].next;
+        }
+        self.lost_hint = self.head;
+    }
+
+    /// Nothing was lost: what was taken for lost and not sent again is in flight as before.
+    pub(crate) fn unlose(&mut self, pool: &mut RecordPool) {
+        let mut at = self.head;
+        while at != NONE {
+            let record = &mut pool[at];
+            if record.is(mark::LOST) && !record.is(mark::RESENT) {
+                record.marks &= !mark::LOST;
+                self.lost -= u32::from(record.len);
+                self.link_sorted(pool, at);
+            }
+            at = pool[at].next;
+        }
+        self.lost_hint = NONE;
+    }
+
+    /// Takes the first record out of the flight and returns it.
+    pub(crate) fn pop(&mut self, pool: &mut RecordPool) -> Option<Record> {
+        let index = self.first()?;
+        let record = pool[index];
+        if record.is_timed() {
+            self.unlink(pool, index);
+        }
+        let len = u32::from(record.len);
+        self.sacked -= if record.is(mark::SACKED) { len } else { 0 };
+        self.lost -= if record.is(mark::LOST) { len } else { 0 };
+        self.resent -= if record.is(mark::RESENT) { len } else { 0 };
+        if self.lost_hint == index {
+            self.lost_hint = record.next;
+        }
+        self.head = record.next;
+        if self.head == NONE {
+            self.tail = NONE;
+        }
+        self.count -= 1;
+        pool.give(index);
+        Some(record)
+    }
+
+    /// Drops the first `bytes`, fewer than it has, from the first record: the peer has them.
+    pub(crate) fn trim(&mut self, pool: &mut RecordPool, chunks: &ChunkPool, bytes: u16) {
+        let Some(index) = self.first() else { return };
+        let record = &mut pool[index];
+        record.seq += u32::from(bytes);
+        record.len -= bytes;
+        record.place = chunks.advance(record.place, u32::from(bytes));
+        let bytes = u32::from(bytes);
+        let marks = record.marks;
+        self.sacked -= if marks & mark::SACKED != 0 { bytes } else { 0 };
+        self.lost -= if marks & mark::LOST != 0 { bytes } else { 0 };
+        self.resent -= if marks & mark::RESENT != 0 { bytes } else { 0 };
+    }
+
+    /// Cuts a record in two after `bytes`, fewer than it has. Whether there was room.
+    pub(crate) fn split(
+        &mut self,
+        pool: &mut RecordPool,
+        chunks: &ChunkPool,
+        index: u32,
+        bytes: u16,
+    ) -> bool {
+        debug_assert!(bytes > 0 && bytes < pool[index].len);
+        let Some(tail) = pool.take() else {
+            return false;
+        };
+        let head = &mut pool[index];
+        let mut second = *head;
+        head.len = bytes;
+        head.next = tail;
+        second.seq += u32::from(bytes);
+        second.len -= bytes;
+        second.place = chunks.advance(second.place, u32::from(bytes));
+        let timed = head.is_timed();
+        if timed {
+            second.older = index;
+            let newer = std::mem::replace(&mut head.newer, tail);
+            match newer {
+                NONE => self.newest = tail,
+                newer => pool[newer].older = tail,
+            }
+        }
+        pool[tail] = second;
+        if self.tail == index {
+            self.tail = tail;
+        }
+        self.count += 1;
+        true
+    }
+
+    /// Frees every record.
+    pub(crate) fn clear(&mut self, pool: &mut RecordPool) {
+        while self.pop(pool).is_some() {}
+    }
+
+    fn link_newest(&mut self, pool: &mut RecordPool, index: u32) {
+        pool[index].older = self.newest;
+        pool[index].newer = NONE;
+        match self.newest {
+            NONE => self.oldest = index,
+            newest => pool[newest].newer = index,
+        }
+        self.newest = index;
+    }
+
+    /// Puts a record back where the time of its sending belongs.
+    fn link_sorted(&mut self, pool: &mut RecordPool, index: u32) {
+        let sent = pool[index].sent;
+        let mut newer = self.oldest;
+        while newer != NONE && pool[newer].sent <= sent {
+            newer = pool[newer].newer;
+        }
+        if newer == NONE {
+            return self.link_newest(pool, index);
+        }
+        let older = std::mem::replace(&mut pool[newer].older, index);
+        pool[index].newer = newer;
+        pool[index].older = older;
+        match older {
+            NONE => self.oldest = index,
+            older => pool[older].newer = index,
+        }
+    }
+
+    fn unlink(&mut self, pool: &mut RecordPool, index: u32) {
+        let Record { newer, older, .. } = pool[index];
+        match older {
+            NONE => self.oldest = newer,
+            older => pool[older].newer = newer,
+        }
+        match newer {
+            NONE => self.newest = older,
+            newer => pool[newer].older = older,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(flight: &Flight, pool: &RecordPool) {
+        let (mut sacked, mut lost, mut resent, mut count, mut timed) = (0, 0, 0, 0, 0);
+        let mut at = flight.first();
+        while let Some(index) = at {
+            let record = &pool[index];
+            let len = u32::from(record.len);
+            sacked += if record.is(mark::SACKED) { len } else { 0 };
+            lost += if record.is(mark::LOST) { len } else { 0 };
+            resent += if record.is(mark::RESENT) { len } else { 0 };
+            timed += u32::from(record.is_timed());
+            count += 1;
+            at = Flight::next(pool, index);
+        }
+        assert_eq!(
+            (sacked, lost, resent, count),
+            (flight.sacked, flight.lost, flight.resent, flight.count)
+        );
+        let mut at = flight.oldest();
+        let mut sent = Instant::ZERO;
+        while let Some(index) = at {
+            assert!(pool[index].sent >= sent && pool[index].is_timed());
+            sent = pool[index].sent;
+            timed -= 1;
+            at = Flight::newer(pool, index);
+        }
+        assert_eq!(timed, 0, "the time list is whole");
+    }
+
+    proptest! {
+        #[test]
+        fn the_lists_and_the_sums_agree(ops in prop::collection::vec((0u8..8, any::<u16>()), 1..200)) {
+            let mut pool = RecordPool::new(32);
+            let chunks = ChunkPool::new(1);
+            let mut flight = Flight::EMPTY;
+            let mut seq = Seq(u32::MAX - 5000);
+            for (step, (op, n)) in ops.into_iter().enumerate() {
+                let now = Instant(step as u64);
+                let pick = |flight: &Flight, pool: &RecordPool| {
+                    let mut at = flight.first()?;
+                    for _ in 0..u32::from(n) % flight.count {
+                        at = Flight::next(pool, at)?;
+                    }
+                    Some(at)
+                };
+                let picked = pick(&flight, &pool);
+                match (op, picked) {
+                    (0, _) if Flight::has_room(&pool) => {
+                        let len = n % 1400 + 2;
+                        flight.push(&mut pool, seq, len, 0, Place::END, now);
+                        seq += u32::from(len);
+                    }
+                    (1, Some(i)) => flight.lose(&mut pool, i),
+                    (2, Some(i)) => { flight.sack(&mut pool, i); }
+                    (3, Some(_)) => if let Some(i) = flight.next_lost(&pool) { flight.resend(&mut pool, i, now) },
+                    (4, Some(_)) => { flight.pop(&mut pool); }
+                    (5, Some(i)) if pool[i].len > 2 => { flight.split(&mut pool, &chunks, i, 1); }
+                    (7, Some(_)) if n < 4000 => flight.unlose(&mut pool),
+                    (6, Some(i)) if pool[i].is_timed() => flight.resend(&mut pool, i, now),
+                    _ => {}
+                }
+                check(&flight, &pool);
+                let mut lost = flight.first();
+                while let Some(i) = lost {
+                    if pool[i].is(mark::LOST) && !pool[i].is(mark::RESENT) { break }
+                    lost = Flight::next(&pool, i);
+                }
+                prop_assert_eq!(flight.next_lost(&pool), lost);
+            }
+            flight.clear(&mut pool);
+            prop_assert_eq!(pool.free_count(), 32);
+        }
+    }
+}

@@ -1,0 +1,510 @@
+//! SEGMENT ARRIVES (RFC 9293, section 3.10.7), in its order.
+
+use std::time::Duration;
+
+use crate::event::CloseReason;
+use crate::tcp::body::Body;
+use crate::tcp::connection::{Connection, event, flag as has};
+use crate::tcp::header::{Segment, flag};
+use crate::tcp::seq::Seq;
+use crate::tcp::shared::{NEVER, Shared};
+use crate::tcp::slices::Inserted;
+use crate::tcp::state::{Input, State};
+
+/// What a segment asks for that a connection cannot send itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    Nothing,
+    /// A reset in answer to the segment: <SEQ=SEG.ACK><CTL=RST>.
+    Reset,
+}
+
+/// RFC 7323, 5.5: a timestamp older than this says nothing any more.
+const TS_VALID: Duration = Duration::from_secs(24 * 24 * 3600);
+/// RFC 5961, 7: challenge ACKs per connection in a span of time. Counted by
+/// connection, so that nobody learns of one by watching another (CVE-2016-5696).
+const CHALLENGES_MAX: u8 = 10;
+const CHALLENGE_SPAN: Duration = Duration::from_secs(5);
+
+impl Connection {
+    /// Takes a segment of this connection.
+    pub(crate) fn on_segment(
+        &mut self,
+        cx: &mut Shared,
+        segment: &Segment,
+        body: &mut Body<'_>,
+    ) -> Reply {
+        cx.counters.tcp_segments_received += 1;
+        if self.is_predicted(segment) {
+            cx.counters.tcp_predicted += 1;
+            self.heard_at = cx.now;
+            self.note_timestamp(cx, segment);
+            self.on_ack(cx, segment);
+            if segment.len > 0 {
+                self.take_in_order(cx, segment, body);
+            }
+            return Reply::Nothing;
+        }
+        match self.state {
+            State::Closed | State::Listen | State::TimeWait => Reply::Nothing,
+            State::SynSent => self.on_segment_in_syn_sent(cx, segment),
+            _ => self.on_segment_in_synchronized(cx, segment, body),
+        }
+    }
+
+    /// Header prediction (Van Jacobson, 1990): the next segment of an established
+    /// connection, with nothing in it that any of the checks below would stop at.
+    #[inline]
+    fn is_predicted(&self, segment: &Segment) -> bool {
+        let rcv = &self.rcv;
+        let timely = match segment.timestamp {
+            Some((value, _)) => {
+                self.has(has::TIMESTAMPS) && value.wrapping_sub(rcv.ts_recent) as i32 >= 0
+            }
+            None => !self.has(has::TIMESTAMPS),
+        };
+        self.state == State::Established
+            && segment.flags & !flag::PSH == flag::ACK
+            && segment.seq == rcv.nxt
+            && timely
+            && rcv.queue.out_of_order == 0
+            && segment.len <= rcv.window()
+            && segment.ack >= self.snd.una
+            && segment.ack <= self.snd.nxt
+            && !segment.ce
+            && !self.has(has::ORPHAN | has::SEND_RST | has::PROBING)
+    }
+
+    /// RFC 9293, 3.10.7.3.
+    fn on_segment_in_syn_sent(&mut self, cx: &mut Shared, segment: &Segment) -> Reply {
+        let acks = segment.has(flag::ACK);
+        if acks && (segment.ack <= self.snd.iss || segment.ack > self.snd.nxt) {
+            // First: an acknowledgment of something else.
+            cx.counters.tcp_ack_unacceptable += 1;
+            return Reply::Reset;
+        }
+        if segment.has(flag::RST) {
+            // Second. A reset without an acknowledgment could be anybody's (RFC 5961, 3.2).
+            if acks {
+                cx.counters.tcp_resets_received += 1;
+                self.finish(cx, CloseReason::Refused);
+            }
+            return Reply::Nothing;
+        }
+        if !segment.has(flag::SYN) {
+            return Reply::Nothing;
+        }
+        self.take_syn(cx, segment);
+        if !acks {
+            // Simultaneous open (RFC 9293, 3.5, figure 8).
+            self.step(Input::Syn);
+            self.set(has::SEND_SYN);
+            cx.wake(self.index);
+            return Reply::Nothing;
+        }
+        self.step(Input::SynAck);
+        // RFC 3168, 6.1.1.1: a SYN-ACK agrees with ECE alone.
+        if segment.flags & (flag::ECE | flag::CWR) != flag::ECE {
+            self.clear(has::ECN);
+        }
+        self.snd.una = segment.ack;
+        self.snd.wnd = u32::from(segment.window);
+        self.become_established(cx, segment);
+        self.ack_now(cx);
+        cx.counters.tcp_connected += 1;
+        self.tell(cx, event::CONNECTED);
+        Reply::Nothing
+    }
+
+    /// Takes over what a SYN says: initial sequence number and options.
+    pub(crate) fn take_syn(&mut self, cx: &mut Shared, segment: &Segment) {
+        // What our SYN promised, if we sent one, holds from the peer's number on.
+        let promised = self.rcv.window();
+        self.rcv.irs = segment.seq;
+        self.rcv.nxt = segment.seq + 1;
+        self.rcv.edge = self.rcv.nxt + promised;
+        self.rcv.last_ack = self.rcv.nxt;
+        if let Some(mss) = segment.mss {
+            // Segments below this make more work than they bring; RFC 879 has no
+            // least, and Linux's is the same (tcp_min_snd_mss).
+            self.snd.peer_mss = mss.max(48);
+        }
+        // RFC 7323, 2.2 and 3.2; RFC 2018, section 2: what both SYNs have holds.
+        match segment.window_scale {
+            Some(shift) => {
+                self.set(has::SCALING);
+                self.snd.shift = shift;
+                self.rcv.shift = cx.params.window_shift;
+            }
+            None => self.clear(has::SCALING),
+        }
+        match segment.timestamp {
+            Some((value, _)) => {
+                self.set(has::TIMESTAMPS);
+                self.rcv.ts_recent = value;
+                self.rcv.ts_recent_at = cx.now;
+            }
+            None => self.clear(has::TIMESTAMPS),
+        }
+        if segment.sack_permitted {
+            self.set(has::SACK);
+        } else {
+            self.clear(has::SACK);
+        }
+        self.snd.wl1 = segment.seq;
+        self.snd.wl2 = segment.ack;
+        self.update_mss(cx);
+    }
+
+    /// Both sides have each other's SYN now; `segment` brought the news.
+    pub(crate) fn become_established(&mut self, cx: &mut Shared, segment: &Segment) {
+        self.snd.wnd_max = self.snd.wnd;
+        self.snd.wl1 = segment.seq;
+        self.snd.wl2 = segment.ack;
+        if self.snd.retries == 0 {
+            // A SYN sent once is a sample (Karn).
+            let rtt = cx.now.since(self.snd.last_sent).as_nanos() as u64;
+            self.rtt.sample(rtt, cx.params.rto_min, cx.params.rto_max);
+        } else {
+            // RFC 6298, (5.7); RFC 5681, 3.1: a lost SYN makes for a window of one segment.
+            self.rtt.after_lost_syn();
+            self.window.cwnd = self.window.mss;
+        }
+        self.snd.retries = 0;
+        self.clear(has::SEND_SYN);
+        self.timers.clear_alarm();
+        self.heard_at = cx.now;
+        self.set_keepalive(cx);
+        if self.has(has::FIN_QUEUED) {
+            // The application closed while the handshake went on.
+            self.step(Input::Close);
+        }
+        cx.wake(self.index);
+    }
+
+    fn on_segment_in_synchronized(
+        &mut self,
+        cx: &mut Shared,
+        segment: &Segment,
+        body: &mut Body<'_>,
+    ) -> Reply {
+        if self.has(has::SEND_RST) {
+            return Reply::Nothing;
+        }
+        let rst = segment.has(flag::RST);
+        // RFC 7323, 5.3 (R1): an old timestamp is an old segment, unless it resets.
+        if self.has(has::TIMESTAMPS) && !rst && !self.is_timely(cx, segment) {
+            cx.counters.tcp_paws_refused += 1;
+            if segment.timestamp.is_some() {
+                self.ack_now(cx);
+            }
+            return Reply::Nothing;
+        }
+        // RFC 5961, 4.2: a SYN is answered with a challenge wherever it points.
+        if segment.has(flag::SYN) && !rst {
+            if self.state == State::SynReceived && segment.seq == self.rcv.irs {
+                if segment.has(flag::ACK) && segment.ack == self.snd.nxt {
+                    // The other half of a simultaneous open (RFC 9293, 3.5, figure 8).
+                    self.establish_from_syn_received(cx, segment);
+                } else {
+                    // Its SYN again: our SYN-ACK was lost.
+                    self.set(has::SEND_SYN);
+                    cx.wake(self.index);
+                }
+                return Reply::Nothing;
+            }
+            self.challenge(cx);
+            return Reply::Nothing;
+        }
+        // First: the sequence number (RFC 9293, 3.10.7.4).
+        if !self.is_acceptable(segment) {
+            cx.counters.tcp_out_of_window += 1;
+            if !rst {
+                self.note_duplicate(segment.seq, segment.len);
+                self.ack_now(cx);
+            }
+            return Reply::Nothing;
+        }
+        // Second: the reset (RFC 5961, 3.2).
+        if rst {
+            self.on_reset(cx, segment);
+            return Reply::Nothing;
+        }
+        // Fifth: the acknowledgment.
+        if !segment.has(flag::ACK) {
+            return Reply::Nothing;
+        }
+        if self.state == State::SynReceived {
+            if segment.ack != self.snd.nxt {
+                cx.counters.tcp_ack_unacceptable += 1;
+                return Reply::Reset;
+            }
+            self.establish_from_syn_received(cx, segment);
+        }
+        // RFC 5961, 5.2: SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.NXT.
+        let top = self.snd.nxt + u32::from(self.has(has::PROBING));
+        if segment.ack > top || segment.ack < self.snd.una - self.snd.wnd_max {
+            cx.counters.tcp_ack_unacceptable += 1;
+            self.challenge(cx);
+            return Reply::Nothing;
+        }
+        self.heard_at = cx.now;
+        self.snd.keepalives = 0;
+        self.note_timestamp(cx, segment);
+        self.note_congestion(cx, segment);
+        self.on_ack(cx, segment);
+        if self.state == State::Closed {
+            return Reply::Nothing;
+        }
+        // Seventh: the text. Eighth: the FIN.
+        let end = segment.seq + segment.len;
+        if body.len() > 0 {
+            self.take_text(cx, segment, body);
+        }
+        if segment.has(flag::FIN) && self.rcv.nxt == end && self.state != State::Closed {
+            self.take_fin(cx);
+        }
+        Reply::Nothing
+    }
+
+    fn establish_from_syn_received(&mut self, cx: &mut Shared, segment: &Segment) {
+        self.step(Input::AckOfSyn);
+        self.snd.una = segment.ack;
+        self.snd.wnd = u32::from(segment.window) << self.snd.shift;
+        self.become_established(cx, segment);
+        if self.has(has::PASSIVE) {
+            // From here on the application knows of it.
+            self.clear(has::ORPHAN);
+            cx.counters.tcp_accepted += 1;
+            self.tell(cx, event::ACCEPTED);
+        } else {
+            self.ack_now(cx);
+            cx.counters.tcp_connected += 1;
+            self.tell(cx, event::CONNECTED);
+        }
+    }
+
+    /// RFC 9293, 3.10.7.4, the table of acceptable segments; with the allowance
+    /// for acknowledgments when the window is closed.
+    fn is_acceptable(&self, segment: &Segment) -> bool {
+        let (nxt, edge) = (self.rcv.nxt, self.rcv.edge);
+        if edge == nxt {
+            return segment.seq == nxt;
+        }
+        let starts = segment.seq >= nxt && segment.seq < edge;
+        let len = segment.seq_len();
+        let last = segment.seq + len.wrapping_sub(1);
+        starts || len > 0 && last >= nxt && last < edge
+            // A pure acknowledgment from just behind the edge of a full window.
+            || len == 0 && segment.seq == edge
+    }
+
+    fn is_timely(&self, cx: &Shared, segment: &Segment) -> bool {
+        match segment.timestamp {
+            Some((value, _)) => {
+                value.wrapping_sub(self.rcv.ts_recent) as i32 >= 0
+                    || cx.now.since(self.rcv.ts_recent_at) > TS_VALID
+            }
+            // RFC 7323, 3.2: once agreed on, every segment has one; others are dropped.
+            None => false,
+        }
+    }
+
+    /// RFC 7323, 4.3 (2): the timestamp to echo is that of the segment at the
+    /// left edge of what was last acknowledged.
+    #[inline]
+    fn note_timestamp(&mut self, cx: &Shared, segment: &Segment) {
+        if let Some((value, _)) = segment.timestamp
+            && self.has(has::TIMESTAMPS)
+            && segment.seq <= self.rcv.last_ack
+        {
+            self.rcv.ts_recent = value;
+            self.rcv.ts_recent_at = cx.now;
+        }
+    }
+
+    /// RFC 3168, 6.1.3: echo a mark until the sender says that it has reduced its window.
+    fn note_congestion(&mut self, cx: &mut Shared, segment: &Segment) {
+        if !self.has(has::ECN) {
+            return;
+        }
+        if segment.has(flag::CWR) {
+            self.clear(has::ECHO_CE);
+        }
+        if segment.ce {
+            cx.counters.tcp_ce_received += 1;
+            self.set(has::ECHO_CE);
+            self.ack_now(cx);
+        }
+    }
+
+    /// RFC 5961, 3.2: only the very next sequence number resets; others in the
+    /// window are asked again.
+    fn on_reset(&mut self, cx: &mut Shared, segment: &Segment) {
+        if segment.seq != self.rcv.nxt {
+            self.challenge(cx);
+            return;
+        }
+        cx.counters.tcp_resets_received += 1;
+        let reason = match self.state {
+            State::SynReceived => CloseReason::Refused,
+            // Everything was said and acknowledged on our side.
+            State::Closing | State::LastAck => CloseReason::Finished,
+            _ => CloseReason::Reset,
+        };
+        self.finish(cx, reason);
+    }
+
+    /// Sends an ACK that says where we are, within a limit.
+    pub(crate) fn challenge(&mut self, cx: &mut Shared) {
+        if cx.now.since(self.challenged_at) >= CHALLENGE_SPAN {
+            self.challenged_at = cx.now;
+            self.challenges = 0;
+        }
+        if self.challenges >= CHALLENGES_MAX {
+            cx.counters.tcp_challenge_acks_limited += 1;
+            return;
+        }
+        self.challenges += 1;
+        cx.counters.tcp_challenge_acks += 1;
+        self.ack_now(cx);
+    }
+
+    /// RFC 2883: bytes that had arrived before are reported.
+    fn note_duplicate(&mut self, from: Seq, len: u32) {
+        let to = from + len;
+        if self.has(has::SACK) && len > 0 && to <= self.rcv.nxt {
+            self.rcv.sacks.duplicate(from, to);
+        }
+    }
+
+    /// The text of a segment that overlaps the window: what of it is new is taken.
+    fn take_text(&mut self, cx: &mut Shared, segment: &Segment, body: &mut Body<'_>) {
+        if !self.state.can_receive() {
+            // RFC 9293, 3.10.7.4: after the peer's FIN there can be none.
+            return;
+        }
+        let mut seq = segment.seq;
+        if seq < self.rcv.nxt {
+            let known = self.rcv.nxt.since(seq);
+            let known = known.min(body.len() as u32);
+            cx.counters.tcp_duplicates_received += 1;
+            self.note_duplicate(seq, known);
+            body.trim_front(known as usize);
+            seq += known;
+            self.ack_now(cx);
+        }
+        let room = self.rcv.edge.since(seq);
+        if body.len() as u32 > room {
+            body.truncate(room as usize);
+            self.ack_now(cx);
+        }
+        if body.len() == 0 {
+            return;
+        }
+        if self.has(has::ORPHAN) {
+            // RFC 9293, 3.10.7.4 (and RFC 1122, 4.2.2.13): nobody will read it.
+            cx.counters.tcp_data_after_close += 1;
+            self.abort(cx, CloseReason::Aborted);
+            return;
+        }
+        if seq == self.rcv.nxt {
+            self.take_in_order(cx, segment, body);
+        } else {
+            self.take_out_of_order(cx, seq, body);
+        }
+    }
+
+    /// The next bytes in order.
+    fn take_in_order(&mut self, cx: &mut Shared, segment: &Segment, body: &mut Body<'_>) {
+        let len = body.len() as u32;
+        let clusters = body.clusters();
+        let room = cx.slices.free_count() >= clusters as usize;
+        if !room || !(self.pay(cx, clusters) || self.renege_for(cx, clusters)) {
+            cx.counters.tcp_budget_dropped += 1;
+            self.go_hungry(cx);
+            self.ack_now(cx);
+            return;
+        }
+        while let Some(slice) = body.next() {
+            let seq = self.rcv.nxt;
+            self.rcv.nxt += slice.len() as u32;
+            self.rcv.queue.push(&mut cx.slices, slice, seq);
+        }
+        self.note_yield(len, clusters);
+        self.grow_window(cx, len);
+        let waited = self.rcv.queue.out_of_order > 0;
+        if waited {
+            let (nxt, freed) = self.rcv.queue.advance(&mut cx.slices, self.rcv.nxt);
+            self.rcv.nxt = nxt;
+            cx.budget.refund(freed);
+            self.rcv.sacks.advance(nxt);
+        }
+        self.tell(cx, event::READABLE);
+        self.schedule_ack(cx, segment, len, waited);
+    }
+
+    /// RFC 9293, 3.8.6.3 and RFC 5681, 4.2: an ACK at once for every second full
+    /// segment and while a hole is being filled, soon for anything else.
+    #[inline]
+    fn schedule_ack(&mut self, cx: &mut Shared, segment: &Segment, len: u32, waited: bool) {
+        self.rcv.segment = self.rcv.segment.max(segment.len.min(0xffff) as u16);
+        self.rcv.unacked += len;
+        let full = u32::from(self.rcv.segment.min(self.rcv.mss));
+        if waited || self.rcv.unacked >= 2 * full || self.rcv.quick > 0 {
+            self.rcv.quick = self.rcv.quick.saturating_sub(1);
+            self.ack_now(cx);
+        } else if self.timers.ack_at == NEVER {
+            self.timers.ack_at = cx.now + Duration::from_nanos(cx.params.ack_delay);
+        }
+    }
+
+    /// Bytes beyond the next: they wait in their clusters (row Z6).
+    fn take_out_of_order(&mut self, cx: &mut Shared, from: Seq, body: &mut Body<'_>) {
+        // RFC 5681, 4.2: an immediate ACK tells the sender of the hole.
+        self.ack_now(cx);
+        let clusters = body.clusters();
+        let room = cx.slices.free_count() > clusters as usize;
+        // The last clusters of a grant are for the bytes that fill the hole.
+        let affordable = self.rcv.grant > clusters || cx.budget.free() > clusters;
+        if !room || !affordable || !self.pay(cx, clusters) {
+            cx.counters.tcp_budget_dropped += 1;
+            return;
+        }
+        cx.counters.tcp_out_of_order += 1;
+        self.note_yield(body.len() as u32, clusters);
+        let mut seq = from;
+        while let Some(slice) = body.next() {
+            let len = slice.len() as u32;
+            match self.rcv.queue.insert(&mut cx.slices, slice, seq) {
+                Inserted::Waits { freed } => cx.budget.refund(freed),
+                Inserted::Duplicate => {
+                    cx.counters.tcp_duplicates_received += 1;
+                    cx.budget.refund(1);
+                    if self.has(has::SACK) {
+                        self.rcv.sacks.duplicate(seq, seq + len);
+                    }
+                }
+                Inserted::NoRoom => cx.budget.refund(1),
+            }
+            seq += len;
+        }
+        if self.has(has::SACK) {
+            self.rcv.sacks.add(from, seq);
+        }
+    }
+
+    /// The peer's FIN is next in order (RFC 9293, 3.10.7.4, eighth).
+    fn take_fin(&mut self, cx: &mut Shared) {
+        if self.has(has::PEER_CLOSED) {
+            return;
+        }
+        self.set(has::PEER_CLOSED);
+        self.rcv.nxt += 1;
+        self.rcv.edge = self.rcv.edge.max(self.rcv.nxt);
+        cx.budget.adjust(&mut self.rcv.grant, 0);
+        self.step(Input::Fin);
+        self.tell(cx, event::PEER_CLOSED);
+        self.ack_now(cx);
+    }
+}

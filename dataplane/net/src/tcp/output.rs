@@ -1,0 +1,522 @@
+//! Segments out: what is due, in order of urgency, until something says stop.
+
+use std::time::Duration;
+
+use crate::config::Offload;
+use crate::frame::{Payload, PortFull, Transmit, TxFrame};
+use crate::link::ecn;
+use crate::tcp::chunks::Place;
+use crate::tcp::congestion::CongestionControl;
+use crate::tcp::connection::{Alarm, Connection, flag as has};
+use crate::tcp::flight::{Flight, mark};
+use crate::tcp::header::{Outgoing, flag};
+use crate::tcp::recovery::Phase;
+use crate::tcp::seq::Seq;
+use crate::tcp::shared::{NEVER, Shared};
+use crate::tcp::state::State;
+
+/// Bytes that one connection sends before the next has its turn.
+const QUANTUM: u32 = 128 * 1024;
+/// Round trips below this are not paced: the bursts a poll makes are smaller than what a timer could do.
+const PACED_RTT_MIN: u64 = 1_000_000;
+/// What may leave ahead of the pace: bursts that hosts and switches expect.
+const PACE_SLACK: Duration = Duration::from_micros(250);
+
+/// How a turn of transmission ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Nothing more can be sent now.
+    Done,
+    /// There is more, but others have their turn first.
+    More,
+    /// The connection sent its last segment.
+    Gone,
+}
+
+/// One segment to emit.
+#[derive(Clone, Copy)]
+struct Draft {
+    seq: Seq,
+    flags: u8,
+    place: Place,
+    len: u32,
+    /// New data, to be marked as ECN-capable (RFC 3168, 6.1.5: not what is sent again).
+    new: bool,
+}
+
+impl Connection {
+    /// Sends what is due. `Err`: the port is full, and nothing of this was lost.
+    pub(crate) fn output(
+        &mut self,
+        cx: &mut Shared,
+        port: &mut impl Transmit,
+    ) -> Result<Turn, PortFull> {
+        if self.state == State::Closed {
+            return Ok(Turn::Done);
+        }
+        if self.has(has::SEND_RST) {
+            cx.counters.tcp_resets_sent += 1;
+            self.emit_bare(cx, port, self.snd.nxt, flag::RST | flag::ACK)?;
+            return Ok(Turn::Gone);
+        }
+        if self.has(has::SEND_SYN) {
+            self.emit_syn(cx, port)?;
+        }
+        let mut turn = Turn::Done;
+        if self.state.transmits() {
+            turn = self.output_data(cx, port)?;
+            self.output_probes(cx, port)?;
+        }
+        if self.has(has::ACK_NOW) && self.state.is_synchronized() {
+            self.emit_bare(cx, port, self.snd.nxt, flag::ACK)?;
+        }
+        Ok(turn)
+    }
+
+    fn output_data(&mut self, cx: &mut Shared, port: &mut impl Transmit) -> Result<Turn, PortFull> {
+        let mut sent = 0;
+        let before = self.snd.nxt;
+        let resent_before = self.snd.flight.resent;
+        let result = loop {
+            if sent >= QUANTUM {
+                break Ok(Turn::More);
+            }
+            if self.is_paced(cx) {
+                break Ok(Turn::Done);
+            }
+            match self.output_segment(cx, port) {
+                Ok(0) => break Ok(Turn::Done),
+                Ok(bytes) => {
+                    sent += bytes;
+                    self.pace(cx, bytes);
+                }
+                Err(full) => break Err(full),
+            }
+        };
+        // RFC 8985, 7.2: sending puts the tail loss probe off. RFC 6298, (5.1): a
+        // retransmission timer that runs is left to run.
+        let sent = self.snd.nxt != before || self.snd.flight.resent != resent_before;
+        let runs = matches!(self.timers.alarm, Alarm::Retransmit | Alarm::Reordering);
+        if self.timers.alarm_at == NEVER || sent && !runs {
+            self.set_alarm(cx);
+        }
+        result
+    }
+
+    /// Sends one segment: something lost, or something new. Returns the bytes
+    /// it took of the sequence space; none if there is nothing to send now.
+    #[inline]
+    fn output_segment(
+        &mut self,
+        cx: &mut Shared,
+        port: &mut impl Transmit,
+    ) -> Result<u32, PortFull> {
+        let in_network = self.in_network();
+        let room = self.window.cwnd.saturating_sub(in_network);
+        if self.snd.flight.lost > self.snd.flight.resent
+            && let Some(index) = self.snd.flight.next_lost(&cx.records)
+        {
+            return self.output_lost(cx, port, index, room, in_network);
+        }
+        if self.snd.unsent == 0 {
+            return if self.fin_is_due() {
+                self.output_fin(cx, port)
+            } else {
+                self.clear(has::CWND_LIMITED);
+                Ok(0)
+            };
+        }
+        self.restart_after_idle(cx);
+        let mss = self.snd.mss;
+        let usable = self.snd.usable();
+        let most = if cx.params.offload.tso_max_bytes > 0 {
+            (cx.params.offload.tso_max_bytes as u32).max(mss)
+        } else {
+            mss
+        };
+        let mut len = self.snd.unsent.min(most).min(usable);
+        if len > room {
+            // A full segment waits for room for a full segment.
+            self.set(has::CWND_LIMITED);
+            len = room;
+            if len < mss.min(self.snd.unsent).min(usable) && in_network > 0 {
+                return Ok(0);
+            }
+            len = len.max(mss.min(self.snd.unsent).min(usable));
+        }
+        if len > mss {
+            len -= len % mss;
+        }
+        if len == 0 {
+            return Ok(0);
+        }
+        // RFC 9293, 3.8.6.2.1: not what is but a small part of a window.
+        let limited = len < mss && len < self.snd.unsent;
+        if limited && len < self.snd.wnd_max / 2 && !self.has(has::OVERRIDE) {
+            return Ok(0);
+        }
+        if !Flight::has_room(&cx.records) {
+            cx.counters.tcp_flight_exhausted += 1;
+            return Ok(0);
+        }
+        let last = len == self.snd.unsent;
+        let cwr = self.has(has::SEND_CWR) && self.has(has::ECN);
+        let draft = Draft {
+            seq: self.snd.nxt,
+            flags: flag::ACK | if last { flag::PSH } else { 0 } | if cwr { flag::CWR } else { 0 },
+            place: self.snd.queue.unsent(),
+            len,
+            new: true,
+        };
+        self.emit(cx, port, draft)?;
+        self.clear(has::OVERRIDE | has::SEND_CWR);
+        self.snd.flight.push(
+            &mut cx.records,
+            draft.seq,
+            len as u16,
+            0,
+            draft.place,
+            cx.now,
+        );
+        self.snd.queue.sent(&cx.chunks, len);
+        self.snd.unsent -= len;
+        self.snd.nxt += len;
+        self.recovery.note_sent(len);
+        Ok(len)
+    }
+
+    /// Sends again what is lost, from where it always lay (row Z10).
+    fn output_lost(
+        &mut self,
+        cx: &mut Shared,
+        port: &mut impl Transmit,
+        index: u32,
+        room: u32,
+        in_network: u32,
+    ) -> Result<u32, PortFull> {
+        let mss = self.snd.mss;
+        if u32::from(cx.records[index].len) > mss {
+            // Segmented by the port, or before the path became narrower.
+            let flight = &mut self.snd.flight;
+            if !flight.split(&mut cx.records, &cx.chunks, index, mss as u16) {
+                cx.counters.tcp_flight_exhausted += 1;
+                return Ok(0);
+            }
+        }
+        let record = cx.records[index];
+        let len = u32::from(record.len);
+        if room < len && in_network > 0 {
+            self.set(has::CWND_LIMITED);
+            return Ok(0);
+        }
+        self.emit_again(cx, port, index)?;
+        self.recovery.note_sent(len);
+        Ok(len)
+    }
+
+    /// Sends a record again, lost or not.
+    fn emit_again(
+        &mut self,
+        cx: &mut Shared,
+        port: &mut impl Transmit,
+        index: u32,
+    ) -> Result<(), PortFull> {
+        let record = cx.records[index];
+        let is_fin = record.is(mark::FIN);
+        let draft = Draft {
+            seq: record.seq,
+            flags: flag::ACK | if is_fin { flag::FIN } else { flag::PSH },
+            place: record.place,
+            len: if is_fin { 0 } else { u32::from(record.len) },
+            new: false,
+        };
+        self.emit(cx, port, draft)?;
+        cx.counters.tcp_retransmitted += 1;
+        self.snd.flight.resend(&mut cx.records, index, cx.now);
+        self.note_resent(cx.now);
+        Ok(())
+    }
+
+    fn output_fin(&mut self, cx: &mut Shared, port: &mut impl Transmit) -> Result<u32, PortFull> {
+        if !Flight::has_room(&cx.records) {
+            cx.counters.tcp_flight_exhausted += 1;
+            return Ok(0);
+        }
+        let seq = self.snd.nxt;
+        let draft = Draft {
+            seq,
+            flags: flag::ACK | flag::FIN,
+            place: Place::END,
+            len: 0,
+            new: false,
+        };
+        self.emit(cx, port, draft)?;
+        self.set(has::FIN_SENT);
+        let flight = &mut self.snd.flight;
+        flight.push(&mut cx.records, seq, 1, mark::FIN, Place::END, cx.now);
+        self.snd.nxt += 1;
+        Ok(1)
+    }
+
+    /// Probes: of the tail, of a closed window, of a silent peer.
+    fn output_probes(&mut self, cx: &mut Shared, port: &mut impl Transmit) -> Result<(), PortFull> {
+        if !self.has(has::SEND_TAIL | has::SEND_PROBE | has::SEND_KEEPALIVE) {
+            return Ok(());
+        }
+        if self.has(has::SEND_TAIL) {
+            self.output_tail_probe(cx, port)?;
+        }
+        if self.has(has::SEND_PROBE) && self.snd.unsent > 0 {
+            // RFC 9293, 3.8.6.1: a byte of new data, whatever the window says.
+            let draft = Draft {
+                seq: self.snd.nxt,
+                flags: flag::ACK | flag::PSH,
+                place: self.snd.queue.unsent(),
+                len: 1,
+                new: false,
+            };
+            self.emit(cx, port, draft)?;
+            cx.counters.tcp_window_probes += 1;
+            self.set(has::PROBING);
+        }
+        if self.has(has::SEND_KEEPALIVE) {
+            // RFC 9293, 3.8.4: a sequence number that the peer must answer.
+            self.emit_bare(cx, port, self.snd.una - 1, flag::ACK)?;
+            cx.counters.tcp_keepalive_probes += 1;
+        }
+        self.clear(has::SEND_PROBE | has::SEND_KEEPALIVE);
+        Ok(())
+    }
+
+    /// RFC 8985, 7.3: new data if there is any and the window takes it, else the last segment again.
+    fn output_tail_probe(
+        &mut self,
+        cx: &mut Shared,
+        port: &mut impl Transmit,
+    ) -> Result<(), PortFull> {
+        let Some(last) = self.snd.flight.last() else {
+            self.clear(has::SEND_TAIL);
+            return Ok(());
+        };
+        let mss = self.snd.mss;
+        let end = cx.records[last].end();
+        if self.snd.unsent > 0 && self.snd.usable() >= mss.min(self.snd.unsent) {
+            let cwnd = self.window.cwnd;
+            self.window.cwnd = cwnd.max(self.snd.pipe() + mss);
+            let sent = self.output_segment(cx, port);
+            self.window.cwnd = cwnd;
+            if sent? > 0 {
+                self.tail_probe_sent(self.snd.nxt, false);
+            }
+        } else if !cx.records[last].is(mark::SACKED) {
+            let len = cx.records[last].len;
+            let mut probe = last;
+            let flight = &mut self.snd.flight;
+            let at = len.saturating_sub(mss as u16);
+            if at > 0 && flight.split(&mut cx.records, &cx.chunks, last, at) {
+                probe = Flight::next(&cx.records, last).unwrap_or(last);
+            }
+            self.emit_again(cx, port, probe)?;
+            self.tail_probe_sent(end, true);
+        }
+        cx.counters.tcp_tail_loss_probes += 1;
+        self.clear(has::SEND_TAIL);
+        // RFC 8985, 7.3: the retransmission timeout starts now.
+        self.timers.set_alarm(
+            Alarm::Retransmit,
+            cx.now,
+            self.rtt.timeout(cx.params.rto_max),
+        );
+        Ok(())
+    }
+
+    /// RFC 5681, 4.1: after a pause the path is sounded out again.
+    #[inline]
+    fn restart_after_idle(&mut self, cx: &Shared) {
+        if !self.snd.flight.is_empty() {
+            return;
+        }
+        let idle = cx.now.since(self.snd.last_sent);
+        if idle > self.rtt.timeout(cx.params.rto_max) {
+            let restart = self.initial_window(cx, self.snd.mss);
+            self.window.cwnd = self.window.cwnd.min(restart.max(self.snd.mss));
+            self.congestion.on_idle(idle.as_nanos() as u64);
+        }
+    }
+
+    /// Whether the pace says to wait; then a timer is set.
+    #[inline]
+    fn is_paced(&mut self, cx: &Shared) -> bool {
+        if self.snd.paced_until <= cx.now + PACE_SLACK {
+            return false;
+        }
+        self.timers.pace_at = self.snd.paced_until - PACE_SLACK;
+        true
+    }
+
+    /// Spreads the window over the round trip, a little faster than it asks for:
+    /// twice in slow start and a fifth more after it, as Linux does.
+    #[inline]
+    fn pace(&mut self, cx: &Shared, bytes: u32) {
+        let Some(srtt) = self.rtt.smoothed() else {
+            return;
+        };
+        if !cx.params.pacing || srtt < PACED_RTT_MIN || self.recovery.phase == Phase::Loss {
+            return;
+        }
+        let (num, den) = if self.window.in_slow_start() {
+            (1, 2)
+        } else {
+            (5, 6)
+        };
+        let cwnd = u64::from(self.window.cwnd.max(self.snd.mss));
+        let takes = u64::from(bytes) * srtt / cwnd * num / den;
+        self.snd.paced_until = self.snd.paced_until.max(cx.now) + Duration::from_nanos(takes);
+    }
+
+    fn emit_syn(&mut self, cx: &mut Shared, port: &mut impl Transmit) -> Result<(), PortFull> {
+        let passive = self.state == State::SynReceived;
+        let mut header = self.header(self.snd.iss, flag::SYN);
+        if passive {
+            header.flags |= flag::ACK;
+            header.ack = self.rcv.nxt;
+            // RFC 3168, 6.1.1.
+            header.flags |= if self.has(has::ECN) { flag::ECE } else { 0 };
+        } else {
+            header.flags |= if self.has(has::ECN) {
+                flag::ECE | flag::CWR
+            } else {
+                0
+            };
+        }
+        header.window = self.first_window(cx);
+        header.mss = Some(self.rcv.mss);
+        header.window_scale =
+            (!passive || self.has(has::SCALING)).then_some(cx.params.window_shift);
+        header.sack_permitted = !passive || self.has(has::SACK);
+        if !passive || self.has(has::TIMESTAMPS) {
+            let echo = if passive { self.rcv.ts_recent } else { 0 };
+            header.timestamp = Some((self.ts_now(cx.now), echo));
+        }
+        let offload = &cx.params.offload;
+        let len = self.send_header(port, offload, &header, Payload::EMPTY, ecn::NOT_ECT, None)?;
+        cx.counters.count_sent(len);
+        self.snd.nxt = self.snd.iss + 1;
+        self.snd.last_sent = cx.now;
+        self.clear(has::SEND_SYN | has::ACK_NOW);
+        if self.timers.alarm_at == NEVER {
+            self.timers.set_alarm(
+                Alarm::Handshake,
+                cx.now,
+                self.rtt.timeout(cx.params.rto_max),
+            );
+        }
+        Ok(())
+    }
+
+    /// Sends a segment without payload.
+    pub(crate) fn emit_bare(
+        &mut self,
+        cx: &mut Shared,
+        port: &mut impl Transmit,
+        seq: Seq,
+        flags: u8,
+    ) -> Result<(), PortFull> {
+        let draft = Draft {
+            seq,
+            flags,
+            place: Place::END,
+            len: 0,
+            new: false,
+        };
+        self.emit(cx, port, draft)
+    }
+
+    #[inline]
+    fn header(&self, seq: Seq, flags: u8) -> Outgoing {
+        Outgoing::new(self.key.local_port(), self.key.remote_port(), seq, flags)
+    }
+
+    /// Builds a segment of a synchronized connection and hands it to the port.
+    /// Every one acknowledges, and tells the window.
+    #[inline]
+    fn emit(
+        &mut self,
+        cx: &mut Shared,
+        port: &mut impl Transmit,
+        draft: Draft,
+    ) -> Result<(), PortFull> {
+        let mut header = self.header(draft.seq, draft.flags);
+        header.ack = self.rcv.nxt;
+        let window = if self.state.can_receive() {
+            self.advertise(cx)
+        } else {
+            self.rcv.window()
+        };
+        header.window = (window >> self.rcv.shift).min(0xffff) as u16;
+        if self.has(has::TIMESTAMPS) {
+            header.timestamp = Some((self.ts_now(cx.now), self.rcv.ts_recent));
+        }
+        if self.has(has::ECHO_CE) {
+            header.flags |= flag::ECE;
+        }
+        let bare = draft.len == 0;
+        if bare && !self.rcv.sacks.is_empty() {
+            header.sack_count = self.rcv.sacks.report(&mut header.sacks);
+        }
+        let mark = if draft.new && self.has(has::ECN) {
+            ecn::ECT0
+        } else {
+            ecn::NOT_ECT
+        };
+        let tso = (draft.len > self.snd.mss).then_some(self.snd.mss as u16);
+        let payload = if bare {
+            Payload::EMPTY
+        } else {
+            Payload::queue(cx.chunks.run(draft.place, draft.len), draft.len as usize)
+        };
+        let offload = &cx.params.offload;
+        let len = self.send_header(port, offload, &header, payload, mark, tso)?;
+        cx.counters.count_sent(len);
+        if header.window == 0 {
+            cx.counters.tcp_zero_windows_sent += 1;
+        }
+        self.snd.last_sent = cx.now;
+        self.rcv.last_ack = self.rcv.nxt;
+        self.rcv.unacked = 0;
+        self.timers.ack_at = NEVER;
+        if bare || self.rcv.sacks.is_empty() {
+            // With blocks to report, data does not do for an ACK.
+            self.clear(has::ACK_NOW);
+            self.rcv.sacks.reported();
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn send_header(
+        &self,
+        port: &mut impl Transmit,
+        offload: &Offload,
+        header: &Outgoing,
+        payload: Payload<'_>,
+        mark: u8,
+        tso: Option<u16>,
+    ) -> Result<usize, PortFull> {
+        let mut headers = self.headers;
+        let tcp_len = header.len();
+        header.emit(headers.extend(tcp_len));
+        if mark != ecn::NOT_ECT {
+            headers.set_ecn(mark);
+        }
+        let offload = headers.finish_tcp(tcp_len, &payload, offload, tso);
+        let frame = TxFrame {
+            headers: headers.bytes(),
+            payload,
+            offload,
+        };
+        let len = frame.len();
+        port.transmit(frame)?;
+        Ok(len)
+    }
+}

@@ -1,0 +1,151 @@
+//! The receive window: how much the peer may send (RFC 9293, 3.8.6), as far
+//! as the budget of clusters goes (row Z12).
+
+use std::time::Duration;
+
+use crate::tcp::connection::{Connection, flag};
+use crate::tcp::shared::Shared;
+
+/// A round of window growth lasts at least this long.
+const ROUND_MIN: Duration = Duration::from_micros(200);
+
+impl Connection {
+    /// Clusters that waiting bytes and promises may take together.
+    fn target(&self, cx: &Shared) -> u32 {
+        // As many as the largest window needs at the yield seen, within reason.
+        let most = cx.params.window_max / self.rcv.cluster_yield.max(64);
+        self.rcv.target.min(most.max(2))
+    }
+
+    /// The window that the peer could be told now: clusters to set aside, and bytes from RCV.NXT on.
+    fn affordable(&self, cx: &Shared) -> (u32, u32) {
+        let queue = &self.rcv.queue;
+        let own = self.target(cx).saturating_sub(queue.pinned());
+        // Of what is left, one connection takes no more than half: others come.
+        let fair = (cx.budget.free() + self.rcv.grant).div_ceil(2);
+        let clusters = own.min(fair);
+        let bytes = clusters * self.rcv.cluster_yield + queue.out_of_order_bytes;
+        // Unread bytes count against the largest window.
+        let most = cx.params.window_max.saturating_sub(queue.ready_bytes);
+        (clusters, bytes.min(most))
+    }
+
+    /// The least widening worth a word: silly window avoidance (RFC 9293, 3.8.6.2.2).
+    fn worthwhile(&self, cx: &Shared) -> u32 {
+        let whole = self.target(cx) * self.rcv.cluster_yield;
+        u32::from(self.rcv.mss).min(whole / 2)
+    }
+
+    /// Widens the window as far as it can be, and returns the number for the
+    /// header. The right edge never moves back (RFC 9293, 3.8.6: SHLD-14).
+    pub(crate) fn advertise(&mut self, cx: &mut Shared) -> u32 {
+        let (clusters, bytes) = self.affordable(cx);
+        let told = self.rcv.window();
+        if bytes >= told + self.worthwhile(cx) {
+            cx.budget.adjust(&mut self.rcv.grant, clusters);
+            self.rcv.edge = self.rcv.nxt + bytes;
+        } else {
+            // What is promised is backed at the yield seen now, as far as it can be:
+            // small segments need more clusters for the same bytes.
+            let open = told.saturating_sub(self.rcv.queue.out_of_order_bytes);
+            let needed = open.div_ceil(self.rcv.cluster_yield.max(1));
+            cx.budget.adjust(&mut self.rcv.grant, needed);
+        }
+        let window = self.rcv.window();
+        let wanted = self.target(cx) * self.rcv.cluster_yield;
+        if window < wanted / 2 && clusters < self.target(cx) && cx.budget.free() < clusters {
+            self.go_hungry(cx);
+        }
+        window
+    }
+
+    pub(crate) fn go_hungry(&mut self, cx: &mut Shared) {
+        if !cx.hungry_links.is_linked(self.index) {
+            cx.hungry_links.push_back(&mut cx.hungry, self.index);
+        }
+    }
+
+    /// Whether the reader has made so much room that the peer should hear of it at once.
+    #[inline]
+    pub(crate) fn wants_wider_window(&self, cx: &Shared) -> bool {
+        let told = self.rcv.window();
+        let whole = self.target(cx) * self.rcv.cluster_yield;
+        if told > whole / 2 {
+            return false;
+        }
+        let (_, bytes) = self.affordable(cx);
+        bytes >= 2 * told && bytes >= told + self.worthwhile(cx)
+    }
+
+    /// The first window, for a SYN: what a peer's initial window fills (RFC 6928).
+    pub(crate) fn first_window(&mut self, cx: &mut Shared) -> u16 {
+        let clusters = 10 * u32::from(self.rcv.mss).div_ceil(self.rcv.cluster_yield.max(1));
+        let clusters = clusters.min(cx.budget.free().div_ceil(8));
+        cx.budget.adjust(&mut self.rcv.grant, clusters);
+        let bytes = (self.rcv.grant * self.rcv.cluster_yield).min(0xffff);
+        let bytes = bytes.min(cx.params.window_max);
+        let told = self.rcv.window();
+        if bytes > told {
+            self.rcv.edge = self.rcv.nxt + bytes;
+        }
+        self.rcv.window().min(0xffff) as u16
+    }
+
+    /// `bytes` of payload came in `clusters` clusters.
+    #[inline]
+    pub(crate) fn note_yield(&mut self, bytes: u32, clusters: u32) {
+        let seen = if clusters == 1 {
+            bytes
+        } else {
+            bytes / clusters
+        };
+        self.rcv.cluster_yield = ((7 * self.rcv.cluster_yield + seen) / 8).max(1);
+    }
+
+    /// Lets the window grow with what the peer makes of it: a connection that
+    /// fills half of its window in a round trip is given twice the clusters.
+    #[inline]
+    pub(crate) fn grow_window(&mut self, cx: &Shared, bytes: u32) {
+        self.rcv.round_bytes = self.rcv.round_bytes.saturating_add(bytes);
+        let round = self
+            .rtt
+            .smoothed()
+            .map_or(Duration::from_millis(10), |rtt| {
+                Duration::from_nanos(rtt).max(ROUND_MIN)
+            });
+        if cx.now.since(self.rcv.round_at) < round {
+            return;
+        }
+        let whole = self.target(cx) * self.rcv.cluster_yield;
+        if self.rcv.round_bytes >= whole / 2 && whole < cx.params.window_max {
+            self.rcv.target = self.rcv.target.saturating_mul(2).min(1 << 20);
+        }
+        self.rcv.round_bytes = 0;
+        self.rcv.round_at = cx.now;
+    }
+
+    /// Pays for a segment's clusters. Whether the budget has them.
+    #[inline]
+    pub(crate) fn pay(&mut self, cx: &mut Shared, clusters: u32) -> bool {
+        cx.budget.spend(&mut self.rcv.grant, clusters)
+    }
+
+    /// Makes room for bytes in order by giving up bytes out of order: without
+    /// the former the latter are of no use to anybody.
+    pub(crate) fn renege_for(&mut self, cx: &mut Shared, clusters: u32) -> bool {
+        let waiting = self.rcv.queue.out_of_order;
+        if waiting == 0 {
+            return false;
+        }
+        let keep = waiting.saturating_sub(clusters);
+        let (freed, end) = self.rcv.queue.renege(&mut cx.slices, keep);
+        cx.counters.tcp_reneged += u64::from(freed);
+        cx.budget.refund(freed);
+        match end {
+            Some(end) => self.rcv.sacks.cut(end),
+            None => self.rcv.sacks.clear(),
+        }
+        self.set(flag::ACK_NOW);
+        freed >= clusters && self.pay(cx, clusters)
+    }
+}
