@@ -110,6 +110,10 @@ impl Stack {
     ) {
         let connection = &mut self.connections[index as usize];
         let una = connection.snd.una;
+        if connection.state == State::SynReceived && connection.neighbor == NONE {
+            // Until the handshake has proved a way, answers go where the frames come from.
+            connection.headers.set_destination(origin.mac);
+        }
         let reply = connection.on_segment(&mut self.cx, segment, body);
         let connection = &self.connections[index as usize];
         if connection.snd.una != una {

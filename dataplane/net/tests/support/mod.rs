@@ -279,8 +279,10 @@ impl OneWay {
             let later = random.below(how.jitter_us * 1000 + 1000);
             self.launch(at + later, frame.clone());
         }
-        if random.chance(how.corrupt) {
-            let i = random.below(frame.len() as u64) as usize;
+        // Ethernet's own checksum covers the link; what it misses happens in
+        // routers, to packets. ARP has nothing but that checksum.
+        if random.chance(how.corrupt) && frame[12..14] != [8, 6] {
+            let i = 14 + random.below(frame.len() as u64 - 14) as usize;
             frame[i] ^= 1 << random.below(8);
         }
         self.carried += 1;
