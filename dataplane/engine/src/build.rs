@@ -22,16 +22,19 @@ const TRANSMIT_SEGMENTS: u32 = 8192;
 const ELEMENTS_MAX: usize = 256;
 /// I/O queues of one controller.
 const QUEUES_MAX: u16 = 128;
-/// Ethernet header, VLAN tag and FCS.
-const FRAME_OVERHEAD: u32 = 14 + 4 + 4;
 
-/// Whether the largest frame takes several clusters.
-pub(crate) fn needs_scatter(config: &Config) -> bool {
-    let room = config.memory.cluster_size - dpdk_sys::TL_CLUSTER_SHIFT;
-    config
-        .ports
+/// Where frames start in the clusters that all ports of a shard receive into.
+fn cluster_shift(ports: &[Port]) -> u32 {
+    if ports
         .iter()
-        .any(|port| u32::from(port.mtu) + FRAME_OVERHEAD > room)
+        .any(|port| port.cluster_shift() == dpdk_sys::TL_CLUSTER_INSIDE)
+    {
+        dpdk_sys::TL_CLUSTER_INSIDE
+    } else if ports.iter().any(Port::scatters) {
+        0
+    } else {
+        dpdk_sys::TL_CLUSTER_SHIFT
+    }
 }
 
 /// The target, with each namespace as large as its store.
@@ -112,12 +115,7 @@ pub(crate) fn shard(
     stores: Vec<Store>,
 ) -> Result<Shard, Error> {
     let max_io = config.target.max_io_bytes as usize;
-    let shift = if needs_scatter(config) {
-        0
-    } else {
-        dpdk_sys::TL_CLUSTER_SHIFT
-    };
-    let memory = Memory::new(index, &config.memory, max_io, shift)?;
+    let memory = Memory::new(index, &config.memory, max_io, cluster_shift(ports))?;
     let mut links = Vec::new();
     for (i, (port, port_config)) in ports.iter().zip(&config.ports).enumerate() {
         port.set_up_queue(index as u16, memory.receive.as_ptr())?;

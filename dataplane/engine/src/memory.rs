@@ -183,6 +183,7 @@ impl Memory {
         // The sum, a line per consumer.
         let bytes = PAGE_SIZE // the page of zeros
             + config.pages as usize * PAGE_SIZE // reads, pull-ups, control data
+            + PAGE_SIZE // a guard: the NIC's headroom reaches 128 bytes below the clusters
             + (config.clusters as usize * cluster_size).next_multiple_of(PAGE_SIZE);
         let arena = Arena::new(HugeRegion::new(bytes)?);
         let carve = |count: usize, size: usize, what: &str| {
@@ -190,12 +191,12 @@ impl Memory {
                 Error::Memory(format!("{count} {what} of {size} bytes do not tile pages"))
             })
         };
-        // The page pools come first: the NIC's headroom reaches 128 bytes below the clusters.
         let zero_page = carve(1, PAGE_SIZE, "page of zeros")?
             .alloc()
             .expect("a new pool is free")
             .freeze();
         let pages = carve(config.pages as usize, PAGE_SIZE, "pages")?;
+        carve(1, PAGE_SIZE, "guard")?;
         let clusters = carve(config.clusters as usize, cluster_size, "clusters")?;
         let receive = ReceivePool::new(&format!("clusters{shard}"), &clusters, shift)?;
         let mut lent = [0; 256];

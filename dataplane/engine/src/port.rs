@@ -23,6 +23,11 @@ const WANTED: u32 = dpdk_sys::TL_OFFLOAD_RX_IP_CSUM
     | dpdk_sys::TL_OFFLOAD_TX_TSO
     | dpdk_sys::TL_OFFLOAD_TX_MULTI_SEG;
 
+/// Ethernet header, VLAN tag and FCS.
+const FRAME_OVERHEAD: u32 = 14 + 4 + 4;
+/// What drivers may put behind a frame in its cluster.
+const TRAILER: u32 = 16;
+
 /// A configured port, owned by the main thread.
 pub(crate) struct Port {
     pub(crate) id: u16,
@@ -31,11 +36,13 @@ pub(crate) struct Port {
     /// `TL_OFFLOAD_*` bits that are on.
     pub(crate) offloads: u32,
     info: tl_port_info,
+    scatter: bool,
 }
 
 impl Port {
-    /// Finds the device and configures `queues` queue pairs on it.
-    pub(crate) fn open(config: &PortConfig, queues: u16, scatter: bool) -> Result<Self, Error> {
+    /// Finds the device and configures `queues` queue pairs on it, to receive
+    /// into clusters of `cluster_size` bytes.
+    pub(crate) fn open(config: &PortConfig, queues: u16, cluster_size: u32) -> Result<Self, Error> {
         let fail = |what, code| Error::Port {
             name: config.name.clone(),
             what,
@@ -70,12 +77,15 @@ impl Port {
             mac,
             offloads: 0,
             info,
+            scatter: false,
         };
-        port.configure(config, queues, scatter)?;
+        let room = cluster_size - port.cluster_shift().max(TRAILER);
+        port.scatter = u32::from(config.mtu) + FRAME_OVERHEAD > room;
+        port.configure(config, queues)?;
         Ok(port)
     }
 
-    fn configure(&mut self, config: &PortConfig, queues: u16, scatter: bool) -> Result<(), Error> {
+    fn configure(&mut self, config: &PortConfig, queues: u16) -> Result<(), Error> {
         let refuse = |why: String| Error::PortConfig {
             name: config.name.clone(),
             why,
@@ -88,7 +98,7 @@ impl Port {
             )));
         }
         let mut wanted = WANTED;
-        if scatter {
+        if self.scatter {
             wanted |= dpdk_sys::TL_OFFLOAD_RX_SCATTER;
         }
         let wish = tl_port_config {
@@ -103,7 +113,7 @@ impl Port {
         // SAFETY: the configuration and its key are read during the call.
         let code = unsafe { dpdk_sys::tl_port_configure(self.id, &wish, &mut self.offloads) };
         self.check("configuring it (does the driver take this MTU?)", code)?;
-        if scatter && self.offloads & dpdk_sys::TL_OFFLOAD_RX_SCATTER == 0 {
+        if self.scatter && self.offloads & dpdk_sys::TL_OFFLOAD_RX_SCATTER == 0 {
             return Err(refuse(format!(
                 "frames of MTU {} need several clusters, which this driver cannot fill: \
                  raise memory.cluster_size, or lower the MTU",
@@ -140,6 +150,16 @@ impl Port {
         if let Err(error) = self.check("closing it", code) {
             log::warn!("{error}");
         }
+    }
+
+    /// Where frames start in the clusters that suit the driver.
+    pub(crate) fn cluster_shift(&self) -> u32 {
+        self.info.cluster_shift.into()
+    }
+
+    /// Whether the largest frame takes several clusters.
+    pub(crate) fn scatters(&self) -> bool {
+        self.scatter
     }
 
     pub(crate) fn has(&self, offload: u32) -> bool {

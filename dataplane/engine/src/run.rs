@@ -67,9 +67,8 @@ type Controllers = HashMap<String, Arc<Controller>>;
 fn serve(config: &Config, handle: &Handle, environment: &Environment) -> Result<(), Error> {
     let lcores = lcore::all();
     let controllers = connect(config)?;
-    let scatter = build::needs_scatter(config);
     let ports = (config.ports.iter())
-        .map(|port| Port::open(port, lcores.len() as u16, scatter))
+        .map(|port| Port::open(port, lcores.len() as u16, config.memory.cluster_size))
         .collect::<Result<Vec<_>, _>>()?;
     handle.expect_shards(lcores.len(), tsc_hz());
 

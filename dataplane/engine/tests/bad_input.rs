@@ -118,15 +118,22 @@ fn unknown_pdu() {
     expect_termination(&mut io);
 }
 
+/// A capsule's header with this common part.
+fn send_header(queue: &mut Queue, common: &[u8; 8]) {
+    let mut header = [0; 72];
+    header[..8].copy_from_slice(common);
+    queue.send(&header).unwrap();
+}
+
 fn truncated_pdu() {
     let (_admin, mut io) = controller(Options::default());
-    io.send(&[CAPSULE_CMD, 0, 72, 0, 40, 0, 0, 0]).unwrap();
+    send_header(&mut io, &[CAPSULE_CMD, 0, 72, 0, 40, 0, 0, 0]);
     expect_termination(&mut io);
 }
 
 fn oversize_pdu() {
     let (_admin, mut io) = controller(Options::default());
-    io.send(&[CAPSULE_CMD, 0, 72, 72, 0, 0, 0, 0x40]).unwrap();
+    send_header(&mut io, &[CAPSULE_CMD, 0, 72, 72, 0, 0, 0, 0x40]);
     expect_termination(&mut io);
 }
 
