@@ -3,6 +3,7 @@
 //! under test.
 #![allow(dead_code)]
 
+pub mod chaos;
 pub mod disk;
 pub mod host;
 pub mod wire;
