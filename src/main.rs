@@ -42,7 +42,8 @@ A first configuration, ten lines (docs/throughline.toml has every key):
   nqn = \"nqn.2026-01.com.example:disk0\"
   namespaces = [\"disk0\"]
 
-Then `throughline check --config FILE` until it says Ready, and `throughline run --config FILE`.";
+Then `throughline check --config FILE` until it says Ready, and `throughline run --config FILE`.
+THROUGHLINE_LOG=debug makes it say more, THROUGHLINE_LOG=warn less.";
 
 #[derive(Subcommand)]
 enum Command {
