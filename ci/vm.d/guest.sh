@@ -107,7 +107,7 @@ archive() {
 
 build_base() {
 	local tree=$1 kernel=$2 dir
-	mkdir -p "$tree"/{dev,proc,sys,run,tmp,etc,root,mnt,usr/{bin,sbin,lib,lib64}}
+	mkdir -p "$tree"/{dev,proc,sys,run,tmp,var/tmp,etc,root,mnt,usr/{bin,sbin,lib,lib64}}
 	for dir in bin sbin lib lib64; do ln -s "usr/$dir" "$tree/$dir"; done
 	cp "$(command -v busybox)" "$tree/usr/bin/busybox"
 	cp -r "$kernel/lib/modules" "$tree/usr/lib/modules"
@@ -166,4 +166,33 @@ prepare_program() {
 	cp "$root/hugepages.conf" "$tree/etc/sysctl.d/throughline.conf"
 	archive "$tree" "$tree.cpio"
 	rm -rf "$tree"
+}
+
+# qemu_with_sgls VALUE: prints the path of a QEMU whose NVMe controller reports VALUE in the SGLS field of Identify Controller:
+# 0 takes PRPs only, 2 wants dword-aligned lists. QEMU has no switch for it, so a copy of the program gets another constant:
+# in the function that fills Identify Controller, the store to SGLS (byte 536) lies behind the one to VER (byte 80, version
+# 1.4). Status 1 when this QEMU's code looks different.
+qemu_with_sgls() {
+	local original file
+	original=$(readlink -f "$(command -v qemu-system-x86_64)")
+	file=$cache/qemu-sgls$1-$(sha256sum "$original" | cut -c1-12)
+	if [ ! -x "$file" ]; then
+		find "$cache" -maxdepth 1 -name "qemu-sgls$1-*" -delete
+		# shellcheck disable=SC2016
+		perl -0777 -pe '
+			BEGIN { $sgls = shift; $found = 0 }
+			s{(\xc7[\x80-\x87]) (....) (\x00\x04\x01\x00 .{0,500}?) (\xc7[\x80-\x87]) (....) ([\x01-\x03]\x00.\x00)}{
+				my ($ver, $at) = (unpack("V", $2), unpack("V", $5));
+				my $hit = $at - $ver == 536 - 80;
+				$found += $hit;
+				"$1$2$3$4$5" . ($hit ? pack("V", $sgls) : $6)
+			}gsex;
+			END { exit($found == 1 ? 0 : 1) }' "$1" "$original" >"$file.part" || {
+			rm -f "$file.part"
+			return 1
+		}
+		chmod +x "$file.part"
+		mv "$file.part" "$file"
+	fi
+	echo "$file"
 }

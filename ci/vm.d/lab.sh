@@ -6,44 +6,177 @@
 #
 # Networks: lan0 (192.0.2.0/24) and, where a scenario asks for a second path, lan1 (198.51.100.0/24); the appliance is .1.
 
+: "${appliance_tools:?}" "${client_tools:?}"
+
+target=192.0.2.1
 nqn=nqn.2026-01.com.example:flash0
+NIC=0000:00:04.0
+NIC1=0000:00:05.0
+DRIVE=0000:01:00.0
 
-# drive NAME MEBIBYTES: an empty drive image.
-drive() { truncate -s "$2M" "$run/$1.img"; }
+# ---- devices: each prints QEMU's arguments, one a line ---------------------------------------------------------------
 
-# nic GUEST LAN MODEL SLOT: QEMU's arguments for a card of a guest on a network.
+# nic GUEST LAN MODEL: a card of a guest on a network: lan0 at 0000:00:04.0, lan1 at 0000:00:05.0.
 nic() {
-	local guest=$1 lan=$2 model=$3 slot=$4 peer=appliance
-	[ "$guest" != appliance ] || peer=client
+	local guest=$1 lan=$2 model=$3 peer=appliance end=2
+	[ "$guest" != appliance ] || peer=client end=1
 	printf '%s\n' -netdev "dgram,id=$lan,local.type=unix,local.path=$run/$lan.$guest,remote.type=unix,remote.path=$run/$lan.$peer" \
-		-device "$model,netdev=$lan,id=nic-$lan,mac=52:54:00:00:0${lan#lan}:0$((${#guest} - 5)),addr=$slot"
+		-device "$model,netdev=$lan,id=nic-$lan,romfile=,mac=52:54:00:00:0${lan#lan}:0$end,addr=0x$((4 + ${lan#lan}))"
 }
 
-# nvme ID BUS OPTIONS NAMESPACE...: QEMU's arguments for a controller on PCI bus 0000:BUS (so at 0000:BUS:00.0). A namespace is
-# `IMAGE:BLOCK_SIZE`, or `NODE=…` with the name of a block node of the scenario's own instead of an image.
+# drive NAME MEBIBYTES: an empty image, $run/NAME.img.
+drive() { truncate -s "$2M" "$run/$1.img"; }
+
+# nvme ID BUS OPTIONS NAMESPACE...: an NVMe controller at 0000:BUS:00.0. A namespace is `NAME:BLOCK_SIZE` with the name of
+# an image, or of a block node that the scenario defines itself.
 nvme() {
-	local id=$1 bus=$2 options=$3 namespace node
+	local id=$1 bus=$2 options=$3 namespace name size
 	shift 3
-	printf '%s\n' -device "pcie-root-port,id=port-$id,chassis=$bus,slot=$bus,addr=$(printf '0x%x' $((7 + bus)))" \
+	printf '%s\n' -device "pcie-root-port,id=port-$id,chassis=$bus,slot=$bus,addr=0x$((7 + bus))" \
 		-device "nvme,id=$id,serial=$id,bus=port-$id${options:+,$options}"
 	for namespace; do
-		node=${namespace%:*}
-		case $node in
-		node=*) node=${node#node=} ;;
-		*) printf '%s\n' -blockdev "file,node-name=$node,filename=$run/$node.img,cache.no-flush=on" ;;
-		esac
-		printf '%s\n' -device "nvme-ns,drive=$node,bus=$id,logical_block_size=${namespace##*:},physical_block_size=${namespace##*:}"
+		name=${namespace%:*} size=${namespace##*:}
+		[ ! -e "$run/$name.img" ] || image "$name"
+		printf '%s\n' -device "nvme-ns,drive=$name,bus=$id,logical_block_size=$size,physical_block_size=$size"
 	done
 }
 
-# take GUEST ADDRESS DRIVER: gives a PCI device to a user-space driver.
-take() {
-	on "$1" "modprobe $3
-		[ ! -e /sys/bus/pci/devices/$2/driver ] || echo $2 >/sys/bus/pci/devices/$2/driver/unbind
-		echo $3 >/sys/bus/pci/devices/$2/driver_override
-		echo $2 >/sys/bus/pci/drivers_probe
-		[ -e /sys/bus/pci/drivers/$3/$2 ]"
+# image NAME: an image as a block node of the same name.
+image() { printf '%s\n' -blockdev "file,node-name=$1,filename=$run/$1.img,cache.no-flush=on"; }
+
+# ---- guests --------------------------------------------------------------------------------------------------------
+
+# appliance MODEL ARGUMENT...: boots it with a card of that model on lan0. Hugepages: 384, of its 1280 MiB.
+appliance() {
+	local nics
+	mapfile -t nics < <(nic appliance lan0 "$1")
+	boot appliance 1280 "$appliance_tools" -- "${nics[@]}" "${@:2}"
 }
 
-# join GUEST INTERFACE ADDRESS: an address on a kernel's interface.
-join() { on "$1" "ip link set $2 up && ip address add $3 dev $2"; }
+# client ARGUMENT...: boots it with a card on lan0.
+client() {
+	local nics
+	mapfile -t nics < <(nic client lan0 virtio-net-pci)
+	boot client 768 "$client_tools" -- "${nics[@]}" "$@"
+}
+
+# ready: waits for both; the client is on lan0, and the appliance's card and drive (and any further address) are taken from its kernel.
+ready() {
+	await_guest appliance client
+	on client 'modprobe -a virtio_net nvme-tcp virtio_blk && ip link set eth0 up && ip address add 192.0.2.2/24 dev eth0'
+	on appliance 'sysctl -q vm.nr_hugepages=384'
+	take "$NIC" "$DRIVE" "$@"
+}
+
+# take ADDRESS...: gives the appliance's PCI devices to a driver of user space: ${driver:-uio_pci_generic}.
+take() {
+	local address driver=${driver:-uio_pci_generic}
+	on appliance "modprobe $driver"
+	[ "$driver" != vfio-pci ] || on appliance "modprobe vfio_iommu_type1"
+	for address; do
+		on appliance "
+			cd /sys/bus/pci/devices/$address
+			[ ! -e driver ] || echo $address >driver/unbind
+			echo $driver >driver_override
+			echo $address >/sys/bus/pci/drivers_probe
+			[ -e /sys/bus/pci/drivers/$driver/$address ]"
+	done
+}
+
+# ---- the program ---------------------------------------------------------------------------------------------------
+
+# configure: the appliance's configuration: what every scenario has, and the stores and subsystems from standard input.
+configure() {
+	put appliance /etc/throughline.toml <<-END
+		cores = [0]
+		[[port]]
+		device = "$NIC"
+		addresses = ["$target/24"]
+		${port_more:-}
+		[memory]
+		clusters = 16384
+		pages = 16384
+		requests = 256
+		connections = 64
+		native_mib = 256
+		$(cat)
+	END
+}
+
+# put GUEST FILE: writes standard input into a file of a guest.
+put() { on "$1" "echo $(base64 -w 0) | base64 -d >$2"; }
+
+# one_subsystem NSID...: a configuration with namespaces of the one drive behind one subsystem.
+one_subsystem() {
+	local nsid names=
+	for nsid; do
+		printf '[[store]]\nname = "flash%s"\nnvme = { transport_id = "trtype:PCIe traddr:%s", nsid = %s }\n' "$nsid" "$DRIVE" "$nsid"
+		names+="\"flash$nsid\", "
+	done
+	printf '[[subsystem]]\nnqn = "%s"\nnamespaces = [%s]\n' "$nqn" "$names"
+}
+
+# serve: starts the program, and waits until it serves.
+serve() {
+	on appliance 'throughline run --config /etc/throughline.toml >>/run/throughline.log 2>&1 & echo $! >/run/throughline.pid'
+	await 30 "throughline did not come up" serving
+}
+serving() {
+	on appliance 'kill -0 $(cat /run/throughline.pid)' || fail "throughline ended: $(on appliance 'tail -n 3 /run/throughline.log' | tr '\n' ' ')"
+	on appliance 'throughline stats --json' >"$run/stats.json" && jq -e .ready "$run/stats.json"
+}
+
+# stop: SIGTERM, and it must end well.
+stop() {
+	on appliance 'kill $(cat /run/throughline.pid)'
+	await 20 "throughline does not stop" on appliance '! kill -0 $(cat /run/throughline.pid)'
+	on appliance 'tail -n 1 /run/throughline.log | grep -q "stopped$"' || fail "throughline did not stop cleanly"
+}
+
+# counter FILTER: a number from the program's counters, by a jq filter on the sum over all shards.
+counter() {
+	on appliance 'throughline stats --json' >"$run/stats.json"
+	jq -r "[.shards[] | $1] | add" "$run/stats.json"
+}
+copied() { counter '.copied_bytes | add'; }
+
+# ---- the client ----------------------------------------------------------------------------------------------------
+
+# connect [OPTION...]: the client connects; its first namespace is /dev/nvme0n1.
+connect() {
+	on client "nvme connect -t tcp -a $target -s 4420 -n $nqn $*"
+	await 10 "the client sees no namespace" on client '[ -b /dev/nvme0n1 ]'
+}
+disconnect() { on client "nvme disconnect -n $nqn"; }
+
+# same IMAGE BYTES FILE: the drive's image on the host begins with the file.
+same() { cmp -n "$2" "$run/$1.img" "$3" || fail "the drive does not hold what the client wrote"; }
+
+# write_and_read IMAGE BYTES MEBIBYTES: the client writes that much of $run/pattern (its /dev/vda) in commands of so many bytes
+# to ${disk:-/dev/nvme0n1}, and reads it back; both the drive's image and what came back are compared with the pattern.
+write_and_read() {
+	local image=$1 bytes=$2 size=$(($3 << 20)) disk=${disk:-/dev/nvme0n1}
+	on client "dd if=/dev/vda of=$disk bs=$bytes count=$((size / bytes)) oflag=direct 2>/dev/null
+		dd if=$disk bs=$bytes count=$((size / bytes)) iflag=direct 2>/dev/null | sha256sum" >"$run/sum"
+	same "$image" "$size" "$run/pattern"
+	[ "$(head -c "$size" "$run/pattern" | sha256sum)" = "$(cat "$run/sum")" ] || fail "what was read is not what was written ($bytes bytes a command)"
+}
+
+# filesystem TYPE DEVICE: made, exercised, a tree copied to it and compared after all caches were dropped, checked.
+filesystem() {
+	local check='e2fsck -fn' make='mkfs.ext4 -q'
+	[ "$1" != xfs ] || check='xfs_repair -n' make='mkfs.xfs -q'
+	on client "set -e
+		modprobe $1
+		$make $2
+		mount -t $1 $2 /mnt
+		exercise /mnt/exercised ${seed:-1} ${operations:-300} /tmp/exercised
+		cp -r /usr/lib/modules /mnt/
+		umount /mnt
+		echo 3 >/proc/sys/vm/drop_caches
+		mount -t $1 $2 /mnt
+		cmp /mnt/exercised /tmp/exercised
+		diff -r /usr/lib/modules /mnt/modules
+		umount /mnt
+		$check $2" "${limit:-60}"
+}

@@ -17,8 +17,8 @@ boot() {
 		rm -f "$run/$name.$pipe".{in,out}
 		mkfifo "$run/$name.$pipe".{in,out}
 	done
-	# Whatever becomes of this script, its guests end with it.
-	setpriv --pdeathsig KILL qemu-system-x86_64 -name "$name" -nodefaults -no-user-config -display none -no-reboot \
+	# Whatever becomes of this script, its guests end with it. A copy of QEMU does not find its files by itself.
+	QEMU_MODULE_DIR=/usr/lib/x86_64-linux-gnu/qemu setpriv --pdeathsig KILL "${qemu:-qemu-system-x86_64}" -L /usr/share/qemu -L /usr/share/seabios -name "$name" -nodefaults -no-user-config -display none -no-reboot \
 		-machine "${guest_machine:-q35}" -accel "${THROUGHLINE_VM_ACCEL:-tcg}" -cpu "${guest_cpu:-max}" -smp 1 -m "$memory" \
 		-kernel "$kernel/vmlinuz" -initrd "$run/$name.cpio" -append "$append" \
 		-chardev "file,id=console,path=$run/$name.console" -serial chardev:console \

@@ -32,6 +32,8 @@ finish() {
 }
 trap finish EXIT
 
+# shellcheck source=ci/vm.d/guest.sh
+. "$root/ci/vm.d/guest.sh"
 # shellcheck source=ci/vm.d/machine.sh
 . "$root/ci/vm.d/machine.sh"
 # shellcheck source=ci/vm.d/lab.sh

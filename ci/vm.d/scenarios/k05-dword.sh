@@ -1,0 +1,19 @@
+# shellcheck shell=bash
+# a controller that wants dword-aligned lists: still not a byte copied
+# long
+
+qemu=$(qemu_with_sgls 2) || skip "QEMU has no switch for SGL support, and this one's code is not the one we know how to change"
+drive flash 64
+head -c 16M /dev/urandom >"$run/pattern"
+mapfile -t devices < <(nvme nvme0 1 "" flash:512)
+appliance e1000e "${devices[@]}"
+client -drive "file=$run/pattern,if=virtio,format=raw,readonly=on"
+ready
+configure < <(one_subsystem 1)
+serve
+connect
+write_and_read flash 4096 2
+write_and_read flash 131072 16
+[ "$(copied)" -eq 0 ] || fail "$(copied) bytes were copied: $(jq -c '.shards[].copied_bytes' "$run/stats.json")"
+disconnect
+stop

@@ -1,0 +1,20 @@
+# shellcheck shell=bash
+# a controller that takes scatter-gather lists: not a byte copied, virtio network
+# short
+
+drive flash 64
+head -c 16M /dev/urandom >"$run/pattern"
+mapfile -t devices < <(nvme nvme0 1 "" flash:512)
+appliance virtio-net-pci "${devices[@]}"
+client -drive "file=$run/pattern,if=virtio,format=raw,readonly=on"
+ready
+configure < <(one_subsystem 1)
+on appliance 'throughline check --config /etc/throughline.toml'
+serve
+connect
+write_and_read flash 4096 2
+write_and_read flash 131072 16
+[ "$(copied)" -eq 0 ] || fail "$(copied) bytes were copied: $(jq -c '.shards[].copied_bytes' "$run/stats.json")"
+[ "$(counter .io.written_bytes)" -eq $((18 << 20)) ] || fail "$(counter .io.written_bytes) bytes were counted as written"
+disconnect
+stop
