@@ -31,6 +31,10 @@ struct Registry {
     last: u16,
 }
 
+/// Most entries an Admin Queue may have (base 3.1.3.8). MQES does not bound
+/// it, and some hosts ask for more than that.
+pub(crate) const ADMIN_QUEUE_DEPTH: u16 = 4096;
+
 /// Highest CNTLID given out (base 3.1.1: FFF0h and up are reserved).
 const CNTLID_MAX: u16 = 0xffef;
 
@@ -120,18 +124,13 @@ impl Target {
         self.subsystems.iter().map(Arc::as_ref).filter(allowed)
     }
 
-    /// Entries an Admin Queue may have: 32 at least, as hosts expect (base 3.1.3.3).
-    pub(crate) fn admin_queue_depth(&self) -> u16 {
-        self.config.queue_depth.max(32)
-    }
-
     /// Creates a controller for a Connect to the Admin Queue (base 6.3).
     pub(crate) fn connect_admin(
         &self,
         data: &ConnectData<'_>,
         sq_size: u16,
     ) -> Result<Arc<Controller>, ConnectError> {
-        if sq_size == 0 || sq_size >= self.admin_queue_depth() {
+        if sq_size == 0 || sq_size >= ADMIN_QUEUE_DEPTH {
             return Err(ConnectError::command(FabricsCommand::CONNECT_SQ_SIZE_AT));
         }
         let subsystem = self.subsystem_for(data)?;

@@ -426,7 +426,7 @@ fn base_5_16_1_23_the_discovery_log_names_every_listener() {
         assert_eq!(entry[..3], [3, adrfam, 2]);
         assert_eq!(u16_at(entry, 4), i as u16 + 1, "PORTID");
         assert_eq!(u16_at(entry, 6), 0xffff, "CNTLID");
-        assert_eq!(u16_at(entry, 8), 64, "ASQSZ");
+        assert_eq!(u16_at(entry, 8), 4096, "ASQSZ");
         assert_eq!(text(&entry[32..64]), port);
         assert_eq!(text(&entry[256..512]), NQN);
         assert_eq!(text(&entry[512..768]), address);

@@ -30,9 +30,9 @@ fn connect_says_what_is_wrong_with_it() {
         answer
     };
     let good = connect_data(0xffff, NQN, HOST_NQN);
-    // SQSIZE: none, and more than MQES.
+    // SQSIZE: none, and more than an Admin Queue may have.
     assert_eq!(invalid(&connect(0, 0, &good)), (44, false));
-    assert_eq!(invalid(&connect(0, 64, &good)), (44, false));
+    assert_eq!(invalid(&connect(0, 4096, &good)), (44, false));
     // SUBNQN: unknown, empty, without a terminator, not text.
     let unknown = connect_data(0xffff, "nqn.2026-01.io.throughline:no", HOST_NQN);
     assert_eq!(invalid(&connect(0, 31, &unknown)), (256, true));
@@ -130,6 +130,10 @@ fn an_io_queue_belongs_to_an_enabled_controller_of_the_same_host() {
     let mut other_id = good.clone();
     other_id[0] ^= 1;
     assert_eq!(invalid(&connect(&mut rig, 1, &other_id).1), (512, true));
+    // More entries than MQES says.
+    let mut deep = fresh(&mut rig);
+    let answer = deep.connect_with(&mut rig, 1, 64, &good);
+    assert_eq!(invalid(&answer), (44, false));
     // A queue beyond those granted, and one there is already.
     assert_eq!(invalid(&connect(&mut rig, 9, &good).1), (42, false));
     let (mut first, answer) = connect(&mut rig, 8, &good);

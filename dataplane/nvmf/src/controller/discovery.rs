@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use super::window::Window;
-use crate::config::{Listener, TargetConfig};
-use crate::target::Target;
+use crate::config::Listener;
+use crate::target::{ADMIN_QUEUE_DEPTH, Target};
 use crate::units::Cntlid;
 
 /// Length of the header, and of each entry, in bytes.
@@ -26,14 +26,13 @@ pub(super) fn len(target: &Target, host: &str) -> u64 {
 
 /// Writes the part of the log for `host` that `w` shows.
 pub(super) fn fill(target: &Target, host: &str, w: &mut Window<'_>) {
-    let config = target.config();
     let mut records = 0;
     for subsystem in target.subsystems_for(host) {
-        for (port, listener) in config.listeners.iter().enumerate() {
+        for (port, listener) in target.config().listeners.iter().enumerate() {
             records += 1;
             let at = ENTRY_LEN * records;
             if w.sees(at, ENTRY_LEN) {
-                entry(config, port, listener, &subsystem.config.nqn, at, w);
+                entry(port, listener, &subsystem.config.nqn, at, w);
             }
         }
     }
@@ -44,14 +43,7 @@ pub(super) fn fill(target: &Target, host: &str, w: &mut Window<'_>) {
 }
 
 /// Discovery Log Page Entry (Figure 254) at `at`.
-fn entry(
-    config: &TargetConfig,
-    port: usize,
-    listener: &Listener,
-    nqn: &str,
-    at: u64,
-    w: &mut Window<'_>,
-) {
+fn entry(port: usize, listener: &Listener, nqn: &str, at: u64, w: &mut Window<'_>) {
     let adrfam = match listener.address {
         IpAddr::V4(_) => 1,
         IpAddr::V6(_) => 2,
@@ -60,7 +52,7 @@ fn entry(
     // PORTID, from 1; CNTLID: dynamic controllers; ASQSZ.
     w.put(at + 4, (port as u16).wrapping_add(1).to_le_bytes());
     w.put(at + 6, Cntlid::DYNAMIC.0.to_le_bytes());
-    w.put(at + 8, config.queue_depth.max(32).to_le_bytes());
+    w.put(at + 8, ADMIN_QUEUE_DEPTH.to_le_bytes());
     let mut text = Text {
         bytes: [0; 64],
         len: 0,

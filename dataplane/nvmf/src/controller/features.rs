@@ -58,8 +58,8 @@ impl Features {
 
     const DEFAULT: Features = Features {
         arbitration: 0,
-        // No sensor: a threshold that is never crossed.
-        temperature_threshold: 0xffff,
+        // 70 °C; without a sensor it is never crossed.
+        temperature_threshold: 343,
         error_recovery: 0,
         write_atomicity: 0,
         async_events: 0,
