@@ -90,6 +90,7 @@ pub struct PageStructure {
     references: Cell<u32>,
     held: Cell<u16>,
     zeros: Cell<bool>,
+    shelf: Cell<bool>,
 }
 
 impl PageStructure {
@@ -116,6 +117,15 @@ impl PageStructure {
         let n = self.references.get();
         assert!(n > 0, "a physical page's reference count went below zero");
         self.references.set(n - 1);
+    }
+
+    /// Whether the cache gathers small pieces of several pages in this one.
+    pub(crate) fn is_shelf(&self) -> bool {
+        self.shelf.get()
+    }
+
+    pub(crate) fn set_shelf(&self, shelf: bool) {
+        self.shelf.set(shelf);
     }
 
     pub(crate) fn hold(&self) {

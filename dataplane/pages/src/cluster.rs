@@ -284,6 +284,13 @@ impl Cluster {
         self.unit().address
     }
 
+    /// Address of the byte at `offset`.
+    pub(crate) fn address_at(&self, offset: usize) -> NonNull<u8> {
+        debug_assert!(offset <= self.size());
+        // SAFETY: slices and segments lie inside their cluster.
+        unsafe { self.address().add(offset) }
+    }
+
     /// Size in bytes.
     pub fn size(&self) -> usize {
         self.pool().cluster_size

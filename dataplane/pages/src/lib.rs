@@ -14,6 +14,7 @@
 //! Nothing here does I/O, reads a clock, locks, or allocates after start-up.
 
 mod arena;
+pub mod cache;
 mod chain;
 mod cluster;
 mod ledger;

@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::arena::PAGE_SIZE;
 use crate::cluster::Cluster;
 use crate::merge::Parts;
-use crate::pull_up::PullUp;
+use crate::pull_up::{Gaps, PullUp};
 use crate::segment::{Segment, SegmentKind, Slice};
 
 /// Most segments a logical page may have; one more triggers a pull-up (row Z8).
@@ -149,7 +149,21 @@ impl LogicalPage {
         }
         match self.fill_gap(offset, segment) {
             Ok(()) => Ok(()),
-            Err(segment) => self.put(offset, segment, pull_up),
+            Err(segment) => self.put(offset, segment, pull_up, Gaps::Keep),
+        }
+    }
+
+    /// As [`LogicalPage::write`], for whoever keeps track of valid bytes apart
+    /// from the page: to get back to four segments, NULL may become zeros.
+    pub(crate) fn write_over_gaps(
+        &mut self,
+        offset: usize,
+        segment: Segment,
+        pull_up: &PullUp<'_>,
+    ) -> Result<(), WriteError> {
+        match self.fill_gap(offset, segment) {
+            Ok(()) => Ok(()),
+            Err(segment) => self.put(offset, segment, pull_up, Gaps::Fill),
         }
     }
 
@@ -168,7 +182,7 @@ impl LogicalPage {
         zero_page: &Cluster,
         pull_up: &PullUp<'_>,
     ) -> Result<(), WriteError> {
-        self.put(offset, Segment::zero(zero_page, len), pull_up)
+        self.put(offset, Segment::zero(zero_page, len), pull_up, Gaps::Keep)
     }
 
     /// Makes the bytes from offset `len` on NULL: they lie beyond the end (row Z5).
@@ -181,7 +195,8 @@ impl LogicalPage {
             return Ok(());
         }
         let null = Segment::null(self.end as usize - from);
-        self.put(from, null, pull_up).map_err(|error| error.reason)
+        self.put(from, null, pull_up, Gaps::Keep)
+            .map_err(|error| error.reason)
     }
 
     /// The segments that make up bytes `range`, trimmed to it.
@@ -249,7 +264,7 @@ impl LogicalPage {
     }
 
     /// The parts of the segments that lie in `range`.
-    fn parts(&self, range: Range<usize>) -> impl Iterator<Item = Segment> {
+    pub(crate) fn parts(&self, range: Range<usize>) -> impl Iterator<Item = Segment> {
         self.placed().filter_map(move |(at, segment)| {
             let from = range.start.max(at);
             let to = range.end.min(at + segment.len());
@@ -342,13 +357,14 @@ impl LogicalPage {
         offset: usize,
         segment: Segment,
         pull_up: &PullUp<'_>,
+        gaps: Gaps,
     ) -> Result<(), WriteError> {
         if offset < self.start as usize || offset + segment.len() > self.end as usize {
             let reason = Refusal::Outside;
             return Err(WriteError { reason, segment });
         }
         let mut parts = Parts::overlay(self, offset, &segment);
-        if let Err(reason) = pull_up.reduce(&mut parts) {
+        if let Err(reason) = pull_up.reduce(&mut parts, gaps) {
             return Err(WriteError { reason, segment });
         }
         self.replace(parts);

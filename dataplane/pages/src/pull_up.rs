@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::arena::PAGE_SIZE;
 use crate::cluster::{Cluster, ClusterPool};
 use crate::ledger::{CopyLedger, CopyReason};
 use crate::logical::{MAX_SEGMENTS, Refusal};
@@ -23,6 +24,17 @@ pub struct PullUp<'a> {
     /// Where copied bytes are counted.
     pub ledger: &'a CopyLedger,
 }
+
+/// What a pull-up may do with NULL segments.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gaps {
+    /// They stay NULL, and segments on both sides of one are never joined.
+    Keep,
+    /// They may become zeros: whoever writes knows which bytes are valid.
+    Fill,
+}
+
+const ZEROS: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
 
 /// Which segments are joined with the one behind them: bit `i` for segment `i`.
 #[derive(Clone, Copy)]
@@ -61,29 +73,27 @@ impl<'a> PullUp<'a> {
 
     /// Brings `parts` to at most four segments. On an error nothing was copied.
     #[inline]
-    pub(crate) fn reduce(&self, parts: &mut Parts) -> Result<(), Refusal> {
+    pub(crate) fn reduce(&self, parts: &mut Parts, gaps: Gaps) -> Result<(), Refusal> {
         match parts.segments().len().saturating_sub(MAX_SEGMENTS) {
             0 => Ok(()),
-            excess => self.join(parts, excess),
+            excess => self.join(parts, excess, gaps),
         }
     }
 
     /// Makes the `excess` joins that copy least; of equals, those at the lowest offsets.
-    fn join(&self, parts: &mut Parts, excess: usize) -> Result<(), Refusal> {
+    fn join(&self, parts: &mut Parts, excess: usize, gaps: Gaps) -> Result<(), Refusal> {
         let segments = parts.segments();
         let mut best: Option<Plan> = None;
         let mut refusal = Refusal::TooFragmented;
         // A join more than needed never copies less: at most ten sets to look at.
         for joins in Joins::all(segments.len(), excess) {
-            if joins
-                .runs(segments.len())
-                .any(|run| joins_null(&segments[run]))
-            {
+            let runs = || joins.runs(segments.len());
+            if gaps == Gaps::Keep && runs().any(|run| joins_null(&segments[run])) {
                 continue;
             }
             match Plan::new(segments, joins, self.pages.free()) {
                 None => refusal = Refusal::OutOfPages,
-                Some(plan) if best.as_ref().is_some_and(|b| b.copied <= plan.copied) => (),
+                Some(plan) if best.as_ref().is_some_and(|b| b.cost() <= plan.cost()) => (),
                 Some(plan) => best = Some(plan),
             }
         }
@@ -118,17 +128,17 @@ impl<'a> PullUp<'a> {
         let cluster = cluster.ok_or(Refusal::OutOfPages)?;
         let start = cluster.filled();
         for segment in moved {
-            // Zeros are copied too, out of the shared page.
-            cluster.append(segment.bytes().unwrap_or_default());
+            // Holes are copied too, out of the shared page; a gap becomes zeros.
+            cluster.append(segment.bytes().unwrap_or(&ZEROS[..segment.len()]));
         }
-        let copied = cluster.filled() - start;
-        self.ledger.copied(CopyReason::PullUp, copied);
+        let written = cluster.filled() - start;
+        self.ledger.copied(CopyReason::PullUp, payload(moved));
         if let Place::Stay = join.place {
             let mut whole = run[0].clone();
-            whole.extend(copied);
+            whole.extend(written);
             return Ok(whole);
         }
-        Ok(Segment::data(Slice::new(cluster, start..start + copied)))
+        Ok(Segment::data(Slice::new(cluster, start..start + written)))
     }
 }
 
@@ -151,10 +161,17 @@ struct Join {
 /// One way back to four segments: one run of two or three, or two runs of two.
 struct Plan {
     joined: [Option<Join>; 2],
+    /// Bytes of payload to be copied.
     copied: usize,
+    /// Bytes to be written, zeros for gaps included.
+    written: usize,
 }
 
 impl Plan {
+    fn cost(&self) -> (usize, usize) {
+        (self.copied, self.written)
+    }
+
     /// The least copying for the given joins; `None` if fresh pages are too few.
     fn new(segments: &[Segment], joins: Joins, mut fresh: usize) -> Option<Self> {
         let runs = || joins.runs(segments.len()).filter(|run| run.len() > 1);
@@ -169,6 +186,7 @@ impl Plan {
         let mut plan = Plan {
             joined: [None, None],
             copied: 0,
+            written: 0,
         };
         for (i, run) in runs().enumerate() {
             let len = total(&segments[run.clone()]);
@@ -182,10 +200,12 @@ impl Plan {
                 fresh = fresh.checked_sub(1)?;
                 Place::Fresh
             };
-            plan.copied += match place {
-                Place::Stay => len - segments[run.start].len(),
-                _ => len,
+            let moved = match place {
+                Place::Stay => &segments[run.start + 1..run.end],
+                _ => &segments[run.clone()],
             };
+            plan.copied += payload(moved);
+            plan.written += total(moved);
             plan.joined[i] = Some(Join { run, place });
         }
         Some(plan)
@@ -224,6 +244,11 @@ impl<'s> Claims<'s> {
 
 fn total(segments: &[Segment]) -> usize {
     segments.iter().map(Segment::len).sum()
+}
+
+fn payload(segments: &[Segment]) -> usize {
+    let data = segments.iter().filter(|s| !s.is_null());
+    data.map(Segment::len).sum()
 }
 
 fn joins_null(run: &[Segment]) -> bool {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::arena::PAGE_SIZE;
-use crate::cluster::ClusterPool;
+use crate::cluster::{Cluster, ClusterPool};
 use crate::ledger::{CopyLedger, CopyReason};
 use crate::logical::{LogicalPage, MAX_SEGMENTS, Refusal, WriteError};
 use crate::pull_up::PullUp;
@@ -172,6 +172,34 @@ impl PageRun {
                 });
             }
             at += room;
+        }
+        Ok(())
+    }
+
+    /// Makes `len` bytes at `at` from the start of the request a hole (row Z13):
+    /// they are zeros, by reference to the one shared `zero_page`.
+    ///
+    /// # Errors
+    /// The refusal, and where: bytes of the hole before it were placed.
+    pub fn place_zeros(
+        &mut self,
+        at: usize,
+        len: usize,
+        zero_page: &Cluster,
+        pull_up: &PullUp<'_>,
+    ) -> Result<(), (Refusal, usize)> {
+        if at > self.len || len > self.len - at {
+            return Err((Refusal::Outside, at));
+        }
+        let end = at + len;
+        let mut at = at;
+        while at < end {
+            let (page, in_page) = self.locate(at);
+            let n = (PAGE_SIZE - in_page).min(end - at);
+            self.pages[page]
+                .zero(in_page, n, zero_page, pull_up)
+                .map_err(|error| (error.reason, at))?;
+            at += n;
         }
         Ok(())
     }

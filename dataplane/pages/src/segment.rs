@@ -62,7 +62,7 @@ impl Slice {
 
     /// Address of the first byte.
     pub fn address(&self) -> NonNull<u8> {
-        NonNull::from(self.bytes()).cast()
+        self.cluster.address_at(self.offset())
     }
 
     /// Drops the first `n` bytes from the view.
@@ -238,7 +238,8 @@ impl Segment {
 
     /// Address of the first byte; `None` is the NULL address.
     pub fn address(&self) -> Option<NonNull<u8>> {
-        self.bytes().map(|bytes| NonNull::from(bytes).cast())
+        let cluster = self.cluster.as_ref()?;
+        Some(cluster.address_at(self.offset as usize))
     }
 
     /// The bytes; `None` for a NULL segment, which may not be read (row Z5).

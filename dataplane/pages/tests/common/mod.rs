@@ -1,6 +1,8 @@
 //! What every test stands on: pools, a ledger, frames with known bytes.
 #![allow(dead_code)]
 
+pub mod device;
+
 use pages::{Arena, Cluster, ClusterPool, CopyLedger, HeapRegion, PAGE_SIZE, PullUp, Segment};
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
@@ -145,4 +147,20 @@ pub fn property<Op: Clone + Debug>(
         }
         seed += 1;
     }
+}
+
+/// Writes `bytes` to the run's segments as a device does: past all types.
+#[allow(unsafe_code)]
+pub fn dma(run: &pages::PageRun, bytes: &[u8]) {
+    let mut at = 0;
+    for segment in run.segments() {
+        let address = segment.address().expect("memory to read into");
+        // SAFETY: a run to be read into refers to fresh pages that nobody else reads or
+        // writes; the pointer is used as a device would, and no reference is alive.
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes[at..].as_ptr(), address.as_ptr(), segment.len());
+        }
+        at += segment.len();
+    }
+    assert_eq!(at, bytes.len());
 }

@@ -1,0 +1,125 @@
+//! Shelves: whole pages in which small pieces of several cached pages stand
+//! side by side, so that each does not pin a cluster of its own (row Z12).
+
+use crate::arena::PAGE_SIZE;
+use crate::cluster::Cluster;
+use crate::ledger::CopyReason;
+use crate::logical::LogicalPage;
+use crate::merge::Parts;
+use crate::pull_up::PullUp;
+use crate::segment::{Segment, Slice};
+
+use super::entry::Sectors;
+
+/// How many shelves are looked at when one is needed: enough to find those that
+/// fell empty faster than new ones fill.
+const LOOKED_AT: usize = 4;
+
+/// The shelves of a cache.
+pub(super) struct Shelves {
+    pages: Vec<Cluster>,
+    most: usize,
+    /// The one being filled.
+    current: usize,
+    /// The last one looked at.
+    hand: usize,
+}
+
+impl Shelves {
+    /// None yet, and never more than `most`.
+    pub fn new(most: usize) -> Self {
+        Self {
+            pages: Vec::with_capacity(most),
+            most,
+            current: 0,
+            hand: 0,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// Whether the current shelf has room for `len` bytes.
+    pub fn has_room(&self, len: usize) -> bool {
+        let current = self.pages.get(self.current);
+        current.is_some_and(|page| page.room() >= len)
+    }
+
+    /// Whether another can be put up.
+    pub fn may_grow(&self) -> bool {
+        self.pages.len() < self.most
+    }
+
+    /// Lets go of empty shelves: a few are looked at.
+    pub fn tidy(&mut self) {
+        for _ in 0..LOOKED_AT.min(self.pages.len()) {
+            self.hand = (self.hand + 1) % self.pages.len();
+            if self.pages[self.hand].handles() > 1 {
+                continue;
+            }
+            let page = self.pages.swap_remove(self.hand);
+            page.structure_at(0).set_shelf(false);
+            if self.pages.is_empty() {
+                return;
+            }
+            if self.current == self.pages.len() {
+                // The last one took the place of the one that went.
+                self.current = self.hand;
+            } else if self.current == self.hand {
+                self.current = self.pages.len() - 1;
+            }
+            self.hand %= self.pages.len();
+        }
+    }
+
+    /// Puts up a new shelf; false if there is no page for it.
+    pub fn grow(&mut self, memory: &PullUp<'_>) -> bool {
+        let fresh = self.may_grow().then(|| memory.pages.alloc()).flatten();
+        fresh.is_some_and(|fresh| {
+            let page = fresh.freeze_filled(0);
+            page.structure_at(0).set_shelf(true);
+            self.current = self.pages.len();
+            self.pages.push(page);
+            true
+        })
+    }
+
+    /// Copies the `valid` sectors of `page` to the current shelf, which has room
+    /// for their span, and makes the page refer to them there.
+    pub fn place(&mut self, page: &mut LogicalPage, valid: Sectors, memory: &PullUp<'_>) {
+        let (Some(shelf), Some(span)) = (self.pages.get(self.current), valid.span()) else {
+            return;
+        };
+        let start = shelf.filled();
+        let mut end = span.start;
+        for run in valid.runs() {
+            shelf.append(&[0; PAGE_SIZE][..run.start - end]);
+            end = run.end;
+            for segment in page.parts(run) {
+                shelf.append(segment.bytes().unwrap_or_default());
+            }
+        }
+        memory.ledger.copied(CopyReason::Compaction, valid.bytes());
+        let mut parts = Parts::new();
+        if span.start > 0 {
+            parts.push(Segment::null(span.start));
+        }
+        parts.push(Segment::data(Slice::new(
+            shelf.clone(),
+            start..start + span.len(),
+        )));
+        if end < PAGE_SIZE {
+            parts.push(Segment::null(PAGE_SIZE - end));
+        }
+        page.replace(parts);
+    }
+}
+
+impl Drop for Shelves {
+    fn drop(&mut self) {
+        for page in &self.pages {
+            page.structure_at(0).set_shelf(false);
+        }
+    }
+}
