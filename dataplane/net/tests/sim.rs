@@ -19,7 +19,6 @@ fn number(name: &str, default: u64) -> u64 {
 
 /// Everything one run is made of.
 struct World {
-    seed: u64,
     now: Instant,
     random: Random,
     hosts: [Host; 2],
@@ -83,7 +82,6 @@ impl World {
             .chance(250)
             .then(|| (change, 1280 + random.below(200) as usize));
         Self {
-            seed,
             now: Instant::ZERO,
             hosts: [Host::new(a, 512), Host::new(b, 512)],
             random,

@@ -140,14 +140,6 @@ impl Headers {
         self.l3_len as usize == IPV6_LEN
     }
 
-    pub(crate) fn l2_len(&self) -> usize {
-        self.l2_len as usize
-    }
-
-    pub(crate) fn l3_len(&self) -> usize {
-        self.l3_len as usize
-    }
-
     /// Sets where the frame goes on the link.
     #[inline]
     pub(crate) fn set_destination(&mut self, mac: MacAddress) {
@@ -227,10 +219,6 @@ impl Headers {
 
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len as usize]
-    }
-
-    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[..self.len as usize]
     }
 }
 

@@ -10,7 +10,6 @@ use crate::link::emit::{Link, solicited_node};
 pub(crate) struct Interface {
     pub(crate) mac: MacAddress,
     pub(crate) vlan: Option<u16>,
-    pub(crate) mtu: usize,
     addresses: Box<[Address]>,
     /// Longest prefix first.
     routes: Box<[Route]>,
@@ -32,7 +31,6 @@ impl Interface {
         Self {
             mac: config.mac,
             vlan: config.vlan,
-            mtu: config.mtu,
             addresses: config
                 .addresses
                 .iter()

@@ -196,7 +196,7 @@ impl Stack {
                 solicited: for_us && !arp.request && to_us,
                 replace: true,
                 // RFC 826: remember who asks for us; it is about to talk to us.
-                remember: for_us && arp.request || !arp.request && to_us && for_us,
+                remember: for_us && (arp.request || to_us),
             };
             self.hear(sender, arp.sender_mac, heard, true);
         }

@@ -65,10 +65,10 @@ impl Stack {
         let mut body = Body::new(frame.head, from, frame.tail, segment.len as usize);
         match self.look_up(&origin.key) {
             Some(index) if index & REMEMBERED == 0 => {
-                self.to_connection(index, &origin, &segment, &mut body);
+                self.for_connection(index, &origin, &segment, &mut body);
             }
-            Some(index) => self.to_remembered(index & !REMEMBERED, &origin, &segment),
-            None => self.to_listener(&origin, &segment, &mut body, None),
+            Some(index) => self.for_remembered(index & !REMEMBERED, &origin, &segment),
+            None => self.for_listener(&origin, &segment, &mut body, None),
         }
     }
 
@@ -101,7 +101,7 @@ impl Stack {
     }
 
     #[inline]
-    fn to_connection(
+    fn for_connection(
         &mut self,
         index: u32,
         origin: &Origin,
@@ -130,7 +130,7 @@ impl Stack {
         self.settle(index);
     }
 
-    fn to_remembered(&mut self, index: u32, origin: &Origin, segment: &Segment) {
+    fn for_remembered(&mut self, index: u32, origin: &Origin, segment: &Segment) {
         let now = self.cx.now;
         match self.time_waits.on_segment(index, segment, now) {
             TimeWaitVerdict::Ignore => {}
@@ -148,13 +148,13 @@ impl Stack {
                 let above = self.time_waits.get(index).snd_nxt + 0x1_0000;
                 self.forget(index);
                 let mut nothing = Body::empty();
-                self.to_listener(origin, segment, &mut nothing, Some(above));
+                self.for_listener(origin, segment, &mut nothing, Some(above));
             }
         }
     }
 
     /// RFC 9293, 3.10.7.1 and 3.10.7.2: no connection; is there a listener?
-    fn to_listener(
+    fn for_listener(
         &mut self,
         origin: &Origin,
         segment: &Segment,
@@ -301,7 +301,7 @@ impl Stack {
         // No sample of a round trip: nobody knows when the SYN-ACK left.
         connection.snd.retries = 1;
         connection.set(has::PASSIVE | has::ORPHAN);
-        self.to_connection(index, origin, segment, body);
+        self.for_connection(index, origin, segment, body);
         true
     }
 

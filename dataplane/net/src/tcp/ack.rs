@@ -149,7 +149,7 @@ impl Connection {
                     .sacks()
                     .get(1)
                     .is_some_and(|&(f, t)| f <= from && to <= t);
-                if from < to && (to <= una || inside) {
+                if from < to && (to <= segment.ack || inside) {
                     cx.counters.tcp_dsacks_received += 1;
                     sample.duplicate = Some((from, to));
                     continue;

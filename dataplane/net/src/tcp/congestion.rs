@@ -264,9 +264,9 @@ fn cube_root(mut x: u64) -> u64 {
     let mut shift = 63;
     loop {
         root *= 2;
-        let cube = (3 * root * (root + 1) + 1) << shift;
-        if x >> shift >= 3 * root * (root + 1) + 1 {
-            x -= cube;
+        let less = 3 * root * (root + 1);
+        if x >> shift > less {
+            x -= (less + 1) << shift;
             root += 1;
         }
         if shift == 0 {

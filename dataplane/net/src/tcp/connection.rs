@@ -475,7 +475,9 @@ impl Connection {
             return;
         }
         cx.counters.tcp_closed += 1;
-        self.state = State::Closed;
+        if !self.step(Input::Reset) {
+            self.state = State::Closed;
+        }
         self.reason = reason;
         self.drop_queues(cx);
         if self.has(flag::ORPHAN) {

@@ -17,7 +17,6 @@ pub(crate) mod flag {
     pub(crate) const RST: u8 = 0x04;
     pub(crate) const PSH: u8 = 0x08;
     pub(crate) const ACK: u8 = 0x10;
-    pub(crate) const URG: u8 = 0x20;
     pub(crate) const ECE: u8 = 0x40;
     pub(crate) const CWR: u8 = 0x80;
 }
@@ -228,7 +227,7 @@ impl Outgoing {
         packet.set_window_len(self.window);
         packet.set_checksum(0);
         packet.set_urgent_at(0);
-        bytes[12] = (len / 4 << 4) as u8;
+        bytes[12] = ((len / 4) << 4) as u8;
         bytes[13] = self.flags;
         if len > HEADER_LEN {
             self.emit_options(&mut bytes[HEADER_LEN..]);
@@ -321,7 +320,7 @@ mod tests {
 
         #[test]
         fn rfc9293_3_2_any_options_are_survived(mut bytes in prop::collection::vec(any::<u8>(), 20..80)) {
-            bytes[12] = bytes[12] | 0x50;
+            bytes[12] |= 0x50;
             let _ = Segment::parse(&bytes, bytes.len());
         }
     }

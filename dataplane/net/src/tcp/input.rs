@@ -21,6 +21,8 @@ pub(crate) enum Reply {
 
 /// RFC 7323, 5.5: a timestamp older than this says nothing any more.
 const TS_VALID: Duration = Duration::from_secs(24 * 24 * 3600);
+/// How much older than the newest an overtaken acknowledgment can be: a peer's retransmission timeout.
+const DISORDER_MS: i32 = 1000;
 /// RFC 5961, 7: challenge ACKs per connection in a span of time. Counted by
 /// connection, so that nobody learns of one by watching another (CVE-2016-5696).
 const CHALLENGES_MAX: u8 = 10;
@@ -302,12 +304,24 @@ impl Connection {
     fn is_timely(&self, cx: &Shared, segment: &Segment) -> bool {
         match segment.timestamp {
             Some((value, _)) => {
-                value.wrapping_sub(self.rcv.ts_recent) as i32 >= 0
+                let age = self.rcv.ts_recent.wrapping_sub(value) as i32;
+                age <= 0
                     || cx.now.since(self.rcv.ts_recent_at) > TS_VALID
+                    || age <= DISORDER_MS && self.is_disordered_ack(segment)
             }
             // RFC 7323, 3.2: once agreed on, every segment has one; others are dropped.
             None => false,
         }
+    }
+
+    /// A pure acknowledgment that another one overtook. Nothing in it can be
+    /// mistaken for old data, and its SACK blocks are worth having; Linux lets
+    /// such pass too (tcp_disordered_ack).
+    fn is_disordered_ack(&self, segment: &Segment) -> bool {
+        segment.flags & !flag::ECE == flag::ACK
+            && segment.len == 0
+            && segment.seq == self.rcv.nxt
+            && segment.ack <= self.snd.una
     }
 
     /// RFC 7323, 4.3 (2): the timestamp to echo is that of the segment at the
@@ -317,6 +331,7 @@ impl Connection {
         if let Some((value, _)) = segment.timestamp
             && self.has(has::TIMESTAMPS)
             && segment.seq <= self.rcv.last_ack
+            && value.wrapping_sub(self.rcv.ts_recent) as i32 >= 0
         {
             self.rcv.ts_recent = value;
             self.rcv.ts_recent_at = cx.now;

@@ -58,7 +58,7 @@ pub(crate) struct Recovery {
     /// Highest sequence number that arrived: RACK.fack.
     forward: Seq,
     reordering: bool,
-    reo_mult: u8,
+    reo_mult: u16,
     reo_persist: u8,
     /// When to look for losses again (RFC 8985, 6.2, step 5).
     pub(crate) look_again: Instant,
@@ -388,8 +388,12 @@ impl Connection {
         self.snd.flight.unlose(&mut cx.records);
         self.recovery.phase = Phase::Open;
         self.recovery.repeated = 0;
-        // A path that reorders this much deserves a wider reordering window at once.
+        // A path that reorders this much deserves a wider window at once: RFC 8985
+        // widens it step by step, which the shortest round trip of a path that
+        // lets some segments jump the queue makes very small steps.
         self.recovery.reordering = true;
+        self.recovery.reo_mult = self.recovery.reo_mult.saturating_mul(2);
+        self.recovery.reo_persist = 16;
         cx.wake(self.index);
     }
 

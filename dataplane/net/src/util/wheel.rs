@@ -47,7 +47,7 @@ impl Wheel {
     /// When the timer of `index` is set to fire.
     pub(crate) fn deadline(&self, index: u32) -> Option<Instant> {
         let timer = self.timers[index as usize];
-        (timer.slot != UNSET).then(|| Instant(timer.tick << TICK_BITS))
+        (timer.slot != UNSET).then_some(Instant(timer.tick << TICK_BITS))
     }
 
     /// Sets (or moves) the timer of `index`.

@@ -6,8 +6,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use net::{
-    Cidr, CloseReason, CongestionAlgorithm, ConnectionId, Duration, Event, Instant, MacAddress,
-    PortFull, RxFrame, Stack, StackConfig, Transmit, TxFrame, TxOffload, Verdict,
+    CloseReason, ConnectionId, Event, Instant, MacAddress, PortFull, RxFrame, Stack, StackConfig,
+    Transmit, TxFrame, TxOffload, Verdict,
 };
 use pages::{Arena, Chunk, ClusterPool, HeapRegion, Inline, Slice};
 
@@ -262,8 +262,7 @@ impl OneWay {
             return None;
         }
         let mut at = now.0;
-        if how.rate > 0 {
-            let takes = frame.len() as u64 * 8 * 1000 / how.rate;
+        if let Some(takes) = (frame.len() as u64 * 8 * 1000).checked_div(how.rate) {
             let waiting = self.busy_until.saturating_sub(now.0) / takes.max(1);
             if waiting > how.queue as u64 {
                 return None;
