@@ -25,7 +25,7 @@ fn connect_says_what_is_wrong_with_it() {
     let mut connect = |qid, sq_size, data: &[u8]| {
         let mut host = fresh(&mut rig);
         let answer = host.connect_with(&mut rig, qid, sq_size, data);
-        assert_eq!(host.session.queue(), None);
+        assert_eq!(host.session.queue().is_some(), answer.status == 0);
         host.close(&mut rig);
         answer
     };
@@ -44,9 +44,10 @@ fn connect_says_what_is_wrong_with_it() {
     let mut garbage = good.clone();
     garbage[256] = 0xff;
     assert_eq!(invalid(&connect(0, 31, &garbage)), (256, true));
-    // HOSTNQN.
-    let nameless = connect_data(0xffff, NQN, "");
-    assert_eq!(invalid(&connect(0, 31, &nameless)), (512, true));
+    // HOSTNQN: not text.
+    let mut garbage = good.clone();
+    garbage[512] = 0xff;
+    assert_eq!(invalid(&connect(0, 31, &garbage)), (512, true));
     // CNTLID: controllers are dynamic, and there is none to add a queue to.
     let fixed = connect_data(1, NQN, HOST_NQN);
     assert_eq!(invalid(&connect(0, 31, &fixed)), (16, true));
@@ -54,13 +55,18 @@ fn connect_says_what_is_wrong_with_it() {
     // A host that is not on the list.
     let stranger = connect_data(0xffff, CLOSED_NQN, HOST_NQN);
     assert_eq!(sc(connect(0, 31, &stranger).status), (1, 0x84));
+    // One without a name may use what anybody may, and nothing else.
+    let nameless = connect_data(0xffff, CLOSED_NQN, "");
+    assert_eq!(sc(connect(0, 31, &nameless).status), (1, 0x84));
+    let nameless = connect_data(0xffff, NQN, "");
+    assert_eq!(connect(0, 31, &nameless).status, 0);
     let friend = connect_data(0xffff, CLOSED_NQN, "nqn.2026-01.io.throughline:friend");
     let mut host = fresh(&mut rig);
     assert_eq!(host.connect_with(&mut rig, 0, 31, &friend).status, 0);
     host.close(&mut rig);
     assert_eq!(
         (rig.counters.connects, rig.counters.connects_refused),
-        (1, 10)
+        (2, 11)
     );
     rig.assert_all_returned();
 }

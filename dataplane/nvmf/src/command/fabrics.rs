@@ -166,7 +166,7 @@ pub struct ConnectData<'a> {
     pub cntlid: Cntlid,
     /// NVM Subsystem NQN.
     pub subsystem: &'a str,
-    /// Host NQN.
+    /// Host NQN. May be empty: some hosts have none unless they are told one.
     pub host: &'a str,
 }
 
@@ -189,11 +189,16 @@ impl<'a> ConnectData<'a> {
     /// Reads it.
     ///
     /// # Errors
-    /// The field that is no NQN: not NUL-terminated, too long, or not text.
+    /// The field that is no NQN: not NUL-terminated, too long, not text, or
+    /// an empty SUBNQN.
     pub fn read(bytes: &'a [u8; CONNECT_DATA_LEN]) -> Result<Self, ConnectField> {
         let name = |field: ConnectField| {
             let at = field as usize;
-            nqn(&bytes[at..at + 256]).ok_or(field)
+            let name = nqn(&bytes[at..at + 256]).ok_or(field)?;
+            if name.is_empty() && field == ConnectField::Subsystem {
+                return Err(field);
+            }
+            Ok(name)
         };
         Ok(Self {
             host_id: array_at(bytes, 0),
@@ -228,5 +233,5 @@ impl<'a> ConnectData<'a> {
 fn nqn(field: &[u8]) -> Option<&str> {
     let len = field.iter().position(|&b| b == 0)?;
     let text = str::from_utf8(&field[..len]).ok()?;
-    ((1..=NQN_LEN_MAX).contains(&len)).then_some(text)
+    (len <= NQN_LEN_MAX).then_some(text)
 }
