@@ -14,7 +14,7 @@ use crate::port::{Port, PortQueue};
 use crate::shard::{Common, Link, Shard};
 use crate::spdk::SpdkThread;
 use crate::store::Store;
-use crate::volume::Volumes;
+use crate::volume::{Sizes, Volumes};
 
 /// Payload segments that may be on their way to a NIC, by reference, per queue pair.
 const TRANSMIT_SEGMENTS: u32 = 8192;
@@ -67,9 +67,10 @@ fn subsystem(
             .position(|store| store.name == namespace.store)
             .ok_or_else(|| refuse(format!("there is no store {:?}", namespace.store)))?;
         let geometry = stores[volume].geometry();
-        if namespace.write == WritePolicy::Back {
+        if namespace.write == WritePolicy::Back && config.cores.len() > 1 {
             return Err(refuse(
-                "write = \"back\" needs the page cache, which this build lacks".into(),
+                "write = \"back\" is served by one core: list one in cores, or write through"
+                    .into(),
             ));
         }
         Ok(nvmf::NamespaceConfig {
@@ -84,7 +85,7 @@ fn subsystem(
             }),
             nguid: [0; 16],
             eui64: [0; 8],
-            volatile_write_cache: geometry.write_cache,
+            volatile_write_cache: geometry.write_cache || namespace.write == WritePolicy::Back,
             deallocated_reads_zero: false,
         })
     };
@@ -125,8 +126,17 @@ pub(crate) fn shard(
     }
     let elements = (max_io / pages::PAGE_SIZE * 4 + 8).min(ELEMENTS_MAX);
     let requests = config.memory.requests;
+    let sizes = Sizes {
+        requests: requests as usize,
+        elements,
+        max_bytes: max_io,
+        // A quarter of all memory may be cached pages; see also the write credit below.
+        cache_clusters: (config.memory.clusters as usize + config.memory.pages as usize) / 4,
+        copy: config.copy,
+        seed: u64::from_ne_bytes(secret[..8].try_into().expect("eight bytes")),
+    };
     let common = Common {
-        volumes: Volumes::new(stores, requests as usize, elements, config.copy),
+        volumes: Volumes::new(stores, &policies(config), &sizes),
         // Writes may together pin half of the clusters; the rest is for frames on their way.
         commands: CommandPool::new(
             requests.min(u16::MAX.into()) as u16,
@@ -143,6 +153,19 @@ pub(crate) fn shard(
         .collect();
     shard.listen(&listeners).map_err(Error::Target)?;
     Ok(shard)
+}
+
+/// The policy of each store: behind the cache if a namespace on it is.
+fn policies(config: &Config) -> Vec<WritePolicy> {
+    let namespaces = || config.target.subsystems.iter().flat_map(|s| &s.namespaces);
+    let is_back =
+        |store: &str| namespaces().any(|n| n.store == store && n.write == WritePolicy::Back);
+    (config.stores.iter())
+        .map(|store| match is_back(&store.name) {
+            true => WritePolicy::Back,
+            false => WritePolicy::Through,
+        })
+        .collect()
 }
 
 /// Random bytes for hashes and sequence numbers.

@@ -12,6 +12,7 @@ extern crate self as engine;
 mod build;
 mod clock;
 mod config;
+mod device;
 mod environment;
 mod error;
 mod handle;

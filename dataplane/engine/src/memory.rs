@@ -7,7 +7,7 @@ use std::ffi::{CString, c_void};
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 
-use pages::{Arena, Cluster, ClusterPool, CopyLedger, PAGE_SIZE, Region, RunPool};
+use pages::{Arena, Cluster, ClusterPool, CopyLedger, PAGE_SIZE, PullUp, Region, RunPool};
 
 use crate::config::MemoryConfig;
 use crate::error::{Error, strerror};
@@ -166,6 +166,8 @@ pub(crate) struct Memory {
     pub(crate) clusters: ClusterPool,
     pub(crate) pages: ClusterPool,
     pub(crate) runs: RunPool,
+    /// How many runs there are.
+    pub(crate) requests: usize,
     pub(crate) ledger: Rc<CopyLedger>,
     /// The shared page of zeros (row Z5).
     pub(crate) zero_page: Cluster,
@@ -191,10 +193,9 @@ impl Memory {
                 Error::Memory(format!("{count} {what} of {size} bytes do not tile pages"))
             })
         };
-        let zero_page = carve(1, PAGE_SIZE, "page of zeros")?
-            .alloc()
-            .expect("a new pool is free")
-            .freeze();
+        let zero_page = arena
+            .zero_page()
+            .ok_or_else(|| Error::Memory("no page for zeros".into()))?;
         let pages = carve(config.pages as usize, PAGE_SIZE, "pages")?;
         carve(1, PAGE_SIZE, "guard")?;
         let clusters = carve(config.clusters as usize, cluster_size, "clusters")?;
@@ -205,9 +206,15 @@ impl Memory {
             receive,
             clusters,
             pages,
+            requests: config.requests as usize,
             runs: RunPool::new(config.requests as usize, max_io_bytes),
             ledger: Rc::new(CopyLedger::new()),
             zero_page,
         })
+    }
+
+    /// What merging needs: pages to pull up into, and the ledger.
+    pub(crate) fn pull_up(&self) -> PullUp<'_> {
+        PullUp::new(&self.pages, &self.ledger)
     }
 }

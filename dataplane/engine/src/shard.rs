@@ -5,18 +5,24 @@ mod link;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use net::Instant;
-use nvmf::{CommandPool, Target, Timestamp};
+use nvmf::{CommandPool, Target};
 
 pub(crate) use link::Link;
 
-use crate::clock::{Clock, StageClock};
+use crate::clock::{Clock, StageClock, tsc};
 use crate::handle::Handle;
 use crate::memory::Memory;
 use crate::snapshot::{PoolSnapshot, ShardSnapshot, Stage};
 use crate::spdk::SpdkThread;
 use crate::volume::Volumes;
+
+/// How long devices have to finish when the engine stops.
+const STOP_NS: u64 = 30_000_000_000;
+/// How often an idle moment is used to write dirty pages back.
+const IDLE: Duration = Duration::from_millis(1);
 
 /// What every link of a shard uses besides its own connections.
 pub(crate) struct Common {
@@ -70,6 +76,8 @@ pub(crate) struct Shard {
     polls: u64,
     polls_busy: u64,
     answered: u64,
+    /// When an idle moment is next used.
+    idle_at: Instant,
 }
 
 impl Shard {
@@ -91,6 +99,7 @@ impl Shard {
             polls: 0,
             polls_busy: 0,
             answered: 0,
+            idle_at: Instant::ZERO,
         }
     }
 
@@ -147,36 +156,45 @@ impl Shard {
         for link in &mut self.links {
             busy |= link.transmit(common, &mut self.stages, now);
         }
+        if !busy && now >= self.idle_at {
+            self.idle_at = now + IDLE;
+            common.volumes.idle(&common.memory);
+        }
         self.polls += 1;
         self.polls_busy += u64::from(busy);
     }
 
-    /// Ends every connection and waits for the devices; bounded in time.
-    pub(crate) fn stop(&mut self) {
+    /// Ends every connection, waits for the devices, and writes what only
+    /// memory holds. False if a device did not finish in time.
+    pub(crate) fn stop(&mut self) -> bool {
         for link in &mut self.links {
             link.abort_all(&mut self.common);
         }
-        let deadline =
-            Timestamp(self.clock.nanoseconds(crate::clock::tsc()) / 1_000_000).plus_ms(5_000);
-        loop {
+        let deadline = self.now().0 + STOP_NS;
+        let mut flushed = false;
+        while self.now().0 < deadline {
             self.poll();
-            let now = self.clock.nanoseconds(crate::clock::tsc()) / 1_000_000;
-            if self.common.volumes.in_flight() == 0 && self.links.iter().all(Link::is_quiet) {
-                return;
+            let Common {
+                volumes, memory, ..
+            } = &mut self.common;
+            if volumes.in_flight() > 0 || !self.links.iter().all(Link::is_quiet) {
+                continue;
             }
-            if now > deadline.0 {
-                log::warn!(
-                    "shard {}: {} requests are still at their devices",
-                    self.index,
-                    self.common.volumes.in_flight()
-                );
-                return;
+            if std::mem::replace(&mut flushed, true) || volumes.dirty_pages() == 0 {
+                return true;
             }
+            volumes.flush(memory);
         }
+        let requests = self.common.volumes.in_flight();
+        log::error!(
+            "shard {}: {requests} requests are still at their devices",
+            self.index
+        );
+        false
     }
 
     /// Takes back what the NIC holds, ends the SPDK thread, frees the memory.
-    /// Every port is closed by now.
+    /// Every port is closed by now, and no device works for the shard.
     pub(crate) fn finish(mut self) {
         for link in &mut self.links {
             link.finish();
@@ -184,6 +202,10 @@ impl Shard {
         drop(self.links);
         self.spdk.enter();
         drop(self.common);
+    }
+
+    fn now(&self) -> Instant {
+        Instant(self.clock.nanoseconds(tsc()))
     }
 
     pub(crate) fn snapshot(&self) -> ShardSnapshot {
@@ -200,7 +222,11 @@ impl Shard {
         let mut nvmf = Vec::new();
         (self.common.counters).each(|name, value| nvmf.push((name.to_owned(), value)));
         counters.push(("nvmf", nvmf));
-        counters.push(("store", named(self.common.volumes.counters())));
+        let volumes = &self.common.volumes;
+        counters.push(("store", named(volumes.device_counters().into_iter())));
+        if let Some(cache) = volumes.cache_counters() {
+            counters.push(("cache", named(cache.into_iter())));
+        }
         ShardSnapshot {
             core: self.core,
             polls: self.polls,
@@ -216,16 +242,8 @@ impl Shard {
             pools: vec![
                 pool("clusters", memory.clusters.len(), memory.clusters.unheld()),
                 pool("pages", memory.pages.len(), memory.pages.unheld()),
-                pool(
-                    "runs",
-                    self.common.volumes.requests_max(),
-                    memory.runs.available(),
-                ),
-                pool(
-                    "operations",
-                    self.common.volumes.ops_len(),
-                    self.common.volumes.ops_available(),
-                ),
+                pool("runs", memory.requests, memory.runs.available()),
+                pool("operations", volumes.devices().0, volumes.devices().1),
             ],
             connections: self.links.iter().map(Link::connections).sum(),
             counters,

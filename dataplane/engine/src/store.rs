@@ -45,6 +45,11 @@ pub(crate) struct Geometry {
 }
 
 impl Geometry {
+    /// Whether some scatter-gather lists are refused, however short.
+    pub(crate) fn is_particular(&self) -> bool {
+        self.alignment > 1 || self.prp || self.max_elements < pages::MAX_SEGMENTS as u32
+    }
+
     /// As limits for a divider whose lists have room for `elements`.
     pub(crate) fn limits(&self, elements: u32) -> Limits {
         Limits {

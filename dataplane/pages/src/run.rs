@@ -6,7 +6,6 @@ use std::ops::Range;
 
 use crate::arena::PAGE_SIZE;
 use crate::cluster::{Cluster, ClusterPool};
-use crate::ledger::{CopyLedger, CopyReason};
 use crate::logical::{LogicalPage, MAX_SEGMENTS, Refusal, WriteError};
 use crate::pull_up::PullUp;
 use crate::segment::{Segment, Slice};
@@ -225,41 +224,6 @@ impl PageRun {
             }
         }
         Ok(())
-    }
-
-    /// Copies every page that `choose` names together into a whole page of its
-    /// own, where its bytes lie at their offset: what a device needs that takes
-    /// no fragments, or no unaligned ones. Counted as `reason` (row Z14).
-    /// Returns how many pages were copied.
-    ///
-    /// # Errors
-    /// [`OutOfPages`] if the pool has too few; the run is unchanged.
-    pub fn flatten(
-        &mut self,
-        pages: &ClusterPool,
-        ledger: &CopyLedger,
-        reason: CopyReason,
-        choose: impl Fn(&LogicalPage) -> bool,
-    ) -> Result<usize, OutOfPages> {
-        let chosen = self.pages().iter().filter(|page| choose(page)).count();
-        if pages.free() < chosen {
-            return Err(OutOfPages);
-        }
-        for page in self.pages[..self.used]
-            .iter_mut()
-            .filter(|page| choose(page))
-        {
-            let mut fresh = pages.alloc().ok_or(OutOfPages)?;
-            for (at, segment) in page.placed() {
-                if let Some(bytes) = segment.bytes() {
-                    fresh[at..at + bytes.len()].copy_from_slice(bytes);
-                    ledger.copied(reason, bytes.len());
-                }
-            }
-            page.clear();
-            page.fill_from(&fresh.freeze());
-        }
-        Ok(chosen)
     }
 
     /// Whether every byte of the request is there.

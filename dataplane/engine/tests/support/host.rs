@@ -155,6 +155,19 @@ impl Queue {
         Ok(self.command(command, Some(data), in_capsule, 0)?.0)
     }
 
+    /// As [`Queue::write`], with Force Unit Access.
+    pub fn write_fua(
+        &mut self,
+        lba: u64,
+        block_size: usize,
+        data: &[u8],
+        in_capsule: bool,
+    ) -> io::Result<Status> {
+        let mut command = rw(WRITE, lba, data.len() / block_size);
+        command[51] |= 0x40;
+        Ok(self.command(command, Some(data), in_capsule, 0)?.0)
+    }
+
     pub fn read(
         &mut self,
         lba: u64,

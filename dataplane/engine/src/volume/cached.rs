@@ -1,0 +1,368 @@
+//! Volumes behind the page cache: the volatile write cache an NVMe host knows
+//! (rows Z11–Z13).
+
+use std::collections::VecDeque;
+
+use nvmf::Status;
+use pages::PageRun;
+use pages::cache::{
+    Action, CacheConfig, DeviceError, Operation, OperationId, PageCache, Request, VolumeConfig,
+    VolumeId,
+};
+
+use super::{Asker, Sizes, Ticket as AnyTicket};
+use crate::config::WritePolicy;
+use crate::device::{Devices, Work};
+use crate::memory::Memory;
+
+/// Device operations the cache may have in flight.
+pub(super) const OPERATIONS: usize = 256;
+/// Pages written back in an idle moment.
+const IDLE_PAGES: usize = 32;
+
+/// What a device's job for the cache is known by.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    id: OperationId,
+    volume: VolumeId,
+    what: What,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Read,
+    Write { fua: bool },
+    Flush,
+}
+
+/// A request in the cache.
+struct Asked {
+    /// `None`: the engine's own flush.
+    asker: Option<Asker>,
+    volume: VolumeId,
+    /// Zeros still to be written behind this part of them.
+    zeros: Option<Zeros>,
+}
+
+#[derive(Clone, Copy)]
+struct Zeros {
+    offset: u64,
+    len: u64,
+    fua: bool,
+}
+
+/// The cache of a shard, and which volumes are behind it.
+pub(super) struct Cached {
+    cache: Option<PageCache>,
+    /// By volume; `None`: requests go straight to the device.
+    volumes: Vec<Option<VolumeId>>,
+    /// By the cache's volume.
+    devices: Vec<usize>,
+    asked: Box<[Option<Asked>]>,
+    free: Vec<u32>,
+    /// Zeros that wait for a run.
+    waiting: VecDeque<u32>,
+    max_bytes: usize,
+}
+
+/// Answers on their way to sessions.
+type Answers = VecDeque<(Asker, Status, Option<Box<PageRun>>)>;
+
+impl Cached {
+    /// A cache for the volumes whose policy asks for one.
+    pub(super) fn new(
+        devices: &Devices<AnyTicket>,
+        policies: &[WritePolicy],
+        sizes: &Sizes,
+    ) -> Self {
+        let wanted = policies.contains(&WritePolicy::Back);
+        let mut cache = wanted.then(|| {
+            // Room for what requests under way pin at most, whatever was configured.
+            let least = 8 * sizes.requests + 8;
+            let clusters = sizes.cache_clusters.max(least);
+            PageCache::new(CacheConfig {
+                pages: clusters,
+                clusters,
+                dirty_pages: clusters / 4,
+                requests: sizes.requests,
+                operations: OPERATIONS,
+                max_bytes: sizes.max_bytes,
+                seed: sizes.seed,
+            })
+        });
+        let mut behind = Vec::new();
+        let volumes = (policies.iter().enumerate())
+            .map(|(device, policy)| match (policy, &mut cache) {
+                (WritePolicy::Back, Some(cache)) => {
+                    let geometry = devices.geometry(device);
+                    behind.push(device);
+                    cache.add_volume(VolumeConfig {
+                        len: geometry.blocks * u64::from(geometry.block_size),
+                        block: geometry.block_size as usize,
+                        policy: pages::cache::WritePolicy::Back,
+                        device_cache: geometry.write_cache,
+                    })
+                }
+                _ => None,
+            })
+            .collect();
+        Self {
+            cache,
+            volumes,
+            devices: behind,
+            asked: (0..sizes.requests).map(|_| None).collect(),
+            free: (0..sizes.requests as u32).rev().collect(),
+            waiting: VecDeque::with_capacity(sizes.requests),
+            max_bytes: sizes.max_bytes,
+        }
+    }
+
+    /// Whether the volume is behind the cache.
+    pub(super) fn holds(&self, volume: usize) -> bool {
+        self.volumes[volume].is_some()
+    }
+
+    /// Takes a request on a volume that the cache [`Cached::holds`].
+    pub(super) fn start(
+        &mut self,
+        asker: Asker,
+        volume: usize,
+        work: Work,
+        memory: &Memory,
+        answers: &mut Answers,
+    ) {
+        let (Some(volume), Some(tag)) = (self.volumes[volume], self.free.pop()) else {
+            return answers.push_back((asker, Status::COMMAND_INTERRUPTED, None));
+        };
+        let (request, zeros) = match work {
+            Work::Read(run) => (Request::Read { run }, None),
+            Work::Write { run, fua } => (Request::Write { run, fua }, None),
+            Work::Flush => (Request::Flush, None),
+            Work::WriteZeroes { offset, len, fua } => {
+                self.asked[tag as usize] = Some(Asked {
+                    asker: Some(asker),
+                    volume,
+                    zeros: Some(Zeros { offset, len, fua }),
+                });
+                return self.waiting.push_back(tag);
+            }
+            // Advice (NVM 3.2.3), which a cache in between may keep to itself.
+            Work::Deallocate { .. } => {
+                self.free.push(tag);
+                return answers.push_back((asker, Status::SUCCESS, None));
+            }
+        };
+        self.asked[tag as usize] = Some(Asked {
+            asker: Some(asker),
+            volume,
+            zeros,
+        });
+        self.submit(tag, volume, request, memory, answers);
+    }
+
+    /// Lets what waited for memory go on.
+    pub(super) fn resume(&mut self, memory: &Memory) {
+        if let Some(cache) = &mut self.cache
+            && cache.is_short_of_memory()
+        {
+            cache.resume(&memory.pull_up());
+        }
+    }
+
+    /// Moves operations to devices and finished requests to `answers`.
+    pub(super) fn pump(
+        &mut self,
+        devices: &mut Devices<AnyTicket>,
+        memory: &Memory,
+        answers: &mut Answers,
+    ) {
+        self.write_zeros(memory, answers);
+        while devices.has_room()
+            && let Some(operation) = self.cache.as_mut().and_then(PageCache::next_operation)
+        {
+            let Operation { id, volume, action } = operation;
+            let (what, work) = match action {
+                Action::Read(run) => (What::Read, Work::Read(run)),
+                Action::Write { run, fua } => (What::Write { fua }, Work::Write { run, fua }),
+                Action::Flush => (What::Flush, Work::Flush),
+            };
+            let device = self.devices[usize::from(volume.0)];
+            devices.start(
+                AnyTicket::Cache(Ticket { id, volume, what }),
+                device,
+                work,
+                memory,
+            );
+        }
+        while let Some(done) = self.cache.as_mut().and_then(PageCache::next_completion) {
+            let status = match done.result {
+                Ok(()) => Status::SUCCESS,
+                Err(DeviceError(field)) => Status::from_field(field as u16),
+            };
+            self.finish(done.tag as u32, status, done.run, memory, answers);
+        }
+    }
+
+    /// An operation of the cache came back from its device.
+    pub(super) fn complete(
+        &mut self,
+        ticket: Ticket,
+        status: Status,
+        run: Option<Box<PageRun>>,
+        memory: &Memory,
+    ) {
+        let Ticket { id, volume, what } = ticket;
+        let action = match (what, run) {
+            (What::Read, Some(run)) => Action::Read(run),
+            (What::Write { fua }, Some(run)) => Action::Write { run, fua },
+            _ => Action::Flush,
+        };
+        let result = match status.is_success() {
+            true => Ok(()),
+            false => Err(DeviceError(status.field().into())),
+        };
+        if let Some(cache) = &mut self.cache {
+            cache.complete(Operation { id, volume, action }, result, &memory.pull_up());
+        }
+    }
+
+    /// Writes some of what is dirty.
+    pub(super) fn write_back(&mut self) {
+        if let Some(cache) = &mut self.cache
+            && cache.dirty_pages() > 0
+        {
+            cache.write_back(IDLE_PAGES);
+        }
+    }
+
+    /// Flushes every volume, for nobody but the engine.
+    pub(super) fn flush_all(&mut self, memory: &Memory, answers: &mut Answers) {
+        for volume in self.volumes.clone().into_iter().flatten() {
+            let Some(tag) = self.free.pop() else { return };
+            self.asked[tag as usize] = Some(Asked {
+                asker: None,
+                volume,
+                zeros: None,
+            });
+            self.submit(tag, volume, Request::Flush, memory, answers);
+        }
+    }
+
+    /// Pages that only memory holds.
+    pub(super) fn dirty_pages(&self) -> usize {
+        self.cache.as_ref().map_or(0, PageCache::dirty_pages)
+    }
+
+    /// Requests in the cache.
+    pub(super) fn in_progress(&self) -> usize {
+        self.asked.len() - self.free.len()
+    }
+
+    /// Every counter by name; `None` if no volume is behind a cache.
+    pub(super) fn counters(&self) -> Option<Vec<(&'static str, u64)>> {
+        let cache = self.cache.as_ref()?;
+        let counters = cache.counters();
+        Some(vec![
+            ("pages", cache.pages() as u64),
+            ("dirty_pages", cache.dirty_pages() as u64),
+            ("clusters", cache.clusters() as u64),
+            ("hits", counters.hits),
+            ("misses", counters.misses),
+            ("merged", counters.merged),
+            ("written", counters.written),
+            ("completed", counters.completed),
+            ("reclaimed", counters.reclaimed),
+            ("compacted", counters.compacted),
+            ("failed", counters.failed),
+        ])
+    }
+
+    /// Zeros go through the cache as references to the page of zeros, a run at a time.
+    fn write_zeros(&mut self, memory: &Memory, answers: &mut Answers) {
+        while let Some(&tag) = self.waiting.front() {
+            let Some(Asked {
+                volume,
+                zeros: Some(zeros),
+                ..
+            }) = &mut self.asked[tag as usize]
+            else {
+                self.waiting.pop_front();
+                continue;
+            };
+            let Some(mut run) = memory.runs.take() else {
+                return;
+            };
+            let (volume, fua) = (*volume, zeros.fua);
+            let len = zeros.len.min(self.max_bytes as u64) as usize;
+            let filled = run.begin(zeros.offset, len).is_ok()
+                && run
+                    .place_zeros(0, len, &memory.zero_page, &memory.pull_up())
+                    .is_ok();
+            zeros.offset += len as u64;
+            zeros.len -= len as u64;
+            self.waiting.pop_front();
+            if filled {
+                self.submit(tag, volume, Request::Write { run, fua }, memory, answers);
+            } else {
+                self.finish(tag, Status::INTERNAL_ERROR, Some(run), memory, answers);
+            }
+        }
+    }
+
+    fn submit(
+        &mut self,
+        tag: u32,
+        volume: VolumeId,
+        request: Request,
+        memory: &Memory,
+        answers: &mut Answers,
+    ) {
+        let Some(cache) = &mut self.cache else { return };
+        if let Err(refused) = cache.submit(volume, request, tag.into(), &memory.pull_up()) {
+            let status = if refused.busy {
+                Status::COMMAND_INTERRUPTED
+            } else {
+                Status::INTERNAL_ERROR
+            };
+            let run = match refused.request {
+                Request::Read { run } | Request::Write { run, .. } => Some(run),
+                _ => None,
+            };
+            self.finish(tag, status, run, memory, answers);
+        }
+    }
+
+    /// A request came back from the cache: on with its zeros, or its answer.
+    fn finish(
+        &mut self,
+        tag: u32,
+        status: Status,
+        run: Option<Box<PageRun>>,
+        memory: &Memory,
+        answers: &mut Answers,
+    ) {
+        let Some(asked) = &mut self.asked[tag as usize] else {
+            return;
+        };
+        let mut run = run;
+        if let Some(zeros) = asked.zeros {
+            // The run was the cache's own, not the session's.
+            if let Some(run) = run.take() {
+                memory.runs.put(run);
+            }
+            if status.is_success() && zeros.len > 0 {
+                return self.waiting.push_back(tag);
+            }
+        }
+        let asker = asked.asker;
+        self.asked[tag as usize] = None;
+        self.free.push(tag);
+        match asker {
+            Some(asker) => answers.push_back((asker, status, run)),
+            None if status.is_success() => {}
+            None => log::error!(
+                "flushing the page cache failed: {status:?}; dirty pages are lost with this process"
+            ),
+        }
+    }
+}
