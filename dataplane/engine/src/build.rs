@@ -119,6 +119,7 @@ pub(crate) fn shard(
     let memory = Memory::new(index, &config.memory, max_io, cluster_shift(ports))?;
     let mut links = Vec::new();
     for (i, (port, port_config)) in ports.iter().zip(&config.ports).enumerate() {
+        port.map_for_dma(&memory.arena)?;
         port.set_up_queue(index as u16, memory.receive.as_ptr())?;
         let queue = PortQueue::new(port.id, index as u16, TRANSMIT_SEGMENTS)?;
         let stack = stack(config, port, port_config, secret, index)?;

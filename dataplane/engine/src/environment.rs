@@ -131,7 +131,6 @@ fn eal_arguments(config: &Config) -> Result<Vec<CString>, Error> {
         "--in-memory".into(),
         "-m".into(),
         config.native_memory_mib.to_string(),
-        "--iova-mode=pa".into(),
         "--base-virtaddr=0x200000000000".into(),
         // Memory goes back in the blocks it came in, which SPDK's maps rely on.
         "--match-allocations".into(),
@@ -141,6 +140,11 @@ fn eal_arguments(config: &Config) -> Result<Vec<CString>, Error> {
     if config.pci_allow.is_empty() {
         args.push("--no-pci".into());
     }
+    if config.pci_allow.is_empty() || iommu_is_narrow() {
+        args.push("--iova-mode=pa".into());
+    }
+    // Otherwise EAL chooses: virtual addresses when all devices are behind an IOMMU
+    // (vfio-pci), physical ones when any is not (uio_pci_generic).
     let virtual_ports = config.ports.iter().filter(|port| !is_pci(&port.device));
     args.extend(virtual_ports.map(|port| format!("--vdev={}", port.device)));
     args.into_iter()
@@ -151,6 +155,18 @@ fn eal_arguments(config: &Config) -> Result<Vec<CString>, Error> {
             })
         })
         .collect()
+}
+
+/// Whether an IOMMU of this machine takes fewer address bits than a process has (47):
+/// its devices must be given physical addresses, which fit.
+fn iommu_is_narrow() -> bool {
+    let units = std::fs::read_dir("/sys/class/iommu").into_iter().flatten();
+    units.flatten().any(|unit| {
+        let cap = std::fs::read_to_string(unit.path().join("intel-iommu/cap")).ok();
+        let cap = cap.and_then(|cap| u64::from_str_radix(cap.trim(), 16).ok());
+        // MGAW, bits 21:16: the width less one (VT-d specification, Capability Register).
+        cap.is_some_and(|cap| (cap >> 16 & 0x3f) + 1 < 47)
+    })
 }
 
 /// Whether an EAL device string is a PCI address (`0000:01:00.0` or `01:00.0`).

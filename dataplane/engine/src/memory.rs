@@ -171,6 +171,7 @@ pub(crate) struct Memory {
     pub(crate) ledger: Rc<CopyLedger>,
     /// The shared page of zeros (row Z5).
     pub(crate) zero_page: Cluster,
+    pub(crate) arena: Rc<Arena>,
 }
 
 impl Memory {
@@ -210,6 +211,7 @@ impl Memory {
             runs: RunPool::new(config.requests as usize, max_io_bytes),
             ledger: Rc::new(CopyLedger::new()),
             zero_page,
+            arena,
         })
     }
 

@@ -8,6 +8,7 @@ use std::ffi::CString;
 use dpdk_sys::{tl_cluster_pool, tl_port_config, tl_port_info};
 
 use net::rss;
+use pages::Arena;
 pub(crate) use queue::PortQueue;
 
 use crate::config::PortConfig;
@@ -121,6 +122,14 @@ impl Port {
             )));
         }
         Ok(())
+    }
+
+    /// Lets the port's device reach the arena, where an IOMMU is in the way.
+    pub(crate) fn map_for_dma(&self, arena: &Arena) -> Result<(), Error> {
+        let (base, len) = (arena.base().as_ptr().cast(), arena.len() as u64);
+        // SAFETY: the arena is registered, and stays so until the port is closed.
+        let code = unsafe { dpdk_sys::tl_port_dma_map(self.id, base, len) };
+        self.check("mapping the arena for DMA", code)
     }
 
     /// Sets queue pair `queue` up to receive into `pool`.
