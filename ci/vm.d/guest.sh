@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # What a guest is made of: Debian's kernel, and initramfs archives that are put together at boot. Sourced by ci/vm.
 #
 #   base        static busybox, the kernel's modules that the scenarios load, and init: every guest

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154,SC2034
 # The two guests of a scenario, and what is done with them again and again. Sourced by run.sh.
 #
 #   appliance   owns an emulated NVMe drive and a network card through a user-space driver, and runs `throughline`

@@ -24,10 +24,17 @@ on_error() {
 trap 'on_error "$LINENO" "$BASH_COMMAND"' ERR
 trap 'fail "interrupted, or out of time"' TERM INT
 
+# Ends the guests; what they logged stays.
 finish() {
 	local status=$? name
-	trap - EXIT
-	for name in "${!guest_pid[@]}"; do kill -KILL "${guest_pid[$name]}" 2>/dev/null || true; done
+	trap - EXIT ERR
+	set +e
+	if [ "$status" -ne 0 ] && alive appliance && alive client; then
+		(on appliance 'cat /run/throughline.log' 10) >"$run/throughline.log"
+		(on client dmesg 10) >"$run/client.dmesg"
+	fi
+	# shellcheck disable=SC2154 # machine.sh declares it
+	for name in "${!guest_pid[@]}"; do halt "$name"; done
 	exit "$status"
 }
 trap finish EXIT

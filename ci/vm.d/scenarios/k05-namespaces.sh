@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154,SC2034
 # namespaces of 512 and 4096-byte blocks behind a controller that moves 8 KiB at most: nothing copied, nothing in the wrong place
 # short
 

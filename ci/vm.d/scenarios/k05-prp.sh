@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154,SC2034
 # a controller that takes only PRPs: pages of several segments are pulled up and counted; e1000e network
 # short
 

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154,SC2034
 # a controller that takes scatter-gather lists: not a byte copied, virtio network
 # short
 

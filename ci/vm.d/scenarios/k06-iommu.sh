@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154,SC2034
 # card and drive behind an IOMMU, both by vfio-pci: nothing copied
 # short
 

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154,SC2034
 # a stock Linux client: discovery, digests, partitions, ext4 and xfs, verified I/O, a tree copied, disconnect and reconnect
 # short
 
