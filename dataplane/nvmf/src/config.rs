@@ -48,8 +48,8 @@ pub struct TargetConfig {
     pub success_flag: bool,
     /// Time for ICReq and Connect to arrive on a new connection, in milliseconds.
     pub handshake_ms: u32,
-    /// Time without a byte after which a connection that owes H2CData is
-    /// terminated, in milliseconds.
+    /// How long a host may take to answer an R2T, to finish a PDU, or to read
+    /// anything of what was sent, before its connection is closed, in milliseconds.
     pub data_ms: u32,
 }
 

@@ -8,7 +8,7 @@ use std::ops::{Index, IndexMut};
 use pages::PageRun;
 
 use crate::status::Status;
-use crate::units::{BlockRange, BlockSize, Cid, Nsid, Qid, VolumeId};
+use crate::units::{BlockRange, BlockSize, Cid, Nsid, Qid, Timestamp, VolumeId};
 
 /// A slot's number; also the Transfer Tag of its R2Ts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +145,8 @@ pub(crate) struct Slot {
     pub moved: u32,
     /// Where the R2T that is out ends.
     pub granted: u32,
+    /// When an R2T of it was sent, or data for it came.
+    pub since: Timestamp,
     /// Write credit it holds, in bytes.
     pub credit: u32,
     /// Requests the engine has for it: one, or up to 256 of Dataset Management.
@@ -175,6 +177,7 @@ impl Slot {
         len: 0,
         moved: 0,
         granted: 0,
+        since: Timestamp(0),
         credit: 0,
         at_device: 0,
         generation: 0,

@@ -3,7 +3,7 @@
 
 mod rig;
 
-use nvmf::Progress;
+use nvmf::{CloseReason, Progress};
 use rig::host::{Host, Manners, Pdu, in_capsule, rw, sc, sqe, transport};
 use rig::wire::Cut;
 use rig::{Random, Rig, Sizes, config};
@@ -300,7 +300,7 @@ fn data_that_does_not_come_ends_the_connection() {
     rig.now = rig.now.plus_ms(1);
     for (host, dead) in [(&mut io, true), (&mut half, true), (&mut idle, false)] {
         host.session.advance(rig.now, &mut rig.shard());
-        let expected = dead.then_some(nvmf::CloseReason::DataTimeout);
+        let expected = dead.then_some(CloseReason::DataTimeout);
         assert_eq!(host.session.closing(), expected);
         host.close(&mut rig);
     }
@@ -308,7 +308,58 @@ fn data_that_does_not_come_ends_the_connection() {
     rig.assert_all_returned();
 }
 
-/// Twenty hosts with deep queues on a shard that has room for a fraction:
+/// Other commands on the connection do not excuse it.
+#[test]
+fn each_r2t_is_to_be_answered_in_time() {
+    let mut rig = Rig::new();
+    let mut admin = Host::admin(&mut rig, Manners::default());
+    let mut io = admin.io(&mut rig, 1, 32);
+    io.submit(&mut rig, write_asked(0, 2), &[]);
+    for _ in 0..29 {
+        rig.now = rig.now.plus_ms(1000);
+        assert_eq!(io.read(&mut rig, 2, 0, 1, 4096).status, 0);
+        io.session.advance(rig.now, &mut rig.shard());
+        assert_eq!(io.session.closing(), None);
+    }
+    rig.now = rig.now.plus_ms(1000);
+    io.session.advance(rig.now, &mut rig.shard());
+    assert_eq!(io.session.closing(), Some(CloseReason::DataTimeout));
+    io.close(&mut rig);
+    admin.close(&mut rig);
+    rig.assert_all_returned();
+}
+
+#[test]
+fn a_host_that_reads_nothing_is_closed() {
+    let mut rig = Rig::new();
+    let mut admin = Host::admin(&mut rig, Manners::default());
+    let mut io = admin.io(&mut rig, 1, 32);
+    let later = |rig: &mut Rig, io: &mut Host, room| {
+        rig.now = rig.now.plus_ms(20_000);
+        io.session.advance(rig.now, &mut rig.shard());
+        io.sent.room = room;
+        io.run(rig);
+        io.session.closing()
+    };
+    io.sent.room = 2;
+    io.submit(&mut rig, read(0, 32), &[]);
+    // As long as it reads a little now and then it is only slow.
+    for _ in 0..5 {
+        assert_eq!(later(&mut rig, &mut io, 1), None);
+    }
+    assert_eq!(later(&mut rig, &mut io, 0), None);
+    assert_eq!(later(&mut rig, &mut io, 0), Some(CloseReason::SendTimeout));
+    io.close(&mut rig);
+    // One with nothing to read is not late.
+    let mut idle = admin.io(&mut rig, 2, 32);
+    assert_eq!(later(&mut rig, &mut idle, 0), None);
+    assert_eq!(later(&mut rig, &mut idle, 0), None);
+    idle.close(&mut rig);
+    admin.close(&mut rig);
+    rig.assert_all_returned();
+}
+
+/// Eight deep queues on a shard that has room for a fraction:
 /// all of it gets done, in whatever order the shard can.
 #[test]
 fn a_crowd_on_a_small_shard_gets_everything_done() {

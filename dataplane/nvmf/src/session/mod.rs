@@ -22,7 +22,7 @@ use pages::Slice;
 use crate::controller::{AdminQueue, Controller, Enabled};
 use crate::pdu::{FatalError, FatalStatus, Format};
 use crate::shard::Shard;
-use crate::slots::{Fifo, SlotIndex};
+use crate::slots::{Fifo, SlotIndex, SlotState};
 use crate::status::Status;
 use crate::target::{Namespaces, Target};
 use crate::units::{Cid, Cntlid, Qid, Timestamp};
@@ -67,6 +67,8 @@ pub enum CloseReason {
     KeepAliveTimeout,
     /// Data the host owes did not come in time.
     DataTimeout,
+    /// The host did not read what was sent to it.
+    SendTimeout,
     /// The controller this queue belongs to was reset, shut down or ended.
     ControllerGone,
     /// The engine closed it: the TCP connection is gone.
@@ -274,7 +276,7 @@ impl Session {
     /// Requests may be ready, and something to transmit, afterwards.
     pub fn advance(&mut self, now: Timestamp, shard: &mut Shard<'_>) -> Timestamp {
         self.now = now;
-        if let Some(reason) = self.overdue() {
+        if let Some(reason) = self.overdue(shard) {
             if reason != CloseReason::ControllerGone {
                 shard.counters.timeouts += 1;
             }
@@ -331,9 +333,9 @@ impl Session {
     }
 
     /// Which timer has run out, or whether the controller is gone.
-    fn overdue(&self) -> Option<CloseReason> {
+    fn overdue(&self, shard: &Shard<'_>) -> Option<CloseReason> {
         let config = self.target.config();
-        let silent_ms = self.now.0.saturating_sub(self.heard.0);
+        let late = |since: Timestamp| self.now >= since.plus_ms(config.data_ms.into());
         match (&self.phase, &self.queue) {
             (Phase::Initialize | Phase::Unconnected, _) => (self.now
                 >= self.started.plus_ms(config.handshake_ms.into()))
@@ -348,12 +350,33 @@ impl Session {
                 Some(CloseReason::ControllerGone)
             }
             (Phase::Connected, _) => {
-                let owes = self.owed > 0 || self.rx.is_inside();
-                (owes && !self.rx.is_blocked() && silent_ms >= config.data_ms.into())
-                    .then_some(CloseReason::DataTimeout)
+                if self.tx.stalled().is_some_and(late) {
+                    return Some(CloseReason::SendTimeout);
+                }
+                if self.rx.is_blocked() {
+                    // It is not the host that data waits for.
+                    return None;
+                }
+                let inside = self.rx.is_inside() && late(self.heard);
+                let owes = inside || self.owed > 0 && self.owes(late, shard);
+                owes.then_some(CloseReason::DataTimeout)
             }
             _ => None,
         }
+    }
+
+    /// Whether the host is late with the data of any write.
+    fn owes(&self, late: impl Fn(Timestamp) -> bool, shard: &Shard<'_>) -> bool {
+        let slots = &shard.commands.slots;
+        let mut index = self.chain;
+        while index != SlotIndex::NONE {
+            let slot = &slots[index];
+            if slot.state == SlotState::Owed && late(slot.since) {
+                return true;
+            }
+            index = slots.after(index);
+        }
+        false
     }
 
     /// Stops taking bytes, and leaves the controller: an Admin Queue takes it

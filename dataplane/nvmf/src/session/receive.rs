@@ -297,6 +297,7 @@ impl Session {
             // LAST_PDU in FLAGS, but the R2T is not answered.
             return Err(FatalError::invalid_field(1));
         }
+        shard.commands.slots[index].since = self.now;
         self.expect(Body::new(Sink::Slot(index), padding, data.len));
         Ok(())
     }

@@ -7,7 +7,7 @@ use crate::pdu::{C2hData, CapsuleResp, FatalError, HeaderBytes, IcResp, R2t, Ter
 use crate::shard::Shard;
 use crate::slots::{Fifo, SlotIndex, SlotState, Slots, Work};
 use crate::status::Status;
-use crate::units::{Cid, Ttag};
+use crate::units::{Cid, Timestamp, Ttag};
 
 /// Where a session sends: the connection's TCP send queue.
 pub trait Wire {
@@ -31,6 +31,23 @@ pub(super) struct Transmitter {
     /// Responses to commands that never got a slot.
     refused: [(Cid, Status); REFUSALS],
     refusals: usize,
+    /// Since when the wire has taken nothing although there was something.
+    stalled: Option<Timestamp>,
+}
+
+/// Notes whether a wire takes anything.
+struct Meter<'a, W> {
+    wire: &'a mut W,
+    sent: bool,
+}
+
+impl<W: Wire> Wire for Meter<'_, W> {
+    #[inline]
+    fn send(&mut self, chunk: Chunk) -> Result<(), Chunk> {
+        self.wire.send(chunk)?;
+        self.sent = true;
+        Ok(())
+    }
 }
 
 /// Refusals that can wait to be sent; with more of them the stream is blocked.
@@ -75,7 +92,13 @@ impl Transmitter {
             queue: Fifo::EMPTY,
             refused: [(Cid(0), Status::SUCCESS); REFUSALS],
             refusals: 0,
+            stalled: None,
         }
+    }
+
+    /// Since when the host has read nothing of what there is for it.
+    pub fn stalled(&self) -> Option<Timestamp> {
+        self.stalled
     }
 
     /// The connection is initialized.
@@ -134,6 +157,17 @@ impl SubmissionQueue {
 impl Session {
     /// Sends as much as `wire` takes. True if nothing is left to send.
     pub fn transmit(&mut self, wire: &mut impl Wire, shard: &mut Shard<'_>) -> bool {
+        let mut meter = Meter { wire, sent: false };
+        let done = self.send_all(&mut meter, shard);
+        self.tx.stalled = match (done, meter.sent, self.tx.stalled) {
+            (true, ..) => None,
+            (false, false, Some(since)) => Some(since),
+            _ => Some(self.now),
+        };
+        done
+    }
+
+    fn send_all(&mut self, wire: &mut impl Wire, shard: &mut Shard<'_>) -> bool {
         loop {
             if matches!(self.phase, Phase::Closed(_)) {
                 return true;
@@ -214,6 +248,7 @@ impl Session {
                 return false;
             }
             slot.state = SlotState::Owed;
+            slot.since = self.now;
             self.owed += 1;
             shard.counters.r2ts += 1;
             shard.counters.pdus_out += 1;
