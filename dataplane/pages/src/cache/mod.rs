@@ -204,7 +204,7 @@ impl PageCache {
             blocked: List::new(0),
             flushing: List::new(0),
             clusters: 0,
-            shelves: Shelves::new(config.clusters / 8),
+            shelves: Shelves::new(config.clusters),
             hand: 0,
             dirty_pages: 0,
             last_error: None,

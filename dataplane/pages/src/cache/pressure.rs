@@ -54,6 +54,10 @@ impl PageCache {
     /// Reclaims the least recently used clean page; dirty ones that are older
     /// are written, to be reclaimed next. False if there is none to reclaim now.
     pub(super) fn reclaim(&mut self) -> bool {
+        self.reclaim_clean(true)
+    }
+
+    fn reclaim_clean(&mut self, write_dirty: bool) -> bool {
         let mut next = self.lru.last();
         for _ in 0..LOOKED_AT {
             let Some(entry) = next else {
@@ -69,7 +73,7 @@ impl PageCache {
             if e.failed {
                 // Not now, and not in the way of others.
                 self.touch(entry);
-            } else if e.is_writable() && e.pins == 0 {
+            } else if write_dirty && e.is_writable() && e.pins == 0 {
                 self.write_to_reclaim(entry);
             }
         }
@@ -89,7 +93,11 @@ impl PageCache {
     pub(super) fn make_room_for(&mut self, entry: u32, memory: &PullUp<'_>) -> bool {
         while !self.has_room_for(entry) {
             self.shelves.tidy();
-            if !self.has_room_for(entry) && !self.reclaim() && !self.compact(memory) {
+            if !self.has_room_for(entry)
+                && !self.reclaim_clean(false)
+                && !self.compact(memory)
+                && !self.reclaim()
+            {
                 return false;
             }
         }
@@ -147,7 +155,7 @@ impl PageCache {
         let before = self.clusters();
         while before.saturating_sub(self.clusters()) < clusters {
             self.shelves.tidy();
-            if !self.reclaim() && !self.compact(memory) {
+            if !self.reclaim_clean(false) && !self.compact(memory) && !self.reclaim() {
                 break;
             }
         }

@@ -70,12 +70,15 @@ impl PageCache {
             if !self.make_room_for(entry, memory) {
                 return Merged::Stalled;
             }
-            // Row Z11: a block that is written in part must be there in whole.
+            // Row Z11: a block that is written in part must be there in whole. All of
+            // the page is read: it costs the device no more, and without gaps
+            // around the block nothing needs to be pulled up.
             let extent = run.pages()[cursor].extent();
-            let lacking = Sectors::partial(&extent, block).without(self.table.get(entry).valid);
-            if let Some(span) = lacking.span() {
-                let page = index * PAGE_SIZE as u64;
-                let bytes = page + span.start as u64..page + span.end as u64;
+            let partial = Sectors::partial(&extent, block);
+            if !self.table.get(entry).valid.has(partial) {
+                let start = index * PAGE_SIZE as u64;
+                let end = self.volumes[usize::from(volume)].config.len;
+                let bytes = start..end.min(start + PAGE_SIZE as u64);
                 if self.free_operations.is_empty() {
                     return Merged::Stalled;
                 }
