@@ -311,12 +311,13 @@ fn read_namespace<'t>(element: &Item<'t>, next: u32) -> Option<(NamespaceConfig,
     if let Some(item) = table.get("write")
         && let Some(text) = item.string("through")
     {
-        // `WritePolicy::Back` is for the page cache, which is still to come.
-        if text != "through" {
-            item.report(
+        match text {
+            "through" => namespace.write = WritePolicy::Through,
+            "back" => namespace.write = WritePolicy::Back,
+            _ => item.report(
                 format!("a write cannot complete by \"{text}\""),
-                "write \"through\": a write completes when the device has it",
-            );
+                "write \"through\" (the device has it) or \"back\" (the page cache has it)",
+            ),
         }
     }
     table.finish();
