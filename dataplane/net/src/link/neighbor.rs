@@ -54,6 +54,16 @@ pub(crate) enum Action {
     Failed(u32),
 }
 
+/// The way to a neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Known(MacAddress),
+    /// Not known, and to be asked for at once.
+    Ask(IpAddr),
+    /// Asked for already.
+    Wait,
+}
+
 /// What a neighbour says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Heard {
@@ -176,32 +186,32 @@ impl Neighbors {
         entry.users = entry.users.saturating_sub(1);
     }
 
-    /// The Ethernet address to send to; `None` if it must be asked for first.
+    /// The Ethernet address to send to, if it is known.
     #[inline]
-    pub(crate) fn resolve(&mut self, index: u32, now: Instant) -> Option<MacAddress> {
+    pub(crate) fn resolve(&mut self, index: u32, now: Instant) -> Way {
         let entry = &mut self.entries[index as usize];
         if entry.state == State::Reachable && now.since(entry.confirmed) < REACHABLE_TIME {
-            return Some(entry.mac);
+            return Way::Known(entry.mac);
         }
         self.resolve_slowly(index, now)
     }
 
     #[cold]
-    fn resolve_slowly(&mut self, index: u32, now: Instant) -> Option<MacAddress> {
+    fn resolve_slowly(&mut self, index: u32, now: Instant) -> Way {
         let entry = &mut self.entries[index as usize];
         match entry.state {
             State::Reachable | State::Stale if entry.mac != MacAddress::default() => {
                 entry.state = State::Delay;
                 self.wheel.set(index, now + DELAY_FIRST_PROBE);
-                Some(entry.mac)
+                Way::Known(entry.mac)
             }
-            State::Delay | State::Probe => Some(entry.mac),
-            State::Incomplete => None,
+            State::Delay | State::Probe => Way::Known(entry.mac),
+            State::Incomplete => Way::Wait,
             State::Free | State::Reachable | State::Stale => {
                 entry.state = State::Incomplete;
-                entry.solicits = 0;
-                self.wheel.set(index, now);
-                None
+                entry.solicits = 1;
+                self.wheel.set(index, now + RETRANS);
+                Way::Ask(entry.address)
             }
         }
     }
@@ -347,8 +357,9 @@ mod tests {
     fn rfc4861_7_3_3_an_unanswered_question_is_repeated_and_fails() {
         let (mut cache, address) = cache();
         let index = cache.bind(address, None, at(0), &mut 0).unwrap();
-        assert_eq!(cache.resolve(index, at(0)), None);
-        for second in 0..3 {
+        assert_eq!(cache.resolve(index, at(0)), Way::Ask(address));
+        assert_eq!(cache.resolve(index, at(0)), Way::Wait);
+        for second in 1..3 {
             assert!(
                 matches!(cache.expire(at(second)), Some(Action::Solicit(a, None)) if a == address)
             );
@@ -365,18 +376,17 @@ mod tests {
         let (mut cache, address) = cache();
         let index = cache.bind(address, None, at(0), &mut 0).unwrap();
         cache.resolve(index, at(0));
-        cache.expire(at(0));
         assert_eq!(
             cache.hear(address, MAC, ANSWER, at(0), &mut 0).0,
             Some(index)
         );
         for second in (0..300).step_by(20) {
             cache.confirm(index, at(second));
-            assert_eq!(cache.resolve(index, at(second + 10)), Some(MAC));
+            assert_eq!(cache.resolve(index, at(second + 10)), Way::Known(MAC));
         }
         assert!(cache.expire(at(400)).is_none(), "never probed");
         // Left alone it is stale, used with caution, probed, and forgotten.
-        assert_eq!(cache.resolve(index, at(400)), Some(MAC));
+        assert_eq!(cache.resolve(index, at(400)), Way::Known(MAC));
         for second in 405..408 {
             assert!(matches!(
                 cache.expire(at(second)),
@@ -384,7 +394,7 @@ mod tests {
             ));
         }
         assert!(cache.expire(at(408)).is_none());
-        assert_eq!(cache.resolve(index, at(408)), None);
+        assert_eq!(cache.resolve(index, at(408)), Way::Ask(address));
     }
 
     #[test]
@@ -403,6 +413,6 @@ mod tests {
             assert!(ready.is_some() && news);
         }
         assert_eq!(evicted, 189);
-        assert_eq!(cache.resolve(used, at(1)), Some(MAC));
+        assert_eq!(cache.resolve(used, at(1)), Way::Known(MAC));
     }
 }

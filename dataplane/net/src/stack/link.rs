@@ -120,7 +120,7 @@ impl Stack {
     }
 
     /// Asks who has `address`; the one who had it, if known.
-    fn solicit(&mut self, address: IpAddr, known: Option<MacAddress>) {
+    pub(super) fn solicit(&mut self, address: IpAddr, known: Option<MacAddress>) {
         let Some(source) = self.interface.source_for(address) else {
             return;
         };

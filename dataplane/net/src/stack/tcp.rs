@@ -14,7 +14,7 @@ use crate::link::protocol;
 use crate::stack::Stack;
 use crate::tcp::{
     Body, Connection, Cookie, FlowKey, Input, NEVER, NO_LISTENER, Outgoing, Reply, Segment, Seq,
-    State, TimeWaitVerdict, flag, has,
+    State, TimeWaitVerdict, UNKNOWN_RETRIES, flag, has,
 };
 use crate::util::list::NONE;
 
@@ -110,13 +110,14 @@ impl Stack {
     ) {
         let connection = &mut self.connections[index as usize];
         let una = connection.snd.una;
+        let probed = connection.snd.keepalives > 0;
         if connection.state == State::SynReceived && connection.neighbor == NONE {
             // Until the handshake has proved a way, answers go where the frames come from.
             connection.headers.set_destination(origin.mac);
         }
         let reply = connection.on_segment(&mut self.cx, segment, body);
         let connection = &self.connections[index as usize];
-        if connection.snd.una != una {
+        if connection.snd.una != una || probed && connection.snd.keepalives == 0 {
             // RFC 4861, 7.3.1: progress proves that the neighbour is there.
             if connection.neighbor != NONE {
                 self.neighbors.confirm(connection.neighbor, self.cx.now);
@@ -298,8 +299,7 @@ impl Stack {
         connection.take_syn(&mut self.cx, &syn);
         connection.snd.nxt = iss + 1;
         connection.first_window(&mut self.cx);
-        // No sample of a round trip: nobody knows when the SYN-ACK left.
-        connection.snd.retries = 1;
+        connection.snd.retries = UNKNOWN_RETRIES;
         connection.set(has::PASSIVE | has::ORPHAN);
         self.for_connection(index, origin, segment, body);
         true

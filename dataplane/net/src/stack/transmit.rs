@@ -1,6 +1,7 @@
 //! A frame's way out.
 
 use crate::frame::{PortFull, Transmit, TxFrame};
+use crate::link::neighbor::Way;
 use crate::pcap::{Direction, Tap};
 use crate::stack::Stack;
 use crate::tcp::{NEVER, Turn, has};
@@ -26,11 +27,7 @@ impl Stack {
     }
 
     fn transmit_all(&mut self, port: &mut impl Transmit) -> Result<(), PortFull> {
-        let counters = &mut self.cx.counters;
-        self.control.transmit(port, |frame| {
-            counters.tx_frames += 1;
-            counters.tx_bytes += frame.len() as u64;
-        })?;
+        self.transmit_control(port)?;
         // Each connection that is ready now has its turns; what becomes ready
         // meanwhile waits its turn at the end of the line.
         while let Some(index) = self.cx.transmit_links.pop_front(&mut self.cx.ready) {
@@ -57,7 +54,16 @@ impl Stack {
             }
             self.settle(index);
         }
-        Ok(())
+        // What the connections asked for: neighbours.
+        self.transmit_control(port)
+    }
+
+    fn transmit_control(&mut self, port: &mut impl Transmit) -> Result<(), PortFull> {
+        let counters = &mut self.cx.counters;
+        self.control.transmit(port, |frame| {
+            counters.tx_frames += 1;
+            counters.tx_bytes += frame.len() as u64;
+        })
     }
 
     /// Sees to it that the connection's headers name the neighbour's Ethernet
@@ -68,12 +74,13 @@ impl Stack {
         if connection.neighbor == NONE {
             return true;
         }
-        match self.neighbors.resolve(connection.neighbor, self.cx.now) {
-            Some(mac) => {
+        let way = self.neighbors.resolve(connection.neighbor, self.cx.now);
+        match way {
+            Way::Known(mac) => {
                 connection.headers.set_destination(mac);
                 true
             }
-            None => {
+            Way::Ask(_) | Way::Wait => {
                 connection.set(has::PARKED);
                 let waiting = self.neighbors.waiting(connection.neighbor);
                 self.cx.transmit_links.push_back(waiting, index);
@@ -81,6 +88,9 @@ impl Stack {
                     // A neighbour that never answers counts like a peer that does not.
                     connection.await_neighbor(&self.cx);
                     self.settle(index);
+                }
+                if let Way::Ask(address) = way {
+                    self.solicit(address, None);
                 }
                 false
             }

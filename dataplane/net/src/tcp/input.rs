@@ -21,6 +21,8 @@ pub(crate) enum Reply {
 
 /// RFC 7323, 5.5: a timestamp older than this says nothing any more.
 const TS_VALID: Duration = Duration::from_secs(24 * 24 * 3600);
+/// The retransmissions of a SYN-ACK that nobody remembers.
+pub(crate) const UNKNOWN_RETRIES: u8 = u8::MAX;
 /// How much older than the newest an overtaken acknowledgment can be: a peer's retransmission timeout.
 const DISORDER_MS: i32 = 1000;
 /// RFC 5961, 7: challenge ACKs per connection in a span of time. Counted by
@@ -40,6 +42,7 @@ impl Connection {
         if self.is_predicted(segment) {
             cx.counters.tcp_predicted += 1;
             self.heard_at = cx.now;
+            self.snd.keepalives = 0;
             self.note_timestamp(cx, segment);
             self.on_ack(cx, segment);
             if segment.len > 0 {
@@ -163,7 +166,9 @@ impl Connection {
         self.snd.wnd_max = self.snd.wnd;
         self.snd.wl1 = segment.seq;
         self.snd.wl2 = segment.ack;
-        if self.snd.retries == 0 {
+        if self.snd.retries == UNKNOWN_RETRIES {
+            // A cookie: nobody knows when the SYN-ACK left, or how often.
+        } else if self.snd.retries == 0 {
             // A SYN sent once is a sample (Karn).
             let rtt = cx.now.since(self.snd.last_sent).as_nanos() as u64;
             self.rtt.sample(rtt, cx.params.rto_min, cx.params.rto_max);
@@ -263,8 +268,12 @@ impl Connection {
         if body.len() > 0 {
             self.take_text(cx, segment, body);
         }
-        if segment.has(flag::FIN) && self.rcv.nxt == end && self.state != State::Closed {
-            self.take_fin(cx);
+        if segment.has(flag::FIN) && self.state != State::Closed {
+            if self.rcv.nxt == end {
+                self.take_fin(cx);
+            } else {
+                self.ack_now(cx);
+            }
         }
         Reply::Nothing
     }

@@ -41,7 +41,7 @@ pub(crate) use chunks::ChunkRun;
 pub(crate) use connection::{Connection, NO_LISTENER, event, flag as has};
 pub(crate) use handshake::{Cookie, Numbers};
 pub(crate) use header::{Outgoing, Segment, flag};
-pub(crate) use input::Reply;
+pub(crate) use input::{Reply, UNKNOWN_RETRIES};
 pub(crate) use key::FlowKey;
 pub(crate) use output::Turn;
 pub(crate) use seq::Seq;

@@ -2,6 +2,8 @@
 //! check every byte. Everything follows from a seed.
 #![allow(dead_code)]
 
+pub mod script;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 

@@ -1,0 +1,149 @@
+//! The kernel's TCP as an end of a link: blocking sockets, a thread each.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use super::pattern::Pattern;
+use super::place::Namespace;
+use super::sys;
+use super::workload::{Done, Gate, Job, PATIENCE, Part, REQUEST, RESPONSE, stream};
+
+/// Starts `end` of the job in `namespace`.
+pub fn start(
+    namespace: &Namespace,
+    end: usize,
+    job: Job,
+    pattern: &Pattern,
+    gate: &Gate,
+) -> JoinHandle<Result<Done, String>> {
+    let (pattern, gate) = (pattern.clone(), gate.clone());
+    namespace.spawn(move || {
+        take_part(end, job, &pattern, &gate).map_err(|error| format!("Linux, end {end}: {error}"))
+    })
+}
+
+fn take_part(end: usize, job: Job, pattern: &Pattern, gate: &Gate) -> Result<Done, String> {
+    let count = job.workload.connections();
+    let listener = if job.dialer == end {
+        gate.pass();
+        None
+    } else {
+        let listener = TcpListener::bind(job.listener()).map_err(|error| error.to_string())?;
+        gate.open();
+        Some(listener)
+    };
+    let started = Instant::now();
+    let mut threads = Vec::new();
+    for _ in 0..count {
+        let socket = match &listener {
+            Some(listener) => accept(listener),
+            None => TcpStream::connect_timeout(&job.listener(), PATIENCE),
+        };
+        let socket = socket.map_err(|error| format!("no connection: {error}"))?;
+        let (pattern, part) = (pattern.clone(), job.part(end));
+        threads.push(thread::spawn(move || talk(socket, end, part, &pattern)));
+    }
+    let mut done = Done {
+        started,
+        ended: started,
+        amount: 0,
+    };
+    for thread in threads {
+        let (amount, ended) = thread.join().map_err(|_| "panicked")??;
+        done.amount += amount;
+        done.ended = done.ended.max(ended);
+    }
+    Ok(done)
+}
+
+fn accept(listener: &TcpListener) -> std::io::Result<TcpStream> {
+    if !sys::wait_readable(&[listener.as_raw_fd()], PATIENCE)? {
+        return Err(std::io::ErrorKind::TimedOut.into());
+    }
+    listener.accept().map(|(socket, _)| socket)
+}
+
+/// One connection, to its end: what it achieved, and when.
+fn talk(
+    mut socket: TcpStream,
+    end: usize,
+    part: Part,
+    pattern: &Pattern,
+) -> Result<(u64, Instant), String> {
+    let text = |error: std::io::Error| format!("{part:?}: {error}");
+    socket.set_read_timeout(Some(PATIENCE)).map_err(text)?;
+    socket.set_write_timeout(Some(PATIENCE)).map_err(text)?;
+    socket.set_nodelay(true).map_err(text)?;
+    let (ours, theirs) = (stream(end), stream(1 - end));
+    let mut buffer = vec![0; 64 << 10];
+    let result = match part {
+        Part::Source(total) => {
+            let mut at = 0;
+            while at < total {
+                let len = (total - at).min(buffer.len() as u64) as usize;
+                let bytes = pattern.bytes(ours, at, len);
+                socket.write_all(bytes).map_err(text)?;
+                at += bytes.len() as u64;
+            }
+            socket.shutdown(Shutdown::Write).map_err(text)?;
+            (at, Instant::now())
+        }
+        Part::Sink(total) => {
+            let mut at = 0;
+            while at < total {
+                let len = socket.read(&mut buffer).map_err(text)?;
+                if len == 0 {
+                    return Err(format!("the stream ends after {at} of {total} bytes"));
+                }
+                pattern.check(theirs, at, &buffer[..len])?;
+                at += len as u64;
+            }
+            (at, Instant::now())
+        }
+        Part::Client(time) => {
+            let until = Instant::now() + time;
+            let (mut asked, mut in_time) = (0, 0);
+            while Instant::now() < until {
+                let request = pattern.bytes(ours, asked * REQUEST as u64, REQUEST);
+                socket.write_all(request).map_err(text)?;
+                let response = &mut buffer[..RESPONSE];
+                socket.read_exact(response).map_err(text)?;
+                pattern.check(theirs, asked * RESPONSE as u64, response)?;
+                asked += 1;
+                in_time += u64::from(Instant::now() < until);
+            }
+            socket.shutdown(Shutdown::Write).map_err(text)?;
+            (in_time, Instant::now())
+        }
+        Part::Server => {
+            let (mut asked, mut answered) = (0, 0);
+            loop {
+                let len = socket.read(&mut buffer[..REQUEST]).map_err(text)?;
+                if len == 0 {
+                    break;
+                }
+                pattern.check(theirs, asked, &buffer[..len])?;
+                asked += len as u64;
+                while answered < asked / REQUEST as u64 {
+                    let at = answered * RESPONSE as u64;
+                    let response = pattern.bytes(ours, at, RESPONSE);
+                    socket.write_all(response).map_err(text)?;
+                    answered += 1;
+                }
+            }
+            (answered, Instant::now())
+        }
+    };
+    // Both ends must come to an orderly end.
+    let len = match part {
+        Part::Server => 0,
+        _ => socket.read(&mut buffer).map_err(text)?,
+    };
+    if len != 0 {
+        return Err(format!("{part:?}: {len} bytes too many"));
+    }
+    Ok(result)
+}

@@ -1,0 +1,265 @@
+//! A wire that treats frames as netem does, for kernels that have no netem: it
+//! joins two TAP devices and understands what `tc qdisc add ... netem` is told.
+//!
+//! Each direction is one queue as in `net/sched/sch_netem.c`: loss first, then
+//! duplication, corruption, the limit, and then the time at which the frame
+//! leaves: behind the one before it if there is a rate, or at once, past all
+//! others, if it is one of those that are reordered.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::sys;
+
+/// Bytes of the largest frame.
+const FRAME_MAX: usize = 9216;
+
+/// What netem is told. Chances are in millionths.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Netem {
+    pub delay_ns: u64,
+    pub jitter_ns: u64,
+    pub loss: u64,
+    pub duplicate: u64,
+    pub corrupt: u64,
+    pub reorder: u64,
+    /// Bits per second; 0: as fast as can be.
+    pub rate: u64,
+    /// Frames that wait at most, those under way included.
+    pub limit: usize,
+}
+
+impl Netem {
+    /// Understands a part of netem's language: `delay TIME [JITTER]`, `loss P%`,
+    /// `duplicate P%`, `corrupt P%`, `reorder P%`, `rate BITS`, `limit FRAMES`.
+    pub fn parse(words: &str) -> Result<Self, String> {
+        let mut netem = Self {
+            limit: 1000,
+            ..Self::default()
+        };
+        let mut words = words.split_whitespace().peekable();
+        while let Some(word) = words.next() {
+            let value = words.next().ok_or(format!("netem {word}: of what?"))?;
+            let wrong = || format!("netem {word} {value}: not understood");
+            match word {
+                "delay" => {
+                    netem.delay_ns = time(value).ok_or_else(wrong)?;
+                    if let Some(jitter) = words.peek().and_then(|word| time(word)) {
+                        netem.jitter_ns = jitter;
+                        words.next();
+                    }
+                }
+                "loss" => netem.loss = chance(value).ok_or_else(wrong)?,
+                "duplicate" => netem.duplicate = chance(value).ok_or_else(wrong)?,
+                "corrupt" => netem.corrupt = chance(value).ok_or_else(wrong)?,
+                "reorder" => netem.reorder = chance(value).ok_or_else(wrong)?,
+                "rate" => netem.rate = rate(value).ok_or_else(wrong)?,
+                "limit" => netem.limit = value.parse().map_err(|_| wrong())?,
+                _ => return Err(format!("netem {word}: this wire cannot do that")),
+            }
+        }
+        Ok(netem)
+    }
+}
+
+fn time(text: &str) -> Option<u64> {
+    let (number, unit) = match text {
+        text if text.ends_with("ms") => (&text[..text.len() - 2], 1_000_000.0),
+        text if text.ends_with("us") => (&text[..text.len() - 2], 1_000.0),
+        text if text.ends_with('s') => (&text[..text.len() - 1], 1e9),
+        _ => return None,
+    };
+    let number: f64 = number.parse().ok()?;
+    Some((number * unit) as u64)
+}
+
+fn chance(text: &str) -> Option<u64> {
+    let percent: f64 = text.strip_suffix('%')?.parse().ok()?;
+    (0.0..=100.0)
+        .contains(&percent)
+        .then_some((percent * 10_000.0) as u64)
+}
+
+fn rate(text: &str) -> Option<u64> {
+    let (number, unit) = match text {
+        text if text.ends_with("gbit") => (&text[..text.len() - 4], 1_000_000_000),
+        text if text.ends_with("mbit") => (&text[..text.len() - 4], 1_000_000),
+        text if text.ends_with("kbit") => (&text[..text.len() - 4], 1_000),
+        _ => return None,
+    };
+    let number: u64 = number.parse().ok()?;
+    Some(number * unit)
+}
+
+/// SplitMix64: small, and the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n.max(1)
+    }
+
+    /// True in `millionths` of a million cases.
+    fn chance(&mut self, millionths: u64) -> bool {
+        millionths > 0 && self.below(1_000_000) < millionths
+    }
+}
+
+/// What a direction did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub carried: u64,
+    pub lost: u64,
+    pub duplicated: u64,
+    pub corrupted: u64,
+    pub reordered: u64,
+    /// Beyond the limit.
+    pub overflowed: u64,
+}
+
+/// One direction: frames in, and out again when they are due. Times in nanoseconds.
+pub struct Queue {
+    how: Netem,
+    random: Random,
+    /// By the time to leave, then the order of arrival.
+    waiting: BinaryHeap<Reverse<(u64, u64, Vec<u8>)>>,
+    arrived: u64,
+    /// When the last one leaves of those in order.
+    last: u64,
+    spare: Vec<Vec<u8>>,
+    pub tally: Tally,
+}
+
+impl Queue {
+    pub fn new(how: Netem, seed: u64) -> Self {
+        Self {
+            how,
+            random: Random(seed),
+            waiting: BinaryHeap::new(),
+            arrived: 0,
+            last: 0,
+            spare: Vec::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    pub fn put(&mut self, now: u64, frame: &[u8]) {
+        let mut copies = 1;
+        if self.random.chance(self.how.duplicate) {
+            self.tally.duplicated += 1;
+            copies += 1;
+        }
+        if self.random.chance(self.how.loss) {
+            self.tally.lost += 1;
+            copies -= 1;
+        }
+        for _ in 0..copies {
+            self.put_one(now, frame);
+        }
+    }
+
+    fn put_one(&mut self, now: u64, frame: &[u8]) {
+        if self.waiting.len() >= self.how.limit {
+            self.tally.overflowed += 1;
+            return;
+        }
+        let mut bytes = self.spare.pop().unwrap_or_default();
+        bytes.clear();
+        bytes.extend_from_slice(frame);
+        if self.random.chance(self.how.corrupt) {
+            let at = self.random.below(bytes.len() as u64) as usize;
+            bytes[at] ^= 1 << self.random.below(8);
+            self.tally.corrupted += 1;
+        }
+        let leaves = if self.random.chance(self.how.reorder) {
+            self.tally.reordered += 1;
+            now
+        } else {
+            let mut leaves = now + self.how.delay_ns;
+            if self.how.jitter_ns > 0 {
+                leaves += self.random.below(2 * self.how.jitter_ns);
+                leaves = leaves.saturating_sub(self.how.jitter_ns);
+            }
+            if self.how.rate > 0 {
+                let takes = bytes.len() as u64 * 8 * 1_000_000_000 / self.how.rate;
+                leaves = leaves.max(self.last) + takes;
+                self.last = leaves;
+            }
+            leaves
+        };
+        self.arrived += 1;
+        self.waiting.push(Reverse((leaves, self.arrived, bytes)));
+    }
+
+    /// When the next frame leaves.
+    pub fn next(&self) -> Option<u64> {
+        self.waiting.peek().map(|Reverse((at, ..))| *at)
+    }
+
+    /// The next frame that is due.
+    pub fn take(&mut self, now: u64) -> Option<Vec<u8>> {
+        if self.next()? > now {
+            return None;
+        }
+        self.tally.carried += 1;
+        self.waiting.pop().map(|Reverse((_, _, frame))| frame)
+    }
+
+    /// Gives a frame's memory back.
+    pub fn recycle(&mut self, frame: Vec<u8>) {
+        self.spare.push(frame);
+    }
+}
+
+/// Carries frames between two TAP devices until told to stop; what each direction did.
+pub fn carry(ends: &mut [File; 2], how: &Netem, seed: u64, stop: &Arc<AtomicBool>) -> [Tally; 2] {
+    let start = Instant::now();
+    let mut queues = [
+        Queue::new(how.clone(), seed),
+        Queue::new(how.clone(), seed ^ 0x5555_5555),
+    ];
+    let fds = [ends[0].as_raw_fd(), ends[1].as_raw_fd()];
+    let _ = sys::precise_timers();
+    let mut buffer = vec![0; FRAME_MAX];
+    while !stop.load(Ordering::Relaxed) {
+        for (end, queue) in ends.iter_mut().zip(&mut queues) {
+            // A bounded burst, so that frames the other way leave in time.
+            for _ in 0..32 {
+                match end.read(&mut buffer) {
+                    Ok(len) => queue.put(start.elapsed().as_nanos() as u64, &buffer[..len]),
+                    Err(_) => break,
+                }
+            }
+        }
+        let now = start.elapsed().as_nanos() as u64;
+        for (from, queue) in queues.iter_mut().enumerate() {
+            while let Some(frame) = queue.take(now) {
+                if let Err(error) = ends[1 - from].write(&frame)
+                    && error.kind() == ErrorKind::WouldBlock
+                {
+                    queue.tally.overflowed += 1;
+                }
+                queue.recycle(frame);
+            }
+        }
+        let next = queues.iter().filter_map(Queue::next).min();
+        let now = start.elapsed().as_nanos() as u64;
+        let idle = next.map_or(20_000_000, |at| at.saturating_sub(now).min(20_000_000));
+        let _ = sys::wait_readable(&fds, Duration::from_nanos(idle));
+    }
+    queues.map(|queue| queue.tally)
+}

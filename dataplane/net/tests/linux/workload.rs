@@ -1,0 +1,136 @@
+//! What the two ends of a link do with each other, whoever they are.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use super::place::address;
+
+/// Bytes of a request and of its response.
+pub const REQUEST: usize = 128;
+pub const RESPONSE: usize = 1024;
+/// Nothing may take longer.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workload {
+    /// So many bytes from end 1 to end 0.
+    BulkIn(u64),
+    /// So many bytes from end 0 to end 1.
+    BulkOut(u64),
+    /// Requests and responses for a time, one after the other on each of several connections.
+    Requests(Duration),
+}
+
+impl Workload {
+    /// Connections at once.
+    pub fn connections(self) -> usize {
+        match self {
+            Workload::BulkIn(_) | Workload::BulkOut(_) => 1,
+            Workload::Requests(_) => 16,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Workload::BulkIn(_) => "bulk, Linux sends",
+            Workload::BulkOut(_) => "bulk, we send",
+            Workload::Requests(_) => "request/response",
+        }
+    }
+
+    /// What one run achieved, in the unit that is printed.
+    pub fn rate(self, amount: u64, seconds: f64) -> f64 {
+        let per_second = amount as f64 / seconds;
+        match self {
+            Workload::Requests(_) => per_second,
+            _ => per_second * 8.0 / 1e6,
+        }
+    }
+
+    pub fn unit(self) -> &'static str {
+        match self {
+            Workload::Requests(_) => "/s",
+            _ => "Mbit/s",
+        }
+    }
+}
+
+/// What one end of one connection does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Sends so many bytes.
+    Source(u64),
+    /// Reads so many bytes.
+    Sink(u64),
+    /// Asks for so long.
+    Client(Duration),
+    /// Answers.
+    Server,
+}
+
+/// A workload between two ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Job {
+    pub workload: Workload,
+    /// Who opens the connections.
+    pub dialer: usize,
+    pub ipv6: bool,
+    pub port: u16,
+}
+
+impl Job {
+    pub fn part(&self, end: usize) -> Part {
+        match (self.workload, end) {
+            (Workload::BulkIn(bytes), 0) | (Workload::BulkOut(bytes), 1) => Part::Sink(bytes),
+            (Workload::BulkIn(bytes), _) | (Workload::BulkOut(bytes), _) => Part::Source(bytes),
+            (Workload::Requests(time), end) if end == self.dialer => Part::Client(time),
+            (Workload::Requests(_), _) => Part::Server,
+        }
+    }
+
+    /// Where the end that does not dial listens.
+    pub fn listener(&self) -> SocketAddr {
+        SocketAddr::new(address(1 - self.dialer, self.ipv6), self.port)
+    }
+
+    pub fn describe(&self) -> String {
+        let version = if self.ipv6 { "IPv6" } else { "IPv4" };
+        format!("{}, {version}, end {} dials", self.workload.name(), self.dialer)
+    }
+}
+
+/// The stream that an end sends.
+pub fn stream(end: usize) -> u64 {
+    end as u64 + 1
+}
+
+/// What an end achieved, all its connections together.
+#[derive(Clone, Copy, Debug)]
+pub struct Done {
+    pub started: Instant,
+    pub ended: Instant,
+    /// Bytes that the sink read, requests that were answered.
+    pub amount: u64,
+}
+
+/// Opens when the end that listens does.
+#[derive(Clone, Default)]
+pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    pub fn open(&self) {
+        *self.0.0.lock().expect("nobody panics with it") = true;
+        self.0.1.notify_all();
+    }
+
+    pub fn is_open(&self) -> bool {
+        *self.0.0.lock().expect("nobody panics with it")
+    }
+
+    pub fn pass(&self) {
+        let opened = self.0.0.lock().expect("nobody panics with it");
+        let wait = self.0.1.wait_timeout_while(opened, PATIENCE, |open| !*open);
+        drop(wait);
+    }
+}
