@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use super::{Measured, Report, Work};
 use crate::stats::{Copies, Segments};
-use crate::text::{Table, bar, grouped, quotient};
+use crate::text::{Table, bar, grouped};
 
 const WIDTH: usize = 100;
 const BAR: usize = 24;
@@ -112,10 +112,12 @@ impl Report {
         for (stage, &cycles) in total.shard.cycles_by_stage.iter() {
             let mut row = vec![stage.to_owned()];
             row.extend(works.iter().map(|work| {
-                quotient(
-                    work.shard.cycles_by_stage.get(stage).copied().unwrap_or(0),
-                    work.io.transfers(),
-                    0,
+                grouped(
+                    work.cycles_per_io
+                        .get(stage)
+                        .copied()
+                        .unwrap_or(0.0)
+                        .round() as u64,
                 )
             }));
             row.push(bar(cycles, all, BAR));
@@ -125,7 +127,7 @@ impl Report {
         row.extend(
             works
                 .iter()
-                .map(|work| format!("{:.0}", work.cycles_per_io_total)),
+                .map(|work| grouped(work.cycles_per_io_total.round() as u64)),
         );
         table.row(row);
         table
