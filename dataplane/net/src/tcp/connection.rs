@@ -218,7 +218,7 @@ impl Connection {
                 mss: 0,
             },
             congestion: Congestion::new(cx.params.congestion),
-            recovery: Recovery::new(),
+            recovery: Recovery::new(Seq(0)),
             timers: Timers::NONE,
             neighbor: NONE,
             headers: Headers::EMPTY,
@@ -244,6 +244,7 @@ impl Connection {
         self.headers = headers;
         self.heard_at = cx.now;
         self.snd = Sender::new(iss);
+        self.recovery = Recovery::new(iss);
         self.snd.path_mtu = path_mtu as u16;
         self.rcv.mss = (path_mtu - self.ip_and_tcp_len()) as u16;
         self.rcv.cluster_yield = u32::from(self.rcv.mss).min(cx.params.cluster_payload);

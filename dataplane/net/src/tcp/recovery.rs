@@ -78,15 +78,16 @@ pub(crate) struct Recovery {
 }
 
 impl Recovery {
-    pub(crate) fn new() -> Self {
+    /// For a connection whose first sequence number is `iss`.
+    pub(crate) fn new(iss: Seq) -> Self {
         Self {
             phase: Phase::Open,
-            point: Seq(0),
+            point: iss,
             undo: None,
             rack_sent: Instant::ZERO,
-            rack_end: Seq(0),
+            rack_end: iss,
             rack_rtt: 0,
-            forward: Seq(0),
+            forward: iss,
             reordering: false,
             reo_mult: 1,
             reo_persist: 0,
@@ -98,7 +99,7 @@ impl Recovery {
             prr_out: 0,
             blocks: [(Seq(0), Seq(0)); SACKS_MAX],
             repeated: 0,
-            ecn_point: Seq(0),
+            ecn_point: iss,
         }
     }
 
@@ -250,7 +251,7 @@ impl Connection {
         if self.recovery.phase == Phase::Open {
             if self.snd.flight.lost > 0 {
                 self.enter_recovery(cx, pipe);
-            } else if sample.echoed && self.snd.una >= self.recovery.ecn_point {
+            } else if sample.echoed && self.snd.una > self.recovery.ecn_point {
                 self.reduce_for_mark(cx, pipe);
             }
         }

@@ -53,7 +53,8 @@ impl Connection {
         }
         let window = self.rcv.window();
         let wanted = self.target(cx) * self.rcv.cluster_yield;
-        if window < wanted / 2 && clusters < self.target(cx) && cx.budget.free() < clusters {
+        let own = self.target(cx).saturating_sub(self.rcv.queue.pinned());
+        if window < wanted / 2 && clusters < own {
             self.go_hungry(cx);
         }
         window

@@ -187,8 +187,8 @@ impl Lab {
     /// The kernel and the kernel.
     fn run_linux(&self, job: Job) -> Result<f64, String> {
         let gate = Gate::default();
-        let [zero, one] = [0, 1]
-            .map(|end| theirs::start(&self.linux.ends[end], end, job, &self.pattern, &gate));
+        let [zero, one] =
+            [0, 1].map(|end| theirs::start(&self.linux.ends[end], end, job, &self.pattern, &gate));
         let zero = zero.join().map_err(|_| "panicked")?;
         result(job, zero, one)
     }
@@ -233,22 +233,21 @@ fn result(
 fn run(case: &Case, options: &runner::Options) -> Result<String, String> {
     let mut lab = Lab::new(options.means, case.netem)?;
     let mut report = format!("  {}: netem {}\n", case.name, case.netem);
-    let result = (|| {
-        let bulk = if options.ratios {
-            case.bulk
-        } else {
-            case.bulk / 8
-        };
-        let time = Duration::from_millis(if options.ratios { 1000 } else { 200 });
-        for workload in [
-            Workload::BulkIn(bulk),
-            Workload::BulkOut(bulk),
-            Workload::Requests(time),
-        ] {
-            report += &compare(&mut lab, workload, options)?;
-        }
-        Ok(())
-    })();
+    let bulk = if options.ratios {
+        case.bulk
+    } else {
+        case.bulk / 8
+    };
+    let time = Duration::from_millis(if options.ratios { 1000 } else { 200 });
+    let workloads = [
+        Workload::BulkIn(bulk),
+        Workload::BulkOut(bulk),
+        Workload::Requests(time),
+    ];
+    let result = workloads.into_iter().try_for_each(|workload| {
+        report += &compare(&mut lab, workload, options)?;
+        Ok::<_, String>(())
+    });
     report += &lab.end();
     match result {
         Ok(()) => Ok(report),
@@ -257,11 +256,7 @@ fn run(case: &Case, options: &runner::Options) -> Result<String, String> {
 }
 
 /// One workload, ours and Linux's by turns.
-fn compare(
-    lab: &mut Lab,
-    workload: Workload,
-    options: &runner::Options,
-) -> Result<String, String> {
+fn compare(lab: &mut Lab, workload: Workload, options: &runner::Options) -> Result<String, String> {
     let (mut ours, mut linux) = (Vec::new(), Vec::new());
     // Who dials and which IP alternate from round to round.
     let (least, most) = if options.ratios { (4, 12) } else { (4, 4) };

@@ -152,7 +152,10 @@ impl Host {
             for _ in 0..count {
                 let now = self.now();
                 let id = self.stack.connect(now, job.listener(), None);
-                apps.push(App::new(id.map_err(|error| error.to_string())?, job.part(0)));
+                apps.push(App::new(
+                    id.map_err(|error| error.to_string())?,
+                    job.part(0),
+                ));
             }
         }
         while apps.len() < count || apps.iter().any(|app| !app.closed) {
@@ -229,7 +232,9 @@ impl Host {
             self.stack.clusters_promised(),
         );
         if left != (0, 0, 0) {
-            return Err(format!("clusters held, pages held, clusters promised: {left:?}"));
+            return Err(format!(
+                "clusters held, pages held, clusters promised: {left:?}"
+            ));
         }
         Ok(())
     }

@@ -27,7 +27,6 @@ impl Namespace {
             set("net/ipv6/conf/default/disable_ipv6", "1")?;
             // Neither contestant learns from what its predecessor met.
             set("net/ipv4/tcp_no_metrics_save", "1")?;
-            set("net/ipv4/tcp_congestion_control", "cubic")?;
             File::open("/proc/thread-self/ns/net")
         });
         let file = made.join().map_err(|_| io::Error::other("panicked"))??;

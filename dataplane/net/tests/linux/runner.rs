@@ -34,7 +34,9 @@ pub fn main(
         };
         filters.is_empty() || filters.iter().any(fits)
     };
-    let names: Vec<(usize, &str)> = (names.enumerate()).filter(|(_, name)| wanted(name)).collect();
+    let names: Vec<(usize, &str)> = (names.enumerate())
+        .filter(|(_, name)| wanted(name))
+        .collect();
     if flag("--list") {
         for (_, name) in names {
             println!("{name}: test");

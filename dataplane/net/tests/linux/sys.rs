@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::time::Duration;
 
@@ -116,6 +117,61 @@ fn set_option(
     let len = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the value is `len` bytes that live across the call.
     check(unsafe { libc::setsockopt(fd, level, option, (&raw const value).cast(), len) }).map(drop)
+}
+
+/// Has the kernel's TCP use this congestion control on a socket.
+pub fn set_congestion(socket: &impl AsRawFd, name: &str) -> io::Result<()> {
+    let (fd, len) = (socket.as_raw_fd(), name.len() as libc::socklen_t);
+    // SAFETY: the name is `len` bytes that live across the call.
+    check(unsafe {
+        libc::setsockopt(
+            fd,
+            libc::IPPROTO_TCP,
+            libc::TCP_CONGESTION,
+            name.as_ptr().cast(),
+            len,
+        )
+    })
+    .map(drop)
+}
+
+/// Connects a socket that uses this congestion control from its first segment on.
+pub fn dial(to: SocketAddr, congestion: &str, at_most: Duration) -> io::Result<TcpStream> {
+    let family = if to.is_ipv4() {
+        libc::AF_INET
+    } else {
+        libc::AF_INET6
+    };
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+    // SAFETY: takes no pointers.
+    let fd = check(unsafe { libc::socket(family, kind, 0) })?;
+    // SAFETY: the descriptor was just made and is nobody else's.
+    let socket = unsafe { TcpStream::from_raw_fd(fd) };
+    set_congestion(&socket, congestion)?;
+    socket.set_write_timeout(Some(at_most))?;
+    match to {
+        SocketAddr::V4(to) => {
+            // SAFETY: all zeros is a valid sockaddr_in.
+            let mut address: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+            address.sin_family = libc::AF_INET as libc::sa_family_t;
+            address.sin_port = to.port().to_be();
+            address.sin_addr.s_addr = u32::from(*to.ip()).to_be();
+            let len = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+            // SAFETY: points to a sockaddr_in of `len` bytes that lives across the call.
+            check(unsafe { libc::connect(fd, (&raw const address).cast(), len) })?;
+        }
+        SocketAddr::V6(to) => {
+            // SAFETY: all zeros is a valid sockaddr_in6.
+            let mut address: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };
+            address.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+            address.sin6_port = to.port().to_be();
+            address.sin6_addr.s6_addr = to.ip().octets();
+            let len = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+            // SAFETY: points to a sockaddr_in6 of `len` bytes that lives across the call.
+            check(unsafe { libc::connect(fd, (&raw const address).cast(), len) })?;
+        }
+    }
+    Ok(socket)
 }
 
 /// Frames that a packet socket lost for want of room, since it was last asked.

@@ -11,6 +11,9 @@ use super::place::Namespace;
 use super::sys;
 use super::workload::{Done, Gate, Job, PATIENCE, Part, REQUEST, RESPONSE, stream};
 
+/// Ours is CUBIC too. Not every machine's default is.
+const CONGESTION: &str = "cubic";
+
 /// Starts `end` of the job in `namespace`.
 pub fn start(
     namespace: &Namespace,
@@ -32,6 +35,8 @@ fn take_part(end: usize, job: Job, pattern: &Pattern, gate: &Gate) -> Result<Don
         None
     } else {
         let listener = TcpListener::bind(job.listener()).map_err(|error| error.to_string())?;
+        // What it accepts inherits it.
+        sys::set_congestion(&listener, CONGESTION).map_err(|error| error.to_string())?;
         gate.open();
         Some(listener)
     };
@@ -40,7 +45,7 @@ fn take_part(end: usize, job: Job, pattern: &Pattern, gate: &Gate) -> Result<Don
     for _ in 0..count {
         let socket = match &listener {
             Some(listener) => accept(listener),
-            None => TcpStream::connect_timeout(&job.listener(), PATIENCE),
+            None => sys::dial(job.listener(), CONGESTION, PATIENCE),
         };
         let socket = socket.map_err(|error| format!("no connection: {error}"))?;
         let (pattern, part) = (pattern.clone(), job.part(end));

@@ -325,6 +325,13 @@ impl Script {
         ethernet(MAC_B.0, MAC_A.0, kind, &ip)
     }
 
+    /// A segment of ours as a frame again, for a router to quote.
+    pub fn frame_of_ours(&self, segment: &Seg) -> Vec<u8> {
+        let ip = packet(self.ours.ip(), self.peer.ip(), 6, segment.tcp(), 16, 0, 64);
+        let kind = if self.ours.is_ipv4() { 0x0800 } else { 0x86dd };
+        ethernet(MAC_A.0, MAC_B.0, kind, &ip)
+    }
+
     /// The peer sends a segment.
     pub fn sends(&mut self, segment: Seg) {
         let frame = self.frame(&segment);

@@ -1,0 +1,784 @@
+//! Packet scripts: data, acknowledgments, windows, loss and recovery.
+
+mod support;
+
+use net::{CloseReason, Duration, Event, SendError, StackConfig};
+use support::script::*;
+use support::*;
+
+const MSS: usize = 1460;
+
+fn lens(out: &[Seg]) -> Vec<usize> {
+    out.iter().map(|s| s.data.len()).collect()
+}
+
+fn data(position: u64, len: usize) -> Vec<u8> {
+    (0..len as u64).map(|i| byte_at(7, position + i)).collect()
+}
+
+/// Sends `n` full segments and returns them.
+fn flight(t: &mut Script, position: u64, n: usize) -> Vec<Seg> {
+    t.write(position, n * MSS);
+    let out = t.out();
+    assert_eq!(lens(&out), vec![MSS; n]);
+    out
+}
+
+#[test]
+fn k03_z10_received_bytes_stay_where_the_port_put_them() {
+    let mut t = Script::new();
+    let id = t.open();
+    let frame = t.frame(&seg(ACK | PSH, IRS + 1, t.iss + 1).data(b"payload"));
+    let mut fresh = t.host.pool.alloc().unwrap();
+    fresh[..frame.len()].copy_from_slice(&frame);
+    let address = fresh.address();
+    let slice = fresh.freeze().slice(0..frame.len());
+    t.host.stack.receive(t.now, net::RxFrame::new(slice));
+    let got = t.host.stack.recv(id).unwrap();
+    assert_eq!(got.bytes(), b"payload");
+    assert_eq!(
+        got.address().as_ptr() as usize,
+        address.as_ptr() as usize + 54
+    );
+}
+
+#[test]
+fn z06_segments_in_any_order_give_the_stream() {
+    let mut t = Script::new();
+    t.open();
+    let part = |i: u32| {
+        let at = u64::from(i) * 100;
+        seg(ACK | PSH, IRS + 1 + i * 100, 0).data(&data(at, 100))
+    };
+    for i in [1, 2, 0, 5, 3, 4] {
+        let mut segment = part(i);
+        segment.ack = t.iss + 1;
+        t.sends(segment);
+        t.out();
+    }
+    assert_eq!(t.read_all(), data(0, 600));
+    assert_eq!(t.host.pool.held(), 0);
+}
+
+/// A port that notes the addresses of the payload it is given.
+#[derive(Default)]
+struct Addresses(Vec<usize>);
+
+impl net::Transmit for Addresses {
+    fn transmit(&mut self, frame: net::TxFrame<'_>) -> Result<(), net::PortFull> {
+        for piece in frame.payload.pieces() {
+            self.0.push(piece.bytes().as_ptr() as usize);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn z10_retransmission_reads_the_same_pages() {
+    let mut t = Script::new();
+    let id = t.open();
+    let chunk = t.host.chunk(7, 0, 1000).unwrap();
+    let page = chunk.bytes().as_ptr() as usize;
+    t.host.stack.send(id, chunk).unwrap();
+    let mut port = Addresses::default();
+    t.host.stack.transmit(t.now, &mut port);
+    t.wait_ms(1500);
+    t.host.stack.advance(t.now);
+    t.host.stack.transmit(t.now, &mut port);
+    assert!(port.0.len() >= 2, "sent and sent again");
+    assert!(port.0.iter().all(|&address| address == page));
+    assert_eq!(t.host.pages.held(), 1, "held until it is acknowledged");
+    t.sends(seg(ACK, IRS + 1, t.iss + 1001));
+    assert_eq!(t.host.pages.held(), 0);
+}
+
+#[test]
+fn a_segment_carries_several_chunks() {
+    let mut t = Script::new();
+    let id = t.open();
+    for (at, len) in [(0, 40), (40, 900), (940, 24), (964, 1000)] {
+        let chunk = t.host.chunk(7, at, len).unwrap();
+        t.host.stack.send(id, chunk).unwrap();
+    }
+    let out = t.out();
+    assert_eq!(lens(&out), [MSS, 504]);
+    assert_eq!(out[0].data, data(0, MSS));
+    assert!(!out[0].has(PSH) && out[1].has(PSH));
+}
+
+#[test]
+fn rfc6928_2_the_initial_window_is_ten_segments() {
+    let mut t = Script::new();
+    t.open();
+    t.write(0, 20 * MSS);
+    assert_eq!(lens(&t.out()), vec![MSS; 10]);
+    // RFC 5681, 3.1: slow start: every segment acknowledged brings two.
+    t.wait_ms(10);
+    t.sends(seg(ACK, IRS + 1, t.iss + 1 + 2 * MSS as u32));
+    assert_eq!(t.out().len(), 4);
+}
+
+#[test]
+fn rfc9293_3_7_1_a_peer_that_says_nothing_gets_536_bytes() {
+    let mut t = Script::new();
+    t.accept(seg(SYN, IRS, 0), Duration::from_millis(1));
+    t.write(0, 1000);
+    assert_eq!(lens(&t.out()), [536, 464]);
+}
+
+#[test]
+fn rfc9293_3_8_6_the_peers_window_is_kept() {
+    let mut t = Script::new();
+    t.open();
+    t.sends(seg(ACK, IRS + 1, t.iss + 1).window(3000));
+    t.write(0, 5 * MSS);
+    assert_eq!(lens(&t.out()), [MSS, MSS], "no silly 80 bytes after them");
+    t.wait_ms(10);
+    t.sends(seg(ACK, IRS + 1, t.iss + 1 + 2 * MSS as u32).window(1000));
+    t.nothing();
+    // RFC 9293, 3.8.6.2.1: after a while what fits is sent all the same.
+    let out = t.until_due(Duration::from_secs(2));
+    assert_eq!(lens(&out), [1000]);
+}
+
+#[test]
+fn rfc7323_2_2_windows_are_scaled() {
+    let mut t = Script::new();
+    let syn = seg(SYN, IRS, 0).mss(1460).sack_ok().scale(3);
+    t.accept(syn, Duration::from_millis(1));
+    t.sends(seg(ACK, IRS + 1, t.iss + 1).window(1000));
+    t.write(0, 7 * MSS);
+    // Eight thousand bytes: five segments and what is too small to send.
+    assert_eq!(lens(&t.out()), vec![MSS; 5]);
+    t.sends(seg(ACK | PSH, IRS + 1, t.iss + 1).data(b"x").window(1000));
+    let ack = t.out().pop().unwrap();
+    let shift = StackConfig::new(MAC_A, "192.0.2.1/24".parse().unwrap(), [0; 32]).window_max_bytes;
+    let shift = (0..15).find(|s| shift >> s <= 0xffff).unwrap();
+    assert!(usize::from(ack.window) << shift > 10_000);
+}
+
+#[test]
+fn rfc9293_3_8_6_3_every_second_segment_is_acknowledged_others_soon() {
+    let mut t = Script::new();
+    t.open();
+    let mut seq = IRS + 1;
+    let mut send = |t: &mut Script| {
+        t.sends(seg(ACK, seq, t.iss + 1).data(&[0; 1000]));
+        seq += 1000;
+        t.out().len()
+    };
+    // The peer's slow start is not held up: the first ones are answered at once.
+    for _ in 0..16 {
+        assert_eq!(send(&mut t), 1);
+        t.read_all();
+    }
+    let answers: Vec<usize> = (0..8).map(|_| send(&mut t)).collect();
+    assert_eq!(answers, [0, 1, 0, 1, 0, 1, 0, 1]);
+    assert_eq!(send(&mut t), 0);
+    let start = t.now;
+    assert_eq!(t.until_due(Duration::from_secs(1)).len(), 1);
+    assert!(t.now.since(start) <= Duration::from_millis(41));
+    assert_eq!(t.count("tcp_acks_delayed"), 1);
+}
+
+#[test]
+fn rfc9293_3_8_6_1_a_closed_window_is_probed_without_end() {
+    let mut t = Script::new();
+    t.open();
+    t.sends(seg(ACK, IRS + 1, t.iss + 1).window(0));
+    t.write(0, 3000);
+    t.nothing();
+    let mut last = t.now;
+    let mut gaps = Vec::new();
+    for _ in 0..30 {
+        let probe = t.until_due(Duration::from_secs(100)).remove(0);
+        assert_eq!((probe.seq, probe.data.len()), (t.iss + 1, 1));
+        assert_eq!(probe.data, data(0, 1));
+        gaps.push(t.now.since(last).as_millis());
+        last = t.now;
+        t.sends(seg(ACK, IRS + 1, t.iss + 1).window(0));
+        t.nothing();
+    }
+    assert!(gaps.is_sorted() && gaps[29] >= 59_000, "{gaps:?}");
+    // The window opens: everything goes, from the first byte on.
+    t.sends(seg(ACK, IRS + 1, t.iss + 1).window(5000));
+    assert_eq!(lens(&t.out()), [MSS, MSS, 80]);
+}
+
+#[test]
+fn rfc9293_3_8_6_1_the_byte_of_a_probe_may_be_taken() {
+    let mut t = Script::new();
+    t.open();
+    t.sends(seg(ACK, IRS + 1, t.iss + 1).window(0));
+    t.write(0, 100);
+    t.nothing();
+    assert_eq!(t.until_due(Duration::from_secs(5))[0].data.len(), 1);
+    t.sends(seg(ACK, IRS + 1, t.iss + 2).window(5000));
+    let rest = t.one();
+    assert_eq!((rest.seq, rest.data), (t.iss + 2, data(1, 99)));
+}
+
+#[test]
+fn rfc9293_3_8_3_a_silent_peer_is_given_up_after_r2() {
+    let mut t = Script::with(false, |config| config.tcp.retries_max = 5);
+    t.open();
+    t.write(0, 100);
+    t.one();
+    let mut sent = 0;
+    while t.host.stack.connection_count() > 0
+        && !matches!(t.events.last(), Some(Event::Closed { .. }))
+    {
+        sent += t.until_due(Duration::from_secs(100)).len();
+    }
+    assert!(matches!(
+        t.events.last(),
+        Some(Event::Closed {
+            reason: CloseReason::TimedOut,
+            ..
+        })
+    ));
+    assert_eq!(sent, 6, "a tail loss probe and five retransmissions");
+    assert_eq!(t.host.pages.held(), 0);
+}
+
+#[test]
+fn rfc6298_5_timeouts_double() {
+    let mut t = Script::with(false, |config| {
+        config.tcp.rto_min = Duration::from_millis(200)
+    });
+    t.accept(seg(SYN, IRS, 0).mss(1460), Duration::from_millis(10));
+    t.write(0, 100);
+    let first = t.one();
+    let mut last = t.now;
+    for expected in [200, 400, 800, 1600] {
+        let again = t.until_due(Duration::from_secs(10)).remove(0);
+        assert_eq!((again.seq, &again.data), (first.seq, &first.data));
+        let gap = t.now.since(last).as_millis();
+        assert!((expected..expected + 3).contains(&gap), "{gap} ms");
+        last = t.now;
+    }
+    // (5.2): once acknowledged, nothing is pending.
+    t.sends(seg(ACK, IRS + 1, t.iss + 101));
+    t.nothing();
+    assert!(t.until_due(Duration::from_secs(30)).is_empty());
+}
+
+#[test]
+fn rfc5681_3_1_a_timeout_starts_from_one_segment() {
+    let mut t = Script::new();
+    t.accept(seg(SYN, IRS, 0).mss(1460), Duration::from_millis(10));
+    flight(&mut t, 0, 8);
+    let out = t.until_due(Duration::from_secs(5));
+    assert_eq!(out.len(), 1, "the window is one segment");
+    t.wait_ms(10);
+    t.sends(seg(ACK, IRS + 1, t.iss + 1 + MSS as u32));
+    assert_eq!(t.out().len(), 2, "and doubles");
+    assert_eq!(t.count("tcp_timeouts"), 1);
+}
+
+#[test]
+fn rfc6582_3_2_without_sack_three_duplicates_and_partial_acks() {
+    let mut t = Script::new();
+    t.accept(seg(SYN, IRS, 0).mss(1460), Duration::from_millis(10));
+    flight(&mut t, 0, 10);
+    t.wait_ms(10);
+    for i in 0..3 {
+        t.sends(seg(ACK, IRS + 1, t.iss + 1));
+        if i < 2 {
+            t.nothing();
+        }
+    }
+    let again = t.one();
+    assert_eq!((again.seq, again.data), (t.iss + 1, data(0, MSS)));
+    // A partial ACK: the next hole is filled at once.
+    t.wait_ms(10);
+    let partial = t.iss + 1 + 4 * MSS as u32;
+    t.sends(seg(ACK, IRS + 1, partial));
+    assert_eq!(t.out()[0].seq, partial);
+    t.wait_ms(10);
+    t.sends(seg(ACK, IRS + 1, t.iss + 1 + 10 * MSS as u32));
+    t.out();
+    assert_eq!(t.count("tcp_recoveries"), 1);
+    assert_eq!(t.count("tcp_timeouts"), 0);
+}
+
+#[test]
+fn rfc8985_6_2_what_was_overtaken_is_lost() {
+    let mut t = Script::new();
+    t.open();
+    flight(&mut t, 0, 10);
+    t.wait_ms(10);
+    let at = |n: usize| t.iss + 1 + (n * MSS) as u32;
+    let (una, from, to) = (at(0), at(1), at(5));
+    t.sends(seg(ACK, IRS + 1, una).sack(from, to));
+    let out = t.out();
+    assert_eq!(out[0].seq, una, "four segments overtook it");
+    assert_eq!(out[0].data, data(0, MSS));
+    assert_eq!(t.count("tcp_marked_lost"), 1);
+    assert_eq!(t.count("tcp_recoveries"), 1);
+    t.wait_ms(10);
+    t.sends(seg(ACK, IRS + 1, t.iss + 1 + 10 * MSS as u32));
+    t.nothing();
+    assert_eq!(
+        (t.count("tcp_retransmitted"), t.count("tcp_timeouts")),
+        (1, 0)
+    );
+}
+
+#[test]
+fn rfc8985_6_2_a_little_reordering_is_waited_for() {
+    let mut t = Script::new();
+    t.open();
+    flight(&mut t, 0, 3);
+    t.wait_ms(10);
+    let at = |n: usize| t.iss + 1 + (n * MSS) as u32;
+    let (una, one, two, three) = (at(0), at(1), at(2), at(3));
+    t.sends(seg(ACK, IRS + 1, una).sack(one, two));
+    t.nothing();
+    t.wait_ms(1);
+    t.sends(seg(ACK, IRS + 1, two));
+    t.sends(seg(ACK, IRS + 1, three));
+    t.nothing();
+    assert_eq!(t.count("tcp_marked_lost"), 0);
+    // The next time nobody comes: a quarter of the round trip, then it is lost.
+    flight(&mut t, 3 * MSS as u64, 3);
+    t.wait_ms(10);
+    t.sends(seg(ACK, IRS + 1, three).sack(at_end(&t, 4), at_end(&t, 5)));
+    t.nothing();
+    let start = t.now;
+    let out = t.until_due(Duration::from_millis(100));
+    assert_eq!(out[0].seq, three);
+    let waited = t.now.since(start).as_micros();
+    assert!((2000..4000).contains(&waited), "{waited} us");
+}
+
+fn at_end(t: &Script, n: usize) -> u32 {
+    t.iss + 1 + (n * MSS) as u32
+}
+
+#[test]
+fn rfc8985_7_the_tail_is_probed_before_the_timeout() {
+    let mut t = Script::new();
+    t.open();
+    flight(&mut t, 0, 3);
+    let start = t.now;
+    let probe = t.until_due(Duration::from_secs(1)).remove(0);
+    assert_eq!(probe.seq, at_end(&t, 2), "the last segment again");
+    assert!(t.now.since(start) < Duration::from_millis(60));
+    assert_eq!(t.count("tcp_tail_loss_probes"), 1);
+    // The tail had been lost, and the probe repaired it: RFC 8985, 7.4.
+    t.wait_ms(10);
+    t.sends(seg(ACK, IRS + 1, at_end(&t, 3)));
+    t.nothing();
+    assert_eq!(t.count("tcp_timeouts"), 0);
+}
+
+#[test]
+fn rfc2018_8_what_was_sacked_and_forgotten_is_sent_again() {
+    let mut t = Script::new();
+    t.open();
+    flight(&mut t, 0, 4);
+    t.wait_ms(10);
+    let (una, one, four) = (at_end(&t, 0), at_end(&t, 1), at_end(&t, 4));
+    t.sends(seg(ACK, IRS + 1, una).sack(one, four));
+    assert_eq!(t.one().seq, una);
+    // The first arrives; the peer has dropped the others, and says nothing of them.
+    t.wait_ms(10);
+    t.sends(seg(ACK, IRS + 1, one));
+    t.out();
+    let mut seen = Vec::new();
+    for _ in 0..6 {
+        seen.extend(
+            t.until_due(Duration::from_secs(3))
+                .into_iter()
+                .map(|s| s.seq),
+        );
+        if seen.len() >= 2 {
+            break;
+        }
+    }
+    assert!(seen.contains(&one), "{seen:?}");
+    assert_eq!(t.count("tcp_sack_reneging"), 1);
+}
+
+#[test]
+fn rfc2018_3_holes_are_reported() {
+    let mut t = Script::new();
+    t.open();
+    let mut hole = |at: u32, len: usize| {
+        let ack = t.asks(seg(ACK | PSH, IRS + 1 + at, t.iss + 1).data(&vec![0; len]));
+        assert_eq!(ack.ack, IRS + 1);
+        ack.sacks
+            .iter()
+            .map(|(f, to)| (f - IRS - 1, to - IRS - 1))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(hole(100, 100), [(100, 200)]);
+    assert_eq!(hole(300, 100), [(300, 400), (100, 200)]);
+    assert_eq!(hole(500, 100), [(500, 600), (300, 400), (100, 200)]);
+    assert_eq!(hole(200, 100), [(100, 400), (500, 600)]);
+    let ack = t.asks(seg(ACK | PSH, IRS + 1, t.iss + 1).data(&[0; 100]));
+    assert_eq!(
+        (ack.ack, ack.sacks),
+        (IRS + 401, vec![(IRS + 501, IRS + 601)])
+    );
+}
+
+#[test]
+fn rfc2883_4_duplicates_are_reported() {
+    let mut t = Script::new();
+    t.open();
+    t.sends(seg(ACK | PSH, IRS + 1, t.iss + 1).data(&[0; 100]));
+    t.out();
+    let ack = t.asks(seg(ACK | PSH, IRS + 1, t.iss + 1).data(&[0; 100]));
+    assert_eq!(
+        (ack.ack, ack.sacks),
+        (IRS + 101, vec![(IRS + 1, IRS + 101)])
+    );
+    let ack = t.asks(seg(ACK | PSH, IRS + 51, t.iss + 1).data(&[0; 100]));
+    assert_eq!(
+        (ack.ack, ack.sacks),
+        (IRS + 151, vec![(IRS + 51, IRS + 101)])
+    );
+}
+
+#[test]
+fn rfc3522_a_late_original_undoes_the_reduction() {
+    let mut t = Script::new();
+    let syn = seg(SYN, IRS, 0).mss(1460).sack_ok().ts(1, 0);
+    t.accept(syn, Duration::from_millis(10));
+    t.write(0, 10 * 1448);
+    let out = t.out();
+    assert_eq!(lens(&out), vec![1448; 10]);
+    let sent = out[0].ts.unwrap().0;
+    t.wait_ms(10);
+    let at = |n: u32| out[0].seq + n * 1448;
+    t.sends(seg(ACK, IRS + 1, at(0)).sack(at(1), at(6)).ts(20, sent));
+    assert_eq!(t.out()[0].seq, at(0));
+    // The ACK answers the first transmission: nothing was lost.
+    t.wait_ms(1);
+    t.sends(seg(ACK, IRS + 1, at(10)).ts(21, sent));
+    t.out();
+    assert_eq!(t.count("tcp_spurious_recoveries"), 1);
+    t.write(10 * 1448, 20 * 1448);
+    assert!(t.out().len() >= 10, "the window is what it was");
+}
+
+#[test]
+fn rfc7323_5_3_old_timestamps_are_old_segments() {
+    let mut t = Script::new();
+    let syn = seg(SYN, IRS, 0).mss(1460).ts(1000, 0);
+    t.accept(syn, Duration::from_millis(1));
+    t.sends(seg(ACK | PSH, IRS + 1, t.iss + 1).data(b"new").ts(1010, 0));
+    assert_eq!(t.one().ts.unwrap().1, 1010, "RFC 7323, 4.3: echoed");
+    let ack = t.asks(seg(ACK | PSH, IRS + 4, t.iss + 1).data(b"old").ts(900, 0));
+    assert_eq!(ack.ack, IRS + 4);
+    assert_eq!(t.read_all(), b"new");
+    assert_eq!(t.count("tcp_paws_refused"), 1);
+    // RFC 7323, 3.2: without a timestamp it is not of this connection.
+    t.sends(seg(ACK | PSH, IRS + 4, t.iss + 1).data(b"bare"));
+    t.nothing();
+    assert!(t.read_all().is_empty());
+    // A reset needs none.
+    t.sends(seg(RST, IRS + 4, 0));
+    t.nothing();
+    assert!(matches!(t.events.last(), Some(Event::Closed { .. })));
+}
+
+#[test]
+fn rfc7323_4_3_the_timestamp_echoed_is_that_of_the_left_edge() {
+    let mut t = Script::new();
+    t.accept(
+        seg(SYN, IRS, 0).mss(1460).ts(1000, 0),
+        Duration::from_millis(1),
+    );
+    let ack = t.asks(
+        seg(ACK | PSH, IRS + 101, t.iss + 1)
+            .data(&[0; 100])
+            .ts(1020, 0),
+    );
+    assert_eq!(ack.ts.unwrap().1, 1000, "out of order: not yet");
+    let ack = t.asks(
+        seg(ACK | PSH, IRS + 1, t.iss + 1)
+            .data(&[0; 100])
+            .ts(1021, 0),
+    );
+    assert_eq!((ack.ack, ack.ts.unwrap().1), (IRS + 201, 1021));
+}
+
+#[test]
+fn rfc3168_6_1_marks_are_echoed_until_the_peer_reacts() {
+    let mut t = Script::new();
+    let mut syn = seg(SYN | ECE | CWR, IRS, 0).mss(1460).sack_ok();
+    syn.window = 0xffff;
+    let answer = t.asks(syn);
+    assert_eq!(answer.flags, SYN | ACK | ECE);
+    t.iss = answer.seq;
+    t.sends(seg(ACK, IRS + 1, t.iss + 1));
+    t.nothing();
+    let ack = t.asks(seg(ACK | PSH, IRS + 1, t.iss + 1).data(b"a").ecn(3));
+    assert!(ack.has(ECE));
+    let ack = t.asks(seg(ACK | PSH, IRS + 2, t.iss + 1).data(b"b"));
+    assert!(ack.has(ECE), "until CWR");
+    let ack = t.asks(seg(ACK | PSH | CWR, IRS + 3, t.iss + 1).data(b"c"));
+    assert!(!ack.has(ECE));
+    // Our data can be marked; ACKs cannot (6.1.4). Told of a mark, we reduce and say so.
+    assert_eq!(ack.ecn, 0);
+    t.write(0, 10 * MSS);
+    let out = t.out();
+    assert!(out.iter().all(|s| s.ecn == 2));
+    t.wait_ms(10);
+    t.write((10 * MSS) as u64, 10 * MSS);
+    t.sends(seg(ACK | ECE, IRS + 4, t.iss + 1 + 5 * MSS as u32));
+    t.sends(seg(ACK | ECE, IRS + 4, t.iss + 1 + 10 * MSS as u32));
+    let out = t.out();
+    assert!(out[0].has(CWR) && !out[1].has(CWR));
+    assert_eq!(t.count("tcp_ecn_reductions"), 1, "once per window");
+}
+
+#[test]
+fn rfc1191_6_a_narrower_path_gets_smaller_segments() {
+    let mut t = Script::new();
+    t.open();
+    let out = flight(&mut t, 0, 3);
+    let sent = t.frame_of_ours(&out[0]);
+    let complaint = too_big(&sent, 1300).unwrap();
+    t.host.receive(t.now, &complaint);
+    let again = t.out();
+    assert_eq!(lens(&again)[..2], [1260, 200]);
+    assert_eq!(again[0].data, data(0, 1260));
+    assert_eq!(t.count("pmtu_lowered"), 1);
+    // One about something that is not out is nobody's (RFC 5927, 4.1).
+    let mut forged = out[0].clone();
+    forged.seq = forged.seq.wrapping_add(1_000_000);
+    let forged = t.frame_of_ours(&forged);
+    t.host.receive(t.now, &too_big(&forged, 600).unwrap());
+    assert_eq!(t.count("icmp_errors_ignored"), 1);
+    assert_eq!(t.count("pmtu_lowered"), 1);
+}
+
+#[test]
+fn rfc8899_4_3_a_black_hole_gets_smaller_segments() {
+    let mut t = Script::new();
+    t.open();
+    flight(&mut t, 0, 3);
+    let mut smallest = MSS;
+    for _ in 0..10 {
+        for segment in t.until_due(Duration::from_secs(10)) {
+            smallest = smallest.min(segment.data.len());
+        }
+    }
+    assert_eq!(smallest.min(1240), smallest);
+    assert!(t.count("pmtu_black_holes") >= 1);
+}
+
+#[test]
+fn z12_one_byte_segments_cannot_pin_the_pool() {
+    let mut t = Script::with(false, |config| config.receive_headroom = 100);
+    t.open();
+    // Nobody reads. Every byte comes in a cluster of its own, in and out of order.
+    let mut seq = IRS + 1;
+    for i in 0..3000u32 {
+        let skip = if i % 3 == 0 { 2 } else { 1 };
+        seq = seq.wrapping_add(skip);
+        t.sends(seg(ACK, seq, t.iss + 1).data(b"x"));
+        t.out();
+        assert!(t.host.pool.unheld() >= 100, "the headroom is left alone");
+    }
+    assert!(t.count("tcp_budget_dropped") > 1000);
+    let id = t.id.unwrap();
+    t.host.stack.abort(id);
+    t.out();
+    assert_eq!(t.host.pool.held(), 0);
+}
+
+#[test]
+fn z12_the_window_narrows_with_the_clusters_and_opens_again() {
+    let mut t = Script::with(false, |config| {
+        config.receive_headroom = 64;
+        config.window_max_bytes = 60_000;
+    });
+    t.open();
+    let mut seq = IRS + 1;
+    let mut windows = Vec::new();
+    let id = t.id.unwrap();
+    let mut kept = Vec::new();
+    for _ in 0..2000 {
+        t.sends(seg(ACK | PSH, seq, t.iss + 1).data(&[7; 1000]));
+        let last = t.out();
+        // The application keeps everything, as a cache would.
+        while let Some(slice) = t.host.stack.recv(id) {
+            seq += slice.len() as u32;
+            kept.push(slice);
+        }
+        windows.extend(last.iter().map(|s| s.window));
+        if windows.last() == Some(&0) {
+            break;
+        }
+        t.wait_ms(1);
+    }
+    assert_eq!(windows.last(), Some(&0), "it closes before memory runs out");
+    assert!(t.host.pool.unheld() >= 64);
+    assert!(windows.iter().max().unwrap() > &20_000);
+    kept.clear();
+    let update = t.out();
+    assert!(
+        update[0].window > 10_000,
+        "and is announced open again: {update:?}"
+    );
+}
+
+#[test]
+fn z12_promises_to_many_never_exceed_the_pool() {
+    let mut t = Script::with(false, |config| config.receive_headroom = 50);
+    for port in 5000..5060 {
+        let answer = t.asks(seg(SYN, IRS, 0).mss(1460).ports(port, 4420));
+        let iss = answer.seq;
+        t.sends(seg(ACK, IRS + 1, iss + 1).ports(port, 4420));
+        t.out();
+        t.sends(
+            seg(ACK | PSH, IRS + 1, iss + 1)
+                .data(&[1; 1460])
+                .ports(port, 4420),
+        );
+        t.out();
+        let stack = &t.host.stack;
+        assert!(stack.clusters_promised() + 50 <= t.host.pool.unheld());
+    }
+    assert_eq!(t.host.stack.connection_count(), 60);
+}
+
+#[test]
+fn the_send_queue_is_bounded_and_says_when_there_is_room() {
+    let mut t = Script::with(false, |config| config.send_chunks_per_connection = 8);
+    let id = t.open();
+    let mut position = 0;
+    let refused = loop {
+        let chunk = t.host.chunk(7, position, 40).unwrap();
+        match t.host.stack.send(id, chunk) {
+            Ok(()) => position += 40,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(position, 8 * 40);
+    assert!(matches!(refused, SendError::Full(_)));
+    assert_eq!(refused.into_chunk().bytes(), data(8 * 40, 40));
+    t.one();
+    t.events.clear();
+    t.sends(seg(ACK, IRS + 1, t.iss + 1 + 8 * 40));
+    t.out();
+    assert_eq!(t.events, [Event::Writable(id)]);
+    assert_eq!(t.host.stack.send_room(id).chunks, 8);
+}
+
+#[test]
+fn a_full_port_loses_nothing() {
+    let mut t = Script::new();
+    t.open();
+    t.write(0, 5 * MSS);
+    t.host.wire.room = Some(2);
+    assert_eq!(lens(&t.out()), [MSS, MSS]);
+    assert!(t.host.stack.wants_transmit());
+    t.host.wire.room = None;
+    let out = t.out();
+    assert_eq!(lens(&out), [MSS; 3]);
+    assert_eq!(out[0].data, data(2 * MSS as u64, MSS));
+    assert_eq!(t.count("tcp_retransmitted"), 0);
+}
+
+/// A port that segments, and notes what it was asked to.
+#[derive(Default)]
+struct Segmenter(Vec<(usize, net::TxOffload)>);
+
+impl net::Transmit for Segmenter {
+    fn transmit(&mut self, frame: net::TxFrame<'_>) -> Result<(), net::PortFull> {
+        self.0.push((frame.payload.len(), frame.offload));
+        Ok(())
+    }
+}
+
+#[test]
+fn large_segments_are_left_to_a_port_that_cuts_them() {
+    let mut t = Script::with(false, |config| {
+        config.offload.tx_ip_checksum = true;
+        config.offload.tx_l4_checksum = true;
+        config.offload.tso_max_bytes = 64_000;
+    });
+    t.open();
+    t.write(0, 10 * MSS);
+    let mut port = Segmenter::default();
+    t.host.stack.transmit(t.now, &mut port);
+    let (len, offload) = port.0[0];
+    assert_eq!((port.0.len(), len), (1, 10 * MSS));
+    assert_eq!(offload.tso_mss, Some(MSS as u16));
+    assert_eq!(
+        (offload.l2_len, offload.l3_len, offload.l4_len),
+        (14, 20, 20)
+    );
+    assert!(offload.ip_checksum && offload.l4_checksum && !offload.ipv6);
+    // One of the ten is lost: only it is sent again.
+    t.wait_ms(10);
+    let (una, from, to) = (at_end(&t, 0), at_end(&t, 1), at_end(&t, 10));
+    t.sends(seg(ACK, IRS + 1, una).sack(from, to));
+    assert_eq!(lens(&t.out()), [MSS]);
+}
+
+#[test]
+fn pacing_spreads_a_window_over_the_round_trip() {
+    let mut t = Script::with(false, |config| config.tcp.pacing = true);
+    let syn = seg(SYN, IRS, 0).mss(1460).sack_ok();
+    t.accept(syn, Duration::from_millis(100));
+    t.write(0, 10 * MSS);
+    let mut sent = t.out().len();
+    assert!(sent < 5, "{sent} at once");
+    let start = t.now;
+    while sent < 10 {
+        sent += t.until_due(Duration::from_millis(100)).len();
+    }
+    let took = t.now.since(start).as_millis();
+    assert!(
+        (30..=60).contains(&took),
+        "half a round trip in slow start, not {took} ms"
+    );
+}
+
+#[test]
+fn rfc5681_4_1_after_a_pause_the_path_is_sounded_out_again() {
+    let mut t = Script::new();
+    t.open();
+    flight(&mut t, 0, 10);
+    t.wait_ms(10);
+    t.sends(seg(ACK, IRS + 1, at_end(&t, 10)));
+    t.nothing();
+    t.wait_ms(30_000);
+    t.write(10 * MSS as u64, 25 * MSS);
+    assert_eq!(t.out().len(), 10, "not twenty");
+}
+
+#[test]
+fn checksums_that_are_wrong_are_counted() {
+    let mut t = Script::new();
+    t.open();
+    let mut frame = t.frame(&seg(ACK | PSH, IRS + 1, t.iss + 1).data(b"bits"));
+    *frame.last_mut().unwrap() ^= 1;
+    t.host.receive(t.now, &frame);
+    t.nothing();
+    assert_eq!(t.count("tcp_checksum_bad"), 1);
+}
+
+#[test]
+fn it_all_works_over_ipv6() {
+    let mut t = Script::with(true, |_| {});
+    let syn = seg(SYN, IRS, 0).mss(1440).sack_ok().scale(7).ts(1, 0);
+    t.accept(syn, Duration::from_millis(5));
+    t.sends(seg(ACK | PSH, IRS + 1, t.iss + 1).data(b"six").ts(2, 0));
+    assert_eq!(t.one().ack, IRS + 4);
+    assert_eq!(t.read_all(), b"six");
+    t.write(0, 3000);
+    let out = t.out();
+    assert_eq!(lens(&out), [1428, 1428, 144]);
+    assert_eq!(
+        out.iter().flat_map(|s| s.data.clone()).collect::<Vec<_>>(),
+        data(0, 3000)
+    );
+}
