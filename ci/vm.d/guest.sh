@@ -164,7 +164,8 @@ prepare_program() {
 	mkdir -p "$tree/etc/sysctl.d"
 	programs "$tree" "$file"
 	cp "$root/hugepages.conf" "$tree/etc/sysctl.d/throughline.conf"
-	archive "$tree" "$tree.cpio"
+	appliance_tools=$tree.cpio
+	archive "$tree" "$appliance_tools"
 	rm -rf "$tree"
 }
 

@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2154,SC2034
 # a controller that wants dword-aligned lists: still not a byte copied
-# long
+# long 600
 
 qemu=$(qemu_with_sgls 2) || skip "QEMU has no switch for SGL support, and this one's code is not the one we know how to change"
 drive flash 64

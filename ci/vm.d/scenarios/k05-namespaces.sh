@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2154,SC2034
 # namespaces of 512 and 4096-byte blocks behind a controller that moves 8 KiB at most: nothing copied, nothing in the wrong place
-# short
+# short 240
 
 drive small 64
 drive large 64

@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2154,SC2034
 # a controller that takes scatter-gather lists: not a byte copied, virtio network
-# short
+# short 240
 
 drive flash 64
 head -c 16M /dev/urandom >"$run/pattern"

@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2154,SC2034
 # card and drive behind an IOMMU, both by vfio-pci: nothing copied
-# short
+# short 240
 
 drive flash 64
 head -c 4M /dev/urandom >"$run/pattern"

@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2154,SC2034
 # a stock Linux client: discovery, digests, partitions, ext4 and xfs, verified I/O, a tree copied, disconnect and reconnect
-# short
+# short 240
 
 drive flash 512
 mapfile -t devices < <(nvme nvme0 1 "" flash:512)
