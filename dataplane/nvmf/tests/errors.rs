@@ -270,6 +270,32 @@ fn data_that_nobody_asked_for() {
     );
 }
 
+/// A Transfer Tag is good on the connection it was sent on, and on no other.
+#[test]
+fn data_for_another_connection_s_r2t() {
+    let mut rig = Rig::new();
+    let mut admin = Host::admin(&mut rig, plain());
+    let mut owner = admin.io(&mut rig, 1, 32);
+    let mut thief = admin.io(&mut rig, 2, 32);
+    let mut sqe = rw(0x01, 1, 0, 16);
+    transport(&mut sqe, 8192);
+    let cid = owner.submit(&mut rig, sqe, &[]);
+    let Some(Pdu::R2t { ttag, .. }) = owner.pdus.pop_front() else {
+        panic!("no R2T");
+    };
+    let forged = thief.h2c_data(cid, ttag, 0, &[6; 8192], true);
+    thief.send(&mut rig, &forged);
+    assert_eq!(thief.terminated(), (INVALID_FIELD, 10));
+    let data = owner.h2c_data(cid, ttag, 0, &[5; 8192], true);
+    owner.send(&mut rig, &data);
+    assert_eq!(owner.answer(cid).status, 0);
+    assert_eq!(owner.read(&mut rig, 1, 0, 16, 8192).data, vec![5; 8192]);
+    for host in [&mut owner, &mut thief, &mut admin] {
+        host.close(&mut rig);
+    }
+    rig.assert_all_returned();
+}
+
 #[test]
 fn data_outside_its_r2t() {
     for (offset, len) in [(4u32, 8192), (512, 512), (8192, 512), (u32::MAX - 3, 8)] {

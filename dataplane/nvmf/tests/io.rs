@@ -366,7 +366,23 @@ fn nvm_3_2_3_dataset_management_deallocates_each_range() {
     let outside = dataset(&mut io, &mut rig, &[(0, 8), (2047, 2)], 1 << 2);
     assert_eq!(sc(outside.status), (0, 0x80));
     assert!(rig.disks.asked.is_empty());
-    // One failing request fails the command, once.
+    // One failing request of several fails the command, whichever it is.
+    rig.disks.hold = true;
+    for failing in 0..3 {
+        let mut sqe = sqe(DATASET_MANAGEMENT, 1);
+        set32(&mut sqe, 40, 4);
+        set32(&mut sqe, 44, 1 << 2);
+        rig::host::in_capsule(&mut sqe, 80);
+        let cid = io.submit(&mut rig, sqe, &ranges(&list));
+        for (n, (_, request)) in std::mem::take(&mut rig.disks.held).into_iter().enumerate() {
+            rig.disks.fail = (n == failing).then_some(Status::INTERNAL_ERROR);
+            let completion = rig.execute(request);
+            io.session.complete(completion, &mut rig.shard());
+        }
+        io.run(&mut rig);
+        assert_eq!(sc(io.answer(cid).status), (0, 0x06));
+    }
+    rig.disks.hold = false;
     rig.disks.fail = Some(Status::INTERNAL_ERROR);
     let failed = dataset(&mut io, &mut rig, &list, 1 << 2);
     assert_eq!(sc(failed.status), (0, 0x06));
@@ -385,6 +401,36 @@ fn a_device_error_is_the_command_s_status_and_gives_everything_back() {
     assert_eq!((sc(answer.status), answer.data.len()), ((2, 0x81), 0));
     rig.disks.fail = None;
     assert_eq!(io.read(&mut rig, 2, 0, 2, 8192).status, 0);
+    closed(rig, [&mut io, &mut admin]);
+}
+
+/// A host is never sent what the device did not write.
+#[test]
+fn a_read_that_succeeded_without_data_has_failed() {
+    let (mut rig, mut admin, mut io) = connected(Manners::default());
+    rig.disks.hold = true;
+    for keep_run in [true, false] {
+        let mut sqe = rw(READ, 2, 0, 2);
+        rig::host::transport(&mut sqe, 8192);
+        let cid = io.submit(&mut rig, sqe, &[]);
+        let (_, request) = rig.disks.held.pop().unwrap();
+        let (id, status) = (request.id, Status::SUCCESS);
+        let nvmf::Operation::Read { run, .. } = request.operation else {
+            panic!("a read");
+        };
+        let run = match keep_run {
+            true => Some(run),
+            false => {
+                rig.runs.put(run);
+                None
+            }
+        };
+        let completion = nvmf::Completion { id, status, run };
+        io.session.complete(completion, &mut rig.shard());
+        io.run(&mut rig);
+        let answer = io.answer(cid);
+        assert_eq!((sc(answer.status), answer.data.len()), ((0, 0x06), 0));
+    }
     closed(rig, [&mut io, &mut admin]);
 }
 

@@ -93,6 +93,13 @@ fn without_a_run_in_capsule_data_blocks_and_r2ts_wait() {
     }
     assert!(io.session.is_blocked());
     assert_eq!((io.session.outstanding(), rig.runs.available()), (4, 0));
+    // Trying again costs nothing.
+    let in_use = rig.commands.in_use();
+    let now = rig.now;
+    for _ in 0..100 {
+        assert_eq!(io.session.resume(now, &mut rig.shard()), Progress::Blocked);
+    }
+    assert_eq!(rig.commands.in_use(), in_use);
     rig.disks.hold = false;
     rig.release(&mut io.session);
     io.run(&mut rig);
@@ -144,8 +151,18 @@ fn r2ts_are_sent_within_the_shard_s_write_credit() {
     assert_eq!(second.len(), 2);
     io.close(&mut rig);
     assert_eq!(rig.commands.write_bytes_granted(), 0);
-    // One write larger than all credit still goes, by itself.
+    // Credit is given back when the write is done, though nobody reads of it.
     let mut io = admin.io(&mut rig, 1, 32);
+    let cid = io.submit(&mut rig, write_asked(0, 4), &[]);
+    let (_, ttag) = r2ts(&mut rig, &mut io)[0];
+    io.sent.room = 0;
+    let data = io.h2c_data(cid, ttag, 0, &[1; 16384], true);
+    io.send(&mut rig, &data);
+    assert_eq!(rig.commands.write_bytes_granted(), 0);
+    io.sent.room = usize::MAX;
+    io.run(&mut rig);
+    assert_eq!(io.answer(cid).status, 0);
+    // One write larger than all credit still goes, by itself.
     let data = vec![5; 65536];
     assert_eq!(io.asked_for(&mut rig, write_asked(0, 16), &data).status, 0);
     io.close(&mut rig);
