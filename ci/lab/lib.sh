@@ -20,6 +20,7 @@ LAB_NQN=nqn.2026-01.com.example:lab
 LAB_DISK_MIB=256
 # Data blocks (of 4 KiB to 128 KiB) go as they are when no offload is in the way: every frame carries at most 1500 bytes.
 LAB_OFFLOADS=(tx off rx off sg off tso off gso off gro off)
+LAB_CORES=1
 # Packet rings of 4096 frames: framesz must tile blocksz, or frames vanish.
 LAB_RING=blocksz=61440,framesz=1920,framecnt=4096
 
@@ -74,7 +75,7 @@ lab_kill() {
 # The file that the target runs on; EXTRA lines replace the subsystem and its store when given.
 lab_config() {
 	cat >"$lab_dir/throughline.toml" <<-END
-		cores = [1]
+		cores = [$LAB_CORES]
 		[[port]]
 		device = "net_af_packet0,iface=wire0,$LAB_RING"
 		addresses = ["$LAB_TARGET/24"]

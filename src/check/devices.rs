@@ -40,7 +40,13 @@ pub(super) fn candidates(host: &Host, report: &mut Report) {
         };
         let driver = device.driver.as_deref().unwrap_or("no driver");
         let what = format!("{} {kind}, {driver}{}", device.address, names(&device));
-        if driver_serves(&device) {
+        let in_use = in_use(host, &device);
+        if !in_use.is_empty() {
+            report.ok(
+                "devices",
+                format!("{what}, in use by this system: {}", in_use.join(", ")),
+            );
+        } else if driver_serves(&device) {
             report.ok("devices", what);
         } else {
             report.hint(
@@ -221,7 +227,15 @@ fn pci(host: &Host, topic: &str, device: &PciDevice, report: &mut Report) {
             "{address} belongs to the kernel's {driver}{}",
             names(device)
         );
-        report.no(topic, what, bind(host, device));
+        let remedy = match in_use(host, device).as_slice() {
+            [] => bind(host, device),
+            used => format!(
+                "this system uses it ({}): move that elsewhere first; then {}",
+                used.join(", "),
+                bind(host, device)
+            ),
+        };
+        report.no(topic, what, remedy);
         return;
     }
     if driver == "vfio-pci" && device.iommu.is_none() && !host.vfio_without_iommu() {
@@ -244,6 +258,17 @@ fn pci(host: &Host, topic: &str, device: &PciDevice, report: &mut Report) {
         return;
     }
     report.ok(topic, format!("{address} is bound to {driver}"));
+}
+
+/// What this system would lose with a device: interfaces with an address, disks mounted or built upon.
+fn in_use(host: &Host, device: &PciDevice) -> Vec<String> {
+    let addressed = |name: &&String| host.interface(name).is_some_and(|i| i.addressed);
+    let interfaces = device.interfaces.iter().filter(addressed).cloned();
+    let disks = device
+        .controller
+        .iter()
+        .flat_map(|controller| host.in_use(controller));
+    interfaces.chain(disks).collect()
 }
 
 fn driver_serves(device: &PciDevice) -> bool {

@@ -160,9 +160,22 @@ impl Host {
             class,
             driver: self.link(&format!("{at}/driver")),
             iommu,
-            interfaces: self.names(&format!("{at}/net")),
+            interfaces: self.interfaces(&at),
             controller: self.names(&format!("{at}/nvme")).into_iter().next(),
         })
+    }
+
+    /// Network interfaces of a PCI function; virtio has a device of its own between the two.
+    fn interfaces(&self, at: &str) -> Vec<String> {
+        let devices = self
+            .names(at)
+            .into_iter()
+            .filter(|name| name.starts_with("virtio"));
+        let between = devices.flat_map(|device| self.names(&format!("{at}/{device}/net")));
+        self.names(&format!("{at}/net"))
+            .into_iter()
+            .chain(between)
+            .collect()
     }
 
     /// Every Ethernet and NVMe function.

@@ -214,6 +214,15 @@ fn k06_every_no_comes_with_its_remedy() {
             "modprobe vfio-pci; driverctl set-override 0000:01:00.0 vfio-pci",
         ),
         (
+            |m| {
+                m.pci("0000:01:00.0", "0x020000", "virtio-pci");
+                m.write("sys/bus/pci/devices/0000:01:00.0/virtio0/net/eth1/mtu", "");
+                m.write("proc/net/route", "Iface\neth1\t000200C0\n");
+            },
+            "0000:01:00.0 belongs to the kernel's virtio-pci (eth1)",
+            "this system uses it (eth1): move that elsewhere first; then modprobe vfio-pci",
+        ),
+        (
             |m| m.remove("sys/bus/pci/devices/0000:01:00.0/driver"),
             "0000:01:00.0 has no driver",
             "driverctl set-override",

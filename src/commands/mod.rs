@@ -18,7 +18,7 @@ use crate::stats::Stats;
 use crate::{config, report};
 
 /// Longer than the program itself waits for its shards.
-const ANSWER: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// `throughline check`
 pub(crate) fn check(config: Option<&Path>, json: bool) -> anyhow::Result<ExitCode> {

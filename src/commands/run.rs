@@ -21,7 +21,7 @@ use crate::logging;
 use crate::stats::Stats;
 
 /// How long shards may take to give their counters.
-const SNAPSHOT: Duration = Duration::from_secs(2);
+const SNAPSHOT: Duration = Duration::from_secs(4);
 
 /// `throughline run`
 pub(crate) fn run(path: &Path, copy: bool) -> anyhow::Result<ExitCode> {
