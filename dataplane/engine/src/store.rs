@@ -65,8 +65,8 @@ impl Geometry {
 
 /// A shard's way to a device.
 pub(crate) enum Store {
-    Bdev(bdev::Bdev),
-    Nvme(nvme::Nvme),
+    Bdev(Box<bdev::Bdev>),
+    Nvme(Box<nvme::Nvme>),
 }
 
 impl Store {
@@ -75,19 +75,21 @@ impl Store {
         config: &StoreConfig,
         controller: Option<&Arc<Controller>>,
     ) -> Result<Self, Error> {
-        let store =
-            match (&config.device, controller) {
-                (StoreDevice::Bdev(name), _) => Store::Bdev(bdev::Bdev::open(&config.name, name)?),
-                (StoreDevice::Nvme { nsid, .. }, Some(controller)) => Store::Nvme(
-                    nvme::Nvme::open(&config.name, Arc::clone(controller), *nsid)?,
-                ),
-                (StoreDevice::Nvme { .. }, None) => {
-                    return Err(Error::StoreConfig {
-                        name: config.name.clone(),
-                        why: "its controller is not connected".into(),
-                    });
-                }
-            };
+        let store = match (&config.device, controller) {
+            (StoreDevice::Bdev(name), _) => {
+                Store::Bdev(Box::new(bdev::Bdev::open(&config.name, name)?))
+            }
+            (StoreDevice::Nvme { nsid, .. }, Some(controller)) => {
+                let nvme = nvme::Nvme::open(&config.name, Arc::clone(controller), *nsid)?;
+                Store::Nvme(Box::new(nvme))
+            }
+            (StoreDevice::Nvme { .. }, None) => {
+                return Err(Error::StoreConfig {
+                    name: config.name.clone(),
+                    why: "its controller is not connected".into(),
+                });
+            }
+        };
         let geometry = store.geometry();
         let why = if !matches!(geometry.block_size, 512 | 4096) {
             format!(

@@ -117,7 +117,7 @@ impl PortQueue {
     pub(crate) fn frame(&mut self, i: usize, memory: &Memory, receive: impl FnOnce(RxFrame<'_>)) {
         let frame = self.received[i];
         let mut parts = Parts::new();
-        let flags = u32::from(frame.flags);
+        let flags = frame.flags;
         let whole = if flags & dpdk_sys::TL_RX_FOREIGN != 0 {
             self.copy_foreign(frame.mbuf, memory, &mut parts)
         } else if frame.nb_segs == 1 {
