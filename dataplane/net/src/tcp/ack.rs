@@ -226,7 +226,10 @@ impl Connection {
                     self.set_alarm(cx);
                 }
                 cx.wake(self.index);
-            } else if window == 0 && self.timers.alarm == Alarm::Persist {
+            } else if window == 0
+                && self.timers.alarm == Alarm::Persist
+                && !self.has(has::ORPHAN)
+            {
                 // Closed, but answering: probe on without end (RFC 9293, 3.8.6.1: MUST-36).
                 self.snd.retries = 0;
             }

@@ -9,6 +9,8 @@ use crate::tcp::shared::{NEVER, Shared};
 use crate::tcp::state::State;
 use crate::time::Instant;
 
+/// Retransmissions and probes for a connection that the application has released.
+const ORPHAN_RETRIES: u8 = 8;
 /// RFC 8985, 7.2: what a peer may delay an ACK for a single segment.
 const TAIL_ACK_DELAY: u64 = 25_000_000;
 
@@ -137,7 +139,13 @@ impl Connection {
 
     /// RFC 9293, 3.8.3: after R2 retransmissions the peer is given up. Whether it is not, yet.
     fn count_retry(&mut self, cx: &mut Shared) -> bool {
-        if self.snd.retries >= cx.params.retries_max {
+        // Nobody waits for an orphan; a peer must not keep its memory.
+        let most = if self.has(has::ORPHAN) {
+            cx.params.retries_max.min(ORPHAN_RETRIES)
+        } else {
+            cx.params.retries_max
+        };
+        if self.snd.retries >= most {
             cx.counters.tcp_timed_out += 1;
             self.finish(cx, CloseReason::TimedOut);
             return false;
