@@ -26,17 +26,18 @@ impl SlotIndex {
 /// Where a command is.
 ///
 /// ```text
-/// Free → Receiving → Ready → AtDevice → Sending → Free       in-capsule write
-/// Free → Waiting → Asking → Owed → Ready → AtDevice …        write by R2T; Owed → Asking for the next R2T
-/// Free → Waiting → Ready → AtDevice → Sending → Free         read
-/// Free → Waiting → Sending → Free                            identify, log page
-/// Free → Parked → Sending → Free                             asynchronous event request
+/// Receiving → Ready → AtDevice → Sending                    write, data in the capsule
+/// Receiving → Waiting → Asking → Owed → Ready → AtDevice …   write by R2T; Owed → Asking for the next R2T
+/// Receiving → Waiting → Ready → AtDevice → Sending           read
+/// Receiving → Waiting → Sending                              identify, log page
+/// Receiving → Parked → Sending                               asynchronous event request
+/// Receiving → Sending                                        everything else
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SlotState {
     /// Not in use.
     Free,
-    /// In-capsule data, or a refused command's data, is arriving.
+    /// Its capsule has come, and in-capsule data may be arriving.
     Receiving,
     /// Waits for a run, a page or write credit.
     Waiting,
@@ -52,6 +53,24 @@ pub(crate) enum SlotState {
     Sending,
     /// An asynchronous event request without an event.
     Parked,
+}
+
+impl SlotState {
+    /// Whether a command may go from here to `next`. From anywhere it may be
+    /// dropped: that frees its slot.
+    const fn may_become(self, next: SlotState) -> bool {
+        use SlotState::{Asking, AtDevice, Free, Owed, Parked, Ready, Receiving, Sending, Waiting};
+        match self {
+            Free => matches!(next, Receiving),
+            Receiving => matches!(next, Waiting | Ready | Sending | Parked),
+            Waiting => matches!(next, Asking | Ready | Sending),
+            Asking => matches!(next, Owed),
+            Owed => matches!(next, Asking | Ready | Sending),
+            Ready => matches!(next, AtDevice | Sending),
+            AtDevice | Parked => matches!(next, Sending),
+            Sending => false,
+        }
+    }
 }
 
 /// What a command is about.
@@ -164,6 +183,17 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    /// Goes on to `next`.
+    #[inline]
+    pub fn enter(&mut self, next: SlotState) {
+        debug_assert!(
+            self.state.may_become(next),
+            "a command went from {:?} to {next:?}",
+            self.state
+        );
+        self.state = next;
+    }
+
     const EMPTY: Slot = Slot {
         owner: 0,
         result: 0,
@@ -234,7 +264,7 @@ impl Slots {
         slot.generation = slot.generation.wrapping_add(1);
         slot.cid = cid;
         slot.status = Status::SUCCESS;
-        slot.state = SlotState::Receiving;
+        slot.enter(SlotState::Receiving);
         slot.left = SlotIndex::NONE;
         slot.right = right;
         Some(index)
@@ -326,6 +356,31 @@ impl Fifo {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_states_of_a_command() {
+        use SlotState::*;
+        let all = [
+            Free, Receiving, Waiting, Asking, Owed, Ready, AtDevice, Sending, Parked,
+        ];
+        let mut table = String::new();
+        for from in all {
+            let next: Vec<_> = all.into_iter().filter(|&to| from.may_become(to)).collect();
+            table += &format!("{from:?} → {next:?}\n");
+        }
+        let expected = "\
+Free → [Receiving]
+Receiving → [Waiting, Ready, Sending, Parked]
+Waiting → [Asking, Ready, Sending]
+Asking → [Owed]
+Owed → [Asking, Ready, Sending]
+Ready → [AtDevice, Sending]
+AtDevice → [Sending]
+Sending → []
+Parked → [Sending]
+";
+        assert_eq!(table, expected);
+    }
 
     #[test]
     fn slots_leave_a_chain_from_either_end_and_the_middle() {

@@ -229,6 +229,33 @@ fn nvme_tcp_3_3_2_2_wrong_data_digests_fail_the_command_alone() {
     rig.assert_all_returned();
 }
 
+/// A write that has failed asks for no more of its data.
+#[test]
+fn no_r2t_follows_a_wrong_data_digest() {
+    let mut config = rig::config();
+    config.max_h2c_bytes = 4096;
+    let mut rig = Rig::with(config, Sizes::default());
+    let mut admin = Host::admin(&mut rig, digests());
+    let mut io = admin.io(&mut rig, 1, 32);
+    let mut write = rw(0x01, 1, 0, 16);
+    transport(&mut write, 8192);
+    let cid = io.submit(&mut rig, write, &[]);
+    let Some(Pdu::R2t {
+        ttag, len: 4096, ..
+    }) = io.pdus.pop_front()
+    else {
+        panic!("no R2T");
+    };
+    let mut data = io.h2c_data(cid, ttag, 0, &[1; 4096], true);
+    data[100] ^= 1;
+    io.send(&mut rig, &data);
+    assert_eq!(sc(io.answer(cid).status), (0, 0x22));
+    assert!(io.pdus.is_empty());
+    io.close(&mut rig);
+    admin.close(&mut rig);
+    rig.assert_all_returned();
+}
+
 #[test]
 fn a_second_icreq_and_a_first_pdu_that_is_none() {
     terminates(plain(), (SEQUENCE, 0), |_, io| io.ic_req());

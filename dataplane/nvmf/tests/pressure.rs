@@ -277,6 +277,52 @@ fn without_pages_for_pull_ups_the_stream_blocks_in_the_middle_of_data() {
     }
 }
 
+/// In clusters larger than a page a slice may be cut where a physical page
+/// ends, so that its first part needs a pull-up and the next command follows.
+#[test]
+fn what_follows_blocked_data_in_its_slice_is_kept_with_it() {
+    for data_digest in [false, true] {
+        let manners = Manners {
+            data_digest,
+            ..Manners::default()
+        };
+        let mut config = config();
+        config.in_capsule_bytes = 8192;
+        let mut rig = Rig::with(
+            config,
+            Sizes {
+                frames: 64,
+                frame_bytes: 16384,
+                pages: 4,
+                ..Sizes::default()
+            },
+        );
+        let mut admin = Host::admin(&mut rig, manners);
+        let mut io = admin.io(&mut rig, 1, 32);
+        let data = Random::new(5).bytes(8192);
+        let mut write = rw(0x01, 2, 0, 2);
+        in_capsule(&mut write, 8192);
+        let (first, mut bytes) = io.capsule(write, &data);
+        let (second, more) = io.capsule(write_4k(2), &data[..4096]);
+        bytes.extend(more);
+        let hogs: Vec<_> = (0..4).map(|_| rig.pages.alloc().unwrap()).collect();
+        // The first page whole, three small segments of the second, then all
+        // the rest, whose first 4,030 bytes end with a physical page.
+        io.cut = Cut::List(vec![10, 10, 10, 72 + 4096]);
+        io.send(&mut rig, &bytes);
+        assert!(io.session.is_blocked() && io.backlog.is_empty());
+        drop(hogs);
+        io.run(&mut rig);
+        assert_eq!(io.answer(first).status, 0);
+        assert_eq!(io.answer(second).status, 0);
+        let answer = io.read(&mut rig, 2, 0, 3, 12288);
+        assert_eq!(answer.data, [&data[..], &data[..4096]].concat());
+        io.close(&mut rig);
+        admin.close(&mut rig);
+        rig.assert_all_returned();
+    }
+}
+
 #[test]
 fn control_data_waits_for_pages() {
     let mut rig = small(Sizes {

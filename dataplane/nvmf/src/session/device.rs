@@ -21,7 +21,7 @@ impl Session {
                 _ => true,
             };
             if is_last {
-                slot.state = SlotState::AtDevice;
+                slot.enter(SlotState::AtDevice);
                 self.ready.pop(&shard.commands.slots);
             }
             let slot = &mut shard.commands.slots[index];

@@ -13,14 +13,14 @@ use crate::units::{BlockRange, Cid};
 impl Session {
     /// A write whose data is to be asked for.
     pub(super) fn ask(&mut self, index: SlotIndex, shard: &mut Shard<'_>) {
-        shard.commands.slots[index].state = SlotState::Waiting;
+        shard.commands.slots[index].enter(SlotState::Waiting);
         self.asking.push(&mut shard.commands.slots, index);
         self.promote(shard);
     }
 
     /// A command whose data goes to the host.
     pub(super) fn await_run(&mut self, index: SlotIndex, shard: &mut Shard<'_>) {
-        shard.commands.slots[index].state = SlotState::Waiting;
+        shard.commands.slots[index].enter(SlotState::Waiting);
         self.filling.push(&mut shard.commands.slots, index);
         self.promote(shard);
     }
@@ -122,7 +122,7 @@ impl Session {
         let most = self.target.config().max_h2c_bytes;
         let slot = &mut shard.commands.slots[index];
         slot.granted = slot.moved + most.min(slot.len - slot.moved);
-        slot.state = SlotState::Asking;
+        slot.enter(SlotState::Asking);
         self.tx.queue(&mut shard.commands.slots, index);
     }
 
@@ -207,12 +207,12 @@ impl Session {
         if !parked {
             return self.fail(index, Status::ASYNC_EVENT_LIMIT_EXCEEDED, shard);
         }
-        shard.commands.slots[index].state = SlotState::Parked;
+        shard.commands.slots[index].enter(SlotState::Parked);
         self.send_events(shard);
     }
 
     fn make_ready(&mut self, index: SlotIndex, shard: &mut Shard<'_>) {
-        shard.commands.slots[index].state = SlotState::Ready;
+        shard.commands.slots[index].enter(SlotState::Ready);
         self.ready.push(&mut shard.commands.slots, index);
     }
 
@@ -236,7 +236,7 @@ impl Session {
         {
             shard.runs.put(run);
         }
-        slot.state = SlotState::Sending;
+        slot.enter(SlotState::Sending);
         slot.moved = 0;
         self.tx.queue(&mut shard.commands.slots, index);
     }

@@ -247,7 +247,7 @@ impl Session {
             if !send(wire, r2t.write(self.format).bytes()) {
                 return false;
             }
-            slot.state = SlotState::Owed;
+            slot.enter(SlotState::Owed);
             slot.since = self.now;
             self.owed += 1;
             shard.counters.r2ts += 1;

@@ -43,6 +43,8 @@ pub enum Cut {
     Every(usize),
     /// One cut after this many bytes, then frames of 1,448.
     At(usize),
+    /// Frames of these sizes, last to first, then as large as they may be.
+    List(Vec<usize>),
     /// Frames of one to so many bytes.
     Random(Random, usize),
 }
@@ -55,6 +57,7 @@ impl Cut {
                 0 => 1448,
                 at => at,
             },
+            Cut::List(sizes) => sizes.pop().unwrap_or(usize::MAX),
             Cut::Random(random, most) => 1 + random.below(*most),
         };
         n.min(left)
