@@ -68,6 +68,19 @@ unsafe impl Region for HeapRegion {
     }
 }
 
+/// No memory at all.
+struct NoRegion;
+
+// SAFETY: there is no byte that could be used by anybody.
+unsafe impl Region for NoRegion {
+    fn base(&self) -> NonNull<u8> {
+        NonNull::dangling()
+    }
+    fn len(&self) -> usize {
+        0
+    }
+}
+
 /// The state of a physical page's data (row Z2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageState {
@@ -158,6 +171,15 @@ impl Arena {
         })
     }
 
+    /// Page structures for `pages` guests, which lie in other shards' arenas.
+    pub(crate) fn without_memory(pages: usize) -> Rc<Self> {
+        Rc::new(Self {
+            region: Box::new(NoRegion),
+            pages: (0..pages).map(|_| PageStructure::default()).collect(),
+            carved: Cell::new(pages * PAGE_SIZE),
+        })
+    }
+
     /// First byte of the arena.
     pub fn base(&self) -> NonNull<u8> {
         self.region.base()
@@ -181,7 +203,8 @@ impl Arena {
     /// The physical page that holds `address`, if it lies in the arena.
     pub fn page_of(&self, address: NonNull<u8>) -> Option<PageIndex> {
         let offset = (address.as_ptr() as usize).checked_sub(self.base().as_ptr() as usize)?;
-        (offset < self.len()).then_some(PageIndex((offset / PAGE_SIZE) as u32))
+        (offset < self.region.len() && offset < self.len())
+            .then_some(PageIndex((offset / PAGE_SIZE) as u32))
     }
 
     /// The page structure of `page`.
