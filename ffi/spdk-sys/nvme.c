@@ -147,8 +147,41 @@ int32_t tl_nvme_info(struct tl_nvme_ctrlr *opaque, struct tl_nvme_info *out)
 	return 0;
 }
 
+static bool attach_nothing(void *arg, const struct spdk_nvme_transport_id *id, struct spdk_nvme_ctrlr_opts *opts)
+{
+	(void)arg, (void)id, (void)opts;
+	return false;
+}
+
+static void attached(void *arg, const struct spdk_nvme_transport_id *id, struct spdk_nvme_ctrlr *ctrlr,
+		     const struct spdk_nvme_ctrlr_opts *opts)
+{
+	(void)arg, (void)id, (void)ctrlr, (void)opts;
+}
+
+/* A device that left the bus answers every read with ones (or, behind some bridges, zeros). SPDK acts on what the kernel
+ * reported of it (its requests come back, and it is not waited for any more) only while it looks for new controllers: so it is
+ * made to look. */
+static void look_for_removal(struct spdk_nvme_ctrlr *ctrlr)
+{
+	struct spdk_nvme_transport_id bus;
+	union spdk_nvme_csts_register csts;
+
+	if (over_fabric(ctrlr) || spdk_nvme_ctrlr_is_failed(ctrlr)) {
+		return;
+	}
+	csts = spdk_nvme_ctrlr_get_regs_csts(ctrlr);
+	if (csts.bits.rdy == 1 && csts.raw != UINT32_MAX) {
+		return;
+	}
+	memset(&bus, 0, sizeof(bus));
+	spdk_nvme_trid_populate_transport(&bus, SPDK_NVME_TRANSPORT_PCIE);
+	spdk_nvme_probe(&bus, NULL, attach_nothing, attached, NULL);
+}
+
 int32_t tl_nvme_admin_poll(struct tl_nvme_ctrlr *ctrlr)
 {
+	look_for_removal(in(ctrlr));
 	return spdk_nvme_ctrlr_process_admin_completions(in(ctrlr));
 }
 

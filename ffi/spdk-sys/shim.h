@@ -234,7 +234,8 @@ int32_t tl_nvme_connect(const char *trid, const struct tl_nvme_opts *opts, struc
 /* After all queue pairs were freed. Blocks while the controller shuts down. */
 int32_t tl_nvme_detach(struct tl_nvme_ctrlr *ctrlr);
 int32_t tl_nvme_info(struct tl_nvme_ctrlr *ctrlr, struct tl_nvme_info *out);
-/* Keeps the controller alive and handles its events; every second or so, from one thread at a time. Completions or errno. */
+/* Keeps the controller alive, handles its events, and notices when a local one was pulled (its queue pairs are lost then);
+ * every second or so, from one thread at a time. Completions or errno. */
 int32_t tl_nvme_admin_poll(struct tl_nvme_ctrlr *ctrlr);
 /* The controller failed for good: every request comes back with an error. */
 bool tl_nvme_failed(struct tl_nvme_ctrlr *ctrlr);
