@@ -107,3 +107,10 @@ halt() {
 		unset "guest_pid[$name]"
 	done
 }
+
+# begin GUEST JOB COMMAND: runs a command in the background; end GUEST JOB SECONDS: waits for it, and gives its output and status.
+begin() { on "$1" "(sh -c $(printf '%q' "$3"); echo \$? >/run/$2.status) >/run/$2.output 2>&1 &"; }
+end() {
+	await "$3" "$2 in the $1 goes on and on" on "$1" "[ -s /run/$2.status ]"
+	on "$1" "cat /run/$2.output; read -r status </run/$2.status; rm /run/$2.status; exit \$status"
+}
