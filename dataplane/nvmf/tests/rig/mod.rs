@@ -6,6 +6,7 @@
 pub mod chaos;
 pub mod disk;
 pub mod host;
+pub mod pdu;
 pub mod wire;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
