@@ -4,6 +4,8 @@
 //! nothing stays behind once everything is aborted.
 #![allow(dead_code)]
 
+use std::net::IpAddr;
+
 use net::{Duration, Event};
 
 use super::script::*;
@@ -29,12 +31,46 @@ pub fn frames(input: &[u8]) {
             frame[..6].copy_from_slice(&MAC_A.0);
             frame[6..12].copy_from_slice(&MAC_B.0);
         }
+        if how & 64 != 0 && frame.len() >= 60 {
+            lead_on(&mut frame, &t);
+        }
         if !frame.is_empty() {
             t.host.receive(t.now, &frame);
         }
         turn(&mut t);
     }
     end(&mut t);
+}
+
+/// Past the second gate: an IP header that is right, so that what is fuzzed is
+/// ARP, ICMP, neighbour discovery, extension headers, or TCP.
+fn lead_on(frame: &mut [u8], t: &Script) {
+    let len = frame.len();
+    let protocols = [1, 6, 17, 58, 0, 43, 44, 60];
+    let protocol = protocols[usize::from(frame[12]) % protocols.len()];
+    let (peer, ours) = (t.peer.ip(), t.ours.ip());
+    match (peer, ours) {
+        _ if frame[13] & 7 == 0 => {
+            frame[12..21].copy_from_slice(&[8, 6, 0, 1, 8, 0, 6, 4, 0]);
+            frame[21] &= 3;
+        }
+        (IpAddr::V4(peer), IpAddr::V4(ours)) => {
+            frame[12..15].copy_from_slice(&[8, 0, 0x45]);
+            frame[16..18].copy_from_slice(&(len as u16 - 14).to_be_bytes());
+            frame[20..22].fill(0);
+            frame[23] = protocol;
+            frame[26..30].copy_from_slice(&peer.octets());
+            frame[30..34].copy_from_slice(&ours.octets());
+        }
+        (IpAddr::V6(peer), IpAddr::V6(ours)) => {
+            frame[12..15].copy_from_slice(&[0x86, 0xdd, 0x60]);
+            frame[18..20].copy_from_slice(&(len as u16 - 54).to_be_bytes());
+            frame[20..22].copy_from_slice(&[protocol, 255]);
+            frame[22..38].copy_from_slice(&peer.octets());
+            frame[38..54].copy_from_slice(&ours.octets());
+        }
+        _ => {}
+    }
 }
 
 /// Reads segments out of the input: each has a control byte that says which of
