@@ -99,6 +99,7 @@ lab_config() {
 
 lab_start() {
 	lab_target_log=$lab_dir/target.log
+	: >"$lab_target_log"
 	ip netns exec "$lab_target_ns" "$THROUGHLINE" run --config "$lab_dir/throughline.toml" "$@" >"$lab_target_log" 2>&1 &
 	lab_target_pid=$!
 	local deadline=$((SECONDS + 30))
