@@ -109,8 +109,8 @@ fn a_stream_may_be_cut_anywhere() {
 
 #[test]
 fn icreq_and_connect_may_be_cut_anywhere() {
+    let mut rig = Rig::new();
     for at in 1..=128 + 72 + 1024 {
-        let mut rig = Rig::new();
         let mut host = Host::new(&rig, Manners::default());
         let data = rig::host::connect_data(0xffff, rig::NQN, rig::HOST_NQN);
         let mut sqe = host.connect_sqe(0, 31);

@@ -3,8 +3,8 @@
 
 mod rig;
 
+use rig::Rig;
 use rig::host::{Host, Manners, Pdu, in_capsule, rw, sc, set32, sqe, transport};
-use rig::{Rig, Sizes};
 
 fn plain() -> Manners {
     Manners::default()
@@ -108,15 +108,8 @@ fn write_as_read() -> [u8; 64] {
 /// Issue 2: a client that vanishes mid-write, at every byte.
 #[test]
 fn a_client_that_vanishes_gives_everything_back() {
+    let mut rig = Rig::new();
     for at in 0..=72 + 4 + 4096 + 4 {
-        let mut rig = Rig::with(
-            rig::config(),
-            Sizes {
-                frames: 64,
-                pages: 16,
-                ..Sizes::default()
-            },
-        );
         let mut admin = Host::admin(&mut rig, digests());
         let mut io = admin.io(&mut rig, 1, 32);
         rig.disks.hold = true;
