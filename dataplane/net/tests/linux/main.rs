@@ -36,7 +36,9 @@ use workload::{Done, Gate, Job, Workload};
 struct Case {
     name: &'static str,
     netem: &'static str,
-    /// Bytes of a bulk transfer: about a second's worth.
+    /// Connections of a bulk transfer: as many as the rate leaves to the losses.
+    connections: usize,
+    /// Bytes on each of them: about half a second's worth.
     bulk: u64,
 }
 
@@ -47,58 +49,75 @@ const MIB: u64 = 1 << 20;
 const CASES: &[Case] = &[
     Case {
         name: "clean",
-        netem: "rate 200mbit limit 1000",
-        bulk: 24 * MIB,
+        netem: "rate 200mbit limit 1000 delay 500us",
+        connections: 1,
+        bulk: 12 * MIB,
     },
     Case {
         name: "loss_1_percent",
-        netem: "rate 200mbit limit 1000 loss 1%",
-        bulk: 16 * MIB,
-    },
-    Case {
-        name: "loss_1_percent_2_ms",
         netem: "rate 200mbit limit 1000 delay 1ms loss 1%",
-        bulk: 8 * MIB,
+        connections: 3,
+        bulk: 2 * MIB,
     },
     Case {
         name: "loss_5_percent",
         netem: "rate 200mbit limit 1000 delay 1ms loss 5%",
-        bulk: 2 * MIB,
+        connections: 8,
+        bulk: 384 * KIB,
     },
     Case {
         name: "reorder_25_percent",
         netem: "rate 200mbit limit 1000 delay 2ms reorder 25%",
-        bulk: 8 * MIB,
+        connections: 4,
+        bulk: 2 * MIB,
     },
     Case {
         name: "duplicate_5_percent",
         netem: "rate 200mbit limit 1000 delay 1ms duplicate 5%",
-        bulk: 16 * MIB,
+        connections: 1,
+        bulk: 8 * MIB,
     },
     Case {
         name: "delay_50_ms",
         netem: "rate 200mbit limit 3000 delay 50ms",
-        bulk: 24 * MIB,
+        connections: 1,
+        bulk: 12 * MIB,
     },
     Case {
         name: "delay_50_ms_loss_1_percent",
         netem: "rate 200mbit limit 3000 delay 50ms loss 1%",
-        bulk: 512 * KIB,
+        connections: 8,
+        bulk: 384 * KIB,
     },
     Case {
         name: "corrupt_1_percent",
         netem: "rate 200mbit limit 1000 delay 1ms corrupt 1%",
+        connections: 3,
+        bulk: 2 * MIB,
+    },
+    Case {
+        name: "loss_1_percent_short_way",
+        netem: "rate 200mbit limit 1000 loss 1%",
+        connections: 1,
         bulk: 8 * MIB,
     },
 ];
+
+/// Connections that requests go over at once.
+const REQUESTERS: usize = 8;
 
 /// What our throughput must reach of Linux's.
 const RATIO_MIN: f64 = 0.8;
 
 fn main() {
-    runner::main(CASES.iter().map(|case| case.name), |index, options| {
-        run(&CASES[index], options)
-    });
+    let mut tests: Vec<runner::Test> = vec![(
+        "the_wire_does_what_netem_would",
+        Box::new(|_| wire::check_itself()),
+    )];
+    for case in CASES {
+        tests.push((case.name, Box::new(|options| run(case, options))));
+    }
+    runner::main(tests);
 }
 
 /// One end that is ours: a thread with a stack, which takes part in one job after the other.
@@ -162,12 +181,13 @@ impl Lab {
         })
     }
 
-    fn job(&mut self, workload: Workload, round: usize) -> Job {
+    fn job(&mut self, workload: Workload, connections: usize, round: usize) -> Job {
         self.port += 1;
         Job {
             workload,
+            connections,
             dialer: round % 2,
-            ipv6: round / 2 % 2 == 1,
+            ipv6: (round + round / 2) % 2 == 1,
             port: self.port,
         }
     }
@@ -220,35 +240,35 @@ fn result(
             return Err(format!("{}: {}", job.describe(), errors.join("; ")));
         }
     };
-    let started = ends[job.dialer].started;
-    let (amount, seconds) = match job.workload {
-        Workload::Requests(time) => (ends[job.dialer].amount, time.as_secs_f64()),
-        Workload::BulkIn(_) => (ends[0].amount, (ends[0].ended - started).as_secs_f64()),
-        Workload::BulkOut(_) => (ends[1].amount, (ends[1].ended - started).as_secs_f64()),
-    };
-    Ok(job.workload.rate(amount, seconds))
+    Ok(job.rate(&ends))
 }
 
 /// Runs every workload of a case.
 fn run(case: &Case, options: &runner::Options) -> Result<String, String> {
     let mut lab = Lab::new(options.means, case.netem)?;
-    let mut report = format!("  {}: netem {}\n", case.name, case.netem);
-    let bulk = if options.ratios {
-        case.bulk
+    let mut report = format!("  netem {}\n", case.netem);
+    let (bulk, time) = if options.ratios {
+        (case.bulk, Duration::from_millis(500))
     } else {
-        case.bulk / 8
+        (case.bulk / 8, Duration::from_millis(200))
     };
-    let time = Duration::from_millis(if options.ratios { 1000 } else { 200 });
     let workloads = [
         Workload::BulkIn(bulk),
         Workload::BulkOut(bulk),
         Workload::Requests(time),
     ];
     let result = workloads.into_iter().try_for_each(|workload| {
-        report += &compare(&mut lab, workload, options)?;
+        let connections = match workload {
+            Workload::Requests(_) => REQUESTERS,
+            _ => case.connections,
+        };
+        report += &compare(&mut lab, workload, connections, options)?;
         Ok::<_, String>(())
     });
-    report += &lab.end();
+    let counts = lab.end();
+    if result.is_err() || options.verbose {
+        report += &counts;
+    }
     match result {
         Ok(()) => Ok(report),
         Err(error) => Err(format!("{report}{error}")),
@@ -256,32 +276,37 @@ fn run(case: &Case, options: &runner::Options) -> Result<String, String> {
 }
 
 /// One workload, ours and Linux's by turns.
-fn compare(lab: &mut Lab, workload: Workload, options: &runner::Options) -> Result<String, String> {
+fn compare(
+    lab: &mut Lab,
+    workload: Workload,
+    connections: usize,
+    options: &runner::Options,
+) -> Result<String, String> {
     let (mut ours, mut linux) = (Vec::new(), Vec::new());
     // Who dials and which IP alternate from round to round.
-    let (least, most) = if options.ratios { (4, 12) } else { (4, 4) };
-    let mut ratio = 0.0;
+    let (least, most) = if options.ratios { (4, 12) } else { (2, 2) };
+    let mut ratio = f64::NAN;
     while ours.len() < most && (ours.len() < least || ratio < RATIO_MIN) {
         let round = ours.len();
-        let job = lab.job(workload, round);
+        let job = lab.job(workload, connections, round);
         ours.push(lab.run_ours(job)?);
-        if options.ratios || round == 0 {
+        if options.ratios {
             linux.push(lab.run_linux(job)?);
+            ratio = median(&ours) / median(&linux);
         }
-        ratio = median(&ours) / median(&linux);
     }
-    let line = format!(
-        "    {:<20} ours {:>9.1} Linux {:>9.1} {:<7} ratio {ratio:.2}  ({} rounds)\n",
-        workload.name(),
-        median(&ours),
-        median(&linux),
-        workload.unit(),
-        ours.len(),
-    );
-    if options.ratios && ratio < RATIO_MIN {
-        let all = |list: &[f64]| list.iter().map(|x| format!("{x:.1} ")).collect::<String>();
-        let (ours, linux) = (all(&ours), all(&linux));
-        return Err(format!("{line}    ours {ours}\n    Linux {linux}"));
+    let (name, unit) = (workload.name(), workload.unit());
+    let mut line = format!("    {name:<18} ours {:>8.1}", median(&ours));
+    if options.ratios {
+        let (theirs, rounds) = (median(&linux), ours.len());
+        line += &format!(" Linux {theirs:>8.1} {unit:<6} ratio {ratio:.2} ({rounds} rounds)\n");
+    } else {
+        line += &format!(" {unit}\n");
+    }
+    if ratio < RATIO_MIN {
+        return Err(format!(
+            "{line}    ours {ours:.1?}\n    Linux {linux:.1?}\n"
+        ));
     }
     Ok(line)
 }

@@ -15,7 +15,7 @@ use pages::{Arena, Chunk, ClusterPool, HeapRegion};
 use super::pattern::Pattern;
 use super::place::{INTERFACE, address};
 use super::sys;
-use super::workload::{Done, Gate, Job, PATIENCE, Part, REQUEST, RESPONSE, stream};
+use super::workload::{Done, End, Gate, Job, PATIENCE, Part, REQUEST, RESPONSE, stream};
 
 /// Clusters to receive into, and how large they are.
 const CLUSTERS: usize = 8192;
@@ -88,7 +88,7 @@ impl Host {
     /// To be made, and used, on a thread that is in the namespace of end 0.
     pub fn new(pattern: Pattern, tune: impl FnOnce(&mut StackConfig)) -> Result<Self, String> {
         let socket = sys::packet_socket(INTERFACE).map_err(|error| error.to_string())?;
-        let _ = sys::precise_timers();
+        sys::be_prompt();
         let mac = "02:00:00:00:00:0a".parse().map_err(|_| "address")?;
         let cidr = |ipv6: bool, bits: u8| format!("{}/{bits}", address(0, ipv6)).parse();
         let mut config = StackConfig::new(mac, cidr(false, 24).map_err(|_| "address")?, [7; 32]);
@@ -137,7 +137,7 @@ impl Host {
     }
 
     fn work(&mut self, job: Job, gate: &Gate) -> Result<Done, String> {
-        let count = job.workload.connections();
+        let count = job.connections;
         let mut apps: Vec<App> = Vec::new();
         let mut listener = None;
         if job.dialer == 0 {
@@ -180,12 +180,15 @@ impl Host {
         if let Some(listener) = listener {
             self.stack.unlisten(listener);
         }
-        let ended = apps.iter().filter_map(|app| app.ended).max();
-        Ok(Done {
-            started,
-            ended: ended.ok_or("nothing was done")?,
-            amount: apps.iter().map(|app| app.amount).sum(),
-        })
+        let mut ends = Vec::new();
+        for app in apps {
+            let at = app.ended.ok_or("nothing was done")?;
+            ends.push(End {
+                amount: app.amount,
+                at,
+            });
+        }
+        Ok(Done { started, ends })
     }
 
     /// The first half of a turn of the poll loop: what came; how much it was.

@@ -10,14 +10,19 @@ use super::place::{self, Means, Namespace};
 pub struct Options {
     /// Repeat, and hold the medians against Linux's.
     pub ratios: bool,
+    /// Report counters of the stack and the wires, too.
+    pub verbose: bool,
     pub means: Means,
 }
 
-/// Runs the named tests that the command line asks for; ends the process.
-pub fn main(
-    names: impl Iterator<Item = &'static str>,
-    test: impl Fn(usize, &Options) -> Result<String, String>,
-) {
+/// A test's name, and what it does: its report, or why it failed.
+pub type Test = (
+    &'static str,
+    Box<dyn Fn(&Options) -> Result<String, String>>,
+);
+
+/// Runs the tests that the command line asks for; ends the process.
+pub fn main(tests: Vec<Test>) {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let flag = |name: &str| arguments.iter().any(|argument| argument == name);
     let filters: Vec<&String> = (arguments.iter())
@@ -34,24 +39,22 @@ pub fn main(
         };
         filters.is_empty() || filters.iter().any(fits)
     };
-    let names: Vec<(usize, &str)> = (names.enumerate())
-        .filter(|(_, name)| wanted(name))
-        .collect();
+    let tests: Vec<Test> = tests.into_iter().filter(|(name, _)| wanted(name)).collect();
     if flag("--list") {
-        for (_, name) in names {
+        for (name, _) in tests {
             println!("{name}: test");
         }
         return;
     }
-    println!("\nrunning {} tests", names.len());
+    println!("\nrunning {} tests", tests.len());
     let start = Instant::now();
     let (mut passed, mut failed, mut ignored) = (0, 0, 0);
     let mut means = None;
     match Namespace::new() {
         Ok(_) => means = Some(place::means()),
         Err(error) => {
-            ignored = names.len();
-            for (_, name) in &names {
+            ignored = tests.len();
+            for (name, _) in &tests {
                 println!("test {name} ... ignored, needs root and network namespaces: {error}");
             }
         }
@@ -62,10 +65,11 @@ pub fn main(
         }
         let options = Options {
             ratios: flag("--ratios"),
+            verbose: flag("--verbose"),
             means,
         };
-        for (index, name) in &names {
-            let result = catch_unwind(AssertUnwindSafe(|| test(*index, &options)));
+        for (name, test) in &tests {
+            let result = catch_unwind(AssertUnwindSafe(|| test(&options)));
             match result.unwrap_or_else(|_| Err("it panicked".into())) {
                 Ok(report) => {
                     passed += 1;

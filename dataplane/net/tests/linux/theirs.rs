@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::pattern::Pattern;
 use super::place::Namespace;
 use super::sys;
-use super::workload::{Done, Gate, Job, PATIENCE, Part, REQUEST, RESPONSE, stream};
+use super::workload::{Done, End, Gate, Job, PATIENCE, Part, REQUEST, RESPONSE, stream};
 
 /// Ours is CUBIC too. Not every machine's default is.
 const CONGESTION: &str = "cubic";
@@ -29,7 +29,7 @@ pub fn start(
 }
 
 fn take_part(end: usize, job: Job, pattern: &Pattern, gate: &Gate) -> Result<Done, String> {
-    let count = job.workload.connections();
+    let count = job.connections;
     let listener = if job.dialer == end {
         gate.pass();
         None
@@ -51,17 +51,12 @@ fn take_part(end: usize, job: Job, pattern: &Pattern, gate: &Gate) -> Result<Don
         let (pattern, part) = (pattern.clone(), job.part(end));
         threads.push(thread::spawn(move || talk(socket, end, part, &pattern)));
     }
-    let mut done = Done {
-        started,
-        ended: started,
-        amount: 0,
-    };
+    let mut ends = Vec::new();
     for thread in threads {
-        let (amount, ended) = thread.join().map_err(|_| "panicked")??;
-        done.amount += amount;
-        done.ended = done.ended.max(ended);
+        let (amount, at) = thread.join().map_err(|_| "panicked")??;
+        ends.push(End { amount, at });
     }
-    Ok(done)
+    Ok(Done { started, ends })
 }
 
 fn accept(listener: &TcpListener) -> std::io::Result<TcpStream> {

@@ -194,8 +194,8 @@ impl Queue {
                 leaves += self.random.below(2 * self.how.jitter_ns);
                 leaves = leaves.saturating_sub(self.how.jitter_ns);
             }
-            if self.how.rate > 0 {
-                let takes = bytes.len() as u64 * 8 * 1_000_000_000 / self.how.rate;
+            let bit_ns = bytes.len() as u64 * 8 * 1_000_000_000;
+            if let Some(takes) = bit_ns.checked_div(self.how.rate) {
                 leaves = leaves.max(self.last) + takes;
                 self.last = leaves;
             }
@@ -233,7 +233,7 @@ pub fn carry(ends: &mut [File; 2], how: &Netem, seed: u64, stop: &Arc<AtomicBool
         Queue::new(how.clone(), seed ^ 0x5555_5555),
     ];
     let fds = [ends[0].as_raw_fd(), ends[1].as_raw_fd()];
-    let _ = sys::precise_timers();
+    sys::be_prompt();
     let mut buffer = vec![0; FRAME_MAX];
     while !stop.load(Ordering::Relaxed) {
         for (end, queue) in ends.iter_mut().zip(&mut queues) {
@@ -262,4 +262,47 @@ pub fn carry(ends: &mut [File; 2], how: &Netem, seed: u64, stop: &Arc<AtomicBool
         let _ = sys::wait_readable(&fds, Duration::from_nanos(idle));
     }
     queues.map(|queue| queue.tally)
+}
+
+/// The wire against what it is told, without any devices.
+pub fn check_itself() -> Result<String, String> {
+    const FRAMES: u64 = 100_000;
+    let mut queue = Queue::new(
+        Netem::parse("rate 100mbit delay 2ms loss 1% duplicate 2% corrupt 3% limit 200000")?,
+        7,
+    );
+    for i in 0..FRAMES {
+        let mut frame = [0; 1250];
+        frame[..8].copy_from_slice(&i.to_be_bytes());
+        queue.put(i * 1000, &frame);
+    }
+    let (mut due, mut count) = (0, 0);
+    while let Some(at) = queue.next() {
+        // 1,250 bytes are 100 microseconds of 100 Mbit/s.
+        if at < due + 100_000 || at < 2_000_000 {
+            return Err(format!(
+                "frame {count} leaves at {at}, the one before it at {due}"
+            ));
+        }
+        due = at;
+        count += 1;
+        queue.take(at).ok_or("a frame that is due does not leave")?;
+    }
+    let tally = queue.tally;
+    let near = |seen: u64, of_a_hundred: u64| {
+        let wanted = FRAMES * of_a_hundred / 100;
+        seen.abs_diff(wanted) < wanted / 5
+    };
+    if !near(tally.lost, 1) || !near(tally.duplicated, 2) || !near(tally.corrupted, 3) {
+        return Err(format!("{tally:?}"));
+    }
+    let mut queue = Queue::new(Netem::parse("delay 1ms reorder 25% limit 2000")?, 8);
+    for i in 0..1000u64 {
+        queue.put(i, &i.to_be_bytes());
+    }
+    let jumped = std::iter::from_fn(|| queue.take(1000)).count() as u64;
+    if !(150..350).contains(&jumped) || jumped != queue.tally.reordered {
+        return Err(format!("{jumped} frames jump the queue: {:?}", queue.tally));
+    }
+    Ok(format!("  {tally:?}\n"))
 }

@@ -14,37 +14,20 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workload {
-    /// So many bytes from end 1 to end 0.
+    /// So many bytes on each connection from end 1 to end 0.
     BulkIn(u64),
-    /// So many bytes from end 0 to end 1.
+    /// So many bytes on each connection from end 0 to end 1.
     BulkOut(u64),
-    /// Requests and responses for a time, one after the other on each of several connections.
+    /// Requests and responses for a time, one after the other on each connection.
     Requests(Duration),
 }
 
 impl Workload {
-    /// Connections at once.
-    pub fn connections(self) -> usize {
-        match self {
-            Workload::BulkIn(_) | Workload::BulkOut(_) => 1,
-            Workload::Requests(_) => 16,
-        }
-    }
-
     pub fn name(self) -> &'static str {
         match self {
             Workload::BulkIn(_) => "bulk, Linux sends",
             Workload::BulkOut(_) => "bulk, we send",
             Workload::Requests(_) => "request/response",
-        }
-    }
-
-    /// What one run achieved, in the unit that is printed.
-    pub fn rate(self, amount: u64, seconds: f64) -> f64 {
-        let per_second = amount as f64 / seconds;
-        match self {
-            Workload::Requests(_) => per_second,
-            _ => per_second * 8.0 / 1e6,
         }
     }
 
@@ -73,6 +56,8 @@ pub enum Part {
 #[derive(Clone, Copy, Debug)]
 pub struct Job {
     pub workload: Workload,
+    /// At once.
+    pub connections: usize,
     /// Who opens the connections.
     pub dialer: usize,
     pub ipv6: bool,
@@ -109,13 +94,38 @@ pub fn stream(end: usize) -> u64 {
     end as u64 + 1
 }
 
-/// What an end achieved, all its connections together.
-#[derive(Clone, Copy, Debug)]
+/// What an end achieved.
+#[derive(Clone, Debug)]
 pub struct Done {
     pub started: Instant,
-    pub ended: Instant,
-    /// Bytes that the sink read, requests that were answered.
+    pub ends: Vec<End>,
+}
+
+/// The end of one connection.
+#[derive(Clone, Copy, Debug)]
+pub struct End {
+    /// Bytes that the sink read, requests that were answered in time.
     pub amount: u64,
+    pub at: Instant,
+}
+
+impl Job {
+    /// What the two ends achieved together, in the workload's unit: the sum of
+    /// what each connection did per second.
+    pub fn rate(&self, ends: &[Done; 2]) -> f64 {
+        let started = ends[self.dialer].started;
+        match self.workload {
+            Workload::Requests(time) => {
+                let answered: u64 = ends[self.dialer].ends.iter().map(|end| end.amount).sum();
+                answered as f64 / time.as_secs_f64()
+            }
+            bulk => {
+                let sink = usize::from(matches!(bulk, Workload::BulkOut(_)));
+                let rate = |end: &End| end.amount as f64 / (end.at - started).as_secs_f64();
+                ends[sink].ends.iter().map(rate).sum::<f64>() * 8.0 / 1e6
+            }
+        }
+    }
 }
 
 /// Opens when the end that listens does.
