@@ -48,7 +48,7 @@ impl Transmit for Cable<'_> {
             return Err(PortFull);
         }
         *self.count += 1;
-        if *self.count % self.lose_every == 0 {
+        if self.count.is_multiple_of(self.lose_every) {
             return Ok(());
         }
         let mut fresh = self.pool.alloc().ok_or(PortFull)?;

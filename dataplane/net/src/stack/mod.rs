@@ -1,8 +1,11 @@
 //! The stack of one port of one shard.
 
+mod fast;
 mod icmp;
+mod lifecycle;
 mod link;
 mod notice;
+mod open;
 mod receive;
 mod tcp;
 mod transmit;
@@ -74,6 +77,8 @@ pub struct Stack {
     table: Table,
     table_key: SipKey,
     last_found: u32,
+    /// How its segments begin on the wire: they come in trains.
+    train: [u8; 12],
     time_waits: TimeWaits,
     listeners: Box<[Option<Listener>]>,
     half_open: usize,
@@ -113,6 +118,7 @@ impl Stack {
             table: Table::new(config.connections_max + config.time_wait_max),
             table_key: key(table_secret),
             last_found: 0,
+            train: [0; 12],
             time_waits: TimeWaits::new(config.time_wait_max, config.tcp.time_wait),
             listeners: (0..config.listeners_max).map(|_| None).collect(),
             half_open: 0,

@@ -16,6 +16,9 @@ impl Stack {
     /// Takes a frame that the port received.
     pub fn receive(&mut self, now: Instant, frame: RxFrame<'_>) {
         self.begin(now);
+        let Some(frame) = self.receive_plain(frame) else {
+            return;
+        };
         let head = frame.head.bytes();
         let tail_len: usize = frame.tail.iter().map(|slice| slice.len()).sum();
         let frame_len = head.len() + tail_len;

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use crate::tcp::connection::{Alarm, Connection, flag as has};
+use crate::tcp::connection::Connection;
 use crate::tcp::flight::{Flight, Record, mark};
 use crate::tcp::header::{Segment, flag};
 use crate::tcp::seq::Seq;
 use crate::tcp::shared::Shared;
 use crate::tcp::state::{Input, State};
+use crate::tcp::variables::{Alarm, flag as has};
 use crate::time::Instant;
 
 /// What one ACK told.
@@ -226,10 +227,7 @@ impl Connection {
                     self.set_alarm(cx);
                 }
                 cx.wake(self.index);
-            } else if window == 0
-                && self.timers.alarm == Alarm::Persist
-                && !self.has(has::ORPHAN)
-            {
+            } else if window == 0 && self.timers.alarm == Alarm::Persist && !self.has(has::ORPHAN) {
                 // Closed, but answering: probe on without end (RFC 9293, 3.8.6.1: MUST-36).
                 self.snd.retries = 0;
             }

@@ -68,6 +68,13 @@ impl<'a> Body<'a> {
     /// The next slice that is not empty.
     #[inline]
     pub(crate) fn next(&mut self) -> Option<Slice> {
+        if self.tail.is_empty() {
+            // One cluster, as nearly always.
+            let mut slice = self.head.take()?;
+            slice.advance(std::mem::take(&mut self.skip).min(slice.len()));
+            slice.truncate(std::mem::take(&mut self.left));
+            return (!slice.is_empty()).then_some(slice);
+        }
         while self.left > 0 {
             let mut slice = match self.head.take() {
                 Some(head) => head,

@@ -81,6 +81,46 @@ impl Segment {
         (segment.source_port != 0 && segment.destination_port != 0).then_some(segment)
     }
 
+    /// A segment of an established connection as nearly all of them are: no
+    /// options, or just a timestamp in its recommended place (RFC 7323,
+    /// appendix A). `tcp` begins with the header; `None` if it is another kind.
+    #[inline]
+    pub(crate) fn parse_plain(tcp: &[u8], l4_len: usize) -> Option<Self> {
+        let fixed = tcp.first_chunk::<HEADER_LEN>()?;
+        let word = |at: usize| {
+            u32::from_be_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]])
+        };
+        let (header_len, timestamp) = match fixed[12] {
+            0x80 => match tcp.get(HEADER_LEN..HEADER_LEN + TIMESTAMP_LEN)? {
+                &[1, 1, 8, 10, a, b, c, d, e, f, g, h] => {
+                    let value = u32::from_be_bytes([a, b, c, d]);
+                    let echo = u32::from_be_bytes([e, f, g, h]);
+                    (HEADER_LEN + TIMESTAMP_LEN, Some((value, echo)))
+                }
+                _ => return None,
+            },
+            0x50 => (HEADER_LEN, None),
+            _ => return None,
+        };
+        Some(Self {
+            source_port: u16::from_be_bytes([fixed[0], fixed[1]]),
+            destination_port: u16::from_be_bytes([fixed[2], fixed[3]]),
+            seq: Seq(word(4)),
+            ack: Seq(word(8)),
+            flags: fixed[13],
+            window: u16::from_be_bytes([fixed[14], fixed[15]]),
+            header_len,
+            len: l4_len.checked_sub(header_len)? as u32,
+            timestamp,
+            ce: false,
+            sacks: [(Seq(0), Seq(0)); SACKS_MAX],
+            sack_count: 0,
+            mss: None,
+            window_scale: None,
+            sack_permitted: false,
+        })
+    }
+
     #[inline]
     fn parse_options(&mut self, options: &[u8]) {
         // RFC 7323, appendix A: nearly every segment has just this.
@@ -315,6 +355,25 @@ mod tests {
                 prop_assert_eq!(read.sack_permitted, sack_permitted);
             } else {
                 prop_assert_eq!(read.sacks(), &out.sacks[..out.sacks_that_fit()]);
+            }
+        }
+
+        /// The short way reads what the long way reads, or nothing.
+        #[test]
+        fn plain_segments_are_read_the_same(
+            mut bytes in prop::collection::vec(any::<u8>(), 20..60), timestamp in any::<bool>(),
+        ) {
+            bytes[12] = if timestamp { 0x80 } else { 0x50 };
+            if timestamp && bytes.len() >= 32 {
+                bytes[20..24].copy_from_slice(&[1, 1, 8, 10]);
+            }
+            if let Some(plain) = Segment::parse_plain(&bytes, bytes.len()) {
+                bytes[0] |= 1;
+                bytes[2] |= 1;
+                let again = Segment::parse_plain(&bytes, bytes.len()).map(|s| format!("{s:?}"));
+                let whole = Segment::parse(&bytes, bytes.len()).map(|s| format!("{s:?}"));
+                prop_assert_eq!(again, whole);
+                prop_assert!(plain.timestamp.is_some() == timestamp);
             }
         }
 

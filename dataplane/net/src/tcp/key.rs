@@ -69,6 +69,21 @@ impl FlowKey {
         self.remote >> 32 == 0xffff
     }
 
+    /// The twelve bytes by which an IPv4 packet from the peer names the flow:
+    /// addresses and ports, as they follow each other in headers without
+    /// options. For IPv6 bytes that no such packet has.
+    #[inline]
+    pub(crate) fn on_the_wire(&self) -> [u8; 12] {
+        let mut bytes = [0; 12];
+        if self.is_v4() {
+            bytes[..4].copy_from_slice(&(self.remote as u32).to_be_bytes());
+            bytes[4..8].copy_from_slice(&(self.local as u32).to_be_bytes());
+            bytes[8..10].copy_from_slice(&self.remote_port().to_be_bytes());
+            bytes[10..].copy_from_slice(&self.local_port().to_be_bytes());
+        }
+        bytes
+    }
+
     fn words(&self) -> [u64; 5] {
         [
             (self.remote >> 64) as u64,

@@ -4,8 +4,8 @@
 //! | --- | --- |
 //! | `header` | segments as they are on the wire |
 //! | `state` | the states and the ways between them |
-//! | `connection` | a connection's variables, and what the application does |
-//! | `input`, `ack` | SEGMENT ARRIVES |
+//! | `connection`, `variables` | a connection, and what the application does to it |
+//! | `input`, `ack`, `text` | SEGMENT ARRIVES |
 //! | `output` | segments out |
 //! | `timers`, `rtt` | retransmission, persist, keep-alive, delayed ACK |
 //! | `recovery`, `flight` | RACK-TLP, PRR, undoing; what is in flight |
@@ -32,13 +32,15 @@ mod seq;
 mod shared;
 mod slices;
 mod state;
+mod text;
 mod timers;
 mod timewait;
+mod variables;
 mod window;
 
 pub(crate) use body::Body;
 pub(crate) use chunks::ChunkRun;
-pub(crate) use connection::{Connection, NO_LISTENER, event, flag as has};
+pub(crate) use connection::Connection;
 pub(crate) use handshake::{Cookie, Numbers};
 pub(crate) use header::{Outgoing, Segment, flag};
 pub(crate) use input::{Reply, UNKNOWN_RETRIES};
@@ -48,3 +50,4 @@ pub(crate) use seq::Seq;
 pub(crate) use shared::{NEVER, Shared};
 pub(crate) use state::{Input, State};
 pub(crate) use timewait::{TimeWaits, Verdict as TimeWaitVerdict};
+pub(crate) use variables::{NO_LISTENER, event, flag as has};

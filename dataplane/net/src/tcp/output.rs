@@ -7,13 +7,14 @@ use crate::frame::{Payload, PortFull, Transmit, TxFrame};
 use crate::link::ecn;
 use crate::tcp::chunks::Place;
 use crate::tcp::congestion::CongestionControl;
-use crate::tcp::connection::{Alarm, Connection, flag as has};
+use crate::tcp::connection::Connection;
 use crate::tcp::flight::{Flight, mark};
 use crate::tcp::header::{Outgoing, flag};
 use crate::tcp::recovery::Phase;
 use crate::tcp::seq::Seq;
 use crate::tcp::shared::{NEVER, Shared};
 use crate::tcp::state::State;
+use crate::tcp::variables::{Alarm, flag as has};
 
 /// Bytes that one connection sends before the next has its turn.
 const QUANTUM: u32 = 128 * 1024;

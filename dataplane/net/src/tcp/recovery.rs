@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use crate::tcp::ack::Sample;
 use crate::tcp::congestion::CongestionControl;
-use crate::tcp::connection::{Connection, flag as has};
+use crate::tcp::connection::Connection;
 use crate::tcp::flight::{Flight, Record, mark};
 use crate::tcp::header::{SACKS_MAX, Segment};
 use crate::tcp::seq::Seq;
 use crate::tcp::shared::{NEVER, Shared};
+use crate::tcp::variables::flag as has;
 use crate::time::Instant;
 
 /// What the sender is about.

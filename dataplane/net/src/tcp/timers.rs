@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use crate::event::CloseReason;
-use crate::tcp::connection::{Alarm, Connection, flag as has};
+use crate::tcp::connection::Connection;
 use crate::tcp::recovery::Phase;
 use crate::tcp::shared::{NEVER, Shared};
 use crate::tcp::state::State;
+use crate::tcp::variables::{Alarm, flag as has};
 use crate::time::Instant;
 
 /// Retransmissions and probes for a connection that the application has released.

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use crate::tcp::connection::{Connection, flag as has};
+use crate::tcp::connection::Connection;
 use crate::tcp::header::{Outgoing, Segment, flag};
 use crate::tcp::key::FlowKey;
 use crate::tcp::seq::Seq;
+use crate::tcp::variables::flag as has;
 use crate::time::Instant;
 use crate::util::list::{Links, List};
 

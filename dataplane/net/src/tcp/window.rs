@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use crate::tcp::connection::{Connection, flag};
+use crate::tcp::connection::Connection;
 use crate::tcp::shared::Shared;
+use crate::tcp::variables::flag;
 
 /// A round of window growth lasts at least this long.
 const ROUND_MIN: Duration = Duration::from_micros(200);

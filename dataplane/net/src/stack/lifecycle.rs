@@ -1,0 +1,189 @@
+//! What becomes of connections: tables, lists and slots follow their states.
+
+use crate::event::CloseReason;
+use crate::stack::Stack;
+use crate::stack::tcp::{Origin, REMEMBERED};
+use crate::tcp::{Connection, NEVER, NO_LISTENER, State, has};
+use crate::util::list::NONE;
+
+impl Stack {
+    /// Sees to what a connection's new state means for the tables and timers.
+    #[inline]
+    pub(super) fn settle(&mut self, index: u32) {
+        let connection = &self.connections[index as usize];
+        if connection.state == State::Established && !connection.has(has::HALF_OPEN) {
+            let deadline = connection.deadline();
+            return self.cx.arm(index, deadline);
+        }
+        self.settle_change(index);
+    }
+
+    fn settle_change(&mut self, index: u32) {
+        let connection = &mut self.connections[index as usize];
+        if connection.has(has::HALF_OPEN) && connection.state != State::SynReceived {
+            connection.clear(has::HALF_OPEN);
+            self.half_open -= 1;
+            if let Some(Some(socket)) = self.listeners.get_mut(connection.listener as usize) {
+                socket.half_open = socket.half_open.saturating_sub(1);
+            }
+        }
+        match connection.state {
+            State::Closed => self.bury(index),
+            State::TimeWait => self.remember(index),
+            _ => {
+                let deadline = connection.deadline();
+                if deadline != NEVER {
+                    self.cx.arm(index, deadline);
+                }
+            }
+        }
+    }
+
+    /// The connection is over: out of the table, and out of its slot if nobody reads it any more.
+    fn bury(&mut self, index: u32) {
+        self.unhook(index);
+        let connection = &self.connections[index as usize];
+        if connection.has(has::ORPHAN) {
+            self.vacate(index);
+        }
+    }
+
+    fn unhook(&mut self, index: u32) {
+        let connection = &mut self.connections[index as usize];
+        if connection.has(has::UNHOOKED) {
+            return;
+        }
+        connection.set(has::UNHOOKED);
+        let hash = connection.key.hash(self.table_key);
+        self.table.remove(hash, index);
+        if self.cx.transmit_links.is_linked(index) {
+            let list = if connection.has(has::PARKED) {
+                self.neighbors.waiting(connection.neighbor)
+            } else {
+                &mut self.cx.ready
+            };
+            self.cx.transmit_links.remove(list, index);
+        }
+        connection.clear(has::PARKED);
+        if connection.neighbor != NONE {
+            self.neighbors.unbind(connection.neighbor);
+            connection.neighbor = NONE;
+        }
+        if self.cx.hungry_links.is_linked(index) {
+            self.cx.hungry_links.remove(&mut self.cx.hungry, index);
+        }
+        if self.cx.blocked_links.is_linked(index) {
+            self.cx.blocked_links.remove(&mut self.cx.blocked, index);
+        }
+    }
+
+    /// Gives the slot back; names of it are stale from now on.
+    fn vacate(&mut self, index: u32) {
+        if self.cx.event_links.is_linked(index) {
+            self.cx.event_links.remove(&mut self.cx.eventful, index);
+        }
+        let connection = &mut self.connections[index as usize];
+        connection.rcv.queue.clear(&mut self.cx.slices);
+        connection.events = 0;
+        connection.listener = NO_LISTENER;
+        connection.generation = connection.generation.wrapping_add(1);
+        connection.clear(has::ORPHAN);
+        self.free.push(index);
+    }
+
+    /// The application gives the name back.
+    pub(super) fn orphan(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        if connection.has(has::ORPHAN) {
+            return;
+        }
+        connection.events = 0;
+        connection.generation = connection.generation.wrapping_add(1);
+        if self.cx.event_links.is_linked(index as u32) {
+            let list = &mut self.cx.eventful;
+            self.cx.event_links.remove(list, index as u32);
+        }
+        connection.set(has::ORPHAN);
+        if connection.state != State::Closed {
+            if connection.rcv.queue.ready > 0 {
+                connection.abort(&mut self.cx, CloseReason::Aborted);
+            } else {
+                connection.close(&mut self.cx);
+            }
+        }
+        self.settle(index as u32);
+    }
+
+    /// Moves a connection into TIME-WAIT, and ends it as far as the application is concerned.
+    fn remember(&mut self, index: u32) {
+        if !self.time_waits.has_room()
+            && let Some(oldest) = self.time_waits.oldest()
+        {
+            self.cx.counters.tcp_time_wait_evicted += 1;
+            self.forget(oldest);
+        }
+        let now = self.cx.now;
+        let connection = &self.connections[index as usize];
+        let (key, owes) = (connection.key, connection.has(has::ACK_NOW));
+        let mac = connection.headers.destination();
+        let remembered = self.time_waits.remember(connection, now);
+        self.connections[index as usize].finish(&mut self.cx, CloseReason::Finished);
+        self.bury(index);
+        let Some(remembered) = remembered else { return };
+        let hash = key.hash(self.table_key);
+        self.table.insert(hash, remembered | REMEMBERED);
+        if owes {
+            let origin = Origin {
+                key,
+                mac,
+                local: key.local().ip(),
+                remote: key.remote().ip(),
+            };
+            let ack = self.time_waits.acknowledgment(remembered, now);
+            self.answer(&origin, &ack);
+        }
+    }
+
+    pub(super) fn forget(&mut self, remembered: u32) {
+        let hash = self.time_waits.get(remembered).key.hash(self.table_key);
+        self.table.remove(hash, remembered | REMEMBERED);
+        self.time_waits.forget(remembered);
+    }
+
+    pub(super) fn advance_time_waits(&mut self) {
+        while let Some(remembered) = self.time_waits.expired(self.cx.now) {
+            self.forget(remembered);
+        }
+    }
+
+    /// Widens windows that were kept narrow, now that clusters are free.
+    pub(super) fn feed_hungry(&mut self) {
+        const AT_ONCE: usize = 64;
+        for _ in 0..AT_ONCE {
+            if self.cx.budget.free() == 0 {
+                return;
+            }
+            let Some(index) = self.cx.hungry_links.pop_front(&mut self.cx.hungry) else {
+                return;
+            };
+            let connection: &mut Connection = &mut self.connections[index as usize];
+            if connection.wants_wider_window(&self.cx) {
+                connection.ack_now(&mut self.cx);
+            }
+        }
+    }
+
+    /// Tells connections that found no free chunk that there are some.
+    pub(super) fn unblock(&mut self) {
+        const AT_ONCE: usize = 64;
+        for _ in 0..AT_ONCE {
+            if self.cx.chunks.free_count() < 64.min(self.config.send_chunks_total / 2) {
+                return;
+            }
+            let Some(index) = self.cx.blocked_links.pop_front(&mut self.cx.blocked) else {
+                return;
+            };
+            self.connections[index as usize].offer_room(&mut self.cx);
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The text of segments, and the FIN after it (RFC 9293, section 3.10.7.4,
+//! seventh and eighth): in order to the reader, out of order to wait.
+
+use std::time::Duration;
+
+use crate::event::CloseReason;
+use crate::tcp::body::Body;
+use crate::tcp::connection::Connection;
+use crate::tcp::header::Segment;
+use crate::tcp::seq::Seq;
+use crate::tcp::shared::{NEVER, Shared};
+use crate::tcp::slices::Inserted;
+use crate::tcp::state::Input;
+use crate::tcp::variables::{event, flag as has};
+
+impl Connection {
+    /// The text of a segment that overlaps the window: what of it is new is taken.
+    pub(crate) fn take_text(&mut self, cx: &mut Shared, segment: &Segment, body: &mut Body<'_>) {
+        if !self.state.can_receive() {
+            // RFC 9293, 3.10.7.4: after the peer's FIN there can be none.
+            return;
+        }
+        let mut seq = segment.seq;
+        if seq < self.rcv.nxt {
+            let known = self.rcv.nxt.since(seq);
+            let known = known.min(body.len() as u32);
+            cx.counters.tcp_duplicates_received += 1;
+            self.note_duplicate(seq, known);
+            body.trim_front(known as usize);
+            seq += known;
+            self.ack_now(cx);
+        }
+        let room = self.rcv.edge.since(seq);
+        if body.len() as u32 > room {
+            body.truncate(room as usize);
+            self.ack_now(cx);
+        }
+        if body.len() == 0 {
+            return;
+        }
+        if self.has(has::ORPHAN) {
+            // RFC 9293, 3.10.7.4 (and RFC 1122, 4.2.2.13): nobody will read it.
+            cx.counters.tcp_data_after_close += 1;
+            self.abort(cx, CloseReason::Aborted);
+            return;
+        }
+        if seq == self.rcv.nxt {
+            self.take_in_order(cx, segment, body);
+        } else {
+            self.take_out_of_order(cx, seq, body);
+        }
+    }
+
+    /// The next bytes in order.
+    pub(crate) fn take_in_order(
+        &mut self,
+        cx: &mut Shared,
+        segment: &Segment,
+        body: &mut Body<'_>,
+    ) {
+        let len = body.len() as u32;
+        let clusters = body.clusters();
+        let room = cx.slices.free_count() >= clusters as usize;
+        if !room || !(self.pay(cx, clusters) || self.renege_for(cx, clusters)) {
+            cx.counters.tcp_budget_dropped += 1;
+            self.go_hungry(cx);
+            self.ack_now(cx);
+            return;
+        }
+        while let Some(slice) = body.next() {
+            let seq = self.rcv.nxt;
+            self.rcv.nxt += slice.len() as u32;
+            self.rcv.queue.push(&mut cx.slices, slice, seq);
+        }
+        self.note_yield(len, clusters);
+        self.grow_window(cx, len);
+        let waited = self.rcv.queue.out_of_order > 0;
+        if waited {
+            let (nxt, freed) = self.rcv.queue.advance(&mut cx.slices, self.rcv.nxt);
+            self.rcv.nxt = nxt;
+            cx.budget.refund(freed);
+            self.rcv.sacks.advance(nxt);
+        }
+        self.tell(cx, event::READABLE);
+        self.schedule_ack(cx, segment, len, waited);
+    }
+
+    /// RFC 9293, 3.8.6.3 and RFC 5681, 4.2: an ACK at once for every second full
+    /// segment and while a hole is being filled, soon for anything else.
+    #[inline]
+    fn schedule_ack(&mut self, cx: &mut Shared, segment: &Segment, len: u32, waited: bool) {
+        self.rcv.segment = self.rcv.segment.max(segment.len.min(0xffff) as u16);
+        self.rcv.unacked += len;
+        let full = u32::from(self.rcv.segment.min(self.rcv.mss));
+        if waited || self.rcv.unacked >= 2 * full || self.rcv.quick > 0 {
+            self.rcv.quick = self.rcv.quick.saturating_sub(1);
+            self.ack_now(cx);
+        } else if self.timers.ack_at == NEVER {
+            self.timers.ack_at = cx.now + Duration::from_nanos(cx.params.ack_delay);
+        }
+    }
+
+    /// Bytes beyond the next: they wait in their clusters (row Z6).
+    fn take_out_of_order(&mut self, cx: &mut Shared, from: Seq, body: &mut Body<'_>) {
+        // RFC 5681, 4.2: an immediate ACK tells the sender of the hole.
+        self.ack_now(cx);
+        let clusters = body.clusters();
+        let room = cx.slices.free_count() > clusters as usize;
+        // The last clusters of a grant are for the bytes that fill the hole.
+        let affordable = self.rcv.grant > clusters || cx.budget.free() > clusters;
+        if !room || !affordable || !self.pay(cx, clusters) {
+            cx.counters.tcp_budget_dropped += 1;
+            return;
+        }
+        cx.counters.tcp_out_of_order += 1;
+        self.note_yield(body.len() as u32, clusters);
+        let mut seq = from;
+        while let Some(slice) = body.next() {
+            let len = slice.len() as u32;
+            match self.rcv.queue.insert(&mut cx.slices, slice, seq) {
+                Inserted::Waits { freed } => cx.budget.refund(freed),
+                Inserted::Duplicate => {
+                    cx.counters.tcp_duplicates_received += 1;
+                    cx.budget.refund(1);
+                    if self.has(has::SACK) {
+                        self.rcv.sacks.duplicate(seq, seq + len);
+                    }
+                }
+                Inserted::NoRoom => cx.budget.refund(1),
+            }
+            seq += len;
+        }
+        if self.has(has::SACK) {
+            self.rcv.sacks.add(from, seq);
+        }
+    }
+
+    /// The peer's FIN is next in order (RFC 9293, 3.10.7.4, eighth).
+    pub(crate) fn take_fin(&mut self, cx: &mut Shared) {
+        if self.has(has::PEER_CLOSED) {
+            return;
+        }
+        self.set(has::PEER_CLOSED);
+        self.rcv.nxt += 1;
+        self.rcv.edge = self.rcv.edge.max(self.rcv.nxt);
+        cx.budget.adjust(&mut self.rcv.grant, 0);
+        self.step(Input::Fin);
+        self.tell(cx, event::PEER_CLOSED);
+        self.ack_now(cx);
+    }
+}
