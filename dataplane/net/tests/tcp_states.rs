@@ -480,6 +480,28 @@ fn rfc9293_3_8_4_a_silent_peer_is_probed_and_given_up() {
     ));
 }
 
+/// The short way in must not take a stale segment for the slot's next tenant.
+#[test]
+fn a_slot_used_again_does_not_inherit_its_last_train() {
+    let mut t = Script::with(false, |config| config.connections_max = 16);
+    t.host.vouches = true;
+    let id = t.open();
+    t.sends(seg(ACK | PSH, IRS + 1, t.iss + 1).data(b"old"));
+    t.out();
+    t.read_all();
+    t.host.stack.abort(id);
+    t.out();
+    t.host.stack.release(id);
+    let answer = t.asks(seg(SYN, 5000, 0).mss(1460).ports(7777, 4420));
+    t.sends(seg(ACK, 5001, answer.seq + 1).ports(7777, 4420));
+    t.out();
+    let new = t.id.unwrap();
+    assert_eq!(new.slot(), id.slot());
+    let reset = t.asks(seg(ACK | PSH, 5001, answer.seq + 1).data(b"stale"));
+    assert_eq!(reset.flags, RST);
+    assert!(t.read_all().is_empty());
+}
+
 #[test]
 fn rfc9293_3_4_1_sequence_numbers_wrap() {
     let mut t = Script::new();
