@@ -31,8 +31,7 @@ struct Registry {
     last: u16,
 }
 
-/// Most entries an Admin Queue may have (base 3.1.3.8). MQES does not bound
-/// it, and some hosts ask for more than that.
+/// Most entries an Admin Queue may have (base 3.1.3.8); MQES is about I/O queues.
 pub(crate) const ADMIN_QUEUE_DEPTH: u16 = 4096;
 
 /// Highest CNTLID given out (base 3.1.1: FFF0h and up are reserved).
