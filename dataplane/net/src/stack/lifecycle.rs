@@ -1,5 +1,7 @@
 //! What becomes of connections: tables, lists and slots follow their states.
 
+use std::time::Duration;
+
 use crate::event::CloseReason;
 use crate::stack::Stack;
 use crate::stack::tcp::{Origin, REMEMBERED};
@@ -156,6 +158,26 @@ impl Stack {
         }
     }
 
+    /// Takes back the grants of silent connections while clusters are short: a
+    /// hand goes round, a few connections at a time.
+    pub(super) fn reclaim_grants(&mut self) {
+        const SILENT: Duration = Duration::from_millis(100);
+        const PAUSE: Duration = Duration::from_millis(1);
+        const AT_ONCE: usize = 256;
+        let now = self.cx.now;
+        if !self.cx.budget.is_short() || now < self.reclaim_at {
+            return;
+        }
+        self.reclaim_at = now + PAUSE;
+        for _ in 0..AT_ONCE.min(self.connections.len()) {
+            self.reclaim_hand = (self.reclaim_hand + 1) % self.connections.len();
+            let connection = &mut self.connections[self.reclaim_hand];
+            if connection.rcv.grant > 0 && now.since(connection.heard_at) > SILENT {
+                self.cx.budget.adjust(&mut connection.rcv.grant, 0);
+            }
+        }
+    }
+
     /// Widens windows that were kept narrow, now that clusters are free.
     pub(super) fn feed_hungry(&mut self) {
         const AT_ONCE: usize = 64;
@@ -167,9 +189,15 @@ impl Stack {
                 return;
             };
             let connection: &mut Connection = &mut self.connections[index as usize];
-            if connection.wants_wider_window(&self.cx) {
-                connection.ack_now(&mut self.cx);
+            if !connection.wants_wider_window(&self.cx) {
+                if connection.rcv.window() < u32::from(connection.rcv.mss) {
+                    // Not enough yet: it stays in line.
+                    connection.go_hungry(&mut self.cx);
+                    return;
+                }
+                continue;
             }
+            connection.ack_now(&mut self.cx);
         }
     }
 

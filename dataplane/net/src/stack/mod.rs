@@ -82,6 +82,9 @@ pub struct Stack {
     time_waits: TimeWaits,
     listeners: Box<[Option<Listener>]>,
     half_open: usize,
+    /// The hand that goes round silent connections when clusters are short.
+    reclaim_hand: usize,
+    reclaim_at: Instant,
     /// When a cookie was sent last: otherwise no ACK is looked at as one.
     cookie_sent: Option<Instant>,
     numbers: Numbers,
@@ -122,6 +125,8 @@ impl Stack {
             time_waits: TimeWaits::new(config.time_wait_max, config.tcp.time_wait),
             listeners: (0..config.listeners_max).map(|_| None).collect(),
             half_open: 0,
+            reclaim_hand: 0,
+            reclaim_at: Instant::ZERO,
             cookie_sent: None,
             numbers: Numbers::new(key(number_secret)),
             next_port: 0,
@@ -153,6 +158,7 @@ impl Stack {
         }
         self.advance_link();
         self.advance_time_waits();
+        self.reclaim_grants();
         self.feed_hungry();
         self.unblock();
     }
@@ -320,8 +326,8 @@ impl Stack {
 
     /// Says how many clusters of the receive pool nobody holds
     /// (`ClusterPool::unheld`), out of how many. Windows are accounted in
-    /// clusters: what is promised to all peers together never exceeds `unheld`
-    /// less the headroom. Cheap: call it in every turn of the poll loop.
+    /// clusters: what is set aside for all peers together never exceeds
+    /// `unheld` less the headroom, and what is beyond it is not taken. Cheap: call it in every turn of the poll loop.
     #[inline]
     pub fn set_budget(&mut self, unheld: usize, total: usize) {
         self.cx.budget.set_unheld(unheld.min(total));

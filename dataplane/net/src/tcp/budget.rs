@@ -6,6 +6,12 @@
 //! taking from what is free. So the sum of what peers were promised never
 //! exceeds what there is, and a peer that sends one-byte segments uses up its
 //! own grant and nobody else's.
+//!
+//! A grant is a lease. When clusters are short, connections that have been
+//! silent for a while lose theirs: their windows keep their face value, for a
+//! window that was told is not taken back (RFC 9293, 3.8.6: SHLD-14), but what
+//! comes is paid from what is free then, or dropped. Else a few thousand idle
+//! connections would keep everybody's windows shut.
 
 /// The shard's clusters, as far as receiving is concerned.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +39,11 @@ impl Budget {
     #[inline]
     pub(crate) fn free(&self) -> u32 {
         self.unheld.saturating_sub(self.headroom + self.granted)
+    }
+
+    /// Whether so little is free that silent connections should give up theirs.
+    pub(crate) fn is_short(&self) -> bool {
+        self.free() < self.unheld / 8
     }
 
     pub(crate) fn granted(&self) -> u32 {

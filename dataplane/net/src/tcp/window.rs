@@ -10,6 +10,9 @@ use crate::tcp::variables::flag;
 /// A round of window growth lasts at least this long.
 const ROUND_MIN: Duration = Duration::from_micros(200);
 
+/// A peer's initial window (RFC 6928).
+const FIRST_SEGMENTS: u32 = 10;
+
 impl Connection {
     /// Clusters that waiting bytes and promises may take together.
     fn target(&self, cx: &Shared) -> u32 {
@@ -18,10 +21,18 @@ impl Connection {
         self.rcv.target.min(most.max(2))
     }
 
+    fn first_clusters(&self) -> u32 {
+        FIRST_SEGMENTS * u32::from(self.rcv.mss).div_ceil(self.rcv.cluster_yield.max(1))
+    }
+
     /// The window that the peer could be told now: clusters to set aside, and bytes from RCV.NXT on.
     fn affordable(&self, cx: &Shared) -> (u32, u32) {
         let queue = &self.rcv.queue;
-        let own = self.target(cx).saturating_sub(queue.pinned());
+        let mut own = self.target(cx).saturating_sub(queue.pinned());
+        if self.rcv.nxt == self.rcv.irs + 1 {
+            // Nothing has come yet: what an initial window fills is enough.
+            own = own.min(self.first_clusters());
+        }
         // Of what is left, one connection takes no more than half: others come.
         let fair = (cx.budget.free() + self.rcv.grant).div_ceil(2);
         let clusters = own.min(fair);
@@ -37,10 +48,23 @@ impl Connection {
         u32::from(self.rcv.mss).min(whole / 2)
     }
 
+    /// Rounded down to where a full segment ends, in numbers the header can say.
+    fn whole_segments(&self, bytes: u32) -> u32 {
+        let mss = self.snd.mss.max(1);
+        let shift = u32::from(self.rcv.shift);
+        let unit = mss << (shift - shift.min(mss.trailing_zeros()));
+        if bytes >= unit {
+            bytes - bytes % unit
+        } else {
+            bytes - bytes % mss
+        }
+    }
+
     /// Widens the window as far as it can be, and returns the number for the
     /// header. The right edge never moves back (RFC 9293, 3.8.6: SHLD-14).
     pub(crate) fn advertise(&mut self, cx: &mut Shared) -> u32 {
         let (clusters, bytes) = self.affordable(cx);
+        let bytes = self.whole_segments(bytes);
         let told = self.rcv.window();
         if bytes >= told + self.worthwhile(cx) {
             cx.budget.adjust(&mut self.rcv.grant, clusters);
@@ -53,9 +77,9 @@ impl Connection {
             cx.budget.adjust(&mut self.rcv.grant, needed);
         }
         let window = self.rcv.window();
-        let wanted = self.target(cx) * self.rcv.cluster_yield;
         let own = self.target(cx).saturating_sub(self.rcv.queue.pinned());
-        if window < wanted / 2 && clusters < own {
+        if window < 2 * u32::from(self.rcv.mss) && clusters < own {
+            // The peer may be waiting for it; wider windows widen as data comes.
             self.go_hungry(cx);
         }
         window
@@ -81,7 +105,7 @@ impl Connection {
 
     /// The first window, for a SYN: what a peer's initial window fills (RFC 6928).
     pub(crate) fn first_window(&mut self, cx: &mut Shared) -> u16 {
-        let clusters = 10 * u32::from(self.rcv.mss).div_ceil(self.rcv.cluster_yield.max(1));
+        let clusters = self.first_clusters();
         let clusters = clusters.min(cx.budget.free().div_ceil(8));
         cx.budget.adjust(&mut self.rcv.grant, clusters);
         let bytes = (self.rcv.grant * self.rcv.cluster_yield).min(0xffff);
@@ -89,6 +113,9 @@ impl Connection {
         let told = self.rcv.window();
         if bytes > told {
             self.rcv.edge = self.rcv.nxt + bytes;
+        }
+        if self.rcv.grant == 0 {
+            self.go_hungry(cx);
         }
         self.rcv.window().min(0xffff) as u16
     }
