@@ -10,11 +10,16 @@
 //! cargo test -p net --test linux --release -- --ratios  repeated; medians must reach 0.8 of Linux's
 //! ```
 //!
+//! With `--verbose` counters are printed, too; a directory named by
+//! `THROUGHLINE_LINUX_CAPTURE` gets a capture of what our stack saw, in pcap format.
+//!
 //! Needs root, for network namespaces of its own; without it every test is
 //! ignored, and says so. Where the kernel has no netem, a wire of our own stands
 //! in its place, for both contestants.
 
+mod lab;
 mod ours;
+mod paths;
 mod pattern;
 mod place;
 mod runner;
@@ -23,14 +28,11 @@ mod theirs;
 mod wire;
 mod workload;
 
-use std::sync::mpsc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ours::Host;
-use pattern::Pattern;
-use place::{Link, Means, Namespace, addresses};
-use workload::{Done, Gate, Job, Workload};
+use lab::Lab;
+use place::{Link, Way};
+use workload::Workload;
 
 /// How a link is impaired, in netem's words, and how much it is given to do.
 struct Case {
@@ -117,135 +119,20 @@ fn main() {
     for case in CASES {
         tests.push((case.name, Box::new(|options| run(case, options))));
     }
+    for (name, test) in paths::TESTS {
+        tests.push((name, Box::new(test)));
+    }
     runner::main(tests);
-}
-
-/// One end that is ours: a thread with a stack, which takes part in one job after the other.
-struct OurEnd {
-    jobs: mpsc::Sender<(Job, Gate)>,
-    results: mpsc::Receiver<Result<Done, String>>,
-    thread: JoinHandle<String>,
-}
-
-impl OurEnd {
-    fn start(namespace: &Namespace, pattern: &Pattern) -> Self {
-        let (jobs, todo) = mpsc::channel::<(Job, Gate)>();
-        let (answer, results) = mpsc::channel();
-        let pattern = pattern.clone();
-        let thread = namespace.spawn(move || {
-            let mut host = match Host::new(pattern, |_| {}) {
-                Ok(host) => host,
-                Err(error) => {
-                    let _ = answer.send(Err(error));
-                    return String::new();
-                }
-            };
-            let before = host.counters();
-            while let Ok((job, gate)) = todo.recv() {
-                let _ = answer.send(host.take_part(job, &gate));
-            }
-            ours::difference(&before, &host.counters())
-        });
-        Self {
-            jobs,
-            results,
-            thread,
-        }
-    }
-}
-
-/// The two links, and who is at their ends.
-struct Lab {
-    pattern: Pattern,
-    ours: Link,
-    our_end: OurEnd,
-    linux: Link,
-    port: u16,
-}
-
-impl Lab {
-    fn new(means: Means, netem: &str) -> Result<Self, String> {
-        let pattern = Pattern::new();
-        let ours = Link::new(means, netem, 1)?;
-        let linux = Link::new(means, netem, 2)?;
-        ours.ends[1].commands(addresses(1))?;
-        linux.ends[0].commands(addresses(0))?;
-        linux.ends[1].commands(addresses(1))?;
-        let our_end = OurEnd::start(&ours.ends[0], &pattern);
-        Ok(Self {
-            pattern,
-            ours,
-            our_end,
-            linux,
-            port: 5000,
-        })
-    }
-
-    fn job(&mut self, workload: Workload, connections: usize, round: usize) -> Job {
-        self.port += 1;
-        Job {
-            workload,
-            connections,
-            dialer: round % 2,
-            ipv6: (round + round / 2) % 2 == 1,
-            port: self.port,
-        }
-    }
-
-    /// Our stack and the kernel.
-    fn run_ours(&self, job: Job) -> Result<f64, String> {
-        let gate = Gate::default();
-        let sent = self.our_end.jobs.send((job, gate.clone()));
-        let theirs = theirs::start(&self.ours.ends[1], 1, job, &self.pattern, &gate);
-        let ours = match sent {
-            Ok(()) => self.our_end.results.recv().map_err(|e| e.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        result(job, ours.and_then(|ours| ours), theirs)
-    }
-
-    /// The kernel and the kernel.
-    fn run_linux(&self, job: Job) -> Result<f64, String> {
-        let gate = Gate::default();
-        let [zero, one] =
-            [0, 1].map(|end| theirs::start(&self.linux.ends[end], end, job, &self.pattern, &gate));
-        let zero = zero.join().map_err(|_| "panicked")?;
-        result(job, zero, one)
-    }
-
-    fn end(self) -> String {
-        drop(self.our_end.jobs);
-        let counts = self.our_end.thread.join().unwrap_or_default();
-        let mut out = format!("    our counters: {counts}\n");
-        for (name, link) in [("ours", self.ours), ("Linux", self.linux)] {
-            if let Some(tallies) = link.end() {
-                out += &format!("    wire of {name}: {tallies:?}\n");
-            }
-        }
-        out
-    }
-}
-
-fn result(
-    job: Job,
-    zero: Result<Done, String>,
-    one: JoinHandle<Result<Done, String>>,
-) -> Result<f64, String> {
-    let one = one.join().map_err(|_| "panicked")?;
-    let ends = match (zero, one) {
-        (Ok(zero), Ok(one)) => [zero, one],
-        (zero, one) => {
-            let errors = [zero.err(), one.err()];
-            let errors: Vec<_> = errors.into_iter().flatten().collect();
-            return Err(format!("{}: {}", job.describe(), errors.join("; ")));
-        }
-    };
-    Ok(job.rate(&ends))
 }
 
 /// Runs every workload of a case.
 fn run(case: &Case, options: &runner::Options) -> Result<String, String> {
-    let mut lab = Lab::new(options.means, case.netem)?;
+    let links = [
+        Link::new(options.means, case.netem, 1)?,
+        Link::new(options.means, case.netem, 2)?,
+    ];
+    let mut ours = Lab::ours(&links[0].ends, Way::Direct, |_| {})?;
+    let mut linux = Lab::linux(&links[1].ends, Way::Direct)?;
     let mut report = format!("  netem {}\n", case.netem);
     let (bulk, time) = if options.ratios {
         (case.bulk, Duration::from_millis(500))
@@ -262,12 +149,17 @@ fn run(case: &Case, options: &runner::Options) -> Result<String, String> {
             Workload::Requests(_) => REQUESTERS,
             _ => case.connections,
         };
-        report += &compare(&mut lab, workload, connections, options)?;
+        report += &compare(&mut ours, &mut linux, workload, connections, options)?;
         Ok::<_, String>(())
     });
-    let counts = lab.end();
+    let counters = ours.end()?;
     if result.is_err() || options.verbose {
-        report += &counts;
+        report += &format!("    our counters: {}\n", lab::describe(&counters));
+        for (name, link) in ["ours", "Linux"].into_iter().zip(links) {
+            if let Some(tallies) = link.end() {
+                report += &format!("    wire of {name}: {tallies:?}\n");
+            }
+        }
     }
     match result {
         Ok(()) => Ok(report),
@@ -277,21 +169,21 @@ fn run(case: &Case, options: &runner::Options) -> Result<String, String> {
 
 /// One workload, ours and Linux's by turns.
 fn compare(
-    lab: &mut Lab,
+    our_lab: &mut Lab,
+    linux_lab: &mut Lab,
     workload: Workload,
     connections: usize,
     options: &runner::Options,
 ) -> Result<String, String> {
     let (mut ours, mut linux) = (Vec::new(), Vec::new());
-    // Who dials and which IP alternate from round to round.
+    // Every combination of who dials and which IP has its turn.
     let (least, most) = if options.ratios { (4, 12) } else { (2, 2) };
     let mut ratio = f64::NAN;
     while ours.len() < most && (ours.len() < least || ratio < RATIO_MIN) {
         let round = ours.len();
-        let job = lab.job(workload, connections, round);
-        ours.push(lab.run_ours(job)?);
+        ours.push(our_lab.run(workload, connections, round)?);
         if options.ratios {
-            linux.push(lab.run_linux(job)?);
+            linux.push(linux_lab.run(workload, connections, round)?);
             ratio = median(&ours) / median(&linux);
         }
     }

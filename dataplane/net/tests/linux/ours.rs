@@ -2,18 +2,20 @@
 //! heap, and a poll loop that sleeps when there is nothing to do.
 
 use std::fs::File;
-use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::io::{BufWriter, ErrorKind, IoSlice, Read, Write};
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant as Clock;
 
 use net::{
-    ConnectionId, Counters, Duration, Event, Instant, PortFull, RxFrame, Stack, StackConfig,
-    Transmit, TxFrame,
+    ConnectionId, Counters, Duration, Event, Instant, PcapTap, PortFull, RxFrame, Sink, Stack,
+    StackConfig, Transmit, TxFrame,
 };
 use pages::{Arena, Chunk, ClusterPool, HeapRegion};
 
 use super::pattern::Pattern;
-use super::place::{INTERFACE, address};
+use super::place::{INTERFACE, Way};
 use super::sys;
 use super::workload::{Done, End, Gate, Job, PATIENCE, Part, REQUEST, RESPONSE, stream};
 
@@ -90,7 +92,8 @@ impl Host {
         let socket = sys::packet_socket(INTERFACE).map_err(|error| error.to_string())?;
         sys::be_prompt();
         let mac = "02:00:00:00:00:0a".parse().map_err(|_| "address")?;
-        let cidr = |ipv6: bool, bits: u8| format!("{}/{bits}", address(0, ipv6)).parse();
+        let cidr =
+            |ipv6: bool, bits: u8| format!("{}/{bits}", Way::Direct.address(0, ipv6)).parse();
         let mut config = StackConfig::new(mac, cidr(false, 24).map_err(|_| "address")?, [7; 32]);
         config
             .addresses
@@ -103,10 +106,18 @@ impl Host {
         tune(&mut config);
         let arena = Arena::new(HeapRegion::new(CLUSTERS * CLUSTER / 4096 + PAGES));
         let pool = |count, size| ClusterPool::carve(&arena, count, size).ok_or("memory");
+        let mut stack = Stack::new(config).map_err(|error| error.to_string())?;
+        if let Some(directory) = std::env::var_os("THROUGHLINE_LINUX_CAPTURE") {
+            stack.set_tap(Some(Box::new(PcapTap::new(
+                Capture::new(directory)?,
+                128,
+                0,
+            ))));
+        }
         Ok(Self {
             pool: pool(CLUSTERS, CLUSTER)?,
             pages: pool(PAGES, PAGE)?,
-            stack: Stack::new(config).map_err(|error| error.to_string())?,
+            stack,
             port: Port { socket, missed: 0 },
             pattern,
             start: Clock::now(),
@@ -255,6 +266,25 @@ impl Host {
             filled += bytes.len();
         }
         Some(fresh.freeze_filled(len).slice(0..len).into())
+    }
+}
+
+/// A file that frames go to, for those who want to look at them.
+struct Capture(BufWriter<File>);
+
+impl Capture {
+    fn new(directory: std::ffi::OsString) -> Result<Self, String> {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = PathBuf::from(directory).join(format!("{number:02}.pcap"));
+        let file = File::create(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Self(BufWriter::new(file)))
+    }
+}
+
+impl Sink for Capture {
+    fn write(&mut self, bytes: &[u8]) {
+        let _ = self.0.write_all(bytes);
     }
 }
 

@@ -25,6 +25,9 @@ impl Namespace {
             sys::unshare_net()?;
             set("net/ipv6/conf/all/disable_ipv6", "1")?;
             set("net/ipv6/conf/default/disable_ipv6", "1")?;
+            // Nobody else is on these links: nothing is gained by asking for a second.
+            set("net/ipv6/conf/all/accept_dad", "0")?;
+            set("net/ipv6/conf/default/accept_dad", "0")?;
             // Neither contestant learns from what its predecessor met.
             set("net/ipv4/tcp_no_metrics_save", "1")?;
             File::open("/proc/thread-self/ns/net")
@@ -64,7 +67,7 @@ impl Namespace {
     }
 
     /// A path that other processes find it under while this one lives.
-    fn path(&self) -> String {
+    pub fn path(&self) -> String {
         use std::os::fd::AsRawFd;
         format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
     }
@@ -95,23 +98,63 @@ fn command(line: &str) -> Result<(), String> {
     Err(format!("{line}: {}", said.trim()))
 }
 
-/// The two ends of every link: ours, or whoever stands in for us, is end 0.
-pub fn address(end: usize, ipv6: bool) -> IpAddr {
-    let last = end as u8 + 1;
-    if ipv6 {
-        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last.into()).into()
-    } else {
-        Ipv4Addr::new(192, 0, 2, last).into()
+/// How the two ends are connected. Ours, or whoever stands in for us, is end 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By one link.
+    Direct,
+    /// By a router between two networks.
+    Routed,
+}
+
+impl Way {
+    /// The address of an end.
+    pub fn address(self, end: usize, ipv6: bool) -> IpAddr {
+        let last = end as u8 + 1;
+        match (ipv6, self.net(end)) {
+            (false, 0) => Ipv4Addr::new(192, 0, 2, last).into(),
+            (false, _) => Ipv4Addr::new(198, 51, 100, last).into(),
+            (true, net) => Ipv6Addr::new(0x2001, 0xdb8, net, 0, 0, 0, 0, last.into()).into(),
+        }
+    }
+
+    /// Which network an end is in.
+    fn net(self, end: usize) -> u16 {
+        match self {
+            Way::Direct => 0,
+            Way::Routed => end as u16,
+        }
+    }
+
+    /// The router's address in the network of an end.
+    pub fn gateway(self, end: usize, ipv6: bool) -> IpAddr {
+        match (ipv6, self.net(end)) {
+            (false, 0) => Ipv4Addr::new(192, 0, 2, 254).into(),
+            (false, _) => Ipv4Addr::new(198, 51, 100, 254).into(),
+            (true, net) => Ipv6Addr::new(0x2001, 0xdb8, net, 0, 0, 0, 0, 254).into(),
+        }
+    }
+
+    /// What the kernel is told to be an end.
+    pub fn addresses(self, end: usize) -> String {
+        let mut lines = addresses(INTERFACE, self.address(end, false), self.address(end, true));
+        if self == Way::Routed {
+            for ipv6 in [false, true] {
+                let gateway = self.gateway(end, ipv6);
+                lines += &format!("ip route add default via {gateway}\n");
+            }
+        }
+        lines
     }
 }
 
-/// What the kernel of a namespace is told to be: an end of a link.
-pub fn addresses(end: usize) -> String {
-    let (v4, v6) = (address(end, false), address(end, true));
+/// What the kernel is told to have addresses on an interface.
+pub fn addresses(interface: &str, v4: IpAddr, v6: IpAddr) -> String {
     format!(
-        "sysctl -qw net.ipv6.conf.{INTERFACE}.disable_ipv6=0 net.ipv6.conf.{INTERFACE}.accept_ra=0
-         ip address add {v4}/24 dev {INTERFACE}
-         ip address add {v6}/64 dev {INTERFACE} nodad"
+        "sysctl -qw net.ipv6.conf.{interface}.disable_ipv6=0
+         ip address add {v4}/24 dev {interface}
+         ip address add {v6}/64 dev {interface} nodad
+        "
     )
 }
 

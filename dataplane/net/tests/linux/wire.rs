@@ -33,6 +33,8 @@ pub struct Netem {
     pub rate: u64,
     /// Frames that wait at most, those under way included.
     pub limit: usize,
+    /// Frames longer than this vanish; netem has no such thing.
+    pub swallow: usize,
 }
 
 impl Netem {
@@ -41,6 +43,7 @@ impl Netem {
     pub fn parse(words: &str) -> Result<Self, String> {
         let mut netem = Self {
             limit: 1000,
+            swallow: usize::MAX,
             ..Self::default()
         };
         let mut words = words.split_whitespace().peekable();
@@ -61,6 +64,7 @@ impl Netem {
                 "reorder" => netem.reorder = chance(value).ok_or_else(wrong)?,
                 "rate" => netem.rate = rate(value).ok_or_else(wrong)?,
                 "limit" => netem.limit = value.parse().map_err(|_| wrong())?,
+                "swallow" => netem.swallow = value.parse().map_err(|_| wrong())?,
                 _ => return Err(format!("netem {word}: this wire cannot do that")),
             }
         }
@@ -129,6 +133,7 @@ pub struct Tally {
     pub reordered: u64,
     /// Beyond the limit.
     pub overflowed: u64,
+    pub swallowed: u64,
 }
 
 /// One direction: frames in, and out again when they are due. Times in nanoseconds.
@@ -158,6 +163,10 @@ impl Queue {
     }
 
     pub fn put(&mut self, now: u64, frame: &[u8]) {
+        if frame.len() > self.how.swallow {
+            self.tally.swallowed += 1;
+            return;
+        }
         let mut copies = 1;
         if self.random.chance(self.how.duplicate) {
             self.tally.duplicated += 1;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use super::place::address;
+use super::place::Way;
 
 /// Bytes of a request and of its response.
 pub const REQUEST: usize = 128;
@@ -61,6 +61,7 @@ pub struct Job {
     /// Who opens the connections.
     pub dialer: usize,
     pub ipv6: bool,
+    pub way: Way,
     pub port: u16,
 }
 
@@ -76,7 +77,8 @@ impl Job {
 
     /// Where the end that does not dial listens.
     pub fn listener(&self) -> SocketAddr {
-        SocketAddr::new(address(1 - self.dialer, self.ipv6), self.port)
+        let address = self.way.address(1 - self.dialer, self.ipv6);
+        SocketAddr::new(address, self.port)
     }
 
     pub fn describe(&self) -> String {
