@@ -402,6 +402,44 @@ fn rfc2018_8_what_was_sacked_and_forgotten_is_sent_again() {
 }
 
 #[test]
+fn rfc2018_5_blocks_of_a_byte_cut_nothing() {
+    let mut t = Script::with(false, |config| {
+        config.segments_in_flight_total = 16;
+        config.offload.tx_ip_checksum = true;
+        config.offload.tx_l4_checksum = true;
+        config.offload.tso_max_bytes = 5 * MSS;
+    });
+    t.open();
+    t.write(0, 10 * MSS);
+    t.out();
+    for i in 0..3000 {
+        let at = t.iss + 1 + i * 4;
+        let bomb = seg(ACK, IRS + 1, t.iss + 1);
+        t.sends(bomb.sack(at, at + 1).sack(at + 2, at + 3));
+    }
+    t.out();
+    assert_eq!(t.count("tcp_flight_exhausted"), 0);
+    t.wait_ms(10);
+    t.sends(seg(ACK, IRS + 1, at_end(&t, 10)));
+    t.write(10 * MSS as u64, MSS);
+    assert_eq!(lens(&t.out()), [MSS]);
+}
+
+/// Acknowledging what has not arrived yet, or in tiny parts, gains a peer nothing.
+#[test]
+fn rfc3465_2_1_windows_grow_by_bytes_not_by_acks() {
+    let mut t = Script::new();
+    t.open();
+    flight(&mut t, 0, 10);
+    t.wait_ms(10);
+    for i in 1..=MSS as u32 {
+        t.sends(seg(ACK, IRS + 1, t.iss + 1 + i));
+    }
+    t.write(10 * MSS as u64, 20 * MSS);
+    assert!(t.out().len() <= 2, "a segment's worth of ACKs is a segment");
+}
+
+#[test]
 fn rfc2018_3_holes_are_reported() {
     let mut t = Script::new();
     t.open();
@@ -626,6 +664,32 @@ fn z12_the_window_narrows_with_the_clusters_and_opens_again() {
         update[0].window > 10_000,
         "and is announced open again: {update:?}"
     );
+}
+
+#[test]
+fn z08_a_window_ends_where_a_full_segment_ends() {
+    let mut t = Script::new();
+    let syn = seg(SYN, IRS, 0).mss(1460).sack_ok().scale(3);
+    let id = t.accept(syn, Duration::from_millis(1));
+    let shift = (0..15)
+        .find(|s| t.host.stack.config().window_max_bytes >> s <= 0xffff)
+        .unwrap();
+    let mut seq = IRS + 1;
+    let mut windows = 0;
+    for i in 0..400 {
+        t.sends(seg(ACK | PSH, seq, t.iss + 1).data(&[7; MSS]));
+        seq += MSS as u32;
+        while t.host.stack.recv(id).is_some() {}
+        for answer in t.out() {
+            let edge = answer.ack + (u32::from(answer.window) << shift);
+            // The SYN's own window, which has no scale, may end anywhere.
+            if i > 100 {
+                assert_eq!((edge - (IRS + 1)) as usize % MSS, 0, "{answer:?}");
+                windows += 1;
+            }
+        }
+    }
+    assert!(windows > 100);
 }
 
 #[test]

@@ -178,12 +178,17 @@ impl Connection {
             if record.end() > from && !record.is(mark::SACKED) {
                 let starts_before = record.seq < from;
                 if starts_before || record.end() > to {
-                    // Only part of it arrived (it was cut into smaller segments on its way out).
+                    // Part of what the port cut into segments arrived. Less than a
+                    // segment is not told apart: a peer could make us cut for ever.
                     let cut = if starts_before {
-                        from.since(record.seq)
+                        from.since(record.seq).next_multiple_of(self.snd.mss)
                     } else {
-                        to.since(record.seq)
+                        to.since(record.seq) / self.snd.mss * self.snd.mss
                     };
+                    if cut == 0 || cut >= u32::from(record.len) {
+                        at = Flight::next(&cx.records, index);
+                        continue;
+                    }
                     let flight = &mut self.snd.flight;
                     if !flight.split(&mut cx.records, &cx.chunks, index, cut as u16) {
                         cx.counters.tcp_flight_exhausted += 1;
