@@ -339,7 +339,7 @@ impl Script {
     }
 
     /// The answer to a frame that asks where the peer is.
-    fn neighbor_answer(&self, frame: &[u8]) -> Option<Vec<u8>> {
+    pub fn neighbor_answer(&self, frame: &[u8]) -> Option<Vec<u8>> {
         match (self.peer.ip(), self.ours.ip()) {
             (IpAddr::V4(peer), IpAddr::V4(_)) => {
                 if frame[12..14] != [8, 6] || frame[38..42] != peer.octets() {
