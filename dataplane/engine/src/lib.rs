@@ -1,7 +1,7 @@
 //! The engine: shards on lcores, DPDK ports, SPDK stores, and the poll loop
 //! that carries references from one to the other.
 //!
-//! One core polls one [shard](shard::Shard): a queue pair of every port, a TCP
+//! One core polls one *shard*: a queue pair of every port, a TCP
 //! stack for each, the sessions on their connections, and its own channels and
 //! queue pairs to the stores. Shards share nothing on the I/O path.
 
