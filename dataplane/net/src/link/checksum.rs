@@ -39,11 +39,10 @@ impl Sum {
     }
 
     /// The sum of addresses, protocol and length that TCP and ICMPv6 checksums begin with.
-    pub(crate) fn pseudo(source: &[u8], destination: &[u8], protocol: u8, len: usize) -> Self {
-        Sum::ZERO
-            .bytes(source)
-            .bytes(destination)
-            .word(u16::from(protocol))
+    /// Made of the sum of the addresses.
+    #[inline]
+    pub(crate) fn pseudo(self, protocol: u8, len: usize) -> Self {
+        self.word(u16::from(protocol))
             .word((len >> 16) as u16)
             .word(len as u16)
     }

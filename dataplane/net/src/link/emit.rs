@@ -33,6 +33,8 @@ pub(crate) struct Headers {
     len: u8,
     l2_len: u8,
     l3_len: u8,
+    /// The sum of both addresses: most of every pseudo-header's.
+    addresses: Sum,
 }
 
 impl Headers {
@@ -41,6 +43,7 @@ impl Headers {
         len: 0,
         l2_len: 0,
         l3_len: 0,
+        addresses: Sum::ZERO,
     };
 
     pub(crate) fn ethernet(link: Link, protocol: EthernetProtocol) -> Self {
@@ -107,12 +110,31 @@ impl Headers {
             }
         }
         headers.len = headers.l2_len + headers.l3_len;
+        let l3 = headers.l2_len as usize;
+        let addresses = if headers.is_ipv6() {
+            l3 + 8..l3 + 40
+        } else {
+            l3 + 12..l3 + 20
+        };
+        headers.addresses = Sum::ZERO.bytes(&headers.bytes[addresses]);
         headers.set_payload_len(payload_len);
         headers
     }
 
     /// Sets the length of what follows the IP header, and the IPv4 header's checksum.
     pub(crate) fn set_payload_len(&mut self, payload_len: usize) {
+        self.set_lengths(payload_len);
+        if !self.is_ipv6() {
+            let l3 = self.l2_len as usize;
+            let sum = Sum::ZERO.bytes(&self.bytes[l3..l3 + IPV4_LEN]);
+            let mut packet = Ipv4Packet::new_unchecked(&mut self.bytes[l3..]);
+            packet.set_checksum(sum.checksum());
+        }
+    }
+
+    /// Sets the length, and the IPv4 header's checksum to zero.
+    #[inline]
+    fn set_lengths(&mut self, payload_len: usize) {
         let l2_len = self.l2_len as usize;
         if self.is_ipv6() {
             let mut packet = Ipv6Packet::new_unchecked(&mut self.bytes[l2_len..]);
@@ -121,19 +143,12 @@ impl Headers {
             let mut packet = Ipv4Packet::new_unchecked(&mut self.bytes[l2_len..]);
             packet.set_total_len((IPV4_LEN + payload_len) as u16);
             packet.set_checksum(0);
-            let sum = Sum::ZERO.bytes(&self.bytes[l2_len..l2_len + IPV4_LEN]);
-            let mut packet = Ipv4Packet::new_unchecked(&mut self.bytes[l2_len..]);
-            packet.set_checksum(sum.checksum());
         }
     }
 
     /// The sum of the pseudo-header for `l4_len` bytes of `protocol`.
     pub(crate) fn pseudo(&self, protocol: u8, l4_len: usize) -> Sum {
-        let l3 = self.l2_len as usize;
-        let (from, address_len) = if self.is_ipv6() { (8, 16) } else { (12, 4) };
-        let (source, destination) =
-            self.bytes[l3 + from..l3 + from + 2 * address_len].split_at(address_len);
-        Sum::pseudo(source, destination, protocol, l4_len)
+        self.addresses.pseudo(protocol, l4_len)
     }
 
     pub(crate) fn is_ipv6(&self) -> bool {
@@ -175,7 +190,12 @@ impl Headers {
         tso_mss: Option<u16>,
     ) -> TxOffload {
         let l4_len = tcp_len + payload.len();
-        self.set_payload_len(l4_len);
+        let ip_checksum = offload.tx_ip_checksum && !self.is_ipv6();
+        if ip_checksum {
+            self.set_lengths(l4_len);
+        } else {
+            self.set_payload_len(l4_len);
+        }
         let l4 = self.len as usize - tcp_len;
         let sum = if offload.tx_l4_checksum {
             // What DPDK asks for (rte_ipv4_phdr_cksum): the pseudo-header's sum,
@@ -192,11 +212,6 @@ impl Headers {
                 .checksum()
         };
         self.bytes[l4 + 16..l4 + 18].copy_from_slice(&sum.to_be_bytes());
-        let ip_checksum = offload.tx_ip_checksum && !self.is_ipv6();
-        if ip_checksum {
-            let at = self.l2_len as usize + 10;
-            self.bytes[at..at + 2].fill(0);
-        }
         TxOffload {
             l2_len: self.l2_len,
             l3_len: self.l3_len,

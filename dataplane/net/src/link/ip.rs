@@ -117,15 +117,11 @@ impl Ip {
     /// The sum of the pseudo-header for everything after the IP header (RFC 9293, 3.1; RFC 8200, 8.1).
     #[inline]
     pub(crate) fn pseudo(&self) -> Sum {
-        match (self.source, self.destination) {
-            (IpAddr::V4(s), IpAddr::V4(d)) => {
-                Sum::pseudo(&s.octets(), &d.octets(), self.protocol, self.l4_len)
-            }
-            (IpAddr::V6(s), IpAddr::V6(d)) => {
-                Sum::pseudo(&s.octets(), &d.octets(), self.protocol, self.l4_len)
-            }
-            _ => Sum::ZERO,
-        }
+        let add = |sum: Sum, address| match address {
+            IpAddr::V4(address) => sum.bytes(&address.octets()),
+            IpAddr::V6(address) => sum.bytes(&address.octets()),
+        };
+        add(add(Sum::ZERO, self.source), self.destination).pseudo(self.protocol, self.l4_len)
     }
 }
 

@@ -269,7 +269,15 @@ impl Outgoing {
         packet.set_urgent_at(0);
         bytes[12] = ((len / 4) << 4) as u8;
         bytes[13] = self.flags;
-        if len > HEADER_LEN {
+        if let Some((value, echo)) = self.timestamp
+            && len == HEADER_LEN + TIMESTAMP_LEN
+            && !self.sack_permitted
+        {
+            let options = &mut bytes[HEADER_LEN..];
+            options[..4].copy_from_slice(&[1, 1, 8, 10]);
+            options[4..8].copy_from_slice(&value.to_be_bytes());
+            options[8..].copy_from_slice(&echo.to_be_bytes());
+        } else if len > HEADER_LEN {
             self.emit_options(&mut bytes[HEADER_LEN..]);
         }
     }
