@@ -21,6 +21,13 @@ impl Connection {
         self.rcv.target.min(most.max(2))
     }
 
+    /// The window that the target makes at the yield seen.
+    #[inline]
+    fn whole(&self, cx: &Shared) -> u32 {
+        let whole = u64::from(self.rcv.target) * u64::from(self.rcv.cluster_yield);
+        whole.min(u64::from(cx.params.window_max)) as u32
+    }
+
     fn first_clusters(&self) -> u32 {
         FIRST_SEGMENTS * u32::from(self.rcv.mss).div_ceil(self.rcv.cluster_yield.max(1))
     }
@@ -44,7 +51,7 @@ impl Connection {
 
     /// The least widening worth a word: silly window avoidance (RFC 9293, 3.8.6.2.2).
     fn worthwhile(&self, cx: &Shared) -> u32 {
-        let whole = self.target(cx) * self.rcv.cluster_yield;
+        let whole = self.whole(cx);
         u32::from(self.rcv.mss).min(whole / 2)
     }
 
@@ -98,7 +105,7 @@ impl Connection {
     #[inline]
     pub(crate) fn wants_wider_window(&self, cx: &Shared) -> bool {
         let told = self.rcv.window();
-        let whole = self.target(cx) * self.rcv.cluster_yield;
+        let whole = self.whole(cx);
         if told > whole / 2 {
             return false;
         }
@@ -148,7 +155,7 @@ impl Connection {
         if cx.now.since(self.rcv.round_at) < round {
             return;
         }
-        let whole = self.target(cx) * self.rcv.cluster_yield;
+        let whole = self.whole(cx);
         if self.rcv.round_bytes >= whole / 2 && whole < cx.params.window_max {
             self.rcv.target = self.rcv.target.saturating_mul(2).min(1 << 20);
         }
