@@ -106,6 +106,8 @@ pub struct PageStructure {
     shelf: Cell<bool>,
 }
 
+const _: () = assert!(size_of::<PageStructure>() == 8, "eight to a cache line");
+
 impl PageStructure {
     /// The number of *logical pages* that refer to this physical page,
     /// however many segments each of them has in it (row Z4, FIG. 3B).

@@ -53,6 +53,7 @@ impl CopyReason {
 #[derive(Debug, Default)]
 pub struct CopyLedger {
     copied: [Cell<u64>; CopyReason::ALL.len()],
+    copies: [Cell<u64>; CopyReason::ALL.len()],
     stored: Cell<u64>,
     loaded: Cell<u64>,
 }
@@ -67,6 +68,8 @@ impl CopyLedger {
     pub fn copied(&self, reason: CopyReason, bytes: usize) {
         let cell = &self.copied[reason as usize];
         cell.set(cell.get() + bytes as u64);
+        let cell = &self.copies[reason as usize];
+        cell.set(cell.get() + 1);
     }
 
     /// Records `bytes` of payload accepted for writing.
@@ -82,6 +85,11 @@ impl CopyLedger {
     /// Bytes copied for `reason` so far.
     pub fn bytes_copied(&self, reason: CopyReason) -> u64 {
         self.copied[reason as usize].get()
+    }
+
+    /// How often bytes were copied for `reason` so far.
+    pub fn copies(&self, reason: CopyReason) -> u64 {
+        self.copies[reason as usize].get()
     }
 
     /// Bytes copied for any reason so far.

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::arena::PAGE_SIZE;
+use crate::arena::{PAGE_SIZE, PageStructure};
 use crate::cluster::Cluster;
-use crate::merge::Parts;
-use crate::pull_up::{Gaps, PullUp};
-use crate::segment::{Segment, SegmentKind, Slice};
+use crate::merge::{Layout, MAX_PIECES, Part, Piece, Slots, Sources};
+use crate::pull_up::{Gaps, Joined, PullUp};
+use crate::segment::{Segment, Slice};
 
 /// Most segments a logical page may have; one more triggers a pull-up (row Z8).
 pub const MAX_SEGMENTS: usize = 4;
@@ -147,10 +147,9 @@ impl LogicalPage {
             let reason = Refusal::Null;
             return Err(WriteError { reason, segment });
         }
-        match self.fill_gap(offset, segment) {
-            Ok(()) => Ok(()),
-            Err(segment) => self.put(offset, segment, pull_up, Gaps::Keep),
-        }
+        let rest = self.append(offset, segment);
+        let rest = rest.or_else(|segment| self.append_a_fifth(offset, segment, pull_up));
+        rest.or_else(|segment| self.put(offset, segment, pull_up, Gaps::Keep))
     }
 
     /// As [`LogicalPage::write`], for whoever keeps track of valid bytes apart
@@ -161,7 +160,7 @@ impl LogicalPage {
         segment: Segment,
         pull_up: &PullUp<'_>,
     ) -> Result<(), WriteError> {
-        match self.fill_gap(offset, segment) {
+        match self.append(offset, segment) {
             Ok(()) => Ok(()),
             Err(segment) => self.put(offset, segment, pull_up, Gaps::Fill),
         }
@@ -217,17 +216,22 @@ impl LogicalPage {
 
     /// Makes the whole view NULL again.
     pub fn clear(&mut self) {
-        unrefer_distinct(self.segments());
+        let extent = self.extent();
+        self.reset();
+        self.cover(extent);
+    }
+
+    /// Makes it a view of a whole page, all NULL.
+    pub(crate) fn reset(&mut self) {
+        for_distinct(self.segments(), PageStructure::unrefer);
         for slot in &mut self.slots[..self.count as usize] {
             *slot = Segment::VACANT;
         }
         self.count = 1;
-        self.slots[0] = Segment::null(self.extent().len());
-        self.missing = self.end - self.start;
+        self.cover(0..PAGE_SIZE);
     }
 
     /// Makes a view that is all NULL one of bytes `range`.
-    #[inline]
     pub(crate) fn cover(&mut self, range: Range<usize>) {
         debug_assert!(self.count == 1 && self.slots[0].is_null());
         self.slots[0] = Segment::null(range.len());
@@ -272,86 +276,102 @@ impl LogicalPage {
         })
     }
 
-    /// The usual write: `segment` goes into a gap, and four segments are enough.
-    /// Gives it back, and nothing has changed, if there is more to do.
-    #[inline]
-    fn fill_gap(&mut self, offset: usize, segment: Segment) -> Result<(), Segment> {
-        let count = self.count as usize;
-        let mut i = 0;
-        let mut at = self.start as usize;
-        if offset < at {
+    /// The usual write: `segment` continues what is there, and what is behind
+    /// it is NULL. Gives it back, and nothing has changed, if there is more to do.
+    #[inline(always)]
+    fn append(&mut self, offset: usize, segment: Segment) -> Result<(), Segment> {
+        let last = (self.count as usize - 1) % MAX_SEGMENTS;
+        let (gap_len, len) = (self.slots[last].len(), segment.len());
+        if !self.slots[last].is_null()
+            || offset + gap_len != self.end as usize
+            || len > gap_len
+            || last == MAX_SEGMENTS - 1 && len < gap_len
+        {
             return Err(segment);
         }
-        while i < count && at + self.slots[i].len() <= offset {
-            at += self.slots[i].len();
-            i += 1;
-        }
-        if i == count || !self.slots[i].is_null() {
+        let before = &self.slots[..last];
+        if before
+            .last()
+            .is_some_and(|last| last.continues_with(&segment))
+        {
             return Err(segment);
         }
-        let head = offset - at;
-        let Some(tail) = (self.slots[i].len() - head).checked_sub(segment.len()) else {
-            return Err(segment);
-        };
-        if tail == 0 && i + 1 < count && segment.continues_with(&self.slots[i + 1]) {
-            return Err(segment);
+        if let Some(page) = segment.structure()
+            && !refers_to(before, page)
+        {
+            page.refer();
         }
-        let len = segment.len() as u16;
-        if head == 0 && i > 0 && self.slots[i - 1].continues_with(&segment) {
-            // The bytes follow those before them in memory too: no new segment.
-            self.slots[i - 1].extend(segment.len());
-            match tail {
-                0 => self.remove(i),
-                _ => self.slots[i].resize_null(tail),
-            }
-        } else {
-            if count + usize::from(head > 0) + usize::from(tail > 0) > MAX_SEGMENTS {
-                return Err(segment);
-            }
-            if !shares_page(&segment, self.segments())
-                && let Some(page) = segment.structure()
-            {
-                page.refer();
-            }
-            // The gap's own slot becomes its head, the segment, or its tail.
-            match (head, tail) {
-                (0, 0) => self.slots[i] = segment,
-                (0, _) => {
-                    self.slots[i].resize_null(tail);
-                    self.insert(i, segment);
-                }
-                (_, 0) => {
-                    self.slots[i].resize_null(head);
-                    self.insert(i + 1, segment);
-                }
-                _ => {
-                    self.slots[i].resize_null(head);
-                    self.insert(i + 1, segment);
-                    self.insert(i + 2, Segment::null(tail));
-                }
-            }
+        self.missing -= len as u16;
+        // The gap has nothing to drop.
+        std::mem::forget(std::mem::replace(&mut self.slots[last], segment));
+        if len < gap_len {
+            let rest = Segment::gap(gap_len - len);
+            std::mem::forget(std::mem::replace(&mut self.slots[last + 1], rest));
+            self.count += 1;
         }
-        self.missing -= len;
         Ok(())
     }
 
-    /// Puts a segment into slot `i`, moving the ones behind up.
-    #[inline]
-    fn insert(&mut self, i: usize, segment: Segment) {
-        let mut carried = segment;
-        for slot in &mut self.slots[i..=self.count as usize] {
-            std::mem::swap(slot, &mut carried);
+    /// As [`LogicalPage::append`] behind three segments, with NULL left behind:
+    /// what every small frame of a stream does. The least copying is found and
+    /// done at once, if it is a segment growing where it is by the next one.
+    #[inline(never)]
+    fn append_a_fifth(
+        &mut self,
+        offset: usize,
+        segment: Segment,
+        pull_up: &PullUp<'_>,
+    ) -> Result<(), Segment> {
+        let [a, b, c, gap] = &self.slots;
+        let len = segment.len();
+        if self.count as usize != MAX_SEGMENTS
+            || !gap.is_null()
+            || offset + gap.len() != self.end as usize
+            || len >= gap.len()
+            || a.is_null()
+            || b.is_null()
+            || c.is_null()
+            || c.continues_with(&segment)
+        {
+            return Err(segment);
         }
-        self.count += 1;
+        let pairs = [(a, b), (b, c), (c, &segment)];
+        let grows = |(first, next): &(&Segment, &Segment)| next.len() <= first.growth(first.len());
+        let cost = |pair: &(&Segment, &Segment)| match grows(pair) {
+            true => pair.1.len(),
+            false => pair.0.len() + pair.1.len(),
+        };
+        let costs = pairs.map(|pair| cost(&pair));
+        let first = costs
+            .iter()
+            .min()
+            .and_then(|least| costs.iter().position(|n| n == least));
+        let Some(first) = first.filter(|&i| grows(&pairs[i])) else {
+            return Err(segment);
+        };
+        let old = self.structures();
+        let mut new = [old[0], old[1], old[2], segment.structure()];
+        new[first + 1..].rotate_left(1);
+        new[MAX_SEGMENTS - 1] = None;
+        recount(old, new);
+        pull_up.grow(pairs[first].0, pairs[first].1);
+        let mut segment = segment;
+        if first < 2 {
+            std::mem::swap(&mut self.slots[2], &mut segment);
+        }
+        if first < 1 {
+            std::mem::swap(&mut self.slots[1], &mut segment);
+        }
+        // What was joined is in `segment` now, and goes.
+        let grown = self.slots[first].len() + segment.len();
+        self.slots[first].crop(0, grown);
+        self.slots[MAX_SEGMENTS - 1] = Segment::gap(self.slots[MAX_SEGMENTS - 1].len() - len);
+        self.missing -= len as u16;
+        Ok(())
     }
 
-    /// Takes slot `i` out, moving the ones behind down.
-    fn remove(&mut self, i: usize) {
-        self.slots[i..self.count as usize].rotate_left(1);
-        self.count -= 1;
-        self.slots[self.count as usize] = Segment::VACANT;
-    }
-
+    /// Any write: lays `segment` over what is there, and pulls up if need be.
+    #[inline(never)]
     fn put(
         &mut self,
         offset: usize,
@@ -363,72 +383,159 @@ impl LogicalPage {
             let reason = Refusal::Outside;
             return Err(WriteError { reason, segment });
         }
-        let mut parts = Parts::overlay(self, offset, &segment);
-        if let Err(reason) = pull_up.reduce(&mut parts, gaps) {
-            return Err(WriteError { reason, segment });
+        let sources = Sources {
+            slots: &self.slots[..self.count as usize],
+            new: &segment,
+        };
+        let layout = Layout::overlay(sources, self.start as usize, offset);
+        let pieces = layout.pieces();
+        let mut joined = Default::default();
+        if pieces.len() > MAX_SEGMENTS {
+            let mut parts = [Part::new(sources, &pieces[0]); MAX_PIECES];
+            for (part, piece) in parts.iter_mut().zip(pieces) {
+                *part = Part::new(sources, piece);
+            }
+            match pull_up.join(&parts[..pieces.len()], gaps) {
+                Ok(segments) => joined = segments,
+                Err(reason) => return Err(WriteError { reason, segment }),
+            }
         }
-        self.replace(parts);
+        self.rebuild(pieces, joined, segment);
         Ok(())
+    }
+
+    /// Takes over the pieces of a merge, of which `joined` are one segment now.
+    fn rebuild(&mut self, pieces: &[Piece], mut joined: [Joined; 2], mut new: Segment) {
+        let sources = Sources {
+            slots: self.segments(),
+            new: &new,
+        };
+        let mut pages = [None; MAX_SEGMENTS];
+        let mut count = 0;
+        let mut i = 0;
+        while let Some(piece) = pieces.get(i) {
+            let joined = joined
+                .iter()
+                .find(|j| j.run.start == i && j.segment.is_some());
+            pages[count] = match joined {
+                Some(Joined { segment, .. }) => segment.as_ref().and_then(Segment::structure),
+                None => sources.of(piece).structure(),
+            };
+            i = joined.map_or(i + 1, |joined| joined.run.end);
+            count += 1;
+        }
+        recount(self.structures(), pages);
+        let mut old = std::mem::take(&mut self.slots);
+        i = 0;
+        for slot in &mut self.slots[..count] {
+            let joined = joined
+                .iter_mut()
+                .find(|j| j.run.start == i && j.segment.is_some());
+            if let Some(Joined { segment, run }) = joined {
+                *slot = segment.take().unwrap_or_default();
+                i = run.end;
+                continue;
+            }
+            let piece = pieces[i];
+            i += 1;
+            // The head and the tail of a segment share its cluster.
+            let again = pieces[i..].iter().any(|next| next.source == piece.source);
+            let source = old.get_mut(piece.source as usize).unwrap_or(&mut new);
+            *slot = match again {
+                true => source.clone(),
+                false => std::mem::take(source),
+            };
+            slot.crop(piece.from as usize, piece.len as usize);
+        }
+        self.count = count as u8;
+        self.count_missing();
+    }
+
+    fn count_missing(&mut self) {
+        let null = self.segments().iter().filter(|segment| segment.is_null());
+        self.missing = null.map(|segment| segment.len() as u16).sum();
+    }
+
+    /// The physical pages that the slots lie in.
+    fn structures(&self) -> [Option<&PageStructure>; MAX_SEGMENTS] {
+        self.slots.each_ref().map(Segment::structure)
     }
 
     /// Puts the bytes of `cluster`, a whole page, wherever the view is NULL.
     pub(crate) fn fill_from(&mut self, cluster: &Cluster) {
-        let mut parts = Parts::new();
+        let mut slots = Slots::default();
         for (at, segment) in self.placed() {
-            parts.push(match segment.kind() {
-                SegmentKind::Null => {
-                    Segment::data(Slice::new(cluster.clone(), at..at + segment.len()))
-                }
-                _ => segment.clone(),
+            slots.push(match segment.is_null() {
+                true => Segment::data(Slice::new(cluster.clone(), at..at + segment.len())),
+                false => segment.clone(),
             });
         }
-        self.replace(parts);
+        self.replace(slots);
     }
 
-    /// Takes over the segments of `parts`, which are at most four.
-    pub(crate) fn replace(&mut self, parts: Parts) {
-        let (slots, count) = parts.into_slots();
-        let old = std::mem::replace(&mut self.slots, slots);
-        self.count = count as u8;
-        // Count the new pages before the old ones go (row Z4).
-        refer_distinct(self.segments());
-        unrefer_distinct(&old);
-        self.missing = self
-            .segments()
-            .iter()
-            .filter(|s| s.is_null())
-            .map(|s| s.len() as u16)
-            .sum();
+    /// Becomes a second view of the bytes that `other` has in this view's extent.
+    pub(crate) fn mirror(&mut self, other: &LogicalPage) {
+        let mut slots = Slots::default();
+        if self.extent() == other.extent() {
+            slots.list.clone_from(&other.slots);
+            slots.count = other.count as usize;
+        } else {
+            other.parts(self.extent()).for_each(|part| slots.push(part));
+        }
+        self.replace(slots);
+    }
+
+    /// Takes over other segments for the whole view.
+    pub(crate) fn replace(&mut self, slots: Slots) {
+        recount(
+            self.structures(),
+            slots.list.each_ref().map(Segment::structure),
+        );
+        self.slots = slots.list;
+        self.count = slots.count as u8;
+        self.count_missing();
     }
 }
 
-/// Whether some segment of `others` lies in the same physical page as `segment`.
-fn shares_page(segment: &Segment, others: &[Segment]) -> bool {
-    let Some(page) = segment.structure() else {
-        return true;
-    };
-    others
-        .iter()
-        .filter_map(Segment::structure)
-        .any(|other| std::ptr::eq(other, page))
-}
-
-fn refer_distinct(segments: &[Segment]) {
-    for (i, segment) in segments.iter().enumerate() {
-        if !shares_page(segment, &segments[..i])
-            && let Some(page) = segment.structure()
+/// Row Z4: counts the page in the physical pages that are `new`, and no more in
+/// those that were only `old`.
+fn recount(
+    old: [Option<&PageStructure>; MAX_SEGMENTS],
+    new: [Option<&PageStructure>; MAX_SEGMENTS],
+) {
+    let address = |page: Option<&PageStructure>| page.map_or(std::ptr::null(), std::ptr::from_ref);
+    let (olds, news) = (old.map(address), new.map(address));
+    for i in 0..MAX_SEGMENTS {
+        if let Some(page) = new[i]
+            && !olds.contains(&news[i])
+            && !news[..i].contains(&news[i])
         {
             page.refer();
         }
+        if let Some(page) = old[i]
+            && !news.contains(&olds[i])
+            && !olds[..i].contains(&olds[i])
+        {
+            page.unrefer();
+        }
     }
 }
 
-fn unrefer_distinct(segments: &[Segment]) {
+/// Whether one of the segments lies in the physical page.
+#[inline]
+fn refers_to(segments: &[Segment], page: &PageStructure) -> bool {
+    let pages = segments.iter().filter_map(Segment::structure);
+    pages.into_iter().any(|other| std::ptr::eq(other, page))
+}
+
+/// Calls `each` once for every physical page that the segments lie in.
+#[inline]
+fn for_distinct(segments: &[Segment], each: impl Fn(&PageStructure)) {
     for (i, segment) in segments.iter().enumerate() {
-        if !shares_page(segment, &segments[..i])
-            && let Some(page) = segment.structure()
+        if let Some(page) = segment.structure()
+            && !refers_to(&segments[..i], page)
         {
-            page.unrefer();
+            each(page);
         }
     }
 }
@@ -442,7 +549,7 @@ impl Default for LogicalPage {
 impl Clone for LogicalPage {
     /// A second view of the same bytes: the physical pages count it too (row Z4).
     fn clone(&self) -> Self {
-        refer_distinct(self.segments());
+        for_distinct(self.segments(), PageStructure::refer);
         Self {
             slots: self.slots.clone(),
             ..*self
@@ -452,7 +559,7 @@ impl Clone for LogicalPage {
 
 impl Drop for LogicalPage {
     fn drop(&mut self) {
-        unrefer_distinct(self.segments());
+        for_distinct(self.segments(), PageStructure::unrefer);
     }
 }
 

@@ -5,8 +5,8 @@ use std::ops::Range;
 use crate::arena::PAGE_SIZE;
 use crate::cluster::{Cluster, ClusterPool};
 use crate::ledger::{CopyLedger, CopyReason};
-use crate::logical::{MAX_SEGMENTS, Refusal};
-use crate::merge::Parts;
+use crate::logical::Refusal;
+use crate::merge::{MAX_PIECES, Part};
 use crate::segment::{Segment, Slice};
 
 /// What a pull-up needs: where to take a fresh page from, and where to count
@@ -34,36 +34,34 @@ pub(crate) enum Gaps {
     Fill,
 }
 
-const ZEROS: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
-
-/// Which segments are joined with the one behind them: bit `i` for segment `i`.
-#[derive(Clone, Copy)]
-struct Joins(u8);
-
-impl Joins {
-    /// Every set of `joins` joins among `segments` segments, lowest offsets first.
-    fn all(segments: usize, joins: usize) -> impl Iterator<Item = Joins> {
-        (0..1u8 << (segments - 1))
-            .filter(move |bits| bits.count_ones() as usize == joins)
-            .map(Joins)
-    }
-
-    /// The runs of segments that stay or become one segment each.
-    fn runs(self, segments: usize) -> impl Iterator<Item = Range<usize>> {
-        let mut next = 0;
-        std::iter::from_fn(move || {
-            let start = next;
-            if start == segments {
-                return None;
-            }
-            while self.0 >> next & 1 == 1 {
-                next += 1;
-            }
-            next += 1;
-            Some(start..next)
-        })
-    }
+/// A run of parts that became one segment; none, if there is no segment.
+#[derive(Default)]
+pub(crate) struct Joined {
+    pub run: Range<usize>,
+    pub segment: Option<Segment>,
 }
+
+/// Runs of parts to be joined, `start..end` each: one or two.
+type Runs = &'static [(usize, usize)];
+
+/// Every way from five parts to four segments, lowest offsets first.
+const FROM_FIVE: [Runs; 4] = [&[(0, 2)], &[(1, 3)], &[(2, 4)], &[(3, 5)]];
+
+/// Every way from six parts to four segments, lowest offsets first.
+const FROM_SIX: [Runs; 10] = [
+    &[(0, 3)],
+    &[(0, 2), (2, 4)],
+    &[(1, 4)],
+    &[(0, 2), (3, 5)],
+    &[(1, 3), (3, 5)],
+    &[(2, 5)],
+    &[(0, 2), (4, 6)],
+    &[(1, 3), (4, 6)],
+    &[(2, 4), (4, 6)],
+    &[(3, 6)],
+];
+
+const ZEROS: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
 
 impl<'a> PullUp<'a> {
     /// With fresh pages from `pages`, counting in `ledger`.
@@ -71,186 +69,204 @@ impl<'a> PullUp<'a> {
         Self { pages, ledger }
     }
 
-    /// Brings `parts` to at most four segments. On an error nothing was copied.
-    #[inline]
-    pub(crate) fn reduce(&self, parts: &mut Parts, gaps: Gaps) -> Result<(), Refusal> {
-        match parts.segments().len().saturating_sub(MAX_SEGMENTS) {
-            0 => Ok(()),
-            excess => self.join(parts, excess, gaps),
-        }
-    }
-
-    /// Makes the `excess` joins that copy least; of equals, those at the lowest offsets.
-    fn join(&self, parts: &mut Parts, excess: usize, gaps: Gaps) -> Result<(), Refusal> {
-        let segments = parts.segments();
-        let mut best: Option<Plan> = None;
+    /// Joins some of the five or six `parts` of a page so that four segments are
+    /// left: those that copy least; of equals, those at the lowest offsets. On
+    /// an error nothing was copied.
+    pub(crate) fn join(&self, parts: &[Part<'_>], gaps: Gaps) -> Result<[Joined; 2], Refusal> {
+        let weights = Weights::of(parts);
+        // More joins than needed never copy less: these are all there is to try.
+        let ways: &[Runs] = match parts.len() {
+            5 => &FROM_FIVE,
+            _ => &FROM_SIX,
+        };
+        let free = self.pages.free();
         let mut refusal = Refusal::TooFragmented;
-        // A join more than needed never copies less: at most ten sets to look at.
-        for joins in Joins::all(segments.len(), excess) {
-            let runs = || joins.runs(segments.len());
-            if gaps == Gaps::Keep && runs().any(|run| joins_null(&segments[run])) {
-                continue;
-            }
-            match Plan::new(segments, joins, self.pages.free()) {
-                None => refusal = Refusal::OutOfPages,
-                Some(plan) if best.as_ref().is_some_and(|b| b.cost() <= plan.cost()) => (),
-                Some(plan) => best = Some(plan),
-            }
-        }
-        let plan = best.ok_or(refusal)?;
-        let mut joined = plan.joined.iter().flatten().peekable();
-        let mut reduced = Parts::new();
-        let mut i = 0;
-        while i < segments.len() {
-            match joined.next_if(|join| join.run.start == i) {
-                Some(join) => {
-                    reduced.push(self.copy(segments, join)?);
-                    i = join.run.end;
+        let mut without_room = 0u16;
+        let plan = loop {
+            let mut best: Option<(usize, Plan)> = None;
+            for (i, runs) in ways.iter().enumerate() {
+                if without_room >> i & 1 == 1 || gaps == Gaps::Keep && weights.have_null(runs) {
+                    continue;
                 }
-                None => {
-                    reduced.push(segments[i].clone());
-                    i += 1;
+                let plan = weights.price(runs);
+                if best.as_ref().is_none_or(|(_, best)| plan.cost < best.cost) {
+                    best = Some((i, plan));
                 }
             }
+            let (i, mut plan) = best.ok_or(refusal)?;
+            if weights.find_room(&mut plan) <= free {
+                break plan;
+            }
+            // Not without fresh pages: the next best, then.
+            without_room |= 1 << i;
+            refusal = Refusal::OutOfPages;
+        };
+        let mut joined = <[Joined; 2]>::default();
+        for (i, &(start, end)) in plan.runs.iter().enumerate() {
+            joined[i].run = start..end;
+            joined[i].segment = Some(self.copy(parts, start..end, plan.places[i])?);
         }
-        *parts = reduced;
-        Ok(())
+        Ok(joined)
     }
 
-    /// Makes the segments of a run one, as planned.
-    fn copy(&self, segments: &[Segment], join: &Join) -> Result<Segment, Refusal> {
-        let run = &segments[join.run.clone()];
-        let (cluster, moved) = match join.place {
-            Place::Stay => (run[0].cluster().cloned(), &run[1..]),
-            Place::Room(i) => (segments[i].cluster().cloned(), run),
-            Place::Fresh => (self.pages.alloc().map(|f| f.freeze_filled(0)), run),
+    /// Copies the bytes of `next` behind those of `first`, which can grow by so many.
+    pub(crate) fn grow(&self, first: &Segment, next: &Segment) {
+        if let (Some(cluster), Some(bytes)) = (first.cluster(), next.bytes()) {
+            cluster.append(bytes);
+            self.ledger.copied(CopyReason::PullUp, bytes.len());
+        }
+    }
+
+    /// Makes the parts of a run one segment, as planned.
+    fn copy(
+        &self,
+        parts: &[Part<'_>],
+        run: Range<usize>,
+        place: Place,
+    ) -> Result<Segment, Refusal> {
+        let (cluster, moved) = match place {
+            Place::Stay => (parts[run.start].cluster().cloned(), run.start + 1..run.end),
+            Place::Room(i) => (parts[i].cluster().cloned(), run.clone()),
+            Place::Fresh => {
+                let fresh = self.pages.alloc();
+                (fresh.map(|fresh| fresh.freeze_filled(0)), run.clone())
+            }
         };
         let cluster = cluster.ok_or(Refusal::OutOfPages)?;
         let start = cluster.filled();
-        for segment in moved {
+        let mut payload = 0;
+        for part in &parts[moved] {
             // Holes are copied too, out of the shared page; a gap becomes zeros.
-            cluster.append(segment.bytes().unwrap_or(&ZEROS[..segment.len()]));
+            let bytes = part.bytes();
+            payload += bytes.map_or(0, <[u8]>::len);
+            cluster.append(bytes.unwrap_or(&ZEROS[..part.len]));
         }
         let written = cluster.filled() - start;
-        self.ledger.copied(CopyReason::PullUp, payload(moved));
-        if let Place::Stay = join.place {
-            let mut whole = run[0].clone();
-            whole.extend(written);
-            return Ok(whole);
-        }
-        Ok(Segment::data(Slice::new(cluster, start..start + written)))
+        self.ledger.copied(CopyReason::PullUp, payload);
+        Ok(match place {
+            Place::Stay => parts[run.start].to_segment(written),
+            _ => Segment::data(Slice::new(cluster, start..start + written)),
+        })
     }
 }
 
-/// Where the segments of a joined run go.
+/// Where the parts of a run go.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// The first stays, and the others are copied behind it.
     Stay,
-    /// All are copied into free space in the cluster of this segment.
+    /// All are copied into free space in the cluster of this part.
     Room(usize),
     /// All are copied into a fresh page.
     Fresh,
 }
 
-/// A run of segments to be made one.
-struct Join {
-    run: Range<usize>,
-    place: Place,
-}
-
-/// One way back to four segments: one run of two or three, or two runs of two.
+/// One way back to four segments.
 struct Plan {
-    joined: [Option<Join>; 2],
-    /// Bytes of payload to be copied.
-    copied: usize,
-    /// Bytes to be written, zeros for gaps included.
-    written: usize,
+    runs: Runs,
+    places: [Place; 2],
+    /// Payload bytes to be copied, then all that are to be written: zeros for
+    /// gaps, too.
+    cost: (usize, usize),
 }
 
-impl Plan {
-    fn cost(&self) -> (usize, usize) {
-        (self.copied, self.written)
-    }
+/// What plans have to know of the parts.
+struct Weights<'p> {
+    clusters: [Option<&'p Cluster>; MAX_PIECES],
+    /// By how much a part can grow where it is.
+    growth: [usize; MAX_PIECES],
+    /// Bytes before each part, and behind the last: of payload, and in all.
+    payload: [usize; MAX_PIECES + 1],
+    bytes: [usize; MAX_PIECES + 1],
+}
 
-    /// The least copying for the given joins; `None` if fresh pages are too few.
-    fn new(segments: &[Segment], joins: Joins, mut fresh: usize) -> Option<Self> {
-        let runs = || joins.runs(segments.len()).filter(|run| run.len() > 1);
-        let mut claims = Claims::default();
-        // Which runs stay is settled first, so that no other takes their room.
-        let mut stays = [false; 2];
-        for (run, stays) in runs().zip(&mut stays) {
-            let first = &segments[run.start];
-            *stays = first.can_grow(total(&segments[run.start + 1..run.end]))
-                && first.cluster().is_some_and(|c| claims.take_all(c));
-        }
-        let mut plan = Plan {
-            joined: [None, None],
-            copied: 0,
-            written: 0,
+impl<'p> Weights<'p> {
+    fn of(parts: &[Part<'p>]) -> Self {
+        let mut weights = Self {
+            clusters: [None; MAX_PIECES],
+            growth: [0; MAX_PIECES],
+            payload: [0; MAX_PIECES + 1],
+            bytes: [0; MAX_PIECES + 1],
         };
-        for (i, run) in runs().enumerate() {
-            let len = total(&segments[run.clone()]);
-            let has_room = |s: &Segment| s.cluster().is_some_and(|c| claims.room(c) >= len);
-            let place = if stays[i] {
-                Place::Stay
-            } else if let Some(k) = segments.iter().position(has_room) {
-                claims.take(segments[k].cluster()?, len);
-                Place::Room(k)
+        for (i, part) in parts.iter().enumerate() {
+            weights.clusters[i] = part.cluster();
+            weights.growth[i] = part.growth();
+            let payload = if part.cluster().is_some() {
+                part.len
             } else {
-                fresh = fresh.checked_sub(1)?;
-                Place::Fresh
+                0
             };
-            let moved = match place {
-                Place::Stay => &segments[run.start + 1..run.end],
-                _ => &segments[run.clone()],
+            weights.payload[i + 1] = weights.payload[i] + payload;
+            weights.bytes[i + 1] = weights.bytes[i] + part.len;
+        }
+        weights
+    }
+
+    fn have_null(&self, runs: Runs) -> bool {
+        runs.iter()
+            .any(|&(start, end)| self.clusters[start..end].iter().any(Option::is_none))
+    }
+
+    /// What joining the runs copies, with the first part of each where it is
+    /// if that is possible.
+    fn price(&self, runs: Runs) -> Plan {
+        let mut plan = Plan {
+            runs,
+            places: [Place::Fresh; 2],
+            cost: (0, 0),
+        };
+        for (i, &(start, end)) in runs.iter().enumerate() {
+            let mut from = start;
+            // Two runs cannot both grow into the free space of one cluster.
+            let taken =
+                i == 1 && plan.places[0] == Place::Stay && self.share_cluster(start, runs[0].0);
+            if self.bytes[end] - self.bytes[start + 1] <= self.growth[start] && !taken {
+                plan.places[i] = Place::Stay;
+                from += 1;
+            }
+            plan.cost.0 += self.payload[end] - self.payload[from];
+            plan.cost.1 += self.bytes[end] - self.bytes[from];
+        }
+        plan
+    }
+
+    /// Finds free space for the runs that do not stay; returns how many fresh
+    /// pages it takes for the others.
+    fn find_room(&self, plan: &mut Plan) -> usize {
+        let mut fresh = 0;
+        let mut promised: Option<(usize, usize)> = None;
+        for (i, &(start, end)) in plan.runs.iter().enumerate() {
+            if plan.places[i] == Place::Stay {
+                continue;
+            }
+            let len = self.bytes[end] - self.bytes[start];
+            let places = plan.places;
+            let has_room = |k: &usize| {
+                let grows = |(run, place): (&(usize, usize), Place)| {
+                    place == Place::Stay && self.share_cluster(*k, run.0)
+                };
+                let taken = match promised {
+                    Some((other, len)) if self.share_cluster(*k, other) => len,
+                    _ => 0,
+                };
+                self.clusters[*k].is_some_and(|cluster| cluster.room() >= taken + len)
+                    && !plan.runs.iter().zip(places).any(grows)
             };
-            plan.copied += payload(moved);
-            plan.written += total(moved);
-            plan.joined[i] = Some(Join { run, place });
+            match (0..MAX_PIECES).find(has_room) {
+                Some(k) => {
+                    plan.places[i] = Place::Room(k);
+                    promised = Some((k, len));
+                }
+                None => fresh += 1,
+            }
         }
-        Some(plan)
-    }
-}
-
-/// Free space that a plan has already given to a run: of two clusters at most.
-#[derive(Default)]
-struct Claims<'s> {
-    claimed: [Option<(&'s Cluster, usize)>; 2],
-}
-
-impl<'s> Claims<'s> {
-    /// Free space left in `cluster`.
-    fn room(&self, cluster: &Cluster) -> usize {
-        let claimed = self.claimed.iter().flatten();
-        let taken = claimed.filter(|(c, _)| c.is_same(cluster)).map(|(_, n)| n);
-        cluster.room().saturating_sub(taken.sum())
+        fresh
     }
 
-    fn take(&mut self, cluster: &'s Cluster, bytes: usize) {
-        if let Some(slot) = self.claimed.iter_mut().find(|slot| slot.is_none()) {
-            *slot = Some((cluster, bytes));
+    fn share_cluster(&self, a: usize, b: usize) -> bool {
+        match (self.clusters[a], self.clusters[b]) {
+            (Some(a), Some(b)) => a.is_same(b),
+            _ => false,
         }
     }
-
-    /// Takes all free space of `cluster`; false if some is taken already.
-    fn take_all(&mut self, cluster: &'s Cluster) -> bool {
-        let untouched = self.room(cluster) == cluster.room();
-        if untouched {
-            self.take(cluster, cluster.room());
-        }
-        untouched
-    }
-}
-
-fn total(segments: &[Segment]) -> usize {
-    segments.iter().map(Segment::len).sum()
-}
-
-fn payload(segments: &[Segment]) -> usize {
-    let data = segments.iter().filter(|s| !s.is_null());
-    data.map(Segment::len).sum()
-}
-
-fn joins_null(run: &[Segment]) -> bool {
-    run.len() > 1 && run.iter().any(Segment::is_null)
 }

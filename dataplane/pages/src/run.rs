@@ -16,7 +16,7 @@ use crate::segment::{Segment, Slice};
 /// what the run has is the request's bytes, no more. A run is made once at
 /// start-up by a [`RunPool`], travels with its request, and comes back with it.
 pub struct PageRun {
-    /// Those not used are all NULL.
+    /// Those not used are whole and all NULL.
     pages: Box<[LogicalPage]>,
     /// How many of `pages` the request covers.
     used: usize,
@@ -42,6 +42,17 @@ pub struct PlaceError {
     pub at: usize,
     /// The bytes from there on.
     pub slice: Slice,
+}
+
+impl PlaceError {
+    #[cold]
+    fn new(at: usize, error: WriteError) -> Self {
+        Self {
+            reason: error.reason,
+            at,
+            slice: error.segment.into_slice(),
+        }
+    }
 }
 
 impl fmt::Display for TooLong {
@@ -91,14 +102,18 @@ impl PageRun {
         }
         self.offset = offset;
         self.len = len;
-        let mut at = (offset % PAGE_SIZE as u64) as usize;
-        let mut left = len;
-        while left > 0 {
-            let n = left.min(PAGE_SIZE - at);
-            self.pages[self.used].cover(at..at + n);
-            self.used += 1;
-            left -= n;
-            at = 0;
+        // Pages not used are whole; the first and the last become what is covered.
+        self.used = (self.head() + len).div_ceil(PAGE_SIZE);
+        if let [.., last] = self.pages_mut() {
+            let end = (offset as usize).wrapping_add(len) % PAGE_SIZE;
+            if end > 0 {
+                last.cover(0..end);
+            }
+        }
+        if self.used > 0 && self.head() > 0 {
+            let end = self.pages[0].extent().end;
+            let start = self.head();
+            self.pages[0].cover(start..end);
         }
         Ok(())
     }
@@ -134,7 +149,29 @@ impl PageRun {
     /// # Errors
     /// [`PlaceError`] gives back what was not placed. [`Refusal::Outside`] if
     /// `slice` ends behind the request: nothing was placed.
+    #[inline]
     pub fn place(
+        &mut self,
+        at: usize,
+        slice: Slice,
+        pull_up: &PullUp<'_>,
+    ) -> Result<(), PlaceError> {
+        let (page, in_page) = self.locate(at);
+        let room = (PAGE_SIZE - in_page).min(slice.in_physical_page());
+        let len = slice.len();
+        if at + len > self.len || len > room || len == 0 {
+            return self.place_parts(at, slice, pull_up);
+        }
+        // The usual case: one segment, in one page.
+        match self.pages[page].write(in_page, Segment::data(slice), pull_up) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(PlaceError::new(at, error)),
+        }
+    }
+
+    /// As [`PageRun::place`], of bytes that lie over some border.
+    #[inline(never)]
+    fn place_parts(
         &mut self,
         at: usize,
         slice: Slice,
@@ -150,19 +187,12 @@ impl PageRun {
             let (page, in_page) = self.locate(at);
             let room = (PAGE_SIZE - in_page).min(rest.in_physical_page());
             if rest.len() <= room {
-                let segment = Segment::data(rest);
-                return match self.pages[page].write(in_page, segment, pull_up) {
-                    Ok(()) => Ok(()),
-                    Err(WriteError { reason, segment }) => {
-                        let slice = segment.into_slice();
-                        Err(PlaceError { reason, at, slice })
-                    }
-                };
+                let written = self.pages[page].write(in_page, Segment::data(rest), pull_up);
+                return written.map_err(|error| PlaceError::new(at, error));
             }
             let segment = Segment::data(rest.split_to(room));
-            if let Err(WriteError { reason, .. }) =
-                self.pages[page].write(in_page, segment, pull_up)
-            {
+            let written = self.pages[page].write(in_page, segment, pull_up);
+            if let Err(WriteError { reason, .. }) = written {
                 rest.retreat(room);
                 return Err(PlaceError {
                     reason,
@@ -287,7 +317,7 @@ impl PageRun {
     /// Lets go of everything; the run covers nothing.
     pub fn clear(&mut self) {
         for page in &mut self.pages[..self.used] {
-            page.clear();
+            page.reset();
         }
         self.used = 0;
         self.offset = 0;

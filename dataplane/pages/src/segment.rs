@@ -238,6 +238,17 @@ impl Segment {
         }
     }
 
+    /// As [`Segment::null`], for a length that is known to be right.
+    #[inline]
+    pub(crate) const fn gap(len: usize) -> Self {
+        Self {
+            cluster: None,
+            offset: 0,
+            len: len as u16,
+            zero: false,
+        }
+    }
+
     /// What the bytes are.
     pub fn kind(&self) -> SegmentKind {
         match (&self.cluster, self.zero) {
@@ -310,50 +321,66 @@ impl Segment {
         Ok(())
     }
 
-    /// Sets the length of a NULL segment.
-    pub(crate) fn resize_null(&mut self, len: usize) {
-        debug_assert!(self.is_null() && (1..=PAGE_SIZE).contains(&len));
-        self.len = len as u16;
+    /// Whether [`Segment::join`] would take `next`.
+    #[inline]
+    pub(crate) fn continues_with(&self, next: &Segment) -> bool {
+        self.len() + next.len() <= PAGE_SIZE && self.continues_at(self.len(), next, 0)
     }
 
-    /// Whether [`Segment::join`] would take `next`.
-    pub(crate) fn continues_with(&self, next: &Segment) -> bool {
-        if self.len() + next.len() > PAGE_SIZE {
-            return false;
-        }
+    /// Whether the bytes of `next` from `from` on lie behind the first `end` of
+    /// this segment in memory, in the same physical page; or both are zeros, or NULL.
+    #[inline]
+    pub(crate) fn continues_at(&self, end: usize, next: &Segment, from: usize) -> bool {
         match (&self.cluster, &next.cluster) {
             (None, None) => true,
-            (Some(a), Some(b)) if a.is_same(b) => {
-                self.zero && next.zero
-                    || !self.zero
-                        && !next.zero
-                        && self.offset + u32::from(self.len) == next.offset
-                        && std::ptr::eq(
-                            a.structure_at(self.offset as usize),
-                            a.structure_at(next.offset as usize),
-                        )
+            (Some(a), Some(b)) if a.is_same(b) && self.zero == next.zero => {
+                let start = self.offset as usize;
+                self.zero
+                    || start + end == next.offset as usize + from
+                        && std::ptr::eq(a.structure_at(start), a.structure_at(start + end))
             }
             _ => false,
         }
     }
 
-    /// Makes the segment longer by `n` bytes that were appended to its cluster.
-    pub(crate) fn extend(&mut self, n: usize) {
-        self.len += n as u16;
-        debug_assert!(self.bytes().is_some());
+    /// Makes the segment its part of `len` bytes from `from` on; that may be more
+    /// than it had, if its bytes continue behind it.
+    #[inline]
+    pub(crate) fn crop(&mut self, from: usize, len: usize) {
+        if self.cluster.is_some() && !self.zero {
+            self.offset += from as u32;
+        }
+        self.len = len as u16;
+        debug_assert!((1..=PAGE_SIZE).contains(&len) && self.is_sound());
     }
 
-    /// Whether the segment can grow by `n` bytes where it is: it ends where its
-    /// cluster's free space begins, and that has room in the same physical page.
-    pub(crate) fn can_grow(&self, n: usize) -> bool {
+    /// Not across a physical page, and not past the bytes in use.
+    fn is_sound(&self) -> bool {
+        self.cluster.as_ref().is_none_or(|cluster| {
+            let end = self.offset as usize + self.len();
+            end <= cluster.filled() && self.offset_in_page() + self.len() <= PAGE_SIZE
+        })
+    }
+
+    /// By how many bytes the first `end` bytes of the segment can grow where they
+    /// are: if they end where their cluster's free space begins, by what that has
+    /// in the same physical page.
+    pub(crate) fn growth(&self, end: usize) -> usize {
         let Some(cluster) = self.cluster.as_ref().filter(|_| !self.zero) else {
-            return false;
+            return 0;
         };
-        let start = self.offset as usize;
-        let in_page = (cluster.address().as_ptr() as usize + start) % PAGE_SIZE;
-        start + self.len() == cluster.filled()
-            && in_page + self.len() + n <= PAGE_SIZE
-            && cluster.filled() + n <= cluster.size()
+        let filled = cluster.filled();
+        match self.offset as usize + end == filled {
+            true => (PAGE_SIZE - self.offset_in_page() - end).min(cluster.size() - filled),
+            false => 0,
+        }
+    }
+
+    /// `len` bytes from `from` on; `None` if they are NULL. They may go on
+    /// behind the segment, if its cluster's do.
+    pub(crate) fn bytes_from(&self, from: usize, len: usize) -> Option<&[u8]> {
+        let start = self.offset as usize + if self.zero { 0 } else { from };
+        Some(&self.cluster.as_ref()?.bytes()[start..start + len])
     }
 
     /// Where the first byte is in its physical page; 0 for a NULL segment.
@@ -374,7 +401,8 @@ impl Segment {
     /// The page structure of the physical page; `None` for a NULL segment.
     #[inline]
     pub(crate) fn structure(&self) -> Option<&PageStructure> {
-        Some(self.cluster.as_ref()?.structure_at(self.offset as usize))
+        let cluster = self.cluster.as_ref()?;
+        Some(cluster.structure_at(self.offset as usize))
     }
 
     /// A data segment's bytes as the slice it was made of.
@@ -390,6 +418,12 @@ impl Segment {
     pub fn to_slice(&self) -> Option<Slice> {
         let start = self.offset as usize;
         Some(Slice::new(self.cluster.clone()?, start..start + self.len()))
+    }
+}
+
+impl Default for Segment {
+    fn default() -> Self {
+        Self::VACANT
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::ledger::CopyReason;
 use crate::logical::LogicalPage;
-use crate::merge::Parts;
+use crate::merge::Slots;
 use crate::pull_up::PullUp;
 use crate::run::{OutOfPages, PageRun};
 use crate::segment::{Segment, Slice};
@@ -49,14 +49,14 @@ impl LogicalPage {
         }
         pull_up.ledger.copied(reason, copied);
         let page = fresh.freeze_filled(end);
-        let mut parts = Parts::new();
+        let mut slots = Slots::default();
         for (at, segment) in self.placed() {
-            parts.push(match segment.is_null() {
+            slots.push(match segment.is_null() {
                 true => segment.clone(),
                 false => Segment::data(Slice::new(page.clone(), at..at + segment.len())),
             });
         }
-        self.replace(parts);
+        self.replace(slots);
         Ok(copied)
     }
 }

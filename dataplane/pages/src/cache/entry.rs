@@ -127,9 +127,13 @@ pub(super) struct Entry {
     pub in_flight: bool,
     /// The last device write failed; the data is dirty still.
     pub failed: bool,
+    /// Used again since it came to its place in the list of recent use.
+    pub used: bool,
     /// Clusters the page refers to, shelves not counted.
     pub clusters: u8,
 }
+
+const _: () = assert!(size_of::<Entry>() <= 128, "two cache lines");
 
 impl Entry {
     pub const LRU: usize = 0;
@@ -148,6 +152,7 @@ impl Entry {
             dirty: Sectors::NONE,
             in_flight: false,
             failed: false,
+            used: false,
             clusters: 0,
         }
     }

@@ -1,19 +1,9 @@
 //! What the cache does with logical pages beyond merging into them.
 
 use crate::logical::LogicalPage;
-use crate::merge::Parts;
 use crate::segment::Segment;
 
 impl LogicalPage {
-    /// Becomes a second view of the bytes that `other` has in this view's extent.
-    pub(super) fn mirror(&mut self, other: &LogicalPage) {
-        let mut parts = Parts::new();
-        for segment in other.parts(self.extent()) {
-            parts.push(segment);
-        }
-        self.replace(parts);
-    }
-
     /// How many clusters the segments are in. Shared ones count, too: the page
     /// of zeros, and the shelves, which are counted where they are kept, do not.
     pub(super) fn clusters(&self) -> u8 {

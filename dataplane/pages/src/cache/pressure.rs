@@ -24,12 +24,16 @@ impl PageCache {
         Some(entry)
     }
 
-    /// The page was used just now.
+    /// The page was used again. That is noted, and taken into account when
+    /// reclaim comes by: a hit touches no other page's entry.
     pub(super) fn touch(&mut self, entry: u32) {
-        if self.lru.first() != Some(entry) {
-            self.lru.remove(self.table.entries(), entry);
-            self.lru.push_front(self.table.entries(), entry);
-        }
+        self.table.get_mut(entry).used = true;
+    }
+
+    fn move_to_front(&mut self, entry: u32) {
+        self.table.get_mut(entry).used = false;
+        self.lru.remove(self.table.entries(), entry);
+        self.lru.push_front(self.table.entries(), entry);
     }
 
     /// Counts the clusters of an entry whose page has changed.
@@ -46,6 +50,7 @@ impl PageCache {
         debug_assert!(e.is_reclaimable());
         e.page.clear();
         e.valid = Sectors::NONE;
+        e.used = false;
         self.recount(entry);
         self.lru.remove(self.table.entries(), entry);
         self.table.remove(entry);
@@ -59,12 +64,17 @@ impl PageCache {
 
     fn reclaim_clean(&mut self, write_dirty: bool) -> bool {
         let mut next = self.lru.last();
-        for _ in 0..LOOKED_AT {
-            let Some(entry) = next else {
-                break;
-            };
+        let mut looked_at = 0;
+        while let Some(entry) = next.filter(|_| looked_at < LOOKED_AT) {
             next = self.lru.before(self.table.entries(), entry);
             let e = self.table.get(entry);
+            if e.used {
+                // Once for every use: this ends.
+                self.move_to_front(entry);
+                next = next.or(self.lru.last());
+                continue;
+            }
+            looked_at += 1;
             if e.is_reclaimable() {
                 self.evict(entry);
                 self.counters.reclaimed += 1;
@@ -72,7 +82,7 @@ impl PageCache {
             }
             if e.failed {
                 // Not now, and not in the way of others.
-                self.touch(entry);
+                self.move_to_front(entry);
             } else if write_dirty && e.is_writable() && e.pins == 0 {
                 self.write_to_reclaim(entry);
             }

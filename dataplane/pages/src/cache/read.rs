@@ -161,12 +161,17 @@ impl PageCache {
 
     /// Keeps the page's entry, a new one if it has none. False if there is none to be had.
     fn pin(&mut self, volume: u16, index: u64) -> bool {
-        let found = self.table.find(volume, index);
-        let Some(entry) = found.or_else(|| self.new_entry(volume, index)) else {
-            return false;
+        let entry = match self.table.find(volume, index) {
+            Some(entry) => {
+                self.touch(entry);
+                entry
+            }
+            None => match self.new_entry(volume, index) {
+                Some(entry) => entry,
+                None => return false,
+            },
         };
         self.table.get_mut(entry).pins += 1;
-        self.touch(entry);
         true
     }
 

@@ -5,7 +5,7 @@ use crate::arena::PAGE_SIZE;
 use crate::cluster::Cluster;
 use crate::ledger::CopyReason;
 use crate::logical::LogicalPage;
-use crate::merge::Parts;
+use crate::merge::Slots;
 use crate::pull_up::PullUp;
 use crate::segment::{Segment, Slice};
 
@@ -101,18 +101,18 @@ impl Shelves {
             }
         }
         memory.ledger.copied(CopyReason::Compaction, valid.bytes());
-        let mut parts = Parts::new();
+        let mut slots = Slots::default();
         if span.start > 0 {
-            parts.push(Segment::null(span.start));
+            slots.push(Segment::null(span.start));
         }
-        parts.push(Segment::data(Slice::new(
+        slots.push(Segment::data(Slice::new(
             shelf.clone(),
             start..start + span.len(),
         )));
         if end < PAGE_SIZE {
-            parts.push(Segment::null(PAGE_SIZE - end));
+            slots.push(Segment::null(PAGE_SIZE - end));
         }
-        page.replace(parts);
+        page.replace(slots);
     }
 }
 

@@ -143,11 +143,11 @@ impl PageCache {
         }
         let block = self.volumes[usize::from(e.volume)].config.block;
         let touched = Sectors::blocks(&extent, block);
+        e.used = !e.valid.is_empty();
         debug_assert!(e.valid.has(Sectors::partial(&extent, block)));
         e.valid = e.valid.or(touched);
         self.recount(entry);
         self.mark_dirty(entry, touched);
-        self.touch(entry);
         self.counters.merged += 1;
         Ok(())
     }
