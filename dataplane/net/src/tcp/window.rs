@@ -52,7 +52,16 @@ impl Connection {
     /// The least widening worth a word: silly window avoidance (RFC 9293, 3.8.6.2.2).
     fn worthwhile(&self, cx: &Shared) -> u32 {
         let whole = self.whole(cx);
-        u32::from(self.rcv.mss).min(whole / 2)
+        // What a full segment carries once options are in it, not what the SYN said.
+        let segment = u32::from(self.rcv.mss).min(self.snd.mss);
+        segment.min(whole / 2)
+    }
+
+    /// Whole segments in numbers the header can say.
+    fn unit(&self) -> u32 {
+        let mss = self.snd.mss.max(1);
+        let shift = u32::from(self.rcv.shift);
+        mss << (shift - shift.min(mss.trailing_zeros()))
     }
 
     /// Rounded down to where a full segment ends, in numbers the header can
@@ -60,9 +69,7 @@ impl Connection {
     /// in two there, and pages keep to four segments (row Z8). A window of
     /// less than a segment stays as it is.
     fn whole_segments(&self, bytes: u32) -> u32 {
-        let mss = self.snd.mss.max(1);
-        let shift = u32::from(self.rcv.shift);
-        let unit = mss << (shift - shift.min(mss.trailing_zeros()));
+        let (mss, unit) = (self.snd.mss.max(1), self.unit());
         match bytes {
             _ if bytes >= unit => bytes - bytes % unit,
             _ if bytes >= mss => bytes - bytes % mss,
@@ -82,9 +89,15 @@ impl Connection {
         } else {
             // What is promised is backed at the yield seen now, as far as it can be:
             // small segments need more clusters for the same bytes.
-            let open = told.saturating_sub(self.rcv.queue.out_of_order_bytes);
-            let needed = open.div_ceil(self.rcv.cluster_yield.max(1));
+            let mut window = self.kept(told);
+            if self.backing(window) > 2 * self.target(cx) {
+                window = told;
+            }
+            let needed = self.backing(window);
             cx.budget.adjust(&mut self.rcv.grant, needed);
+            if self.rcv.grant >= needed {
+                self.rcv.edge = self.rcv.nxt + window;
+            }
         }
         let window = self.rcv.window();
         let own = self.target(cx).saturating_sub(self.rcv.queue.pinned());
@@ -93,6 +106,25 @@ impl Connection {
             self.go_hungry(cx);
         }
         window
+    }
+
+    /// Clusters that a window takes at the yield seen now.
+    fn backing(&self, window: u32) -> u32 {
+        let open = window.saturating_sub(self.rcv.queue.out_of_order_bytes);
+        open.div_ceil(self.rcv.cluster_yield.max(1))
+    }
+
+    /// The window as the last acknowledgment told it, if it was one of whole
+    /// segments. It stays so, though small segments have made clusters yield less,
+    /// as long as the reader keeps up: else its edge falls into the middle of one.
+    fn kept(&self, told: u32) -> u32 {
+        let before = told + self.rcv.nxt.since(self.rcv.last_ack);
+        let whole = before.is_multiple_of(self.unit());
+        if whole && self.rcv.queue.ready_bytes == 0 {
+            before
+        } else {
+            told
+        }
     }
 
     pub(crate) fn go_hungry(&mut self, cx: &mut Shared) {

@@ -1,0 +1,100 @@
+//! Where receive windows end. A sender that has more than a window to send,
+//! and no patience (TCP_NODELAY, as every NVMe/TCP initiator has), cuts a
+//! segment in two at the edge; a page of five segments is a copy (row Z8).
+
+mod support;
+
+use std::time::Duration;
+
+use support::script::*;
+
+const IRS: u32 = 1000;
+const SHIFT: u8 = 7;
+
+/// A connection with timestamps whose window has grown; the next sequence number.
+fn grown() -> (Script, u32, usize) {
+    let mut t = Script::with(false, |config| config.window_max_bytes = 4 << 20);
+    let syn = seg(SYN, IRS, 0).mss(1460).sack_ok().scale(SHIFT).ts(1, 0);
+    let id = t.accept(syn, Duration::from_millis(1));
+    let (mut seq, full) = (IRS + 1, 1448);
+    for _ in 0..200 {
+        t.sends(seg_of(seq, t.iss, full));
+        seq += full as u32;
+        while t.host.stack.recv(id).is_some() {}
+        t.out();
+    }
+    (t, seq, full)
+}
+
+fn seg_of(seq: u32, iss: u32, len: usize) -> Seg {
+    let data = vec![7; len];
+    seg(ACK | PSH, seq, iss + 1).ts(2, 0).data(&data)
+}
+
+/// The window of each answer, in bytes.
+fn windows(t: &mut Script) -> Vec<usize> {
+    let id = t.id.unwrap();
+    while t.host.stack.recv(id).is_some() {}
+    let answers = t.out();
+    answers
+        .iter()
+        .map(|s| usize::from(s.window) << SHIFT)
+        .collect()
+}
+
+fn assert_whole(windows: &[usize], full: usize) {
+    let whole = |window: &usize| *window >= 16 * full && window.is_multiple_of(full);
+    assert!(windows.iter().all(whole), "{windows:?}");
+}
+
+#[test]
+fn z08_a_window_holds_whole_segments_after_each_one() {
+    let (mut t, mut seq, full) = grown();
+    let mut seen = 0;
+    for _ in 0..30 {
+        // One in order, one beyond a hole, and then the hole: the first is
+        // acknowledged alone.
+        for at in [0, 2, 1] {
+            t.sends(seg_of(seq + at * full as u32, t.iss, full));
+            let windows = windows(&mut t);
+            assert_whole(&windows, full);
+            seen += windows.len();
+        }
+        seq += 3 * full as u32;
+    }
+    assert!(seen > 50);
+}
+
+#[test]
+fn z08_a_window_holds_whole_segments_after_a_short_one() {
+    let (mut t, mut seq, full) = grown();
+    for _ in 0..20 {
+        // A command capsule: what follows begins a grid of its own.
+        for len in [72, full, full, full, full, full, full] {
+            t.sends(seg_of(seq, t.iss, len));
+            seq += len as u32;
+            if len < full {
+                t.wait_ms(100);
+            }
+            assert_whole(&windows(&mut t), full);
+        }
+    }
+}
+
+#[test]
+fn z12_a_window_closes_for_a_reader_that_does_not_read() {
+    let (mut t, mut seq, full) = grown();
+    let mut last = usize::MAX;
+    for i in 0..2000 {
+        let len = if i % 3 == 0 { 72 } else { full };
+        t.sends(seg_of(seq, t.iss, len));
+        seq += len as u32;
+        for answer in t.out() {
+            last = usize::from(answer.window) << SHIFT;
+        }
+        if last == 0 {
+            break;
+        }
+    }
+    assert!(last < full, "{last}");
+}
