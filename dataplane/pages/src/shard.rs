@@ -50,7 +50,7 @@ mod tests {
     #[test]
     fn every_byte_has_one_owner_and_owners_share_evenly() {
         let mut owned = [0; 8];
-        for range in 0..8000 {
+        for range in 0..8000u64 {
             let shard = owner(3, range * OWNED_RANGE, 8);
             assert_eq!(shard, owner(3, range * OWNED_RANGE + OWNED_RANGE - 1, 8));
             owned[shard] += 1;

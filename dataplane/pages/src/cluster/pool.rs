@@ -60,7 +60,7 @@ impl Pool {
         base: NonNull<u8>,
         guests: bool,
     ) -> NonNull<Pool> {
-        let pool = Box::leak(Box::new(Pool {
+        let pool = NonNull::from(Box::leak(Box::new(Pool {
             arena: Rc::clone(arena),
             cluster_size,
             units: Box::default(),
@@ -68,24 +68,25 @@ impl Pool {
             held: Cell::new(0),
             owned: Cell::new(true),
             leaving: guests.then(|| RefCell::new(Vec::with_capacity(count))),
-        }));
-        let back = NonNull::from(&mut *pool);
+        })));
         let first = arena.structure_of(base);
-        pool.units = (0..count)
+        let units = (0..count)
             .map(|i| Unit {
                 address: Cell::new(match guests {
                     true => NonNull::dangling(),
                     // SAFETY: cluster `i` lies inside the bytes carved for the pool.
                     false => unsafe { base.add(i * cluster_size) },
                 }),
-                pool: back,
+                pool,
                 // SAFETY: the arena's table has a structure for each page of the pool.
                 structure: unsafe { first.add(i * cluster_size / PAGE_SIZE) },
                 handles: Cell::new(0),
                 filled: Cell::new(cluster_size as u32),
             })
             .collect();
-        back
+        // SAFETY: just made, and nobody else has the pointer yet.
+        unsafe { (*pool.as_ptr()).units = units };
+        pool
     }
 
     pub fn is_of_guests(&self) -> bool {

@@ -1,7 +1,9 @@
 //! What every test stands on: pools, a ledger, frames with known bytes.
 #![allow(dead_code)]
 
+pub mod cache_model;
 pub mod device;
+pub mod page_model;
 
 use pages::{Arena, Cluster, ClusterPool, CopyLedger, HeapRegion, PAGE_SIZE, PullUp, Segment};
 use std::fmt::Debug;
