@@ -59,6 +59,9 @@ struct Plan<'a> {
     /// Shards that are built or have failed to, then shards that have stopped polling.
     arrived: AtomicUsize,
     failure: Mutex<Option<Error>>,
+    /// Taken while a shard is set up or taken down: DPDK's registries of memory,
+    /// its pools and the queues of one port are for one thread at a time.
+    control: Mutex<()>,
 }
 
 /// NVMe controllers by transport id.
@@ -86,6 +89,7 @@ fn serve(config: &Config, handle: &Handle, environment: &Environment) -> Result<
         phase: AtomicUsize::new(Phase::Building as usize),
         arrived: AtomicUsize::new(0),
         failure: Mutex::new(None),
+        control: Mutex::new(()),
     };
     let workers: Vec<_> = (lcores.iter().enumerate().skip(1))
         .map(|(index, &core)| {
@@ -135,7 +139,7 @@ impl Plan<'_> {
                 self.wait_for_arrivals(2);
                 self.close_ports();
                 self.advance_to(Phase::Closing);
-                shard.finish();
+                self.finish(shard);
             }
             None => {
                 self.close_ports();
@@ -161,7 +165,7 @@ impl Plan<'_> {
             self.arrive();
             self.wait_until(Phase::Closing);
         }
-        shard.finish();
+        self.finish(shard);
     }
 
     fn build(
@@ -171,6 +175,7 @@ impl Plan<'_> {
         spdk: SpdkThread,
         stores: Vec<Store>,
     ) -> Option<Shard> {
+        let _alone = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         build::shard(
             self.config,
             self.ports,
@@ -183,6 +188,11 @@ impl Plan<'_> {
         )
         .map_err(|error| self.fail(error))
         .ok()
+    }
+
+    fn finish(&self, shard: Shard) {
+        let _alone = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        shard.finish();
     }
 
     fn start_ports(&self) -> Result<(), Error> {
