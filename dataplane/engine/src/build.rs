@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use net::{Cidr, MacAddress, Offload, Route, Stack, StackConfig, rss};
 use nvmf::{BlockSize, CommandPool, Hosts, Listener, Nsid, Target, VolumeId};
+use pages::ring::ring;
 
 use crate::config::{Config, PortConfig, SubsystemConfig, WritePolicy};
 use crate::error::Error;
@@ -14,7 +15,7 @@ use crate::port::{Port, PortQueue};
 use crate::shard::{Common, Link, Shard};
 use crate::spdk::SpdkThread;
 use crate::store::Store;
-use crate::volume::{Sizes, Volumes};
+use crate::volume::{Ends, Sizes, Volumes, ring_capacity};
 
 /// Payload segments that may be on their way to a NIC, by reference, per queue pair.
 const TRANSMIT_SEGMENTS: u32 = 8192;
@@ -67,12 +68,6 @@ fn subsystem(
             .position(|store| store.name == namespace.store)
             .ok_or_else(|| refuse(format!("there is no store {:?}", namespace.store)))?;
         let geometry = stores[volume].geometry();
-        if namespace.write == WritePolicy::Back && config.cores.len() > 1 {
-            return Err(refuse(
-                "write = \"back\" is served by one core: list one in cores, or write through"
-                    .into(),
-            ));
-        }
         Ok(nvmf::NamespaceConfig {
             nsid: Nsid(namespace.nsid),
             volume: VolumeId(volume as u32),
@@ -128,6 +123,8 @@ pub(crate) fn shard(
     let elements = (max_io / pages::PAGE_SIZE * 4 + 8).min(ELEMENTS_MAX);
     let requests = config.memory.requests;
     let sizes = Sizes {
+        shards: config.cores.len(),
+        clusters: config.memory.clusters as usize,
         requests: requests as usize,
         elements,
         max_bytes: max_io,
@@ -137,7 +134,7 @@ pub(crate) fn shard(
         seed: u64::from_ne_bytes(secret[..8].try_into().expect("eight bytes")),
     };
     let common = Common {
-        volumes: Volumes::new(stores, &policies(config), &sizes),
+        volumes: Volumes::new(index, stores, &policies(config), &sizes),
         // Writes may together pin half of the clusters; the rest is for frames on their way.
         commands: CommandPool::new(
             requests.min(u16::MAX.into()) as u16,
@@ -154,6 +151,34 @@ pub(crate) fn shard(
         .collect();
     shard.listen(&listeners).map_err(Error::Target)?;
     Ok(shard)
+}
+
+/// A ring each way between every two shards, if pages are cached and have owners:
+/// for each shard its ends, by shard.
+pub(crate) fn rings(config: &Config) -> Vec<Vec<Option<Ends>>> {
+    let shards = config.cores.len();
+    let mut ends: Vec<Vec<Option<Ends>>> = (0..shards).map(|_| Vec::new()).collect();
+    if shards < 2 || !policies(config).contains(&WritePolicy::Back) {
+        return ends;
+    }
+    for mine in &mut ends {
+        mine.resize_with(shards, || None);
+    }
+    let capacity = ring_capacity(config.target.max_io_bytes as usize);
+    for one in 0..shards {
+        for other in one + 1..shards {
+            let (there, here) = (ring(capacity), ring(capacity));
+            ends[one][other] = Some(Ends {
+                to: there.0,
+                from: here.1,
+            });
+            ends[other][one] = Some(Ends {
+                to: here.0,
+                from: there.1,
+            });
+        }
+    }
+    ends
 }
 
 /// The policy of each store: behind the cache if a namespace on it is.

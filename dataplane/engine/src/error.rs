@@ -1,7 +1,7 @@
 //! Why an engine could not start, and what the operator can do.
 #![allow(unsafe_code)]
 
-/// A failure to start. Nothing on the I/O path ends the engine.
+/// A failure to start, or to stop. Nothing on the I/O path ends the engine.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The kernel gave no hugepages.
@@ -16,6 +16,12 @@ pub enum Error {
     /// The arena is too small for its pools, or the sizes do not tile pages.
     #[error("[memory]: {0}")]
     Memory(String),
+    /// At the stop, pages that one shard lent to another did not come back.
+    #[error("shard {shard}: pages lent to other shards did not come back; please report this")]
+    Lent {
+        /// The shard that waited.
+        shard: usize,
+    },
     /// DPDK's environment did not start.
     #[error(
         "DPDK did not start: {} (EAL arguments: {args}); is the program root, are hugepages free, \

@@ -19,6 +19,7 @@ use crate::port::Port;
 use crate::shard::Shard;
 use crate::spdk::SpdkThread;
 use crate::store::{Controller, Store};
+use crate::volume::Ends;
 
 /// Runs an engine until `handle` is told to stop.
 ///
@@ -55,8 +56,12 @@ struct Plan<'a> {
     controllers: &'a Controllers,
     target: &'a Arc<Target>,
     secret: [u8; 32],
+    /// Each shard's ends of the rings to the others, until it takes them.
+    ends: Mutex<Vec<Vec<Option<Ends>>>>,
     phase: AtomicUsize,
-    /// Shards that are built or have failed to, then shards that have stopped polling.
+    /// How often shards have arrived at the next of the points where all wait
+    /// for each other: built, or failed to be; without connections; without
+    /// dirty pages.
     arrived: AtomicUsize,
     failure: Mutex<Option<Error>>,
     /// Taken while a shard is set up or taken down: DPDK's registries of memory,
@@ -86,6 +91,7 @@ fn serve(config: &Config, handle: &Handle, environment: &Environment) -> Result<
         controllers: &controllers,
         target: &target,
         secret: build::secret(),
+        ends: Mutex::new(build::rings(config)),
         phase: AtomicUsize::new(Phase::Building as usize),
         arrived: AtomicUsize::new(0),
         failure: Mutex::new(None),
@@ -134,9 +140,8 @@ impl Plan<'_> {
                             .for_each(|controller| controller.poll_admin());
                     }
                 });
-                end(shard.stop());
-                self.arrive();
-                self.wait_for_arrivals(2);
+                self.stop(&mut shard);
+                self.wait_for_arrivals(3);
                 self.close_ports();
                 self.advance_to(Phase::Closing);
                 self.finish(shard);
@@ -161,11 +166,20 @@ impl Plan<'_> {
         let Some(mut shard) = shard else { return };
         if self.phase() == Phase::Polling as usize {
             shard.run(self.handle, || {});
-            end(shard.stop());
-            self.arrive();
+            self.stop(&mut shard);
             self.wait_until(Phase::Closing);
         }
         self.finish(shard);
+    }
+
+    /// Ends a shard's work, in step with the others: while one of them has
+    /// connections, all serve it with the pages that they own.
+    fn stop(&self, shard: &mut Shard) {
+        end(shard.hang_up());
+        self.arrive();
+        end(shard.poll_until(|_| self.have_arrived(2)));
+        end(shard.write_back());
+        self.arrive();
     }
 
     fn build(
@@ -176,6 +190,10 @@ impl Plan<'_> {
         stores: Vec<Store>,
     ) -> Option<Shard> {
         let _alone = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let ends = {
+            let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut ends[index])
+        };
         build::shard(
             self.config,
             self.ports,
@@ -186,11 +204,20 @@ impl Plan<'_> {
             spdk,
             stores,
         )
+        .map(|mut shard| {
+            shard.join(ends);
+            shard
+        })
         .map_err(|error| self.fail(error))
         .ok()
     }
 
-    fn finish(&self, shard: Shard) {
+    fn finish(&self, mut shard: Shard) {
+        if !shard.let_go() {
+            self.fail(Error::Lent {
+                shard: shard.index(),
+            });
+        }
         let _alone = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         shard.finish();
     }
@@ -221,9 +248,13 @@ impl Plan<'_> {
         self.arrived.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Waits until every shard has arrived for the `nth` time.
+    /// Whether every shard has arrived for the `nth` time.
+    fn have_arrived(&self, nth: usize) -> bool {
+        self.arrived.load(Ordering::Acquire) >= nth * self.config.cores.len()
+    }
+
     fn wait_for_arrivals(&self, nth: usize) {
-        while self.arrived.load(Ordering::Acquire) < nth * self.config.cores.len() {
+        while !self.have_arrived(nth) {
             thread::sleep(Duration::from_millis(1));
         }
     }

@@ -17,10 +17,12 @@ use crate::handle::Handle;
 use crate::memory::Memory;
 use crate::snapshot::{PoolSnapshot, ShardSnapshot, Stage};
 use crate::spdk::SpdkThread;
-use crate::volume::Volumes;
+use crate::volume::{Ends, Volumes};
 
 /// How long devices have to finish when the engine stops.
 const STOP_NS: u64 = 30_000_000_000;
+/// How long other shards have to give back what they were lent when the engine stops.
+const LET_GO_NS: u64 = 5_000_000_000;
 /// How often an idle moment is used to write dirty pages back.
 const IDLE: Duration = Duration::from_millis(1);
 
@@ -164,44 +166,78 @@ impl Shard {
         self.polls_busy += u64::from(busy);
     }
 
-    /// Ends every connection, waits for the devices, and writes what only
-    /// memory holds. False if a device did not finish in time.
-    pub(crate) fn stop(&mut self) -> bool {
+    /// Shares pages with other shards from now on; `ends` by shard.
+    pub(crate) fn join(&mut self, ends: Vec<Option<Ends>>) {
+        self.common.volumes.join(ends);
+    }
+
+    /// Ends every connection, and waits until nobody here waits for a device or
+    /// another shard. False if that was not in time.
+    pub(crate) fn hang_up(&mut self) -> bool {
         for link in &mut self.links {
             link.abort_all(&mut self.common);
         }
-        let deadline = self.now().0 + STOP_NS;
-        let mut flushed = false;
-        while self.now().0 < deadline {
-            self.poll();
-            let Common {
-                volumes, memory, ..
-            } = &mut self.common;
-            if volumes.in_flight() > 0 || !self.links.iter().all(Link::is_quiet) {
-                continue;
-            }
-            if std::mem::replace(&mut flushed, true) || volumes.dirty_pages() == 0 {
-                return true;
-            }
-            volumes.flush(memory);
-        }
-        let requests = self.common.volumes.in_flight();
-        log::error!(
-            "shard {}: {requests} requests are still at their devices",
-            self.index
-        );
-        false
+        self.poll_until(|shard| shard.links.iter().all(Link::is_quiet))
     }
 
-    /// Takes back what the NIC holds, ends the SPDK thread, frees the memory.
-    /// Every port is closed by now, and no device works for the shard.
-    pub(crate) fn finish(mut self) {
+    /// Writes what only memory holds, once no shard asks for anything any more.
+    /// False if a device did not finish in time.
+    pub(crate) fn write_back(&mut self) -> bool {
+        let quiet = |shard: &mut Self| shard.common.volumes.in_flight() == 0;
+        if !self.poll_until(quiet) {
+            return false;
+        }
+        if self.common.volumes.dirty_pages() == 0 {
+            return true;
+        }
+        self.common.volumes.flush(&self.common.memory);
+        self.poll_until(quiet)
+    }
+
+    /// Polls until `done` holds; false if it does not in the time that devices have.
+    pub(crate) fn poll_until(&mut self, mut done: impl FnMut(&mut Self) -> bool) -> bool {
+        let deadline = self.now().0 + STOP_NS;
+        while !done(self) {
+            self.poll();
+            if self.now().0 > deadline {
+                let requests = self.common.volumes.in_flight();
+                log::error!(
+                    "shard {}: {requests} requests are still at their devices",
+                    self.index
+                );
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Takes back what the NIC holds, and what other shards were lent; gives
+    /// them back what is theirs. Every port is closed by now, and no device
+    /// works for any shard. False if some of it does not come back: then the
+    /// memory stays where it is, and nobody frees it.
+    pub(crate) fn let_go(&mut self) -> bool {
         for link in &mut self.links {
             link.finish();
         }
+        let deadline = self.now().0 + LET_GO_NS;
+        self.spdk.enter();
+        while !self.common.volumes.let_go(&self.common.memory) {
+            if self.now().0 > deadline {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Ends the SPDK thread, frees the memory; after [`Shard::let_go`].
+    pub(crate) fn finish(self) {
         drop(self.links);
         self.spdk.enter();
         drop(self.common);
+    }
+
+    pub(crate) fn index(&self) -> usize {
+        self.index
     }
 
     fn now(&self) -> Instant {

@@ -2,6 +2,10 @@
 //! page cache, and back.
 
 mod cached;
+mod message;
+mod owners;
+mod peer;
+mod table;
 
 use std::collections::VecDeque;
 
@@ -14,6 +18,10 @@ use crate::device::{Devices, Done, Work};
 use crate::memory::Memory;
 use crate::snapshot::{IoCounters, Stage};
 use cached::Cached;
+use owners::{Here, Owners};
+
+pub(crate) use owners::ring_capacity;
+pub(crate) use peer::Ends;
 
 /// The session a request belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +47,22 @@ struct Asker {
     bytes: u64,
 }
 
+/// Whom a request in the cache is for.
+#[derive(Clone, Copy, Debug)]
+enum Whom {
+    /// A session's request, all of it.
+    Session(Asker),
+    /// A part of a session's request.
+    Part(u32),
+    /// A part of another shard's request.
+    Visit { shard: u16, token: u16 },
+    /// Nobody: the engine's own flush.
+    Engine,
+}
+
+/// Requests that ended, on their way to whom they are for.
+type Answers = VecDeque<(Whom, Status, Option<Box<PageRun>>)>;
+
 /// Whom a device's job is for.
 #[derive(Debug)]
 enum Ticket {
@@ -52,15 +76,16 @@ enum Ticket {
 pub(crate) struct Volumes {
     devices: Devices<Ticket>,
     cached: Cached,
-    /// Answers on their way back.
-    answers: VecDeque<(Asker, Status, Option<Box<PageRun>>)>,
+    owners: Owners,
+    answers: Answers,
     io: IoCounters,
     pages_by_segments: [u64; 4],
 }
 
 impl Volumes {
-    /// Volumes on `devices`, with the policy of each; `requests` may be under way at once.
+    /// Volumes on `stores`, with the policy of each, for shard number `shard`.
     pub(crate) fn new(
+        shard: usize,
         stores: Vec<crate::store::Store>,
         policies: &[WritePolicy],
         sizes: &Sizes,
@@ -70,8 +95,9 @@ impl Volumes {
         let devices = Devices::new(stores, jobs, sizes.elements, sizes.copy);
         Self {
             cached: Cached::new(&devices, policies, sizes),
+            owners: Owners::new(shard, sizes),
             devices,
-            answers: VecDeque::with_capacity(sizes.requests),
+            answers: VecDeque::with_capacity(4 * sizes.requests),
             io: IoCounters::default(),
             pages_by_segments: [0; 4],
         }
@@ -115,8 +141,12 @@ impl Volumes {
         };
         stages.end(Stage::Assemble);
         if self.cached.holds(volume) {
-            self.cached
-                .start(asker, volume, work, memory, &mut self.answers);
+            let mut here = Here {
+                cached: &mut self.cached,
+                memory,
+                answers: &mut self.answers,
+            };
+            self.owners.start(asker, volume, work, &mut here);
             self.cached
                 .pump(&mut self.devices, memory, &mut self.answers);
         } else {
@@ -128,7 +158,14 @@ impl Volumes {
 
     /// Polls devices and lets what waited go on; whether there was work.
     pub(crate) fn poll(&mut self, memory: &Memory) -> bool {
-        let busy = self.devices.poll(memory);
+        let mut busy = self.devices.poll(memory);
+        let mut here = Here {
+            cached: &mut self.cached,
+            memory,
+            answers: &mut self.answers,
+        };
+        busy |= self.owners.poll(&mut here);
+        self.cached.relieve(self.owners.is_crowded(), memory);
         self.cached.resume(memory);
         self.cached
             .pump(&mut self.devices, memory, &mut self.answers);
@@ -146,33 +183,65 @@ impl Volumes {
         !self.answers.is_empty() || self.devices.has_done()
     }
 
-    /// The next request that ended.
+    /// The next request of a session that ended.
     pub(crate) fn next_completion(&mut self, memory: &Memory) -> Option<(Owner, Completion)> {
-        while self.answers.is_empty() {
-            let Done {
-                ticket,
-                status,
-                run,
-            } = self.devices.next_done(memory)?;
-            match ticket {
-                Ticket::Direct(asker) => self.answers.push_back((asker, status, run)),
-                Ticket::Cache(ticket) => {
-                    self.cached.complete(ticket, status, run, memory);
-                    self.cached
-                        .pump(&mut self.devices, memory, &mut self.answers);
+        loop {
+            let Some((whom, status, run)) = self.answers.pop_front() else {
+                self.next_done(memory)?;
+                continue;
+            };
+            let mut here = Here {
+                cached: &mut self.cached,
+                memory,
+                answers: &mut self.answers,
+            };
+            match whom {
+                Whom::Session(asker) => {
+                    self.account(&asker, status);
+                    let id = asker.id;
+                    return Some((asker.owner, Completion { id, status, run }));
                 }
+                Whom::Part(part) => self.owners.part_done(part, status, run, &mut here),
+                Whom::Visit { shard, token } => self.owners.visit_done(shard, token, status, run),
+                Whom::Engine if status.is_success() => {}
+                Whom::Engine => log::error!(
+                    "flushing the page cache failed: {status:?}; dirty pages are lost with this process"
+                ),
             }
         }
-        let (asker, status, run) = self.answers.pop_front()?;
-        self.account(&asker, status);
-        Some((
-            asker.owner,
-            Completion {
-                id: asker.id,
-                status,
-                run,
-            },
-        ))
+    }
+
+    /// Takes the next finished job of a device; `None` if there is none.
+    fn next_done(&mut self, memory: &Memory) -> Option<()> {
+        let Done {
+            ticket,
+            status,
+            run,
+        } = self.devices.next_done(memory)?;
+        match ticket {
+            Ticket::Direct(asker) => {
+                self.answers.push_back((Whom::Session(asker), status, run));
+            }
+            Ticket::Cache(ticket) => {
+                self.cached.complete(ticket, status, run, memory);
+                self.cached
+                    .pump(&mut self.devices, memory, &mut self.answers);
+            }
+        }
+        Some(())
+    }
+
+    /// Shares pages with other shards from now on; `ends` by shard.
+    pub(crate) fn join(&mut self, ends: Vec<Option<Ends>>) {
+        self.owners.join(ends);
+    }
+
+    /// Lets go of what the cache has, and of what other shards lent us; whether
+    /// all is back where it belongs, with us and with them.
+    pub(crate) fn let_go(&mut self, memory: &Memory) -> bool {
+        self.cached.forget();
+        self.poll(memory);
+        self.owners.is_settled()
     }
 
     /// Asks for everything dirty to be written; the engine stops.
@@ -189,7 +258,10 @@ impl Volumes {
 
     /// Requests and device jobs not yet at their end.
     pub(crate) fn in_flight(&self) -> usize {
-        self.devices.in_flight() + self.cached.in_progress() + self.answers.len()
+        self.devices.in_flight()
+            + self.cached.in_progress()
+            + self.owners.in_progress()
+            + self.answers.len()
     }
 
     pub(crate) fn devices(&self) -> (usize, usize) {
@@ -209,7 +281,9 @@ impl Volumes {
     }
 
     pub(crate) fn cache_counters(&self) -> Option<Vec<(&'static str, u64)>> {
-        self.cached.counters()
+        let mut counters = self.cached.counters()?;
+        counters.extend(self.owners.counters().into_iter().flatten());
+        Some(counters)
     }
 
     fn account(&mut self, asker: &Asker, status: Status) {
@@ -231,6 +305,10 @@ impl Volumes {
 
 /// How much room volumes get.
 pub(crate) struct Sizes {
+    /// Shards that share the volumes.
+    pub(crate) shards: usize,
+    /// Receive clusters.
+    pub(crate) clusters: usize,
     /// Requests under way at once.
     pub(crate) requests: usize,
     /// Elements of one device list.

@@ -135,6 +135,11 @@ impl Abroad {
         self.free.push(parcel.token);
     }
 
+    /// How many more can be lent now.
+    pub fn room(&self) -> usize {
+        self.free.len()
+    }
+
     /// Segments lent at the moment.
     pub fn len(&self) -> usize {
         self.lent.len() - self.free.len()

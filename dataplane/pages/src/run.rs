@@ -276,9 +276,17 @@ impl PageRun {
     /// # Panics
     /// If `range` is not inside the request.
     pub fn slices(&self, range: Range<usize>) -> impl Iterator<Item = Slice> {
+        self.parts(range).filter_map(|segment| segment.to_slice())
+    }
+
+    /// The segments of bytes `range` of the request, trimmed to it, NULL ones too.
+    ///
+    /// # Panics
+    /// If `range` is not inside the request.
+    pub fn parts(&self, range: Range<usize>) -> impl Iterator<Item = Segment> {
         assert!(
             range.start <= range.end && range.end <= self.len,
-            "slices outside the request"
+            "parts outside the request"
         );
         let (first, _) = self.locate(range.start);
         let mut at = match first {
@@ -298,10 +306,10 @@ impl PageRun {
                 move |(at, segment)| at + segment.len() <= start
             })
             .take_while(move |(at, _)| *at < end)
-            .filter_map(move |(at, segment)| {
+            .map(move |(at, segment)| {
                 let from = range.start.saturating_sub(at);
                 let to = segment.len().min(range.end - at);
-                segment.part(from..to).to_slice()
+                segment.part(from..to)
             })
     }
 

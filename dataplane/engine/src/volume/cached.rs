@@ -4,13 +4,13 @@
 use std::collections::VecDeque;
 
 use nvmf::Status;
-use pages::PageRun;
 use pages::cache::{
     Action, CacheConfig, DeviceError, Operation, OperationId, PageCache, Request, VolumeConfig,
     VolumeId,
 };
+use pages::{ClusterPool, PageRun};
 
-use super::{Asker, Sizes, Ticket as AnyTicket};
+use super::{Answers, Sizes, Ticket as AnyTicket, Whom, owners};
 use crate::config::WritePolicy;
 use crate::device::{Devices, Work};
 use crate::memory::Memory;
@@ -35,10 +35,14 @@ enum What {
     Flush,
 }
 
+/// Clusters given back at a time when they are scarce.
+const RELIEF: usize = 64;
+/// Polls to wait when nothing could be given back at once.
+const RELIEF_WAIT: u32 = 64;
+
 /// A request in the cache.
 struct Asked {
-    /// `None`: the engine's own flush.
-    asker: Option<Asker>,
+    whom: Whom,
     volume: VolumeId,
     /// Zeros still to be written behind this part of them.
     zeros: Option<Zeros>,
@@ -63,10 +67,9 @@ pub(super) struct Cached {
     /// Zeros that wait for a run.
     waiting: VecDeque<u32>,
     max_bytes: usize,
+    /// Polls until clusters are looked at again.
+    relief_wait: u32,
 }
-
-/// Answers on their way to sessions.
-type Answers = VecDeque<(Asker, Status, Option<Box<PageRun>>)>;
 
 impl Cached {
     /// A cache for the volumes whose policy asks for one.
@@ -76,15 +79,17 @@ impl Cached {
         sizes: &Sizes,
     ) -> Self {
         let wanted = policies.contains(&WritePolicy::Back);
+        // Our own, and the parts that every shard, this one too, may ask for.
+        let requests = sizes.requests + owners::parts(sizes.shards, sizes.requests) * sizes.shards;
         let mut cache = wanted.then(|| {
             // Room for what requests under way pin at most, whatever was configured.
-            let least = 8 * sizes.requests + 8;
+            let least = 8 * requests + 8;
             let clusters = sizes.cache_clusters.max(least);
             PageCache::new(CacheConfig {
                 pages: clusters,
                 clusters,
                 dirty_pages: clusters / 4,
-                requests: sizes.requests,
+                requests,
                 operations: OPERATIONS,
                 max_bytes: sizes.max_bytes,
                 seed: sizes.seed,
@@ -110,10 +115,11 @@ impl Cached {
             cache,
             volumes,
             devices: behind,
-            asked: (0..sizes.requests).map(|_| None).collect(),
-            free: (0..sizes.requests as u32).rev().collect(),
-            waiting: VecDeque::with_capacity(sizes.requests),
+            asked: (0..requests).map(|_| None).collect(),
+            free: (0..requests as u32).rev().collect(),
+            waiting: VecDeque::with_capacity(requests),
             max_bytes: sizes.max_bytes,
+            relief_wait: 0,
         }
     }
 
@@ -125,14 +131,18 @@ impl Cached {
     /// Takes a request on a volume that the cache [`Cached::holds`].
     pub(super) fn start(
         &mut self,
-        asker: Asker,
+        whom: Whom,
         volume: usize,
         work: Work,
         memory: &Memory,
         answers: &mut Answers,
     ) {
         let (Some(volume), Some(tag)) = (self.volumes[volume], self.free.pop()) else {
-            return answers.push_back((asker, Status::COMMAND_INTERRUPTED, None));
+            let run = match work {
+                Work::Read(run) | Work::Write { run, .. } => Some(run),
+                _ => None,
+            };
+            return answers.push_back((whom, Status::COMMAND_INTERRUPTED, run));
         };
         let (request, zeros) = match work {
             Work::Read(run) => (Request::Read { run }, None),
@@ -140,7 +150,7 @@ impl Cached {
             Work::Flush => (Request::Flush, None),
             Work::WriteZeroes { offset, len, fua } => {
                 self.asked[tag as usize] = Some(Asked {
-                    asker: Some(asker),
+                    whom,
                     volume,
                     zeros: Some(Zeros { offset, len, fua }),
                 });
@@ -149,11 +159,11 @@ impl Cached {
             // Advice (NVM 3.2.3), which a cache in between may keep to itself.
             Work::Deallocate { .. } => {
                 self.free.push(tag);
-                return answers.push_back((asker, Status::SUCCESS, None));
+                return answers.push_back((whom, Status::SUCCESS, None));
             }
         };
         self.asked[tag as usize] = Some(Asked {
-            asker: Some(asker),
+            whom,
             volume,
             zeros,
         });
@@ -235,12 +245,36 @@ impl Cached {
         }
     }
 
+    /// Before clusters run out, and windows close, the cache gives some back
+    /// (row Z12): when frames, or whole pages, have an eighth of them left, or
+    /// `crowded`: what other shards may lend us is half used up.
+    pub(super) fn relieve(&mut self, crowded: bool, memory: &Memory) {
+        let Some(cache) = &mut self.cache else { return };
+        if self.relief_wait > 0 {
+            self.relief_wait -= 1;
+            return;
+        }
+        let scarce = |pool: &ClusterPool| pool.unheld() < pool.len() / 8;
+        if (crowded || scarce(&memory.clusters) || scarce(&memory.pages))
+            && cache.give_back(RELIEF, &memory.pull_up()) == 0
+        {
+            self.relief_wait = RELIEF_WAIT;
+        }
+    }
+
+    /// Lets go of every clean page; the engine stops.
+    pub(super) fn forget(&mut self) {
+        if let Some(cache) = &mut self.cache {
+            cache.forget();
+        }
+    }
+
     /// Flushes every volume, for nobody but the engine.
     pub(super) fn flush_all(&mut self, memory: &Memory, answers: &mut Answers) {
         for volume in self.volumes.clone().into_iter().flatten() {
             let Some(tag) = self.free.pop() else { return };
             self.asked[tag as usize] = Some(Asked {
-                asker: None,
+                whom: Whom::Engine,
                 volume,
                 zeros: None,
             });
@@ -354,15 +388,9 @@ impl Cached {
                 return self.waiting.push_back(tag);
             }
         }
-        let asker = asked.asker;
+        let whom = asked.whom;
         self.asked[tag as usize] = None;
         self.free.push(tag);
-        match asker {
-            Some(asker) => answers.push_back((asker, status, run)),
-            None if status.is_success() => {}
-            None => log::error!(
-                "flushing the page cache failed: {status:?}; dirty pages are lost with this process"
-            ),
-        }
+        answers.push_back((whom, status, run));
     }
 }

@@ -172,6 +172,20 @@ impl PageCache {
         before.saturating_sub(self.clusters())
     }
 
+    /// Forgets every page that is clean and that nobody waits for. Returns how
+    /// many are left.
+    pub fn forget(&mut self) -> usize {
+        let mut next = self.lru.last();
+        while let Some(entry) = next {
+            next = self.lru.before(self.table.entries(), entry);
+            if self.table.get(entry).is_reclaimable() {
+                self.evict(entry);
+            }
+        }
+        while self.shelves.tidy() {}
+        self.pages()
+    }
+
     /// When writes wait for room, nothing is in flight, and nothing can be
     /// written because the device fails: they are told so. What is dirty stays.
     pub(super) fn fail_if_stuck(&mut self) {

@@ -51,8 +51,9 @@ impl Shelves {
         self.pages.len() < self.most
     }
 
-    /// Lets go of empty shelves: a few are looked at.
-    pub fn tidy(&mut self) {
+    /// Lets go of empty shelves: a few are looked at. Whether there were any.
+    pub fn tidy(&mut self) -> bool {
+        let before = self.pages.len();
         for _ in 0..LOOKED_AT.min(self.pages.len()) {
             self.hand = (self.hand + 1) % self.pages.len();
             if self.pages[self.hand].handles() > 1 {
@@ -61,7 +62,7 @@ impl Shelves {
             let page = self.pages.swap_remove(self.hand);
             page.structure_at(0).set_shelf(false);
             if self.pages.is_empty() {
-                return;
+                return true;
             }
             if self.current == self.pages.len() {
                 // The last one took the place of the one that went.
@@ -71,6 +72,7 @@ impl Shelves {
             }
             self.hand %= self.pages.len();
         }
+        self.pages.len() < before
     }
 
     /// Puts up a new shelf; false if there is no page for it.

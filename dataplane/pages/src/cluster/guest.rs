@@ -63,6 +63,11 @@ impl GuestPool {
         self.origins[index as usize].take()
     }
 
+    /// How many more can be taken in now.
+    pub fn room(&self) -> usize {
+        self.get().free.borrow().len()
+    }
+
     /// Guests that some handle refers to.
     pub fn held(&self) -> usize {
         self.get().held.get()

@@ -1,0 +1,262 @@
+//! Two shards behind one page cache each: every page has one owner, and
+//! requests cross to it by reference.
+#![allow(missing_docs)]
+
+mod support;
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use engine::{Config, Handle, StoreConfig, StoreDevice, WritePolicy};
+use support::host::{Options, Queue, WRITE, pattern};
+use support::{NQN, eventually, network, snapshot, target, with_engine};
+
+const BLOCK: usize = 512;
+const BYTES: usize = 16 << 20;
+/// Ranges of this size have one owner.
+const RANGE: usize = 1 << 20;
+const QUEUES: u16 = 8;
+const ROUNDS: u64 = 1500;
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 16) as usize % n
+    }
+}
+
+fn config(path: &std::path::Path) -> Config {
+    let mut config = support::config(512);
+    config.cores = vec![0, 1];
+    config.ports[0].device += ",qpairs=2";
+    // Few clusters: pages are reclaimed, and lent ones called back, all the time.
+    config.memory.clusters = 4096;
+    config.memory.pages = 2048;
+    config.memory.requests = 64;
+    config.spdk_json = Some(format!(
+        r#"{{"subsystems":[{{"subsystem":"bdev","config":[{{"method":"bdev_aio_create",
+        "params":{{"name":"File0","filename":"{}","block_size":{BLOCK}}}}}]}}]}}"#,
+        path.display()
+    ));
+    config.stores = vec![StoreConfig {
+        name: "file0".into(),
+        device: StoreDevice::Bdev("File0".into()),
+    }];
+    let namespace = &mut config.target.subsystems[0].namespaces[0];
+    (namespace.store, namespace.write) = ("file0".into(), WritePolicy::Back);
+    config
+}
+
+/// A counter of every shard's cache.
+fn counter(handle: &Handle, name: &str) -> Vec<u64> {
+    let shards = snapshot(handle).shards;
+    let of = |shard: &engine::ShardSnapshot| {
+        let mut layers = shard.counters.iter();
+        let (_, cache) = layers
+            .find(|(layer, _)| *layer == "cache")
+            .expect("a cache");
+        cache.iter().find(|(n, _)| n == name).expect("a counter").1
+    };
+    shards.iter().map(of).collect()
+}
+
+/// Some block-aligned range, half of the time over a border between owners.
+fn some_range(random: &mut Random) -> std::ops::Range<usize> {
+    let blocks = match random.below(4) {
+        0 => 1 + random.below(256),
+        _ => 1 + random.below(16),
+    };
+    let len = blocks * BLOCK;
+    let start = match random.below(2) {
+        0 => {
+            let border = RANGE * (1 + random.below(BYTES / RANGE - 1));
+            border - BLOCK * random.below(blocks + 1)
+        }
+        _ => BLOCK * random.below((BYTES - len) / BLOCK),
+    };
+    start..(start + len).min(BYTES)
+}
+
+/// One request at a time, by any queue of either shard: each sees what the
+/// others did, a flush makes all of it durable on every shard.
+fn one_after_the_other(queues: &mut [Queue], path: &PathBuf, model: &mut [u8]) {
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    for round in 0..ROUNDS {
+        let bytes = some_range(&mut random);
+        let (lba, len) = ((bytes.start / BLOCK) as u64, bytes.len());
+        let queue = &mut queues[random.below(QUEUES.into())];
+        match random.below(20) {
+            0..9 => {
+                let data = pattern(round, len);
+                let in_capsule = len <= 8192 && random.below(2) == 0;
+                let status = match random.below(8) {
+                    0 => queue.write_fua(lba, BLOCK, &data, in_capsule).unwrap(),
+                    _ => queue.write(lba, BLOCK, &data, in_capsule).unwrap(),
+                };
+                assert_eq!(status, 0, "round {round}: write");
+                model[bytes].copy_from_slice(&data);
+            }
+            9..18 => {
+                let (status, data) = queue.read(lba, BLOCK, len).unwrap();
+                assert_eq!(status, 0, "round {round}: read");
+                assert!(
+                    data == model[bytes],
+                    "round {round}: read of {len} at {lba}"
+                );
+            }
+            18 => {
+                // Over several owners.
+                let blocks =
+                    (1 + random.below(6 * RANGE / BLOCK)).min(BYTES / BLOCK - lba as usize);
+                assert_eq!(queue.write_zeroes(lba, blocks).unwrap(), 0, "round {round}");
+                model[bytes.start..bytes.start + blocks * BLOCK].fill(0);
+            }
+            _ => {
+                assert_eq!(queue.flush().unwrap(), 0, "round {round}: flush");
+                if random.below(8) == 0 {
+                    assert!(fs::read(path).unwrap() == model, "round {round}: a flush");
+                }
+            }
+        }
+    }
+    assert_eq!(queues[0].flush().unwrap(), 0);
+    assert!(fs::read(path).unwrap() == model, "the last flush");
+}
+
+/// Every queue at once, each on blocks of its own all over the volume.
+fn all_at_once(queues: Vec<Queue>, model: &Arc<Mutex<Vec<u8>>>) {
+    let workers: Vec<_> = (queues.into_iter().enumerate())
+        .map(|(me, mut queue)| {
+            let model = Arc::clone(model);
+            thread::spawn(move || {
+                let mut random = Random(me as u64 + 1);
+                for round in 0..ROUNDS / 8 {
+                    let slot = random.below(BYTES / BLOCK / usize::from(QUEUES));
+                    let block = slot * usize::from(QUEUES) + me;
+                    let bytes = block * BLOCK..(block + 1) * BLOCK;
+                    if random.below(2) == 0 {
+                        let data = pattern(round << 8 | me as u64, BLOCK);
+                        let in_capsule = random.below(2) == 0;
+                        let status = queue.write(block as u64, BLOCK, &data, in_capsule);
+                        assert_eq!(status.unwrap(), 0, "queue {me}, round {round}: write");
+                        model.lock().unwrap()[bytes].copy_from_slice(&data);
+                    } else {
+                        let (status, data) = queue.read(block as u64, BLOCK, BLOCK).unwrap();
+                        assert_eq!(status, 0, "queue {me}, round {round}: read");
+                        let expected = model.lock().unwrap()[bytes].to_vec();
+                        assert!(data == expected, "queue {me}, round {round}: block {block}");
+                    }
+                }
+            })
+        })
+        .collect();
+    for worker in workers {
+        worker.join().expect("a client");
+    }
+}
+
+/// Clients that go away in the middle of everything: large reads that nobody
+/// takes, and writes of which half came.
+fn gone_in_the_middle(cntlid: u16) {
+    for round in 0..QUEUES {
+        let mut queue =
+            Queue::connect(target(), Options::default(), NQN, 20 + round, cntlid).unwrap();
+        for cid in 0..16u16 {
+            let mut command = [0; 64];
+            command[0] = if cid % 2 == 0 { 0x02 } else { WRITE };
+            command[1] = 0x40;
+            command[2..4].copy_from_slice(&cid.to_le_bytes());
+            command[4] = 1;
+            command[32..36].copy_from_slice(&(128u32 << 10).to_le_bytes());
+            command[39] = 0x5a;
+            // No write of theirs ever has all its data.
+            let lba = (u64::from(cid) * 97 * 128) % (BYTES as u64 / 512 - 256);
+            command[40..48].copy_from_slice(&lba.to_le_bytes());
+            command[48..50].copy_from_slice(&255u16.to_le_bytes());
+            queue
+                .send_pdu(support::host::CAPSULE_CMD, 0, &command, &[])
+                .unwrap();
+        }
+        // Some data of the first write that is asked for, and no more.
+        loop {
+            let pdu = queue.receive().unwrap();
+            if pdu.kind == support::host::R2T {
+                let mut pdu = queue.build(
+                    support::host::H2C_DATA,
+                    0x04,
+                    &[
+                        &pdu.header[8..12],
+                        &[0; 4],
+                        &(128u32 << 10).to_le_bytes(),
+                        &[0; 4],
+                    ]
+                    .concat(),
+                    &vec![0xee; 128 << 10],
+                );
+                pdu.truncate(50_000);
+                queue.send(&pdu).unwrap();
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn z11_z12_pages_of_two_shards_are_one_volume() {
+    let path = std::env::temp_dir().join(format!("throughline-two-shards-{}", std::process::id()));
+    fs::write(&path, vec![0; BYTES]).unwrap();
+    network();
+    let config = config(&path);
+    let file = path.clone();
+    let (tell, told) = std::sync::mpsc::channel();
+    with_engine(&config, move |handle| {
+        let connect = |qid, cntlid| Queue::connect(target(), Options::default(), NQN, qid, cntlid);
+        let (admin, first) = Queue::controller(target(), Options::default(), NQN).unwrap();
+        let mut queues = vec![first];
+        for qid in 2..=QUEUES {
+            queues.push(connect(qid, admin.cntlid).unwrap());
+        }
+        let connections = |handle: &Handle| -> Vec<u64> {
+            let shards = snapshot(handle).shards;
+            shards.iter().map(|shard| shard.connections).collect()
+        };
+        let spread = connections(handle);
+        assert!(
+            spread.iter().all(|&n| n > 0),
+            "connections by shard: {spread:?}"
+        );
+
+        let mut model = vec![0; BYTES];
+        one_after_the_other(&mut queues, &file, &mut model);
+        for name in ["parts_asked", "parts_served", "hits", "written"] {
+            let counts = counter(handle, name);
+            assert!(counts.iter().all(|&n| n > 0), "{name} by shard: {counts:?}");
+        }
+
+        gone_in_the_middle(admin.cntlid);
+        let expected = u64::from(QUEUES) + 1;
+        eventually("the dead are buried", || {
+            connections(handle).iter().sum::<u64>() == expected
+        });
+
+        let model = Arc::new(Mutex::new(model));
+        all_at_once(queues, &model);
+        // Nothing is flushed here: stopping does it.
+        let model = model.lock().unwrap().clone();
+        tell.send(model).unwrap();
+        drop(admin);
+    });
+    // `with_engine` fails if a page that was lent did not come home.
+    let model = told.recv().unwrap();
+    let device = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let differs =
+        (0..BYTES / BLOCK).find(|i| device[i * BLOCK..][..BLOCK] != model[i * BLOCK..][..BLOCK]);
+    assert_eq!(differs, None, "block on the device after a clean stop");
+}
