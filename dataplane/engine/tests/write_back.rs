@@ -14,8 +14,9 @@ const BYTES: usize = 8 << 20;
 const ROUNDS: u64 = 4000;
 
 /// Random writes of one block to 64 KiB over each other, reads in between,
-/// flushes and FUA now and then: reads see what was written, and after the
-/// engine stopped all of it is on the device.
+/// flushes and FUA now and then: reads see what was written. Once a shutdown of
+/// the controller is complete all of it is on the device, and so it is, with
+/// what a second controller wrote, when the engine has stopped.
 #[test]
 fn z11_z12_z13_a_volatile_write_cache_loses_nothing() {
     let path = std::env::temp_dir().join(format!("throughline-write-back-{}", std::process::id()));
@@ -39,6 +40,7 @@ fn z11_z12_z13_a_volatile_write_cache_loses_nothing() {
     (namespace.store, namespace.write) = ("file0".into(), WritePolicy::Back);
 
     let (tell, told) = std::sync::mpsc::channel();
+    let file = path.clone();
     with_engine(&config, move |handle| {
         let (mut admin, mut io) = Queue::controller(target(), Options::default(), NQN).unwrap();
         let (_, controller) = admin.identify(1, 0).unwrap();
@@ -56,6 +58,16 @@ fn z11_z12_z13_a_volatile_write_cache_loses_nothing() {
             (random >> 16) as usize % n
         };
         for round in 0..ROUNDS {
+            if round == ROUNDS / 2 {
+                assert_eq!(admin.property_set(0x14, 0x0046_4001).unwrap(), 0, "CC.SHN");
+                let csts = admin.property_get(0x1c).unwrap().1;
+                assert_eq!(csts >> 2 & 0b11, 0b10, "CSTS.SHST: complete");
+                assert!(
+                    fs::read(&file).unwrap() == model,
+                    "all of it is on the device"
+                );
+                (admin, io) = Queue::controller(target(), Options::default(), NQN).unwrap();
+            }
             let blocks = if below(4) == 0 {
                 1 + below(128)
             } else {

@@ -30,6 +30,7 @@ impl SlotIndex {
 /// Receiving → Waiting → Asking → Owed → Ready → AtDevice …   write by R2T; Owed → Asking for the next R2T
 /// Receiving → Waiting → Ready → AtDevice → Sending           read
 /// Receiving → Waiting → Sending                              identify, log page
+/// Receiving → Ready → AtDevice → Sending                     flush, shutdown
 /// Receiving → Parked → Sending                               asynchronous event request
 /// Receiving → Sending                                        everything else
 /// ```
@@ -95,6 +96,11 @@ pub(crate) enum Work {
     /// An asynchronous event request.
     Park,
     Disconnect,
+    /// Flushes the namespaces that cache, `next` before others; then the
+    /// controller is shut down.
+    ShutDown {
+        next: Option<Nsid>,
+    },
     /// Dataset Management: `next` of `ranges` is the one to hand out.
     Dataset {
         ranges: u16,
@@ -168,7 +174,8 @@ pub(crate) struct Slot {
     pub since: Timestamp,
     /// Write credit it holds, in bytes.
     pub credit: u32,
-    /// Requests the engine has for it: one, or up to 256 of Dataset Management.
+    /// Requests the engine has for it: one, up to 256 of Dataset Management, or a flush
+    /// for each namespace.
     pub at_device: u16,
     /// Counts the slot's commands, so that no completion meets a later one.
     pub generation: u32,

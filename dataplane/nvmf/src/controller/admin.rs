@@ -9,7 +9,7 @@ use super::properties::{Change, Properties};
 use super::window::Window;
 use super::{Controller, Events, discovery};
 use crate::command::{AdminCommand, FabricsCommand, FeatureSelect, SqeView};
-use crate::slots::Work;
+use crate::slots::{VolumeRef, Work};
 use crate::status::Status;
 use crate::target::{Namespaces, Target};
 use crate::units::{Cid, Nsid, Timestamp};
@@ -54,6 +54,8 @@ pub(crate) enum Reply {
     },
     /// The controller was reset: parked requests are void.
     Reset,
+    /// The host shut the controller down: what was written is to be flushed.
+    ShutDown,
 }
 
 /// Life of a discovery controller without a Keep Alive Timeout since its last
@@ -155,7 +157,7 @@ impl AdminQueue {
                 }
                 Change::ShutDown => {
                     self.controller.disable();
-                    Ok(Reply::Done(0))
+                    Ok(Reply::ShutDown)
                 }
             },
             // The queue exists: another Connect is out of order.
@@ -163,6 +165,25 @@ impl AdminQueue {
             // The Admin Queue goes with its connection (base 6.4).
             FabricsCommand::Disconnect { .. } => Err(Status::INVALID_QUEUE_TYPE),
         }
+    }
+
+    /// The first namespace from `first` on that has a volatile write cache, and
+    /// so must be flushed before a shutdown is complete (base 3.6.2).
+    pub fn next_cached(&self, first: Nsid) -> Option<VolumeRef> {
+        let namespaces = self.namespaces.as_deref()?;
+        let next = namespaces
+            .iter()
+            .find(|ns| ns.nsid >= first && ns.volatile_write_cache)?;
+        Some(VolumeRef {
+            nsid: next.nsid,
+            volume: next.volume,
+            block_size: next.block_size,
+        })
+    }
+
+    /// Every flush of a shutdown is done.
+    pub fn flushed(&mut self) {
+        self.properties.shut_down();
     }
 
     /// Executes an Admin command as far as it needs no data.

@@ -17,6 +17,8 @@ mod offset {
 const CC_EN: u32 = 1 << 0;
 /// CSTS.RDY.
 const CSTS_RDY: u32 = 1 << 0;
+/// CSTS.SHST: shutdown processing occurring.
+const CSTS_SHST_OCCURRING: u32 = 0b01 << 2;
 /// CSTS.SHST: shutdown processing complete.
 const CSTS_SHST_COMPLETE: u32 = 0b10 << 2;
 /// CSTS.SHST, both bits.
@@ -25,10 +27,10 @@ const CSTS_SHST: u32 = 0b11 << 2;
 /// The properties of one controller, and the state they stand for.
 ///
 /// ```text
-///                CC.EN = 1                 CC.SHN ≠ 0
-///  Disabled ─────────────────▶ Ready ─────────────────▶ Shut down
-///     ▲         CC.EN = 0        │                          │
-///     └──────────────────────────┴──────────────────────────┘
+///                CC.EN = 1            CC.SHN ≠ 0                  flushed
+///  Disabled ─────────────────▶ Ready ────────────▶ Shutting down ─────────▶ Shut down
+///     ▲         CC.EN = 0        │                       │                      │
+///     └──────────────────────────┴───────────────────────┴──────────────────────┘
 /// ```
 #[derive(Debug)]
 pub(super) struct Properties {
@@ -46,7 +48,7 @@ pub(crate) enum Change {
     Enabled,
     /// The controller was reset.
     Disabled,
-    /// The controller was shut down.
+    /// The controller is to be shut down: see [`Properties::shut_down`].
     ShutDown,
 }
 
@@ -108,10 +110,18 @@ impl Properties {
         }
         // SHN, bits 15:14: normal or abrupt.
         if new >> 14 & 0b11 != 0 && self.csts & CSTS_SHST == 0 {
-            self.csts |= CSTS_SHST_COMPLETE;
+            self.csts |= CSTS_SHST_OCCURRING;
             return Ok(Change::ShutDown);
         }
         Ok(Change::None)
+    }
+
+    /// All that was written is non-volatile: shutdown processing is complete
+    /// (base 3.6.2), unless the controller was reset meanwhile.
+    pub fn shut_down(&mut self) {
+        if self.csts & CSTS_SHST == CSTS_SHST_OCCURRING {
+            self.csts = self.csts & !CSTS_SHST | CSTS_SHST_COMPLETE;
+        }
     }
 }
 
@@ -130,9 +140,13 @@ mod tests {
         assert!(p.is_ready());
         assert_eq!(p.set(0x14, Four, 0x0046_0001), Ok(Change::None));
         assert_eq!(p.set(0x14, Four, 0x0046_4001), Ok(Change::ShutDown));
+        assert_eq!(p.get(0x1c, Four), Ok(0b0101));
+        assert!(!p.is_ready());
+        p.shut_down();
         assert_eq!(p.get(0x1c, Four), Ok(0b1001));
         assert!(!p.is_ready());
         assert_eq!(p.set(0x14, Four, 0), Ok(Change::Disabled));
+        p.shut_down();
         assert_eq!(p.get(0x1c, Four), Ok(0));
         assert_eq!(p.set(0x14, Four, 0x0046_0001), Ok(Change::Enabled));
         assert!(p.is_ready());

@@ -9,7 +9,7 @@ use crate::pdu::{CapsuleCmd, FatalError, FatalStatus};
 use crate::shard::Shard;
 use crate::slots::{SlotIndex, VolumeRef, Work};
 use crate::status::Status;
-use crate::units::BlockRange;
+use crate::units::{BlockRange, Nsid};
 
 /// What a command comes to, before it holds anything but its slot.
 #[derive(Clone, Copy, Debug)]
@@ -279,6 +279,10 @@ impl Session {
             Reply::Reset => {
                 self.drop_parked(shard);
                 Plan::done(0)
+            }
+            Reply::ShutDown => {
+                let next = Some(Nsid(1));
+                Plan::of(Work::ShutDown { next }, Transfer::None)
             }
             Reply::Data { work, len } => match sqe.sgl()? {
                 Sgl::Transport { len: room } if room >= len => {

@@ -5,6 +5,7 @@ use crate::request::{Completion, Operation, Request, RequestId};
 use crate::shard::Shard;
 use crate::slots::{SlotIndex, SlotState, Work};
 use crate::status::Status;
+use crate::units::Nsid;
 
 impl Session {
     /// The next request for the engine, if one is ready.
@@ -18,6 +19,7 @@ impl Session {
             let slot = &mut shard.commands.slots[index];
             let is_last = match slot.work {
                 Work::Dataset { ranges, next, .. } => next == ranges,
+                Work::ShutDown { next } => next.is_none(),
                 _ => true,
             };
             if is_last {
@@ -39,7 +41,7 @@ impl Session {
                     operation,
                 });
             }
-            // Dataset Management whose last ranges are empty.
+            // Dataset Management whose last ranges are empty; a shutdown with nothing cached.
             if slot.at_device == 0 {
                 self.finish(index, shard);
             }
@@ -74,6 +76,19 @@ impl Session {
                 deallocate,
             },
             Work::Flush => Operation::Flush,
+            Work::ShutDown { next } => {
+                let admin = match &self.queue {
+                    Queue::Admin(admin) => Some(admin),
+                    _ => None,
+                };
+                let cached = |first| admin?.next_cached(first);
+                let flush = next.and_then(cached);
+                let behind = flush.and_then(|volume| cached(Nsid(volume.nsid.0 + 1)));
+                let next = behind.map(|volume| volume.nsid);
+                slot.work = Work::ShutDown { next };
+                slot.volume = flush?;
+                Operation::Flush
+            }
             Work::Dataset {
                 ranges,
                 mut next,
@@ -163,8 +178,14 @@ impl Session {
                 _ => {}
             }
         }
-        if let Work::Read { .. } = work {
-            shard.ledger.loaded(len as usize);
+        match work {
+            Work::Read { .. } => shard.ledger.loaded(len as usize),
+            Work::ShutDown { .. } => {
+                if let Queue::Admin(admin) = &mut self.queue {
+                    admin.flushed();
+                }
+            }
+            _ => {}
         }
         self.respond(index, shard);
     }

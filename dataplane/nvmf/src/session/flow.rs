@@ -145,7 +145,7 @@ impl Session {
             return self.fail(index, status, shard);
         }
         match slot.work {
-            Work::Write { .. } | Work::WriteZeroes { .. } | Work::Flush => {
+            Work::Write { .. } | Work::WriteZeroes { .. } | Work::Flush | Work::ShutDown { .. } => {
                 self.make_ready(index, shard);
             }
             Work::Dataset { .. } => self.start_dataset(index, shard),

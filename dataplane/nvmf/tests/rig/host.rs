@@ -196,10 +196,16 @@ impl Host {
     }
 
     pub fn set_property(&mut self, rig: &mut Rig, offset: u32, value: u32) -> Answer {
+        let cid = self.start_setting_property(rig, offset, value);
+        self.answer(cid)
+    }
+
+    /// As [`Host::set_property`], without waiting for the answer.
+    pub fn start_setting_property(&mut self, rig: &mut Rig, offset: u32, value: u32) -> u16 {
         let mut sqe = sqe(0x7f, 0);
         set32(&mut sqe, 44, offset);
         set32(&mut sqe, 48, value);
-        self.without_data(rig, sqe)
+        self.submit(rig, sqe, &[])
     }
 
     pub fn disconnect(&mut self, rig: &mut Rig) -> Answer {
