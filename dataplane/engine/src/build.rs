@@ -165,18 +165,17 @@ pub(crate) fn rings(config: &Config) -> Vec<Vec<Option<Ends>>> {
         mine.resize_with(shards, || None);
     }
     let capacity = ring_capacity(config.target.max_io_bytes as usize);
-    for one in 0..shards {
-        for other in one + 1..shards {
-            let (there, here) = (ring(capacity), ring(capacity));
-            ends[one][other] = Some(Ends {
-                to: there.0,
-                from: here.1,
-            });
-            ends[other][one] = Some(Ends {
-                to: here.0,
-                from: there.1,
-            });
-        }
+    let pairs = (0..shards).flat_map(|one| (one + 1..shards).map(move |other| (one, other)));
+    for (one, other) in pairs {
+        let (there, here) = (ring(capacity), ring(capacity));
+        ends[one][other] = Some(Ends {
+            to: there.0,
+            from: here.1,
+        });
+        ends[other][one] = Some(Ends {
+            to: here.0,
+            from: there.1,
+        });
     }
     ends
 }

@@ -43,7 +43,9 @@ impl Lab {
     pub fn cluster(&self, start: usize, payload: &[u8], filled: Option<usize>) -> Cluster {
         let mut fresh = self.frames.alloc().expect("a free cluster");
         let end = start + payload.len();
-        fresh.fill(0xee);
+        // What lies around is none of the payload's: it shows if it is taken for it.
+        let size = fresh.len();
+        fresh[start.saturating_sub(64)..(end + 64).min(size)].fill(0xee);
         fresh[start..end].copy_from_slice(payload);
         fresh.freeze_filled(filled.unwrap_or(end))
     }
