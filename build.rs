@@ -265,6 +265,13 @@ impl Native {
                     .map(|n| n.trim_end_matches(".a"));
                 let name = name.or_else(|| word.strip_prefix("-l").filter(|n| !n.starts_with(':')));
                 push_new(&mut flags.libs, name.map(str::to_owned));
+                // An SPDK that built its own ISA-L names that archive where it was built.
+                if let Some((dir, file)) = word.rsplit_once('/').filter(|_| word.starts_with('/'))
+                    && let Some(name) = file.strip_prefix("lib").and_then(|f| f.strip_suffix(".a"))
+                {
+                    push_new(&mut flags.libs, Some(name.to_owned()));
+                    push_new(&mut flags.lib_dirs, Some(PathBuf::from(dir)));
+                }
             }
         }
         Ok(flags)
@@ -422,7 +429,9 @@ fn link_spdk(native: &Native, flags: &Flags) {
         .iter()
         .filter(|name| !name.starts_with("rte_") && !name.starts_with("spdk_"))
     {
-        let kind = if name.starts_with("isal") && flags.holds(&format!("lib{name}.a")) {
+        let archive = format!("lib{name}.a");
+        let kind = if name.starts_with("isal") && (flags.holds(&archive) || system.holds(&archive))
+        {
             "static:-bundle"
         } else {
             "dylib"
