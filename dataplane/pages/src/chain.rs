@@ -42,8 +42,12 @@ pub enum Chunk {
 
 impl Chunk {
     /// Length in bytes.
+    #[inline]
     pub fn len(&self) -> usize {
-        self.bytes().len()
+        match self {
+            Chunk::Inline(inline) => inline.len.into(),
+            Chunk::Slice(slice) => slice.len(),
+        }
     }
 
     /// Whether there is no byte.

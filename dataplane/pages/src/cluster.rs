@@ -167,13 +167,21 @@ impl Clone for Cluster {
 }
 
 impl Drop for Cluster {
+    #[inline]
     fn drop(&mut self) {
         let unit = self.unit();
         let left = unit.handles.get() - 1;
         unit.handles.set(left);
-        if left > 0 {
-            return;
+        if left == 0 {
+            self.give_back();
         }
+    }
+}
+
+impl Cluster {
+    /// The last handle is gone.
+    fn give_back(&self) {
+        let unit = self.unit();
         if self.pool().take_back(self.index()) {
             // SAFETY: made by `Box::leak`; this was the last handle and the owner is gone.
             drop(unsafe { Box::from_raw(unit.pool.as_ptr()) });

@@ -24,14 +24,18 @@ pub(super) struct Unit {
 const _: () = assert!(size_of::<Unit>() == 32, "two entries to a cache line");
 
 impl Unit {
-    /// The page structures of all pages the cluster lies in.
+    /// Does `what` to the page structures of all pages the cluster lies in.
     #[inline]
-    fn structures(&self, cluster_size: usize) -> impl Iterator<Item = &PageStructure> {
-        (0..cluster_size.div_ceil(PAGE_SIZE)).map(|i| {
-            // SAFETY: the structures of a cluster's pages lie side by side in the arena's
-            // table, which lives as long as the pool.
-            unsafe { self.structure.add(i).as_ref() }
-        })
+    fn each_structure(&self, cluster_size: usize, what: impl Fn(&PageStructure)) {
+        // SAFETY: a cluster lies in one page at least.
+        what(unsafe { self.structure.as_ref() });
+        if cluster_size > PAGE_SIZE {
+            for i in 1..cluster_size / PAGE_SIZE {
+                // SAFETY: the structures of a cluster's pages lie side by side in the arena's
+                // table, which lives as long as the pool.
+                what(unsafe { self.structure.add(i).as_ref() });
+            }
+        }
     }
 }
 
@@ -104,8 +108,7 @@ impl Pool {
         let unit = &self.units[index as usize];
         unit.handles.set(1);
         unit.filled.set(filled);
-        unit.structures(self.cluster_size)
-            .for_each(PageStructure::hold);
+        unit.each_structure(self.cluster_size, PageStructure::hold);
         self.held.set(self.held.get() + 1);
         Cluster {
             unit: NonNull::from(unit),
@@ -115,16 +118,15 @@ impl Pool {
     /// Cluster `index` has no handle any more. True if the pool has neither
     /// handles nor owner: it is to be freed.
     pub fn take_back(&self, index: u32) -> bool {
-        self.held.set(self.held.get() - 1);
-        self.units[index as usize]
-            .structures(self.cluster_size)
-            .for_each(PageStructure::release);
+        let held = self.held.get() - 1;
+        self.held.set(held);
+        self.units[index as usize].each_structure(self.cluster_size, PageStructure::release);
         // Capacity for every cluster was reserved at the start: no allocation.
         match &self.leaving {
             Some(leaving) => leaving.borrow_mut().push(index),
             None => self.free.borrow_mut().push(index),
         }
-        self.held.get() == 0 && !self.owned.get()
+        held == 0 && !self.owned.get()
     }
 }
 
