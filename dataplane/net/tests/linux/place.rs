@@ -208,7 +208,7 @@ impl Link {
                 let mut taps = [open(&ends[0]).map_err(fail)?, open(&ends[1]).map_err(fail)?];
                 let stop = Arc::clone(&stop);
                 Some(thread::spawn(move || {
-                    wire::carry(&mut taps, &how, seed, &stop)
+                    wire::carry(&mut taps, [how.clone(), how], seed, &stop)
                 }))
             }
         };

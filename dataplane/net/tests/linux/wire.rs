@@ -234,12 +234,19 @@ impl Queue {
     }
 }
 
-/// Carries frames between two TAP devices until told to stop; what each direction did.
-pub fn carry(ends: &mut [File; 2], how: &Netem, seed: u64, stop: &Arc<AtomicBool>) -> [Tally; 2] {
+/// Carries frames between two TAP devices until told to stop: `how` those of
+/// each end are treated; what each direction did.
+pub fn carry(
+    ends: &mut [File; 2],
+    how: [Netem; 2],
+    seed: u64,
+    stop: &Arc<AtomicBool>,
+) -> [Tally; 2] {
     let start = Instant::now();
+    let [first, second] = how;
     let mut queues = [
-        Queue::new(how.clone(), seed),
-        Queue::new(how.clone(), seed ^ 0x5555_5555),
+        Queue::new(first, seed),
+        Queue::new(second, seed ^ 0x5555_5555),
     ];
     let fds = [ends[0].as_raw_fd(), ends[1].as_raw_fd()];
     sys::be_prompt();
