@@ -77,6 +77,7 @@ impl TxFrame<'_> {
     ///
     /// Frames may be shorter than Ethernet's 60 bytes; padding is the port's
     /// (NICs do it, virtual ports do not need it).
+    #[inline]
     pub fn len(&self) -> usize {
         self.headers.len() + self.payload.len()
     }
@@ -126,6 +127,7 @@ pub enum Piece<'a> {
 
 impl<'a> Piece<'a> {
     /// Length in bytes.
+    #[inline]
     pub fn len(&self) -> usize {
         match self {
             Piece::Inline(bytes) => bytes.len(),
@@ -139,6 +141,7 @@ impl<'a> Piece<'a> {
     }
 
     /// The bytes.
+    #[inline]
     pub fn bytes(&self) -> &'a [u8] {
         match *self {
             Piece::Inline(bytes) => bytes,
@@ -151,6 +154,7 @@ impl<'a> Piece<'a> {
     }
 
     /// The part of `chunk` from `from` on, at most `max` bytes.
+    #[inline]
     pub(crate) fn of_chunk(chunk: &'a Chunk, from: usize, max: usize) -> Self {
         match chunk {
             Chunk::Inline(inline) => {
@@ -212,16 +216,19 @@ impl<'a> Payload<'a> {
     }
 
     /// Length in bytes.
+    #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
     /// Whether there is no byte.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// The pieces, in order. None is empty.
+    #[inline]
     pub fn pieces(&self) -> Pieces<'a> {
         Pieces {
             source: self.source.clone(),
@@ -238,6 +245,7 @@ pub struct Pieces<'a> {
 impl<'a> Iterator for Pieces<'a> {
     type Item = Piece<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Piece<'a>> {
         match &mut self.source {
             Source::Empty => None,

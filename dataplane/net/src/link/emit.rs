@@ -1,6 +1,7 @@
 //! Headers of outgoing frames.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
 use smoltcp::wire::{
     EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, Ipv6Packet,
@@ -24,6 +25,41 @@ pub(crate) struct Link {
     pub(crate) source: MacAddress,
     pub(crate) destination: MacAddress,
     pub(crate) vlan: Option<u16>,
+}
+
+/// A TCP header as nearly every segment has it: with a timestamp for its only
+/// option (RFC 7323, appendix A), or with none.
+pub(crate) struct PlainTcp {
+    /// The source's, then the destination's.
+    pub(crate) ports: u32,
+    pub(crate) seq: u32,
+    pub(crate) ack: u32,
+    pub(crate) flags: u8,
+    pub(crate) window: u16,
+    pub(crate) timestamp: Option<(u32, u32)>,
+}
+
+impl PlainTcp {
+    /// Writes the header, without its checksum; how long it is.
+    #[inline]
+    fn emit(&self, room: &mut [u8; 32]) -> usize {
+        room[..4].copy_from_slice(&self.ports.to_be_bytes());
+        room[4..8].copy_from_slice(&self.seq.to_be_bytes());
+        room[8..12].copy_from_slice(&self.ack.to_be_bytes());
+        room[13] = self.flags;
+        room[14..16].copy_from_slice(&self.window.to_be_bytes());
+        // The checksum, and the urgent pointer.
+        room[16..20].fill(0);
+        let Some((value, echo)) = self.timestamp else {
+            room[12] = 5 << 4;
+            return 20;
+        };
+        room[12] = 8 << 4;
+        room[20..24].copy_from_slice(&[1, 1, 8, 10]);
+        room[24..28].copy_from_slice(&value.to_be_bytes());
+        room[28..].copy_from_slice(&echo.to_be_bytes());
+        32
+    }
 }
 
 /// A frame's headers under construction.
@@ -122,6 +158,7 @@ impl Headers {
     }
 
     /// Sets the length of what follows the IP header, and the IPv4 header's checksum.
+    #[inline(never)]
     pub(crate) fn set_payload_len(&mut self, payload_len: usize) {
         self.set_lengths(payload_len);
         if !self.is_ipv6() {
@@ -135,14 +172,17 @@ impl Headers {
     /// Sets the length, and the IPv4 header's checksum to zero.
     #[inline]
     fn set_lengths(&mut self, payload_len: usize) {
-        let l2_len = self.l2_len as usize;
-        if self.is_ipv6() {
-            let mut packet = Ipv6Packet::new_unchecked(&mut self.bytes[l2_len..]);
-            packet.set_payload_len(payload_len as u16);
+        let is_ipv6 = self.is_ipv6();
+        let l3 = self.bytes[self.l2_len as usize..].first_chunk_mut::<IPV4_LEN>();
+        let Some(l3) = l3 else { return };
+        if is_ipv6 {
+            // RFC 8200, section 3: the payload's length.
+            l3[4..6].copy_from_slice(&(payload_len as u16).to_be_bytes());
         } else {
-            let mut packet = Ipv4Packet::new_unchecked(&mut self.bytes[l2_len..]);
-            packet.set_total_len((IPV4_LEN + payload_len) as u16);
-            packet.set_checksum(0);
+            // RFC 791, 3.1: the total length, and the checksum.
+            let total_len = (IPV4_LEN + payload_len) as u16;
+            l3[2..4].copy_from_slice(&total_len.to_be_bytes());
+            l3[10..12].fill(0);
         }
     }
 
@@ -181,7 +221,6 @@ impl Headers {
 
     /// Completes a TCP segment whose header ends these headers: lengths and
     /// checksums, or what the port needs to complete them itself.
-    #[inline]
     pub(crate) fn finish_tcp(
         &mut self,
         tcp_len: usize,
@@ -189,6 +228,39 @@ impl Headers {
         offload: &Offload,
         tso_mss: Option<u16>,
     ) -> TxOffload {
+        let l4 = self.len as usize - tcp_len;
+        self.complete(l4..l4 + tcp_len, payload, offload, tso_mss)
+    }
+
+    /// Writes a TCP header behind these headers, which stay what they are: the
+    /// next one is written over it. Returns all of them, complete.
+    #[inline(always)]
+    pub(crate) fn with_tcp(
+        &mut self,
+        tcp: &PlainTcp,
+        payload: &Payload<'_>,
+        offload: &Offload,
+        tso_mss: Option<u16>,
+    ) -> (&[u8], TxOffload) {
+        let l4 = self.len as usize;
+        let tcp_len = match self.bytes[l4..].first_chunk_mut() {
+            Some(room) => tcp.emit(room),
+            None => 0,
+        };
+        let offload = self.complete(l4..l4 + tcp_len, payload, offload, tso_mss);
+        (&self.bytes[..l4 + tcp_len], offload)
+    }
+
+    /// Completes a TCP segment whose header lies at `tcp`.
+    #[inline(always)]
+    fn complete(
+        &mut self,
+        tcp: Range<usize>,
+        payload: &Payload<'_>,
+        offload: &Offload,
+        tso_mss: Option<u16>,
+    ) -> TxOffload {
+        let tcp_len = tcp.len();
         let l4_len = tcp_len + payload.len();
         let ip_checksum = offload.tx_ip_checksum && !self.is_ipv6();
         if ip_checksum {
@@ -196,22 +268,15 @@ impl Headers {
         } else {
             self.set_payload_len(l4_len);
         }
-        let l4 = self.len as usize - tcp_len;
         let sum = if offload.tx_l4_checksum {
             // What DPDK asks for (rte_ipv4_phdr_cksum): the pseudo-header's sum,
             // without the length if there will be several.
             let len = if tso_mss.is_some() { 0 } else { l4_len };
             self.pseudo(protocol::TCP, len).folded()
         } else {
-            let sum = self
-                .pseudo(protocol::TCP, l4_len)
-                .bytes(&self.bytes[l4..l4 + tcp_len]);
-            payload
-                .pieces()
-                .fold(sum, |sum, piece| sum.bytes(piece.bytes()))
-                .checksum()
+            self.sum_up(tcp.clone(), payload)
         };
-        self.bytes[l4 + 16..l4 + 18].copy_from_slice(&sum.to_be_bytes());
+        self.bytes[tcp][16..18].copy_from_slice(&sum.to_be_bytes());
         TxOffload {
             l2_len: self.l2_len,
             l3_len: self.l3_len,
@@ -221,6 +286,18 @@ impl Headers {
             l4_checksum: offload.tx_l4_checksum,
             tso_mss,
         }
+    }
+
+    /// The checksum of a TCP segment, in software.
+    #[inline(never)]
+    fn sum_up(&self, tcp: Range<usize>, payload: &Payload<'_>) -> u16 {
+        let sum = self
+            .pseudo(protocol::TCP, tcp.len() + payload.len())
+            .bytes(&self.bytes[tcp]);
+        payload
+            .pieces()
+            .fold(sum, |sum, piece| sum.bytes(piece.bytes()))
+            .checksum()
     }
 
     /// Makes room for `len` more zeroed bytes and returns it.

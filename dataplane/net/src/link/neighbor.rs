@@ -14,8 +14,8 @@ use crate::util::siphash::SipKey;
 use crate::util::table::Table;
 use crate::util::wheel::Wheel;
 
-/// RFC 4861, section 10: REACHABLE_TIME, DELAY_FIRST_PROBE_TIME, RETRANS_TIMER.
-const REACHABLE_TIME: Duration = Duration::from_secs(30);
+/// RFC 4861, section 10: REACHABLE_TIME, in nanoseconds; DELAY_FIRST_PROBE_TIME, RETRANS_TIMER.
+const REACHABLE_NS: u64 = 30_000_000_000;
 const DELAY_FIRST_PROBE: Duration = Duration::from_secs(5);
 const RETRANS: Duration = Duration::from_secs(1);
 /// RFC 4861, section 10: MAX_MULTICAST_SOLICIT and MAX_UNICAST_SOLICIT.
@@ -190,7 +190,7 @@ impl Neighbors {
     #[inline]
     pub(crate) fn resolve(&mut self, index: u32, now: Instant) -> Way {
         let entry = &mut self.entries[index as usize];
-        if entry.state == State::Reachable && now.since(entry.confirmed) < REACHABLE_TIME {
+        if entry.state == State::Reachable && now.nanos_since(entry.confirmed) < REACHABLE_NS {
             return Way::Known(entry.mac);
         }
         self.resolve_slowly(index, now)

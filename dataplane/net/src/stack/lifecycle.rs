@@ -56,6 +56,9 @@ impl Stack {
             return;
         }
         connection.set(has::UNHOOKED);
+        if index == self.train.index {
+            self.train.stop();
+        }
         let hash = connection.key.hash(self.table_key);
         self.table.remove(hash, index);
         if self.cx.transmit_links.is_linked(index) {

@@ -30,6 +30,7 @@ use crate::time::Instant;
 use crate::util::siphash::SipKey;
 use crate::util::table::Table;
 
+use fast::Train;
 pub use notice::Notice;
 
 /// The network stack of one port of one shard: frames and time in, frames and events out.
@@ -76,9 +77,9 @@ pub struct Stack {
     /// Flow keys to connections, and to what is remembered of them in TIME-WAIT.
     table: Table,
     table_key: SipKey,
-    last_found: u32,
-    /// How its segments begin on the wire: they come in trains.
-    train: [u8; 12],
+    train: Train,
+    /// Our Ethernet address as a number.
+    station: u64,
     time_waits: TimeWaits,
     listeners: Box<[Option<Listener>]>,
     half_open: usize,
@@ -120,8 +121,12 @@ impl Stack {
             free: (0..slots).rev().collect(),
             table: Table::new(config.connections_max + config.time_wait_max),
             table_key: key(table_secret),
-            last_found: 0,
-            train: [0; 12],
+            train: Train::NONE,
+            station: config
+                .mac
+                .0
+                .iter()
+                .fold(0, |sum, &byte| sum << 8 | u64::from(byte)),
             time_waits: TimeWaits::new(config.time_wait_max, config.tcp.time_wait),
             listeners: (0..config.listeners_max).map(|_| None).collect(),
             half_open: 0,
@@ -147,6 +152,7 @@ impl Stack {
     /// Copies every frame, received or sent, to `tap`, or to nobody any more.
     pub fn set_tap(&mut self, tap: Option<Box<dyn Tap>>) {
         self.tap = tap;
+        self.train.stop();
     }
 
     /// Runs the timers that are due.
@@ -357,7 +363,10 @@ impl Stack {
     #[inline]
     fn begin(&mut self, now: Instant) {
         debug_assert!(now >= self.cx.now, "time went back");
-        self.cx.now = now;
+        if now != self.cx.now {
+            self.cx.now = now;
+            self.cx.now_ms = now.as_millis() as u32;
+        }
         if !self.start.begun {
             self.begin_link();
         }

@@ -233,10 +233,6 @@ impl Stack {
             HOP_LIMIT,
             0,
         );
-        if index == self.last_found {
-            // The slot's last train is another connection's.
-            self.train = [0; 12];
-        }
         let ts_offset = self.numbers.ts_offset(&origin.key);
         let connection = &mut self.connections[index as usize];
         connection.begin(&self.cx, origin.key, iss, ts_offset, mtu, headers);

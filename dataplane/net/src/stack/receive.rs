@@ -16,9 +16,18 @@ impl Stack {
     /// Takes a frame that the port received.
     pub fn receive(&mut self, now: Instant, frame: RxFrame<'_>) {
         self.begin(now);
-        let Some(frame) = self.receive_plain(frame) else {
-            return;
-        };
+        match self.brings_next(&frame) {
+            Some(text) => self.take_next(frame.head, text),
+            None => self.receive_other(frame),
+        }
+    }
+
+    #[inline(never)]
+    fn receive_other(&mut self, frame: RxFrame<'_>) {
+        if let Some((from, segment)) = self.predicts(&frame) {
+            return self.receive_predicted(frame.head, from, &segment);
+        }
+        let now = self.cx.now;
         let head = frame.head.bytes();
         let tail_len: usize = frame.tail.iter().map(|slice| slice.len()).sum();
         let frame_len = head.len() + tail_len;

@@ -10,6 +10,7 @@ use crate::link::ethernet::Ethernet;
 use crate::link::ip::Ip;
 use crate::link::protocol;
 use crate::stack::Stack;
+use crate::stack::fast::Train;
 use crate::tcp::{Body, FlowKey, Outgoing, Reply, Segment, Seq, State, TimeWaitVerdict, flag, has};
 use crate::util::list::NONE;
 
@@ -66,10 +67,11 @@ impl Stack {
     #[inline]
     pub(super) fn look_up(&mut self, key: &FlowKey) -> Option<u32> {
         // Segments come in trains: the last connection is likely to be the next.
-        let last = &self.connections[self.last_found as usize];
-        if last.key == *key && !last.has(has::UNHOOKED) {
-            self.train = key.on_the_wire();
-            return Some(self.last_found);
+        let last = self.train.index;
+        let connection = &self.connections[last as usize];
+        if connection.key == *key && !connection.has(has::UNHOOKED) {
+            self.follow(last, key);
+            return Some(last);
         }
         let hash = key.hash(self.table_key);
         let (connections, time_waits) = (&self.connections, &self.time_waits);
@@ -81,10 +83,18 @@ impl Stack {
             }
         })?;
         if found & REMEMBERED == 0 {
-            self.last_found = found;
-            self.train = key.on_the_wire();
+            self.follow(found, key);
         }
         Some(found)
+    }
+
+    /// The next frame is likely to be of this connection, too.
+    fn follow(&mut self, index: u32, key: &FlowKey) {
+        self.train = Train::new(index, key);
+        if self.tap.is_some() {
+            // The tap is shown every frame, on the long way.
+            self.train.stop();
+        }
     }
 
     /// The connection of a flow, if there is one.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use crate::tcp::connection::Connection;
 use crate::tcp::flight::{Flight, Record, mark};
 use crate::tcp::header::{Segment, flag};
+use crate::tcp::next::plain_word;
 use crate::tcp::seq::Seq;
-use crate::tcp::shared::Shared;
+use crate::tcp::shared::{NEVER, Shared};
 use crate::tcp::state::{Input, State};
 use crate::tcp::variables::{Alarm, flag as has};
 use crate::time::Instant;
@@ -69,16 +70,21 @@ impl Connection {
         self.update_send_window(cx, segment);
         if let (Some(oldest), Some(newest)) = (sample.oldest, sample.newest) {
             let (params, now) = (&cx.params, cx.now);
-            let rtt = now.since(oldest).as_nanos() as u64;
-            self.rtt.sample(rtt, params.rto_min, params.rto_max);
-            self.rtt.sample_least(now.since(newest).as_nanos() as u64);
+            self.rtt
+                .sample(now.nanos_since(oldest), params.rto_min, params.rto_max);
+            self.rtt.sample_least(now.nanos_since(newest));
         }
         self.recover(cx, segment, &sample, pipe);
         if sample.advanced {
             self.offer_room(cx);
             self.acknowledge_fin(cx);
         }
-        self.set_alarm(cx);
+        // RFC 6298, (5.3); RFC 8985, 7.2: what acknowledges nothing new leaves timers
+        // alone, or a peer that sends without end would put them off without end.
+        let news = sample.advanced || sample.sacked || sample.duplicate.is_some();
+        if news || self.timers.alarm_at == NEVER || self.recovery.look_again != NEVER {
+            self.set_alarm(cx);
+        }
         if self.snd.unsent > 0 || self.snd.flight.lost > 0 || self.fin_is_due() {
             cx.wake(self.index);
         }
@@ -95,8 +101,13 @@ impl Connection {
                 self.snd.nxt += 1;
             }
         }
-        let acked = ack.since(self.snd.una);
-        let mut bytes = acked;
+        let mut bytes = ack.since(self.snd.una);
+        if let Some((first, last, len)) = self.snd.flight.pop_plain(&mut cx.records, ack) {
+            sample.delivered += len;
+            // Of a run sent in this order these two tell everything.
+            self.note_arrival(cx, &first, sample);
+            self.note_arrival(cx, &last, sample);
+        }
         while let Some(index) = self.snd.flight.first() {
             let record = cx.records[index];
             if record.end() > ack {
@@ -217,6 +228,10 @@ impl Connection {
             let window = u32::from(segment.window) << snd.shift;
             let opened = window > snd.wnd;
             snd.wnd = window;
+            snd.word = match segment.timestamp {
+                Some(_) => plain_word(segment.window),
+                None => 0,
+            };
             snd.wnd_max = snd.wnd_max.max(window);
             snd.wl1 = segment.seq;
             snd.wl2 = segment.ack;

@@ -78,6 +78,15 @@ impl Budget {
         true
     }
 
+    /// Spends one cluster of a `grant` that has one.
+    #[inline]
+    pub(crate) fn spend_one(&mut self, grant: &mut u32) {
+        debug_assert!(*grant > 0);
+        *grant -= 1;
+        self.granted -= 1;
+        self.unheld = self.unheld.saturating_sub(1);
+    }
+
     /// Clusters that were spent have gone back to the pool.
     pub(crate) fn refund(&mut self, clusters: u32) {
         self.unheld += clusters;

@@ -206,6 +206,7 @@ pub(crate) struct ChunkRun<'a> {
 impl<'a> Iterator for ChunkRun<'a> {
     type Item = Piece<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Piece<'a>> {
         if self.left == 0 {
             return None;

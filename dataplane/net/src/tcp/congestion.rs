@@ -208,7 +208,7 @@ impl CongestionControl for Cubic {
             self.w_est = self.w_est.saturating_add(grown as u32);
             self.est_acked = 0;
         }
-        let t_ms = (now.since(epoch).as_nanos() as u64 + srtt) / 1_000_000;
+        let t_ms = (now.nanos_since(epoch) + srtt) / 1_000_000;
         let w_now = self.w_cubic(t_ms.saturating_sub(srtt / 1_000_000), window.mss);
         if w_now < u64::from(self.w_est) {
             // 4.3: the Reno-friendly region.

@@ -100,7 +100,7 @@ impl Connection {
         self.rcv.cluster_yield = u32::from(self.rcv.mss).min(cx.params.cluster_payload);
         // RFC 9293, 3.7.1: what a peer takes that says nothing.
         self.snd.peer_mss = if key.is_v4() { 536 } else { 1220 };
-        self.rcv.round_at = cx.now;
+        self.begin_round(cx);
         self.rcv.target = INITIAL_TARGET;
         self.update_mss(cx);
     }
@@ -180,6 +180,7 @@ impl Connection {
     }
 
     /// Tells the application, unless it does not listen any more.
+    #[inline]
     pub(crate) fn tell(&mut self, cx: &mut Shared, event: u8) {
         if !self.has(flag::ORPHAN) {
             self.events |= event;

@@ -339,6 +339,57 @@ impl Flight {
         Some(record)
     }
 
+    /// Takes the records out that are next, end at or before `ack`, and were sent
+    /// once and are not known of otherwise: nearly always all of them. Returns the
+    /// first, the last, and how many bytes they have together.
+    pub(crate) fn pop_plain(
+        &mut self,
+        pool: &mut RecordPool,
+        ack: Seq,
+    ) -> Option<(Record, Record, u32)> {
+        let head = self.first()?;
+        let is_plain = |record: &Record| record.marks == 0 && record.end() <= ack;
+        let first = pool[head];
+        if !is_plain(&first) {
+            return None;
+        }
+        let (mut last, mut count) = (head, 1);
+        let mut hinted = head == self.lost_hint;
+        let mut record = &pool[head];
+        // Side by side in both lists: so are all that were sent in this order.
+        while record.next == record.newer && record.next != NONE {
+            let next = &pool[record.next];
+            if !is_plain(next) {
+                break;
+            }
+            last = record.next;
+            hinted |= last == self.lost_hint;
+            count += 1;
+            record = next;
+        }
+        let record = *record;
+        match first.older {
+            NONE => self.oldest = record.newer,
+            older => pool[older].newer = record.newer,
+        }
+        match record.newer {
+            NONE => self.newest = first.older,
+            newer => pool[newer].older = first.older,
+        }
+        if hinted {
+            self.lost_hint = record.next;
+        }
+        self.head = record.next;
+        if self.head == NONE {
+            self.tail = NONE;
+        }
+        self.count -= count;
+        // They hang together already.
+        pool[last].next = pool.free;
+        pool.free = head;
+        Some((first, record, record.end().since(first.seq)))
+    }
+
     /// Drops the first `bytes`, fewer than it has, from the first record: the peer has them.
     pub(crate) fn trim(&mut self, pool: &mut RecordPool, chunks: &ChunkPool, bytes: u16) {
         let Some(index) = self.first() else { return };
@@ -471,7 +522,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_lists_and_the_sums_agree(ops in prop::collection::vec((0u8..8, any::<u16>()), 1..200)) {
+        fn the_lists_and_the_sums_agree(ops in prop::collection::vec((0u8..10, any::<u16>()), 1..200)) {
             let mut pool = RecordPool::new(32);
             let chunks = ChunkPool::new(1);
             let mut flight = Flight::EMPTY;
@@ -496,6 +547,23 @@ mod tests {
                     (2, Some(i)) => { flight.sack(&mut pool, i); }
                     (3, Some(_)) => if let Some(i) = flight.next_lost(&pool) { flight.resend(&mut pool, i, now) },
                     (4, Some(_)) => { flight.pop(&mut pool); }
+                    (8 | 9, Some(i)) => {
+                        let (ack, before) = (pool[i].end(), flight.count);
+                        let mut model = Vec::new();
+                        let mut at = flight.first();
+                        while let Some(i) = at.filter(|&i| pool[i].marks == 0 && pool[i].end() <= ack) {
+                            model.push(pool[i]);
+                            at = Flight::next(&pool, i);
+                        }
+                        let popped = flight.pop_plain(&mut pool, ack);
+                        prop_assert_eq!(popped.is_some(), !model.is_empty());
+                        if let Some((first, last, len)) = popped {
+                            let count = (before - flight.count) as usize;
+                            prop_assert!(count <= model.len());
+                            prop_assert_eq!((first.seq, last.seq), (model[0].seq, model[count - 1].seq));
+                            prop_assert_eq!(len, model[..count].iter().map(|r| u32::from(r.len)).sum::<u32>());
+                        }
+                    }
                     (5, Some(i)) if pool[i].len > 2 => { flight.split(&mut pool, &chunks, i, 1); }
                     (7, Some(_)) if n < 4000 => flight.unlose(&mut pool),
                     (6, Some(i)) if pool[i].is_timed() => flight.resend(&mut pool, i, now),

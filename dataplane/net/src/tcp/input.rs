@@ -182,7 +182,7 @@ impl Connection {
             // A cookie: nobody knows when the SYN-ACK left, or how often.
         } else if self.snd.retries == 0 {
             // A SYN sent once is a sample (Karn).
-            let rtt = cx.now.since(self.snd.last_sent).as_nanos() as u64;
+            let rtt = cx.now.nanos_since(self.snd.last_sent);
             self.rtt.sample(rtt, cx.params.rto_min, cx.params.rto_max);
         } else {
             // RFC 6298, (5.7); RFC 5681, 3.1: a lost SYN makes for a window of one segment.
@@ -190,6 +190,7 @@ impl Connection {
             self.window.cwnd = self.window.mss;
         }
         self.snd.retries = 0;
+        self.begin_round(cx);
         self.clear(has::SEND_SYN);
         self.timers.clear_alarm();
         self.heard_at = cx.now;

@@ -69,19 +69,30 @@ impl FlowKey {
         self.remote >> 32 == 0xffff
     }
 
-    /// The twelve bytes by which an IPv4 packet from the peer names the flow:
-    /// addresses and ports, as they follow each other in headers without
-    /// options. For IPv6 bytes that no such packet has.
+    /// Both addresses of an IPv4 flow, the peer's first, as its packets have them.
     #[inline]
-    pub(crate) fn on_the_wire(&self) -> [u8; 12] {
-        let mut bytes = [0; 12];
-        if self.is_v4() {
-            bytes[..4].copy_from_slice(&(self.remote as u32).to_be_bytes());
-            bytes[4..8].copy_from_slice(&(self.local as u32).to_be_bytes());
-            bytes[8..10].copy_from_slice(&self.remote_port().to_be_bytes());
-            bytes[10..].copy_from_slice(&self.local_port().to_be_bytes());
-        }
-        bytes
+    pub(crate) fn v4_addresses(&self) -> Option<u64> {
+        self.is_v4()
+            .then_some((self.remote as u64) << 32 | self.local as u64 & 0xffff_ffff)
+    }
+
+    /// Whether these are the addresses in the packets of an IPv6 flow: the peer's, then ours.
+    pub(crate) fn is_between_v6(&self, addresses: &[u8]) -> bool {
+        addresses.len() == 32
+            && addresses[..16] == self.remote.to_be_bytes()
+            && addresses[16..] == self.local.to_be_bytes()
+    }
+
+    /// Both ports, the peer's first, as its segments have them.
+    #[inline]
+    pub(crate) fn wire_ports(&self) -> u32 {
+        self.ports.rotate_left(16)
+    }
+
+    /// Both ports, ours first, as our segments have them.
+    #[inline]
+    pub(crate) fn own_ports(&self) -> u32 {
+        self.ports
     }
 
     fn words(&self) -> [u64; 5] {
@@ -97,11 +108,9 @@ impl FlowKey {
     /// For tables: IPv4 takes two words.
     #[inline]
     pub(crate) fn hash(&self, key: SipKey) -> u64 {
-        if self.is_v4() {
-            let addresses = (self.remote as u64) << 32 | self.local as u64 & 0xffff_ffff;
-            key.quick(&[addresses, u64::from(self.ports)])
-        } else {
-            key.quick(&self.words())
+        match self.v4_addresses() {
+            Some(addresses) => key.quick(&[addresses, u64::from(self.ports)]),
+            None => key.quick(&self.words()),
         }
     }
 

@@ -6,6 +6,7 @@
 //! | `state` | the states and the ways between them |
 //! | `connection`, `variables` | a connection, and what the application does to it |
 //! | `input`, `ack`, `text` | SEGMENT ARRIVES |
+//! | `next` | the same, for the next segment of a train |
 //! | `output` | segments out |
 //! | `timers`, `rtt` | retransmission, persist, keep-alive, delayed ACK |
 //! | `recovery`, `flight` | RACK-TLP, PRR, undoing; what is in flight |
@@ -25,6 +26,7 @@ mod handshake;
 mod header;
 mod input;
 mod key;
+mod next;
 mod output;
 mod recovery;
 mod rtt;

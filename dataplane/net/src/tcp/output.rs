@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::config::Offload;
 use crate::frame::{Payload, PortFull, Transmit, TxFrame};
 use crate::link::ecn;
+use crate::link::emit::PlainTcp;
 use crate::tcp::chunks::Place;
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::connection::Connection;
@@ -55,6 +56,7 @@ impl Connection {
         if self.state == State::Closed {
             return Ok(Turn::Done);
         }
+        self.clear(has::TOLD);
         if self.has(has::SEND_RST) {
             cx.counters.tcp_resets_sent += 1;
             self.emit_bare(cx, port, self.snd.nxt, flag::RST | flag::ACK)?;
@@ -231,7 +233,7 @@ impl Connection {
             len: if is_fin { 0 } else { u32::from(record.len) },
             new: false,
         };
-        self.emit(cx, port, draft)?;
+        self.emit_rare(cx, port, draft)?;
         cx.counters.tcp_retransmitted += 1;
         self.snd.flight.resend(&mut cx.records, index, cx.now);
         self.note_resent(cx.now);
@@ -251,7 +253,7 @@ impl Connection {
             len: 0,
             new: false,
         };
-        self.emit(cx, port, draft)?;
+        self.emit_rare(cx, port, draft)?;
         self.set(has::FIN_SENT);
         let flight = &mut self.snd.flight;
         flight.push(&mut cx.records, seq, 1, mark::FIN, Place::END, cx.now);
@@ -276,7 +278,7 @@ impl Connection {
                 len: 1,
                 new: false,
             };
-            self.emit(cx, port, draft)?;
+            self.emit_rare(cx, port, draft)?;
             cx.counters.tcp_window_probes += 1;
             self.set(has::PROBING);
         }
@@ -400,7 +402,7 @@ impl Connection {
             header.timestamp = Some((self.ts_now(cx.now), echo));
         }
         let offload = &cx.params.offload;
-        let len = self.send_header(port, offload, &header, Payload::EMPTY, ecn::NOT_ECT, None)?;
+        let len = self.send_header(port, offload, &header)?;
         cx.counters.count_sent(len);
         self.snd.nxt = self.snd.iss + 1;
         self.snd.last_sent = cx.now;
@@ -430,7 +432,7 @@ impl Connection {
             len: 0,
             new: false,
         };
-        self.emit(cx, port, draft)
+        self.emit_rare(cx, port, draft)
     }
 
     #[inline]
@@ -438,55 +440,84 @@ impl Connection {
         Outgoing::new(self.key.local_port(), self.key.remote_port(), seq, flags)
     }
 
+    /// [`Connection::emit`] for what is rare: its one other caller has it inlined.
+    #[inline(never)]
+    fn emit_rare(
+        &mut self,
+        cx: &mut Shared,
+        port: &mut impl Transmit,
+        draft: Draft,
+    ) -> Result<(), PortFull> {
+        self.emit(cx, port, draft)
+    }
+
     /// Builds a segment of a synchronized connection and hands it to the port.
     /// Every one acknowledges, and tells the window.
-    #[inline]
+    #[inline(always)]
     fn emit(
         &mut self,
         cx: &mut Shared,
         port: &mut impl Transmit,
         draft: Draft,
     ) -> Result<(), PortFull> {
-        let mut header = self.header(draft.seq, draft.flags);
-        header.ack = self.rcv.nxt;
-        let window = if self.state.can_receive() {
-            self.advertise(cx)
-        } else {
-            self.rcv.window()
-        };
-        header.window = (window >> self.rcv.shift).min(0xffff) as u16;
-        if self.has(has::TIMESTAMPS) {
-            header.timestamp = Some((self.ts_now(cx.now), self.rcv.ts_recent));
-        }
+        let window = self.window_field(cx);
+        let timestamp = self
+            .has(has::TIMESTAMPS)
+            .then(|| (cx.now_ms.wrapping_add(self.ts_offset), self.rcv.ts_recent));
+        let mut flags = draft.flags;
         if self.has(has::ECHO_CE) {
-            header.flags |= flag::ECE;
+            flags |= flag::ECE;
         }
         let bare = draft.len == 0;
-        if bare && !self.rcv.sacks.is_empty() {
+        let reports = bare && !self.rcv.sacks.is_empty();
+        let len = if reports {
+            let mut header = self.header(draft.seq, flags);
+            header.ack = self.rcv.nxt;
+            header.window = window;
+            header.timestamp = timestamp;
             header.sack_count = self.rcv.sacks.report(&mut header.sacks);
-        }
-        let mark = if draft.new && self.has(has::ECN) {
-            ecn::ECT0
+            let offload = &cx.params.offload;
+            self.send_header(port, offload, &header)?
         } else {
-            ecn::NOT_ECT
+            if self.has(has::ECN) {
+                let capable = draft.new;
+                self.headers
+                    .set_ecn(if capable { ecn::ECT0 } else { ecn::NOT_ECT });
+            }
+            let header = PlainTcp {
+                ports: self.key.own_ports(),
+                seq: draft.seq.0,
+                ack: self.rcv.nxt.0,
+                flags,
+                window,
+                timestamp,
+            };
+            let tso = (draft.len > self.snd.mss).then_some(self.snd.mss as u16);
+            let payload = if bare {
+                Payload::EMPTY
+            } else {
+                Payload::queue(cx.chunks.run(draft.place, draft.len), draft.len as usize)
+            };
+            let offload = &cx.params.offload;
+            let (headers, offload) = self.headers.with_tcp(&header, &payload, offload, tso);
+            let frame = TxFrame {
+                headers,
+                payload,
+                offload,
+            };
+            let len = frame.len();
+            port.transmit(frame)?;
+            len
         };
-        let tso = (draft.len > self.snd.mss).then_some(self.snd.mss as u16);
-        let payload = if bare {
-            Payload::EMPTY
-        } else {
-            Payload::queue(cx.chunks.run(draft.place, draft.len), draft.len as usize)
-        };
-        let offload = &cx.params.offload;
-        let len = self.send_header(port, offload, &header, payload, mark, tso)?;
         cx.counters.count_sent(len);
-        if header.window == 0 {
+        if window == 0 {
             cx.counters.tcp_zero_windows_sent += 1;
         }
         self.snd.last_sent = cx.now;
         self.rcv.last_ack = self.rcv.nxt;
         self.rcv.unacked = 0;
         self.timers.ack_at = NEVER;
-        if bare || self.rcv.sacks.is_empty() {
+        if reports || self.rcv.sacks.is_empty() {
             // With blocks to report, data does not do for an ACK.
             self.clear(has::ACK_NOW);
             self.rcv.sacks.reported();
@@ -494,26 +525,33 @@ impl Connection {
         Ok(())
     }
 
+    /// The window that a segment tells of; it is looked at once in a turn.
     #[inline]
+    fn window_field(&mut self, cx: &mut Shared) -> u16 {
+        let window = if self.has(has::TOLD) || !self.state.can_receive() {
+            self.rcv.window()
+        } else {
+            self.set(has::TOLD);
+            self.advertise(cx)
+        };
+        (window >> self.rcv.shift).min(0xffff) as u16
+    }
+
+    /// Sends a segment without payload, whatever options it has.
     fn send_header(
         &self,
         port: &mut impl Transmit,
         offload: &Offload,
         header: &Outgoing,
-        payload: Payload<'_>,
-        mark: u8,
-        tso: Option<u16>,
     ) -> Result<usize, PortFull> {
         let mut headers = self.headers;
+        headers.set_ecn(ecn::NOT_ECT);
         let tcp_len = header.len();
         header.emit(headers.extend(tcp_len));
-        if mark != ecn::NOT_ECT {
-            headers.set_ecn(mark);
-        }
-        let offload = headers.finish_tcp(tcp_len, &payload, offload, tso);
+        let offload = headers.finish_tcp(tcp_len, &Payload::EMPTY, offload, None);
         let frame = TxFrame {
             headers: headers.bytes(),
-            payload,
+            payload: Payload::EMPTY,
             offload,
         };
         let len = frame.len();

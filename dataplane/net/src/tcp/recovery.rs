@@ -135,7 +135,7 @@ impl Recovery {
 impl Connection {
     /// RFC 8985, 6.2, steps 1 to 3: RACK's variables after `record` arrived.
     pub(crate) fn rack_arrival(&mut self, cx: &Shared, record: &Record, echo: Option<u32>) {
-        let rtt = cx.now.since(record.sent).as_nanos() as u64;
+        let rtt = cx.now.nanos_since(record.sent);
         let rack = &mut self.recovery;
         let end = record.end();
         let first = rack.rack_sent == Instant::ZERO;

@@ -69,6 +69,8 @@ impl Params {
 pub(crate) struct Shared {
     /// The moment of the call being served.
     pub(crate) now: Instant,
+    /// The same in milliseconds, as timestamps count.
+    pub(crate) now_ms: u32,
     pub(crate) params: Params,
     pub(crate) counters: Counters,
     pub(crate) chunks: ChunkPool,
@@ -94,6 +96,7 @@ impl Shared {
         let slots = config.connections_max;
         Self {
             now: Instant::ZERO,
+            now_ms: 0,
             params: Params::new(config),
             counters: Counters::default(),
             chunks: ChunkPool::new(config.send_chunks_total),

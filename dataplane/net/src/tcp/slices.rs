@@ -39,19 +39,18 @@ impl SlicePool {
         self.free_count
     }
 
+    #[inline]
     fn take(&mut self, slice: Slice, seq: Seq, next: u32) -> Option<u32> {
         let index = self.free;
         let node = self.nodes.get_mut(index as usize)?;
-        self.free = node.next;
+        self.free = std::mem::replace(&mut node.next, next);
         self.free_count -= 1;
-        *node = Node {
-            slice: Some(slice),
-            seq,
-            next,
-        };
+        node.seq = seq;
+        node.slice = Some(slice);
         Some(index)
     }
 
+    #[inline]
     fn give(&mut self, index: u32) -> (Option<Slice>, u32) {
         let node = &mut self.nodes[index as usize];
         let slice = node.slice.take();
@@ -122,6 +121,7 @@ impl ReceiveQueue {
         true
     }
 
+    #[inline]
     fn link_ready(&mut self, pool: &mut SlicePool, index: u32) {
         match self.tail {
             NONE => self.head = index,

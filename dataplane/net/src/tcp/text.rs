@@ -82,22 +82,30 @@ impl Connection {
             self.rcv.sacks.advance(nxt);
         }
         self.tell(cx, event::READABLE);
-        self.schedule_ack(cx, segment, len, waited);
+        self.schedule_ack(cx, segment, waited);
     }
 
     /// RFC 9293, 3.8.6.3 and RFC 5681, 4.2: an ACK at once for every second full
     /// segment and while a hole is being filled, soon for anything else.
     #[inline]
-    fn schedule_ack(&mut self, cx: &mut Shared, segment: &Segment, len: u32, waited: bool) {
-        self.rcv.segment = self.rcv.segment.max(segment.len.min(0xffff) as u16);
-        self.rcv.unacked += len;
-        let full = u32::from(self.rcv.segment.min(self.rcv.mss));
-        if waited || self.rcv.unacked >= 2 * full || self.rcv.quick > 0 {
-            self.rcv.quick = self.rcv.quick.saturating_sub(1);
+    fn schedule_ack(&mut self, cx: &mut Shared, segment: &Segment, waited: bool) {
+        if self.owes_ack(segment.len, waited) {
             self.ack_now(cx);
         } else if self.timers.ack_at == NEVER {
             self.timers.ack_at = cx.now + Duration::from_nanos(cx.params.ack_delay);
         }
+    }
+
+    /// Counts a segment of `len` bytes. Whether it is to be acknowledged at once.
+    #[inline]
+    pub(crate) fn owes_ack(&mut self, len: u32, waited: bool) -> bool {
+        let rcv = &mut self.rcv;
+        rcv.segment = rcv.segment.max(len.min(0xffff) as u16);
+        rcv.unacked += len;
+        let full = u32::from(rcv.segment.min(rcv.mss));
+        let at_once = waited || rcv.unacked >= 2 * full || rcv.quick > 0;
+        rcv.quick = rcv.quick.saturating_sub(u8::from(at_once));
+        at_once
     }
 
     /// Bytes beyond the next: they wait in their clusters (row Z6).

@@ -197,7 +197,7 @@ impl Connection {
 
     /// Keep-alive (RFC 9293, 3.8.4), or the end of a FIN-WAIT-2 that the peer does not end.
     fn on_idle_timer(&mut self, cx: &mut Shared) {
-        let idle = cx.now.since(self.heard_at).as_nanos() as u64;
+        let idle = cx.now.nanos_since(self.heard_at);
         if self.state == State::FinWait2 {
             if idle >= cx.params.fin_wait_2 {
                 cx.counters.tcp_timed_out += 1;

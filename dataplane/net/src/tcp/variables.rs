@@ -54,6 +54,10 @@ pub(crate) mod flag {
     pub(crate) const UNHOOKED: u32 = 1 << 21;
     /// Waits for a neighbour's Ethernet address.
     pub(crate) const PARKED: u32 = 1 << 23;
+    /// The window was looked at in this turn of transmission.
+    pub(crate) const TOLD: u32 = 1 << 24;
+    /// What a segment is not taken the shortest way for; but timestamps it must have.
+    pub(crate) const UNUSUAL: u32 = TIMESTAMPS | ORPHAN | SEND_RST | PROBING;
     /// Send what fits a small window, to get past silly windows (RFC 9293, 3.8.6.2.1).
     pub(crate) const OVERRIDE: u32 = 1 << 22;
 }
@@ -81,6 +85,9 @@ pub(crate) struct Sender {
     pub(crate) wnd_max: u32,
     pub(crate) wl1: Seq,
     pub(crate) wl2: Seq,
+    /// How the fourth word of the peer's next header reads if nothing changes:
+    /// a timestamp, ACK alone, the same window. Zero: not known.
+    pub(crate) word: u32,
     /// The peer's window shift.
     pub(crate) shift: u8,
     /// Consecutive retransmissions (R1, R2 of RFC 9293, 3.8.3), or probes, without an answer.
@@ -126,7 +133,8 @@ pub(crate) struct Receiver {
     pub(crate) last_ack: Seq,
     pub(crate) ts_recent: u32,
     pub(crate) ts_recent_at: Instant,
-    pub(crate) round_at: Instant,
+    /// The round of window growth: when it ends, and what it brought.
+    pub(crate) round_ends: Instant,
     pub(crate) round_bytes: u32,
 }
 
@@ -166,6 +174,7 @@ impl Sender {
             wnd_max: 0,
             wl1: Seq(0),
             wl2: Seq(0),
+            word: 0,
             shift: 0,
             retries: 0,
             keepalives: 0,
@@ -213,7 +222,7 @@ impl Receiver {
             last_ack: Seq(0),
             ts_recent: 0,
             ts_recent_at: Instant::ZERO,
-            round_at: Instant::ZERO,
+            round_ends: Instant::ZERO,
             round_bytes: 0,
         }
     }

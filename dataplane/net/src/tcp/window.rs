@@ -178,21 +178,27 @@ impl Connection {
     #[inline]
     pub(crate) fn grow_window(&mut self, cx: &Shared, bytes: u32) {
         self.rcv.round_bytes = self.rcv.round_bytes.saturating_add(bytes);
-        let round = self
-            .rtt
-            .smoothed()
-            .map_or(Duration::from_millis(10), |rtt| {
-                Duration::from_nanos(rtt).max(ROUND_MIN)
-            });
-        if cx.now.since(self.rcv.round_at) < round {
-            return;
+        if cx.now >= self.rcv.round_ends {
+            self.end_round(cx);
         }
+    }
+
+    fn end_round(&mut self, cx: &Shared) {
         let whole = self.whole(cx);
         if self.rcv.round_bytes >= whole / 2 && whole < cx.params.window_max {
             self.rcv.target = self.rcv.target.saturating_mul(2).min(1 << 20);
         }
+        self.begin_round(cx);
+    }
+
+    /// A round of window growth begins: as long as a round trip.
+    pub(crate) fn begin_round(&mut self, cx: &Shared) {
+        let round = match self.rtt.smoothed() {
+            Some(rtt) => Duration::from_nanos(rtt).max(ROUND_MIN),
+            None => Duration::from_millis(10),
+        };
         self.rcv.round_bytes = 0;
-        self.rcv.round_at = cx.now;
+        self.rcv.round_ends = cx.now + round;
     }
 
     /// Pays for a segment's clusters. Whether the budget has them.
