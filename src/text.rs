@@ -96,6 +96,19 @@ pub(crate) fn bytes(number: u64) -> String {
     format!("{value:.decimals$} {}", UNITS[unit])
 }
 
+/// Nanoseconds with the unit that leaves one to three digits.
+pub(crate) fn nanoseconds(number: u64) -> String {
+    let (unit, name) = match number {
+        0..1_000 => return format!("{number} ns"),
+        1_000..1_000_000 => (1e3, "µs"),
+        1_000_000..1_000_000_000 => (1e6, "ms"),
+        _ => (1e9, "s"),
+    };
+    let value = number as f64 / unit;
+    let decimals = if value < 100.0 { 1 } else { 0 };
+    format!("{value:.decimals$} {name}")
+}
+
 /// Parts of a whole, `-` when there is none.
 pub(crate) fn percent(part: u64, whole: u64) -> String {
     if whole == 0 {
@@ -141,6 +154,12 @@ mod tests {
         assert_eq!(
             [bytes(1536), bytes(64 << 20), bytes(u64::MAX)].join(" "),
             "1.5 KiB 64 MiB 16777216.0 TiB"
+        );
+        assert_eq!(
+            [0, 999, 1_500, 250_499, 12_340_000, 7_000_000_000]
+                .map(nanoseconds)
+                .join(" "),
+            "0 ns 999 ns 1.5 µs 250 µs 12.3 ms 7.0 s"
         );
         assert_eq!(
             [percent(1, 0), percent(1, 8), quotient(1, 3, 2)].join(" "),

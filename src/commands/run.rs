@@ -3,12 +3,11 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use engine::Handle;
+use engine::{Detail, Handle};
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -132,12 +131,14 @@ fn methods(handle: Handle, begin: Instant) -> Methods {
         Ok(json!({ "name": "throughline", "version": env!("CARGO_PKG_VERSION") }))
     });
     let asked = handle.clone();
-    // One question at a time: a snapshot belongs to whoever asked for it.
-    let asking = Mutex::new(());
     methods.add("throughline_get_stats", move |params| {
-        none(&params)?;
-        let _turn = asking.lock().unwrap_or_else(PoisonError::into_inner);
-        let snapshot = asked.snapshot(SNAPSHOT).ok_or_else(|| {
+        let detail = match params.get("connections") {
+            Some(Value::Bool(true)) => Detail::Connections,
+            Some(Value::Bool(false)) | None => Detail::Counters,
+            Some(_) => return Err(invalid("`connections` is true or false")),
+        };
+        only(&params, &["connections"])?;
+        let snapshot = asked.snapshot(detail, SNAPSHOT).ok_or_else(|| {
             let why = if asked.is_ready() {
                 "a shard did not answer"
             } else {
@@ -166,11 +167,23 @@ fn methods(handle: Handle, begin: Instant) -> Methods {
 }
 
 fn none(params: &serde_json::Map<String, Value>) -> Result<(), ErrorObject> {
-    match params.keys().next() {
+    only(params, &[])
+}
+
+/// Refuses parameters that a method does not know.
+fn only(params: &serde_json::Map<String, Value>, known: &[&str]) -> Result<(), ErrorObject> {
+    match params.keys().find(|key| !known.contains(&key.as_str())) {
         None => Ok(()),
-        Some(key) => {
-            let why = format!("Invalid parameters: this method takes none, not `{key}`");
-            Err(ErrorObject::new(ErrorObject::INVALID_PARAMS, why))
+        Some(key) if known.is_empty() => {
+            Err(invalid(&format!("this method takes none, not `{key}`")))
         }
+        Some(key) => Err(invalid(&format!(
+            "this method knows {known:?}, not `{key}`"
+        ))),
     }
+}
+
+fn invalid(why: &str) -> ErrorObject {
+    let why = format!("Invalid parameters: {why}");
+    ErrorObject::new(ErrorObject::INVALID_PARAMS, why)
 }

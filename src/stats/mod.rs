@@ -1,12 +1,20 @@
 //! The engine's counters as they travel: made from a snapshot, sent over the
 //! control socket, read back by the commands.
 
+mod latency;
+mod named;
+mod parts;
 mod show;
 
+pub(crate) use engine::IoCounters as Io;
+
+pub(crate) use self::latency::Latency;
+pub(crate) use self::named::Named;
+pub(crate) use self::parts::{Connection, Namespace};
 pub(crate) use self::show::{Copies, Segments};
+
 use engine::{ShardSnapshot, Snapshot, Stage};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::{Map, Value};
+use serde::{Deserialize, Serialize};
 
 /// The counters of a running program.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,31 +39,18 @@ pub(crate) struct Shard {
     pub(crate) cycles_total: u64,
     pub(crate) cycles_by_stage: Named<u64>,
     pub(crate) io: Io,
+    /// The same by namespace.
+    pub(crate) namespaces: Vec<Namespace>,
     /// Logical pages written that had 1, 2, 3 and 4 segments.
     pub(crate) pages_by_segments: [u64; 4],
     pub(crate) copied_bytes: Named<u64>,
     pub(crate) pools: Named<Pool>,
     pub(crate) connections: u64,
+    /// The connections themselves, if they were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) connection_list: Vec<Connection>,
     /// Counters with names of their own, by layer.
     pub(crate) counters: Named<Named<u64>>,
-}
-
-/// Completed commands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Io {
-    pub(crate) reads: u64,
-    pub(crate) writes: u64,
-    pub(crate) others: u64,
-    pub(crate) errors: u64,
-    pub(crate) read_bytes: u64,
-    pub(crate) written_bytes: u64,
-}
-
-impl Io {
-    /// Reads and writes.
-    pub(crate) fn transfers(&self) -> u64 {
-        self.reads + self.writes
-    }
 }
 
 /// A fixed pool.
@@ -65,73 +60,6 @@ pub(crate) struct Pool {
     pub(crate) free: u64,
 }
 
-/// A JSON object whose order is kept.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Named<T>(pub(crate) Vec<(String, T)>);
-
-impl<T> Default for Named<T> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<T> Named<T> {
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value))
-    }
-
-    pub(crate) fn get(&self, name: &str) -> Option<&T> {
-        self.iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, value)| value)
-    }
-
-    /// Combines each value with the one of the same name here, or with the
-    /// default where there is none yet.
-    fn merge(&mut self, other: &Self, combine: impl Fn(&mut T, &T))
-    where
-        T: Default,
-    {
-        for (name, value) in &other.0 {
-            let at = self
-                .0
-                .iter()
-                .position(|(known, _)| known == name)
-                .unwrap_or_else(|| {
-                    self.0.push((name.clone(), T::default()));
-                    self.0.len() - 1
-                });
-            combine(&mut self.0[at].1, value);
-        }
-    }
-}
-
-impl Named<u64> {
-    pub(crate) fn sum(&self) -> u64 {
-        self.0.iter().map(|(_, value)| value).sum()
-    }
-}
-
-impl<T: Serialize> Serialize for Named<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.iter())
-    }
-}
-
-impl<'de, T: serde::de::DeserializeOwned> Deserialize<'de> for Named<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let map: Map<String, Value> = Map::deserialize(deserializer)?;
-        let value = |(name, value)| {
-            let value = serde_json::from_value(value).map_err(serde::de::Error::custom)?;
-            Ok((name, value))
-        };
-        map.into_iter()
-            .map(value)
-            .collect::<Result<_, _>>()
-            .map(Self)
-    }
-}
-
 impl Stats {
     pub(crate) fn new(snapshot: &Snapshot, uptime: std::time::Duration, ready: bool) -> Self {
         Self {
@@ -139,7 +67,9 @@ impl Stats {
             uptime_seconds: uptime.as_secs_f64(),
             ready,
             tsc_hz: snapshot.tsc_hz,
-            shards: snapshot.shards.iter().map(Shard::from).collect(),
+            shards: (snapshot.shards.iter())
+                .map(|shard| Shard::new(shard, snapshot))
+                .collect(),
         }
     }
 
@@ -160,6 +90,8 @@ impl Shard {
         difference.combine(earlier, |now, then| *now = now.saturating_sub(*then));
         difference.pools = self.pools.clone();
         difference.connections = self.connections;
+        difference.connection_list =
+            Connection::since(&self.connection_list, &earlier.connection_list);
         difference
     }
 
@@ -168,13 +100,8 @@ impl Shard {
         combine(&mut self.polls_busy, &other.polls_busy);
         combine(&mut self.cycles_total, &other.cycles_total);
         self.cycles_by_stage.merge(&other.cycles_by_stage, &combine);
-        let (io, others) = (&mut self.io, &other.io);
-        combine(&mut io.reads, &others.reads);
-        combine(&mut io.writes, &others.writes);
-        combine(&mut io.others, &others.others);
-        combine(&mut io.errors, &others.errors);
-        combine(&mut io.read_bytes, &others.read_bytes);
-        combine(&mut io.written_bytes, &others.written_bytes);
+        self.io.combine(&other.io, &combine);
+        Namespace::combine(&mut self.namespaces, &other.namespaces, &combine);
         for (sum, value) in self
             .pages_by_segments
             .iter_mut()
@@ -193,8 +120,8 @@ impl Shard {
     }
 }
 
-impl From<&ShardSnapshot> for Shard {
-    fn from(shard: &ShardSnapshot) -> Self {
+impl Shard {
+    fn new(shard: &ShardSnapshot, snapshot: &Snapshot) -> Self {
         let named = |list: &[(&'static str, u64)]| {
             Named(
                 list.iter()
@@ -203,11 +130,11 @@ impl From<&ShardSnapshot> for Shard {
             )
         };
         let stages = Stage::ALL.map(|stage| (stage.name(), shard.cycles_by_stage[stage as usize]));
-        let io = shard.io;
         // Every port has its own `tcp` and `port` layers: here they are one.
         let mut counters: Named<Named<u64>> = Named::default();
-        for (layer, list) in &shard.counters {
-            let layer = Named(vec![((*layer).to_owned(), Named(list.clone()))]);
+        for layer in &shard.counters {
+            let list = layer.counters.iter().map(|c| (c.name.to_owned(), c.value));
+            let layer = Named(vec![(layer.name.to_owned(), Named(list.collect()))]);
             counters.merge(&layer, |sum, list| {
                 sum.merge(list, |sum, value| *sum += value)
             });
@@ -218,14 +145,8 @@ impl From<&ShardSnapshot> for Shard {
             polls_busy: shard.polls_busy,
             cycles_total: shard.cycles_total,
             cycles_by_stage: named(&stages),
-            io: Io {
-                reads: io.reads,
-                writes: io.writes,
-                others: io.others,
-                errors: io.errors,
-                read_bytes: io.read_bytes,
-                written_bytes: io.written_bytes,
-            },
+            io: shard.io,
+            namespaces: Namespace::list(shard, &snapshot.inventory),
             pages_by_segments: shard.pages_by_segments,
             copied_bytes: named(&shard.copied_bytes),
             pools: Named(
@@ -244,6 +165,7 @@ impl From<&ShardSnapshot> for Shard {
                     .collect(),
             ),
             connections: shard.connections,
+            connection_list: Connection::list(shard, snapshot),
             counters,
         }
     }
@@ -251,13 +173,18 @@ impl From<&ShardSnapshot> for Shard {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
-    use engine::{IoCounters, PoolSnapshot};
+    use engine::{
+        Cntlid, ConnectionInfo, ConnectionSnapshot, ControllerInfo, Counter, Inventory, IoCounters,
+        Kind, Layer, NamespaceCounters, NamespaceName, PoolSnapshot,
+    };
+    use serde_json::Value;
 
     use super::*;
 
-    pub(crate) fn sample() -> Stats {
+    pub(crate) fn snapshot() -> Snapshot {
         let shard = ShardSnapshot {
             core: 1,
             polls: 1000,
@@ -281,20 +208,84 @@ pub(crate) mod tests {
             }],
             connections: 2,
             // Two ports.
-            counters: vec![
-                ("tcp", vec![("segments_in".into(), 5), ("resets".into(), 0)]),
-                ("tcp", vec![("segments_in".into(), 2), ("resets".into(), 0)]),
-            ],
+            counters: vec![tcp(0, 5), tcp(1, 2)],
+            namespaces: vec![namespace()],
+            connection_list: vec![connection()],
         };
         let other = ShardSnapshot {
             core: 2,
             ..shard.clone()
         };
-        let snapshot = Snapshot {
+        Snapshot {
             tsc_hz: 2_600_000_000,
             shards: vec![shard, other],
+            inventory: Arc::new(Inventory {
+                ports: vec!["data0".into(), "data1".into()],
+                namespaces: vec![NamespaceName {
+                    subsystem: "nqn.2026-01.com.example:flash".into(),
+                    nsid: 1,
+                    store: "flash0".into(),
+                }],
+            }),
+            controllers: vec![ControllerInfo {
+                cntlid: Cntlid(3),
+                subsystem: "nqn.2026-01.com.example:flash".into(),
+                host: "nqn.2026-01.com.example:host".into(),
+                io_queues: 1,
+            }],
+        }
+    }
+
+    pub(crate) fn sample() -> Stats {
+        Stats::new(&snapshot(), Duration::from_millis(12_500), true)
+    }
+
+    fn tcp(port: usize, segments: u64) -> Layer {
+        let counter = |name, kind, value| Counter {
+            name,
+            help: "Help that \"says\" it.",
+            kind,
+            value,
         };
-        Stats::new(&snapshot, Duration::from_millis(12_500), true)
+        Layer {
+            name: "tcp",
+            port: Some(port),
+            counters: vec![
+                counter("segments_in", Kind::Count, segments),
+                counter("resets", Kind::Count, 0),
+                counter("ip_malformed", Kind::Drop, segments / 5),
+            ],
+        }
+    }
+
+    fn namespace() -> NamespaceCounters {
+        let mut namespace = NamespaceCounters::default();
+        (namespace.io.reads, namespace.io.read_bytes) = (600, 600 << 12);
+        for n in 1..=600 {
+            namespace.latency[0].record(n * 1000);
+        }
+        namespace
+    }
+
+    fn connection() -> ConnectionSnapshot {
+        ConnectionSnapshot {
+            port: 1,
+            peer: "192.0.2.2:49152".parse().unwrap(),
+            cntlid: Some(3),
+            qid: 1,
+            queue_depth: 128,
+            outstanding: 2,
+            io: namespace().io,
+            latency_ns: 600_000_000,
+            bytes_received: 1 << 20,
+            bytes_sent: 4 << 20,
+            tcp: ConnectionInfo {
+                round_trip: Duration::from_micros(120),
+                congestion_window: 14_480,
+                retransmitted: 7,
+                ..ConnectionInfo::default()
+            },
+        }
     }
 
     #[test]

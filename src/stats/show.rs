@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::{Shard, Stats};
-use crate::text::{Table, bar, bytes, grouped, percent, quotient};
+use crate::text::{Table, bar, bytes, grouped, nanoseconds, percent, quotient};
 
 const BAR: usize = 32;
 
@@ -20,6 +20,7 @@ impl Display for Stats {
             self.tsc_hz as f64 / 1e9,
         )?;
         writeln!(f, "\nShards\n{}", shards(self))?;
+        writeln!(f, "Namespaces\n{}", namespaces(&total))?;
         writeln!(f, "Cycles per I/O by stage\n{}", Stages(&total))?;
         writeln!(
             f,
@@ -56,6 +57,37 @@ fn shards(stats: &Stats) -> Table {
             bytes(shard.io.read_bytes),
             bytes(shard.io.written_bytes),
             grouped(shard.connections),
+        ]);
+    }
+    table
+}
+
+fn namespaces(total: &Shard) -> Table {
+    let header = [
+        "namespace",
+        "store",
+        "reads",
+        "writes",
+        "others",
+        "errors",
+        "p50",
+        "p99",
+        "p99.9",
+    ];
+    let mut table = Table::new(header).left(&[1]);
+    for namespace in &total.namespaces {
+        let latency = namespace.latency_of_all().0;
+        let quantile = |share| latency.quantile(share).map_or("-".into(), nanoseconds);
+        table.row(vec![
+            format!("{} {}", namespace.subsystem, namespace.nsid),
+            namespace.store.clone(),
+            grouped(namespace.io.reads),
+            grouped(namespace.io.writes),
+            grouped(namespace.io.others),
+            grouped(namespace.io.errors),
+            quantile(0.5),
+            quantile(0.99),
+            quantile(0.999),
         ]);
     }
     table
@@ -187,7 +219,8 @@ mod tests {
             "  3           120  60.0 %  ████████████████████",
             "  pull_up   8,192         0.002500",
             "  clusters  2,048  2,000   2.3 %",
-            "  segments_in  14",
+            "  segments_in   14",
+            "  nqn.2026-01.com.example:flash 1  flash0  1,200       0       0       0  328 µs  655 µs  655 µs",
         ] {
             assert!(shown.contains(line), "{line}\nis not in\n{shown}");
         }

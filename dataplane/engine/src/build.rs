@@ -8,11 +8,12 @@ use net::{Cidr, MacAddress, Offload, Route, Stack, StackConfig, rss};
 use nvmf::{BlockSize, CommandPool, Hosts, Listener, Nsid, Target, VolumeId};
 use pages::ring::ring;
 
-use crate::config::{Config, PortConfig, SubsystemConfig, WritePolicy};
+use crate::config::{Config, NamespaceConfig, PortConfig, SubsystemConfig, WritePolicy};
 use crate::error::Error;
 use crate::memory::Memory;
 use crate::port::{Port, PortQueue};
 use crate::shard::{Common, Link, Shard};
+use crate::snapshot::{Inventory, NamespaceName};
 use crate::spdk::SpdkThread;
 use crate::store::Store;
 use crate::volume::{Ends, Sizes, Volumes, ring_capacity};
@@ -38,10 +39,31 @@ fn cluster_shift(ports: &[Port]) -> u32 {
     }
 }
 
+/// Every namespace, in the order of their `VolumeId`s.
+fn namespaces(config: &Config) -> impl Iterator<Item = (&SubsystemConfig, &NamespaceConfig)> {
+    let subsystems = config.target.subsystems.iter();
+    subsystems.flat_map(|subsystem| subsystem.namespaces.iter().map(move |n| (subsystem, n)))
+}
+
+/// What counters belong to.
+pub(crate) fn inventory(config: &Config) -> Inventory {
+    Inventory {
+        ports: config.ports.iter().map(|port| port.name.clone()).collect(),
+        namespaces: namespaces(config)
+            .map(|(subsystem, namespace)| NamespaceName {
+                subsystem: subsystem.nqn.clone(),
+                nsid: namespace.nsid,
+                store: namespace.store.clone(),
+            })
+            .collect(),
+    }
+}
+
 /// The target, with each namespace as large as its store.
 pub(crate) fn target(config: &Config, stores: &[Store]) -> Result<Arc<Target>, Error> {
+    let mut volumes = (0..).map(VolumeId);
     let subsystems = (config.target.subsystems.iter())
-        .map(|subsystem| self::subsystem(config, subsystem, stores))
+        .map(|subsystem| self::subsystem(config, subsystem, stores, &mut volumes))
         .collect::<Result<_, _>>()?;
     let listener = |&(address, port): &_| Listener { address, port };
     let target = &config.target;
@@ -61,16 +83,16 @@ fn subsystem(
     config: &Config,
     subsystem: &SubsystemConfig,
     stores: &[Store],
+    volumes: &mut impl Iterator<Item = VolumeId>,
 ) -> Result<nvmf::SubsystemConfig, Error> {
-    let namespace = |namespace: &crate::config::NamespaceConfig| {
+    let mut namespace = |namespace: &NamespaceConfig| {
         let refuse = |why: String| Error::Target(format!("namespace {}: {why}", namespace.nsid));
-        let volume = (config.stores.iter())
-            .position(|store| store.name == namespace.store)
+        let store = store_of(config, namespace)
             .ok_or_else(|| refuse(format!("there is no store {:?}", namespace.store)))?;
-        let geometry = stores[volume].geometry();
+        let geometry = stores[store].geometry();
         Ok(nvmf::NamespaceConfig {
             nsid: Nsid(namespace.nsid),
-            volume: VolumeId(volume as u32),
+            volume: volumes.next().unwrap_or(VolumeId(u32::MAX)),
             block_size: BlockSize::from_bytes(geometry.block_size)
                 .ok_or_else(|| refuse(format!("blocks of {} bytes", geometry.block_size)))?,
             blocks: geometry.blocks,
@@ -91,11 +113,16 @@ fn subsystem(
         namespaces: subsystem
             .namespaces
             .iter()
-            .map(namespace)
+            .map(&mut namespace)
             .collect::<Result<_, _>>()?,
         hosts: subsystem.hosts.clone().map_or(Hosts::Any, Hosts::Listed),
         max_queues: QUEUES_MAX,
     })
+}
+
+/// The place of a namespace's store in the configuration.
+fn store_of(config: &Config, namespace: &NamespaceConfig) -> Option<usize> {
+    (config.stores.iter()).position(|store| store.name == namespace.store)
 }
 
 /// A shard, listening, with its queues set up; its ports are not started.
@@ -134,7 +161,14 @@ pub(crate) fn shard(
         seed: u64::from_ne_bytes(secret[..8].try_into().expect("eight bytes")),
     };
     let common = Common {
-        volumes: Volumes::new(index, stores, &policies(config), &sizes),
+        volumes: Volumes::new(
+            index,
+            stores,
+            &policies(config),
+            // `target` has refused a namespace without a store.
+            &(namespaces(config).filter_map(|(_, n)| store_of(config, n))).collect::<Vec<_>>(),
+            &sizes,
+        ),
         // Writes may together pin half of the clusters; the rest is for frames on their way.
         commands: CommandPool::new(
             requests.min(u16::MAX.into()) as u16,

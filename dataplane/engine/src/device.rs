@@ -90,8 +90,19 @@ pub(crate) struct Devices<T> {
     finished: VecDeque<u32>,
     /// Assemble by memcpy: the ablation.
     copy: bool,
-    stalls: u64,
-    bounced_bytes: u64,
+    counters: DeviceCounters,
+}
+
+events::counters! {
+    /// What became of a shard's device jobs.
+    pub(crate) struct DeviceCounters {
+        /// Times a job waited for an operation, a page, or room at its device.
+        stalls,
+        /// Jobs that wait now.
+        @gauge stalled_now,
+        /// Bytes copied into whole pages for devices that take no fragments.
+        bounced_bytes,
+    }
 }
 
 impl<T> Devices<T> {
@@ -116,8 +127,7 @@ impl<T> Devices<T> {
             stalled: VecDeque::with_capacity(jobs),
             finished: VecDeque::with_capacity(jobs),
             copy,
-            stalls: 0,
-            bounced_bytes: 0,
+            counters: DeviceCounters::default(),
         }
     }
 
@@ -227,12 +237,11 @@ impl<T> Devices<T> {
         self.ops.available()
     }
 
-    pub(crate) fn counters(&self) -> [(&'static str, u64); 3] {
-        [
-            ("stalls", self.stalls),
-            ("stalled_now", self.stalled.len() as u64),
-            ("bounced_bytes", self.bounced_bytes),
-        ]
+    pub(crate) fn counters(&self) -> DeviceCounters {
+        DeviceCounters {
+            stalled_now: self.stalled.len() as u64,
+            ..self.counters.clone()
+        }
     }
 
     /// Hands over operations until all bytes are at the device or something is short.
@@ -247,7 +256,7 @@ impl<T> Devices<T> {
         match result {
             Ok(()) => {}
             Err(Stop::Later) => {
-                self.stalls += 1;
+                self.counters.stalls += 1;
                 job.stalled = true;
                 self.stalled.push_back(index);
             }
@@ -292,7 +301,7 @@ impl<T> Devices<T> {
                 if volume.geometry.is_particular()
                     && volume.divider.count(&job.state, run, usize::MAX).is_err() =>
             {
-                self.bounced_bytes += whole(run, CopyReason::DeviceBounce)? as u64;
+                self.counters.bounced_bytes += whole(run, CopyReason::DeviceBounce)? as u64;
                 Ok(())
             }
             _ => Ok(()),

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::snapshot::{ShardSnapshot, Snapshot};
+use nvmf::Target;
+
+use crate::snapshot::{Inventory, ShardSnapshot, Snapshot};
 
 /// Stops a running engine and asks it for its counters, from any thread.
 ///
@@ -18,7 +20,10 @@ pub struct Handle {
 struct Shared {
     stop: AtomicBool,
     ready: AtomicBool,
-    /// Number of the newest question; shards answer when they see it change.
+    /// One question at a time: a snapshot belongs to whoever asked for it.
+    asking: Mutex<()>,
+    /// Number of the newest question; shards answer when they see it change. Odd
+    /// numbers ask for the connections too.
     question: AtomicU64,
     answers: Mutex<Answers>,
     answered: Condvar,
@@ -26,9 +31,19 @@ struct Shared {
 
 #[derive(Default)]
 struct Answers {
-    question: u64,
     tsc_hz: u64,
+    inventory: Arc<Inventory>,
+    target: Option<Arc<Target>>,
     shards: Vec<Option<ShardSnapshot>>,
+}
+
+/// How much a snapshot has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Counters of shards and namespaces.
+    Counters,
+    /// Every connection too.
+    Connections,
 }
 
 impl Handle {
@@ -55,20 +70,25 @@ impl Handle {
 
     /// The counters of every shard; `None` if not all answered within `timeout`
     /// (the engine is not running, or a shard is stuck).
-    pub fn snapshot(&self, timeout: Duration) -> Option<Snapshot> {
+    pub fn snapshot(&self, detail: Detail, timeout: Duration) -> Option<Snapshot> {
+        let _turn = (self.shared.asking.lock()).unwrap_or_else(PoisonError::into_inner);
         let deadline = Instant::now() + timeout;
         let mut answers = self.answers();
-        answers.question += 1;
         answers.shards.iter_mut().for_each(|shard| *shard = None);
-        self.shared
-            .question
-            .store(answers.question, Ordering::Release);
+        let last = self.question();
+        let question = (last & !1) + 2 + u64::from(detail == Detail::Connections);
+        self.shared.question.store(question, Ordering::Release);
         loop {
             if !answers.shards.is_empty() && answers.shards.iter().all(Option::is_some) {
                 let shards = answers.shards.iter_mut().filter_map(Option::take).collect();
+                let (tsc_hz, inventory) = (answers.tsc_hz, Arc::clone(&answers.inventory));
+                let target = answers.target.clone();
+                drop(answers);
                 return Some(Snapshot {
-                    tsc_hz: answers.tsc_hz,
+                    tsc_hz,
                     shards,
+                    inventory,
+                    controllers: target.map_or_else(Vec::new, |target| target.controllers()),
                 });
             }
             let left = deadline.checked_duration_since(Instant::now())?;
@@ -82,10 +102,18 @@ impl Handle {
     }
 
     /// Called once, before shards poll.
-    pub(crate) fn expect_shards(&self, shards: usize, tsc_hz: u64) {
+    pub(crate) fn expect_shards(
+        &self,
+        shards: usize,
+        tsc_hz: u64,
+        inventory: Inventory,
+        target: &Arc<Target>,
+    ) {
         let mut answers = self.answers();
         answers.shards = vec![None; shards];
         answers.tsc_hz = tsc_hz;
+        answers.inventory = Arc::new(inventory);
+        answers.target = Some(Arc::clone(target));
     }
 
     pub(crate) fn set_ready(&self, ready: bool) {
@@ -97,10 +125,22 @@ impl Handle {
         self.shared.question.load(Ordering::Relaxed)
     }
 
-    /// A shard's answer to the newest question.
-    pub(crate) fn answer(&self, shard: usize, snapshot: ShardSnapshot) {
-        self.answers().shards[shard] = Some(snapshot);
-        self.shared.answered.notify_all();
+    /// How much a question asks for.
+    pub(crate) fn detail(question: u64) -> Detail {
+        if question & 1 == 1 {
+            Detail::Connections
+        } else {
+            Detail::Counters
+        }
+    }
+
+    /// A shard's answer to `question`; dropped if another one was asked since.
+    pub(crate) fn answer(&self, question: u64, shard: usize, snapshot: ShardSnapshot) {
+        let mut answers = self.answers();
+        if question == self.question() {
+            answers.shards[shard] = Some(snapshot);
+            self.shared.answered.notify_all();
+        }
     }
 
     fn answers(&self) -> MutexGuard<'_, Answers> {

@@ -33,6 +33,12 @@ pub use config::{
     TargetConfig, WritePolicy,
 };
 pub use error::Error;
-pub use handle::Handle;
+pub use events::{Counter, Histogram, Kind};
+pub use handle::{Detail, Handle};
+pub use net::ConnectionInfo;
+pub use nvmf::{Cntlid, ControllerInfo};
 pub use run::run;
-pub use snapshot::{IoCounters, PoolSnapshot, ShardSnapshot, Snapshot, Stage};
+pub use snapshot::{
+    ConnectionSnapshot, Inventory, IoCounters, IoKind, Layer, NamespaceCounters, NamespaceName,
+    PoolSnapshot, ShardSnapshot, Snapshot, Stage,
+};

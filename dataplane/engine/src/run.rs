@@ -78,12 +78,12 @@ fn serve(config: &Config, handle: &Handle, environment: &Environment) -> Result<
     let ports = (config.ports.iter())
         .map(|port| Port::open(port, lcores.len() as u16, config.memory.cluster_size))
         .collect::<Result<Vec<_>, _>>()?;
-    handle.expect_shards(lcores.len(), tsc_hz());
-
     // The first shard's stores say what the namespaces look like.
     let spdk = SpdkThread::create("shard0", lcores[0])?;
     let stores = open_stores(config, &controllers)?;
     let target = build::target(config, &stores)?;
+    let inventory = build::inventory(config);
+    handle.expect_shards(lcores.len(), tsc_hz(), inventory, &target);
     let plan = Plan {
         config,
         handle,

@@ -1,6 +1,7 @@
 //! A shard: one core's queue pairs, connections, sessions and device
 //! operations, and the loop that polls them. Nothing in it is shared.
 
+mod answer;
 mod link;
 
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ pub(crate) use link::Link;
 use crate::clock::{Clock, StageClock, tsc};
 use crate::handle::Handle;
 use crate::memory::Memory;
-use crate::snapshot::{PoolSnapshot, ShardSnapshot, Stage};
+use crate::snapshot::Stage;
 use crate::spdk::SpdkThread;
 use crate::volume::{Ends, Volumes};
 
@@ -77,7 +78,9 @@ pub(crate) struct Shard {
     stages: StageClock,
     polls: u64,
     polls_busy: u64,
+    /// The last question seen, and its answer if that takes long.
     answered: u64,
+    listing: Option<answer::Listing>,
     /// When an idle moment is next used.
     idle_at: Instant,
 }
@@ -101,6 +104,7 @@ impl Shard {
             polls: 0,
             polls_busy: 0,
             answered: 0,
+            listing: None,
             idle_at: Instant::ZERO,
         }
     }
@@ -125,10 +129,7 @@ impl Shard {
             for _ in 0..64 {
                 self.poll();
             }
-            if handle.question() != self.answered {
-                self.answered = handle.question();
-                handle.answer(self.index, self.snapshot());
-            }
+            self.answer(handle);
             between();
         }
     }
@@ -150,8 +151,9 @@ impl Shard {
         if completed && common.volumes.has_completed() {
             busy = true;
             self.stages.end(Stage::Complete);
-            while let Some((owner, completion)) = common.volumes.next_completion(&common.memory) {
-                self.links[owner.link as usize].complete(common, owner, completion);
+            while let Some(answer) = (common.volumes).next_completion(&common.memory, &self.stages)
+            {
+                self.links[answer.owner.link as usize].complete(common, answer);
             }
             self.stages.end(Stage::Protocol);
         }
@@ -243,53 +245,4 @@ impl Shard {
     fn now(&self) -> Instant {
         Instant(self.clock.nanoseconds(tsc()))
     }
-
-    pub(crate) fn snapshot(&self) -> ShardSnapshot {
-        let memory = &self.common.memory;
-        let pool = |name, size: usize, free: usize| PoolSnapshot {
-            name,
-            size: size as u64,
-            free: free as u64,
-        };
-        let mut counters = Vec::new();
-        for link in &self.links {
-            counters.extend(link.counters());
-        }
-        let mut nvmf = Vec::new();
-        (self.common.counters).each(|name, value| nvmf.push((name.to_owned(), value)));
-        counters.push(("nvmf", nvmf));
-        let volumes = &self.common.volumes;
-        counters.push(("store", named(volumes.device_counters().into_iter())));
-        if let Some(cache) = volumes.cache_counters() {
-            counters.push(("cache", named(cache.into_iter())));
-        }
-        ShardSnapshot {
-            core: self.core,
-            polls: self.polls,
-            polls_busy: self.polls_busy,
-            cycles_total: self.clock.ticks(),
-            cycles_by_stage: self.stages.by_stage(),
-            io: self.common.volumes.io(),
-            pages_by_segments: self.common.volumes.pages_by_segments(),
-            copied_bytes: pages::CopyReason::ALL
-                .iter()
-                .map(|&reason| (reason.name(), memory.ledger.bytes_copied(reason)))
-                .collect(),
-            pools: vec![
-                pool("clusters", memory.clusters.len(), memory.clusters.unheld()),
-                pool("pages", memory.pages.len(), memory.pages.unheld()),
-                pool("runs", memory.requests, memory.runs.available()),
-                pool("operations", volumes.devices().0, volumes.devices().1),
-            ],
-            connections: self.links.iter().map(Link::connections).sum(),
-            counters,
-        }
-    }
-}
-
-/// Counters with owned names, as snapshots carry them.
-pub(crate) fn named(counters: impl Iterator<Item = (&'static str, u64)>) -> Vec<(String, u64)> {
-    counters
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect()
 }

@@ -1,5 +1,13 @@
 //! Counters as a value: what `throughline stats` prints.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use events::{Counter, Histogram};
+use net::ConnectionInfo;
+use nvmf::ControllerInfo;
+use serde::{Deserialize, Serialize};
+
 /// A stage of the path a frame takes, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
@@ -53,6 +61,30 @@ pub struct Snapshot {
     pub tsc_hz: u64,
     /// One per shard.
     pub shards: Vec<ShardSnapshot>,
+    /// What there is, in the order in which shards speak of it.
+    pub inventory: Arc<Inventory>,
+    /// The controllers of all shards.
+    pub controllers: Vec<ControllerInfo>,
+}
+
+/// The parts of an engine that counters belong to.
+#[derive(Clone, Debug, Default)]
+pub struct Inventory {
+    /// Names of the ports.
+    pub ports: Vec<String>,
+    /// Namespaces.
+    pub namespaces: Vec<NamespaceName>,
+}
+
+/// Which namespace it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamespaceName {
+    /// NQN of its subsystem.
+    pub subsystem: String,
+    /// Its number there.
+    pub nsid: u32,
+    /// The store behind it.
+    pub store: String,
 }
 
 /// The counters of one shard, since it started.
@@ -70,6 +102,8 @@ pub struct ShardSnapshot {
     pub cycles_by_stage: [u64; Stage::ALL.len()],
     /// Completed commands and bytes by kind.
     pub io: IoCounters,
+    /// The same by namespace, with latencies, in the order of [`Inventory::namespaces`].
+    pub namespaces: Vec<NamespaceCounters>,
     /// Logical pages written, by number of segments: 1, 2, 3, 4.
     pub pages_by_segments: [u64; 4],
     /// Bytes the CPU copied, by reason.
@@ -78,25 +112,137 @@ pub struct ShardSnapshot {
     pub pools: Vec<PoolSnapshot>,
     /// TCP connections open now.
     pub connections: u64,
-    /// Counters with names of their own, by layer (`tcp`, `nvmf`, `port`, ...).
-    pub counters: Vec<(&'static str, Vec<(String, u64)>)>,
+    /// The connections themselves, if they were asked for.
+    pub connection_list: Vec<ConnectionSnapshot>,
+    /// Counters with names of their own, by layer.
+    pub counters: Vec<Layer>,
 }
 
-/// Completed commands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct IoCounters {
-    /// Reads completed.
-    pub reads: u64,
-    /// Writes completed.
-    pub writes: u64,
-    /// Flushes, write-zeroes and deallocations completed.
-    pub others: u64,
-    /// Commands completed with an error status.
-    pub errors: u64,
-    /// Payload bytes read.
-    pub read_bytes: u64,
-    /// Payload bytes written.
-    pub written_bytes: u64,
+/// The counters of a layer.
+#[derive(Clone, Debug, Default)]
+pub struct Layer {
+    /// Its name: `tcp`, `port`, `nvmf`, `store`, `cache`.
+    pub name: &'static str,
+    /// The port it belongs to, as a place in [`Inventory::ports`].
+    pub port: Option<usize>,
+    /// Its counters.
+    pub counters: Vec<Counter>,
+}
+
+events::counters! {
+    /// Requests that ended.
+    #[derive(Copy, Serialize, Deserialize)]
+    pub struct IoCounters {
+        /// Reads completed.
+        reads,
+        /// Writes completed.
+        writes,
+        /// Flushes, write-zeroes and deallocations completed.
+        others,
+        /// Commands completed with an error status.
+        errors,
+        /// Payload bytes read.
+        read_bytes,
+        /// Payload bytes written.
+        written_bytes,
+    }
+}
+
+/// What a request counts as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum IoKind {
+    /// A read.
+    Read,
+    /// A write.
+    Write,
+    /// Anything else that goes to a device.
+    Other,
+}
+
+impl IoKind {
+    /// Every kind, in order.
+    pub const ALL: [IoKind; 3] = [IoKind::Read, IoKind::Write, IoKind::Other];
+
+    /// The name statistics use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            IoKind::Read => "read",
+            IoKind::Write => "write",
+            IoKind::Other => "other",
+        }
+    }
+}
+
+impl IoCounters {
+    /// Counts a request that ended.
+    #[inline]
+    pub(crate) fn count(&mut self, kind: IoKind, bytes: u64, succeeded: bool) {
+        match kind {
+            _ if !succeeded => self.errors += 1,
+            IoKind::Read => {
+                self.reads += 1;
+                self.read_bytes += bytes;
+            }
+            IoKind::Write => {
+                self.writes += 1;
+                self.written_bytes += bytes;
+            }
+            IoKind::Other => self.others += 1,
+        }
+    }
+
+    /// Reads and writes.
+    pub fn transfers(&self) -> u64 {
+        self.reads + self.writes
+    }
+}
+
+/// What a shard did for a namespace.
+#[derive(Clone, Debug, Default)]
+pub struct NamespaceCounters {
+    /// Requests that ended.
+    pub io: IoCounters,
+    /// How long those took that succeeded, by [`IoKind`]: from the moment a request
+    /// has all it needs and goes to its volume, until its end is taken from there.
+    pub latency: [Histogram; IoKind::ALL.len()],
+}
+
+impl NamespaceCounters {
+    #[inline]
+    pub(crate) fn count(&mut self, kind: IoKind, bytes: u64, nanoseconds: u64, succeeded: bool) {
+        self.io.count(kind, bytes, succeeded);
+        if succeeded {
+            self.latency[kind as usize].record(nanoseconds);
+        }
+    }
+}
+
+/// A connection as it was when somebody asked.
+#[derive(Clone, Debug)]
+pub struct ConnectionSnapshot {
+    /// Its port, as a place in [`Inventory::ports`].
+    pub port: usize,
+    /// The host's end.
+    pub peer: SocketAddr,
+    /// The controller it belongs to, once Connect was accepted.
+    pub cntlid: Option<u16>,
+    /// Which of its queues it is; 0 is the Admin Queue.
+    pub qid: u16,
+    /// Entries of the queue.
+    pub queue_depth: u16,
+    /// Requests at their devices.
+    pub outstanding: u64,
+    /// Requests that ended.
+    pub io: IoCounters,
+    /// Nanoseconds that those took together that succeeded.
+    pub latency_ns: u64,
+    /// Bytes of the TCP stream received.
+    pub bytes_received: u64,
+    /// Bytes of the TCP stream sent.
+    pub bytes_sent: u64,
+    /// How TCP is doing.
+    pub tcp: ConnectionInfo,
 }
 
 /// A fixed pool.

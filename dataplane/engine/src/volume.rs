@@ -9,14 +9,15 @@ mod table;
 
 use std::collections::VecDeque;
 
+use events::{Counter, tracepoint};
 use nvmf::{Completion, Operation, Request, RequestId, Status};
 use pages::PageRun;
 
 use crate::clock::StageClock;
 use crate::config::WritePolicy;
-use crate::device::{Devices, Done, Work};
+use crate::device::{DeviceCounters, Devices, Done, Work};
 use crate::memory::Memory;
-use crate::snapshot::{IoCounters, Stage};
+use crate::snapshot::{IoCounters, IoKind, NamespaceCounters, Stage};
 use cached::Cached;
 use owners::{Here, Owners};
 
@@ -30,21 +31,28 @@ pub(crate) struct Owner {
     pub(crate) slot: u32,
 }
 
-/// What a request counts as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Read,
-    Write,
-    Other,
-}
-
 /// Whom an answer goes to, and what it is counted as.
 #[derive(Clone, Copy, Debug)]
 struct Asker {
     owner: Owner,
     id: RequestId,
-    kind: Kind,
+    kind: IoKind,
     bytes: u64,
+    /// Place in the list of namespaces.
+    namespace: u32,
+    /// When it came, in ticks.
+    started: u64,
+}
+
+/// A request's end, and what it is counted as.
+pub(crate) struct Answer {
+    pub(crate) owner: Owner,
+    pub(crate) completion: Completion,
+    pub(crate) kind: IoKind,
+    pub(crate) bytes: u64,
+    pub(crate) namespace: u32,
+    /// From the request's start to the lap in which its end was taken.
+    pub(crate) nanoseconds: u64,
 }
 
 /// Whom a request in the cache is for.
@@ -78,16 +86,24 @@ pub(crate) struct Volumes {
     cached: Cached,
     owners: Owners,
     answers: Answers,
-    io: IoCounters,
+    namespaces: Box<[Namespace]>,
     pages_by_segments: [u64; 4],
 }
 
+/// A namespace, as hosts see a store.
+struct Namespace {
+    store: usize,
+    counters: NamespaceCounters,
+}
+
 impl Volumes {
-    /// Volumes on `stores`, with the policy of each, for shard number `shard`.
+    /// Volumes on `stores`, with the policy of each, for shard number `shard`;
+    /// `namespaces` has the store of each namespace, in the order of their `VolumeId`s.
     pub(crate) fn new(
         shard: usize,
         stores: Vec<crate::store::Store>,
         policies: &[WritePolicy],
+        namespaces: &[usize],
         sizes: &Sizes,
     ) -> Self {
         // A cached request may need a device for itself and for what it pushes out.
@@ -98,7 +114,12 @@ impl Volumes {
             owners: Owners::new(shard, sizes),
             devices,
             answers: VecDeque::with_capacity(4 * sizes.requests),
-            io: IoCounters::default(),
+            namespaces: (namespaces.iter())
+                .map(|&store| Namespace {
+                    store,
+                    counters: NamespaceCounters::default(),
+                })
+                .collect(),
             pages_by_segments: [0; 4],
         }
     }
@@ -111,35 +132,45 @@ impl Volumes {
         memory: &Memory,
         stages: &mut StageClock,
     ) {
-        let volume = request.volume.0 as usize;
+        let namespace = request.volume.0;
+        let volume = self.namespaces[namespace as usize].store;
         let block = u64::from(request.block_size.bytes());
         let bytes =
             |range: nvmf::BlockRange| (range.first().0 * block, u64::from(range.blocks()) * block);
         let (kind, len, work) = match request.operation {
-            Operation::Read { range, run, .. } => (Kind::Read, bytes(range).1, Work::Read(run)),
+            Operation::Read { range, run, .. } => (IoKind::Read, bytes(range).1, Work::Read(run)),
             Operation::Write { range, fua, run } => {
                 for (sum, n) in self.pages_by_segments.iter_mut().zip(run.fragments()) {
                     *sum += u64::from(n);
                 }
-                (Kind::Write, bytes(range).1, Work::Write { run, fua })
+                (IoKind::Write, bytes(range).1, Work::Write { run, fua })
             }
             Operation::WriteZeroes { range, fua, .. } => {
                 let (offset, len) = bytes(range);
-                (Kind::Other, len, Work::WriteZeroes { offset, len, fua })
+                (IoKind::Other, len, Work::WriteZeroes { offset, len, fua })
             }
             Operation::Deallocate { range } => {
                 let (offset, len) = bytes(range);
-                (Kind::Other, len, Work::Deallocate { offset, len })
+                (IoKind::Other, len, Work::Deallocate { offset, len })
             }
-            Operation::Flush => (Kind::Other, 0, Work::Flush),
+            Operation::Flush => (IoKind::Other, 0, Work::Flush),
         };
+        stages.end(Stage::Assemble);
         let asker = Asker {
             owner,
             id: request.id,
             kind,
             bytes: len,
+            namespace,
+            started: stages.lap(),
         };
-        stages.end(Stage::Assemble);
+        tracepoint::request_start(
+            request.id.number(),
+            owner.slot.into(),
+            namespace.into(),
+            kind as u64,
+            len,
+        );
         if self.cached.holds(volume) {
             let mut here = Here {
                 cached: &mut self.cached,
@@ -184,7 +215,11 @@ impl Volumes {
     }
 
     /// The next request of a session that ended.
-    pub(crate) fn next_completion(&mut self, memory: &Memory) -> Option<(Owner, Completion)> {
+    pub(crate) fn next_completion(
+        &mut self,
+        memory: &Memory,
+        stages: &StageClock,
+    ) -> Option<Answer> {
         loop {
             let Some((whom, status, run)) = self.answers.pop_front() else {
                 self.next_done(memory)?;
@@ -197,9 +232,7 @@ impl Volumes {
             };
             match whom {
                 Whom::Session(asker) => {
-                    self.account(&asker, status);
-                    let id = asker.id;
-                    return Some((asker.owner, Completion { id, status, run }));
+                    return Some(self.account(&asker, status, run, stages));
                 }
                 Whom::Part(part) => self.owners.part_done(part, status, run, &mut here),
                 Whom::Visit { shard, token } => self.owners.visit_done(shard, token, status, run),
@@ -268,37 +301,56 @@ impl Volumes {
         (self.devices.ops_len(), self.devices.ops_available())
     }
 
+    /// Of each namespace, in the order of their `VolumeId`s.
+    pub(crate) fn namespaces(&self) -> impl Iterator<Item = &NamespaceCounters> {
+        self.namespaces.iter().map(|namespace| &namespace.counters)
+    }
+
     pub(crate) fn io(&self) -> IoCounters {
-        self.io
+        let mut sum = IoCounters::default();
+        for namespace in self.namespaces() {
+            sum.combine(&namespace.io, |sum, n| *sum += n);
+        }
+        sum
     }
 
     pub(crate) fn pages_by_segments(&self) -> [u64; 4] {
         self.pages_by_segments
     }
 
-    pub(crate) fn device_counters(&self) -> [(&'static str, u64); 3] {
+    pub(crate) fn device_counters(&self) -> DeviceCounters {
         self.devices.counters()
     }
 
-    pub(crate) fn cache_counters(&self) -> Option<Vec<(&'static str, u64)>> {
+    pub(crate) fn cache_counters(&self) -> Option<Vec<Counter>> {
         let mut counters = self.cached.counters()?;
-        counters.extend(self.owners.counters().into_iter().flatten());
+        counters.extend(
+            self.owners
+                .counters()
+                .iter()
+                .flat_map(|owners| owners.iter()),
+        );
         Some(counters)
     }
 
-    fn account(&mut self, asker: &Asker, status: Status) {
-        let io = &mut self.io;
-        match asker.kind {
-            _ if !status.is_success() => io.errors += 1,
-            Kind::Read => {
-                io.reads += 1;
-                io.read_bytes += asker.bytes;
-            }
-            Kind::Write => {
-                io.writes += 1;
-                io.written_bytes += asker.bytes;
-            }
-            Kind::Other => io.others += 1,
+    fn account(
+        &mut self,
+        asker: &Asker,
+        status: Status,
+        run: Option<Box<PageRun>>,
+        stages: &StageClock,
+    ) -> Answer {
+        let nanoseconds = stages.since(asker.started);
+        let counters = &mut self.namespaces[asker.namespace as usize].counters;
+        counters.count(asker.kind, asker.bytes, nanoseconds, status.is_success());
+        let id = asker.id;
+        Answer {
+            owner: asker.owner,
+            completion: Completion { id, status, run },
+            kind: asker.kind,
+            bytes: asker.bytes,
+            namespace: asker.namespace,
+            nanoseconds,
         }
     }
 }

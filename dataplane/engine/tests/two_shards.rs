@@ -58,10 +58,9 @@ fn counter(handle: &Handle, name: &str) -> Vec<u64> {
     let shards = snapshot(handle).shards;
     let of = |shard: &engine::ShardSnapshot| {
         let mut layers = shard.counters.iter();
-        let (_, cache) = layers
-            .find(|(layer, _)| *layer == "cache")
-            .expect("a cache");
-        cache.iter().find(|(n, _)| n == name).expect("a counter").1
+        let cache = layers.find(|layer| layer.name == "cache").expect("a cache");
+        let mut counters = cache.counters.iter();
+        counters.find(|c| c.name == name).expect("a counter").value
     };
     shards.iter().map(of).collect()
 }

@@ -111,10 +111,10 @@ fn z11_z12_z13_a_volatile_write_cache_loses_nothing() {
         let cache = snapshot(handle).shards[0]
             .counters
             .iter()
-            .find_map(|(layer, counters)| (*layer == "cache").then(|| counters.clone()))
+            .find_map(|layer| (layer.name == "cache").then(|| layer.counters.clone()))
             .expect("a cache");
         assert!(
-            cache.iter().any(|(name, n)| name == "hits" && *n > 0),
+            cache.iter().any(|c| c.name == "hits" && c.value > 0),
             "{cache:?}"
         );
         tell.send(model).unwrap();

@@ -122,6 +122,6 @@ pub use event::{
 };
 pub use frame::{Payload, Piece, Pieces, PortFull, RxFrame, Transmit, TxFrame, TxOffload, Verdict};
 pub use pcap::{Direction, PcapTap, Sink, Tap};
-pub use stack::{Notice, Stack};
+pub use stack::{ConnectionInfo, Notice, Stack};
 pub use std::time::Duration;
 pub use time::Instant;

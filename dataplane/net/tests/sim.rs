@@ -233,7 +233,10 @@ impl World {
         let sides: Vec<String> = (0..2)
             .map(|i| {
                 let (app, stack) = (&self.apps[i], &self.hosts[i].stack);
-                let counts: Vec<_> = stack.stats().iter().filter(|(_, n)| *n > 0).collect();
+                let counts: Vec<_> = (stack.stats().iter())
+                    .filter(|c| c.value > 0)
+                    .map(|c| (c.name, c.value))
+                    .collect();
                 format!(
                     "side {i}: sent {}/{} read {}/{} eof {} closed {:?} deadline {:?} promised {} held {} {counts:?}",
                     app.sent, app.total, app.read, app.expected, app.eof, app.closed,

@@ -13,6 +13,13 @@ pub struct RequestId {
     pub(crate) generation: u32,
 }
 
+impl RequestId {
+    /// What tracepoints call it: unlike any other request's that is under way in the shard.
+    pub fn number(self) -> u64 {
+        u64::from(self.generation) << 16 | u64::from(self.slot)
+    }
+}
+
 /// One operation on a volume.
 #[derive(Debug)]
 pub struct Request {

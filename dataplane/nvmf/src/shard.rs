@@ -111,63 +111,70 @@ impl fmt::Debug for CommandPool {
     }
 }
 
-macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What happened on a shard's NVMe/TCP connections since it started.
-        #[derive(Clone, Debug, Default, PartialEq, Eq)]
-        pub struct Counters {
-            $($(#[$doc])* pub $name: u64,)*
-            /// Connections terminated for a malformed PDU, in the order of [`FatalStatus::ALL`].
-            pub malformed: [u64; FatalStatus::ALL.len()],
-        }
-
-        impl Counters {
-            /// Every counter with its name, for reports.
-            pub fn each(&self, mut f: impl FnMut(&'static str, u64)) {
-                $(f(stringify!($name), self.$name);)*
-                for (status, n) in FatalStatus::ALL.iter().zip(self.malformed) {
-                    f(status.name(), n);
-                }
-            }
-        }
-    };
+events::counters! {
+    /// What happened on a shard's NVMe/TCP connections since it started.
+    pub struct Counters {
+        /// PDUs received.
+        pdus_in,
+        /// PDUs sent.
+        pdus_out,
+        /// Connects accepted, admin and I/O.
+        connects,
+        /// Connects refused.
+        connects_refused,
+        /// Read commands taken.
+        reads,
+        /// Write commands taken.
+        writes,
+        /// Other I/O commands taken.
+        io_others,
+        /// Admin and Fabrics commands taken.
+        admin_commands,
+        /// Commands completed with an error status.
+        errors,
+        /// Bytes of payload received for writes.
+        bytes_in,
+        /// Bytes of payload sent for reads.
+        bytes_out,
+        /// R2Ts sent.
+        r2ts,
+        /// Data digests that did not match.
+        data_digest_errors,
+        /// Headers that had to be gathered because slices cut them.
+        headers_gathered,
+        /// Times a stream was blocked for want of a slot, a run or a page.
+        blocked,
+        /// Commands refused because a stream stayed blocked too long.
+        interrupted,
+        /// Connections that closed because a timer expired.
+        timeouts,
+        /// Terminate requests received from hosts.
+        terminated_by_host,
+        /// Connections terminated for an invalid field of a PDU's header.
+        invalid_header_field,
+        /// Connections terminated for a PDU that may not come then.
+        sequence_error,
+        /// Connections terminated for a header digest that did not match.
+        header_digest_error,
+        /// Connections terminated for data outside the range asked for.
+        data_out_of_range,
+        /// Connections terminated for more data in a PDU than allowed.
+        data_limit_exceeded,
+        /// Connections terminated for a parameter that is not supported.
+        unsupported_parameter,
+    }
 }
 
-counters! {
-    /// PDUs received.
-    pdus_in,
-    /// PDUs sent.
-    pdus_out,
-    /// Connects accepted, admin and I/O.
-    connects,
-    /// Connects refused.
-    connects_refused,
-    /// Read commands taken.
-    reads,
-    /// Write commands taken.
-    writes,
-    /// Other I/O commands taken.
-    io_others,
-    /// Admin and Fabrics commands taken.
-    admin_commands,
-    /// Commands completed with an error status.
-    errors,
-    /// Bytes of payload received for writes.
-    bytes_in,
-    /// Bytes of payload sent for reads.
-    bytes_out,
-    /// R2Ts sent.
-    r2ts,
-    /// Data digests that did not match.
-    data_digest_errors,
-    /// Headers that had to be gathered because slices cut them.
-    headers_gathered,
-    /// Times a stream was blocked for want of a slot, a run or a page.
-    blocked,
-    /// Commands refused because a stream stayed blocked too long.
-    interrupted,
-    /// Connections that closed because a timer expired.
-    timeouts,
-    /// Terminate requests received from hosts.
-    terminated_by_host,
+impl Counters {
+    /// A connection is terminated for a malformed PDU.
+    pub(crate) fn count_malformed(&mut self, status: FatalStatus) {
+        *match status {
+            FatalStatus::InvalidHeaderField => &mut self.invalid_header_field,
+            FatalStatus::SequenceError => &mut self.sequence_error,
+            FatalStatus::HeaderDigestError => &mut self.header_digest_error,
+            FatalStatus::DataOutOfRange => &mut self.data_out_of_range,
+            FatalStatus::DataLimitExceeded => &mut self.data_limit_exceeded,
+            FatalStatus::UnsupportedParameter => &mut self.unsupported_parameter,
+        } += 1;
+    }
 }

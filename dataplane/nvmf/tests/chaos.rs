@@ -16,7 +16,11 @@ fn whatever_a_host_sends_nothing_breaks_and_nothing_stays() {
         let bytes = random.bytes(len);
         let outcome = std::panic::catch_unwind(|| play(&mut Script::new(&bytes)));
         match outcome {
-            Ok(counters) => counters.each(|name, n| *sum.entry(name).or_default() += n),
+            Ok(counters) => {
+                for counter in counters.iter() {
+                    *sum.entry(counter.name).or_default() += counter.value;
+                }
+            }
             Err(panic) => {
                 eprintln!("seed {seed}");
                 std::panic::resume_unwind(panic);

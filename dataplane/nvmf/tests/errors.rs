@@ -34,7 +34,8 @@ fn terminates(
         assert_eq!(io.terminated(), expected, "{cut:?}");
         let status = FatalStatus::ALL[usize::from(expected.0) - 1];
         assert_eq!(io.session.closing(), Some(CloseReason::Malformed(status)));
-        assert_eq!(rig.counters.malformed[usize::from(expected.0) - 1], 1);
+        let mut counted = rig.counters.iter().filter(|c| c.value == 1);
+        assert!(counted.any(|c| c.name == status.name()), "{cut:?}");
         // It takes nothing more, and says nothing more.
         let (_, more) = io.capsule(rw(0x02, 1, 0, 1), &[]);
         io.send(&mut rig, &more);

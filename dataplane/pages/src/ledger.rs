@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 
+use events::tracepoint::Name;
+
 /// Why the CPU copied payload bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(usize)]
@@ -36,15 +38,20 @@ impl CopyReason {
 
     /// The name logs, metrics and reports use.
     pub const fn name(self) -> &'static str {
-        match self {
-            CopyReason::PullUp => "pull_up",
-            CopyReason::Compaction => "compaction",
-            CopyReason::ReadModifyWrite => "read_modify_write",
-            CopyReason::DeviceBounce => "device_bounce",
-            CopyReason::ForeignBuffer => "foreign_buffer",
-            CopyReason::LogHeader => "log_header",
-            CopyReason::Ablation => "ablation",
-        }
+        self.trace_name().text()
+    }
+
+    /// The name tracepoints tell.
+    const fn trace_name(self) -> Name {
+        Name::new(match self {
+            CopyReason::PullUp => "pull_up\0",
+            CopyReason::Compaction => "compaction\0",
+            CopyReason::ReadModifyWrite => "read_modify_write\0",
+            CopyReason::DeviceBounce => "device_bounce\0",
+            CopyReason::ForeignBuffer => "foreign_buffer\0",
+            CopyReason::LogHeader => "log_header\0",
+            CopyReason::Ablation => "ablation\0",
+        })
     }
 }
 
@@ -66,6 +73,7 @@ impl CopyLedger {
 
     /// Records that the CPU copied `bytes` of payload.
     pub fn copied(&self, reason: CopyReason, bytes: usize) {
+        events::tracepoint::copy(reason.trace_name(), bytes as u64);
         let cell = &self.copied[reason as usize];
         cell.set(cell.get() + bytes as u64);
         let cell = &self.copies[reason as usize];

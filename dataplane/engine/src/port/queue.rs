@@ -23,33 +23,21 @@ const PIECES_MAX: usize = 64;
 /// The parts of one frame.
 type Parts = ArrayVec<Slice, SEGMENTS_MAX>;
 
-/// Frames that never reached the stack, or never left it, by reason.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct QueueCounters {
-    pub(crate) frames_received: u64,
-    pub(crate) frames_sent: u64,
-    /// No cluster was free to copy a foreign frame into.
-    pub(crate) drop_no_cluster: u64,
-    /// More segments than any frame of the configured MTU can have.
-    pub(crate) drop_too_long: u64,
-    /// A frame waited: the pools of transmit buffers were dry.
-    pub(crate) transmit_no_buffer: u64,
-    /// A frame waited: the NIC's ring was full.
-    pub(crate) transmit_ring_full: u64,
-}
-
-impl QueueCounters {
-    /// Every counter by name.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        [
-            ("frames_received", self.frames_received),
-            ("frames_sent", self.frames_sent),
-            ("drop_no_cluster", self.drop_no_cluster),
-            ("drop_too_long", self.drop_too_long),
-            ("transmit_no_buffer", self.transmit_no_buffer),
-            ("transmit_ring_full", self.transmit_ring_full),
-        ]
-        .into_iter()
+events::counters! {
+    /// Frames that never reached the stack, or never left it, by reason.
+    pub(crate) struct QueueCounters {
+        /// Frames taken from the NIC.
+        frames_received,
+        /// Frames the NIC took.
+        frames_sent,
+        /// Frames outside our clusters that no cluster was free to copy into.
+        @drop drop_no_cluster,
+        /// Frames of more segments than any of the configured MTU can have.
+        @drop drop_too_long,
+        /// Times a frame waited because the pools of transmit buffers were dry.
+        transmit_no_buffer,
+        /// Times a frame waited because the NIC's ring was full.
+        transmit_ring_full,
     }
 }
 
@@ -211,7 +199,7 @@ impl PortQueue {
             (segments, n)
         };
         if n < 0 {
-            self.counters.drop_too_long += 1;
+            events::dropped!(self.counters, drop_too_long);
             // SAFETY: the chain is whole and ours.
             unsafe { dpdk_sys::tl_mbuf_free(&head, 1) };
             return false;
@@ -238,7 +226,7 @@ impl PortQueue {
         };
         let copied = n <= PIECES_MAX && gather(memory, &segments[..n.min(PIECES_MAX)], parts);
         if !copied {
-            self.counters.drop_no_cluster += 1;
+            events::dropped!(self.counters, drop_no_cluster);
         }
         // SAFETY: the frame is whole and ours; its bytes were copied or are dropped.
         unsafe { dpdk_sys::tl_mbuf_free(&head, 1) };

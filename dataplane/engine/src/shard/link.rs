@@ -3,16 +3,18 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::ops::Range;
 
+use events::{Counter, tracepoint};
 use net::{ConnectionId, Event, Instant, ListenError, ListenerId, Stack};
-use nvmf::{Completion, Endpoints, Progress, Session, Timestamp, Wire};
+use nvmf::{Endpoints, Progress, Session, Timestamp, Wire};
 use pages::Chunk;
 
-use super::{Common, Resources, named};
+use super::{Common, Resources};
 use crate::clock::StageClock;
 use crate::port::PortQueue;
-use crate::snapshot::Stage;
-use crate::volume::Owner;
+use crate::snapshot::{ConnectionSnapshot, IoCounters, Layer, Stage};
+use crate::volume::{Answer, Owner};
 
 /// Slots looked at per millisecond for session timers: 10,000 connections in 160 ms.
 const SWEEP: usize = 64;
@@ -31,6 +33,12 @@ struct Peer {
     gone: bool,
     /// TCP said that the connection is no more: its name can be released.
     closed: bool,
+    io: IoCounters,
+    /// Nanoseconds that its requests took together.
+    latency_ns: u64,
+    /// Bytes of the stream.
+    received: u64,
+    sent: u64,
 }
 
 pub(crate) struct Link {
@@ -151,11 +159,24 @@ impl Link {
     }
 
     /// A request's end, to the session that asked.
-    pub(crate) fn complete(&mut self, common: &mut Common, owner: Owner, completion: Completion) {
-        let Some(peer) = self.peers[owner.slot as usize].as_mut() else {
+    pub(crate) fn complete(&mut self, common: &mut Common, answer: Answer) {
+        let slot = answer.owner.slot;
+        let Some(peer) = self.peers[slot as usize].as_mut() else {
             unreachable!("a slot is kept until its session has no request outstanding");
         };
-        peer.session.complete(completion, &mut common.lend());
+        let status = answer.completion.status;
+        (peer.io).count(answer.kind, answer.bytes, status.is_success());
+        if status.is_success() {
+            peer.latency_ns += answer.nanoseconds;
+        }
+        tracepoint::request_complete(
+            answer.completion.id.number(),
+            slot.into(),
+            answer.namespace.into(),
+            answer.nanoseconds,
+            status.field().into(),
+        );
+        peer.session.complete(answer.completion, &mut common.lend());
         let connection = peer.connection;
         if peer.gone {
             self.bury(connection);
@@ -209,11 +230,41 @@ impl Link {
         self.connections
     }
 
-    pub(crate) fn counters(&self) -> [(&'static str, Vec<(String, u64)>); 2] {
+    pub(crate) fn counters(&self) -> [Layer; 2] {
+        let layer = |name, counters: Vec<Counter>| Layer {
+            name,
+            port: Some(self.index.into()),
+            counters,
+        };
         [
-            ("tcp", named(self.stack.stats().iter())),
-            ("port", named(self.queue.counters.iter())),
+            layer("tcp", self.stack.stats().iter().collect()),
+            layer("port", self.queue.counters.iter().collect()),
         ]
+    }
+
+    /// Adds the connections in these slots to `list`; false if there are no such slots.
+    pub(crate) fn list(&self, slots: Range<usize>, list: &mut Vec<ConnectionSnapshot>) -> bool {
+        let end = slots.end.min(self.peers.len());
+        let Some(peers) = self.peers.get(slots.start..end).filter(|p| !p.is_empty()) else {
+            return false;
+        };
+        for peer in peers.iter().flatten() {
+            let queue = peer.session.queue();
+            list.push(ConnectionSnapshot {
+                port: self.index.into(),
+                peer: peer.session.endpoints().host,
+                cntlid: queue.map(|(cntlid, _)| cntlid.0),
+                qid: queue.map_or(0, |(_, qid)| qid.0),
+                queue_depth: peer.session.queue_entries(),
+                outstanding: peer.session.outstanding() as u64,
+                io: peer.io,
+                latency_ns: peer.latency_ns,
+                bytes_received: peer.received,
+                bytes_sent: peer.sent,
+                tcp: (self.stack.connection_info(peer.connection)).unwrap_or_default(),
+            });
+        }
+        true
     }
 
     fn peer(&mut self, connection: ConnectionId) -> Option<&mut Peer> {
@@ -240,7 +291,12 @@ impl Link {
             waiting: false,
             gone: false,
             closed: false,
+            io: IoCounters::default(),
+            latency_ns: 0,
+            received: 0,
+            sent: 0,
         };
+        tracepoint::connection_open(connection.slot() as u64, host.port().into());
         self.peers[connection.slot()] = Some(Box::new(peer));
         self.connections += 1;
     }
@@ -262,6 +318,7 @@ impl Link {
         while !peer.session.is_blocked()
             && let Some(slice) = self.stack.recv(connection)
         {
+            peer.received += slice.len() as u64;
             // A session that is not blocked takes every slice.
             let _ = peer.session.receive(now, slice, &mut common.lend());
         }
@@ -300,8 +357,10 @@ impl Link {
         let mut wire = StackWire {
             stack: &mut self.stack,
             connection,
+            sent: 0,
         };
         let done = peer.session.transmit(&mut wire, &mut common.lend());
+        peer.sent += wire.sent;
         if done && peer.session.closing().is_some() {
             self.stack.close(connection);
             self.retire(connection, common);
@@ -373,6 +432,8 @@ impl Link {
             return;
         };
         if peer.gone && peer.closed && peer.session.outstanding() == 0 {
+            let host = peer.session.endpoints().host;
+            tracepoint::connection_close(connection.slot() as u64, host.port().into());
             self.peers[connection.slot()] = None;
             self.connections -= 1;
             self.stack.release(connection);
@@ -384,12 +445,16 @@ impl Link {
 struct StackWire<'a> {
     stack: &'a mut Stack,
     connection: ConnectionId,
+    sent: u64,
 }
 
 impl Wire for StackWire<'_> {
     fn send(&mut self, chunk: Chunk) -> Result<(), Chunk> {
+        let len = chunk.len() as u64;
         self.stack
             .send(self.connection, chunk)
-            .map_err(net::SendError::into_chunk)
+            .map_err(net::SendError::into_chunk)?;
+        self.sent += len;
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use events::Counter;
 use nvmf::Status;
 use pages::cache::{
     Action, CacheConfig, DeviceError, Operation, OperationId, PageCache, Request, VolumeConfig,
@@ -19,6 +20,18 @@ use crate::memory::Memory;
 pub(super) const OPERATIONS: usize = 256;
 /// Pages written back in an idle moment.
 const IDLE_PAGES: usize = 32;
+
+events::counters! {
+    /// What a cache holds.
+    struct CacheRoom {
+        /// Pages in the cache.
+        @gauge pages,
+        /// Pages that only memory holds.
+        @gauge dirty_pages,
+        /// Clusters that the cache refers to.
+        @gauge clusters,
+    }
+}
 
 /// What a device's job for the cache is known by.
 #[derive(Debug)]
@@ -293,22 +306,14 @@ impl Cached {
     }
 
     /// Every counter by name; `None` if no volume is behind a cache.
-    pub(super) fn counters(&self) -> Option<Vec<(&'static str, u64)>> {
+    pub(super) fn counters(&self) -> Option<Vec<Counter>> {
         let cache = self.cache.as_ref()?;
-        let counters = cache.counters();
-        Some(vec![
-            ("pages", cache.pages() as u64),
-            ("dirty_pages", cache.dirty_pages() as u64),
-            ("clusters", cache.clusters() as u64),
-            ("hits", counters.hits),
-            ("misses", counters.misses),
-            ("merged", counters.merged),
-            ("written", counters.written),
-            ("completed", counters.completed),
-            ("reclaimed", counters.reclaimed),
-            ("compacted", counters.compacted),
-            ("failed", counters.failed),
-        ])
+        let room = CacheRoom {
+            pages: cache.pages() as u64,
+            dirty_pages: cache.dirty_pages() as u64,
+            clusters: cache.clusters() as u64,
+        };
+        Some(room.iter().chain(cache.counters().iter()).collect())
     }
 
     /// Zeros go through the cache as references to the page of zeros, a run at a time.

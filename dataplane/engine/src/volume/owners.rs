@@ -64,6 +64,20 @@ pub(super) struct Owners {
     served: u64,
 }
 
+events::counters! {
+    /// What a shard shares with the owners of other pages.
+    pub(super) struct OwnersCounters {
+        /// Parts of requests that other shards were asked for.
+        parts_asked,
+        /// Parts of other shards' requests served.
+        parts_served,
+        /// Segments that other shards refer to now.
+        @gauge segments_lent,
+        /// Segments of other shards referred to now.
+        @gauge segments_borrowed,
+    }
+}
+
 impl Owners {
     /// Every page is this shard's, until it [joins](Owners::join) others.
     pub(super) fn new(me: usize, sizes: &Sizes) -> Self {
@@ -232,18 +246,18 @@ impl Owners {
     }
 
     /// Every counter by name; `None` if this shard owns all pages.
-    pub(super) fn counters(&self) -> Option<[(&'static str, u64); 4]> {
+    pub(super) fn counters(&self) -> Option<OwnersCounters> {
         if self.peers.is_empty() {
             return None;
         }
         let lent = self.peers.iter().flatten().map(Peer::segments_lent);
         let (lent, guests) = lent.fold((0, 0), |sum, n| (sum.0 + n.0, sum.1 + n.1));
-        Some([
-            ("parts_asked", self.asked),
-            ("parts_served", self.served),
-            ("segments_lent", lent as u64),
-            ("segments_borrowed", guests as u64),
-        ])
+        Some(OwnersCounters {
+            parts_asked: self.asked,
+            parts_served: self.served,
+            segments_lent: lent as u64,
+            segments_borrowed: guests as u64,
+        })
     }
 
     /// Asks owners for what is left of requests that wait, oldest first.

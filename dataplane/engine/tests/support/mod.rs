@@ -12,8 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use engine::{
-    Config, Handle, MemoryConfig, NamespaceConfig, PortConfig, Snapshot, StoreConfig, StoreDevice,
-    SubsystemConfig, TargetConfig, WritePolicy,
+    Config, Detail, Handle, MemoryConfig, NamespaceConfig, PortConfig, Snapshot, StoreConfig,
+    StoreDevice, SubsystemConfig, TargetConfig, WritePolicy,
 };
 
 /// The target's address and the kernel's, on the two ends of a veth pair (RFC 5737).
@@ -147,7 +147,7 @@ pub fn with_engine(config: &Config, client: impl FnOnce(&Handle) + Send + 'stati
 /// The counters, which must come.
 pub fn snapshot(handle: &Handle) -> Snapshot {
     handle
-        .snapshot(Duration::from_secs(5))
+        .snapshot(Detail::Connections, Duration::from_secs(5))
         .expect("the shards answer")
 }
 

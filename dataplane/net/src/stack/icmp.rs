@@ -25,16 +25,16 @@ impl Stack {
     pub(super) fn on_icmp(&mut self, ethernet: &Ethernet, ip: &Ip, frame: RxFrame<'_>, ours: bool) {
         if !ours {
             // RFC 1122, 3.2.2.6: echoes to a broadcast address may be ignored.
-            self.cx.counters.ip_address_bad += 1;
+            events::dropped!(self.cx.counters, ip_address_bad);
             return;
         }
         if !Self::l4_checksum_is_good(&frame, ip, false) {
-            self.cx.counters.icmp_checksum_bad += 1;
+            events::dropped!(self.cx.counters, icmp_checksum_bad);
             return;
         }
         match in_head(&frame, ip).and_then(icmp::parse) {
             Some(message) => self.on_message(ethernet, ip, &frame, message),
-            None => self.cx.counters.icmp_malformed += 1,
+            None => events::dropped!(self.cx.counters, icmp_malformed),
         }
     }
 
@@ -51,16 +51,16 @@ impl Stack {
         let group = destination.is_multicast() && self.interface.is_our_group(destination);
         // Somebody may object to an address that is not in use yet.
         if !ours && !group {
-            self.cx.counters.ip_address_bad += 1;
+            events::dropped!(self.cx.counters, ip_address_bad);
             return;
         }
         if !Self::l4_checksum_is_good(&frame, ip, true) {
-            self.cx.counters.icmp_checksum_bad += 1;
+            events::dropped!(self.cx.counters, icmp_checksum_bad);
             return;
         }
         let message = in_head(&frame, ip).and_then(|bytes| icmp6::parse(bytes, ip.hop_limit));
         match message {
-            None => self.cx.counters.nd_malformed += 1,
+            None => events::dropped!(self.cx.counters, nd_malformed),
             Some(Message6::Common(message)) => {
                 if ours {
                     self.on_message(ethernet, ip, &frame, message);
@@ -81,7 +81,7 @@ impl Stack {
             }) => {
                 // RFC 4861, 7.1.2: a solicited one is not for a group.
                 if solicited && group {
-                    self.cx.counters.nd_malformed += 1;
+                    events::dropped!(self.cx.counters, nd_malformed);
                 } else {
                     self.on_advertisement(target, target_mac, solicited, replace);
                 }
@@ -96,7 +96,7 @@ impl Stack {
                 if error.local.ip() == ip.destination {
                     self.on_segment_error(&error, true);
                 } else {
-                    self.cx.counters.icmp_errors_ignored += 1;
+                    events::dropped!(self.cx.counters, icmp_errors_ignored);
                 }
             }
             Message::Other => {}
@@ -111,7 +111,7 @@ impl Stack {
         }
         let Some(request) = in_head(frame, ip).and_then(|bytes| bytes.first_chunk::<ECHO_LEN>())
         else {
-            self.cx.counters.icmp_malformed += 1;
+            events::dropped!(self.cx.counters, icmp_malformed);
             return;
         };
         let (number, kind) = match ip.source {
@@ -185,13 +185,13 @@ impl Stack {
             if tell {
                 self.notices.push(News::Segment(*error));
             }
-            self.cx.counters.icmp_errors_ignored += 1;
+            events::dropped!(self.cx.counters, icmp_errors_ignored);
             return;
         };
         let connection = &mut self.connections[index as usize];
         let (una, nxt) = (connection.snd.una, connection.snd.nxt);
         if error.seq < una || error.seq >= nxt {
-            self.cx.counters.icmp_errors_ignored += 1;
+            events::dropped!(self.cx.counters, icmp_errors_ignored);
             return;
         }
         match error.problem {
@@ -199,7 +199,7 @@ impl Stack {
                 let ipv6 = error.remote.is_ipv6();
                 let sent = connection.snd.path_mtu as usize;
                 let Some(mtu) = pmtu::lowered(mtu, sent, ipv6) else {
-                    self.cx.counters.icmp_errors_ignored += 1;
+                    events::dropped!(self.cx.counters, icmp_errors_ignored);
                     return;
                 };
                 self.cx.counters.pmtu_lowered += 1;
@@ -211,7 +211,9 @@ impl Stack {
             Problem::Refused if connection.state == State::SynSent => {
                 connection.finish(&mut self.cx, CloseReason::Unreachable);
             }
-            Problem::Refused | Problem::Unreachable => self.cx.counters.icmp_errors_ignored += 1,
+            Problem::Refused | Problem::Unreachable => {
+                events::dropped!(self.cx.counters, icmp_errors_ignored)
+            }
         }
         self.settle(index);
     }

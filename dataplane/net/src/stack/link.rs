@@ -178,7 +178,7 @@ impl Stack {
     /// RFC 826's reception algorithm, with the checks of RFC 5227.
     pub(super) fn on_arp(&mut self, ethernet: &Ethernet, bytes: &[u8]) {
         let Some(arp) = Arp::parse(bytes) else {
-            self.cx.counters.arp_malformed += 1;
+            events::dropped!(self.cx.counters, arp_malformed);
             return;
         };
         let sender = IpAddr::V4(arp.sender);
@@ -234,7 +234,7 @@ impl Stack {
     ) {
         let detecting = source.is_unspecified();
         if detecting && source_mac.is_some() {
-            self.cx.counters.nd_malformed += 1;
+            events::dropped!(self.cx.counters, nd_malformed);
             return;
         }
         if detecting && ethernet.source != self.interface.mac && self.give_way(target) {

@@ -2,6 +2,7 @@
 
 mod fast;
 mod icmp;
+mod info;
 mod lifecycle;
 mod link;
 mod notice;
@@ -31,6 +32,7 @@ use crate::util::siphash::SipKey;
 use crate::util::table::Table;
 
 use fast::Train;
+pub use info::ConnectionInfo;
 pub use notice::Notice;
 
 /// The network stack of one port of one shard: frames and time in, frames and events out.

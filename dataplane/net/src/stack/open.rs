@@ -43,7 +43,7 @@ impl Stack {
             return;
         }
         let Some(index) = self.free.pop() else {
-            self.cx.counters.tcp_no_slot += 1;
+            events::dropped!(self.cx.counters, tcp_no_slot);
             return;
         };
         let mut iss = self.numbers.iss(&origin.key, now);
@@ -86,12 +86,12 @@ impl Stack {
             return false;
         }
         let Some(cookie) = self.numbers.open(&origin.key, segment, now) else {
-            self.cx.counters.tcp_cookies_bad += 1;
+            events::dropped!(self.cx.counters, tcp_cookies_bad);
             return false;
         };
         let Some(index) = self.free.pop() else {
             // The peer will try again with its data.
-            self.cx.counters.tcp_no_slot += 1;
+            events::dropped!(self.cx.counters, tcp_no_slot);
             return true;
         };
         self.cx.counters.tcp_cookies_accepted += 1;

@@ -38,15 +38,15 @@ impl Stack {
             tap.frame(now, Direction::Received, head, &mut { tail });
         }
         let Some(ethernet) = Ethernet::parse(head, frame.vlan) else {
-            self.cx.counters.rx_truncated += 1;
+            events::dropped!(self.cx.counters, rx_truncated);
             return;
         };
         if ethernet.destination != self.interface.mac && !ethernet.destination.is_multicast() {
-            self.cx.counters.rx_not_for_us += 1;
+            events::dropped!(self.cx.counters, rx_not_for_us);
             return;
         }
         if ethernet.vlan != self.interface.vlan {
-            self.cx.counters.rx_vlan_mismatch += 1;
+            events::dropped!(self.cx.counters, rx_vlan_mismatch);
             return;
         }
         let l3 = ethernet.payload;
@@ -56,7 +56,7 @@ impl Stack {
                     Verdict::Unknown => true,
                     Verdict::Good => false,
                     Verdict::Bad => {
-                        self.cx.counters.ip_checksum_bad += 1;
+                        events::dropped!(self.cx.counters, ip_checksum_bad);
                         return;
                     }
                 };
@@ -65,7 +65,7 @@ impl Stack {
             EtherType::Ipv6 => Ip::parse_v6(head, l3, frame_len),
             EtherType::Arp => return self.on_arp(&ethernet, &head[l3..]),
             EtherType::Other => {
-                self.cx.counters.rx_ethertype_unknown += 1;
+                events::dropped!(self.cx.counters, rx_ethertype_unknown);
                 return;
             }
         };
@@ -77,14 +77,14 @@ impl Stack {
 
     fn count_ip_error(&mut self, error: IpError) {
         let counters = &mut self.cx.counters;
-        *match error {
-            IpError::Malformed => &mut counters.ip_malformed,
-            IpError::Truncated => &mut counters.rx_truncated,
-            IpError::HeadersSplit => &mut counters.rx_headers_split,
-            IpError::ChecksumBad => &mut counters.ip_checksum_bad,
-            IpError::Fragment => &mut counters.ip_fragments_refused,
-            IpError::Extension => &mut counters.ip_extension_refused,
-        } += 1;
+        match error {
+            IpError::Malformed => events::dropped!(counters, ip_malformed),
+            IpError::Truncated => events::dropped!(counters, rx_truncated),
+            IpError::HeadersSplit => events::dropped!(counters, rx_headers_split),
+            IpError::ChecksumBad => events::dropped!(counters, ip_checksum_bad),
+            IpError::Fragment => events::dropped!(counters, ip_fragments_refused),
+            IpError::Extension => events::dropped!(counters, ip_extension_refused),
+        }
     }
 
     #[inline]
@@ -97,10 +97,10 @@ impl Stack {
             protocol::ICMP if ip.source.is_ipv4() => self.on_icmp(ethernet, ip, frame, ours),
             protocol::ICMPV6 if ip.source.is_ipv6() => self.on_icmp6(ethernet, ip, frame, ours),
             _ if ours => {
-                self.cx.counters.ip_protocol_unknown += 1;
+                events::dropped!(self.cx.counters, ip_protocol_unknown);
                 self.refuse_protocol(ethernet, ip, &frame);
             }
-            _ => self.cx.counters.ip_address_bad += 1,
+            _ => events::dropped!(self.cx.counters, ip_address_bad),
         }
     }
 

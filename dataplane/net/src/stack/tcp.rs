@@ -28,7 +28,7 @@ pub(super) struct Origin {
 impl Stack {
     pub(super) fn on_tcp(&mut self, ethernet: &Ethernet, ip: &Ip, frame: RxFrame<'_>) {
         if !Self::l4_checksum_is_good(&frame, ip, true) {
-            self.cx.counters.tcp_checksum_bad += 1;
+            events::dropped!(self.cx.counters, tcp_checksum_bad);
             return;
         }
         let head = frame.head.bytes();
@@ -37,7 +37,7 @@ impl Stack {
             .get(ip.l4..end)
             .and_then(|bytes| Segment::parse(bytes, ip.l4_len))
         else {
-            self.cx.counters.tcp_malformed += 1;
+            events::dropped!(self.cx.counters, tcp_malformed);
             return;
         };
         segment.ce = ip.ecn == ecn::CE;
@@ -182,7 +182,7 @@ impl Stack {
         {
             return self.on_syn(listener, origin, segment, above);
         }
-        self.cx.counters.tcp_no_connection += 1;
+        events::dropped!(self.cx.counters, tcp_no_connection);
         self.reset(origin, segment);
     }
 

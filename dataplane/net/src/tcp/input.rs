@@ -97,7 +97,7 @@ impl Connection {
         let acks = segment.has(flag::ACK);
         if acks && (segment.ack <= self.snd.iss || segment.ack > self.snd.nxt) {
             // First: an acknowledgment of something else.
-            cx.counters.tcp_ack_unacceptable += 1;
+            events::dropped!(cx.counters, tcp_ack_unacceptable);
             return Reply::Reset;
         }
         if segment.has(flag::RST) {
@@ -214,7 +214,7 @@ impl Connection {
         let rst = segment.has(flag::RST);
         // RFC 7323, 5.3 (R1): an old timestamp is an old segment, unless it resets.
         if self.has(has::TIMESTAMPS) && !rst && !self.is_timely(cx, segment) {
-            cx.counters.tcp_paws_refused += 1;
+            events::dropped!(cx.counters, tcp_paws_refused);
             if segment.timestamp.is_some() {
                 self.ack_now(cx);
             }
@@ -238,7 +238,7 @@ impl Connection {
         }
         // First: the sequence number (RFC 9293, 3.10.7.4).
         if !self.is_acceptable(segment) {
-            cx.counters.tcp_out_of_window += 1;
+            events::dropped!(cx.counters, tcp_out_of_window);
             if !rst {
                 self.note_duplicate(segment.seq, segment.len);
                 self.ack_now(cx);
@@ -256,7 +256,7 @@ impl Connection {
         }
         if self.state == State::SynReceived {
             if segment.ack != self.snd.nxt {
-                cx.counters.tcp_ack_unacceptable += 1;
+                events::dropped!(cx.counters, tcp_ack_unacceptable);
                 return Reply::Reset;
             }
             self.establish_from_syn_received(cx, segment);
@@ -264,7 +264,7 @@ impl Connection {
         // RFC 5961, 5.2: SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.NXT.
         let top = self.snd.nxt + u32::from(self.has(has::PROBING));
         if segment.ack > top || segment.ack < self.snd.una - self.snd.wnd_max {
-            cx.counters.tcp_ack_unacceptable += 1;
+            events::dropped!(cx.counters, tcp_ack_unacceptable);
             self.challenge(cx);
             return Reply::Nothing;
         }

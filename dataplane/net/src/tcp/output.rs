@@ -235,6 +235,8 @@ impl Connection {
         };
         self.emit_rare(cx, port, draft)?;
         cx.counters.tcp_retransmitted += 1;
+        self.snd.retransmitted = self.snd.retransmitted.wrapping_add(1);
+        events::tracepoint::retransmit(self.index.into(), record.len.into());
         self.snd.flight.resend(&mut cx.records, index, cx.now);
         self.note_resent(cx.now);
         Ok(())

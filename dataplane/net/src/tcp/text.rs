@@ -24,7 +24,7 @@ impl Connection {
         if seq < self.rcv.nxt {
             let known = self.rcv.nxt.since(seq);
             let known = known.min(body.len() as u32);
-            cx.counters.tcp_duplicates_received += 1;
+            events::dropped!(cx.counters, tcp_duplicates_received);
             self.note_duplicate(seq, known);
             body.trim_front(known as usize);
             seq += known;
@@ -40,7 +40,7 @@ impl Connection {
         }
         if self.has(has::ORPHAN) {
             // RFC 9293, 3.10.7.4 (and RFC 1122, 4.2.2.13): nobody will read it.
-            cx.counters.tcp_data_after_close += 1;
+            events::dropped!(cx.counters, tcp_data_after_close);
             self.abort(cx, CloseReason::Aborted);
             return;
         }
@@ -62,7 +62,7 @@ impl Connection {
         let clusters = body.clusters();
         let room = cx.slices.free_count() >= clusters as usize;
         if !room || !(self.pay(cx, clusters) || self.renege_for(cx, clusters)) {
-            cx.counters.tcp_budget_dropped += 1;
+            events::dropped!(cx.counters, tcp_budget_dropped);
             self.go_hungry(cx);
             self.ack_now(cx);
             return;
@@ -117,7 +117,7 @@ impl Connection {
         // The last clusters of a grant are for the bytes that fill the hole.
         let affordable = self.rcv.grant > clusters || cx.budget.free() > clusters;
         if !room || !affordable || !self.pay(cx, clusters) {
-            cx.counters.tcp_budget_dropped += 1;
+            events::dropped!(cx.counters, tcp_budget_dropped);
             return;
         }
         cx.counters.tcp_out_of_order += 1;
@@ -128,7 +128,7 @@ impl Connection {
             match self.rcv.queue.insert(&mut cx.slices, slice, seq) {
                 Inserted::Waits { freed } => cx.budget.refund(freed),
                 Inserted::Duplicate => {
-                    cx.counters.tcp_duplicates_received += 1;
+                    events::dropped!(cx.counters, tcp_duplicates_received);
                     cx.budget.refund(1);
                     if self.has(has::SACK) {
                         self.rcv.sacks.duplicate(seq, seq + len);

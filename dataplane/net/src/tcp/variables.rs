@@ -100,6 +100,8 @@ pub(crate) struct Sender {
     pub(crate) mss: u32,
     /// Bytes of the queue that were never sent.
     pub(crate) unsent: u32,
+    /// Segments sent again.
+    pub(crate) retransmitted: u32,
     pub(crate) queue: SendQueue,
     pub(crate) flight: Flight,
     pub(crate) last_sent: Instant,
@@ -182,6 +184,7 @@ impl Sender {
             path_mtu: 576,
             mss: 536,
             unsent: 0,
+            retransmitted: 0,
             queue: SendQueue::EMPTY,
             flight: Flight::EMPTY,
             last_sent: Instant::ZERO,

@@ -492,6 +492,6 @@ impl Script {
 
     pub fn count(&self, name: &str) -> u64 {
         let stats = self.host.stack.stats();
-        stats.iter().find(|(n, _)| *n == name).expect("a counter").1
+        (stats.iter().find(|c| c.name == name).expect("a counter")).value
     }
 }

@@ -217,6 +217,11 @@ impl Session {
         }
     }
 
+    /// Commands the host may have outstanding.
+    pub fn queue_entries(&self) -> u16 {
+        self.sq.entries
+    }
+
     /// Takes the next bytes of the stream. Payload stays in its cluster.
     ///
     /// # Errors
@@ -400,7 +405,7 @@ impl Session {
     /// (NVMe/TCP 3.5.2).
     fn terminate(&mut self, error: FatalError, header: &[u8], shard: &mut Shard<'_>) {
         if self.closing().is_none() {
-            shard.counters.malformed[error.status as usize - 1] += 1;
+            shard.counters.count_malformed(error.status);
             self.tx.terminate(error, header);
             self.shut(CloseReason::Malformed(error.status));
         }

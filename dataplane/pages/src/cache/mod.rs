@@ -94,25 +94,26 @@ pub struct VolumeConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VolumeId(pub u16);
 
-/// What a cache has done since the start, in pages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CacheCounters {
-    /// Pages of reads served from the cache.
-    pub hits: u64,
-    /// Pages of reads for which the device was asked.
-    pub misses: u64,
-    /// Pages merged into the cache by writes.
-    pub merged: u64,
-    /// Pages handed to the device in writes.
-    pub written: u64,
-    /// Pages of which a block was completed from the device (row Z11).
-    pub completed: u64,
-    /// Clean pages reclaimed.
-    pub reclaimed: u64,
-    /// Pages rewritten because they pinned more clusters than they were worth.
-    pub compacted: u64,
-    /// Device operations that failed.
-    pub failed: u64,
+events::counters! {
+    /// What a cache has done since the start, in pages.
+    pub struct CacheCounters {
+        /// Pages of reads served from the cache.
+        hits,
+        /// Pages of reads for which the device was asked.
+        misses,
+        /// Pages merged into the cache by writes.
+        merged,
+        /// Pages handed to the device in writes.
+        written,
+        /// Pages of which a block was completed from the device (row Z11).
+        completed,
+        /// Clean pages reclaimed.
+        reclaimed,
+        /// Pages rewritten because they pinned more clusters than they were worth.
+        compacted,
+        /// Device operations that failed.
+        failed,
+    }
 }
 
 struct Volume {

@@ -1,0 +1,111 @@
+//! Answers to questions for counters: between polls, and a little at a time
+//! where there is much to tell, so that I/O waits for none of it.
+
+use events::Counter;
+
+use super::{Link, Shard};
+use crate::handle::{Detail, Handle};
+use crate::snapshot::{ConnectionSnapshot, Layer, PoolSnapshot, ShardSnapshot};
+
+/// Slots of connections looked at, at most, between one bunch of polls and the next.
+const SLOTS: usize = 64;
+
+/// A list of connections in the making.
+#[derive(Default)]
+pub(super) struct Listing {
+    question: u64,
+    connections: Vec<ConnectionSnapshot>,
+    link: usize,
+    slot: usize,
+}
+
+impl Shard {
+    /// Looks for a question, and answers it, or goes on with its answer.
+    pub(super) fn answer(&mut self, handle: &Handle) {
+        let question = handle.question();
+        if question != self.answered {
+            self.answered = question;
+            self.listing = None;
+            match Handle::detail(question) {
+                Detail::Counters => handle.answer(question, self.index, self.snapshot(Vec::new())),
+                Detail::Connections => {
+                    self.listing = Some(Listing {
+                        question,
+                        connections: Vec::with_capacity(self.connections() as usize),
+                        ..Listing::default()
+                    });
+                }
+            }
+        }
+        let Some(listing) = &mut self.listing else {
+            return;
+        };
+        if let Some(link) = self.links.get(listing.link) {
+            let slots = listing.slot..listing.slot + SLOTS;
+            listing.slot = slots.end;
+            if !link.list(slots, &mut listing.connections) {
+                (listing.link, listing.slot) = (listing.link + 1, 0);
+            }
+        } else if let Some(Listing {
+            question,
+            connections,
+            ..
+        }) = self.listing.take()
+        {
+            handle.answer(question, self.index, self.snapshot(connections));
+        }
+    }
+
+    fn connections(&self) -> u64 {
+        self.links.iter().map(Link::connections).sum()
+    }
+
+    fn snapshot(&self, connection_list: Vec<ConnectionSnapshot>) -> ShardSnapshot {
+        let memory = &self.common.memory;
+        let volumes = &self.common.volumes;
+        let pool = |name, size: usize, free: usize| PoolSnapshot {
+            name,
+            size: size as u64,
+            free: free as u64,
+        };
+        let mut counters = Vec::new();
+        for link in &self.links {
+            counters.extend(link.counters());
+        }
+        let mut layer = |name, list: Vec<Counter>| {
+            counters.push(Layer {
+                name,
+                port: None,
+                counters: list,
+            });
+        };
+        layer("nvmf", self.common.counters.iter().collect());
+        layer("store", volumes.device_counters().iter().collect());
+        if let Some(cache) = volumes.cache_counters() {
+            layer("cache", cache);
+        }
+        ShardSnapshot {
+            core: self.core,
+            polls: self.polls,
+            polls_busy: self.polls_busy,
+            cycles_total: self.clock.ticks(),
+            cycles_by_stage: self.stages.by_stage(),
+            io: volumes.io(),
+            namespaces: volumes.namespaces().cloned().collect(),
+            pages_by_segments: volumes.pages_by_segments(),
+            copied_bytes: pages::CopyReason::ALL
+                .iter()
+                .map(|&reason| (reason.name(), memory.ledger.bytes_copied(reason)))
+                .collect(),
+            pools: vec![
+                pool("clusters", memory.clusters.len(), memory.clusters.unheld()),
+                pool("pages", memory.pages.len(), memory.pages.unheld()),
+                pool("runs", memory.requests, memory.runs.available()),
+                pool("operations", volumes.devices().0, volumes.devices().1),
+            ],
+            connections: self.connections(),
+            connection_list,
+            counters,
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! What there is to tell of a connection, when somebody asks.
+
+use std::time::Duration;
+
+use super::Stack;
+use crate::event::ConnectionId;
+
+/// How a connection is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// Smoothed round-trip time; zero before the first sample.
+    pub round_trip: Duration,
+    /// Congestion window in bytes.
+    pub congestion_window: u32,
+    /// The window that the peer offers, in bytes.
+    pub peer_window: u32,
+    /// Bytes sent and not yet acknowledged.
+    pub in_flight: u32,
+    /// Bytes queued: in flight, or not sent yet.
+    pub queued: u32,
+    /// Segments sent again.
+    pub retransmitted: u32,
+}
+
+impl Stack {
+    /// How a connection is doing; `None` if it is no more.
+    pub fn connection_info(&self, connection: ConnectionId) -> Option<ConnectionInfo> {
+        let connection = &self.connections[self.find(connection)?];
+        let sender = &connection.snd;
+        Some(ConnectionInfo {
+            round_trip: Duration::from_nanos(connection.rtt.smoothed().unwrap_or(0)),
+            congestion_window: connection.window.cwnd,
+            peer_window: sender.wnd,
+            in_flight: sender.nxt.since(sender.una),
+            queued: sender.queue.bytes(),
+            retransmitted: sender.retransmitted,
+        })
+    }
+}

@@ -1,0 +1,78 @@
+//! The static tracepoints in the program's ELF notes, as tracers find them (row K8).
+
+use std::collections::BTreeMap;
+
+use events::tracepoint::{ALL, PROVIDER};
+use object::elf::FileHeader64;
+use object::read::elf::{FileHeader, SectionHeader};
+use object::{Endianness, elf};
+
+/// A note of SystemTap's `sdt.h`, version 3: three addresses, three texts.
+struct Note {
+    address: u64,
+    provider: String,
+    name: String,
+    arguments: Vec<String>,
+}
+
+fn notes(binary: &[u8]) -> Vec<Note> {
+    let header = FileHeader64::<Endianness>::parse(binary).expect("an ELF file");
+    let endian = header.endian().expect("of some endianness");
+    let sections = header.sections(endian, binary).expect("with sections");
+    let (_, section) = (sections.section_by_name(endian, b".note.stapsdt")).expect("with notes");
+    assert_eq!(
+        section.sh_flags(endian) & u64::from(elf::SHF_ALLOC),
+        0,
+        "notes are not loaded"
+    );
+    let mut list = section
+        .notes(endian, binary)
+        .expect("notes")
+        .expect("good ones");
+    let mut found = Vec::new();
+    while let Some(note) = list.next().expect("a note") {
+        assert_eq!((note.name(), note.n_type(endian)), (&b"stapsdt"[..], 3));
+        let (addresses, texts) = note.desc().split_at(24);
+        let mut texts = texts
+            .split(|&byte| byte == 0)
+            .map(|text| String::from_utf8(text.to_vec()).expect("plain text"));
+        let mut text = || texts.next().expect("three texts");
+        found.push(Note {
+            address: u64::from_le_bytes(addresses[..8].try_into().expect("eight bytes")),
+            provider: text(),
+            name: text(),
+            arguments: text().split_whitespace().map(str::to_owned).collect(),
+        });
+    }
+    found
+}
+
+#[test]
+fn k08_every_tracepoint_is_in_the_program_with_its_arguments() {
+    let binary = std::fs::read(env!("CARGO_BIN_EXE_throughline")).expect("the program");
+    let mut found: BTreeMap<String, usize> = BTreeMap::new();
+    for note in notes(&binary) {
+        if note.provider != PROVIDER {
+            continue;
+        }
+        let known = ALL.iter().find(|known| known.name == note.name);
+        let known = known.unwrap_or_else(|| panic!("{} is declared nowhere", note.name));
+        assert_eq!(note.arguments.len(), known.arguments.len(), "{}", note.name);
+        assert!(
+            note.arguments.iter().all(|a| a.starts_with("-8@")),
+            "{:?}",
+            note.arguments
+        );
+        assert_ne!(note.address, 0, "{} is somewhere", note.name);
+        *found.entry(note.name).or_default() += 1;
+    }
+    let declared: Vec<&str> = ALL.iter().map(|tracepoint| tracepoint.name).collect();
+    for name in &declared {
+        assert!(
+            found.contains_key(*name),
+            "{name} is nowhere in the program: {found:?}"
+        );
+    }
+    // A frame can be dropped for many reasons; a volume starts requests in one place.
+    assert!(found["dropped"] > 20, "{found:?}");
+}
