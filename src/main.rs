@@ -10,6 +10,7 @@ mod commands;
 mod config;
 mod control;
 mod logging;
+mod metrics;
 mod report;
 mod stats;
 mod text;

@@ -1,13 +1,14 @@
 //! `throughline run`: the engine on the main thread; signals, the control
 //! socket and the wait for readiness on threads of their own.
 
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use engine::{Detail, Handle};
+use engine::{Detail, Handle, Snapshot};
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -17,6 +18,7 @@ use crate::check::Host;
 use crate::config::{self, Program, ranges};
 use crate::control::{ErrorObject, Listening, Methods, serve};
 use crate::logging;
+use crate::metrics;
 use crate::stats::Stats;
 
 /// How long shards may take to give their counters.
@@ -39,8 +41,12 @@ pub(crate) fn run(path: &Path, copy: bool) -> anyhow::Result<ExitCode> {
     let handle = Handle::new();
     stop_on_signals(handle.clone())?;
     let mut listening = Listening::open(&program.control_socket)?;
-    serve(&mut listening, methods(handle.clone(), Instant::now()))
+    let begin = Instant::now();
+    serve(&mut listening, methods(handle.clone(), begin))
         .context("cannot start the control socket's thread")?;
+    if let Some(address) = program.metrics {
+        serve_metrics(address, handle.clone(), begin)?;
+    }
     announce_when_ready(handle.clone(), summary(&program))?;
     let result = engine::run(&program.engine, &handle);
     // The thread that waits for readiness ends too, whatever happened.
@@ -123,6 +129,33 @@ fn announce_when_ready(handle: Handle, summary: String) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Answers scrapes at `address`.
+fn serve_metrics(address: SocketAddr, handle: Handle, begin: Instant) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(address).with_context(|| {
+        format!(
+            "cannot listen for scrapes at {address}: set another `metrics` in [control], or none"
+        )
+    })?;
+    let source = move || {
+        let snapshot = counters(&handle, Detail::Counters)?;
+        let uptime = begin.elapsed();
+        Ok(metrics::exposition(&snapshot, uptime, handle.is_ready()))
+    };
+    metrics::serve(listener, Box::new(source)).context("cannot start the thread of metrics")
+}
+
+/// The engine's counters; `Err` says why there are none.
+fn counters(handle: &Handle, detail: Detail) -> Result<Snapshot, String> {
+    handle.snapshot(detail, SNAPSHOT).ok_or_else(|| {
+        let why = if handle.is_ready() {
+            "a shard did not answer"
+        } else {
+            "not ready yet"
+        };
+        format!("No counters: {why}")
+    })
+}
+
 /// What the control socket offers.
 fn methods(handle: Handle, begin: Instant) -> Methods {
     let mut methods = Methods::default();
@@ -138,14 +171,8 @@ fn methods(handle: Handle, begin: Instant) -> Methods {
             Some(_) => return Err(invalid("`connections` is true or false")),
         };
         only(&params, &["connections"])?;
-        let snapshot = asked.snapshot(detail, SNAPSHOT).ok_or_else(|| {
-            let why = if asked.is_ready() {
-                "a shard did not answer"
-            } else {
-                "not ready yet"
-            };
-            ErrorObject::new(ErrorObject::INTERNAL, format!("No counters: {why}"))
-        })?;
+        let snapshot =
+            counters(&asked, detail).map_err(|why| ErrorObject::new(ErrorObject::INTERNAL, why))?;
         serde_json::to_value(Stats::new(&snapshot, begin.elapsed(), asked.is_ready()))
             .map_err(|error| ErrorObject::new(ErrorObject::INTERNAL, error.to_string()))
     });

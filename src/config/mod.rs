@@ -15,6 +15,7 @@ mod target;
 mod tests;
 mod values;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
@@ -32,6 +33,8 @@ pub(crate) struct Program {
     pub(crate) engine: engine::Config,
     /// Where the control socket is made.
     pub(crate) control_socket: PathBuf,
+    /// Where metrics are answered, if anywhere.
+    pub(crate) metrics: Option<SocketAddr>,
     /// MiB of `native_memory_mib` that malloc stores take.
     pub(crate) malloc_mib: u32,
     /// Harmless, but surely not meant.
@@ -142,7 +145,7 @@ fn read_program(root: Section<'_>, warnings: &Sink, surroundings: &Surroundings<
     let target = target::read(&root, &ports, &stores, warnings);
     let spdk = spdk::read(&root, &stores, surroundings);
     let (memory, native_memory_mib) = read_memory(&root, target.max_io_bytes, stores.malloc_mib());
-    let control_socket = read_control(&root);
+    let (control_socket, metrics) = read_control(&root);
     root.finish();
 
     let mut pci_allow: Vec<String> = ports
@@ -166,6 +169,7 @@ fn read_program(root: Section<'_>, warnings: &Sink, surroundings: &Surroundings<
     Program {
         engine,
         control_socket,
+        metrics,
         malloc_mib: stores.malloc_mib(),
         warnings: None,
     }
@@ -280,13 +284,24 @@ fn read_memory(
     (memory, native_mib)
 }
 
-fn read_control(root: &Section<'_>) -> PathBuf {
+fn read_control(root: &Section<'_>) -> (PathBuf, Option<SocketAddr>) {
+    const METRICS: &str = "127.0.0.1:9464";
     /// What fits into `sockaddr_un`, less what its temporary directory adds.
     const MOST: usize = 90;
     let mut socket = PathBuf::from(DEFAULT_SOCKET);
     let Some(section) = root.table("control") else {
-        return socket;
+        return (socket, None);
     };
+    let metrics = (section.get("metrics")).and_then(|item| {
+        let address = item.string(METRICS)?.parse();
+        if address.is_err() {
+            item.report(
+                "metrics are answered at an address and a TCP port",
+                format!("write `metrics = \"{METRICS}\"`, or leave it out for none"),
+            );
+        }
+        address.ok()
+    });
     if let Some(item) = section.get("socket")
         && let Some(path) = item.string(DEFAULT_SOCKET)
     {
@@ -300,5 +315,5 @@ fn read_control(root: &Section<'_>) -> PathBuf {
         }
     }
     section.finish();
-    socket
+    (socket, metrics)
 }

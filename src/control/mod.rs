@@ -5,6 +5,7 @@
 //! waits for it; a client that is slow or gone holds up nobody but itself.
 
 mod client;
+pub(crate) mod clients;
 mod framing;
 mod jsonrpc;
 mod server;

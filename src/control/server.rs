@@ -1,14 +1,14 @@
 //! Accepting clients, each on a thread of its own.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
 
+use super::clients;
 use super::framing::{Broken, Frames, REQUEST_MAX};
 use super::jsonrpc::{ErrorObject, Methods, failure};
 use super::socket::Listening;
@@ -19,7 +19,6 @@ pub(super) const CLIENTS_MAX: usize = 32;
 const IDLE: Duration = Duration::from_secs(300);
 /// A client that takes so long to read an answer is let go.
 const SLOW: Duration = Duration::from_secs(5);
-const STACK: usize = 512 << 10;
 
 /// Starts answering on threads of their own, which end with the process.
 pub(crate) fn serve(listening: &mut Listening, methods: Methods) -> io::Result<()> {
@@ -29,57 +28,14 @@ pub(crate) fn serve(listening: &mut Listening, methods: Methods) -> io::Result<(
     let methods = Arc::new(methods);
     thread::Builder::new()
         .name("control".into())
-        .stack_size(STACK)
-        .spawn(move || accept(&listener, &methods))?;
-    Ok(())
-}
-
-fn accept(listener: &UnixListener, methods: &Arc<Methods>) {
-    let clients = Arc::new(AtomicUsize::new(0));
-    for stream in listener.incoming() {
-        let stream = match stream {
-            Ok(stream) => stream,
-            Err(error) => {
-                // Out of descriptors, most likely: they come back when clients go.
-                log::warn!("control socket: {error}");
-                thread::sleep(Duration::from_millis(100));
-                continue;
-            }
-        };
-        let place = Place::take(&clients);
-        let methods = Arc::clone(methods);
-        let client = move || {
-            let result = match place {
-                Some(_place) => talk(&stream, &methods),
-                None => refuse(&stream),
+        .spawn(move || {
+            let talk = move |stream: UnixStream, has_place| match has_place {
+                true => talk(&stream, &methods),
+                false => refuse(&stream),
             };
-            if let Err(error) = result {
-                log::debug!("control socket: a client is gone: {error}");
-            }
-        };
-        let thread = thread::Builder::new()
-            .name("control client".into())
-            .stack_size(STACK);
-        if let Err(error) = thread.spawn(client) {
-            log::warn!("control socket: no thread for a client: {error}");
-        }
-    }
-}
-
-/// One of [`CLIENTS_MAX`] places, free again when dropped.
-struct Place(Arc<AtomicUsize>);
-
-impl Place {
-    fn take(clients: &Arc<AtomicUsize>) -> Option<Self> {
-        let place = Self(Arc::clone(clients));
-        (clients.fetch_add(1, Ordering::Relaxed) < CLIENTS_MAX).then_some(place)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+            clients::each(listener.incoming(), "control", CLIENTS_MAX, talk);
+        })?;
+    Ok(())
 }
 
 fn refuse(stream: &UnixStream) -> io::Result<()> {

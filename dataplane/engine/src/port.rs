@@ -9,7 +9,7 @@ use dpdk_sys::{tl_cluster_pool, tl_port_config, tl_port_info};
 
 use net::rss;
 use pages::Arena;
-pub(crate) use queue::PortQueue;
+pub(crate) use queue::{PortQueue, QueueCounters};
 
 use crate::config::PortConfig;
 use crate::environment::is_pci;

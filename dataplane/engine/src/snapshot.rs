@@ -8,6 +8,9 @@ use net::ConnectionInfo;
 use nvmf::ControllerInfo;
 use serde::{Deserialize, Serialize};
 
+use crate::device::DeviceCounters;
+use crate::port::QueueCounters;
+
 /// A stage of the path a frame takes, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
@@ -127,6 +130,24 @@ pub struct Layer {
     pub port: Option<usize>,
     /// Its counters.
     pub counters: Vec<Counter>,
+}
+
+impl Layer {
+    /// Every layer a shard may have, with all of its counters, at zero.
+    pub fn every() -> Vec<Layer> {
+        let layer = |name, port, counters| Layer {
+            name,
+            port,
+            counters,
+        };
+        vec![
+            layer("tcp", Some(0), net::Counters::default().iter().collect()),
+            layer("port", Some(0), QueueCounters::default().iter().collect()),
+            layer("nvmf", None, nvmf::Counters::default().iter().collect()),
+            layer("store", None, DeviceCounters::default().iter().collect()),
+            layer("cache", None, crate::volume::cache_counters_at_zero()),
+        ]
+    }
 }
 
 events::counters! {

@@ -355,6 +355,12 @@ impl Volumes {
     }
 }
 
+/// What [`Volumes::cache_counters`] gives, of a cache that has done nothing.
+pub(crate) fn cache_counters_at_zero() -> Vec<Counter> {
+    let owners = owners::OwnersCounters::default();
+    cached::counters_at_zero().chain(owners.iter()).collect()
+}
+
 /// How much room volumes get.
 pub(crate) struct Sizes {
     /// Shards that share the volumes.

@@ -5,11 +5,11 @@ events::counters! {
     pub struct Counters {
         /// Frames handed to the stack.
         rx_frames,
-        /// Bytes of these.
+        /// Bytes of the frames handed to the stack.
         rx_bytes,
         /// Frames the port took.
         tx_frames,
-        /// Bytes of these, before segmentation by the port.
+        /// Bytes of the frames the port took, before it cut them to segments.
         tx_bytes,
         /// Times the port had no room.
         tx_port_full,

@@ -33,6 +33,12 @@ events::counters! {
     }
 }
 
+/// What [`Cached::counters`] gives, of a cache that has done nothing.
+pub(super) fn counters_at_zero() -> impl Iterator<Item = Counter> {
+    let counters = pages::cache::CacheCounters::default();
+    CacheRoom::default().iter().chain(counters.iter())
+}
+
 /// What a device's job for the cache is known by.
 #[derive(Debug)]
 pub(super) struct Ticket {

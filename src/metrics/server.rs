@@ -1,0 +1,158 @@
+//! Just enough HTTP/1.1 to be scraped: one request a connection, answered or
+//! refused within seconds, on threads that are pinned nowhere.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::control::clients;
+
+/// Scrapes at once; one more is refused.
+pub(super) const CLIENTS_MAX: usize = 8;
+/// A client must have asked, and read its answer, in so long.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest head of a request, in bytes.
+const HEAD_MAX: usize = 8 << 10;
+
+/// What metrics are asked for; `Err` says why there are none now.
+pub(crate) type Source = dyn Fn() -> Result<String, String> + Send + Sync;
+
+/// Answers on threads of their own, which end with the process.
+pub(crate) fn serve(listener: TcpListener, source: Box<Source>) -> io::Result<()> {
+    let source: Arc<Source> = source.into();
+    let accept = move || {
+        clients::each(
+            listener.incoming(),
+            "metrics",
+            CLIENTS_MAX,
+            move |stream, has_place| talk(stream, has_place, &*source),
+        );
+    };
+    thread::Builder::new()
+        .name("metrics".into())
+        .spawn(accept)?;
+    Ok(())
+}
+
+fn talk(stream: TcpStream, has_place: bool, source: &Source) -> io::Result<()> {
+    let mut client = Client {
+        stream,
+        deadline: Instant::now() + PATIENCE,
+    };
+    if !has_place {
+        let why = format!("{CLIENTS_MAX} scrapes are under way already\n");
+        return client.answer("503 Service Unavailable", "text/plain", &why, true);
+    }
+    match client.ask()? {
+        Asked::Metrics { body } => match source() {
+            Ok(text) => client.answer(
+                "200 OK",
+                "text/plain; version=0.0.4; charset=utf-8",
+                &text,
+                body,
+            ),
+            Err(why) => client.answer("503 Service Unavailable", "text/plain", &(why + "\n"), body),
+        },
+        Asked::Other => client.answer(
+            "404 Not Found",
+            "text/plain",
+            "metrics are at /metrics\n",
+            true,
+        ),
+        Asked::Method => client.answer(
+            "405 Method Not Allowed",
+            "text/plain",
+            "only GET and HEAD\n",
+            true,
+        ),
+        Asked::Nonsense => client.answer(
+            "400 Bad Request",
+            "text/plain",
+            "that is no HTTP request\n",
+            true,
+        ),
+    }
+}
+
+enum Asked {
+    /// `/metrics`, with the body or only the head.
+    Metrics {
+        body: bool,
+    },
+    Other,
+    Method,
+    Nonsense,
+}
+
+/// A client with a deadline for all of it.
+struct Client {
+    stream: TcpStream,
+    deadline: Instant,
+}
+
+impl Client {
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        Ok(Some(left))
+    }
+
+    fn ask(&mut self) -> io::Result<Asked> {
+        let mut head = Vec::new();
+        let mut bytes = [0; 1024];
+        loop {
+            self.stream.set_read_timeout(self.left()?)?;
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(count) => head.extend_from_slice(&bytes[..count]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            let mut headers = [httparse::EMPTY_HEADER; 64];
+            let mut request = httparse::Request::new(&mut headers);
+            match request.parse(&head) {
+                Ok(httparse::Status::Complete(_)) => {
+                    let path = request.path.unwrap_or_default();
+                    let path = path.split('?').next().unwrap_or_default();
+                    return Ok(match (request.method, path) {
+                        (Some("GET"), "/metrics") => Asked::Metrics { body: true },
+                        (Some("HEAD"), "/metrics") => Asked::Metrics { body: false },
+                        (Some("GET" | "HEAD"), _) => Asked::Other,
+                        _ => Asked::Method,
+                    });
+                }
+                Ok(httparse::Status::Partial) if head.len() < HEAD_MAX => {}
+                Ok(httparse::Status::Partial) | Err(_) => return Ok(Asked::Nonsense),
+            }
+        }
+    }
+
+    fn answer(&mut self, status: &str, of: &str, text: &str, body: bool) -> io::Result<()> {
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: {of}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            text.len()
+        );
+        self.send(head.as_bytes())?;
+        if body {
+            self.send(text.as_bytes())?;
+        }
+        self.stream.shutdown(std::net::Shutdown::Write)
+    }
+
+    fn send(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            self.stream.set_write_timeout(self.left()?)?;
+            match self.stream.write(bytes) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
