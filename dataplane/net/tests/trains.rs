@@ -25,6 +25,7 @@ fn counters(t: &Script) -> Vec<(&'static str, u64)> {
     let stats = t.host.stack.stats();
     stats
         .iter()
+        .map(|c| (c.name, c.value))
         .filter(|(n, _)| *n != "tcp_predicted")
         .collect()
 }
