@@ -350,4 +350,19 @@ int32_t tl_port_xstats(uint16_t port, struct tl_port_xstat *out, uint32_t max);
 /* NUMA node of the device; -1 unknown. */
 int32_t tl_port_socket(uint16_t port);
 
+/* ---- A wire in memory --------------------------------------------------------------------------------------------- */
+
+/* A port whose wire is memory, with one queue pair: what is put on the wire the port receives, what the port sends is
+ * taken off it. Its device name is "net_ring_" and `name`. For benchmarks; -ENOTSUP where DPDK's drivers are shared
+ * libraries. `frames`, a power of two, is what each direction holds. */
+struct tl_wire;
+int32_t tl_wire_create(const char *name, uint32_t frames, struct tl_wire **out);
+/* The port is closed, and both directions are empty. */
+void tl_wire_destroy(struct tl_wire *wire);
+/* A buffer taken from the pool that the port receives into arrives as a frame of `len` bytes; `good`: with checksums that
+ * the port found right. False when the wire is full: the buffer is still the caller's. */
+bool tl_wire_put(struct tl_wire *wire, struct tl_mbuf *buffer, uint16_t len, bool good);
+/* Frames that the port sent, to be freed by the caller, as a driver does once they are out. */
+uint32_t tl_wire_take(struct tl_wire *wire, struct tl_mbuf **frames, uint32_t max);
+
 #endif

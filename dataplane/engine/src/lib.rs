@@ -9,6 +9,7 @@
 #[cfg(test)]
 extern crate self as engine;
 
+mod alone;
 mod build;
 mod clock;
 mod config;
@@ -28,6 +29,7 @@ mod spy;
 mod store;
 mod volume;
 
+pub use alone::{Alone, alone};
 pub use config::{
     Config, MemoryConfig, NamespaceConfig, PortConfig, StoreConfig, StoreDevice, SubsystemConfig,
     TargetConfig, WritePolicy,

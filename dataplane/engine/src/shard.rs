@@ -245,4 +245,12 @@ impl Shard {
     fn now(&self) -> Instant {
         Instant(self.clock.nanoseconds(tsc()))
     }
+
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.common.memory
+    }
+
+    pub(crate) fn ticks_by_stage(&self) -> [u64; Stage::ALL.len()] {
+        self.stages.by_stage()
+    }
 }

@@ -60,7 +60,7 @@ impl Shard {
         self.links.iter().map(Link::connections).sum()
     }
 
-    fn snapshot(&self, connection_list: Vec<ConnectionSnapshot>) -> ShardSnapshot {
+    pub(crate) fn snapshot(&self, connection_list: Vec<ConnectionSnapshot>) -> ShardSnapshot {
         let memory = &self.common.memory;
         let volumes = &self.common.volumes;
         let pool = |name, size: usize, free: usize| PoolSnapshot {
