@@ -14,6 +14,7 @@ mod metrics;
 mod report;
 mod stats;
 mod text;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -74,6 +75,23 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Watch a running program: shards, stages, namespaces and connections, every second
+    Top {
+        #[command(flatten)]
+        socket: SocketOptions,
+        /// Seconds between one look and the next
+        #[arg(long, short, value_name = "SECONDS", default_value_t = 1.0)]
+        delay: f64,
+        /// Print one sample and end
+        #[arg(long)]
+        once: bool,
+        /// Print one sample as JSON and end
+        #[arg(long)]
+        json: bool,
+        /// What connections are sorted by
+        #[arg(long, value_enum, default_value_t = top::Sort::Iops)]
+        sort: top::Sort,
+    },
     /// Stop a running program, as SIGTERM does
     Stop {
         #[command(flatten)]
@@ -104,6 +122,16 @@ fn main() -> ExitCode {
         Command::Stats { socket, json } => socket
             .path()
             .and_then(|socket| commands::stats(&socket, json)),
+        Command::Top {
+            socket,
+            delay,
+            once,
+            json,
+            sort,
+        } => socket.path().and_then(|socket| {
+            let delay = std::time::Duration::from_secs_f64(delay.clamp(0.1, 3600.0));
+            commands::top(&socket, delay, once, json, sort)
+        }),
         Command::Stop { socket } => socket.path().and_then(|socket| commands::stop(&socket)),
         Command::Report { directory } => commands::report(&directory),
     };

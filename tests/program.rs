@@ -46,7 +46,7 @@ fn k06_it_says_what_it_is_and_what_it_can() {
     );
     let help = throughline(&["--help"]);
     assert!(help.status.success());
-    for command in ["run", "check", "stats", "stop"] {
+    for command in ["run", "check", "stats", "top", "stop"] {
         assert!(
             text(&help.stdout).contains(&format!("\n  {command} ")),
             "{command}"
@@ -122,7 +122,7 @@ fn k06_a_machine_that_lacks_a_device_is_not_ready() {
 
 #[test]
 fn k06_nobody_home_is_told_so() {
-    for command in ["stats", "stop"] {
+    for command in ["stats", "top", "stop"] {
         let told = throughline(&[command, "--socket", "/nonexistent/throughline.sock"]);
         assert_eq!(told.status.code(), Some(1));
         assert!(

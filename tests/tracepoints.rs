@@ -76,3 +76,23 @@ fn k08_every_tracepoint_is_in_the_program_with_its_arguments() {
     // A frame can be dropped for many reasons; a volume starts requests in one place.
     assert!(found["dropped"] > 20, "{found:?}");
 }
+
+#[test]
+fn k08_the_table_of_tracepoints_is_true() {
+    let table: String = ALL
+        .iter()
+        .map(|t| {
+            format!(
+                "| `{}` | {} | {} |\n",
+                t.name,
+                t.arguments.join(", "),
+                t.help
+            )
+        })
+        .collect();
+    let document = include_str!("../docs/profiling.md");
+    assert!(
+        document.contains(&table),
+        "docs/profiling.md should have:\n{table}"
+    );
+}

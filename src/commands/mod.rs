@@ -9,13 +9,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub(crate) use self::run::run;
 use crate::check::{self, Host};
 use crate::control::Client;
 use crate::stats::Stats;
-use crate::{config, report};
+use crate::{config, report, top};
 
 /// Longer than the program itself waits for its shards.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -44,7 +44,7 @@ pub(crate) fn check(config: Option<&Path>, json: bool) -> anyhow::Result<ExitCod
 
 /// `throughline stats`
 pub(crate) fn stats(socket: &Path, json: bool) -> anyhow::Result<ExitCode> {
-    let answer = Client::connect(socket)?.call("throughline_get_stats", ANSWER)?;
+    let answer = Client::connect(socket)?.call("throughline_get_stats", json!({}), ANSWER)?;
     if json {
         print(&pretty(&answer)?)?;
     } else {
@@ -56,9 +56,25 @@ pub(crate) fn stats(socket: &Path, json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// `throughline top`
+pub(crate) fn top(
+    socket: &Path,
+    delay: Duration,
+    once: bool,
+    json: bool,
+    sort: top::Sort,
+) -> anyhow::Result<ExitCode> {
+    if once || json {
+        print(&top::once(socket, delay, json, sort)?)?;
+    } else {
+        top::live(socket, delay, sort)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 /// `throughline stop`
 pub(crate) fn stop(socket: &Path) -> anyhow::Result<ExitCode> {
-    let answer = Client::connect(socket)?.call("throughline_stop", ANSWER)?;
+    let answer = Client::connect(socket)?.call("throughline_stop", json!({}), ANSWER)?;
     anyhow::ensure!(answer == Value::Bool(true), "the program answered {answer}");
     Ok(ExitCode::SUCCESS)
 }

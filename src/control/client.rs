@@ -76,9 +76,14 @@ impl Client {
         })
     }
 
-    /// Calls a method without parameters and waits for its result.
-    pub(crate) fn call(mut self, method: &str, timeout: Duration) -> Result<Value, ClientError> {
-        let exchanged = self.exchange(method, timeout);
+    /// Calls a method with parameters by name and waits for its result.
+    pub(crate) fn call(
+        mut self,
+        method: &str,
+        params: Value,
+        timeout: Duration,
+    ) -> Result<Value, ClientError> {
+        let exchanged = self.exchange(method, params, timeout);
         let mut answer = exchanged.map_err(|error| ClientError::Lost(self.path, error))?;
         if let Some(error) = answer.get("error") {
             let code = error
@@ -97,9 +102,10 @@ impl Client {
             .unwrap_or_default())
     }
 
-    fn exchange(&mut self, method: &str, timeout: Duration) -> io::Result<Value> {
+    fn exchange(&mut self, method: &str, params: Value, timeout: Duration) -> io::Result<Value> {
         let deadline = Instant::now() + timeout;
-        let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method }).to_string();
+        let request =
+            json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
         self.stream.set_write_timeout(Some(timeout))?;
         self.stream.write_all(request.as_bytes())?;
         self.stream.shutdown(Shutdown::Write)?;

@@ -237,7 +237,10 @@ fn a_client_that_does_not_read_holds_up_nobody() {
     let silent: Vec<UnixStream> = (0..8).map(|_| server.stream()).collect();
     let start = Instant::now();
     let client = Client::connect(&server.path()).unwrap();
-    assert_eq!(client.call("rpc_get_methods", SOON).unwrap()[0], "large");
+    assert_eq!(
+        client.call("rpc_get_methods", json!({}), SOON).unwrap()[0],
+        "large"
+    );
     assert!(start.elapsed() < SOON);
     drop(silent);
 }
@@ -257,12 +260,12 @@ fn one_client_too_many_is_told_so() {
     assert!(server.ask(b"").contains("-32000"));
     let refused = Client::connect(&server.path())
         .unwrap()
-        .call("rpc_get_methods", SOON);
+        .call("rpc_get_methods", json!({}), SOON);
     assert!(refused.is_err());
     held.clear();
     let free = || {
         let client = Client::connect(&server.path()).unwrap();
-        client.call("rpc_get_methods", SOON).is_ok()
+        client.call("rpc_get_methods", json!({}), SOON).is_ok()
     };
     assert!((0..100).any(|_| free() || {
         std::thread::sleep(Duration::from_millis(20));
@@ -322,7 +325,7 @@ fn the_client_says_why_there_is_no_answer() {
     let listener = UnixListener::bind(&path).unwrap();
     let silent = Client::connect(&path).unwrap();
     let error = silent
-        .call("x", Duration::from_millis(50))
+        .call("x", json!({}), Duration::from_millis(50))
         .unwrap_err()
         .to_string();
     assert!(

@@ -1,0 +1,189 @@
+//! What happened between two looks at the counters, as rates.
+
+use serde::Serialize;
+
+use crate::stats::{Connection, Io, Named, Namespace, Stats};
+
+/// A while of a running program.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Sample {
+    pub(super) version: String,
+    pub(super) uptime_seconds: f64,
+    /// How long the while was.
+    pub(super) seconds: f64,
+    pub(super) shards: Vec<ShardRates>,
+    /// Of all shards together.
+    pub(super) cycles_per_io: Named<f64>,
+    pub(super) copied_bytes_per_second: Named<f64>,
+    pub(super) namespaces: Vec<NamespaceRates>,
+    pub(super) connections: Vec<ConnectionRates>,
+}
+
+/// Requests and bytes in a second.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct IoRates {
+    pub(super) reads: f64,
+    pub(super) writes: f64,
+    pub(super) others: f64,
+    pub(super) errors: f64,
+    pub(super) read_bytes: f64,
+    pub(super) written_bytes: f64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct ShardRates {
+    pub(super) core: u32,
+    /// Share of polls that found work, 0 to 1.
+    pub(super) busy: f64,
+    pub(super) per_second: IoRates,
+    pub(super) cycles_per_io: f64,
+    pub(super) clusters: u64,
+    pub(super) clusters_free: u64,
+    pub(super) pages: u64,
+    pub(super) pages_free: u64,
+    pub(super) connections: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct NamespaceRates {
+    pub(super) subsystem: String,
+    pub(super) nsid: u32,
+    pub(super) store: String,
+    pub(super) per_second: IoRates,
+    /// Nanoseconds; none if no request ended.
+    pub(super) p50_ns: Option<u64>,
+    pub(super) p99_ns: Option<u64>,
+    pub(super) p999_ns: Option<u64>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct ConnectionRates {
+    pub(super) core: u32,
+    pub(super) port: String,
+    pub(super) peer: String,
+    pub(super) subsystem: String,
+    pub(super) host: String,
+    pub(super) qid: u16,
+    pub(super) queue_depth: u16,
+    pub(super) outstanding: u64,
+    pub(super) per_second: IoRates,
+    pub(super) latency_mean_ns: Option<u64>,
+    pub(super) received_bytes_per_second: f64,
+    pub(super) sent_bytes_per_second: f64,
+    pub(super) retransmitted_per_second: f64,
+    pub(super) round_trip_ns: u64,
+    pub(super) congestion_window: u64,
+}
+
+impl Sample {
+    /// What happened from `earlier` to `now`.
+    pub(super) fn new(earlier: &Stats, now: &Stats) -> Self {
+        let seconds = (now.uptime_seconds - earlier.uptime_seconds).max(1e-3);
+        let before = |core: u32| earlier.shards.iter().find(|shard| shard.core == core);
+        let mut shards = Vec::new();
+        let mut connections = Vec::new();
+        for shard in &now.shards {
+            let since = before(shard.core).map_or_else(|| shard.clone(), |then| shard.since(then));
+            let pool = |name| shard.pools.get(name).copied().unwrap_or_default();
+            shards.push(ShardRates {
+                core: shard.core,
+                busy: over(since.polls_busy as f64, since.polls as f64),
+                per_second: IoRates::new(&since.io, seconds),
+                cycles_per_io: over(
+                    since.cycles_by_stage.sum() as f64,
+                    since.io.transfers() as f64,
+                ),
+                clusters: pool("clusters").size,
+                clusters_free: pool("clusters").free,
+                pages: pool("pages").size,
+                pages_free: pool("pages").free,
+                connections: shard.connections,
+            });
+            let rates = |c: &Connection| ConnectionRates::new(c, shard.core, seconds);
+            connections.extend(since.connection_list.iter().map(rates));
+        }
+        let total = now.total().since(&earlier.total());
+        let each = |list: &Named<u64>, by: f64| {
+            let rates = list
+                .iter()
+                .map(|(name, &n)| (name.to_owned(), over(n as f64, by)));
+            Named(rates.collect())
+        };
+        Self {
+            version: now.version.clone(),
+            uptime_seconds: now.uptime_seconds,
+            seconds,
+            shards,
+            cycles_per_io: each(&total.cycles_by_stage, total.io.transfers() as f64),
+            copied_bytes_per_second: each(&total.copied_bytes, seconds),
+            namespaces: (total.namespaces.iter())
+                .map(|namespace| NamespaceRates::new(namespace, seconds))
+                .collect(),
+            connections,
+        }
+    }
+}
+
+fn over(part: f64, whole: f64) -> f64 {
+    if whole > 0.0 { part / whole } else { 0.0 }
+}
+
+impl IoRates {
+    fn new(io: &Io, seconds: f64) -> Self {
+        let rate = |n: u64| n as f64 / seconds;
+        Self {
+            reads: rate(io.reads),
+            writes: rate(io.writes),
+            others: rate(io.others),
+            errors: rate(io.errors),
+            read_bytes: rate(io.read_bytes),
+            written_bytes: rate(io.written_bytes),
+        }
+    }
+
+    /// Requests of every kind.
+    pub(super) fn iops(&self) -> f64 {
+        self.reads + self.writes + self.others
+    }
+}
+
+impl NamespaceRates {
+    fn new(namespace: &Namespace, seconds: f64) -> Self {
+        let latency = namespace.latency_of_all().0;
+        Self {
+            subsystem: namespace.subsystem.clone(),
+            nsid: namespace.nsid,
+            store: namespace.store.clone(),
+            per_second: IoRates::new(&namespace.io, seconds),
+            p50_ns: latency.quantile(0.5),
+            p99_ns: latency.quantile(0.99),
+            p999_ns: latency.quantile(0.999),
+        }
+    }
+}
+
+impl ConnectionRates {
+    fn new(connection: &Connection, core: u32, seconds: f64) -> Self {
+        let io = connection.io;
+        let rate = |n: u64| n as f64 / seconds;
+        Self {
+            core,
+            port: connection.port.clone(),
+            peer: connection.peer.clone(),
+            subsystem: connection.subsystem.clone(),
+            host: connection.host.clone(),
+            qid: connection.qid,
+            queue_depth: connection.queue_depth,
+            outstanding: connection.outstanding,
+            per_second: IoRates::new(&io, seconds),
+            latency_mean_ns: connection
+                .latency_sum_ns
+                .checked_div(io.transfers() + io.others),
+            received_bytes_per_second: rate(connection.bytes_received),
+            sent_bytes_per_second: rate(connection.bytes_sent),
+            retransmitted_per_second: rate(connection.retransmitted),
+            round_trip_ns: connection.round_trip_ns,
+            congestion_window: connection.congestion_window,
+        }
+    }
+}
