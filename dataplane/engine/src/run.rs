@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::handle::Handle;
 use crate::lcore;
 use crate::port::Port;
-use crate::shard::Shard;
+use crate::shard::{self, Notices, Shard};
 use crate::spdk::SpdkThread;
 use crate::store::{Controller, Store};
 use crate::volume::Ends;
@@ -58,6 +58,7 @@ struct Plan<'a> {
     secret: [u8; 32],
     /// Each shard's ends of the rings to the others, until it takes them.
     ends: Mutex<Vec<Vec<Option<Ends>>>>,
+    notices: Mutex<Vec<Notices>>,
     phase: AtomicUsize,
     /// How often shards have arrived at the next of the points where all wait
     /// for each other: built, or failed to be; without connections; without
@@ -92,6 +93,7 @@ fn serve(config: &Config, handle: &Handle, environment: &Environment) -> Result<
         target: &target,
         secret: build::secret(),
         ends: Mutex::new(build::rings(config)),
+        notices: Mutex::new(shard::between(lcores.len())),
         phase: AtomicUsize::new(Phase::Building as usize),
         arrived: AtomicUsize::new(0),
         failure: Mutex::new(None),
@@ -194,6 +196,10 @@ impl Plan<'_> {
             let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut ends[index])
         };
+        let notices = {
+            let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut notices[index])
+        };
         build::shard(
             self.config,
             self.ports,
@@ -205,7 +211,7 @@ impl Plan<'_> {
             stores,
         )
         .map(|mut shard| {
-            shard.join(ends);
+            shard.join(ends, notices);
             shard
         })
         .map_err(|error| self.fail(error))

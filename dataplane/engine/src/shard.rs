@@ -3,6 +3,7 @@
 
 mod answer;
 mod link;
+mod notices;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use net::Instant;
 use nvmf::{CommandPool, Target};
 
 pub(crate) use link::Link;
+pub(crate) use notices::{NoticeCounters, Notices, between};
 
 use crate::clock::{Clock, StageClock, tsc};
 use crate::handle::Handle;
@@ -73,6 +75,7 @@ pub(crate) struct Shard {
     core: u32,
     common: Common,
     links: Vec<Link>,
+    notices: Notices,
     spdk: SpdkThread,
     clock: Clock,
     stages: StageClock,
@@ -98,6 +101,7 @@ impl Shard {
             core,
             common,
             links,
+            notices: Notices::default(),
             spdk,
             clock: Clock::start(),
             stages: StageClock::new(),
@@ -129,6 +133,8 @@ impl Shard {
             for _ in 0..64 {
                 self.poll();
             }
+            let now = self.now();
+            self.notices.exchange(&mut self.links, now);
             self.answer(handle);
             between();
         }
@@ -168,8 +174,9 @@ impl Shard {
         self.polls_busy += u64::from(busy);
     }
 
-    /// Shares pages with other shards from now on; `ends` by shard.
-    pub(crate) fn join(&mut self, ends: Vec<Option<Ends>>) {
+    /// Shares pages and news with other shards from now on; `ends` by shard.
+    pub(crate) fn join(&mut self, ends: Vec<Option<Ends>>, notices: Notices) {
+        self.notices = notices;
         self.common.volumes.join(ends);
     }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceCounters;
 use crate::port::QueueCounters;
+use crate::shard::NoticeCounters;
 
 /// A stage of the path a frame takes, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +125,7 @@ pub struct ShardSnapshot {
 /// The counters of a layer.
 #[derive(Clone, Debug, Default)]
 pub struct Layer {
-    /// Its name: `tcp`, `port`, `nvmf`, `store`, `cache`.
+    /// Its name: `tcp`, `port`, `nvmf`, `store`, `notices`, `cache`.
     pub name: &'static str,
     /// The port it belongs to, as a place in [`Inventory::ports`].
     pub port: Option<usize>,
@@ -145,6 +146,7 @@ impl Layer {
             layer("port", Some(0), QueueCounters::default().iter().collect()),
             layer("nvmf", None, nvmf::Counters::default().iter().collect()),
             layer("store", None, DeviceCounters::default().iter().collect()),
+            layer("notices", None, NoticeCounters::default().iter().collect()),
             layer("cache", None, crate::volume::cache_counters_at_zero()),
         ]
     }

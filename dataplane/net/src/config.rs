@@ -65,7 +65,7 @@ pub struct StackConfig {
     /// [notices](crate::Stack::poll_notice).
     pub owns_addresses: bool,
     /// The shard that owns them makes sure that nobody else uses the IPv6
-    /// addresses before it does (RFC 4862, 5.4); that takes a second.
+    /// addresses before any shard does (RFC 4862, 5.4); that takes a second.
     pub duplicate_address_detection: bool,
 }
 

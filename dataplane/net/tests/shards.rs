@@ -80,9 +80,48 @@ fn a_complaint_about_another_shards_segment_reaches_it() {
 }
 
 #[test]
-fn a_notice_crosses_threads() {
+fn a_notice_crosses_threads_in_words() {
     fn plain<T: Copy + Send + 'static>() {}
     plain::<Notice>();
+}
+
+/// RFC 4862, 5.4: one shard asks whether an address is free, another hears that it is not.
+#[test]
+fn rfc4862_5_4_no_shard_uses_an_address_that_another_heard_to_be_taken() {
+    let shard = |owns: bool| {
+        let (mut config, _) = configs(true);
+        config.duplicate_address_detection = true;
+        config.owns_addresses = owns;
+        Host::new(config, 64)
+    };
+    let (mut owner, mut other) = (shard(true), shard(false));
+    let ours = owner.stack.config().addresses[0].address();
+    let mut now = net::Instant::from_millis(5);
+    let asked = owner.turn(now);
+    let solicits = |frame: &Vec<u8>| frame[20] == 58 && frame.len() > 54 && frame[54] == 135;
+    let question = asked.iter().find(|frame| solicits(frame)).unwrap();
+    assert!(other.turn(now).is_empty(), "one asks for all");
+    // The one who has it answers: to all nodes, and to the other queue.
+    let mut answer = question.clone();
+    answer[6..12].copy_from_slice(&MAC_B.0);
+    let std::net::IpAddr::V6(address) = ours else {
+        panic!("IPv6")
+    };
+    let mut icmp = vec![136, 0, 0, 0, 0x20, 0, 0, 0];
+    icmp.extend(address.octets());
+    icmp.extend([2, 1]);
+    icmp.extend(MAC_B.0);
+    let all_nodes = "ff02::1".parse().unwrap();
+    let ip = packet(ours, all_nodes, 58, icmp, 2, 0, 255);
+    let frame = ethernet(MAC_B.0, [0x33, 0x33, 0, 0, 0, 1], 0x86dd, &ip);
+    other.receive(now, &frame);
+    let words = other.stack.poll_notice().expect("news").into_words();
+    owner.stack.notice(now, Notice::from_words(words).unwrap());
+    now += net::Duration::from_secs(2);
+    for shard in [&mut owner, &mut other] {
+        shard.turn(now);
+        assert!(!shard.stack.is_address_usable(ours));
+    }
 }
 
 #[derive(Clone, Default)]

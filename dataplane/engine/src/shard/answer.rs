@@ -81,6 +81,7 @@ impl Shard {
         };
         layer("nvmf", self.common.counters.iter().collect());
         layer("store", volumes.device_counters().iter().collect());
+        layer("notices", self.notices.counters.iter().collect());
         if let Some(cache) = volumes.cache_counters() {
             layer("cache", cache);
         }

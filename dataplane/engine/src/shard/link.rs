@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use events::{Counter, tracepoint};
-use net::{ConnectionId, Event, Instant, ListenError, ListenerId, Stack};
+use net::{ConnectionId, Event, Instant, ListenError, ListenerId, Notice, Stack};
 use nvmf::{Endpoints, Progress, Session, Timestamp, Wire};
 use pages::Chunk;
 
@@ -204,6 +204,16 @@ impl Link {
             stages.end(Stage::Transmit);
         }
         sent > 0
+    }
+
+    /// News for the other shards of the port.
+    pub(crate) fn poll_notice(&mut self) -> Option<Notice> {
+        self.stack.poll_notice()
+    }
+
+    /// Another shard's news.
+    pub(crate) fn notice(&mut self, now: Instant, notice: Notice) {
+        self.stack.notice(now, notice);
     }
 
     /// Resets every connection; the engine stops.

@@ -44,10 +44,9 @@ impl Stack {
     /// Claims the addresses: IPv4 announces, IPv6 asks first.
     pub(super) fn begin_link(&mut self) {
         self.start.begun = true;
-        if !self.config.owns_addresses {
-            return;
+        if self.config.owns_addresses {
+            self.start.announce_at = Some(self.cx.now);
         }
-        self.start.announce_at = Some(self.cx.now);
         if !self.config.duplicate_address_detection {
             return;
         }
@@ -57,6 +56,10 @@ impl Stack {
                 own.usable = false;
                 self.start.dad_ends = Some(self.cx.now + DAD_WAIT);
             }
+        }
+        if !self.config.owns_addresses {
+            // Another shard asks. Whichever hears an answer tells the others.
+            return;
         }
         let (mac, vlan) = (self.interface.mac, self.interface.vlan);
         for own in self.interface.addresses() {
@@ -80,7 +83,7 @@ impl Stack {
                 own.usable |= own.net.address().is_ipv6() && !own.conflict;
             }
             self.start.announced = 0;
-            self.start.announce_at = Some(now);
+            self.start.announce_at = self.config.owns_addresses.then_some(now);
         }
         if self.start.announce_at.is_some_and(|at| at <= now) {
             self.start.announced += 1;
@@ -303,10 +306,20 @@ impl Stack {
                 if !own.conflict {
                     own.conflict = true;
                     self.cx.counters.address_conflicts += 1;
+                    self.notices.push(News::Taken { address: target });
                 }
                 true
             }
             None => false,
+        }
+    }
+
+    /// Another shard of the port heard that somebody has a tentative address.
+    pub(super) fn yield_address(&mut self, taken: Ipv6Addr) {
+        for own in self.interface.addresses_mut() {
+            if own.net.address() == IpAddr::V6(taken) {
+                (own.usable, own.conflict) = (false, true);
+            }
         }
     }
 
