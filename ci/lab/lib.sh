@@ -3,6 +3,7 @@
 # tools use the kernel's TCP. To be sourced; needs root, ci/setup, and LOG and common.sh before it.
 #
 #   lab_up DIR                        namespaces, the wire, a place for files
+#   lab_wire NETEM... // NETEM...     a worse wire
 #   lab_config [EXTRA...]             writes DIR/throughline.toml
 #   lab_start [ARGUMENT...]           starts the target and waits until it is ready
 #   lab_stop                          SIGTERM, and waits; fails unless it ended cleanly
@@ -16,6 +17,9 @@
 LAB_TARGET=192.0.2.1
 LAB_INITIATOR=192.0.2.2
 LAB_PORT=4420
+LAB_FAMILY=IPv4
+# The target's addresses, and other keys of its port.
+LAB_ADDRESSES="\"$LAB_TARGET/24\"" LAB_PORT_KEYS=''
 LAB_NQN=nqn.2026-01.com.example:lab
 LAB_DISK_MIB=256
 # Data blocks (of 4 KiB to 128 KiB) go as they are when no offload is in the way: every frame carries at most 1500 bytes.
@@ -24,7 +28,7 @@ LAB_CORES=1
 # Packet rings of 4096 frames: framesz must tile blocksz, or frames vanish.
 LAB_RING=blocksz=61440,framesz=1920,framecnt=4096
 
-lab_dir='' lab_target_ns='' lab_initiator_ns='' lab_target_pid=''
+lab_dir='' lab_wire_pid='' lab_target_ns='' lab_initiator_ns='' lab_target_pid=''
 
 lab_up() {
 	lab_dir=$1
@@ -49,6 +53,31 @@ lab_up() {
 	done
 	ip -n "$lab_initiator_ns" address add "$LAB_INITIATOR/24" dev wire0
 	ip netns exec "$lab_initiator_ns" ethtool -k wire0 >>"$LOG" 2>&1
+}
+
+# lab_wire NETEM... // NETEM...: a wire of ours in the place of the veth, which does to what the target sends and to what the
+# initiator sends as it is told; "-" is nothing. The target must be stopped. See dataplane/net/examples/impaired_wire.rs.
+lab_wire() {
+	local ns deadline=$((SECONDS + 5)) wire=${CARGO_TARGET_DIR:-$root/target}/debug/examples/impaired_wire
+	if [ -z "$lab_wire_pid" ]; then
+		(cd "$root" && cargo build --locked -p net --example impaired_wire) >>"$LOG" 2>&1 || return
+	else
+		lab_kill "$lab_wire_pid"
+	fi
+	ip -n "$lab_target_ns" link del wire0 2>/dev/null
+	"$wire" "/run/netns/$lab_target_ns" "/run/netns/$lab_initiator_ns" wire0 "$@" >"$lab_dir/wire.log" 2>&1 &
+	lab_wire_pid=$!
+	until grep -qx ready "$lab_dir/wire.log"; do
+		if ! kill -0 "$lab_wire_pid" 2>/dev/null || [ $SECONDS -gt $deadline ]; then
+			echo "no wire: $(cat "$lab_dir/wire.log")"
+			return 1
+		fi
+		sleep 0.02
+	done
+	for ns in "$lab_target_ns" "$lab_initiator_ns"; do
+		ip netns exec "$ns" ethtool -K wire0 "${LAB_OFFLOADS[@]}" >>"$LOG" 2>&1
+		ip -n "$ns" link set wire0 mtu 1500 txqueuelen 10000 up || return
+	done
 }
 
 lab_down() {
@@ -78,7 +107,8 @@ lab_config() {
 		cores = [$LAB_CORES]
 		[[port]]
 		device = "net_af_packet0,iface=wire0,$LAB_RING"
-		addresses = ["$LAB_TARGET/24"]
+		addresses = [$LAB_ADDRESSES]
+		$LAB_PORT_KEYS
 		[control]
 		socket = "$LAB_SOCKET"
 	END
@@ -141,7 +171,7 @@ lab_count() { jq "[.shards[] | $2] | add" "$1"; }
 
 # ---- the initiator ---------------------------------------------------------------------------------------------------
 
-lab_trid() { echo "trtype:TCP adrfam:IPv4 traddr:$LAB_TARGET trsvcid:$LAB_PORT${1:+ subnqn:$1}"; }
+lab_trid() { echo "trtype:TCP adrfam:$LAB_FAMILY traddr:$LAB_TARGET trsvcid:$LAB_PORT${1:+ subnqn:$1}"; }
 
 # lab_initiator SECONDS COMMAND...: runs one of SPDK's tools on core 0 of the other side, with hugepages and run-time files
 # of its own that vanish with it.
@@ -161,9 +191,9 @@ lab_identify() { lab_initiator 15 "$LAB_BIN/spdk_nvme_identify" -d 128 -r "$(lab
 lab_attach() {
 	local file
 	file=$(mktemp "$lab_dir/attach-XXXXXX.json")
-	jq -n --arg nqn "${1:-$LAB_NQN}" --arg traddr "$LAB_TARGET" --arg port "$LAB_PORT" --argjson extra "${2:-{\}}" '
+	jq -n --arg nqn "${1:-$LAB_NQN}" --arg traddr "$LAB_TARGET" --arg family "$LAB_FAMILY" --arg port "$LAB_PORT" --argjson extra "${2:-{\}}" '
 		{subsystems: [{subsystem: "bdev", config: [{method: "bdev_nvme_attach_controller", params:
-			({name: "N", trtype: "TCP", adrfam: "IPv4", traddr: $traddr, trsvcid: $port, subnqn: $nqn} + $extra)}]}]}
+			({name: "N", trtype: "TCP", adrfam: $family, traddr: $traddr, trsvcid: $port, subnqn: $nqn} + $extra)}]}]}
 	' >"$file"
 	echo "$file"
 }

@@ -35,11 +35,15 @@ pub struct Netem {
     pub limit: usize,
     /// Frames longer than this vanish; netem has no such thing.
     pub swallow: usize,
+    /// The end is at an access port of a switch: what it sends gets this VLAN's tag,
+    /// and what it is sent must have it (IEEE 802.1Q). 0: it is not.
+    pub access: u16,
 }
 
 impl Netem {
     /// Understands a part of netem's language: `delay TIME [JITTER]`, `loss P%`,
-    /// `duplicate P%`, `corrupt P%`, `reorder P%`, `rate BITS`, `limit FRAMES`.
+    /// `duplicate P%`, `corrupt P%`, `reorder P%`, `rate BITS`, `limit FRAMES`; and
+    /// `swallow BYTES`, `access VLAN`, which are ours, and `-`, which is nothing.
     pub fn parse(words: &str) -> Result<Self, String> {
         let mut netem = Self {
             limit: 1000,
@@ -48,6 +52,9 @@ impl Netem {
         };
         let mut words = words.split_whitespace().peekable();
         while let Some(word) = words.next() {
+            if word == "-" {
+                continue;
+            }
             let value = words.next().ok_or(format!("netem {word}: of what?"))?;
             let wrong = || format!("netem {word} {value}: not understood");
             match word {
@@ -64,6 +71,7 @@ impl Netem {
                 "reorder" => netem.reorder = chance(value).ok_or_else(wrong)?,
                 "rate" => netem.rate = rate(value).ok_or_else(wrong)?,
                 "limit" => netem.limit = value.parse().map_err(|_| wrong())?,
+                "access" => netem.access = value.parse().map_err(|_| wrong())?,
                 "swallow" => netem.swallow = value.parse().map_err(|_| wrong())?,
                 _ => return Err(format!("netem {word}: this wire cannot do that")),
             }
@@ -234,6 +242,23 @@ impl Queue {
     }
 }
 
+/// Offset of a VLAN tag in a frame.
+const TAG_AT: usize = 12;
+
+/// Puts the tag of a VLAN into a frame.
+fn tag(frame: &[u8], vlan: u16) -> Vec<u8> {
+    let [hi, lo] = vlan.to_be_bytes();
+    [&frame[..TAG_AT], &[0x81, 0, hi, lo], &frame[TAG_AT..]].concat()
+}
+
+/// The frame without its tag, if it is of the VLAN.
+fn untag(frame: &[u8], vlan: u16) -> Option<Vec<u8>> {
+    let tagged = frame.get(TAG_AT..TAG_AT + 4)?;
+    let theirs = u16::from_be_bytes([tagged[2], tagged[3]]) & 0xfff;
+    let fits = tagged[..2] == [0x81, 0] && theirs == vlan;
+    fits.then(|| [&frame[..TAG_AT], &frame[TAG_AT + 4..]].concat())
+}
+
 /// Carries frames between two TAP devices until told to stop: `how` those of
 /// each end are treated; what each direction did.
 pub fn carry(
@@ -243,6 +268,7 @@ pub fn carry(
     stop: &Arc<AtomicBool>,
 ) -> [Tally; 2] {
     let start = Instant::now();
+    let access = [how[0].access, how[1].access];
     let [first, second] = how;
     let mut queues = [
         Queue::new(first, seed),
@@ -252,18 +278,30 @@ pub fn carry(
     sys::be_prompt();
     let mut buffer = vec![0; FRAME_MAX];
     while !stop.load(Ordering::Relaxed) {
-        for (end, queue) in ends.iter_mut().zip(&mut queues) {
+        for ((end, queue), vlan) in ends.iter_mut().zip(&mut queues).zip(access) {
             // A bounded burst, so that frames the other way leave in time.
             for _ in 0..32 {
                 match end.read(&mut buffer) {
-                    Ok(len) => queue.put(start.elapsed().as_nanos() as u64, &buffer[..len]),
+                    Ok(len) => {
+                        let now = start.elapsed().as_nanos() as u64;
+                        match vlan {
+                            0 => queue.put(now, &buffer[..len]),
+                            vlan => queue.put(now, &tag(&buffer[..len], vlan)),
+                        }
+                    }
                     Err(_) => break,
                 }
             }
         }
         let now = start.elapsed().as_nanos() as u64;
         for (from, queue) in queues.iter_mut().enumerate() {
-            while let Some(frame) = queue.take(now) {
+            while let Some(mut frame) = queue.take(now) {
+                if access[1 - from] != 0 {
+                    match untag(&frame, access[1 - from]) {
+                        Some(bare) => frame = bare,
+                        None => continue,
+                    }
+                }
                 if let Err(error) = ends[1 - from].write(&frame)
                     && error.kind() == ErrorKind::WouldBlock
                 {
