@@ -58,7 +58,7 @@ lab_up() {
 # lab_wire NETEM... // NETEM...: a wire of ours in the place of the veth, which does to what the target sends and to what the
 # initiator sends as it is told; "-" is nothing. The target must be stopped. See dataplane/net/examples/impaired_wire.rs.
 lab_wire() {
-	local ns deadline=$((SECONDS + 5)) wire=${CARGO_TARGET_DIR:-$root/target}/debug/examples/impaired_wire
+	local ns deadline wire=${CARGO_TARGET_DIR:-$root/target}/debug/examples/impaired_wire
 	if [ -z "$lab_wire_pid" ]; then
 		(cd "$root" && cargo build --locked -p net --example impaired_wire) >>"$LOG" 2>&1 || return
 	else
@@ -67,6 +67,7 @@ lab_wire() {
 	ip -n "$lab_target_ns" link del wire0 2>/dev/null
 	"$wire" "/run/netns/$lab_target_ns" "/run/netns/$lab_initiator_ns" wire0 "$@" >"$lab_dir/wire.log" 2>&1 &
 	lab_wire_pid=$!
+	deadline=$((SECONDS + 10))
 	until grep -qx ready "$lab_dir/wire.log"; do
 		if ! kill -0 "$lab_wire_pid" 2>/dev/null || [ $SECONDS -gt $deadline ]; then
 			echo "no wire: $(cat "$lab_dir/wire.log")"
