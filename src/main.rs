@@ -3,8 +3,10 @@
 //!
 //! This is the program around the engine: its configuration file (`config`), its
 //! control socket (`control`), what it says of itself (`stats`), whether a
-//! machine is ready for it (`check`), and the commands (`commands`).
+//! machine is ready for it (`check`) and gives it its devices (`binding`), and the
+//! commands (`commands`).
 
+mod binding;
 mod check;
 mod commands;
 mod config;
@@ -67,6 +69,19 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Hand PCI devices to user space: NICs and drives leave the kernel, unless this system uses them
+    Bind {
+        #[command(flatten)]
+        devices: commands::Devices,
+        /// The kernel driver that hands them over; vfio-pci for devices behind an IOMMU, else uio_pci_generic
+        #[arg(long, value_name = "DRIVER")]
+        driver: Option<binding::Driver>,
+    },
+    /// Give PCI devices back to the kernel's own drivers
+    Unbind {
+        #[command(flatten)]
+        devices: commands::Devices,
+    },
     /// Show the counters of a running program
     Stats {
         #[command(flatten)]
@@ -119,6 +134,8 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run { config, copy } => commands::run(&config, copy),
         Command::Check { config, json } => commands::check(config.as_deref(), json),
+        Command::Bind { devices, driver } => commands::bind(&devices, driver),
+        Command::Unbind { devices } => commands::unbind(&devices),
         Command::Stats { socket, json } => socket
             .path()
             .and_then(|socket| commands::stats(&socket, json)),

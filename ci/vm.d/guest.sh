@@ -163,6 +163,7 @@ prepare_program() {
 	local file=$1 tree=$2
 	mkdir -p "$tree/etc/sysctl.d"
 	programs "$tree" "$file"
+	[ "${file##*/}" = throughline ] || mv "$tree/$(usr_path "$file")" "$tree/usr/bin/throughline"
 	cp "$root/hugepages.conf" "$tree/etc/sysctl.d/throughline.conf"
 	appliance_tools=$tree.cpio
 	archive "$tree" "$appliance_tools"

@@ -8,9 +8,9 @@ use super::{Host, Report};
 use crate::config::{EalDevice, eal_device, transport_field, transport_pci};
 
 /// Kernel drivers that hand a device to user space.
-const USER_DRIVERS: [&str; 3] = ["vfio-pci", "uio_pci_generic", "igb_uio"];
+pub(crate) const USER_DRIVERS: [&str; 3] = ["vfio-pci", "uio_pci_generic", "igb_uio"];
 /// Kernel drivers that share a NIC with DPDK.
-const SHARED_DRIVERS: [&str; 2] = ["mlx5_core", "mlx4_core"];
+pub(crate) const SHARED_DRIVERS: [&str; 2] = ["mlx5_core", "mlx4_core"];
 
 /// Can devices be kept to our memory?
 pub(super) fn iommu(host: &Host, report: &mut Report) {
@@ -40,7 +40,7 @@ pub(super) fn candidates(host: &Host, report: &mut Report) {
         };
         let driver = device.driver.as_deref().unwrap_or("no driver");
         let what = format!("{} {kind}, {driver}{}", device.address, names(&device));
-        let in_use = in_use(host, &device);
+        let in_use = host.uses(&device);
         if !in_use.is_empty() {
             report.ok(
                 "devices",
@@ -49,11 +49,7 @@ pub(super) fn candidates(host: &Host, report: &mut Report) {
         } else if driver_serves(&device) {
             report.ok("devices", what);
         } else {
-            report.hint(
-                "devices",
-                what,
-                format!("to use it: {}", bind(host, &device)),
-            );
+            report.hint("devices", what, format!("to use it: {}", bind(&device)));
         }
     }
 }
@@ -172,7 +168,7 @@ fn drive(host: &Host, topic: &str, address: &str, report: &mut Report) {
         report.ok(topic, what);
         return;
     };
-    let in_use = host.in_use(controller);
+    let in_use = host.uses(&device);
     if !in_use.is_empty() {
         let what = format!("{address} is in use by this system: {}", in_use.join(", "));
         report.no(
@@ -219,7 +215,7 @@ fn pci(host: &Host, topic: &str, device: &PciDevice, report: &mut Report) {
     let address = &device.address;
     let Some(driver) = &device.driver else {
         let what = format!("{address} has no driver");
-        report.no(topic, what, bind(host, device));
+        report.no(topic, what, bind(device));
         return;
     };
     if !driver_serves(device) {
@@ -227,12 +223,12 @@ fn pci(host: &Host, topic: &str, device: &PciDevice, report: &mut Report) {
             "{address} belongs to the kernel's {driver}{}",
             names(device)
         );
-        let remedy = match in_use(host, device).as_slice() {
-            [] => bind(host, device),
+        let remedy = match host.uses(device).as_slice() {
+            [] => bind(device),
             used => format!(
                 "this system uses it ({}): move that elsewhere first; then {}",
                 used.join(", "),
-                bind(host, device)
+                bind(device)
             ),
         };
         report.no(topic, what, remedy);
@@ -243,7 +239,7 @@ fn pci(host: &Host, topic: &str, device: &PciDevice, report: &mut Report) {
         report.no(
             topic,
             what,
-            "switch the IOMMU on, or bind it to uio_pci_generic",
+            format!("switch the IOMMU on, or throughline bind --driver uio_pci_generic {address}"),
         );
         return;
     }
@@ -253,25 +249,14 @@ fn pci(host: &Host, topic: &str, device: &PciDevice, report: &mut Report) {
         .is_some_and(|kind| kind.starts_with("DMA"));
     if driver.contains("uio") && translated {
         let what = format!("{address} is bound to {driver} and behind an IOMMU that will stop it");
-        let remedy = format!("driverctl set-override {address} vfio-pci, or boot with iommu=pt");
+        let remedy = format!("throughline bind --driver vfio-pci {address}, or boot with iommu=pt");
         report.no(topic, what, remedy);
         return;
     }
     report.ok(topic, format!("{address} is bound to {driver}"));
 }
 
-/// What this system would lose with a device: interfaces with an address, disks mounted or built upon.
-fn in_use(host: &Host, device: &PciDevice) -> Vec<String> {
-    let addressed = |name: &&String| host.interface(name).is_some_and(|i| i.addressed);
-    let interfaces = device.interfaces.iter().filter(addressed).cloned();
-    let disks = device
-        .controller
-        .iter()
-        .flat_map(|controller| host.in_use(controller));
-    interfaces.chain(disks).collect()
-}
-
-fn driver_serves(device: &PciDevice) -> bool {
+pub(crate) fn driver_serves(device: &PciDevice) -> bool {
     let serves = |drivers: &[&str]| {
         device
             .driver
@@ -282,16 +267,8 @@ fn driver_serves(device: &PciDevice) -> bool {
 }
 
 /// The command that hands a device to user space.
-fn bind(host: &Host, device: &PciDevice) -> String {
-    let driver = if host.iommu_groups() > 0 {
-        "vfio-pci"
-    } else {
-        "uio_pci_generic"
-    };
-    format!(
-        "modprobe {driver}; driverctl set-override {} {driver}",
-        device.address
-    )
+fn bind(device: &PciDevice) -> String {
+    format!("throughline bind {}", device.address)
 }
 
 /// What the kernel calls a device, in parentheses.

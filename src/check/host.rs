@@ -28,6 +28,10 @@ pub(crate) struct PciDevice {
     pub(crate) interfaces: Vec<String>,
     /// Its name as an NVMe controller of the kernel, such as `nvme0`.
     pub(crate) controller: Option<String>,
+    /// Its name as a device of the kernel's UIO, such as `uio0`.
+    pub(crate) uio: Option<String>,
+    /// Its IOMMU group, whose devices change hands together.
+    pub(crate) group: Option<String>,
 }
 
 pub(crate) const CLASS_ETHERNET: u32 = 0x0200;
@@ -41,7 +45,7 @@ pub(crate) struct Interface {
     pub(crate) up: bool,
     /// The link is there; `None` when the driver does not say.
     pub(crate) carrier: Option<bool>,
-    /// The kernel has an IPv4 network on it.
+    /// The kernel has a network on it.
     pub(crate) addressed: bool,
 }
 
@@ -59,18 +63,23 @@ impl Host {
         }
     }
 
-    fn read(&self, path: &str) -> Option<String> {
-        fs::read_to_string(self.root.join(path))
+    /// Where a path of the machine, without its first `/`, is.
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    pub(super) fn read(&self, path: &str) -> Option<String> {
+        fs::read_to_string(self.path(path))
             .ok()
             .map(|text| text.trim().to_owned())
     }
 
-    fn number(&self, path: &str) -> Option<u64> {
+    pub(super) fn number(&self, path: &str) -> Option<u64> {
         self.read(path)?.parse().ok()
     }
 
     /// Names in a directory, sorted.
-    fn names(&self, path: &str) -> Vec<String> {
+    pub(super) fn names(&self, path: &str) -> Vec<String> {
         let entries = fs::read_dir(self.root.join(path))
             .into_iter()
             .flatten()
@@ -162,6 +171,8 @@ impl Host {
             iommu,
             interfaces: self.interfaces(&at),
             controller: self.names(&format!("{at}/nvme")).into_iter().next(),
+            uio: self.names(&format!("{at}/uio")).into_iter().next(),
+            group: self.link(&format!("{at}/iommu_group")),
         })
     }
 
@@ -178,32 +189,36 @@ impl Host {
             .collect()
     }
 
+    /// Other devices of a device's IOMMU group, without bridges, which need no driver of ours.
+    pub(crate) fn group_members(&self, device: &PciDevice) -> Vec<PciDevice> {
+        const CLASS_BRIDGE: u32 = 0x06;
+        let Some(group) = &device.group else {
+            return Vec::new();
+        };
+        let names = self.names(&format!("sys/kernel/iommu_groups/{group}/devices"));
+        (names.iter())
+            .filter(|name| **name != device.address)
+            .filter_map(|name| self.pci(name))
+            .filter(|other| other.class >> 8 != CLASS_BRIDGE)
+            .collect()
+    }
+
+    /// Whether the kernel has a driver for PCI devices.
+    pub(crate) fn has_driver(&self, name: &str) -> bool {
+        self.path(&format!("sys/bus/pci/drivers/{name}")).is_dir()
+    }
+
+    /// What tells modprobe which driver a device wants.
+    pub(crate) fn modalias(&self, address: &str) -> Option<String> {
+        self.read(&format!("sys/bus/pci/devices/{address}/modalias"))
+    }
+
     /// Every Ethernet and NVMe function.
     pub(crate) fn pci_candidates(&self) -> Vec<PciDevice> {
         let devices = self.names("sys/bus/pci/devices").into_iter();
         devices
             .filter_map(|address| self.pci(&address))
             .filter(|device| [CLASS_ETHERNET, CLASS_NVME].contains(&device.class))
-            .collect()
-    }
-
-    /// Block devices of a kernel NVMe controller that are mounted or built upon.
-    pub(crate) fn in_use(&self, controller: &str) -> Vec<String> {
-        let mounts = self.read("proc/self/mounts").unwrap_or_default();
-        let mounted: Vec<&str> = mounts
-            .lines()
-            .filter_map(|line| line.split_ascii_whitespace().next())
-            .collect();
-        let disk = format!("{controller}n");
-        let disks = self
-            .names("sys/class/block")
-            .into_iter()
-            .filter(|name| name.starts_with(&disk));
-        disks
-            .filter(|name| {
-                let holders = self.names(&format!("sys/class/block/{name}/holders"));
-                !holders.is_empty() || mounted.contains(&format!("/dev/{name}").as_str())
-            })
             .collect()
     }
 
@@ -216,6 +231,12 @@ impl Host {
         let flags = self.read(&format!("{at}/flags"))?;
         let flags = u32::from_str_radix(flags.trim_start_matches("0x"), 16).unwrap_or(0);
         let routes = self.read("proc/net/route").unwrap_or_default();
+        let addresses = self.read("proc/net/if_inet6").unwrap_or_default();
+        // Address, index, prefix length, scope, flags, name. Link-local addresses (scope 20) come by themselves.
+        let global = |line: &str| {
+            let mut columns = line.split_ascii_whitespace().skip(3);
+            columns.next() != Some("20") && columns.nth(1) == Some(name)
+        };
         Some(Interface {
             mtu: self.number(&format!("{at}/mtu")).unwrap_or(0),
             up: flags & 1 == 1,
@@ -224,7 +245,8 @@ impl Host {
                 .map(|carrier| carrier == 1),
             addressed: routes
                 .lines()
-                .any(|line| line.split_ascii_whitespace().next() == Some(name)),
+                .any(|line| line.split_ascii_whitespace().next() == Some(name))
+                || addresses.lines().any(global),
         })
     }
 }

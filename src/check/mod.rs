@@ -6,13 +6,15 @@ mod identify;
 mod memory;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
 
-pub(crate) use self::host::Host;
+pub(crate) use self::devices::{USER_DRIVERS, driver_serves};
+pub(crate) use self::host::{CLASS_ETHERNET, CLASS_NVME, Host, PciDevice};
 use crate::config::{self, Program};
 
 /// How much a finding matters.

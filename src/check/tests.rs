@@ -211,7 +211,7 @@ fn k06_every_no_comes_with_its_remedy() {
                 m.write("sys/bus/pci/devices/0000:01:00.0/net/eth7/mtu", "");
             },
             "0000:01:00.0 belongs to the kernel's e1000e (eth7)",
-            "modprobe vfio-pci; driverctl set-override 0000:01:00.0 vfio-pci",
+            "throughline bind 0000:01:00.0",
         ),
         (
             |m| {
@@ -220,17 +220,17 @@ fn k06_every_no_comes_with_its_remedy() {
                 m.write("proc/net/route", "Iface\neth1\t000200C0\n");
             },
             "0000:01:00.0 belongs to the kernel's virtio-pci (eth1)",
-            "this system uses it (eth1): move that elsewhere first; then modprobe vfio-pci",
+            "this system uses it (eth1 has addresses): move that elsewhere first; then throughline bind",
         ),
         (
             |m| m.remove("sys/bus/pci/devices/0000:01:00.0/driver"),
             "0000:01:00.0 has no driver",
-            "driverctl set-override",
+            "throughline bind 0000:01:00.0",
         ),
         (
             |m| m.remove("sys/bus/pci/devices/0000:01:00.0/iommu_group"),
             "bound to vfio-pci, which needs an IOMMU",
-            "bind it to uio_pci_generic",
+            "throughline bind --driver uio_pci_generic 0000:01:00.0",
         ),
         (
             |m| {
@@ -244,9 +244,10 @@ fn k06_every_no_comes_with_its_remedy() {
             |m| {
                 m.pci("0000:04:00.0", "0x010802", "nvme");
                 m.write("sys/bus/pci/devices/0000:04:00.0/nvme/nvme9/model", "");
+                m.write("sys/class/block/nvme9n1/size", "");
                 m.write("sys/class/block/nvme9n1p1/holders/dm-0/x", "");
             },
-            "in use by this system: nvme9n1p1",
+            "in use by this system: nvme9n1p1 carries dm-0",
             "its data would be lost",
         ),
         (
@@ -255,7 +256,7 @@ fn k06_every_no_comes_with_its_remedy() {
                 m.write("sys/bus/pci/devices/0000:04:00.0/nvme/nvme9/model", "");
             },
             "0000:04:00.0 belongs to the kernel's nvme (nvme9)",
-            "driverctl set-override 0000:04:00.0 vfio-pci",
+            "throughline bind 0000:04:00.0",
         ),
         (
             |m| m.remove("sys/class/net/eth1"),
@@ -318,7 +319,7 @@ fn k06_a_machine_without_a_configuration_is_told_what_it_has() {
     assert!(
         finding(&report, "0000:05:00.0 NVMe, nvme")
             .remedy
-            .contains("driverctl")
+            .contains("throughline bind 0000:05:00.0")
     );
     assert!(super::memory::reserved_by_default() > 0);
     let json = serde_json::to_string(&report).unwrap();

@@ -1,5 +1,6 @@
 //! The commands, each as a function that gives the exit code.
 
+mod bind;
 mod notify;
 mod run;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::{Value, json};
 
+pub(crate) use self::bind::{Devices, bind, unbind};
 pub(crate) use self::run::run;
 use crate::check::{self, Host};
 use crate::control::Client;
