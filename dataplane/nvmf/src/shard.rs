@@ -53,18 +53,25 @@ impl Shard<'_> {
 /// made once, at start-up.
 pub struct CommandPool {
     pub(crate) slots: Slots,
+    /// Slots that commands of I/O queues leave to connections and admin queues:
+    /// keep-alives are answered whatever drives do.
+    pub(crate) slots_reserved: usize,
     runs_reserved: usize,
     write_bytes: u64,
     write_bytes_left: u64,
 }
 
+/// One slot of so many is reserved.
+const RESERVED_OF: usize = 16;
+
 impl CommandPool {
     /// A pool of `slots` command slots (at least 1) whose writes may together
     /// pin `write_bytes` of receive buffers by R2T. `runs_reserved` page runs
-    /// are kept for in-capsule data; less than the run pool has.
+    /// are kept for in-capsule data and admin commands; less than the run pool has.
     pub fn new(slots: u16, write_bytes: u64, runs_reserved: usize) -> Self {
         Self {
             slots: Slots::new(slots.max(1)),
+            slots_reserved: usize::from(slots) / RESERVED_OF,
             runs_reserved,
             write_bytes,
             write_bytes_left: write_bytes,

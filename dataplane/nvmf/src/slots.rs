@@ -247,6 +247,10 @@ impl Slots {
         self.slots.len() - self.free.len()
     }
 
+    pub fn available(&self) -> usize {
+        self.free.len()
+    }
+
     /// The slot numbered `index`, if there is one.
     #[inline]
     pub fn get(&self, index: SlotIndex) -> Option<&Slot> {

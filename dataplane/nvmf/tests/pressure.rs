@@ -69,6 +69,41 @@ fn without_a_slot_the_stream_blocks_until_there_is_one() {
 }
 
 #[test]
+fn admin_queues_and_connections_have_slots_and_runs_whatever_drives_do() {
+    let mut rig = small(Sizes {
+        slots: 32,
+        runs: 40,
+        runs_reserved: 2,
+        ..Sizes::default()
+    });
+    let mut admin = Host::admin(&mut rig, Manners::default());
+    let mut io = admin.io(&mut rig, 1, 64);
+    // Drives that do not answer, under more commands than there are slots.
+    rig.disks.hold = true;
+    let reads: Vec<u16> = (0..40)
+        .map(|n| io.submit(&mut rig, read(n, 1), &[]))
+        .collect();
+    assert!(io.session.is_blocked());
+    assert_eq!(rig.commands.in_use(), 30);
+    let keep_alive = sqe(0x18, 0);
+    assert_eq!(admin.without_data(&mut rig, keep_alive).status, 0);
+    assert_eq!(admin.identify(&mut rig, 0x01, 0).status, 0);
+    let mut other = admin.io(&mut rig, 2, 8);
+    other.close(&mut rig);
+    assert_eq!((rig.counters.interrupted, rig.counters.errors), (0, 0));
+
+    rig.disks.hold = false;
+    rig.release(&mut io.session);
+    io.run(&mut rig);
+    for cid in reads {
+        assert_eq!(io.answer(cid).status, 0);
+    }
+    io.close(&mut rig);
+    admin.close(&mut rig);
+    rig.assert_all_returned();
+}
+
+#[test]
 fn without_a_run_in_capsule_data_blocks_and_r2ts_wait() {
     let mut rig = small(Sizes {
         runs: 4,

@@ -378,6 +378,8 @@ impl Link {
     }
 
     /// Lets waiting sessions go on, oldest first, when resources were given back.
+    /// One that still waits goes behind the others: a queue that can never have
+    /// enough must not keep its own admin queue, and everybody else, waiting.
     fn resume(&mut self, common: &mut Common, stages: &mut StageClock, now: Timestamp) -> bool {
         if self.waiting.is_empty() {
             return false;
@@ -399,8 +401,8 @@ impl Link {
             }
             if peer.session.resume(now, &mut common.lend()) == Progress::Blocked {
                 peer.waiting = true;
-                self.waiting.push_front(connection);
-                break;
+                self.waiting.push_back(connection);
+                continue;
             }
             self.read(connection, common, stages, now);
         }

@@ -82,8 +82,15 @@ impl Session {
             // More commands than the submission queue has entries.
             return Err(FatalError::plain(FatalStatus::SequenceError));
         }
+        let reserved = match &self.queue {
+            Queue::Io(_) => shard.commands.slots_reserved,
+            Queue::Admin(_) | Queue::None => 0,
+        };
         let slots = &mut shard.commands.slots;
-        let Some(index) = slots.take(self.id, sqe.cid(), &mut self.chain) else {
+        let index = (slots.available() > reserved)
+            .then(|| slots.take(self.id, sqe.cid(), &mut self.chain))
+            .flatten();
+        let Some(index) = index else {
             return Ok(self.no_slot(&sqe, capsule.data_len, padding, shard));
         };
         self.sq.outstanding += 1;

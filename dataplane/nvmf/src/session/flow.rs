@@ -50,7 +50,11 @@ impl Session {
 
     /// Gets the head of `filling` going; false if something is short.
     fn fill(&mut self, index: SlotIndex, shard: &mut Shard<'_>) -> bool {
-        let Some(run) = shard.run_for_later() else {
+        let run = match &self.queue {
+            Queue::Admin(_) => shard.runs.take(),
+            _ => shard.run_for_later(),
+        };
+        let Some(run) = run else {
             return false;
         };
         let slot = &shard.commands.slots[index];
