@@ -30,6 +30,8 @@ pub(crate) struct PciDevice {
     pub(crate) controller: Option<String>,
     /// Its name as a device of the kernel's UIO, such as `uio0`.
     pub(crate) uio: Option<String>,
+    /// The NUMA node it is attached to, where there are several.
+    pub(crate) node: Option<u32>,
     /// Its IOMMU group, whose devices change hands together.
     pub(crate) group: Option<String>,
 }
@@ -129,8 +131,32 @@ impl Host {
         flags.is_some_and(|flags| flags.split_ascii_whitespace().any(|f| f == flag))
     }
 
+    /// NUMA nodes.
+    pub(crate) fn nodes(&self) -> Vec<u32> {
+        let list = self.read("sys/devices/system/node/online");
+        list.and_then(|list| parse_list(&list)).unwrap_or_default()
+    }
+
+    pub(crate) fn cores_of_node(&self, node: u32) -> Vec<u32> {
+        let list = self.read(&format!("sys/devices/system/node/node{node}/cpulist"));
+        list.and_then(|list| parse_list(&list)).unwrap_or_default()
+    }
+
+    pub(crate) fn node_of_core(&self, core: u32) -> Option<u32> {
+        let mut nodes = self.nodes().into_iter();
+        nodes.find(|&node| self.cores_of_node(node).contains(&core))
+    }
+
     pub(crate) fn hugepages(&self) -> Option<Hugepages> {
-        let path = "sys/kernel/mm/hugepages/hugepages-2048kB";
+        self.hugepages_at("sys/kernel/mm/hugepages")
+    }
+
+    pub(crate) fn hugepages_of_node(&self, node: u32) -> Option<Hugepages> {
+        self.hugepages_at(&format!("sys/devices/system/node/node{node}/hugepages"))
+    }
+
+    fn hugepages_at(&self, path: &str) -> Option<Hugepages> {
+        let path = format!("{path}/hugepages-2048kB");
         Some(Hugepages {
             total: self.number(&format!("{path}/nr_hugepages"))?,
             free: self.number(&format!("{path}/free_hugepages"))?,
@@ -172,6 +198,8 @@ impl Host {
             interfaces: self.interfaces(&at),
             controller: self.names(&format!("{at}/nvme")).into_iter().next(),
             uio: self.names(&format!("{at}/uio")).into_iter().next(),
+            // -1 where the firmware does not say.
+            node: (self.read(&format!("{at}/numa_node"))).and_then(|node| node.parse().ok()),
             group: self.link(&format!("{at}/iommu_group")),
         })
     }

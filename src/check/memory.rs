@@ -6,17 +6,23 @@ use crate::text;
 
 /// The drop-in that this program, `ci/setup` and operators all use.
 const HUGEPAGES_CONF: &str = include_str!("../../hugepages.conf");
-const HUGEPAGE_MIB: u64 = 2;
+pub(super) const HUGEPAGE_MIB: u64 = 2;
 const PAGE: u64 = 4096;
+
+/// MiB of hugepages one shard takes.
+pub(super) fn of_shard(program: &Program) -> u64 {
+    let memory = &program.engine.memory;
+    let clusters = u64::from(memory.clusters) * u64::from(memory.cluster_size);
+    // One page of zeros beside them, and each shard's arena ends on a hugepage.
+    let bytes = clusters.next_multiple_of(PAGE) + (u64::from(memory.pages) + 1) * PAGE;
+    bytes.div_ceil(HUGEPAGE_MIB << 20) * HUGEPAGE_MIB
+}
 
 /// MiB of hugepages a configuration takes, a line per consumer.
 pub(super) fn needs(program: &Program) -> Vec<(String, u64)> {
     let engine = &program.engine;
     let memory = &engine.memory;
-    let mib = |bytes: u64| bytes.div_ceil(HUGEPAGE_MIB << 20) * HUGEPAGE_MIB;
-    let clusters = u64::from(memory.clusters) * u64::from(memory.cluster_size);
-    // One page of zeros beside them, and each shard's arena ends on a hugepage.
-    let shard = mib(clusters.next_multiple_of(PAGE) + (u64::from(memory.pages) + 1) * PAGE);
+    let shard = of_shard(program);
     let shards = engine.cores.len() as u64;
     let malloc = u64::from(program.malloc_mib);
     let native = u64::from(engine.native_memory_mib);

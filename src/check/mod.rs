@@ -4,6 +4,7 @@ mod devices;
 mod host;
 mod identify;
 mod memory;
+mod numa;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -112,6 +113,7 @@ pub(crate) fn program(host: &Host, program: &Program) -> Report {
     for store in &program.engine.stores {
         devices::store(host, store, &mut report);
     }
+    numa::placement(host, program, &mut report);
     control(&program.control_socket, &mut report);
     report.finish()
 }

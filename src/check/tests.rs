@@ -310,6 +310,46 @@ fn k06_hints_do_not_prevent_a_run() {
 }
 
 #[test]
+fn k06_far_cores_devices_and_memory_are_told() {
+    let machine = Machine::good();
+    let node = |node: u32, cores: &str, free: &str| {
+        let at = format!("sys/devices/system/node/node{node}");
+        machine.write(&format!("{at}/cpulist"), cores);
+        machine.write(
+            &format!("{at}/hugepages/hugepages-2048kB/nr_hugepages"),
+            "1024",
+        );
+        machine.write(
+            &format!("{at}/hugepages/hugepages-2048kB/free_hugepages"),
+            free,
+        );
+    };
+    machine.write("sys/devices/system/node/online", "0-1");
+    node(0, "0-1", "1024");
+    node(1, "2-3", "1024");
+    let numa = |node: &str| machine.write("sys/bus/pci/devices/0000:04:00.0/numa_node", node);
+    for near in ["0", "-1"] {
+        numa(near);
+        let report = machine.check();
+        assert_eq!(finding(&report, "are on the same nodes").level, Level::Ok);
+    }
+    numa("1");
+    node(0, "0-1", "50");
+    let report = machine.check();
+    assert!(report.ready, "{report}");
+    let far = finding(&report, "0000:04:00.0 is on node 1, core 1 on another");
+    assert!(
+        far.remedy.contains("`cores` out of cores 2 to 3"),
+        "{report}"
+    );
+    let short = finding(
+        &report,
+        "node 0 has 100 MiB of hugepages free, and its shards take 194 MiB",
+    );
+    assert!(short.remedy.contains("node0/hugepages"), "{report}");
+}
+
+#[test]
 fn k06_a_machine_without_a_configuration_is_told_what_it_has() {
     let machine = Machine::good();
     machine.pci("0000:05:00.0", "0x010802", "nvme");

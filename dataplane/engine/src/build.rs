@@ -138,7 +138,7 @@ pub(crate) fn shard(
     stores: Vec<Store>,
 ) -> Result<Shard, Error> {
     let max_io = config.target.max_io_bytes as usize;
-    let memory = Memory::new(index, &config.memory, max_io, cluster_shift(ports))?;
+    let memory = Memory::new(index, core, &config.memory, max_io, cluster_shift(ports))?;
     let mut links = Vec::new();
     for (i, (port, port_config)) in ports.iter().zip(&config.ports).enumerate() {
         port.map_for_dma(&memory.arena)?;

@@ -1,7 +1,7 @@
 //! The control side's hold on a running engine.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use nvmf::Target;
@@ -27,7 +27,14 @@ struct Shared {
     question: AtomicU64,
     answers: Mutex<Answers>,
     answered: Condvar,
+    /// What each shard counts while it polls.
+    rounds: OnceLock<Box<[Rounds]>>,
 }
+
+/// Written by one shard alone, on a cache line (and its neighbour) of its own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Rounds(AtomicU64);
 
 #[derive(Default)]
 struct Answers {
@@ -101,6 +108,24 @@ impl Handle {
         }
     }
 
+    /// How often each shard has come round its poll loop, a round being some
+    /// dozens of polls. A number that stays says that its shard is stuck. Empty
+    /// before shards poll.
+    pub fn rounds(&self) -> Vec<u64> {
+        let rounds = self.shared.rounds.get().into_iter().flatten();
+        rounds
+            .map(|shard| shard.0.load(Ordering::Relaxed))
+            .collect()
+    }
+
+    /// A shard has come round. Costs a store to a line that nobody else writes.
+    pub(crate) fn come_round(&self, shard: usize) {
+        if let Some(rounds) = self.shared.rounds.get() {
+            let round = &rounds[shard].0;
+            round.store(round.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
+    }
+
     /// Called once, before shards poll.
     pub(crate) fn expect_shards(
         &self,
@@ -109,6 +134,7 @@ impl Handle {
         inventory: Inventory,
         target: &Arc<Target>,
     ) {
+        (self.shared.rounds).get_or_init(|| (0..shards).map(|_| Rounds::default()).collect());
         let mut answers = self.answers();
         answers.shards = vec![None; shards];
         answers.tsc_hz = tsc_hz;

@@ -19,6 +19,7 @@ mod error;
 mod handle;
 mod lcore;
 mod memory;
+mod numa;
 mod port;
 mod run;
 mod shard;

@@ -11,6 +11,7 @@ use pages::{Arena, Cluster, ClusterPool, CopyLedger, PAGE_SIZE, PullUp, Region, 
 
 use crate::config::MemoryConfig;
 use crate::error::{Error, strerror};
+use crate::numa;
 
 /// Hugepages of this size; 1 GiB pages would waste most of one on a small shard.
 pub(crate) const HUGEPAGE: usize = 2 << 20;
@@ -22,7 +23,8 @@ struct HugeRegion {
 }
 
 impl HugeRegion {
-    fn new(bytes: usize) -> Result<Self, Error> {
+    /// For the shard on `core`, on that core's node if it has pages left.
+    fn new(bytes: usize, core: u32) -> Result<Self, Error> {
         let len = bytes.next_multiple_of(HUGEPAGE);
         let no_memory = || Error::Hugepages {
             mib: (len >> 20) as u64,
@@ -31,11 +33,20 @@ impl HugeRegion {
         // SAFETY: the layout has a non-zero size.
         let base = NonNull::new(unsafe { hugepage_rs::alloc(layout) }).ok_or_else(no_memory)?;
         let region = Self { base, layout };
+        let node = numa::of_lcore(core);
+        numa::prefer(base, len, node);
         for page in (0..len).step_by(HUGEPAGE) {
             // Populates the page now: a device may not fault. The kernel reserved
             // the pages at mmap, so this write cannot raise SIGBUS.
             // SAFETY: `page` is inside the mapping just made, which nobody else knows of.
             unsafe { ptr::write_volatile(base.as_ptr().add(page), 0) };
+        }
+        if let Some(astray @ 1..) = numa::astray(base, len, HUGEPAGE, node) {
+            log::warn!(
+                "core {core} is on node {node}, but {astray} of its {} hugepages are not: reserve more there \
+                 (/sys/devices/system/node/node{node}/hugepages)",
+                len / HUGEPAGE
+            );
         }
         let (va, len) = (base.as_ptr().cast::<c_void>(), len as u64);
         // SAFETY: the range is populated hugepages and stays mapped until `drop` unregisters it.
@@ -175,9 +186,10 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// Lays out one shard's memory. `shift`: where frames start in a cluster (0 or 2).
+    /// Lays out the memory of the shard on `core`. `shift`: where frames start in a cluster (0 or 2).
     pub(crate) fn new(
         shard: usize,
+        core: u32,
         config: &MemoryConfig,
         max_io_bytes: usize,
         shift: u32,
@@ -188,7 +200,7 @@ impl Memory {
             + config.pages as usize * PAGE_SIZE // reads, pull-ups, control data
             + PAGE_SIZE // a guard: the NIC's headroom reaches 128 bytes below the clusters
             + (config.clusters as usize * cluster_size).next_multiple_of(PAGE_SIZE);
-        let arena = Arena::new(HugeRegion::new(bytes)?);
+        let arena = Arena::new(HugeRegion::new(bytes, core)?);
         let carve = |count: usize, size: usize, what: &str| {
             ClusterPool::carve(&arena, count, size).ok_or_else(|| {
                 Error::Memory(format!("{count} {what} of {size} bytes do not tile pages"))

@@ -135,6 +135,7 @@ impl Shard {
             }
             let now = self.now();
             self.notices.exchange(&mut self.links, now);
+            handle.come_round(self.index);
             self.answer(handle);
             between();
         }
