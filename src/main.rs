@@ -21,7 +21,7 @@ mod top;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 /// A storage dataplane: Ethernet frames to NVMe scatter-gather lists, and back,
 /// without the CPU copying a byte.
@@ -117,6 +117,13 @@ enum Command {
         /// The directory of the run: run.json and a directory for each phase
         directory: PathBuf,
     },
+    /// Print a page of the manual, for man(1)
+    #[command(hide = true)]
+    Manual {
+        /// Its section
+        #[arg(value_name = "SECTION")]
+        page: commands::Page,
+    },
 }
 
 /// Where the running program is.
@@ -151,6 +158,7 @@ fn main() -> ExitCode {
         }),
         Command::Stop { socket } => socket.path().and_then(|socket| commands::stop(&socket)),
         Command::Report { directory } => commands::report(&directory),
+        Command::Manual { page } => commands::manual(page, Arguments::command()),
     };
     result.unwrap_or_else(|error| {
         eprintln!("throughline: {error:#}");
@@ -170,10 +178,10 @@ impl SocketOptions {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use super::*;
 
     #[test]
     fn the_command_line_is_sound() {
-        super::Arguments::command().debug_assert();
+        Arguments::command().debug_assert();
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 /// Sends `state` to the service manager, if one is listening.
 pub(super) fn notify(state: &str) {
@@ -16,6 +17,30 @@ pub(super) fn notify(state: &str) {
             "cannot notify the service manager at {}: {error}",
             socket.display()
         );
+    }
+}
+
+/// How long the service manager waits for a sign of life before it ends the
+/// program, as sd_watchdog_enabled(3) has it; `None` if it does not.
+pub(super) fn watchdog() -> Option<Duration> {
+    let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
+    // Meant for another process, such as the one that started this one.
+    let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+    let period = number("WATCHDOG_USEC").filter(|&usec| ours && usec > 0)?;
+    Some(Duration::from_micros(period))
+}
+
+/// Whether every shard has moved since the last look.
+#[derive(Default)]
+pub(super) struct Progress(Vec<u64>);
+
+impl Progress {
+    /// Looks at the shards' rounds; gives those that stand still.
+    pub(super) fn stuck(&mut self, rounds: Vec<u64>) -> Vec<usize> {
+        let still = |shard: &usize| self.0.get(*shard) == Some(&rounds[*shard]);
+        let stuck = (0..rounds.len()).filter(still).collect();
+        self.0 = rounds;
+        stuck
     }
 }
 
@@ -50,5 +75,14 @@ mod tests {
             assert_eq!(&bytes[..count], b"READY=1");
         }
         assert!(send(OsStr::new("/nonexistent/x"), "READY=1").is_err());
+    }
+
+    #[test]
+    fn k06_one_shard_that_stands_still_is_noticed() {
+        let mut progress = Progress::default();
+        assert_eq!(progress.stuck(vec![1, 1]), [0; 0]);
+        assert_eq!(progress.stuck(vec![2, 1]), [1]);
+        assert_eq!(progress.stuck(vec![2, 9]), [0]);
+        assert_eq!(progress.stuck(vec![3, 10]), [0; 0]);
     }
 }

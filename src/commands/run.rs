@@ -1,5 +1,5 @@
 //! `throughline run`: the engine on the main thread; signals, the control
-//! socket and the wait for readiness on threads of their own.
+//! socket and what the service manager is told on threads of their own.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::notify::notify;
+use super::notify::{Progress, notify, watchdog};
 use crate::check::Host;
 use crate::config::{self, Program, ranges};
 use crate::control::{ErrorObject, Listening, Methods, serve};
@@ -47,11 +47,11 @@ pub(crate) fn run(path: &Path, copy: bool) -> anyhow::Result<ExitCode> {
     if let Some(address) = program.metrics {
         serve_metrics(address, handle.clone(), begin)?;
     }
-    announce_when_ready(handle.clone(), summary(&program))?;
+    let cores = program.engine.cores.clone();
+    tell_service_manager(handle.clone(), summary(&program), cores)?;
     let result = engine::run(&program.engine, &handle);
-    // The thread that waits for readiness ends too, whatever happened.
+    // The thread that tells the service manager ends too, whatever happened.
     handle.stop();
-    notify("STOPPING=1");
     drop(listening);
     match result {
         Ok(()) => {
@@ -111,8 +111,11 @@ fn summary(program: &Program) -> String {
     )
 }
 
-fn announce_when_ready(handle: Handle, summary: String) -> anyhow::Result<()> {
-    let wait = move || {
+/// Says when we are ready, that every shard polls, and when we stop.
+fn tell_service_manager(handle: Handle, summary: String, cores: Vec<u32>) -> anyhow::Result<()> {
+    // Several looks in a period: one that comes late on a busy machine costs nothing.
+    let every = watchdog().map(|period| period / 4);
+    let tell = move || {
         while !handle.is_ready() {
             if handle.is_stopping() {
                 return;
@@ -121,10 +124,29 @@ fn announce_when_ready(handle: Handle, summary: String) -> anyhow::Result<()> {
         }
         log::info!("{summary}");
         notify(&format!("READY=1\nSTATUS={summary}"));
+        let mut progress = Progress::default();
+        let mut was_stuck = Vec::new();
+        let mut look_at = Instant::now();
+        while !handle.is_stopping() {
+            thread::sleep(Duration::from_millis(20));
+            let Some(every) = every.filter(|_| Instant::now() >= look_at) else {
+                continue;
+            };
+            look_at = Instant::now() + every;
+            let stuck = progress.stuck(handle.rounds());
+            if stuck.is_empty() {
+                notify("WATCHDOG=1");
+            } else if stuck != was_stuck {
+                let stuck: Vec<u32> = stuck.iter().map(|&shard| cores[shard]).collect();
+                log::error!("no poll since the last look on {}", ranges(&stuck));
+            }
+            was_stuck = stuck;
+        }
+        notify("STOPPING=1");
     };
     thread::Builder::new()
-        .name("ready".into())
-        .spawn(wait)
+        .name("service".into())
+        .spawn(tell)
         .context("cannot start a thread")?;
     Ok(())
 }

@@ -1,0 +1,152 @@
+//! What a service manager hears: readiness, the end, and a sign of life only
+//! while every shard polls. Needs root and hugepages, as the program does.
+#![allow(missing_docs, unsafe_code)]
+
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const PERIOD_MS: u64 = 800;
+
+/// Two shards, so that one can stand still while the other polls.
+const CONFIG: &str = r#"
+cores = [0, 1]
+[[port]]
+device = "net_null0"
+addresses = ["192.0.2.1/24"]
+[memory]
+clusters = 4096
+pages = 1024
+requests = 32
+connections = 8
+native_mib = 128
+[[store]]
+name = "ram0"
+malloc = { size_mib = 8 }
+[[subsystem]]
+nqn = "nqn.2026-01.com.example:ram0"
+namespaces = ["ram0"]
+"#;
+
+struct Service {
+    child: Child,
+    socket: UnixDatagram,
+    _directory: tempfile::TempDir,
+}
+
+impl Service {
+    fn start() -> Self {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let control = format!("[control]\nsocket = \"{}\"\n", path("s").display());
+        std::fs::write(path("t.toml"), format!("{CONFIG}{control}")).unwrap();
+        let socket = UnixDatagram::bind(path("notify")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_throughline"))
+            .arg("run")
+            .arg("--config")
+            .arg(path("t.toml"))
+            .env("NOTIFY_SOCKET", path("notify"))
+            .env("WATCHDOG_USEC", (PERIOD_MS * 1000).to_string())
+            .env_remove("WATCHDOG_PID")
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self {
+            child,
+            socket,
+            _directory: directory,
+        }
+    }
+
+    /// Whether a message that begins so comes in time.
+    fn hears(&self, what: &str, seconds: u64) -> bool {
+        let end = Instant::now() + Duration::from_secs(seconds);
+        let mut bytes = [0; 4096];
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            (self
+                .socket
+                .set_read_timeout(Some(left.max(Duration::from_millis(1)))))
+            .unwrap();
+            match self.socket.recv(&mut bytes) {
+                Ok(n) if bytes[..n].starts_with(what.as_bytes()) => return true,
+                _ => {}
+            }
+        }
+        false
+    }
+
+    /// The thread of a shard other than the first, which is the main thread.
+    fn worker(&self) -> i32 {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let tasks = std::fs::read_dir(tasks).unwrap().flatten();
+        let is_worker = |entry: &std::fs::DirEntry| {
+            let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            // `lcore-slave-1` or `lcore-worker-1`, by the generation.
+            name.starts_with("lcore-")
+        };
+        let mut workers = tasks.filter(is_worker).map(|entry| entry.file_name());
+        let name = workers.next().expect("a worker thread");
+        name.to_str().unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One thread of another process, stopped as a debugger stops it.
+struct Stopped(i32);
+
+impl Stopped {
+    fn new(thread: i32) -> Self {
+        // SAFETY: these requests touch no memory of ours.
+        unsafe {
+            assert_eq!(libc::ptrace(libc::PTRACE_SEIZE, thread, 0, 0), 0);
+            assert_eq!(libc::ptrace(libc::PTRACE_INTERRUPT, thread, 0, 0), 0);
+            assert_eq!(
+                libc::waitpid(thread, std::ptr::null_mut(), libc::__WALL),
+                thread
+            );
+        }
+        Self(thread)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.0, 0, 0) };
+    }
+}
+
+#[test]
+fn k06_the_watchdog_is_fed_only_while_every_shard_polls() {
+    let mut service = Service::start();
+    assert!(service.hears("READY=1\nSTATUS=ready: NVMe/TCP on 192.0.2.1:4420", 60));
+    for _ in 0..3 {
+        assert!(
+            service.hears("WATCHDOG=1", 30),
+            "shards poll, and nothing says so"
+        );
+    }
+    let stopped = Stopped::new(service.worker());
+    // What was on its way before, and a look that began before.
+    service.hears("nothing begins so", 1);
+    assert!(
+        !service.hears("WATCHDOG=1", 3),
+        "a shard stands still, and nothing says so"
+    );
+    drop(stopped);
+    assert!(
+        service.hears("WATCHDOG=1", 30),
+        "the shard polls again, and nothing says so"
+    );
+
+    // SAFETY: a signal to our own child.
+    unsafe { libc::kill(service.child.id() as i32, libc::SIGTERM) };
+    assert!(service.hears("STOPPING=1", 30));
+    assert!(service.child.wait().unwrap().success());
+}
