@@ -3,9 +3,10 @@
 #
 #   base        static busybox, the kernel's modules that the scenarios load, and init: every guest
 #   initiator   nvme-cli, fio, e2fsprogs, xfsprogs and the like, as this machine has them: the client
-#   appliance   the program, hugepages.conf and what the program links to
+#   system      systemd and dpkg, as this machine has them: for the appliance that docs/deploy.md describes
+#   appliance   the program and what it links to
 #
-# The kernel and the first two are cached, under a name that changes when what they are made from does.
+# The kernel and the first three are cached, under a name that changes when what they are made from does.
 
 : "${root:?}" "${cache:?}"
 
@@ -16,6 +17,12 @@ modules=(virtio_pci virtio_console virtio_blk virtio_net e1000e
 
 # Programs of the client guest, from the packages in ci/lib/packages.
 initiator=(nvme fio mkfs.ext4 e2fsck dumpe2fs mkfs.xfs xfs_repair sfdisk partx)
+
+# Programs and units of the guest that runs systemd.
+system=(/usr/lib/systemd/systemd /usr/lib/systemd/systemd-{sysctl,modules-load,journald,shutdown} systemctl systemd-analyze journalctl
+	dpkg dpkg-deb dpkg-split dpkg-query tar start-stop-daemon ldconfig)
+units=({basic,sysinit,multi-user,sockets,timers,paths,slices,local-fs,local-fs-pre,swap,network-pre,shutdown,umount,final}.target
+	systemd-sysctl.service systemd-modules-load.service systemd-journald{.service,.socket,-dev-log.socket})
 
 # kernel_fetch: downloads Debian's kernel package (once) and prints where it is.
 kernel_fetch() {
@@ -125,6 +132,24 @@ build_initiator() {
 	install -D -m 644 /etc/mke2fs.conf "$tree/etc/mke2fs.conf"
 }
 
+build_system() {
+	local tree=$1 name found=() path
+	for name in "${system[@]}"; do
+		path=$(PATH=$PATH:/usr/sbin:/sbin command -v "$name") || die "There is no $name here: run ci/setup as root."
+		found+=("$path")
+	done
+	programs "$tree" "${found[@]}"
+	mkdir -p "$tree"/usr/lib/systemd/system/{sysinit,multi-user}.target.wants "$tree"/var/{lib,log,tmp} "$tree/etc/systemd"
+	for name in "${units[@]}"; do cp "/usr/lib/systemd/system/$name" "$tree/usr/lib/systemd/system/"; done
+	for name in systemd-sysctl.service systemd-journald.service; do
+		ln -s "../$name" "$tree/usr/lib/systemd/system/sysinit.target.wants/$name"
+	done
+	ln -s multi-user.target "$tree/usr/lib/systemd/system/default.target"
+	cp /etc/os-release "$tree/etc/os-release"
+	: >"$tree/etc/machine-id"
+	printf '%s:x:%s:\n' root 0 tty 5 disk 6 systemd-journal 900 >"$tree/etc/group"
+}
+
 # cached NAME KEY BUILDER ARGUMENT...: the archive NAME, built by BUILDER unless one for the same KEY is there.
 cached() {
 	local name=$1 key=$2 file tree
@@ -156,15 +181,15 @@ prepare_guests() {
 	base=$(cached base "$key" build_base "$kernel")
 	key+=$(dpkg-query -W nvme-cli fio e2fsprogs xfsprogs libc6 busybox-static 2>/dev/null)
 	client_tools=$(cached initiator "$key" build_initiator)
+	system_tools=$(cached system "$key$(dpkg-query -W systemd dpkg tar)" build_system)
 }
 
 # prepare_program FILE TREE: the appliance's own archive, from the program just built.
 prepare_program() {
 	local file=$1 tree=$2
-	mkdir -p "$tree/etc/sysctl.d"
+	mkdir -p "$tree"
 	programs "$tree" "$file"
 	[ "${file##*/}" = throughline ] || mv "$tree/$(usr_path "$file")" "$tree/usr/bin/throughline"
-	cp "$root/hugepages.conf" "$tree/etc/sysctl.d/throughline.conf"
 	appliance_tools=$tree.cpio
 	archive "$tree" "$appliance_tools"
 	rm -rf "$tree"

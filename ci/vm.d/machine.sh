@@ -5,7 +5,7 @@
 
 declare -A guest_pid guest_in guest_out qmp_in qmp_out
 
-# boot NAME MEBIBYTES ARCHIVE... -- QEMU-ARGUMENT...: starts a guest of one CPU; await_guest waits until it answers.
+# boot NAME MEBIBYTES ARCHIVE... -- QEMU-ARGUMENT...: starts a guest of one CPU, or ${guest_cpus}; await_guest waits until it answers.
 boot() {
 	local name=$1 memory=$2 archives=() pipe append
 	shift 2
@@ -21,7 +21,7 @@ boot() {
 	done
 	# Whatever becomes of this script, its guests end with it. A copy of QEMU does not find its files by itself.
 	QEMU_MODULE_DIR=/usr/lib/x86_64-linux-gnu/qemu setpriv --pdeathsig KILL "${qemu:-qemu-system-x86_64}" -L /usr/share/qemu -L /usr/share/seabios -name "$name" -nodefaults -no-user-config -display none -no-reboot \
-		-machine "${guest_machine:-q35}" -accel "${THROUGHLINE_VM_ACCEL:-tcg}" -cpu "${guest_cpu:-max}" -smp 1 -m "$memory" \
+		-machine "${guest_machine:-q35}" -accel "${THROUGHLINE_VM_ACCEL:-tcg}" -cpu "${guest_cpu:-max}" -smp "${guest_cpus:-1}" -m "$memory" \
 		-kernel "$kernel/vmlinuz" -initrd "$run/$name.cpio" -append "$append" \
 		-chardev "file,id=console,path=$run/$name.console" -serial chardev:console \
 		-device virtio-serial-pci,addr=0x2 -chardev "pipe,id=agent,path=$run/$name.agent" \
@@ -65,7 +65,7 @@ await_guest() {
 # on NAME COMMAND [SECONDS]: runs a shell command in a guest; its output and status are ours.
 on() {
 	local name=$1 limit=${3:-60} status length header
-	printf '== on %s: %s\n' "$name" "$2" >>"$run/transcript"
+	printf '== %d s, on %s: %s\n' "$SECONDS" "$name" "$2" >>"$run/transcript"
 	printf '%d %s\n' "$limit" "$(base64 -w 0 <<<"$2")" >&"${guest_in[$name]}"
 	header=$(line_from "$name" "${guest_out[$name]}" $((limit + 15))) || fail "the $name does not answer: $2"
 	read -r status length <<<"$header"
@@ -79,7 +79,7 @@ on() {
 # qmp NAME JSON: a command for a guest's QEMU; prints what it returns.
 qmp() {
 	local name=$1 line
-	printf '== qmp %s: %s\n' "$name" "$2" >>"$run/transcript"
+	printf '== %d s, qmp %s: %s\n' "$SECONDS" "$name" "$2" >>"$run/transcript"
 	printf '%s\n' "$2" >&"${qmp_in[$name]}"
 	while line=$(line_from "$name" "${qmp_out[$name]}" 20); do
 		printf '%s\n' "$line" >>"$run/transcript"

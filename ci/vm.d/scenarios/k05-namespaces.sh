@@ -14,11 +14,10 @@ serve
 connect
 [ "$(on client 'cat /sys/block/nvme0n1/queue/logical_block_size')" = 512 ] || fail "the first namespace has not 512-byte blocks"
 [ "$(on client 'cat /sys/block/nvme0n2/queue/logical_block_size')" = 4096 ] || fail "the second namespace has not 4096-byte blocks"
-write_and_read small 131072 4
-disk=/dev/nvme0n2 write_and_read large 131072 4
+without_copies write_and_read small 131072 4
+disk=/dev/nvme0n2 without_copies write_and_read large 131072 4
 on client 'fio --name=both --ioengine=libaio --direct=1 --iodepth=8 --rw=randwrite --bsrange=4k-128k --bs_unaligned=0 --blockalign=4k --size=4m \
 	--verify=crc32c --filename=/dev/nvme0n1:/dev/nvme0n2 --offset=8m --output=/dev/null'
-[ "$(copied)" -eq 0 ] || fail "$(copied) bytes were copied: $(jq -c '.shards[].copied_bytes' "$run/stats.json")"
 same small $((4 << 20)) "$run/pattern"
 same large $((4 << 20)) "$run/pattern"
 disconnect

@@ -12,9 +12,8 @@ configure < <(one_subsystem 1)
 on appliance 'throughline check --config /etc/throughline.toml'
 serve
 connect
-write_and_read flash 4096 2
-write_and_read flash 131072 16
-[ "$(copied)" -eq 0 ] || fail "$(copied) bytes were copied: $(jq -c '.shards[].copied_bytes' "$run/stats.json")"
-[ "$(counter .io.written_bytes)" -eq $((18 << 20)) ] || fail "$(counter .io.written_bytes) bytes were counted as written"
+without_copies write_and_read flash 4096 2
+without_copies write_and_read flash 131072 16
+[ "$(counter .io.written_bytes)" -ge $((18 << 20)) ] || fail "$(counter .io.written_bytes) bytes were counted as written"
 disconnect
 stop
