@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2154,SC2034
 # docs/deploy.md step by step: the Debian package under systemd, with bind, check, a restart after a kill, and removal
-# short 600
+# short 900
 
 drive flash 64
 head -c 4M /dev/urandom >"$run/pattern"
@@ -15,8 +15,9 @@ on client 'modprobe -a virtio_net nvme-tcp virtio_blk && ip link set eth0 up && 
 await 60 "systemd does not come up" on appliance 'systemctl is-active multi-user.target'
 
 # 1. Install. What it depends on is there, without dpkg knowing.
-on appliance 'rm /usr/bin/throughline && mkdir -p /var/lib/dpkg/info /var/lib/dpkg/updates && touch /var/lib/dpkg/status
-	dpkg --force-depends -i /throughline.deb && systemd-analyze verify throughline.service'
+# (By its path: busybox has a dpkg of its own.)
+on appliance 'rm /usr/bin/throughline && mkdir -p /var/lib/dpkg/info /var/lib/dpkg/updates /var/lib/dpkg/triggers && touch /var/lib/dpkg/status
+	/usr/bin/dpkg --force-depends -i /throughline.deb && systemd-analyze verify --man=no throughline.service'
 on appliance '! systemctl is-active throughline' || fail "it is started without a configuration"
 
 # 2. Hugepages; this machine has fewer than the file asks for.
@@ -62,4 +63,4 @@ disconnect
 on appliance 'systemctl disable --now throughline && throughline unbind --config /etc/throughline/throughline.toml' 60
 await 20 "the kernel did not get the drive back" on appliance '[ -b /dev/nvme0n1 ] && [ -e /sys/bus/pci/devices/'$NIC'/net ]'
 [ "$(on appliance 'head -c 4194304 /dev/nvme0n1 | sha256sum')" = "$(sha256sum <"$run/pattern")" ] || fail "the drive does not hold what the host wrote"
-on appliance 'dpkg -P throughline && [ ! -e /usr/sbin/throughline ] && [ -e /etc/throughline/throughline.toml ]'
+on appliance '/usr/bin/dpkg -P throughline && [ ! -e /usr/sbin/throughline ] && [ -e /etc/throughline/throughline.toml ]'
