@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2154,SC2034
 # docs/deploy.md step by step: the Debian package under systemd, with bind, check, a restart after a kill, and removal
-# short 900
+# long 900
 
 drive flash 64
 head -c 4M /dev/urandom >"$run/pattern"
