@@ -9,6 +9,8 @@ guest_append=intel_iommu=on appliance e1000e -device intel-iommu "${devices[@]}"
 client -drive "file=$run/pattern,if=virtio,format=raw,readonly=on"
 ready
 [ "$(grep -c "→ vfio-pci" "$run/bound")" -eq 2 ] || fail "bind chose another driver: $(cat "$run/bound")"
+# A soft dependency of vfio, which busybox's modprobe does not know of.
+on appliance 'modprobe vfio_iommu_type1'
 configure < <(one_subsystem 1)
 on appliance 'throughline check --config /etc/throughline.toml'
 serve

@@ -20,7 +20,7 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::lcore;
 use crate::port::Port;
-use crate::shard::Shard;
+use crate::shard::{Notices, Shard};
 use crate::snapshot::ShardSnapshot;
 use crate::spdk::SpdkThread;
 use crate::store::Store;
@@ -116,7 +116,7 @@ fn drive_shard(
         spdk,
         stores,
     )?;
-    shard.join(build::rings(&config).remove(0));
+    shard.join(build::rings(&config).remove(0), Notices::default());
     ports[0].start()?;
     let mut alone = Alone {
         pool: shard.memory().receive.as_ptr(),
