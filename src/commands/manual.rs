@@ -81,9 +81,9 @@ fn commands(command: Command) -> String {
     out += ".SH SYNOPSIS\n";
     let shown = |command: &&Command| !command.is_hide_set();
     for (index, sub) in command.get_subcommands().filter(shown).enumerate() {
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "{}.B throughline {}\n",
+            "{}.B throughline {}",
             if index > 0 { ".br\n" } else { "" },
             escape(sub.get_name())
         );
