@@ -8,6 +8,7 @@
 #   lab_start [ARGUMENT...]           starts the target and waits until it is ready
 #   lab_stop                          SIGTERM, and waits; fails unless it ended cleanly
 #   lab_stats FILE                    its counters
+#   lab_scrape FILE                   its metrics
 #   lab_identify | lab_dd | lab_bdevperf | lab_perf | lab_initiator     the other side
 #   lab_kill PID                      one of them, at once
 #   lab_down                          everything away; by itself on any exit
@@ -20,6 +21,7 @@ LAB_PORT=4420
 LAB_FAMILY=IPv4
 # The target's addresses, and other keys of its port.
 LAB_ADDRESSES="\"$LAB_TARGET/24\"" LAB_PORT_KEYS=''
+LAB_METRICS_PORT=9464 # inside the target's namespace
 LAB_NQN=nqn.2026-01.com.example:lab
 LAB_DISK_MIB=256
 # Data blocks (of 4 KiB to 128 KiB) go as they are when no offload is in the way: every frame carries at most 1500 bytes.
@@ -112,6 +114,7 @@ lab_config() {
 		$LAB_PORT_KEYS
 		[control]
 		socket = "$LAB_SOCKET"
+		metrics = "127.0.0.1:$LAB_METRICS_PORT"
 	END
 	if [ $# -gt 0 ]; then
 		printf '%s\n' "$@" >>"$lab_dir/throughline.toml"
@@ -166,6 +169,12 @@ lab_stop() {
 }
 
 lab_stats() { "$THROUGHLINE" stats --json --socket "$LAB_SOCKET" >"$1"; }
+
+# What a scraper of the target gets: head and body.
+lab_scrape() {
+	printf 'GET /metrics HTTP/1.1\r\nHost: lab\r\n\r\n' |
+		ip netns exec "$lab_target_ns" socat -t 5 - "TCP4:127.0.0.1:$LAB_METRICS_PORT" >"$1"
+}
 
 # A number out of the target's counters, all shards together: lab_count FILE '.io.reads'
 lab_count() { jq "[.shards[] | $2] | add" "$1"; }
