@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2154,SC2034
 # docs/deploy.md step by step: the Debian package under systemd, with bind, check, a restart after a kill, and removal
-# long 900
+# long 1200
 
 drive flash 64
 head -c 4M /dev/urandom >"$run/pattern"
@@ -55,7 +55,7 @@ connect --reconnect-delay=1
 write_and_read flash 131072 4
 [ "$(property WatchdogTimestampMonotonic)" -gt "$alive_at" ] || fail "the watchdog is not fed"
 on appliance 'kill -KILL $(systemctl show -P MainPID throughline)'
-await 60 "systemd does not restart it" on appliance '[ "$(systemctl show -P NRestarts throughline)" = 1 ] && systemctl is-active throughline'
+await 200 "systemd does not restart it" on appliance '[ "$(systemctl show -P NRestarts throughline)" = 1 ] && systemctl is-active throughline'
 write_and_read flash 4096 1
 disconnect
 
