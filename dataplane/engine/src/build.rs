@@ -157,18 +157,23 @@ pub(crate) fn shard(
         links.push(Link::new(i as u16, queue, stack));
     }
     let elements = (max_io / pages::PAGE_SIZE * 4 + 8).min(ELEMENTS_MAX);
-    let requests = config.memory.requests;
+    let memory_config = &config.memory;
     let sizes = Sizes {
         shards: config.cores.len(),
-        clusters: config.memory.clusters as usize,
-        requests: requests as usize,
+        clusters: memory_config.clusters as usize,
+        requests: memory_config.commands().into(),
+        cached: memory_config.requests as usize,
         elements,
         max_bytes: max_io,
         // A quarter of all memory may be cached pages; see also the write credit below.
-        cache_clusters: (config.memory.clusters as usize + config.memory.pages as usize) / 4,
+        cache_clusters: (memory_config.clusters as usize + memory_config.pages as usize) / 4,
         copy: config.copy,
         seed: u64::from_ne_bytes(secret[..8].try_into().expect("eight bytes")),
     };
+    let (requests, connections) = (
+        memory_config.requests as usize,
+        memory_config.connections as usize,
+    );
     let common = Common {
         volumes: Volumes::new(
             index,
@@ -179,11 +184,14 @@ pub(crate) fn shard(
             &sizes,
         ),
         // Writes may together pin half of the clusters; the rest is for frames on their way.
+        // A thousand hosts that stall in the middle of their writes leave to every other one a
+        // slot, a run for data in a capsule, and runs to read with.
         commands: CommandPool::new(
-            requests.min(u16::MAX.into()) as u16,
-            u64::from(config.memory.clusters) / 2 * payload_of(config) as u64,
-            requests as usize / 4,
-        ),
+            memory_config.commands(),
+            u64::from(memory_config.clusters) / 2 * payload_of(config) as u64,
+            connections + requests / 4,
+        )
+        .keep(connections, requests * 3 / 8),
         counters: nvmf::Counters::default(),
         memory,
         target: Arc::clone(target),

@@ -42,6 +42,20 @@ pub struct MemoryConfig {
     pub connections: u32,
 }
 
+impl MemoryConfig {
+    /// Page runs: for requests in flight, and for each connection one for data
+    /// that is coming, however slowly, in a capsule.
+    pub(crate) fn runs(&self) -> u32 {
+        self.requests + self.connections
+    }
+
+    /// Commands that are known of: those with a run, a few that wait for one, some
+    /// that I/O leaves to Admin Queues, and event requests that wait for events.
+    pub(crate) fn commands(&self) -> u16 {
+        (self.runs() + self.runs() / 8 + self.connections / 4 + 64).min(u16::MAX.into()) as u16
+    }
+}
+
 /// A network port.
 #[derive(Clone, Debug)]
 pub struct PortConfig {

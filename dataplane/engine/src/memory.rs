@@ -178,7 +178,7 @@ pub(crate) struct Memory {
     pub(crate) pages: ClusterPool,
     pub(crate) runs: RunPool,
     /// How many runs there are.
-    pub(crate) requests: usize,
+    pub(crate) runs_len: usize,
     pub(crate) ledger: Rc<CopyLedger>,
     /// The shared page of zeros (row Z5).
     pub(crate) zero_page: Cluster,
@@ -219,8 +219,8 @@ impl Memory {
             receive,
             clusters,
             pages,
-            requests: config.requests as usize,
-            runs: RunPool::new(config.requests as usize, max_io_bytes),
+            runs_len: config.runs() as usize,
+            runs: RunPool::new(config.runs() as usize, max_io_bytes),
             ledger: Rc::new(CopyLedger::new()),
             zero_page,
             arena,

@@ -369,6 +369,8 @@ pub(crate) struct Sizes {
     pub(crate) clusters: usize,
     /// Requests under way at once.
     pub(crate) requests: usize,
+    /// Of them, those that the cache works on at once; others wait.
+    pub(crate) cached: usize,
     /// Elements of one device list.
     pub(crate) elements: usize,
     /// Bytes of the longest request.

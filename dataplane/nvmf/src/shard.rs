@@ -6,6 +6,7 @@ use pages::{ClusterPool, CopyLedger, PageRun, PullUp, RunPool};
 
 use crate::pdu::FatalStatus;
 use crate::slots::{SlotIndex, Slots};
+use crate::units::{Cid, Timestamp};
 
 /// A shard's resources, borrowed for one call.
 pub struct Shard<'a> {
@@ -36,16 +37,32 @@ impl Shard<'_> {
         self.runs.take()
     }
 
-    /// A run for data that is still to be asked for. A part of the pool is
-    /// left for in-capsule data, so that writes that wait for H2CData can
-    /// never stop the very streams that the H2CData comes in.
+    /// A run for data that a volume gives. A part of the pool is left for
+    /// in-capsule data, so that commands that wait can never stop the streams
+    /// that what they wait for comes in.
     #[inline]
-    pub(crate) fn run_for_later(&mut self) -> Option<Box<PageRun>> {
-        (self.runs.available() > self.commands.runs_reserved)
+    pub(crate) fn run_for_read(&mut self) -> Option<Box<PageRun>> {
+        self.run_beyond(self.commands.runs_reserved)
+    }
+
+    /// A run for data that is still to be asked for: half of the others at
+    /// most, so that hosts that owe data do not stop those that read.
+    #[inline]
+    pub(crate) fn run_for_r2t(&mut self) -> Option<Box<PageRun>> {
+        self.run_beyond(self.commands.runs_reserved + self.commands.runs_for_reads)
+    }
+
+    #[inline]
+    fn run_beyond(&mut self, reserved: usize) -> Option<Box<PageRun>> {
+        (self.runs.available() > reserved)
             .then(|| self.runs.take())
             .flatten()
     }
 }
+
+/// How long a command may wait for what others hold, in milliseconds. After that
+/// hosts that hold it, and have been silent for as long, are given up.
+pub(crate) const FORBEARANCE_MS: u64 = 500;
 
 /// The shard's command slots and the credit that its R2Ts draw on.
 ///
@@ -57,8 +74,14 @@ pub struct CommandPool {
     /// keep-alives are answered whatever drives do.
     pub(crate) slots_reserved: usize,
     runs_reserved: usize,
+    runs_for_reads: usize,
     write_bytes: u64,
     write_bytes_left: u64,
+    /// Sessions that a slot is kept for, and how many of them have one.
+    sessions: usize,
+    sessions_active: usize,
+    /// When some command last found that it waited too long for a run or for credit.
+    starved: Option<Timestamp>,
 }
 
 /// One slot of so many is reserved.
@@ -73,9 +96,66 @@ impl CommandPool {
             slots: Slots::new(slots.max(1)),
             slots_reserved: usize::from(slots) / RESERVED_OF,
             runs_reserved,
+            runs_for_reads: 0,
             write_bytes,
             write_bytes_left: write_bytes,
+            sessions: 0,
+            sessions_active: 0,
+            starved: None,
         }
+    }
+
+    /// Keeps what every one of `sessions` sessions needs to go on, whatever the
+    /// others do: a slot each, of those there are, and `runs_for_reads` runs
+    /// that no write which waits for data may take.
+    pub fn keep(mut self, sessions: usize, runs_for_reads: usize) -> Self {
+        (self.sessions, self.runs_for_reads) = (sessions, runs_for_reads);
+        self
+    }
+
+    /// Takes a slot for a session that holds `held`, those of parked commands
+    /// left out, and leaves `reserved` to others. Of the last ones each is for a
+    /// session that has none.
+    #[inline]
+    pub(crate) fn take(
+        &mut self,
+        held: u16,
+        reserved: usize,
+        owner: u64,
+        cid: Cid,
+        chain: &mut SlotIndex,
+    ) -> Option<SlotIndex> {
+        let without = self.sessions.saturating_sub(self.sessions_active);
+        let left = self.slots.available();
+        if left <= reserved || held > 0 && left <= without {
+            return None;
+        }
+        let first = *chain == SlotIndex::NONE;
+        let index = self.slots.take(owner, cid, chain)?;
+        self.sessions_active += usize::from(first);
+        Some(index)
+    }
+
+    /// Frees a slot.
+    #[inline]
+    pub(crate) fn free(&mut self, index: SlotIndex, chain: &mut SlotIndex) {
+        self.slots.free(index, chain);
+        self.sessions_active -= usize::from(*chain == SlotIndex::NONE);
+    }
+
+    /// A command has waited for a run or credit since `since`.
+    #[inline]
+    pub(crate) fn waits(&mut self, since: Timestamp, now: Timestamp) {
+        if now >= since.plus_ms(FORBEARANCE_MS) {
+            self.starved = Some(now);
+        }
+    }
+
+    /// Whether commands wait too long because others hold what they need: then
+    /// nobody who holds it is waited for any longer than that.
+    pub(crate) fn is_starved(&self, now: Timestamp) -> bool {
+        self.starved
+            .is_some_and(|starved| now < starved.plus_ms(FORBEARANCE_MS))
     }
 
     /// Slots in use: commands under way on all connections of the shard.
@@ -88,9 +168,13 @@ impl CommandPool {
         self.write_bytes - self.write_bytes_left
     }
 
-    /// Takes `bytes` of write credit for `slot`. One write is always allowed,
-    /// however large: otherwise it would never be.
-    pub(crate) fn take_credit(&mut self, slot: SlotIndex, bytes: u32) -> bool {
+    /// Takes `bytes` of write credit for `slot`; `another`: its session has some
+    /// already. The last half is for sessions that have none. One write is
+    /// always allowed, however large: otherwise it would never be.
+    pub(crate) fn take_credit(&mut self, slot: SlotIndex, bytes: u32, another: bool) -> bool {
+        if another && self.write_bytes_left < self.write_bytes / 2 {
+            return false;
+        }
         let whole = self.write_bytes_left == self.write_bytes;
         if u64::from(bytes) > self.write_bytes_left && !whole {
             return false;
@@ -101,11 +185,12 @@ impl CommandPool {
         true
     }
 
-    /// Gives the credit of `slot` back.
+    /// Gives the credit of `slot` back; whether it had any.
     #[inline]
-    pub(crate) fn return_credit(&mut self, slot: SlotIndex) {
+    pub(crate) fn return_credit(&mut self, slot: SlotIndex) -> bool {
         let credit = std::mem::take(&mut self.slots[slot].credit);
         self.write_bytes_left += u64::from(credit);
+        credit > 0
     }
 }
 

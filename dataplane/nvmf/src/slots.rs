@@ -170,7 +170,7 @@ pub(crate) struct Slot {
     pub moved: u32,
     /// Where the R2T that is out ends.
     pub granted: u32,
-    /// When an R2T of it was sent, or data for it came.
+    /// When it began to wait, an R2T of it was sent, or data for it came.
     pub since: Timestamp,
     /// Write credit it holds, in bytes.
     pub credit: u32,

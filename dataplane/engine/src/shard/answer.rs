@@ -101,7 +101,7 @@ impl Shard {
             pools: vec![
                 pool("clusters", memory.clusters.len(), memory.clusters.unheld()),
                 pool("pages", memory.pages.len(), memory.pages.unheld()),
-                pool("runs", memory.requests, memory.runs.available()),
+                pool("runs", memory.runs_len, memory.runs.available()),
                 pool("operations", volumes.devices().0, volumes.devices().1),
             ],
             connections: self.connections(),

@@ -83,6 +83,8 @@ pub(super) struct Cached {
     devices: Vec<usize>,
     asked: Box<[Option<Asked>]>,
     free: Vec<u32>,
+    /// Requests that wait for another to end.
+    queued: VecDeque<(Whom, usize, Work)>,
     /// Zeros that wait for a run.
     waiting: VecDeque<u32>,
     max_bytes: usize,
@@ -99,7 +101,8 @@ impl Cached {
     ) -> Self {
         let wanted = policies.contains(&WritePolicy::Back);
         // Our own, and the parts that every shard, this one too, may ask for.
-        let requests = sizes.requests + owners::parts(sizes.shards, sizes.requests) * sizes.shards;
+        let others = owners::parts(sizes) * sizes.shards;
+        let requests = sizes.cached + others;
         let mut cache = wanted.then(|| {
             // Room for what requests under way pin at most, whatever was configured.
             let least = 8 * requests + 8;
@@ -136,6 +139,7 @@ impl Cached {
             devices: behind,
             asked: (0..requests).map(|_| None).collect(),
             free: (0..requests as u32).rev().collect(),
+            queued: VecDeque::with_capacity(sizes.requests + others),
             waiting: VecDeque::with_capacity(requests),
             max_bytes: sizes.max_bytes,
             relief_wait: 0,
@@ -156,12 +160,23 @@ impl Cached {
         memory: &Memory,
         answers: &mut Answers,
     ) {
+        // In order: nothing overtakes what waits.
+        if self.free.is_empty() || !self.queued.is_empty() {
+            return self.queued.push_back((whom, volume, work));
+        }
+        self.admit(whom, volume, work, memory, answers);
+    }
+
+    fn admit(
+        &mut self,
+        whom: Whom,
+        volume: usize,
+        work: Work,
+        memory: &Memory,
+        answers: &mut Answers,
+    ) {
         let (Some(volume), Some(tag)) = (self.volumes[volume], self.free.pop()) else {
-            let run = match work {
-                Work::Read(run) | Work::Write { run, .. } => Some(run),
-                _ => None,
-            };
-            return answers.push_back((whom, Status::COMMAND_INTERRUPTED, run));
+            unreachable!("the volume is held, and there is room");
         };
         let (request, zeros) = match work {
             Work::Read(run) => (Request::Read { run }, None),
@@ -205,6 +220,11 @@ impl Cached {
         memory: &Memory,
         answers: &mut Answers,
     ) {
+        while !self.free.is_empty()
+            && let Some((whom, volume, work)) = self.queued.pop_front()
+        {
+            self.admit(whom, volume, work, memory, answers);
+        }
         self.write_zeros(memory, answers);
         while devices.has_room()
             && let Some(operation) = self.cache.as_mut().and_then(PageCache::next_operation)
@@ -290,14 +310,10 @@ impl Cached {
 
     /// Flushes every volume, for nobody but the engine.
     pub(super) fn flush_all(&mut self, memory: &Memory, answers: &mut Answers) {
-        for volume in self.volumes.clone().into_iter().flatten() {
-            let Some(tag) = self.free.pop() else { return };
-            self.asked[tag as usize] = Some(Asked {
-                whom: Whom::Engine,
-                volume,
-                zeros: None,
-            });
-            self.submit(tag, volume, Request::Flush, memory, answers);
+        for volume in 0..self.volumes.len() {
+            if self.holds(volume) {
+                self.start(Whom::Engine, volume, Work::Flush, memory, answers);
+            }
         }
     }
 
@@ -308,7 +324,7 @@ impl Cached {
 
     /// Requests in the cache.
     pub(super) fn in_progress(&self) -> usize {
-        self.asked.len() - self.free.len()
+        self.asked.len() - self.free.len() + self.queued.len()
     }
 
     /// Every counter by name; `None` if no volume is behind a cache.

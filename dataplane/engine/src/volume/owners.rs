@@ -632,10 +632,10 @@ fn bytes_of(run: &PageRun) -> Range<u64> {
 }
 
 /// Parts that one shard may have at another at a time.
-pub(super) fn parts(shards: usize, requests: usize) -> usize {
-    match shards {
+pub(super) fn parts(sizes: &Sizes) -> usize {
+    match sizes.shards {
         0 | 1 => 0,
-        _ => (requests / (shards - 1)).clamp(8, 128),
+        shards => (sizes.cached / (shards - 1)).clamp(8, 128),
     }
 }
 
@@ -647,7 +647,7 @@ fn quota(shards: usize, sizes: &Sizes) -> Quota {
     let least = 2 * segments_of(sizes.max_bytes);
     let most = |segments: usize| (segments / others).max(least);
     Quota {
-        parts: parts(shards, sizes.requests),
+        parts: parts(sizes),
         segments: [most(sizes.clusters / 4), most(sizes.cache_clusters)],
     }
 }

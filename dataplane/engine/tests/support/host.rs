@@ -340,6 +340,12 @@ impl Queue {
         })
     }
 
+    /// How long to wait for what the target says.
+    pub fn set_patience(&self, patience: Duration) {
+        let set = self.stream.set_read_timeout(Some(patience));
+        set.expect("a time that is not zero");
+    }
+
     /// Ends the TCP connection, whatever is under way.
     pub fn shutdown(&self, how: std::net::Shutdown) {
         // Already closed by the target: as good.

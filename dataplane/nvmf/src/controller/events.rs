@@ -44,6 +44,11 @@ impl Events {
         room
     }
 
+    /// How many requests are parked.
+    pub fn parked(&self) -> u16 {
+        self.parked.len() as u16
+    }
+
     /// Namespaces changed.
     pub fn namespaces_changed(&mut self) {
         self.pending = true;

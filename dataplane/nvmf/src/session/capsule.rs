@@ -82,15 +82,14 @@ impl Session {
             // More commands than the submission queue has entries.
             return Err(FatalError::plain(FatalStatus::SequenceError));
         }
-        let reserved = match &self.queue {
-            Queue::Io(_) => shard.commands.slots_reserved,
-            Queue::Admin(_) | Queue::None => 0,
+        let (reserved, parked) = match &self.queue {
+            Queue::Admin(admin) => (0, admin.events.parked()),
+            Queue::Io(_) => (shard.commands.slots_reserved, 0),
+            Queue::None => (0, 0),
         };
-        let slots = &mut shard.commands.slots;
-        let index = (slots.available() > reserved)
-            .then(|| slots.take(self.id, sqe.cid(), &mut self.chain))
-            .flatten();
-        let Some(index) = index else {
+        let held = self.sq.outstanding - parked;
+        let taken = (shard.commands).take(held, reserved, self.id, sqe.cid(), &mut self.chain);
+        let Some(index) = taken else {
             return Ok(self.no_slot(&sqe, capsule.data_len, padding, shard));
         };
         self.sq.outstanding += 1;

@@ -13,6 +13,7 @@ use crate::units::{BlockRange, Cid};
 impl Session {
     /// A write whose data is to be asked for.
     pub(super) fn ask(&mut self, index: SlotIndex, shard: &mut Shard<'_>) {
+        shard.commands.slots[index].since = self.now;
         shard.commands.slots[index].enter(SlotState::Waiting);
         self.asking.push(&mut shard.commands.slots, index);
         self.promote(shard);
@@ -20,6 +21,7 @@ impl Session {
 
     /// A command whose data goes to the host.
     pub(super) fn await_run(&mut self, index: SlotIndex, shard: &mut Shard<'_>) {
+        shard.commands.slots[index].since = self.now;
         shard.commands.slots[index].enter(SlotState::Waiting);
         self.filling.push(&mut shard.commands.slots, index);
         self.promote(shard);
@@ -29,18 +31,27 @@ impl Session {
     pub(super) fn promote(&mut self, shard: &mut Shard<'_>) {
         while let Some(index) = self.filling.head() {
             if !self.fill(index, shard) {
+                let since = shard.commands.slots[index].since;
+                shard.commands.waits(since, self.now);
                 break;
             }
         }
         while let Some(index) = self.asking.head() {
-            let Some(run) = shard.run_for_later() else {
-                return;
+            let (len, since) = {
+                let slot = &shard.commands.slots[index];
+                (slot.len, slot.since)
             };
-            let len = shard.commands.slots[index].len;
-            if !shard.commands.take_credit(index, len) {
-                shard.runs.put(run);
-                return;
-            }
+            let run = shard.run_for_r2t();
+            let run = match run {
+                Some(run) if shard.commands.take_credit(index, len, self.granted > 0) => run,
+                short => {
+                    if let Some(run) = short {
+                        shard.runs.put(run);
+                    }
+                    return shard.commands.waits(since, self.now);
+                }
+            };
+            self.granted += 1;
             self.asking.pop(&shard.commands.slots);
             if self.begin(index, run, shard) {
                 self.send_r2t(index, shard);
@@ -52,7 +63,7 @@ impl Session {
     fn fill(&mut self, index: SlotIndex, shard: &mut Shard<'_>) -> bool {
         let run = match &self.queue {
             Queue::Admin(_) => shard.runs.take(),
-            _ => shard.run_for_later(),
+            _ => shard.run_for_read(),
         };
         let Some(run) = run else {
             return false;
@@ -233,7 +244,7 @@ impl Session {
     /// The command is over: its response, after its data if it still has a
     /// run that goes to the host, is to be sent.
     pub(super) fn respond(&mut self, index: SlotIndex, shard: &mut Shard<'_>) {
-        shard.commands.return_credit(index);
+        self.granted -= u16::from(shard.commands.return_credit(index));
         let slot = &mut shard.commands.slots[index];
         if !slot.work.is_to_host()
             && let Some(run) = slot.run.take()

@@ -21,7 +21,7 @@ use pages::Slice;
 
 use crate::controller::{AdminQueue, Controller, Enabled};
 use crate::pdu::{FatalError, FatalStatus, Format};
-use crate::shard::Shard;
+use crate::shard::{FORBEARANCE_MS, Shard};
 use crate::slots::{Fifo, SlotIndex, SlotState};
 use crate::status::Status;
 use crate::target::{Namespaces, Target};
@@ -155,6 +155,8 @@ pub struct Session {
     at_device: u16,
     /// Writes whose data the host owes.
     owed: u16,
+    /// Writes that hold credit.
+    granted: u16,
     /// When the connection was accepted.
     started: Timestamp,
     /// When the last bytes came.
@@ -197,6 +199,7 @@ impl Session {
             ready: Fifo::EMPTY,
             at_device: 0,
             owed: 0,
+            granted: 0,
             started: now,
             heard: now,
             now,
@@ -340,7 +343,12 @@ impl Session {
     /// Which timer has run out, or whether the controller is gone.
     fn overdue(&self, shard: &Shard<'_>) -> Option<CloseReason> {
         let config = self.target.config();
-        let late = |since: Timestamp| self.now >= since.plus_ms(config.data_ms.into());
+        let data_ms = match shard.commands.is_starved(self.now) {
+            // Others wait for what this host holds.
+            true => u64::from(config.data_ms).min(FORBEARANCE_MS),
+            false => config.data_ms.into(),
+        };
+        let late = |since: Timestamp| self.now >= since.plus_ms(data_ms);
         match (&self.phase, &self.queue) {
             (Phase::Initialize | Phase::Unconnected, _) => (self.now
                 >= self.started.plus_ms(config.handshake_ms.into()))
@@ -413,11 +421,11 @@ impl Session {
 
     /// Frees a slot with everything it has.
     fn release(&mut self, index: SlotIndex, shard: &mut Shard<'_>) {
-        shard.commands.return_credit(index);
+        self.granted -= u16::from(shard.commands.return_credit(index));
         if let Some(run) = shard.commands.slots[index].run.take() {
             shard.runs.put(run);
         }
-        shard.commands.slots.free(index, &mut self.chain);
+        shard.commands.free(index, &mut self.chain);
         self.sq.outstanding -= 1;
     }
 

@@ -3,7 +3,7 @@
 //! nothing is lost, and no more clusters are referred to than allowed.
 
 use super::device::{Device, SECTOR};
-use super::{Lab, Random};
+use super::{Lab, Random, contents};
 use pages::cache::{CacheConfig, PageCache, Request, VolumeConfig, VolumeId, WritePolicy};
 use pages::{PAGE_SIZE, RunPool, Slice};
 use std::collections::BTreeMap;
@@ -183,9 +183,7 @@ impl World {
                         .place_zeros(0, cells * CELL, &self.lab.zeros, &pull_up)
                         .is_ok(),
                     false => {
-                        let bytes: Vec<u8> = (0..cells * CELL / 4)
-                            .flat_map(|_| value.to_le_bytes())
-                            .collect();
+                        let bytes = value.to_le_bytes().repeat(cells * CELL / 4);
                         bytes.chunks(mss).enumerate().all(|(i, payload)| {
                             let cluster = self.lab.cluster(66, payload, None);
                             let slice: Slice = cluster.slice(66..66 + payload.len());
@@ -257,10 +255,7 @@ impl World {
             match pending.op {
                 Op::Read { at, .. } if ok => {
                     let run = completion.run.as_ref().unwrap();
-                    let bytes: Vec<u8> = run
-                        .slices(0..run.len())
-                        .flat_map(|s| s.bytes().to_vec())
-                        .collect();
+                    let bytes = contents(run);
                     assert_eq!(bytes.len(), run.len(), "complete");
                     self.check(at, &bytes, &pending, "read");
                 }

@@ -2,7 +2,7 @@
 //! block at any time between their start and their completion, complete in
 //! any order, and fail on purpose.
 
-use super::Random;
+use super::{Random, contents};
 use pages::cache::{Action, DeviceError, Operation};
 
 pub const SECTOR: usize = 512;
@@ -68,10 +68,7 @@ impl Device {
     /// Some blocks of a write reach the device: one in `n`, or all.
     fn take_effect(&mut self, operation: &Operation, random: &mut Random, n: usize, all: bool) {
         if let Action::Write { run, fua } = &operation.action {
-            let bytes: Vec<u8> = run
-                .segments()
-                .flat_map(|s| s.bytes().unwrap().to_vec())
-                .collect();
+            let bytes = contents(run);
             for (i, block) in bytes.chunks(self.block).enumerate() {
                 if all || random.one_in(n) {
                     let at = run.offset() as usize + i * self.block;
