@@ -5,6 +5,7 @@
 #   lab_up DIR                        namespaces, the wire, a place for files
 #   lab_wire NETEM... // NETEM...     a worse wire
 #   lab_config [EXTRA...]             writes DIR/throughline.toml
+#   lab_mtu BYTES                     of the wire
 #   lab_start [ARGUMENT...]           starts the target and waits until it is ready
 #   lab_stop                          SIGTERM, and waits; fails unless it ended cleanly
 #   lab_stats FILE                    its counters
@@ -101,6 +102,8 @@ lab_kill() {
 	kill -KILL "$1" 2>/dev/null || true
 	wait "$1" 2>/dev/null || true
 }
+
+lab_mtu() { ip -n "$lab_target_ns" link set wire0 mtu "$1" && ip -n "$lab_initiator_ns" link set wire0 mtu "$1"; }
 
 # ---- the target -----------------------------------------------------------------------------------------------------
 

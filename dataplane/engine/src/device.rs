@@ -106,8 +106,15 @@ events::counters! {
 }
 
 impl<T> Devices<T> {
-    /// `jobs`: how many may be under way at once. `elements`: of one list.
-    pub(crate) fn new(stores: Vec<Store>, jobs: usize, elements: usize, copy: bool) -> Self {
+    /// `jobs`: how many may be under way at once. `ops`: operations at the devices.
+    /// `elements`: of one list.
+    pub(crate) fn new(
+        stores: Vec<Store>,
+        jobs: usize,
+        ops: usize,
+        elements: usize,
+        copy: bool,
+    ) -> Self {
         let volume = |store: Store| {
             let geometry = store.geometry();
             let divider = Divider::new(geometry.limits(elements as u32))
@@ -120,8 +127,8 @@ impl<T> Devices<T> {
         };
         Self {
             volumes: stores.into_iter().map(volume).collect(),
-            // One operation for most jobs; divided jobs wait for more.
-            ops: OpTable::new(jobs, elements),
+            // Jobs that find none wait.
+            ops: OpTable::new(ops, elements),
             jobs: (0..jobs).map(|_| None).collect(),
             free: (0..jobs as u32).rev().collect(),
             stalled: VecDeque::with_capacity(jobs),

@@ -195,10 +195,14 @@ impl Memory {
         shift: u32,
     ) -> Result<Self, Error> {
         let cluster_size = config.cluster_size as usize;
+        // A guard: the NIC's headroom reaches 128 bytes below the clusters, which start at a
+        // multiple of their size.
+        let before = PAGE_SIZE + config.pages as usize * PAGE_SIZE;
+        let guard = (before + PAGE_SIZE).next_multiple_of(cluster_size) - before;
         // The sum, a line per consumer.
         let bytes = PAGE_SIZE // the page of zeros
             + config.pages as usize * PAGE_SIZE // reads, pull-ups, control data
-            + PAGE_SIZE // a guard: the NIC's headroom reaches 128 bytes below the clusters
+            + guard
             + (config.clusters as usize * cluster_size).next_multiple_of(PAGE_SIZE);
         let arena = Arena::new(HugeRegion::new(bytes, core)?);
         let carve = |count: usize, size: usize, what: &str| {
@@ -210,7 +214,7 @@ impl Memory {
             .zero_page()
             .ok_or_else(|| Error::Memory("no page for zeros".into()))?;
         let pages = carve(config.pages as usize, PAGE_SIZE, "pages")?;
-        carve(1, PAGE_SIZE, "guard")?;
+        carve(guard / PAGE_SIZE, PAGE_SIZE, "guard")?;
         let clusters = carve(config.clusters as usize, cluster_size, "clusters")?;
         let receive = ReceivePool::new(&format!("clusters{shard}"), &clusters, shift)?;
         let mut lent = [0; 256];

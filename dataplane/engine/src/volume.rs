@@ -108,7 +108,8 @@ impl Volumes {
     ) -> Self {
         // A cached request may need a device for itself and for what it pushes out.
         let jobs = sizes.requests + cached::OPERATIONS;
-        let devices = Devices::new(stores, jobs, sizes.elements, sizes.copy);
+        let ops = sizes.cached + cached::OPERATIONS;
+        let devices = Devices::new(stores, jobs, ops, sizes.elements, sizes.copy);
         Self {
             cached: Cached::new(&devices, policies, sizes),
             owners: Owners::new(shard, sizes),
@@ -369,7 +370,7 @@ pub(crate) struct Sizes {
     pub(crate) clusters: usize,
     /// Requests under way at once.
     pub(crate) requests: usize,
-    /// Of them, those that the cache works on at once; others wait.
+    /// Of them, those that the cache, and a device, works on at once; others wait.
     pub(crate) cached: usize,
     /// Elements of one device list.
     pub(crate) elements: usize,

@@ -62,7 +62,7 @@ impl Shard<'_> {
 
 /// How long a command may wait for what others hold, in milliseconds. After that
 /// hosts that hold it, and have been silent for as long, are given up.
-pub(crate) const FORBEARANCE_MS: u64 = 500;
+pub(crate) const FORBEARANCE_MS: u64 = 1000;
 
 /// The shard's command slots and the credit that its R2Ts draw on.
 ///

@@ -163,6 +163,35 @@ fn c05_requests_with_contiguous_remote_ranges_become_one() {
     assert_eq!((second.requests().len(), rest.len()), (1, 1));
 }
 
+/// All formatted before the first completes, or each in the same memory when the
+/// one before is complete: the descriptors are the same, in both directions.
+#[test]
+fn c06_reads_and_writes_are_formatted_before_or_after_earlier_transfers() {
+    let chain = apart(&[600, 700, 500, 100]);
+    let before = all(MAX_1000, 5000, 1900, &chain[..], 8).unwrap();
+    let divider = Divider::new(MAX_1000).unwrap();
+    for direction in [Direction::Read, Direction::Write] {
+        let request = Request::new(direction, 5000, &chain[..]).unwrap();
+        let mut state = request.state();
+        let count = divider.count(&state, request.chain(), 8).unwrap();
+        let mut progress = Progress::new(count, request.len());
+        let mut descriptor = [Element::new(0, 0); 8];
+        let mut after = Vec::new();
+        while let Some(d) = divider
+            .format(&mut state, request.chain(), &mut descriptor)
+            .unwrap()
+        {
+            assert!(!progress.is_done(), "the count was known before the first");
+            after.push((d, descriptor[..d.elements].to_vec()));
+            // Complete: its memory is used again for the next.
+            progress.complete(&d);
+            descriptor.fill(Element::new(0, 0));
+        }
+        assert!(progress.is_done());
+        assert_eq!(after, before);
+    }
+}
+
 #[test]
 fn c08_requests_beyond_4_gib_work() {
     let chain = apart(&[5 << 32, 3, (7 << 32) - 3]);

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use events::{Counter, tracepoint};
 use net::{ConnectionId, Event, Instant, ListenError, ListenerId, Notice, Stack};
-use nvmf::{Endpoints, Progress, Session, Timestamp, Wire};
+use nvmf::{CloseReason, Endpoints, Progress, Session, Timestamp, Wire};
 use pages::Chunk;
 
 use super::{Common, Resources};
@@ -371,8 +371,14 @@ impl Link {
         };
         let done = peer.session.transmit(&mut wire, &mut common.lend());
         peer.sent += wire.sent;
-        if done && peer.session.closing().is_some() {
-            self.stack.close(connection);
+        if done && let Some(reason) = peer.session.closing() {
+            match reason {
+                // It would not take a farewell either, and what it sent is freed at once.
+                CloseReason::DataTimeout | CloseReason::SendTimeout => {
+                    self.stack.abort(connection);
+                }
+                _ => self.stack.close(connection),
+            }
             self.retire(connection, common);
         }
     }
@@ -400,6 +406,7 @@ impl Link {
                 continue;
             }
             if peer.session.resume(now, &mut common.lend()) == Progress::Blocked {
+                // What it lacks, another may not.
                 peer.waiting = true;
                 self.waiting.push_back(connection);
                 continue;

@@ -284,16 +284,16 @@ impl Cached {
         }
     }
 
-    /// Before clusters run out, and windows close, the cache gives some back
-    /// (row Z12): when frames, or whole pages, have an eighth of them left, or
-    /// `crowded`: what other shards may lend us is half used up.
+    /// Before clusters run out the cache gives some back (row Z12): when frames, or
+    /// whole pages, have a quarter of them left, well before TCP closes its windows
+    /// to keep an eighth; or `crowded`: what other shards may lend us is half used up.
     pub(super) fn relieve(&mut self, crowded: bool, memory: &Memory) {
         let Some(cache) = &mut self.cache else { return };
         if self.relief_wait > 0 {
             self.relief_wait -= 1;
             return;
         }
-        let scarce = |pool: &ClusterPool| pool.unheld() < pool.len() / 8;
+        let scarce = |pool: &ClusterPool| pool.unheld() < pool.len() / 4;
         if (crowded || scarce(&memory.clusters) || scarce(&memory.pages))
             && cache.give_back(RELIEF, &memory.pull_up()) == 0
         {

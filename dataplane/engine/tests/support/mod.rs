@@ -87,6 +87,26 @@ pub fn config(block_size: u32) -> Config {
 ///
 /// Call it first: threads made before stay outside.
 pub fn network() {
+    network_of(1500);
+}
+
+/// As [`network`], with a wire for IP packets of `mtu` bytes.
+pub fn network_of(mtu: u16) {
+    namespace();
+    run("ip link add tl0 type veth peer name host0");
+    for command in [
+        format!("ip link set tl0 mtu {mtu} up"),
+        format!("ip link set host0 mtu {mtu} up"),
+        format!("ip addr add {HOST} dev host0"),
+        "ethtool -K tl0 tx off rx off tso off gso off gro off".into(),
+        "ethtool -K host0 tx off rx off tso off gso off gro off".into(),
+    ] {
+        run(&command);
+    }
+}
+
+/// Puts the process into an empty network namespace.
+fn namespace() {
     let code = {
         // SAFETY: takes no pointers; the process is single-threaded where it matters.
         #[allow(unsafe_code)]
@@ -95,24 +115,18 @@ pub fn network() {
         }
     };
     assert_eq!(code, 0, "a network namespace needs root");
-    for command in [
-        "ip link set lo up",
-        "ip link add tl0 type veth peer name host0",
-        "ip link set tl0 mtu 1500 up",
-        "ip link set host0 mtu 1500 up",
-        &format!("ip addr add {HOST} dev host0"),
-        "ethtool -K tl0 tx off rx off tso off gso off gro off",
-        "ethtool -K host0 tx off rx off tso off gso off gro off",
-        "sysctl -qw net.ipv6.conf.all.disable_ipv6=1",
-    ] {
-        let mut words = command.split_whitespace();
-        let output = Command::new(words.next().expect("a command"))
-            .args(words)
-            .output()
-            .unwrap_or_else(|error| panic!("{command}: {error} (run ci/setup)"));
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{command}: {said}");
-    }
+    run("ip link set lo up");
+    run("sysctl -qw net.ipv6.conf.all.disable_ipv6=1");
+}
+
+fn run(command: &str) {
+    let mut words = command.split_whitespace();
+    let output = Command::new(words.next().expect("a command"))
+        .args(words)
+        .output()
+        .unwrap_or_else(|error| panic!("{command}: {error} (run ci/setup)"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command}: {said}");
 }
 
 /// Runs `client` against an engine of `config`, then stops it.

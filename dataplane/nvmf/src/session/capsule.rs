@@ -90,7 +90,7 @@ impl Session {
         let held = self.sq.outstanding - parked;
         let taken = (shard.commands).take(held, reserved, self.id, sqe.cid(), &mut self.chain);
         let Some(index) = taken else {
-            return Ok(self.no_slot(&sqe, capsule.data_len, padding, shard));
+            return Ok(self.no_slot(held, &sqe, capsule.data_len, padding, shard));
         };
         self.sq.outstanding += 1;
         let plan = match self.plan(&sqe, capsule.data_len, shard) {
@@ -137,15 +137,18 @@ impl Session {
         Ok(Step::On)
     }
 
-    /// There is no slot: wait for one, or refuse when that took too long.
+    /// There is no slot: wait for one, or refuse when that took too long, or when
+    /// others wait too long for what the `held` commands of this session have.
     fn no_slot(
         &mut self,
+        held: u16,
         sqe: &SqeView<'_>,
         data_len: u32,
         padding: usize,
         shard: &mut Shard<'_>,
     ) -> Step {
-        if !self.out_of_patience() || !self.tx.can_refuse() {
+        let greedy = held > 0 && shard.commands.is_starved(self.now);
+        if !(greedy || self.out_of_patience()) || !self.tx.can_refuse() {
             return Step::Blocked;
         }
         if data_len > 0 {

@@ -373,7 +373,9 @@ impl Session {
         };
         let Err(error) = placed else {
             body.left -= len;
-            shard.commands.slots[index].moved += len;
+            let slot = &mut shard.commands.slots[index];
+            slot.moved += len;
+            slot.since = self.now;
             return None;
         };
         if error.reason == Refusal::OutOfPages && !self.out_of_patience() {

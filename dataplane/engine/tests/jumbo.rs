@@ -1,0 +1,84 @@
+//! Row Z1: jumbo frames, each in a cluster larger than a page.
+#![allow(missing_docs)]
+
+mod support;
+
+use engine::{Config, Handle};
+use support::host::{Options, Queue, pattern};
+use support::{NQN, network_of, snapshot, target, with_engine};
+
+const MTU: u16 = 9000;
+const BLOCK: usize = 512;
+const BYTES: usize = 8 << 20;
+const ROUNDS: u64 = 600;
+
+/// A port for jumbo frames.
+fn config(device: &str, cluster_size: u32) -> Config {
+    let mut config = support::config(BLOCK as u32);
+    config.ports[0].device = device.into();
+    config.ports[0].mtu = MTU;
+    config.memory.cluster_size = cluster_size;
+    // 32 MiB of clusters, whatever their size.
+    config.memory.clusters = (32 << 20) / cluster_size;
+    config.memory.pages = 4096;
+    config.memory.requests = 64;
+    config.memory.connections = 32;
+    config
+}
+
+/// Random writes and reads against a model. Returns how many pages had one, two,
+/// three and four segments, and the bytes that were copied.
+fn exercise(handle: &Handle) -> ([u64; 4], u64) {
+    let (_admin, mut io) = Queue::controller(target(), Options::default(), NQN).unwrap();
+    let mut model = vec![0; BYTES];
+    let mut random = 0x2545_f491_4f6c_dd1du64;
+    let mut below = |n: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random >> 16) as usize % n
+    };
+    for round in 0..ROUNDS {
+        let most = [16, 256][below(2)];
+        let blocks = 1 + below(most);
+        let lba = below(BYTES / BLOCK - blocks);
+        let bytes = lba * BLOCK..(lba + blocks) * BLOCK;
+        if below(2) == 0 {
+            let data = pattern(round, bytes.len());
+            let in_capsule = data.len() <= 8192;
+            let status = io.write(lba as u64, BLOCK, &data, in_capsule).unwrap();
+            assert_eq!(status, 0, "round {round}: write");
+            model[bytes].copy_from_slice(&data);
+        } else {
+            let (status, data) = io.read(lba as u64, BLOCK, bytes.len()).unwrap();
+            assert_eq!(status, 0, "round {round}: read");
+            assert!(
+                data == model[bytes],
+                "round {round}: {blocks} blocks at {lba}"
+            );
+        }
+    }
+    assert_eq!(io.flush().unwrap(), 0);
+    let shard = &snapshot(handle).shards[0];
+    let copied = shard.copied_bytes.iter().map(|(_, bytes)| bytes).sum();
+    println!(
+        "pages by segments {:?}, copied {copied}",
+        shard.pages_by_segments
+    );
+    (shard.pages_by_segments, copied)
+}
+
+/// `net_af_packet` fills one buffer with a frame, however long: its ring's frames
+/// must fit into a cluster, and tile its blocks.
+const RING: &str = "net_af_packet0,iface=tl0,blocksz=61440,framesz=10240,framecnt=510";
+
+#[test]
+fn z01_a_jumbo_frame_lies_in_one_cluster_larger_than_a_page() {
+    network_of(MTU);
+    let config = config(RING, 16384);
+    with_engine(&config, |handle| {
+        let ([one, two, three, four], copied) = exercise(handle);
+        assert!(one + two > 0 && four == 0, "{one} {two} {three} {four}");
+        assert_eq!(copied, 0);
+    });
+}
