@@ -389,8 +389,9 @@ fn data_command<T>(
         .divider
         .format(&mut job.state, run, list)?
         .ok_or(Refused::ChainTooShort)?;
-    let size = u64::from(volume.geometry.block_size);
-    let (block, blocks) = (descriptor.remote / size, descriptor.len / size);
+    // Blocks are powers of two (`Store::open`).
+    let shift = volume.geometry.block_size.trailing_zeros();
+    let (block, blocks) = (descriptor.remote >> shift, descriptor.len >> shift);
     let command = match job.kind {
         Kind::Read => Command::Read { block, blocks },
         _ => Command::Write { block, blocks },

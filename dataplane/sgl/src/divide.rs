@@ -141,6 +141,8 @@ impl std::error::Error for Refused {}
 #[derive(Clone, Copy, Debug)]
 pub struct Divider {
     limits: Limits,
+    /// The block less one, if nothing else is asked of elements than that they add up.
+    plain: Option<u64>,
 }
 
 /// A place where a descriptor may end.
@@ -154,7 +156,12 @@ impl Divider {
     /// For a target with `limits`; `None` if no descriptor could keep them
     /// ([`Limits::is_usable`]).
     pub fn new(limits: Limits) -> Option<Self> {
-        limits.is_usable().then_some(Self { limits })
+        let undemanding = limits.max_element == u64::MAX
+            && limits.alignment == 1
+            && limits.inner_edge == 1
+            && limits.boundary == 0;
+        let plain = (undemanding && limits.block.is_power_of_two()).then(|| limits.block - 1);
+        limits.is_usable().then_some(Self { limits, plain })
     }
 
     /// The target's limits.
@@ -180,7 +187,70 @@ impl Divider {
         out: &mut [Element],
     ) -> Result<Option<Descriptor>, Refused> {
         let slots = out.len().min(self.limits.max_segments as usize);
+        let out = &mut out[..slots];
+        if let Some(descriptor) = self.all_at_once(state, chain, out) {
+            return Ok(Some(descriptor));
+        }
         self.advance(state, chain, slots, |i, element| out[i] = element)
+    }
+
+    /// The usual case: an undemanding target takes all that remains as one
+    /// descriptor. `None`, and `state` as it was, if it is not so simple.
+    #[inline]
+    fn all_at_once<C: Chain + ?Sized>(
+        &self,
+        state: &mut RequestState<C::Cursor>,
+        chain: &C,
+        out: &mut [Element],
+    ) -> Option<Descriptor> {
+        let len = state.remaining();
+        if len == 0
+            || len > self.limits.max_transfer
+            || (state.remote | state.len) & self.plain? != 0
+        {
+            return None;
+        }
+        let (mut cursor, mut offset) = (state.element, state.offset);
+        let (mut elements, mut taken, mut end) = (0, 0, 0);
+        loop {
+            let Element {
+                address,
+                len: whole,
+            } = chain.element(cursor)?;
+            let n = (whole - offset).min(len - taken);
+            if n > 0 {
+                if address == 0 {
+                    return None;
+                }
+                let address = address + offset;
+                if elements > 0 && address == end {
+                    out[elements - 1].len += n;
+                } else {
+                    *out.get_mut(elements)? = Element::new(address, n);
+                    elements += 1;
+                }
+                end = address + n;
+                taken += n;
+                offset += n;
+                if taken == len {
+                    break;
+                }
+            }
+            cursor = chain.next(cursor);
+            offset = 0;
+        }
+        let remote = state.remote + state.formatted;
+        *state = RequestState {
+            element: cursor,
+            offset,
+            formatted: state.len,
+            ..*state
+        };
+        Some(Descriptor {
+            remote,
+            len,
+            elements,
+        })
     }
 
     /// How many descriptors the rest of the request takes, `slots` elements
