@@ -102,41 +102,34 @@ impl PortQueue {
     }
 
     /// Gives frame `i` of the last burst, by reference, to `receive`.
+    #[inline]
     pub(crate) fn frame(&mut self, i: usize, memory: &Memory, receive: impl FnOnce(RxFrame<'_>)) {
+        let frame = &self.received[i];
+        if frame.nb_segs != 1 || frame.flags & dpdk_sys::TL_RX_FOREIGN != 0 {
+            return self.frame_in_parts(i, memory, receive);
+        }
+        // The usual case: one part, in a cluster of ours.
+        let head = adopt(memory, frame.cluster, frame.data, frame.data_len.into());
+        receive(rx_frame(frame, head, &[]));
+    }
+
+    /// As [`PortQueue::frame`], of a frame over several clusters or in foreign memory.
+    #[inline(never)]
+    fn frame_in_parts(&mut self, i: usize, memory: &Memory, receive: impl FnOnce(RxFrame<'_>)) {
         let frame = self.received[i];
         let mut parts = Parts::new();
-        let flags = frame.flags;
-        let whole = if flags & dpdk_sys::TL_RX_FOREIGN != 0 {
+        let whole = if frame.flags & dpdk_sys::TL_RX_FOREIGN != 0 {
             self.copy_foreign(frame.mbuf, memory, &mut parts)
-        } else if frame.nb_segs == 1 {
-            parts.push(adopt(
-                memory,
-                frame.cluster,
-                frame.data,
-                frame.data_len.into(),
-            ));
-            true
         } else {
             self.unchain(frame.mbuf, memory, &mut parts)
         };
         if !whole {
             return;
         }
-        let verdict = |good, bad| match flags & (good | bad) {
-            found if found & bad != 0 => Verdict::Bad,
-            found if found & good != 0 => Verdict::Good,
-            _ => Verdict::Unknown,
-        };
         let mut parts = parts.into_iter();
         let Some(head) = parts.next() else { return };
         let tail: Parts = parts.collect();
-        receive(RxFrame {
-            head,
-            tail: &tail,
-            ip_checksum: verdict(dpdk_sys::TL_RX_IP_CSUM_GOOD, dpdk_sys::TL_RX_IP_CSUM_BAD),
-            l4_checksum: verdict(dpdk_sys::TL_RX_L4_CSUM_GOOD, dpdk_sys::TL_RX_L4_CSUM_BAD),
-            vlan: (flags & dpdk_sys::TL_RX_VLAN != 0).then_some(frame.vlan),
-        });
+        receive(rx_frame(&frame, head, &tail));
     }
 
     /// Hands every pending frame to the NIC and takes back what it is done with.
@@ -300,6 +293,22 @@ impl Transmit for PortQueue {
         self.pending[self.pending_len] = out;
         self.pending_len += 1;
         Ok(())
+    }
+}
+
+/// The frame with what the port found out about it.
+fn rx_frame<'a>(frame: &tl_rx_frame, head: Slice, tail: &'a [Slice]) -> RxFrame<'a> {
+    let verdict = |good, bad| match frame.flags & (good | bad) {
+        found if found & bad != 0 => Verdict::Bad,
+        found if found & good != 0 => Verdict::Good,
+        _ => Verdict::Unknown,
+    };
+    RxFrame {
+        head,
+        tail,
+        ip_checksum: verdict(dpdk_sys::TL_RX_IP_CSUM_GOOD, dpdk_sys::TL_RX_IP_CSUM_BAD),
+        l4_checksum: verdict(dpdk_sys::TL_RX_L4_CSUM_GOOD, dpdk_sys::TL_RX_L4_CSUM_BAD),
+        vlan: (frame.flags & dpdk_sys::TL_RX_VLAN != 0).then_some(frame.vlan),
     }
 }
 

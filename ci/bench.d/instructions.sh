@@ -1,0 +1,40 @@
+# shellcheck shell=bash
+# Sourced by ci/bench: instructions per 4 KiB command, counted by callgrind; they do not depend on what else the machine does.
+: "${root:?}" "${dir:?}" "${release:?}"
+
+recorded=$root/ci/bench.d/instructions.json
+tolerance=0.05
+
+build "the engine alone" -p engine --example alone
+
+# count OPERATION: total and functions, by themselves without what they call, as JSON.
+count() {
+	local out=$dir/$1.callgrind figures=$dir/$1.json
+	nice -n 5 valgrind --tool=callgrind --callgrind-out-file="$out" --toggle-collect='*poll_counted*' \
+		"$release/examples/alone" "$1" --instructions --commands 2000 >"$figures" 2>>"$LOG" || die "the engine alone does not run under valgrind ($1)."
+	callgrind_annotate --inclusive=no --auto=no --threshold=100 "$out" 2>>"$LOG" | jq -R -n --argjson commands "$(jq .commands "$figures")" '
+		[inputs | capture("^ *(?<n>[0-9,]+) +\\([ .0-9]+%\\) +(?<where>.*)$") | {n: (.n | gsub(","; "") | tonumber), where}] as $lines
+		| ($lines[] | select(.where | test("PROGRAM TOTALS")) | .n) as $total
+		| ($lines | map(select(.where | test("PROGRAM TOTALS") | not)
+			| {n, name: (.where | sub(" \\[[^\\[]*\\]$"; "") | sub("^[^:]*:"; ""))}
+			| select(.name | test("^<?(net|nvmf|pages|sgl|engine)::|^tl_")))
+			| group_by(.name) | map({name: .[0].name, n: (map(.n) | add / $commands)}) | sort_by(-.n) | .[:16]) as $functions
+		| {total: ($total / $commands | round), functions: ($functions | map({key: .name, value: (.n | round)}) | from_entries)}'
+}
+
+jq -n --argjson write "$(count write)" --argjson read "$(count read)" '{write: $write, read: $read}' >"$dir/instructions.json"
+if [ -n "$record" ]; then
+	cp "$dir/instructions.json" "$recorded"
+	say "Recorded: $(jq -c '{write: .write.total, read: .read.total}' "$recorded") instructions per command."
+	exit
+fi
+jq -r -n --argjson tolerance $tolerance --slurpfile was "$recorded" --slurpfile is "$dir/instructions.json" '
+	def percent($a; $b): if $a == 0 then "new" else "\((($b - $a) * 1000 / $a | round) / 10)%" end;
+	def moved($a; $b): ($b - $a | fabs) > $tolerance * ([$a, 40] | max);
+	($was[0] | keys_unsorted[]) as $operation | $was[0][$operation] as $old | $is[0][$operation] as $new
+	| "\($operation): \($old.total) recorded, \($new.total) now (\(percent($old.total; $new.total)))",
+	  (([$old.functions, $new.functions | keys_unsorted[]] | unique[]) as $name | ($old.functions[$name] // 0) as $a | ($new.functions[$name] // 0) as $b
+		| select(moved($a; $b)) | "  \($a) -> \($b) (\(percent($a; $b))) \($name)")' | tee "$dir/report.txt"
+jq -e -n --argjson tolerance $tolerance --slurpfile was "$recorded" --slurpfile is "$dir/instructions.json" '
+	[$was[0] | keys_unsorted[] | ($is[0][.].total - $was[0][.].total) <= $tolerance * $was[0][.].total] | all' >/dev/null ||
+	die "more instructions than recorded: if that is meant, record them with ci/bench --instructions --record."

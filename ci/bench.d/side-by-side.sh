@@ -1,0 +1,134 @@
+# shellcheck shell=bash
+# Sourced by ci/bench: Throughline and its peer take turns at the same end of a veth, SPDK's perf is on the other.
+: "${root:?}" "${dir:?}" "${release:?}" "${size:?}" "${device:?}" "${peer:?}"
+
+# shellcheck source=ci/lab/lib.sh
+. "$root/ci/lab/lib.sh"
+THROUGHLINE=$release/throughline
+SECONDS_EACH=2
+
+# What is measured: pattern, bytes, depth of each queue, connections.
+loads() {
+	local pattern depth connections
+	for pattern in "randwrite 4096" "randread 4096" "write 131072" "read 131072"; do
+		for depth in 1 32; do
+			for connections in 1 16; do
+				case $size-$pattern-$connections in
+				full-* | quick-rand*-1) echo "$pattern $depth $connections" ;;
+				esac
+			done
+		done
+	done
+}
+rounds=2
+[ "$size" = quick ] || rounds=3
+
+# ---- the two sides: SIDE_start, SIDE_stop, SIDE_busy ---------------------------------------------------------------------
+
+# Busy time is what a target's own clock says: TSC cycles of the core that polls, idle polls left out.
+throughline_start() {
+	case $device in
+	malloc) lab_config ;;
+	null)
+		jq -n --argjson blocks $((LAB_DISK_MIB * 2048)) '{subsystems: [{subsystem: "bdev", config: [
+			{method: "bdev_null_create", params: {name: "Null0", num_blocks: $blocks, block_size: 512}}]}]}' >"$lab_dir/null.json"
+		lab_config '[spdk]' 'config = "null.json"' '[[store]]' 'name = "disk0"' 'bdev = "Null0"' \
+			'[[subsystem]]' "nqn = \"$LAB_NQN\"" 'serial = "LAB0001"' 'namespaces = ["disk0"]'
+		;;
+	esac
+	lab_start "$@"
+}
+throughline_stop() { lab_stop; }
+throughline_busy() {
+	lab_stats "$lab_dir/stats.json"
+	jq '{busy: ([.shards[].cycles_by_stage[]] | add), copied: ([.shards[].copied_bytes[]] | add)}' "$lab_dir/stats.json"
+}
+
+copy_start() { throughline_start --copy; }
+copy_stop() { lab_stop; }
+copy_busy() { throughline_busy; }
+
+tgt_rpc() { "$LAB_BIN/rpc.py" -t 30 -s "$lab_dir/tgt.sock" "$@"; }
+nvmf_tgt_start() {
+	ip -n "$lab_target_ns" address add "$LAB_TARGET/24" dev wire0 || return
+	# shellcheck disable=SC2016
+	ip netns exec "$lab_target_ns" sh -c '
+		mkdir -p /dev/hugepages /run/dpdk
+		mount -t hugetlbfs -o pagesize=2M none /dev/hugepages && mount -t tmpfs none /run/dpdk && exec "$@"
+	' sh "$LAB_BIN/nvmf_tgt" -u -m $((1 << LAB_CORES)) -s 1024 -r "$lab_dir/tgt.sock" </dev/null >"$lab_dir/nvmf_tgt.log" 2>&1 &
+	tgt_pid=$!
+	# rpc.py itself waits for the socket; a method of run time is refused until initialisation is over.
+	local disk=(bdev_malloc_create -b Disk0 "$LAB_DISK_MIB" 512)
+	[ "$device" = malloc ] || disk=(bdev_null_create Disk0 "$LAB_DISK_MIB" 512)
+	tgt_rpc framework_wait_init &&
+		tgt_rpc nvmf_create_transport -t TCP -c 8192 &&
+		tgt_rpc "${disk[@]}" &&
+		tgt_rpc nvmf_create_subsystem "$LAB_NQN" -a -s LAB0001 &&
+		tgt_rpc nvmf_subsystem_add_ns "$LAB_NQN" Disk0 &&
+		tgt_rpc nvmf_subsystem_add_listener "$LAB_NQN" -t TCP -a "$LAB_TARGET" -s "$LAB_PORT"
+}
+nvmf_tgt_stop() {
+	kill -TERM "$tgt_pid"
+	wait "$tgt_pid" || true
+	ip -n "$lab_target_ns" address del "$LAB_TARGET/24" dev wire0
+	rm -f "$lab_dir/tgt.sock"
+}
+# Its copies are the kernel's, out of sight: recv copies every byte that is written, send every byte that is read.
+nvmf_tgt_busy() { tgt_rpc thread_get_stats | jq '{busy: ([.threads[].busy] | add), copied: null}'; }
+
+# ---- one measurement -----------------------------------------------------------------------------------------------------
+
+# measure SIDE PATTERN BYTES DEPTH CONNECTIONS ROUND: appends one line to samples.
+measure() {
+	local side=$1 pattern=$2 bytes=$3 depth=$4 connections=$5 round=$6 before after log=$lab_dir/perf.log
+	before=$("${side}_busy")
+	lab_perf -L -w "$pattern" -o "$bytes" -q $((depth * connections)) -P "$connections" -t $SECONDS_EACH >"$log" 2>&1 || {
+		tail -n 5 "$log" >&2
+		die "perf failed against $side ($pattern $bytes, depth $depth, $connections connections)."
+	}
+	after=$("${side}_busy")
+	cat "$log" >>"$LOG"
+	awk '
+		$1 == "Total" && $2 == ":" { iops = $3 }
+		/^ *50\.0+%/ { p50 = $3 } /^ *99\.0+%/ { p99 = $3 } /^ *99\.90+%/ { p999 = $3 }
+		END { gsub("us", "", p50); gsub("us", "", p99); gsub("us", "", p999)
+			printf "{\"iops\": %f, \"p50_us\": %f, \"p99_us\": %f, \"p999_us\": %f}\n", iops, p50, p99, p999 }' "$log" |
+		jq -c --arg side "$side" --arg pattern "$pattern" --argjson bytes "$bytes" --argjson depth "$depth" --argjson seconds $SECONDS_EACH \
+			--argjson connections "$connections" --argjson round "$round" --argjson before "$before" --argjson after "$after" '
+			if .iops <= 0 then error("perf printed no figures") else . end
+			| (.iops * $seconds) as $commands
+			| {side: $side, pattern: $pattern, bytes: $bytes, depth: $depth, connections: $connections, round: $round} + .
+			+ {busy_cycles_per_io: (($after.busy - $before.busy) / $commands),
+			   copied_per_byte: (if $after.copied == null then null else ($after.copied - $before.copied) / ($commands * $bytes) end)}
+		' >>"$dir/samples.jsonl"
+}
+
+# ---- the run -------------------------------------------------------------------------------------------------------------
+
+build throughline -p throughline
+rm -f "$dir/samples.jsonl"
+machine >"$dir/machine.json"
+LAB_DISK_MIB=128
+lab_up "$dir/lab"
+mapfile -t list < <(loads)
+say "Throughline and $peer take turns, $rounds rounds of ${#list[@]} loads of $SECONDS_EACH s, device $device:"
+for round in $(seq $rounds); do
+	# Who begins changes with the round.
+	sides=(throughline "$peer")
+	[ $((round % 2)) -eq 1 ] || sides=("$peer" throughline)
+	for side in "${sides[@]}"; do
+		"${side}_start" >>"$LOG" 2>&1 || die "$side did not start."
+		for load in "${list[@]}"; do
+			read -r pattern bytes depth connections <<<"$load"
+			measure "$side" "$pattern" "$bytes" "$depth" "$connections" "$round"
+		done
+		"${side}_stop" >>"$LOG" 2>&1 || die "$side did not stop cleanly."
+		say "  round $round: $side done"
+	done
+done
+
+jq -s --arg peer "$peer" --arg device "$device" --argjson rounds $rounds --argjson seconds $SECONDS_EACH --slurpfile machine "$dir/machine.json" \
+	-f "$root/ci/bench.d/compare.jq" "$dir/samples.jsonl" >"$dir/report.json"
+jq -r -f "$root/ci/bench.d/table.jq" "$dir/report.json" | tee "$dir/report.txt"
+jq -r -f "$root/ci/bench.d/plot.jq" "$dir/report.json" >"$dir/report.svg"
+say "Everything is in $dir: report.json, report.txt, report.svg."
