@@ -57,7 +57,9 @@ nvmf_tgt_start() {
 		mount -t hugetlbfs -o pagesize=2M none /dev/hugepages && mount -t tmpfs none /run/dpdk && exec "$@"
 	' sh "$LAB_BIN/nvmf_tgt" -u -m $((1 << LAB_CORES)) -s 1024 -r "$lab_dir/tgt.sock" </dev/null >"$lab_dir/nvmf_tgt.log" 2>&1 &
 	tgt_pid=$!
-	# rpc.py itself waits for the socket; a method of run time is refused until initialisation is over.
+	local deadline=$((SECONDS + 20))
+	until [ -S "$lab_dir/tgt.sock" ] || [ $SECONDS -gt $deadline ]; do sleep 0.1; done
+	# A method of run time is refused until initialisation is over.
 	local disk=(bdev_malloc_create -b Disk0 "$LAB_DISK_MIB" 512)
 	[ "$device" = malloc ] || disk=(bdev_null_create Disk0 "$LAB_DISK_MIB" 512)
 	tgt_rpc framework_wait_init &&

@@ -97,7 +97,7 @@ fn config(options: &Options) -> Config {
         cores: vec![options.core],
         memory: MemoryConfig {
             // For many connections, what all their windows may bring at once.
-            clusters: 32768.max(options.connections as u32 * 160),
+            clusters: 32768.max(options.connections as u32 * 200),
             cluster_size: 2048,
             pages: 8192,
             requests: 1024,
