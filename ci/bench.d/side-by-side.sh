@@ -50,6 +50,7 @@ copy_busy() { throughline_busy; }
 
 tgt_rpc() { "$LAB_BIN/rpc.py" -t 30 -s "$lab_dir/tgt.sock" "$@"; }
 nvmf_tgt_start() {
+	rm -f "$lab_dir/tgt.sock"
 	ip -n "$lab_target_ns" address add "$LAB_TARGET/24" dev wire0 || return
 	# shellcheck disable=SC2016
 	ip netns exec "$lab_target_ns" sh -c '
@@ -57,13 +58,14 @@ nvmf_tgt_start() {
 		mount -t hugetlbfs -o pagesize=2M none /dev/hugepages && mount -t tmpfs none /run/dpdk && exec "$@"
 	' sh "$LAB_BIN/nvmf_tgt" -u -m $((1 << LAB_CORES)) -s 1024 -r "$lab_dir/tgt.sock" </dev/null >"$lab_dir/nvmf_tgt.log" 2>&1 &
 	tgt_pid=$!
-	local deadline=$((SECONDS + 20))
-	until [ -S "$lab_dir/tgt.sock" ] || [ $SECONDS -gt $deadline ]; do sleep 0.1; done
-	# A method of run time is refused until initialisation is over.
-	local disk=(bdev_malloc_create -b Disk0 "$LAB_DISK_MIB" 512)
+	local disk=(bdev_malloc_create -b Disk0 "$LAB_DISK_MIB" 512) deadline=$((SECONDS + 30))
 	[ "$device" = malloc ] || disk=(bdev_null_create Disk0 "$LAB_DISK_MIB" 512)
-	tgt_rpc framework_wait_init &&
-		tgt_rpc nvmf_create_transport -t TCP -c 8192 &&
+	# A method of run time is refused until initialisation is over, and any before the socket is there.
+	until tgt_rpc framework_wait_init; do
+		[ $SECONDS -lt $deadline ] || return
+		sleep 0.2
+	done
+	tgt_rpc nvmf_create_transport -t TCP -c 8192 &&
 		tgt_rpc "${disk[@]}" &&
 		tgt_rpc nvmf_create_subsystem "$LAB_NQN" -a -s LAB0001 &&
 		tgt_rpc nvmf_subsystem_add_ns "$LAB_NQN" Disk0 &&
