@@ -3,9 +3,13 @@
 
 #include <rte_bus.h>
 #include <rte_dev.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 struct tl_port_state tl_ports[RTE_MAX_ETHPORTS];
 
@@ -146,11 +150,32 @@ int32_t tl_port_info(uint16_t port, struct tl_port_info *out)
 
 /* ---- Configuring -------------------------------------------------------------------------------------------------- */
 
+/* The MTU of the system's interface under a virtual port; 0 if there is none. DPDK supposes 1500 there, whatever a program
+   before this one, or the operator, made of it. */
+static uint16_t interface_mtu(uint32_t index)
+{
+	struct ifreq request = { 0 };
+	uint16_t mtu = 0;
+	int fd;
+
+	if (index == 0 || if_indextoname(index, request.ifr_name) == NULL) {
+		return 0;
+	}
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0) {
+		if (ioctl(fd, SIOCGIFMTU, &request) == 0 && request.ifr_mtu <= UINT16_MAX) {
+			mtu = (uint16_t)request.ifr_mtu;
+		}
+		close(fd);
+	}
+	return mtu;
+}
+
 int32_t tl_port_configure(uint16_t port, const struct tl_port_config *config, uint32_t *granted)
 {
 	struct rte_eth_conf conf = { 0 };
 	struct rte_eth_dev_info info;
-	uint16_t mtu = config->mtu, now = 0;
+	uint16_t mtu = config->mtu, now = 0, below;
 	int rc = rte_eth_dev_info_get(port, &info);
 
 	if (rc != 0) {
@@ -184,7 +209,8 @@ int32_t tl_port_configure(uint16_t port, const struct tl_port_config *config, ui
 	if (rc != 0) {
 		return rc;
 	}
-	if (mtu != now) {
+	below = interface_mtu(info.if_index);
+	if (mtu != now || (below != 0 && below < mtu)) {
 		rc = rte_eth_dev_set_mtu(port, mtu);
 		if (rc != 0 && rc != -ENOTSUP) {
 			return rc;

@@ -302,9 +302,9 @@ fn subject(event: &Event) -> ConnectionId {
 /// What happened between two snapshots.
 pub fn difference(before: &Counters, after: &Counters) -> String {
     let mut out = String::new();
-    for ((name, before), (_, after)) in before.iter().zip(after.iter()) {
-        if after > before {
-            out += &format!("{name} {} ", after - before);
+    for (before, after) in before.iter().zip(after.iter()) {
+        if after.value > before.value {
+            out += &format!("{} {} ", after.name, after.value - before.value);
         }
     }
     out
