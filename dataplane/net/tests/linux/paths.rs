@@ -15,13 +15,27 @@ type Test = (&'static str, fn(&Options) -> Result<String, String>);
 
 pub const TESTS: &[Test] = &[
     ("path_mtu_behind_a_router", |_| behind_a_router(1280, None)),
-    ("path_mtu_changes_midway", |_| {
-        behind_a_router(1500, Some(1300))
-    }),
+    ("path_mtu_changes_midway", |_| changes_midway()),
     ("path_mtu_black_hole", |_| black_hole()),
 ];
 
 const MIB: u64 = 1 << 20;
+
+/// What a test says when the path changed before or after the transfer.
+const NOT_HEARD: &str = "we did not hear of the narrow path";
+
+/// The path narrows while data flows. On a busy machine it may do so too late:
+/// then again, three times at most.
+fn changes_midway() -> Result<String, String> {
+    let mut result = Err(String::new());
+    for _ in 0..3 {
+        result = behind_a_router(1500, Some(1300));
+        if !matches!(&result, Err(why) if why.ends_with(NOT_HEARD)) {
+            break;
+        }
+    }
+    result
+}
 
 /// Two ends and a router between them, whose routes to both carry `mtu` bytes.
 struct Routed {
@@ -120,7 +134,7 @@ fn behind_a_router(mtu: usize, later: Option<usize>) -> Result<String, String> {
         .map_err(|error| format!("{counts}\n{error}"))?;
     // Once for each version of IP.
     if counters.pmtu_lowered < 2 {
-        return Err(format!("{counts}\nwe did not hear of the narrow path"));
+        return Err(format!("{counts}\n{NOT_HEARD}"));
     }
     Ok(report)
 }
