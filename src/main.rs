@@ -107,6 +107,13 @@ enum Command {
         #[arg(long, value_enum, default_value_t = top::Sort::Iops)]
         sort: top::Sort,
     },
+    /// Capture the frames of a port of a running program, both ways, for tcpdump
+    Capture {
+        #[command(flatten)]
+        socket: SocketOptions,
+        #[command(flatten)]
+        frames: commands::Frames,
+    },
     /// Stop a running program, as SIGTERM does
     Stop {
         #[command(flatten)]
@@ -156,6 +163,9 @@ fn main() -> ExitCode {
             let delay = std::time::Duration::from_secs_f64(delay.clamp(0.1, 3600.0));
             commands::top(&socket, delay, once, json, sort)
         }),
+        Command::Capture { socket, frames } => socket
+            .path()
+            .and_then(|socket| commands::capture(&socket, &frames)),
         Command::Stop { socket } => socket.path().and_then(|socket| commands::stop(&socket)),
         Command::Report { directory } => commands::report(&directory),
         Command::Manual { page } => commands::manual(page, Arguments::command()),

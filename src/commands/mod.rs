@@ -1,6 +1,7 @@
 //! The commands, each as a function that gives the exit code.
 
 mod bind;
+mod capture;
 mod manual;
 mod notify;
 mod run;
@@ -14,6 +15,7 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 pub(crate) use self::bind::{Devices, bind, unbind};
+pub(crate) use self::capture::{Frames, capture};
 pub(crate) use self::manual::{Page, manual};
 pub(crate) use self::run::run;
 use crate::check::{self, Host};

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::capture;
 use super::notify::{Progress, notify, watchdog};
 use crate::check::Host;
 use crate::config::{self, Program, ranges};
@@ -23,6 +24,8 @@ use crate::stats::Stats;
 
 /// How long shards may take to give their counters.
 const SNAPSHOT: Duration = Duration::from_secs(4);
+/// How long the file of a capture may take to be finished when the program ends.
+const CAPTURE: Duration = Duration::from_secs(5);
 
 /// `throughline run`
 pub(crate) fn run(path: &Path, copy: bool) -> anyhow::Result<ExitCode> {
@@ -52,6 +55,7 @@ pub(crate) fn run(path: &Path, copy: bool) -> anyhow::Result<ExitCode> {
     let result = engine::run(&program.engine, &handle);
     // The thread that tells the service manager ends too, whatever happened.
     handle.stop();
+    finish_capture(&handle);
     drop(listening);
     match result {
         Ok(()) => {
@@ -62,6 +66,14 @@ pub(crate) fn run(path: &Path, copy: bool) -> anyhow::Result<ExitCode> {
             "cannot run (`throughline check --config {}` may tell more)",
             path.display()
         ))),
+    }
+}
+
+/// Waits until the file of a capture has what was captured, if its disk takes it.
+fn finish_capture(handle: &Handle) {
+    let deadline = Instant::now() + CAPTURE;
+    while handle.is_capturing() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -198,6 +210,7 @@ fn methods(handle: Handle, begin: Instant) -> Methods {
         serde_json::to_value(Stats::new(&snapshot, begin.elapsed(), asked.is_ready()))
             .map_err(|error| ErrorObject::new(ErrorObject::INTERNAL, error.to_string()))
     });
+    capture::add(&mut methods, handle.clone());
     // The engine is stopped once the answer is on its way, since the process goes with it.
     let wanted = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let stop = wanted.clone();
@@ -220,7 +233,10 @@ fn none(params: &serde_json::Map<String, Value>) -> Result<(), ErrorObject> {
 }
 
 /// Refuses parameters that a method does not know.
-fn only(params: &serde_json::Map<String, Value>, known: &[&str]) -> Result<(), ErrorObject> {
+pub(super) fn only(
+    params: &serde_json::Map<String, Value>,
+    known: &[&str],
+) -> Result<(), ErrorObject> {
     match params.keys().find(|key| !known.contains(&key.as_str())) {
         None => Ok(()),
         Some(key) if known.is_empty() => {
@@ -232,7 +248,7 @@ fn only(params: &serde_json::Map<String, Value>, known: &[&str]) -> Result<(), E
     }
 }
 
-fn invalid(why: &str) -> ErrorObject {
+pub(super) fn invalid(why: &str) -> ErrorObject {
     let why = format!("Invalid parameters: {why}");
     ErrorObject::new(ErrorObject::INVALID_PARAMS, why)
 }

@@ -27,7 +27,10 @@ impl ErrorObject {
 }
 
 /// What a method does with its parameters.
-type Method = Box<dyn Fn(Map<String, Value>) -> Result<Value, ErrorObject> + Send + Sync>;
+type Method = Box<dyn Fn(Map<String, Value>, Gone) -> Result<Value, ErrorObject> + Send + Sync>;
+
+/// Whether whoever asks has hung up.
+pub(crate) type Gone<'a> = &'a dyn Fn() -> bool;
 
 /// The methods a server has, in alphabetical order.
 #[derive(Default)]
@@ -42,6 +45,15 @@ impl Methods {
         &mut self,
         name: &'static str,
         method: impl Fn(Map<String, Value>) -> Result<Value, ErrorObject> + Send + Sync + 'static,
+    ) {
+        self.add_long(name, move |params, _| method(params));
+    }
+
+    /// The same for a method that takes long, and looks whether anybody still waits for it.
+    pub(crate) fn add_long(
+        &mut self,
+        name: &'static str,
+        method: impl Fn(Map<String, Value>, Gone) -> Result<Value, ErrorObject> + Send + Sync + 'static,
     ) {
         self.list.push((name, Box::new(method)));
         self.list.sort_by_key(|(name, _)| *name);
@@ -60,7 +72,7 @@ impl Methods {
 
     /// Answers one JSON text: a request, a notification or a batch of them.
     /// `None` when nothing may be answered.
-    pub(super) fn answer(&self, text: &[u8]) -> Option<Value> {
+    pub(super) fn answer(&self, text: &[u8], gone: Gone) -> Option<Value> {
         match serde_json::from_slice(text) {
             Ok(Value::Array(batch)) if batch.is_empty() => {
                 let why = "Invalid request: an empty batch";
@@ -72,11 +84,11 @@ impl Methods {
             Ok(Value::Array(batch)) => {
                 let replies: Vec<Value> = batch
                     .into_iter()
-                    .filter_map(|request| self.answer_one(request))
+                    .filter_map(|request| self.answer_one(request, gone))
                     .collect();
                 (!replies.is_empty()).then_some(Value::Array(replies))
             }
-            Ok(request) => self.answer_one(request),
+            Ok(request) => self.answer_one(request, gone),
             Err(error) => {
                 let why = format!("Parse error: {error}");
                 Some(failure(
@@ -87,12 +99,12 @@ impl Methods {
         }
     }
 
-    fn answer_one(&self, request: Value) -> Option<Value> {
+    fn answer_one(&self, request: Value, gone: Gone) -> Option<Value> {
         let request = match Request::read(request) {
             Ok(request) => request,
             Err((id, error)) => return Some(failure(id, error)),
         };
-        let result = self.call(&request.method, request.params);
+        let result = self.call(&request.method, request.params, gone);
         // A notification is not answered, not even with an error (section 4.1).
         let id = request.id?;
         Some(match result {
@@ -101,7 +113,7 @@ impl Methods {
         })
     }
 
-    fn call(&self, name: &str, params: Params) -> Result<Value, ErrorObject> {
+    fn call(&self, name: &str, params: Params, gone: Gone) -> Result<Value, ErrorObject> {
         let invalid = |why: &str| {
             Err(ErrorObject::new(
                 ErrorObject::INVALID_PARAMS,
@@ -127,7 +139,7 @@ impl Methods {
             return Ok(json!(names));
         }
         match self.list.iter().find(|(known, _)| *known == name) {
-            Some((_, method)) => method(params),
+            Some((_, method)) => method(params, gone),
             None => Err(ErrorObject::new(
                 ErrorObject::METHOD_NOT_FOUND,
                 "Method not found; rpc_get_methods lists those there are",

@@ -7,6 +7,7 @@
 mod client;
 pub(crate) mod clients;
 mod framing;
+mod hangup;
 mod jsonrpc;
 mod server;
 mod socket;
@@ -14,6 +15,6 @@ mod socket;
 mod tests;
 
 pub(crate) use self::client::Client;
-pub(crate) use self::jsonrpc::{ErrorObject, Methods};
+pub(crate) use self::jsonrpc::{ErrorObject, Gone, Methods};
 pub(crate) use self::server::serve;
 pub(crate) use self::socket::Listening;

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::clients;
 use super::framing::{Broken, Frames, REQUEST_MAX};
+use super::hangup::has_hung_up;
 use super::jsonrpc::{ErrorObject, Methods, failure};
 use super::socket::Listening;
 
@@ -67,7 +68,7 @@ fn talk(mut stream: &UnixStream, methods: &Methods) -> io::Result<()> {
             match frames.next() {
                 Ok(None) => break,
                 Ok(Some(text)) => {
-                    let answer = methods.answer(&text);
+                    let answer = methods.answer(&text, &|| has_hung_up(stream));
                     let sent = answer.map_or(Ok(()), |answer| send(stream, &answer));
                     methods.replied();
                     sent?;

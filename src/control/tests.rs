@@ -77,7 +77,7 @@ impl Server {
 }
 
 fn answered(text: &str) -> Option<Value> {
-    methods().0.answer(text.as_bytes())
+    methods().0.answer(text.as_bytes(), &|| false)
 }
 
 /// The examples of the JSON-RPC 2.0 specification, section 7, with parameters by name.
@@ -344,7 +344,7 @@ proptest! {
     #[test]
     fn no_request_panics(text in any::<Vec<u8>>(), method in "[a-z_]{0,20}", params in "[\\[\\]{}\":0-9a, ]{0,20}") {
         let (methods, _) = methods();
-        methods.answer(&text);
-        methods.answer(format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{params},"id":1}}"#).as_bytes());
+        methods.answer(&text, &|| false);
+        methods.answer(format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{params},"id":1}}"#).as_bytes(), &|| false);
     }
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use nvmf::Target;
 
+use crate::capture::{Capture, Desk};
+use crate::error::CaptureError;
 use crate::snapshot::{Inventory, ShardSnapshot, Snapshot};
 
 /// Stops a running engine and asks it for its counters, from any thread.
@@ -29,6 +31,7 @@ struct Shared {
     answered: Condvar,
     /// What each shard counts while it polls.
     rounds: OnceLock<Box<[Rounds]>>,
+    captures: Desk,
 }
 
 /// Written by one shard alone, on a cache line (and its neighbour) of its own.
@@ -106,6 +109,31 @@ impl Handle {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
+    }
+
+    /// Starts to copy the first `snap` bytes of every frame of a port, received or
+    /// sent, for [`Capture::write`].
+    ///
+    /// # Errors
+    /// There is no such port, or a capture runs already.
+    pub fn capture(&self, port: &str, snap: usize) -> Result<Capture, CaptureError> {
+        if !self.is_ready() {
+            return Err(CaptureError::NotReady);
+        }
+        let (inventory, shards) = {
+            let answers = self.answers();
+            (Arc::clone(&answers.inventory), answers.shards.len())
+        };
+        Capture::start(self, port, &inventory.ports, shards, snap)
+    }
+
+    /// Whether a capture runs, or its file is not finished yet.
+    pub fn is_capturing(&self) -> bool {
+        self.shared.captures.is_busy()
+    }
+
+    pub(crate) fn captures(&self) -> &Desk {
+        &self.shared.captures
     }
 
     /// How often each shard has come round its poll loop, a round being some

@@ -11,6 +11,7 @@ extern crate self as engine;
 
 mod alone;
 mod build;
+mod capture;
 mod clock;
 mod config;
 mod device;
@@ -31,11 +32,12 @@ mod store;
 mod volume;
 
 pub use alone::{Alone, alone};
+pub use capture::{Capture, CaptureLimits, Captured};
 pub use config::{
     Config, MemoryConfig, NamespaceConfig, PortConfig, StoreConfig, StoreDevice, SubsystemConfig,
     TargetConfig, WritePolicy,
 };
-pub use error::Error;
+pub use error::{CaptureError, Error};
 pub use events::{Counter, Histogram, Kind};
 pub use handle::{Detail, Handle};
 pub use net::ConnectionInfo;

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use net::Instant;
+use net::{Instant, Tap};
 use nvmf::{CommandPool, Target};
 
 pub(crate) use link::Link;
@@ -84,6 +84,8 @@ pub(crate) struct Shard {
     /// The last question seen, and its answer if that takes long.
     answered: u64,
     listing: Option<answer::Listing>,
+    /// The last change of captures seen.
+    captures_seen: u64,
     /// When an idle moment is next used.
     idle_at: Instant,
 }
@@ -109,6 +111,7 @@ impl Shard {
             polls_busy: 0,
             answered: 0,
             listing: None,
+            captures_seen: 0,
             idle_at: Instant::ZERO,
         }
     }
@@ -137,7 +140,25 @@ impl Shard {
             self.notices.exchange(&mut self.links, now);
             handle.come_round(self.index);
             self.answer(handle);
+            self.capture(handle);
             between();
+        }
+    }
+
+    /// Begins or ends a capture, if there is news of one.
+    fn capture(&mut self, handle: &Handle) {
+        let change = handle.captures().change();
+        if change == self.captures_seen {
+            return;
+        }
+        self.captures_seen = change;
+        let (now, mut taken) = (self.now(), handle.captures().take(self.index));
+        for (index, link) in self.links.iter_mut().enumerate() {
+            let tap = taken.take_if(|(port, _)| *port == index);
+            link.set_tap(tap.map(|(_, mut copier)| {
+                copier.begin(now);
+                copier as Box<dyn Tap>
+            }));
         }
     }
 

@@ -50,17 +50,38 @@ const MAGIC: u32 = 0xa1b2_3c4d;
 const LINKTYPE_ETHERNET: u32 = 1;
 const RECORD_HEADER: usize = 16;
 
+/// What a file with the first `snap_len` bytes of every frame begins with (section 4).
+pub fn pcap_header(snap_len: usize) -> [u8; 24] {
+    let mut header = [0; 24];
+    header[..4].copy_from_slice(&MAGIC.to_le_bytes());
+    header[4..6].copy_from_slice(&2u16.to_le_bytes());
+    header[6..8].copy_from_slice(&4u16.to_le_bytes());
+    header[16..20].copy_from_slice(&(snap_len as u32).to_le_bytes());
+    header[20..24].copy_from_slice(&LINKTYPE_ETHERNET.to_le_bytes());
+    header
+}
+
+/// What comes before the `captured` bytes of a frame of `len` (section 5), so
+/// many nanoseconds after 1970 began.
+pub fn pcap_record(unix_ns: u64, captured: usize, len: usize) -> [u8; RECORD_HEADER] {
+    let words = [
+        (unix_ns / 1_000_000_000) as u32,
+        (unix_ns % 1_000_000_000) as u32,
+        captured as u32,
+        len as u32,
+    ];
+    let mut header = [0; RECORD_HEADER];
+    for (place, word) in header.chunks_exact_mut(4).zip(words) {
+        place.copy_from_slice(&word.to_le_bytes());
+    }
+    header
+}
+
 impl<S: Sink> PcapTap<S> {
     /// Begins a capture of the first `snap_len` bytes of every frame.
     /// `epoch_ns` is the wall clock, in nanoseconds since 1970, at [`Instant::ZERO`].
     pub fn new(mut sink: S, snap_len: usize, epoch_ns: u64) -> Self {
-        let mut header = [0; 24];
-        header[..4].copy_from_slice(&MAGIC.to_le_bytes());
-        header[4..6].copy_from_slice(&2u16.to_le_bytes());
-        header[6..8].copy_from_slice(&4u16.to_le_bytes());
-        header[16..20].copy_from_slice(&(snap_len as u32).to_le_bytes());
-        header[20..24].copy_from_slice(&LINKTYPE_ETHERNET.to_le_bytes());
-        sink.write(&header);
+        sink.write(&pcap_header(snap_len));
         Self {
             sink,
             snap_len,
@@ -92,16 +113,9 @@ impl<S: Sink> Tap for PcapTap<S> {
                 .extend_from_slice(&part[..part.len().min(room)]);
             len += part.len();
         }
-        let at = self.epoch_ns + now.as_nanos();
-        let words = [
-            (at / 1_000_000_000) as u32,
-            (at % 1_000_000_000) as u32,
-            (self.scratch.len() - RECORD_HEADER) as u32,
-            len as u32,
-        ];
-        for (place, word) in self.scratch.chunks_exact_mut(4).zip(words) {
-            place.copy_from_slice(&word.to_le_bytes());
-        }
+        let captured = self.scratch.len() - RECORD_HEADER;
+        let header = pcap_record(self.epoch_ns + now.as_nanos(), captured, len);
+        self.scratch[..RECORD_HEADER].copy_from_slice(&header);
         self.sink.write(&self.scratch);
     }
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use events::{Counter, tracepoint};
-use net::{ConnectionId, Event, Instant, ListenError, ListenerId, Notice, Stack};
+use net::{ConnectionId, Event, Instant, ListenError, ListenerId, Notice, Stack, Tap};
 use nvmf::{CloseReason, Endpoints, Progress, Session, Timestamp, Wire};
 use pages::Chunk;
 
@@ -204,6 +204,11 @@ impl Link {
             stages.end(Stage::Transmit);
         }
         sent > 0
+    }
+
+    /// Shows every frame to `tap`, or to nobody any more.
+    pub(crate) fn set_tap(&mut self, tap: Option<Box<dyn Tap>>) {
+        self.stack.set_tap(tap);
     }
 
     /// News for the other shards of the port.
