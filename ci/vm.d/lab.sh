@@ -128,6 +128,13 @@ counter() {
 }
 copied() { counter '.copied_bytes | add'; }
 
+# pools: connections, and what is free of the pools that commands draw on. A driver keeps the last pages it sent until it
+# sends more: those are not counted.
+pools() { on appliance 'throughline stats --json' | jq -c '[.shards[] | {connections, pools: (.pools | del(.pages))}]'; }
+
+# settled: whether all is back as it was when the scenario said before=$(pools).
+settled() { [ "$(pools)" = "$before" ]; }
+
 # ---- the client ----------------------------------------------------------------------------------------------------
 
 # connect [OPTION...]: the client connects; its first namespace is /dev/nvme0n1.

@@ -9,9 +9,6 @@ client
 ready
 configure < <(one_subsystem 1)
 serve
-# A driver keeps the last pages it sent until it sends more: those are not counted.
-pools() { on appliance 'throughline stats --json' | jq -c '[.shards[] | {connections, pools: (.pools | del(.pages))}]'; }
-settled() { [ "$(pools)" = "$before" ]; }
 before=$(pools)
 for options in '' --hdr-digest --data-digest '--hdr-digest --data-digest' '--nr-io-queues=1' '--queue-size=16'; do
 	for _ in 1 2 3; do

@@ -11,8 +11,6 @@ client
 ready
 configure < <(one_subsystem 1)
 serve
-pools() { on appliance 'throughline stats --json' | jq -c '[.shards[] | {connections, pools: (.pools | del(.pages))}]'; }
-settled() { [ "$(pools)" = "$before" ]; }
 before=$(pools)
 on client 'echo 5 >/sys/module/nvme_core/parameters/io_timeout'
 connect --reconnect-delay=1

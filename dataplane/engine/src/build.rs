@@ -6,17 +6,17 @@ use std::sync::Arc;
 
 use net::{Cidr, MacAddress, Offload, Route, Stack, StackConfig, rss};
 use nvmf::{BlockSize, CommandPool, Hosts, Listener, Nsid, Target, VolumeId};
-use pages::ring::ring;
 
 use crate::config::{Config, NamespaceConfig, PortConfig, SubsystemConfig, WritePolicy};
 use crate::error::Error;
 use crate::memory::Memory;
+use crate::mesh::{Ends, mesh};
 use crate::port::{Port, PortQueue};
 use crate::shard::{Common, Link, Shard};
 use crate::snapshot::{Inventory, NamespaceName};
 use crate::spdk::SpdkThread;
 use crate::store::Store;
-use crate::volume::{Ends, Sizes, Volumes, ring_capacity};
+use crate::volume::{Sizes, Volumes, ring_capacity};
 
 /// Payload segments that may be on their way to a NIC, by reference, per queue pair.
 const TRANSMIT_SEGMENTS: u32 = 8192;
@@ -204,31 +204,14 @@ pub(crate) fn shard(
     Ok(shard)
 }
 
-/// A ring each way between every two shards, if pages are cached and have owners:
-/// for each shard its ends, by shard.
+/// The rings that requests cross, if pages are cached and have owners: for each
+/// shard its ends, by shard, or none.
 pub(crate) fn rings(config: &Config) -> Vec<Vec<Option<Ends>>> {
     let shards = config.cores.len();
-    let mut ends: Vec<Vec<Option<Ends>>> = (0..shards).map(|_| Vec::new()).collect();
     if shards < 2 || !policies(config).contains(&WritePolicy::Back) {
-        return ends;
+        return (0..shards).map(|_| Vec::new()).collect();
     }
-    for mine in &mut ends {
-        mine.resize_with(shards, || None);
-    }
-    let capacity = ring_capacity(config.target.max_io_bytes as usize);
-    let pairs = (0..shards).flat_map(|one| (one + 1..shards).map(move |other| (one, other)));
-    for (one, other) in pairs {
-        let (there, here) = (ring(capacity), ring(capacity));
-        ends[one][other] = Some(Ends {
-            to: there.0,
-            from: here.1,
-        });
-        ends[other][one] = Some(Ends {
-            to: here.0,
-            from: there.1,
-        });
-    }
-    ends
+    mesh(shards, ring_capacity(config.target.max_io_bytes as usize))
 }
 
 /// The policy of each store: behind the cache if a namespace on it is.

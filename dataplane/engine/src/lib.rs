@@ -20,6 +20,7 @@ mod error;
 mod handle;
 mod lcore;
 mod memory;
+mod mesh;
 mod numa;
 mod port;
 mod run;

@@ -15,11 +15,11 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::lcore;
+use crate::mesh::Ends;
 use crate::port::Port;
 use crate::shard::{self, Notices, Shard};
 use crate::spdk::SpdkThread;
 use crate::store::{Controller, Store};
-use crate::volume::Ends;
 
 /// Runs an engine until `handle` is told to stop.
 ///
@@ -56,9 +56,6 @@ struct Plan<'a> {
     controllers: &'a Controllers,
     target: &'a Arc<Target>,
     secret: [u8; 32],
-    /// Each shard's ends of the rings to the others, until it takes them.
-    ends: Mutex<Vec<Vec<Option<Ends>>>>,
-    notices: Mutex<Vec<Notices>>,
     phase: AtomicUsize,
     /// How often shards have arrived at the next of the points where all wait
     /// for each other: built, or failed to be; without connections; without
@@ -66,9 +63,13 @@ struct Plan<'a> {
     arrived: AtomicUsize,
     failure: Mutex<Option<Error>>,
     /// Taken while a shard is set up or taken down: DPDK's registries of memory,
-    /// its pools and the queues of one port are for one thread at a time.
-    control: Mutex<()>,
+    /// its pools and the queues of one port are for one thread at a time. Has
+    /// each shard's ties to the others, until it takes them.
+    control: Mutex<Vec<Ties>>,
 }
+
+/// A shard's ends of the rings to the others.
+type Ties = (Vec<Option<Ends>>, Notices);
 
 /// NVMe controllers by transport id.
 type Controllers = HashMap<String, Arc<Controller>>;
@@ -85,6 +86,7 @@ fn serve(config: &Config, handle: &Handle, environment: &Environment) -> Result<
     let target = build::target(config, &stores)?;
     let inventory = build::inventory(config);
     handle.expect_shards(lcores.len(), tsc_hz(), inventory, &target);
+    let ties = (build::rings(config).into_iter()).zip(shard::between(lcores.len()));
     let plan = Plan {
         config,
         handle,
@@ -92,12 +94,10 @@ fn serve(config: &Config, handle: &Handle, environment: &Environment) -> Result<
         controllers: &controllers,
         target: &target,
         secret: build::secret(),
-        ends: Mutex::new(build::rings(config)),
-        notices: Mutex::new(shard::between(lcores.len())),
         phase: AtomicUsize::new(Phase::Building as usize),
         arrived: AtomicUsize::new(0),
         failure: Mutex::new(None),
-        control: Mutex::new(()),
+        control: Mutex::new(ties.collect()),
     };
     let workers: Vec<_> = (lcores.iter().enumerate().skip(1))
         .map(|(index, &core)| {
@@ -191,15 +191,9 @@ impl Plan<'_> {
         spdk: SpdkThread,
         stores: Vec<Store>,
     ) -> Option<Shard> {
-        let _alone = self.control.lock().unwrap_or_else(PoisonError::into_inner);
-        let ends = {
-            let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut ends[index])
-        };
-        let notices = {
-            let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut notices[index])
-        };
+        // Held until the shard is built.
+        let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let (ends, notices) = std::mem::take(&mut control[index]);
         build::shard(
             self.config,
             self.ports,

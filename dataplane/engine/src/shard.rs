@@ -18,9 +18,10 @@ pub(crate) use notices::{NoticeCounters, Notices, between};
 use crate::clock::{Clock, StageClock, tsc};
 use crate::handle::Handle;
 use crate::memory::Memory;
+use crate::mesh::Ends;
 use crate::snapshot::Stage;
 use crate::spdk::SpdkThread;
-use crate::volume::{Ends, Volumes};
+use crate::volume::Volumes;
 
 /// How long devices have to finish when the engine stops.
 const STOP_NS: u64 = 30_000_000_000;

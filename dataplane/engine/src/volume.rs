@@ -17,12 +17,12 @@ use crate::clock::StageClock;
 use crate::config::WritePolicy;
 use crate::device::{DeviceCounters, Devices, Done, Work};
 use crate::memory::Memory;
+use crate::mesh::Ends;
 use crate::snapshot::{IoCounters, IoKind, NamespaceCounters, Stage};
 use cached::Cached;
 use owners::{Here, Owners};
 
 pub(crate) use owners::ring_capacity;
-pub(crate) use peer::Ends;
 
 /// The session a request belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ mod support;
 
 use engine::{Config, Handle};
 use support::host::{Options, Queue, pattern};
-use support::{NQN, network_of, snapshot, target, with_engine};
+use support::{NQN, Random, network_of, snapshot, target, with_engine};
 
 const MTU: u16 = 9000;
 const BLOCK: usize = 512;
@@ -31,13 +31,8 @@ fn config(device: &str, cluster_size: u32) -> Config {
 fn exercise(handle: &Handle) -> ([u64; 4], u64) {
     let (_admin, mut io) = Queue::controller(target(), Options::default(), NQN).unwrap();
     let mut model = vec![0; BYTES];
-    let mut random = 0x2545_f491_4f6c_dd1du64;
-    let mut below = |n: usize| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        (random >> 16) as usize % n
-    };
+    let mut random = Random::new();
+    let mut below = |n| random.below(n);
     for round in 0..ROUNDS {
         let most = [16, 256][below(2)];
         let blocks = 1 + below(most);

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use engine::{Config, Handle, StoreConfig, StoreDevice, WritePolicy};
+use engine::{Config, Handle};
 use support::host::{Options, Queue, WRITE, pattern};
-use support::{NQN, eventually, network, snapshot, target, with_engine};
+use support::{NQN, Random, eventually, network, snapshot, target, with_engine};
 
 const BLOCK: usize = 512;
 const BYTES: usize = 16 << 20;
@@ -20,36 +20,10 @@ const RANGE: usize = 1 << 20;
 const QUEUES: u16 = 8;
 const ROUNDS: u64 = 1500;
 
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) as usize % n
-    }
-}
-
 fn config(path: &std::path::Path) -> Config {
-    let mut config = support::config(512);
+    let mut config = support::write_back(path, BLOCK);
     config.cores = vec![0, 1];
     config.ports[0].device += ",qpairs=2";
-    // Few clusters: pages are reclaimed, and lent ones called back, all the time.
-    config.memory.clusters = 4096;
-    config.memory.pages = 2048;
-    config.memory.requests = 64;
-    config.spdk_json = Some(format!(
-        r#"{{"subsystems":[{{"subsystem":"bdev","config":[{{"method":"bdev_aio_create",
-        "params":{{"name":"File0","filename":"{}","block_size":{BLOCK}}}}}]}}]}}"#,
-        path.display()
-    ));
-    config.stores = vec![StoreConfig {
-        name: "file0".into(),
-        device: StoreDevice::Bdev("File0".into()),
-    }];
-    let namespace = &mut config.target.subsystems[0].namespaces[0];
-    (namespace.store, namespace.write) = ("file0".into(), WritePolicy::Back);
     config
 }
 
@@ -85,7 +59,7 @@ fn some_range(random: &mut Random) -> std::ops::Range<usize> {
 /// One request at a time, by any queue of either shard: each sees what the
 /// others did, a flush makes all of it durable on every shard.
 fn one_after_the_other(queues: &mut [Queue], path: &PathBuf, model: &mut [u8]) {
-    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let mut random = Random::new();
     for round in 0..ROUNDS {
         let bytes = some_range(&mut random);
         let (lba, len) = ((bytes.start / BLOCK) as u64, bytes.len());

@@ -5,9 +5,8 @@ mod support;
 
 use std::fs;
 
-use engine::{StoreConfig, StoreDevice, WritePolicy};
 use support::host::{Options, Queue, pattern};
-use support::{NQN, network, snapshot, target, with_engine};
+use support::{NQN, Random, network, snapshot, target, with_engine};
 
 const BLOCK: usize = 512;
 const BYTES: usize = 8 << 20;
@@ -22,23 +21,7 @@ fn z11_z12_z13_a_volatile_write_cache_loses_nothing() {
     let path = std::env::temp_dir().join(format!("throughline-write-back-{}", std::process::id()));
     fs::write(&path, vec![0; BYTES]).unwrap();
     network();
-    let mut config = support::config(512);
-    // Few clusters: pages are reclaimed all the time.
-    config.memory.clusters = 4096;
-    config.memory.pages = 2048;
-    config.memory.requests = 64;
-    config.spdk_json = Some(format!(
-        r#"{{"subsystems":[{{"subsystem":"bdev","config":[{{"method":"bdev_aio_create",
-        "params":{{"name":"File0","filename":"{}","block_size":{BLOCK}}}}}]}}]}}"#,
-        path.display()
-    ));
-    config.stores = vec![StoreConfig {
-        name: "file0".into(),
-        device: StoreDevice::Bdev("File0".into()),
-    }];
-    let namespace = &mut config.target.subsystems[0].namespaces[0];
-    (namespace.store, namespace.write) = ("file0".into(), WritePolicy::Back);
-
+    let config = support::write_back(&path, BLOCK);
     let (tell, told) = std::sync::mpsc::channel();
     let file = path.clone();
     with_engine(&config, move |handle| {
@@ -50,13 +33,8 @@ fn z11_z12_z13_a_volatile_write_cache_loses_nothing() {
             "a volatile write cache is advertised"
         );
         let mut model = vec![0; BYTES];
-        let mut random = 0x2545_f491_4f6c_dd1du64;
-        let mut below = |n: usize| {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            (random >> 16) as usize % n
-        };
+        let mut random = Random::new();
+        let mut below = |n| random.below(n);
         for round in 0..ROUNDS {
             if round == ROUNDS / 2 {
                 assert_eq!(admin.property_set(0x14, 0x0046_4001).unwrap(), 0, "CC.SHN");

@@ -7,9 +7,10 @@
 //! retransmission. This is off the I/O path: rings are looked at between polls.
 
 use net::{Instant, Notice};
-use pages::ring::{Crossing, Receiver, Sender, ring};
+use pages::ring::{Crossing, Receiver, Sender};
 
 use super::Link;
+use crate::mesh::{Ends, mesh};
 
 /// Messages that make a notice.
 const PARTS: usize = Notice::WORDS / 2;
@@ -46,19 +47,19 @@ pub(crate) struct Notices {
 
 /// The notices of so many shards, by shard.
 pub(crate) fn between(shards: usize) -> Vec<Notices> {
-    let mut all: Vec<Notices> = (0..shards).map(|_| Notices::default()).collect();
-    for from in 0..shards {
-        for to in (0..shards).filter(|&to| to != from) {
-            let (sender, receiver) = ring(CAPACITY * PARTS);
-            all[from].to.push(sender);
-            all[to].from.push(Inbox {
-                ring: receiver,
+    let of = |ends: Vec<Option<Ends>>| {
+        let mut notices = Notices::default();
+        for Ends { to, from } in ends.into_iter().flatten() {
+            notices.to.push(to);
+            notices.from.push(Inbox {
+                ring: from,
                 words: [0; Notice::WORDS],
                 parts: 0,
             });
         }
-    }
-    all
+        notices
+    };
+    mesh(shards, CAPACITY * PARTS).into_iter().map(of).collect()
 }
 
 impl Notices {

@@ -14,11 +14,12 @@ use pages::{PageRun, PullUp, RunPool, Segment, SegmentKind, Slice, shard};
 
 use super::cached::Cached;
 use super::message::{Ask, Message, Token};
-use super::peer::{Ends, Part, Peer, Quota, Visit, Way};
+use super::peer::{Part, Peer, Quota, Visit, Way};
 use super::table::Table;
 use super::{Answers, Asker, Sizes, Whom};
 use crate::device::Work;
 use crate::memory::Memory;
+use crate::mesh::Ends;
 
 /// What a shard uses for every request.
 pub(super) struct Here<'a> {

@@ -9,12 +9,7 @@ use pages::{Abroad, GuestPool, PageRun, Return, Segment, SegmentKind, Slice};
 
 use super::message::{Ask, Message, Token};
 use super::table::Table;
-
-/// The ends of the two rings between one shard and another.
-pub(crate) struct Ends {
-    pub(crate) to: Sender,
-    pub(crate) from: Receiver,
-}
+use crate::mesh::Ends;
 
 /// Why segments are lent. Each has a quota of its own: data that a slow client
 /// has yet to read leaves room for what others write.

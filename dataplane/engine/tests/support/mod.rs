@@ -7,6 +7,7 @@
 pub mod host;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -79,6 +80,45 @@ pub fn config(block_size: u32) -> Config {
         copy: false,
         pci_allow: Vec::new(),
         native_memory_mib: 512,
+    }
+}
+
+/// As [`config`], with the namespace behind the page cache, on a file of
+/// `block_size` blocks. Few clusters: pages are reclaimed all the time.
+pub fn write_back(file: &Path, block_size: usize) -> Config {
+    let mut config = config(block_size as u32);
+    config.memory.clusters = 4096;
+    config.memory.pages = 2048;
+    config.memory.requests = 64;
+    config.spdk_json = Some(format!(
+        r#"{{"subsystems":[{{"subsystem":"bdev","config":[{{"method":"bdev_aio_create",
+        "params":{{"name":"File0","filename":"{}","block_size":{block_size}}}}}]}}]}}"#,
+        file.display()
+    ));
+    config.stores = vec![StoreConfig {
+        name: "file0".into(),
+        device: StoreDevice::Bdev("File0".into()),
+    }];
+    let namespace = &mut config.target.subsystems[0].namespaces[0];
+    (namespace.store, namespace.write) = ("file0".into(), WritePolicy::Back);
+    config
+}
+
+/// Numbers that look random and are the same in every run (xorshift), from a seed that is not 0.
+pub struct Random(pub u64);
+
+impl Random {
+    /// From a seed as good as any.
+    pub fn new() -> Self {
+        Self(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// A number below `n`.
+    pub fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 16) as usize % n
     }
 }
 

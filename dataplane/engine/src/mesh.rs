@@ -1,0 +1,30 @@
+//! Rings between shards: a ring each way between any two.
+
+use pages::ring::{Receiver, Sender, ring};
+
+/// One shard's ends of the two rings between it and another.
+pub(crate) struct Ends {
+    pub(crate) to: Sender,
+    pub(crate) from: Receiver,
+}
+
+/// Rings for `capacity` messages each between so many shards: for each shard
+/// its ends, by shard; `None` in its own place.
+pub(crate) fn mesh(shards: usize, capacity: usize) -> Vec<Vec<Option<Ends>>> {
+    let mut ends: Vec<Vec<Option<Ends>>> = (0..shards)
+        .map(|_| (0..shards).map(|_| None).collect())
+        .collect();
+    let pairs = (0..shards).flat_map(|one| (one + 1..shards).map(move |other| (one, other)));
+    for (one, other) in pairs {
+        let (there, here) = (ring(capacity), ring(capacity));
+        ends[one][other] = Some(Ends {
+            to: there.0,
+            from: here.1,
+        });
+        ends[other][one] = Some(Ends {
+            to: here.0,
+            from: there.1,
+        });
+    }
+    ends
+}
