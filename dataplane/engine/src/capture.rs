@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use net::{Direction, Tap, pcap_header, pcap_record};
+use net::{Direction, Tap, pcap_bytes, pcap_header, pcap_record};
 
 use crate::error::CaptureError;
 use crate::handle::Handle;
@@ -99,13 +99,7 @@ impl Tap for Copier {
             return;
         }
         self.scratch.clear();
-        let mut len = 0;
-        for part in std::iter::once(head).chain(rest) {
-            let room = self.snap - self.scratch.len();
-            self.scratch
-                .extend_from_slice(&part[..part.len().min(room)]);
-            len += part.len();
-        }
+        let len = pcap_bytes(&mut self.scratch, self.snap, head, rest);
         let lengths = (self.scratch.len() as u64) << 32 | len as u64;
         let head = [self.epoch_ns + now.as_nanos(), lengths];
         let body = self.scratch.chunks(8).map(|bytes| {

@@ -121,7 +121,7 @@ pub use event::{
     CloseReason, ConnectError, ConnectionId, Event, ListenError, ListenerId, SendError, SendRoom,
 };
 pub use frame::{Payload, Piece, Pieces, PortFull, RxFrame, Transmit, TxFrame, TxOffload, Verdict};
-pub use pcap::{Direction, PcapTap, Sink, Tap, pcap_header, pcap_record};
+pub use pcap::{Direction, PcapTap, Sink, Tap, pcap_bytes, pcap_header, pcap_record};
 pub use stack::{ConnectionInfo, Notice, Stack};
 pub use std::time::Duration;
 pub use time::Instant;

@@ -77,6 +77,22 @@ pub fn pcap_record(unix_ns: u64, captured: usize, len: usize) -> [u8; RECORD_HEA
     header
 }
 
+/// Appends the first `snap_len` bytes of a frame to `out`; how long the frame is.
+pub fn pcap_bytes<'a>(
+    out: &mut Vec<u8>,
+    snap_len: usize,
+    head: &'a [u8],
+    rest: &mut dyn Iterator<Item = &'a [u8]>,
+) -> usize {
+    let (end, mut len) = (out.len() + snap_len, 0);
+    for part in std::iter::once(head).chain(rest) {
+        let room = end - out.len();
+        out.extend_from_slice(&part[..part.len().min(room)]);
+        len += part.len();
+    }
+    len
+}
+
 impl<S: Sink> PcapTap<S> {
     /// Begins a capture of the first `snap_len` bytes of every frame.
     /// `epoch_ns` is the wall clock, in nanoseconds since 1970, at [`Instant::ZERO`].
@@ -104,15 +120,9 @@ impl<S: Sink> Tap for PcapTap<S> {
         head: &'a [u8],
         rest: &mut dyn Iterator<Item = &'a [u8]>,
     ) {
-        let mut len = 0;
         self.scratch.clear();
         self.scratch.resize(RECORD_HEADER, 0);
-        for part in std::iter::once(head).chain(rest) {
-            let room = self.snap_len - (self.scratch.len() - RECORD_HEADER);
-            self.scratch
-                .extend_from_slice(&part[..part.len().min(room)]);
-            len += part.len();
-        }
+        let len = pcap_bytes(&mut self.scratch, self.snap_len, head, rest);
         let captured = self.scratch.len() - RECORD_HEADER;
         let header = pcap_record(self.epoch_ns + now.as_nanos(), captured, len);
         self.scratch[..RECORD_HEADER].copy_from_slice(&header);

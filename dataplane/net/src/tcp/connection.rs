@@ -160,8 +160,8 @@ impl Connection {
 
     /// The timestamp clock: a millisecond a tick, from a start of its own (RFC 7323, 5.4 and 7.1).
     #[inline]
-    pub(crate) fn ts_now(&self, now: Instant) -> u32 {
-        (now.as_millis() as u32).wrapping_add(self.ts_offset)
+    pub(crate) fn ts_now(&self, cx: &Shared) -> u32 {
+        cx.now_ms.wrapping_add(self.ts_offset)
     }
 
     pub(crate) fn remote(&self) -> SocketAddr {

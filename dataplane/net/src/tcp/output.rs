@@ -238,7 +238,7 @@ impl Connection {
         self.snd.retransmitted = self.snd.retransmitted.wrapping_add(1);
         events::tracepoint::retransmit(self.index.into(), record.len.into());
         self.snd.flight.resend(&mut cx.records, index, cx.now);
-        self.note_resent(cx.now);
+        self.note_resent(cx);
         Ok(())
     }
 
@@ -401,7 +401,7 @@ impl Connection {
         header.sack_permitted = !passive || self.has(has::SACK);
         if !passive || self.has(has::TIMESTAMPS) {
             let echo = if passive { self.rcv.ts_recent } else { 0 };
-            header.timestamp = Some((self.ts_now(cx.now), echo));
+            header.timestamp = Some((self.ts_now(cx), echo));
         }
         let offload = &cx.params.offload;
         let len = self.send_header(port, offload, &header)?;
@@ -465,7 +465,7 @@ impl Connection {
         let window = self.window_field(cx);
         let timestamp = self
             .has(has::TIMESTAMPS)
-            .then(|| (cx.now_ms.wrapping_add(self.ts_offset), self.rcv.ts_recent));
+            .then(|| (self.ts_now(cx), self.rcv.ts_recent));
         let mut flags = draft.flags;
         if self.has(has::ECHO_CE) {
             flags |= flag::ECE;

@@ -344,8 +344,8 @@ impl Connection {
     }
 
     /// A segment was sent again: what it takes to find out later that it need not have been.
-    pub(crate) fn note_resent(&mut self, now: Instant) {
-        let stamp = self.ts_now(now);
+    pub(crate) fn note_resent(&mut self, cx: &Shared) {
+        let stamp = self.ts_now(cx);
         if let Some(undo) = &mut self.recovery.undo {
             undo.resent += 1;
             undo.stamp.get_or_insert(stamp);
