@@ -5,7 +5,7 @@
 
 use std::ops::{Index, IndexMut};
 
-use pages::PageRun;
+use pages::{PAGE_SIZE, PageRun};
 
 use crate::status::Status;
 use crate::units::{BlockRange, BlockSize, Cid, Nsid, Qid, Timestamp, VolumeId};
@@ -22,6 +22,9 @@ impl SlotIndex {
         (self != Self::NONE).then_some(self)
     }
 }
+
+/// What a host that owes data has to bring in the time it has: a page, or the rest.
+pub(crate) const PROGRESS_BYTES: u32 = PAGE_SIZE as u32;
 
 /// Where a command is.
 ///
@@ -170,7 +173,7 @@ pub(crate) struct Slot {
     pub moved: u32,
     /// Where the R2T that is out ends.
     pub granted: u32,
-    /// When it began to wait, an R2T of it was sent, or data for it came.
+    /// When it began to wait, an R2T of it was sent, or data worth a mention came.
     pub since: Timestamp,
     /// Write credit it holds, in bytes.
     pub credit: u32,
@@ -199,6 +202,17 @@ impl Slot {
             self.state
         );
         self.state = next;
+    }
+
+    /// `len` more bytes of its data have come. A byte now and then is no progress:
+    /// less than [`PROGRESS_BYTES`] leave the host as late as it was.
+    #[inline]
+    pub fn took(&mut self, len: u32, now: Timestamp) {
+        let moved = self.moved + len;
+        if moved / PROGRESS_BYTES > self.moved / PROGRESS_BYTES {
+            self.since = now;
+        }
+        self.moved = moved;
     }
 
     const EMPTY: Slot = Slot {

@@ -159,8 +159,6 @@ pub struct Session {
     granted: u16,
     /// When the connection was accepted.
     started: Timestamp,
-    /// When the last bytes came.
-    heard: Timestamp,
     /// The time of the last call that told it.
     now: Timestamp,
 }
@@ -201,7 +199,6 @@ impl Session {
             owed: 0,
             granted: 0,
             started: now,
-            heard: now,
             now,
         }
     }
@@ -239,7 +236,6 @@ impl Session {
         if self.rx.is_blocked() && self.unblock(shard) == Progress::Blocked {
             return Err(slice);
         }
-        self.heard = now;
         Ok(self.feed(Some(slice), shard))
     }
 
@@ -370,7 +366,7 @@ impl Session {
                     // It is not the host that data waits for.
                     return None;
                 }
-                let inside = self.rx.is_inside() && late(self.heard);
+                let inside = self.rx.inside_since().is_some_and(late);
                 let owes = inside || self.owed > 0 && self.owes(late, shard);
                 owes.then_some(CloseReason::DataTimeout)
             }
@@ -384,7 +380,7 @@ impl Session {
         let mut index = self.chain;
         while index != SlotIndex::NONE {
             let slot = &slots[index];
-            if slot.state == SlotState::Owed && late(slot.since) {
+            if slot.state == SlotState::Owed && late(slot.since.max(self.rx.freed())) {
                 return true;
             }
             index = slots.after(index);

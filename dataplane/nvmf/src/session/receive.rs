@@ -11,7 +11,7 @@ use crate::pdu::{
     TermReq,
 };
 use crate::shard::Shard;
-use crate::slots::{SlotIndex, SlotState};
+use crate::slots::{PROGRESS_BYTES, SlotIndex, SlotState};
 use crate::status::Status;
 use crate::units::{Cid, Timestamp};
 
@@ -23,6 +23,10 @@ pub(super) struct Receiver {
     kept: Option<Slice>,
     /// Since when nothing could be taken.
     blocked: Option<Timestamp>,
+    /// Until when nothing could be taken: so long the host was not late.
+    freed: Timestamp,
+    /// When the PDU that is arriving began, or last brought data worth a mention.
+    heard: Timestamp,
     /// A header, or a data digest, that slices have cut.
     gather: [u8; GATHER],
 }
@@ -92,6 +96,8 @@ impl Receiver {
             state: State::Header { have: 0 },
             kept: None,
             blocked: None,
+            freed: Timestamp(0),
+            heard: Timestamp(0),
             gather: [0; GATHER],
         }
     }
@@ -100,9 +106,15 @@ impl Receiver {
         self.blocked.is_some()
     }
 
-    /// Whether a PDU is partly there.
-    pub fn is_inside(&self) -> bool {
-        !matches!(self.state, State::Header { have: 0 })
+    /// Since when a PDU that is partly there has brought nothing worth a mention.
+    pub fn inside_since(&self) -> Option<Timestamp> {
+        let inside = !matches!(self.state, State::Header { have: 0 });
+        inside.then_some(self.heard.max(self.freed))
+    }
+
+    /// Until when the host could bring nothing, because nothing was taken.
+    pub fn freed(&self) -> Timestamp {
+        self.freed
     }
 
     /// Drops what was kept: nothing is taken any more.
@@ -128,7 +140,11 @@ impl Session {
                 State::Digest { body, have } => self.digest(body, have, &mut rest, shard),
             };
             match step {
-                Step::On => self.rx.blocked = None,
+                Step::On => {
+                    if self.rx.blocked.take().is_some() {
+                        self.rx.freed = self.now;
+                    }
+                }
                 Step::More => return Progress::Taken,
                 Step::Blocked => {
                     if self.rx.blocked.is_none() {
@@ -161,6 +177,7 @@ impl Session {
             let Some(mut slice) = rest.take() else {
                 return Step::More;
             };
+            self.rx.heard = self.now;
             let need = header_len(slice.bytes()[0], self.format);
             if slice.len() >= need {
                 // The usual case: it is all there, and is read in place.
@@ -297,7 +314,6 @@ impl Session {
             // LAST_PDU in FLAGS, but the R2T is not answered.
             return Err(FatalError::invalid_field(1));
         }
-        shard.commands.slots[index].since = self.now;
         self.expect(Body::new(Sink::Slot(index), padding, data.len));
         Ok(())
     }
@@ -335,7 +351,11 @@ impl Session {
         } else {
             slice
         };
+        let left = body.left;
         let back = self.take_data(&mut body, data, shard);
+        if left / PROGRESS_BYTES > body.left / PROGRESS_BYTES {
+            self.rx.heard = self.now;
+        }
         self.rx.state = State::Body(body);
         match back {
             None => Step::On,
@@ -373,16 +393,14 @@ impl Session {
         };
         let Err(error) = placed else {
             body.left -= len;
-            let slot = &mut shard.commands.slots[index];
-            slot.moved += len;
-            slot.since = self.now;
+            shard.commands.slots[index].took(len, self.now);
             return None;
         };
         if error.reason == Refusal::OutOfPages && !self.out_of_patience() {
             let taken = error.at as u32 - moved;
             body.left -= taken;
             body.digested += len - taken;
-            shard.commands.slots[index].moved += taken;
+            shard.commands.slots[index].took(taken, self.now);
             return Some(error.slice);
         }
         // The command fails; the rest of its data is of no use.
@@ -394,8 +412,9 @@ impl Session {
             shard.runs.put(run);
         }
         body.left -= len;
-        shard.commands.slots[index].moved += len;
-        shard.commands.slots[index].status = status;
+        let slot = &mut shard.commands.slots[index];
+        slot.took(len, self.now);
+        slot.status = status;
         None
     }
 

@@ -1,0 +1,185 @@
+//! Row Z12: a host that sends its data by the byte does not keep what others wait for.
+
+mod rig;
+
+use nvmf::CloseReason;
+use rig::host::{Host, Manners, Pdu, in_capsule, rw, transport};
+use rig::wire::Cut;
+use rig::{Random, Rig, Sizes, config};
+
+fn write_asked(lba: u64, blocks: u32) -> [u8; 64] {
+    let mut sqe = rw(0x01, 2, lba, blocks);
+    transport(&mut sqe, blocks * 4096);
+    sqe
+}
+
+/// Submits a write of `blocks` of 4 KiB, and takes the R2T for it.
+fn asked(rig: &mut Rig, io: &mut Host, blocks: u32) -> (u16, u16) {
+    let cid = io.submit(rig, write_asked(0, blocks), &[]);
+    match io.pdus.pop_front() {
+        Some(Pdu::R2t {
+            cid: for_, ttag, ..
+        }) if for_ == cid => (cid, ttag),
+        other => panic!("no R2T, but {other:?}"),
+    }
+}
+
+/// Lets `ms` pass for `hosts`.
+fn pass(rig: &mut Rig, ms: u64, hosts: &mut [&mut Host]) {
+    rig.now = rig.now.plus_ms(ms);
+    for host in hosts {
+        host.session.advance(rig.now, &mut rig.shard());
+    }
+}
+
+/// How a host may bring 32 KiB in small change.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    /// One PDU, byte after byte.
+    Bytes,
+    /// A PDU for each byte.
+    Pdus,
+}
+
+impl Change {
+    /// The `n`th of what is sent.
+    fn coin(self, io: &Host, (cid, ttag): (u16, u16), n: u32) -> Vec<u8> {
+        match self {
+            Change::Bytes if n == 0 => io.h2c_data(cid, ttag, 0, &[7; 32768], true)[..25].to_vec(),
+            Change::Bytes => vec![7],
+            Change::Pdus => io.h2c_data(cid, ttag, n, &[7], false),
+        }
+    }
+}
+
+#[test]
+fn z12_who_owes_data_and_sends_it_by_the_byte_is_given_up_when_others_wait() {
+    for change in [Change::Bytes, Change::Pdus] {
+        let mut rig = Rig::with(
+            config(),
+            Sizes {
+                write_bytes: 40_000,
+                ..Sizes::default()
+            },
+        );
+        let mut admin = Host::admin(&mut rig, Manners::default());
+        let mut miser = admin.io(&mut rig, 1, 32);
+        let mut other = admin.io(&mut rig, 2, 32);
+        let tags = asked(&mut rig, &mut miser, 8);
+        let waits = other.submit_asked(&mut rig, write_asked(8, 4), &[3; 16384]);
+        assert!(other.session.is_waiting());
+        for n in 0..10 {
+            assert_eq!(miser.session.closing(), None, "{change:?}: after {n}");
+            let coin = change.coin(&miser, tags, n);
+            miser.send(&mut rig, &coin);
+            pass(&mut rig, 100, &mut [&mut other, &mut miser]);
+        }
+        assert_eq!(miser.session.closing(), Some(CloseReason::DataTimeout));
+        assert_eq!(rig.counters.timeouts, 1);
+        miser.close(&mut rig);
+        other.run(&mut rig);
+        assert_eq!(other.answer(waits).status, 0, "{change:?}");
+        other.close(&mut rig);
+        admin.close(&mut rig);
+        rig.assert_all_returned();
+    }
+}
+
+#[test]
+fn z12_who_brings_a_page_a_second_may_go_on() {
+    let mut rig = Rig::with(
+        config(),
+        Sizes {
+            write_bytes: 40_000,
+            ..Sizes::default()
+        },
+    );
+    let admin = Host::admin(&mut rig, Manners::default());
+    let mut slow = admin.io(&mut rig, 1, 32);
+    let mut other = admin.io(&mut rig, 2, 32);
+    let (cid, ttag) = asked(&mut rig, &mut slow, 8);
+    let waits = other.submit_asked(&mut rig, write_asked(8, 4), &[3; 16384]);
+    let pdu = slow.h2c_data(cid, ttag, 0, &[7; 32768], true);
+    for part in pdu.chunks(410) {
+        slow.send(&mut rig, part);
+        pass(&mut rig, 98, &mut [&mut other, &mut slow]);
+        assert_eq!(slow.session.closing(), None);
+    }
+    assert_eq!(slow.answer(cid).status, 0);
+    other.run(&mut rig);
+    assert_eq!(other.answer(waits).status, 0);
+    assert_eq!(rig.counters.timeouts, 0);
+    for mut host in [slow, other, admin] {
+        host.close(&mut rig);
+    }
+    rig.assert_all_returned();
+}
+
+/// Nor for ever when nobody waits: less than a page in the whole time for an answer is none.
+#[test]
+fn z12_small_change_does_not_put_the_timeout_off() {
+    let mut rig = Rig::new();
+    let mut admin = Host::admin(&mut rig, Manners::default());
+    let mut miser = admin.io(&mut rig, 1, 32);
+    let mut in_place = admin.io(&mut rig, 2, 32);
+    let tags = asked(&mut rig, &mut miser, 8);
+    let mut sqe = rw(0x01, 2, 0, 2);
+    in_capsule(&mut sqe, 8192);
+    let (_, capsule) = in_place.capsule(sqe, &[1; 8192]);
+    for (n, byte) in capsule.iter().enumerate().take(60) {
+        for host in [&miser, &in_place] {
+            assert_eq!(host.session.closing(), None, "after {n}");
+        }
+        let coin = Change::Pdus.coin(&miser, tags, n as u32);
+        miser.send(&mut rig, &coin);
+        in_place.send(&mut rig, &[*byte]);
+        pass(&mut rig, 500, &mut [&mut miser, &mut in_place]);
+    }
+    for mut host in [miser, in_place] {
+        assert_eq!(host.session.closing(), Some(CloseReason::DataTimeout));
+        host.close(&mut rig);
+    }
+    admin.close(&mut rig);
+    rig.assert_all_returned();
+}
+
+/// The shard takes nothing while its stream is blocked; that is not the host's doing.
+#[test]
+fn z12_who_was_not_listened_to_is_not_late() {
+    // Frames that are full: a pull-up finds no room in them, and needs a page.
+    let mut rig = Rig::with(
+        config(),
+        Sizes {
+            frames: 4096,
+            frame_bytes: 512,
+            pages: 4,
+            write_bytes: 4096,
+            ..Sizes::default()
+        },
+    );
+    let admin = Host::admin(&mut rig, Manners::default());
+    let mut io = admin.io(&mut rig, 1, 32);
+    let mut other = admin.io(&mut rig, 2, 32);
+    let (cid, ttag) = asked(&mut rig, &mut io, 1);
+    let waits = other.submit_asked(&mut rig, write_asked(8, 1), &[3; 4096]);
+    let hogs: Vec<_> = (0..4).map(|_| rig.pages.alloc().unwrap()).collect();
+    io.cut = Cut::Every(446);
+    let pdu = io.h2c_data(cid, ttag, 0, &Random::new(9).bytes(4096), true);
+    let (most, rest) = pdu.split_at(pdu.len() - 10);
+    io.send(&mut rig, most);
+    assert!(io.session.is_blocked());
+    pass(&mut rig, 900, &mut [&mut other, &mut io]);
+    drop(hogs);
+    io.run(&mut rig);
+    assert!(!io.session.is_blocked());
+    pass(&mut rig, 999, &mut [&mut other, &mut io]);
+    assert_eq!(io.session.closing(), None);
+    io.send(&mut rig, rest);
+    assert_eq!(io.answer(cid).status, 0);
+    other.run(&mut rig);
+    assert_eq!(other.answer(waits).status, 0);
+    for mut host in [io, other, admin] {
+        host.close(&mut rig);
+    }
+    rig.assert_all_returned();
+}
