@@ -9,6 +9,8 @@
 #include <rte_mbuf.h>
 #include <rte_net.h>
 #include <rte_version.h>
+#include <stdbool.h>
+#include <string.h>
 
 #define TL_DPDK_LEGACY (RTE_VERSION < RTE_VERSION_NUM(22, 11, 0, 0))
 
@@ -129,6 +131,18 @@ static inline void tlc_set_mtu(struct rte_eth_conf *conf, uint16_t mtu, uint64_t
 #else
 	(void)capa;
 	conf->rxmode.mtu = mtu;
+#endif
+}
+
+/* Whether a driver continues long frames in further buffers although it does not offer scatter: virtio always merged
+ * buffers, but says so since DPDK 21.11 only. (Every virtio device in use has VIRTIO_NET_F_MRG_RXBUF.) */
+static inline bool tlc_scatters_unasked(const char *driver)
+{
+#if TL_DPDK_LEGACY
+	return strstr(driver, "virtio") != NULL;
+#else
+	(void)driver;
+	return false;
 #endif
 }
 

@@ -21,6 +21,7 @@ struct tl_port_state {
 	uint64_t rx_offloads;
 	uint64_t tx_offloads;
 	uint64_t tx_rejected;
+	bool scatter; /* frames go on in further buffers */
 	bool prepare; /* offloads are on: the driver must see frames before they are sent */
 };
 extern struct tl_port_state tl_ports[RTE_MAX_ETHPORTS];

@@ -70,6 +70,18 @@ static bool writes_headroom(const char *driver)
 	return strcmp(driver, "net_pcap") == 0 || strcmp(driver, "net_tap") == 0 || strstr(driver, "virtio") != NULL;
 }
 
+/* Segments in software, but takes the Ethernet header for a part of what the MTU bounds: it refuses full segments, for ever. */
+static bool segments_badly(const char *driver)
+{
+	return strcmp(driver, "net_tap") == 0;
+}
+
+/* What a driver sends well. */
+static uint64_t tx_capa(const struct rte_eth_dev_info *info)
+{
+	return info->tx_offload_capa & ~(segments_badly(info->driver_name) ? (uint64_t)TLC_OFF_TX_TSO : 0);
+}
+
 static bool suits(const char *driver, uint32_t shift, bool scatter)
 {
 	if (shift == TL_CLUSTER_INSIDE) {
@@ -132,7 +144,8 @@ int32_t tl_port_info(uint16_t port, struct tl_port_info *out)
 	out->mtu_max = info.max_mtu;
 	out->max_rx_pktlen = info.max_rx_pktlen;
 	out->offloads = to_ours(rx_offloads, RTE_DIM(rx_offloads), info.rx_offload_capa) |
-			to_ours(tx_offloads, RTE_DIM(tx_offloads), info.tx_offload_capa);
+			to_ours(tx_offloads, RTE_DIM(tx_offloads), tx_capa(&info)) |
+			(tlc_scatters_unasked(info.driver_name) ? TL_OFFLOAD_RX_SCATTER : 0);
 	out->rss_types = info.flow_type_rss_offloads;
 	out->reta_size = info.reta_size;
 	out->rss_key_len = info.hash_key_size;
@@ -188,7 +201,7 @@ int32_t tl_port_configure(uint16_t port, const struct tl_port_config *config, ui
 	conf.rxmode.offloads =
 		to_theirs(rx_offloads, RTE_DIM(rx_offloads), config->offloads) & info.rx_offload_capa;
 	conf.txmode.offloads =
-		to_theirs(tx_offloads, RTE_DIM(tx_offloads), config->offloads) & info.tx_offload_capa;
+		to_theirs(tx_offloads, RTE_DIM(tx_offloads), config->offloads) & tx_capa(&info);
 	tlc_set_mtu(&conf, mtu, info.rx_offload_capa);
 	if (config->rx_queues > 1 && info.flow_type_rss_offloads != 0) {
 		conf.rxmode.mq_mode = TLC_MQ_RX_RSS;
@@ -218,10 +231,13 @@ int32_t tl_port_configure(uint16_t port, const struct tl_port_config *config, ui
 	}
 	tl_ports[port].rx_offloads = conf.rxmode.offloads;
 	tl_ports[port].tx_offloads = conf.txmode.offloads;
+	tl_ports[port].scatter = (conf.rxmode.offloads & TLC_OFF_RX_SCATTER) != 0 ||
+				 ((config->offloads & TL_OFFLOAD_RX_SCATTER) != 0 && tlc_scatters_unasked(info.driver_name));
 	tl_ports[port].prepare = (conf.txmode.offloads & ~(uint64_t)TLC_OFF_TX_MULTI_SEG) != 0;
 	if (granted != NULL) {
 		*granted = (to_ours(rx_offloads, RTE_DIM(rx_offloads), conf.rxmode.offloads) |
-			    to_ours(tx_offloads, RTE_DIM(tx_offloads), conf.txmode.offloads)) & config->offloads;
+			    to_ours(tx_offloads, RTE_DIM(tx_offloads), conf.txmode.offloads) |
+			    (tl_ports[port].scatter ? TL_OFFLOAD_RX_SCATTER : 0)) & config->offloads;
 	}
 	return 0;
 }
@@ -237,7 +253,7 @@ int32_t tl_rx_queue_setup(uint16_t port, uint16_t queue, uint16_t *descriptors, 
 	if (rc != 0) {
 		return rc;
 	}
-	if (!suits(info.driver_name, pool->shift, (tl_ports[port].rx_offloads & TLC_OFF_RX_SCATTER) != 0)) {
+	if (!suits(info.driver_name, pool->shift, tl_ports[port].scatter)) {
 		return -EINVAL;
 	}
 	if (*descriptors == 0) {

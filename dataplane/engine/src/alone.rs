@@ -87,13 +87,14 @@ fn drive_shard(
         })?;
     let mut config = config.clone();
     config.ports[0].device = "net_ring_alone".into();
-    let mut port = Port::open(&config.ports[0], 1, config.memory.cluster_size)?;
+    config.ports.truncate(1);
+    let mut ports = Port::open(&config.ports, 1, config.memory.cluster_size)?;
+    let port = &mut ports[0];
     // The wire has no address of its own.
     port.mac = [2, 0, 0, 0, 0, 1];
     if offloads {
         port.offloads |= NIC_OFFLOADS;
     }
-    let ports = [port];
     let spdk = SpdkThread::create("shard0", core)?;
     let stores = (config.stores.iter())
         .map(|store| match store.device {

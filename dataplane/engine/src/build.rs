@@ -25,20 +25,6 @@ const ELEMENTS_MAX: usize = 256;
 /// I/O queues of one controller.
 const QUEUES_MAX: u16 = 128;
 
-/// Where frames start in the clusters that all ports of a shard receive into.
-fn cluster_shift(ports: &[Port]) -> u32 {
-    if ports
-        .iter()
-        .any(|port| port.cluster_shift() == dpdk_sys::TL_CLUSTER_INSIDE)
-    {
-        dpdk_sys::TL_CLUSTER_INSIDE
-    } else if ports.iter().any(Port::scatters) {
-        0
-    } else {
-        dpdk_sys::TL_CLUSTER_SHIFT
-    }
-}
-
 /// Every namespace, in the order of their `VolumeId`s.
 fn namespaces(config: &Config) -> impl Iterator<Item = (&SubsystemConfig, &NamespaceConfig)> {
     let subsystems = config.target.subsystems.iter();
@@ -147,7 +133,13 @@ pub(crate) fn shard(
     stores: Vec<Store>,
 ) -> Result<Shard, Error> {
     let max_io = config.target.max_io_bytes as usize;
-    let memory = Memory::new(index, core, &config.memory, max_io, cluster_shift(ports))?;
+    let memory = Memory::new(
+        index,
+        core,
+        &config.memory,
+        max_io,
+        Port::cluster_shift(ports),
+    )?;
     let mut links = Vec::new();
     for (i, (port, port_config)) in ports.iter().zip(&config.ports).enumerate() {
         port.map_for_dma(&memory.arena)?;
@@ -188,7 +180,7 @@ pub(crate) fn shard(
         // slot, a run for data in a capsule, and runs to read with.
         commands: CommandPool::new(
             memory_config.commands(),
-            u64::from(memory_config.clusters) / 2 * payload_of(config) as u64,
+            u64::from(memory_config.clusters) / 2 * payload_of(config, ports) as u64,
             connections + requests / 4,
         )
         .keep(connections, requests * 3 / 8),
@@ -237,15 +229,13 @@ pub(crate) fn secret() -> [u8; 32] {
     secret
 }
 
-/// TCP payload that a full frame brings into one cluster.
-fn payload_of(config: &Config) -> usize {
-    let mtu = config
-        .ports
-        .iter()
-        .map(|port| port.mtu)
+/// The least TCP payload that full frames of a port bring into one cluster.
+fn payload_of(config: &Config, ports: &[Port]) -> usize {
+    let payloads =
+        (ports.iter().zip(&config.ports)).map(|(port, c)| port.payload_of_cluster(c.mtu));
+    payloads
         .min()
-        .unwrap_or(1500);
-    (usize::from(mtu) - 40).min(config.memory.cluster_size as usize)
+        .unwrap_or(config.memory.cluster_size as usize)
 }
 
 fn stack(
@@ -305,7 +295,7 @@ fn stack(
         connections_max: connections,
         half_open_max: connections.min(1024),
         receive_clusters: clusters,
-        cluster_payload: payload_of(config),
+        cluster_payload: port.payload_of_cluster(port_config.mtu),
         // What the NIC's ring holds armed, and room for frames without data.
         receive_headroom: (clusters / 8).clamp(1, 4096),
         steering: (queues > 1).then(|| rss::Steering {

@@ -26,6 +26,8 @@ const WANTED: u32 = dpdk_sys::TL_OFFLOAD_RX_IP_CSUM
 
 /// Ethernet header, VLAN tag and FCS.
 const FRAME_OVERHEAD: u32 = 14 + 4 + 4;
+/// Headers of IPv4 and TCP without options.
+const HEADERS: u16 = 40;
 /// What drivers may put behind a frame in its cluster.
 const TRAILER: u32 = 16;
 
@@ -37,13 +39,32 @@ pub(crate) struct Port {
     /// `TL_OFFLOAD_*` bits that are on.
     pub(crate) offloads: u32,
     info: tl_port_info,
+    /// Bytes of a frame that one cluster takes.
+    room: u32,
     scatter: bool,
 }
 
 impl Port {
-    /// Finds the device and configures `queues` queue pairs on it, to receive
-    /// into clusters of `cluster_size` bytes.
-    pub(crate) fn open(config: &PortConfig, queues: u16, cluster_size: u32) -> Result<Self, Error> {
+    /// Finds the devices and configures `queues` queue pairs on each, to
+    /// receive into clusters of `cluster_size` bytes that they share.
+    pub(crate) fn open(
+        configs: &[PortConfig],
+        queues: u16,
+        cluster_size: u32,
+    ) -> Result<Vec<Self>, Error> {
+        let mut ports = (configs.iter().map(Self::find)).collect::<Result<Vec<_>, _>>()?;
+        // One that wants its headroom inside makes the room smaller for all.
+        let start = ports.iter().map(|port| port.info.cluster_shift.into());
+        let room = cluster_size - start.max().unwrap_or(0).max(TRAILER);
+        for (port, config) in ports.iter_mut().zip(configs) {
+            port.room = room;
+            port.scatter = u32::from(config.mtu) + FRAME_OVERHEAD > room;
+            port.configure(config, queues)?;
+        }
+        Ok(ports)
+    }
+
+    fn find(config: &PortConfig) -> Result<Self, Error> {
         let fail = |what, code| Error::Port {
             name: config.name.clone(),
             what,
@@ -72,18 +93,15 @@ impl Port {
             dpdk_sys::tl_port_mac(id, mac.as_mut_ptr());
             (info, mac)
         };
-        let mut port = Self {
+        Ok(Self {
             id,
             name: config.name.clone(),
             mac,
             offloads: 0,
             info,
+            room: 0,
             scatter: false,
-        };
-        let room = cluster_size - port.cluster_shift().max(TRAILER);
-        port.scatter = u32::from(config.mtu) + FRAME_OVERHEAD > room;
-        port.configure(config, queues)?;
-        Ok(port)
+        })
     }
 
     fn configure(&mut self, config: &PortConfig, queues: u16) -> Result<(), Error> {
@@ -161,14 +179,23 @@ impl Port {
         }
     }
 
-    /// Where frames start in the clusters that suit the driver.
-    pub(crate) fn cluster_shift(&self) -> u32 {
-        self.info.cluster_shift.into()
+    /// Where frames start in the clusters that all of `ports` receive into.
+    pub(crate) fn cluster_shift(ports: &[Self]) -> u32 {
+        let inside =
+            |port: &Self| u32::from(port.info.cluster_shift) == dpdk_sys::TL_CLUSTER_INSIDE;
+        if ports.iter().any(inside) {
+            dpdk_sys::TL_CLUSTER_INSIDE
+        } else if ports.iter().any(|port| port.scatter) {
+            0
+        } else {
+            dpdk_sys::TL_CLUSTER_SHIFT
+        }
     }
 
-    /// Whether the largest frame takes several clusters.
-    pub(crate) fn scatters(&self) -> bool {
-        self.scatter
+    /// TCP payload in each of the clusters that a full frame of `mtu` takes.
+    pub(crate) fn payload_of_cluster(&self, mtu: u16) -> usize {
+        let clusters = (u32::from(mtu) + FRAME_OVERHEAD).div_ceil(self.room);
+        usize::from(mtu.saturating_sub(HEADERS)) / clusters as usize
     }
 
     pub(crate) fn has(&self, offload: u32) -> bool {

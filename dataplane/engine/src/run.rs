@@ -77,9 +77,8 @@ type Controllers = HashMap<String, Arc<Controller>>;
 fn serve(config: &Config, handle: &Handle, environment: &Environment) -> Result<(), Error> {
     let lcores = lcore::all();
     let controllers = connect(config)?;
-    let ports = (config.ports.iter())
-        .map(|port| Port::open(port, lcores.len() as u16, config.memory.cluster_size))
-        .collect::<Result<Vec<_>, _>>()?;
+    let queues = lcores.len() as u16;
+    let ports = Port::open(&config.ports, queues, config.memory.cluster_size)?;
     // The first shard's stores say what the namespaces look like.
     let spdk = SpdkThread::create("shard0", lcores[0])?;
     let stores = open_stores(config, &controllers)?;

@@ -1,11 +1,11 @@
-//! Row Z1: jumbo frames, each in a cluster larger than a page.
+//! Row Z1: jumbo frames, each in a cluster larger than a page, or over several that are smaller.
 #![allow(missing_docs)]
 
 mod support;
 
 use engine::{Config, Handle};
 use support::host::{Options, Queue, pattern};
-use support::{NQN, Random, network_of, snapshot, target, with_engine};
+use support::{NQN, Random, join_tap, network_of, snapshot, tap_network, target, with_engine};
 
 const MTU: u16 = 9000;
 const BLOCK: usize = 512;
@@ -74,6 +74,24 @@ fn z01_a_jumbo_frame_lies_in_one_cluster_larger_than_a_page() {
     with_engine(&config, |handle| {
         let ([one, two, three, four], copied) = exercise(handle);
         assert!(one + two > 0 && four == 0, "{one} {two} {three} {four}");
+        assert_eq!(copied, 0);
+    });
+}
+
+/// `net_tap` fills as many clusters of 2 KiB as a frame takes: five, of a full one.
+#[test]
+fn z01_a_jumbo_frame_lies_in_several_clusters() {
+    tap_network();
+    let config = config("net_tap0,iface=tl0", 2048);
+    with_engine(&config, |handle| {
+        join_tap();
+        let ([_, _, three, four], copied) = exercise(handle);
+        assert!(three > 0 && four > 0, "{three} {four}");
+        let shard = &snapshot(handle).shards[0];
+        let mut layers = shard.counters.iter();
+        let port = layers.find(|layer| layer.name == "port").expect("a port");
+        let scattered = port.counters.iter().find(|c| c.name == "frames_scattered");
+        assert!(scattered.is_some_and(|c| c.value > 100), "{scattered:?}");
         assert_eq!(copied, 0);
     });
 }

@@ -28,6 +28,8 @@ events::counters! {
     pub(crate) struct QueueCounters {
         /// Frames taken from the NIC.
         frames_received,
+        /// Of those, frames that lay in several clusters.
+        frames_scattered,
         /// Frames the NIC took.
         frames_sent,
         /// Frames outside our clusters that no cluster was free to copy into.
@@ -121,6 +123,7 @@ impl PortQueue {
         let whole = if frame.flags & dpdk_sys::TL_RX_FOREIGN != 0 {
             self.copy_foreign(frame.mbuf, memory, &mut parts)
         } else {
+            self.counters.frames_scattered += 1;
             self.unchain(frame.mbuf, memory, &mut parts)
         };
         if !whole {

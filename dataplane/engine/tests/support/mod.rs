@@ -145,6 +145,17 @@ pub fn network_of(mtu: u16) {
     }
 }
 
+/// An empty network, where the engine's port makes its own interface: `net_tap0,iface=tl0`.
+pub fn tap_network() {
+    namespace();
+}
+
+/// Makes the kernel the host at the other end of that interface, once it is there.
+pub fn join_tap() {
+    run("ip link set tl0 up");
+    run(&format!("ip addr add {HOST} dev tl0"));
+}
+
 /// Puts the process into an empty network namespace.
 fn namespace() {
     let code = {
