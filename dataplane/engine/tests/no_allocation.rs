@@ -8,22 +8,22 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use support::host::{Options, Queue, pattern};
-use support::{NQN, network, target, with_engine};
+use support::{NQN, Random, network, snapshot, target, with_engine};
 
-/// Counts what the polling thread asks for.
+/// Counts what all threads but the client's ask for: those that poll.
 struct Counting;
 
 static ASKED: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
-    static POLLS: Cell<bool> = const { Cell::new(false) };
+    static IS_CLIENT: Cell<bool> = const { Cell::new(false) };
 }
 
 // SAFETY: passes every call on to the system's allocator unchanged.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if POLLS.get() {
+        if !IS_CLIENT.get() {
             ASKED.fetch_add(1, Ordering::Relaxed);
         }
         // SAFETY: the caller's contract is the system allocator's.
@@ -43,8 +43,8 @@ static ALLOCATOR: Counting = Counting;
 #[test]
 fn k04_no_allocation_per_frame_or_io() {
     network();
-    POLLS.set(true);
     with_engine(&support::config(512), |_| {
+        IS_CLIENT.set(true);
         let options = Options {
             header_digest: true,
             data_digest: true,
@@ -69,4 +69,54 @@ fn k04_no_allocation_per_frame_or_io() {
             "allocations on the I/O path"
         );
     });
+}
+
+/// Requests that cross between two shards, are cached there, read back by
+/// reference, flushed and reclaimed: neither shard allocates anything for them.
+#[test]
+fn k04_no_allocation_in_write_back_on_two_shards() {
+    const BYTES: usize = 32 << 20;
+    const QUEUES: u16 = 4;
+    let path = std::env::temp_dir().join(format!("throughline-no-alloc-{}", std::process::id()));
+    std::fs::write(&path, vec![0; BYTES]).unwrap();
+    network();
+    let mut config = support::write_back(&path, 512);
+    config.cores = vec![0, 1];
+    config.ports[0].device += ",qpairs=2";
+    with_engine(&config, |handle| {
+        IS_CLIENT.set(true);
+        let (admin, first) = Queue::controller(target(), Options::default(), NQN).unwrap();
+        let mut queues = vec![first];
+        for qid in 2..=QUEUES {
+            let queue = Queue::connect(target(), Options::default(), NQN, qid, admin.cntlid);
+            queues.push(queue.unwrap());
+        }
+        let mut random = Random::new();
+        let mut rounds = |n: u64| {
+            for round in 0..n {
+                let queue = &mut queues[random.below(QUEUES.into())];
+                let blocks = 1 + random.below([8, 256][random.below(2)]);
+                let lba = random.below(BYTES / 512 - blocks) as u64;
+                let data = pattern(round, blocks * 512);
+                let in_capsule = data.len() <= 8192 && random.below(2) == 0;
+                assert_eq!(queue.write(lba, 512, &data, in_capsule).unwrap(), 0);
+                assert!(queue.read(lba, 512, data.len()).unwrap().1 == data);
+                if round % 100 == 99 {
+                    assert_eq!(queue.flush().unwrap(), 0);
+                }
+            }
+        };
+        rounds(500);
+        let before = ASKED.load(Ordering::Relaxed);
+        assert!(before > 0, "start-up is counted");
+        rounds(2000);
+        let asked = ASKED.load(Ordering::Relaxed) - before;
+        assert_eq!(asked, 0, "allocations on the I/O path");
+        for shard in snapshot(handle).shards {
+            let cache = shard.counters.iter().find(|layer| layer.name == "cache");
+            let served = |c: &&engine::Counter| c.name == "parts_served" && c.value > 100;
+            assert!(cache.is_some_and(|c| c.counters.iter().find(served).is_some()));
+        }
+    });
+    std::fs::remove_file(&path).unwrap();
 }

@@ -14,11 +14,9 @@
 //! Nothing here does I/O, reads a clock, locks, or allocates after start-up.
 
 mod arena;
-mod budget;
 pub mod cache;
 mod chain;
 mod cluster;
-mod intake;
 mod ledger;
 mod logical;
 mod merge;
@@ -32,10 +30,8 @@ mod sync;
 mod whole;
 
 pub use arena::{Arena, HeapRegion, PAGE_SIZE, PageIndex, PageState, PageStructure, Region};
-pub use budget::{Budget, BudgetConfig, Pressure, Promise};
 pub use chain::{Chunk, Inline};
 pub use cluster::{Cluster, ClusterPool, Fresh, GuestPool};
-pub use intake::Intake;
 pub use ledger::{CopyLedger, CopyReason};
 pub use logical::{LogicalPage, MAX_SEGMENTS, NullRead, Refusal, WriteError};
 pub use parcel::{Abroad, Parcel, Return};

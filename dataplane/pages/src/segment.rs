@@ -81,32 +81,6 @@ impl Slice {
         self.len += n as u32;
     }
 
-    /// Whether `n` bytes can be copied behind the slice: there is free space
-    /// behind it, or room for both in the free space of its cluster.
-    pub(crate) fn can_grow(&self, n: usize) -> bool {
-        let moved = match self.ends_in_free_space() {
-            true => 0,
-            false => self.len(),
-        };
-        self.cluster.filled() + moved + n <= self.cluster.size()
-    }
-
-    /// Copies `bytes` behind the slice, which can grow by as many. Returns how
-    /// many bytes were copied: its own too, if something else lies behind it.
-    pub(crate) fn grow(&mut self, bytes: &[u8]) -> usize {
-        let before = self.cluster.filled();
-        if !self.ends_in_free_space() {
-            self.offset = self.cluster.append(self.bytes()) as u32;
-        }
-        self.cluster.append(bytes);
-        self.len += bytes.len() as u32;
-        self.cluster.filled() - before
-    }
-
-    fn ends_in_free_space(&self) -> bool {
-        self.offset() + self.len() == self.cluster.filled()
-    }
-
     /// How many bytes from the first on lie in one physical page.
     pub(crate) fn in_physical_page(&self) -> usize {
         PAGE_SIZE - (self.cluster.address().as_ptr() as usize + self.offset()) % PAGE_SIZE

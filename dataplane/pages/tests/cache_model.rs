@@ -10,6 +10,7 @@ use pages::cache::WritePolicy;
 fn generate(random: &mut Random) -> Vec<(Setup, Op)> {
     let setup = Setup {
         pages: [3, 16, 64][random.below(3)],
+        short: 512 * random.below(8),
         block: [512, 512, 1024, 4096][random.below(4)],
         device_cache: random.one_in(2),
         policy: [WritePolicy::Back, WritePolicy::Back, WritePolicy::Through][random.below(3)],
@@ -20,7 +21,7 @@ fn generate(random: &mut Random) -> Vec<(Setup, Op)> {
         cluster_size: [2048, 2048, 16384][random.below(3)],
         seed: random.next(),
     };
-    let cells = setup.pages * PAGE_SIZE / CELL;
+    let cells = setup.len() / CELL;
     let unit = match random.below(3) {
         0 => 1,
         1 => CELLS_IN_SECTOR,

@@ -7,16 +7,15 @@ mod common;
 
 use common::cache_model::{CELL, Op, Setup, check};
 use libfuzzer_sys::fuzz_target;
-use pages::PAGE_SIZE;
 use pages::cache::WritePolicy;
 
 const PAGES: usize = 24;
-const CELLS: usize = PAGES * PAGE_SIZE / CELL;
 
 fn setup(bytes: &[u8]) -> Setup {
     let choose = |of: [usize; 2], bit: u8| of[usize::from(bytes[0] >> bit & 1)];
     Setup {
         pages: PAGES,
+        short: usize::from(bytes[1] % 8) * 512,
         block: [512, 1024, 2048, 4096][usize::from(bytes[0] & 3)],
         device_cache: bytes[0] & 4 != 0,
         policy: match bytes[0] & 8 {
@@ -33,9 +32,10 @@ fn setup(bytes: &[u8]) -> Setup {
 }
 
 /// Four bytes to an operation: kind, offset and length in cells.
-fn operation(bytes: &[u8]) -> Op {
-    let at = u16::from_le_bytes([bytes[1], bytes[2]]) as usize % CELLS;
-    let cells = (1 + bytes[3] as usize).min(CELLS - at);
+fn operation(bytes: &[u8], setup: &Setup) -> Op {
+    let all = setup.len() / CELL;
+    let at = u16::from_le_bytes([bytes[1], bytes[2]]) as usize % all;
+    let cells = (1 + bytes[3] as usize).min(all - at);
     match bytes[0] % 32 {
         0 => Op::Flush,
         1 => Op::FlushRange { at, cells },
@@ -61,7 +61,7 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     let setup = setup(head);
-    let operations = rest.chunks_exact(4).take(200).map(operation);
+    let operations = rest.chunks_exact(4).take(200).map(|op| operation(op, &setup));
     let operations: Vec<_> = operations.map(|op| (setup.clone(), op)).collect();
     check(&operations);
 });

@@ -49,7 +49,9 @@ pub enum Op {
 
 #[derive(Clone, Debug)]
 pub struct Setup {
+    /// Pages of the volume; its last lacks so many bytes at the end, whole blocks.
     pub pages: usize,
+    pub short: usize,
     pub block: usize,
     pub device_cache: bool,
     pub policy: WritePolicy,
@@ -59,6 +61,13 @@ pub struct Setup {
     pub whole_pages: usize,
     pub cluster_size: usize,
     pub seed: u64,
+}
+
+impl Setup {
+    /// Bytes of the volume.
+    pub fn len(&self) -> usize {
+        self.pages * PAGE_SIZE - self.short / self.block * self.block
+    }
 }
 
 /// What is known of one cell: the writes that may be its value now.
@@ -104,7 +113,7 @@ impl World {
     fn new(setup: &Setup) -> Self {
         let frames = 4096 * 2048 / setup.cluster_size;
         let lab = Lab::new(frames, setup.cluster_size, setup.whole_pages);
-        let len = setup.pages * PAGE_SIZE;
+        let len = setup.len();
         let mut cache = PageCache::new(CacheConfig {
             pages: setup.cache_pages,
             clusters: setup.clusters,
