@@ -95,7 +95,8 @@ fn k04_no_allocation_in_write_back_on_two_shards() {
         let mut rounds = |n: u64| {
             for round in 0..n {
                 let queue = &mut queues[random.below(QUEUES.into())];
-                let blocks = 1 + random.below([8, 256][random.below(2)]);
+                let most = [8, 256][random.below(2)];
+                let blocks = 1 + random.below(most);
                 let lba = random.below(BYTES / 512 - blocks) as u64;
                 let data = pattern(round, blocks * 512);
                 let in_capsule = data.len() <= 8192 && random.below(2) == 0;
