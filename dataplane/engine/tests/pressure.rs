@@ -17,7 +17,7 @@ use support::{NAMESPACE_BYTES, NQN, network, snapshot, target, with_engine};
 /// Controllers, and I/O queues of each, that stall.
 const CONTROLLERS: usize = 10;
 const QUEUES: u16 = 100;
-/// Queues that go on sending a byte at a time.
+/// Queues of each kind that go on sending a byte at a time.
 const DRIPPING: usize = 20;
 const BLOCK: usize = 512;
 /// How long the client that works does so.
@@ -160,6 +160,8 @@ fn z12_a_thousand_stalled_writers_do_not_stop_another_client() {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let mut dripping: Vec<Queue> = (0..DRIPPING).map(|i| stalled.remove(2 + 2 * i)).collect();
+        // These hold what R2Ts were granted.
+        dripping.extend((0..DRIPPING).map(|i| stalled.remove(1 + i)));
         let dripper = thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 for queue in &mut dripping {

@@ -239,16 +239,18 @@ fn cache_hits() {
 fn fragments() {
     println!("\nfragments of NVMe/TCP write streams, 4000 writes each\n");
     println!(
-        "  MSS | write KiB | pages of 1, 2, 3, 4 segments, %   | pulled up, % | bytes copied, %"
+        "  MSS | cluster | write KiB | pages of 1, 2, 3, 4 segments, %   | pulled up, % | bytes copied, %"
     );
     println!(
-        "------|-----------|-----------------------------------|--------------|----------------"
+        "------|---------|-----------|-----------------------------------|--------------|----------------"
     );
-    for mss in SIZES {
+    // Frames that fit into a cluster, and jumbo frames over several.
+    let fitting = SIZES.map(|mss| (mss, if mss > 2000 { 16384 } else { 2048 }));
+    for (mss, room) in fitting.into_iter().chain([(8948, 2048)]) {
         for len in [4usize << 10, 16 << 10, 128 << 10] {
             // In-capsule data comes behind a command, other data behind a header.
             let header = if len <= 8 << 10 { 72 } else { 24 };
-            let lab = Lab::new(64 << 20, mss, 4000);
+            let lab = Lab::new(64 << 20, mss.min(room - common::HEADERS), 4000);
             let mut run = lab.runs.take().expect("a run");
             let (mut sent, mut pages, mut pulled) = (0usize, [0u64; 4], 0u64);
             for _ in 0..4000 {
@@ -256,11 +258,13 @@ fn fragments() {
                 run.begin(0, len).expect("as long as a run can be");
                 let mut at = 0;
                 while at < len {
-                    // What is left of the segment that the stream is in.
-                    let n = (mss - sent % mss).min(len - at);
-                    let offset = common::HEADERS + sent % mss;
+                    // What is left of the cluster that the stream is in.
+                    let (in_frame, frame) = (common::HEADERS + sent % mss, common::HEADERS + mss);
+                    let offset = in_frame % room;
+                    let filled = (frame - (in_frame - offset)).min(room);
+                    let n = (filled - offset).min(len - at);
                     let cluster = lab.frames.alloc().expect("a free cluster");
-                    let cluster = cluster.freeze_filled(common::HEADERS + mss);
+                    let cluster = cluster.freeze_filled(filled);
                     let before = lab.ledger.copies(CopyReason::PullUp);
                     run.place(at, cluster.slice(offset..offset + n), &lab.pull_up())
                         .expect("in order");
@@ -279,7 +283,7 @@ fn fragments() {
                 .join(" ");
             let copied = lab.ledger.bytes_copied_total() as f64 / (4000 * len) as f64 * 100.0;
             println!(
-                "{mss:5} | {:9} | {percent}       | {:12.1} | {copied:14.2}",
+                "{mss:5} | {room:7} | {:9} | {percent}       | {:12.1} | {copied:14.2}",
                 len >> 10,
                 pulled as f64 / total * 100.0
             );

@@ -255,3 +255,53 @@ fn z07_a_view_of_a_part_of_a_page_takes_nothing_outside() {
     assert_eq!(page.read(0..600).err(), Some(NullRead { at: 0 }));
     assert!(!page.is_valid(600..1100) && page.is_valid(600..700));
 }
+
+/// Every two ranges of a page of eight bytes, in both orders of arrival, data
+/// and holes, over nothing, holes and data: so every case of the figures.
+#[test]
+fn z07_every_overlap_of_two_segments_in_both_orders() {
+    const SIZE: usize = 8;
+    const HOLE: Option<u8> = Some(0);
+    let lab = Lab::new(8, PAGE_SIZE, 2);
+    let ranges = || (0..SIZE).flat_map(|from| (from + 1..=SIZE).map(move |to| from..to));
+    let lay = |page: &mut LogicalPage, fill: u8, range: &std::ops::Range<usize>| match fill {
+        0 => (page.zero(range.start, range.len(), &lab.zeros, &lab.pull_up())).is_ok(),
+        _ => (page.write(range.start, lab.data(fill, range.len()), &lab.pull_up())).is_ok(),
+    };
+    let mut cases = 0;
+    for base in [None, HOLE, Some(9)] {
+        for (first, second) in ranges().flat_map(|a| ranges().map(move |b| (a.clone(), b))) {
+            for (a, b) in [(1, 2), (1, 0), (0, 2), (0, 0)] {
+                let mut page = LogicalPage::covering(0..SIZE);
+                assert!(base.is_none_or(|fill| lay(&mut page, fill, &(0..SIZE))));
+                let mut model = [base; SIZE];
+                let before = lab.ledger.bytes_copied_total();
+                assert!(lay(&mut page, a, &first), "three segments at most");
+                model[first.clone()].fill(Some(a));
+                let laid = lay(&mut page, b, &second);
+                let mut both = model;
+                both[second.clone()].fill(Some(b));
+                let runs = both.chunk_by(|x, y| x == y);
+                let runs: Vec<_> = runs.map(|run| (run[0], run.len())).collect();
+                let copied = lab.ledger.bytes_copied_total() - before;
+                let case = format!("{a} at {first:?}, {b} at {second:?} over {base:?}");
+                if runs.len() <= 4 {
+                    assert!(laid && copied == 0, "{case}");
+                    assert_eq!(view(&page), runs, "{case}");
+                } else if laid {
+                    assert!(page.segments().len() <= 4 && copied > 0, "{case}");
+                    let byte = |s: &Segment, i| s.bytes().map(|bytes| bytes[i]);
+                    let of = |s| (0..Segment::len(s)).map(move |i| byte(s, i));
+                    let bytes: Vec<_> = page.segments().iter().flat_map(of).collect();
+                    assert_eq!(bytes, both, "{case}");
+                } else {
+                    // Gaps that do not exist cannot be copied over (row Z8).
+                    assert!(base.is_none() && copied == 0, "{case}");
+                }
+                cases += 1;
+            }
+        }
+    }
+    assert_eq!(cases, 3 * 36 * 36 * 4);
+    lab.assert_nothing_leaked();
+}
