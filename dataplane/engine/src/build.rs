@@ -59,7 +59,7 @@ pub(crate) fn target(config: &Config, stores: &[Store]) -> Result<Arc<Target>, E
         max_io_bytes: target.max_io_bytes,
         max_h2c_bytes: target.max_io_bytes,
         in_capsule_bytes: target.in_capsule_bytes,
-        queue_depth: queue_depth(config),
+        queue_depth: target.queue_depth,
         ..nvmf::TargetConfig::default()
     })
     .map_err(|error| Error::Target(error.to_string()))
@@ -104,15 +104,6 @@ fn subsystem(
         hosts: subsystem.hosts.clone().map_or(Hosts::Any, Hosts::Listed),
         max_queues: QUEUES_MAX,
     })
-}
-
-/// Entries of a queue: no more than there are requests, less those that queues
-/// leave to others. Writes that wait for their data hold requests, and the data
-/// comes in the stream behind the commands that wait for one.
-fn queue_depth(config: &Config) -> u16 {
-    let requests = config.memory.requests;
-    let most = u16::try_from(requests - requests / 16).unwrap_or(u16::MAX);
-    config.target.queue_depth.min(most.max(2))
 }
 
 /// The place of a namespace's store in the configuration.

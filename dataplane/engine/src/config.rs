@@ -49,10 +49,10 @@ impl MemoryConfig {
         self.requests + self.connections
     }
 
-    /// Commands that are known of: those with a run, a few that wait for one, some
-    /// that I/O leaves to Admin Queues, and event requests that wait for events.
+    /// Commands that hold a slot: those with a run, a few that wait for one, and
+    /// some that I/O leaves to Admin Queues.
     pub(crate) fn commands(&self) -> u16 {
-        (self.runs() + self.runs() / 8 + self.connections / 4 + 64).min(u16::MAX.into()) as u16
+        (self.runs() + self.runs() / 8 + 64).min(u16::MAX.into()) as u16
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use pages::{ClusterPool, CopyLedger, PageRun, PullUp, RunPool};
 
 use crate::pdu::FatalStatus;
-use crate::slots::{SlotIndex, Slots};
+use crate::slots::{Held, Share, SlotIndex, Slots};
 use crate::units::{Cid, Timestamp};
 
 /// A shard's resources, borrowed for one call.
@@ -68,79 +68,170 @@ pub(crate) const FORBEARANCE_MS: u64 = 1000;
 ///
 /// All memory for commands under way, whatever the number of connections:
 /// made once, at start-up.
+///
+/// # Why no command waits for ever
+///
+/// The data that a host was asked for comes in the stream behind the capsules
+/// that it has sent by then, as many as its queue has entries, and every capsule
+/// needs a slot to be taken out of the stream. If writes whose data is still to
+/// come held all the slots, capsules with that data behind them would wait for
+/// slots, and nobody would move. Therefore:
+///
+/// 1. A write waits without a slot until it may be asked for. What is known of
+///    it is kept by its session, which has room for as many as its queue has entries.
+/// 2. Writes that were asked for, and whose data is not all there, have at most
+///    `asked_max` of the shared slots. The others are only passed through, by
+///    commands that wait for no host: they come back as devices get done. So there
+///    is always a slot for the capsule in the way, however many are in the
+///    way, until the data behind them has come: what was asked for gets done.
+/// 3. Commands that pass through have at most `passing_max` of the shared slots,
+///    so there is one for a write that waits, once those before it are done. Page
+///    runs are divided likewise (`Shard::run_for_r2t`, `runs_reserved`).
+/// 4. Each session has a slot of its own besides, and the session that found first
+///    that there is nothing for it to ask with is not overtaken by another.
+///
+/// With every slot in its place a command costs what it would cost without this:
+/// the rules are comparisons of counts.
 pub struct CommandPool {
     pub(crate) slots: Slots,
-    /// Slots that commands of I/O queues leave to connections and admin queues:
+    /// Slots that are one session's each, and how many of them are in use.
+    own_max: usize,
+    own: usize,
+    /// Slots for all, and how many of them writes have whose data hosts owe.
+    shared_max: usize,
+    asked: usize,
+    /// Most slots of `shared_max` that such writes have, and that other commands have.
+    asked_max: usize,
+    passing_max: usize,
+    /// More shared slots, which I/O queues leave to connections and Admin Queues:
     /// keep-alives are answered whatever drives do.
-    pub(crate) slots_reserved: usize,
+    admin_more: usize,
     runs_reserved: usize,
     runs_for_reads: usize,
     write_bytes: u64,
     write_bytes_left: u64,
-    /// Sessions that a slot is kept for, and how many of them have one.
-    sessions: usize,
-    sessions_active: usize,
     /// When some command last found that it waited too long for a run or for credit.
     starved: Option<Timestamp>,
+    /// The session that no other overtakes.
+    first: Option<u64>,
 }
 
-/// One slot of so many is reserved.
-const RESERVED_OF: usize = 16;
+/// What a slot is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A command of an I/O queue, as it comes out of the stream.
+    Io,
+    /// One of an Admin Queue, or of a connection that is no queue yet.
+    Admin,
+    /// A write that is to be asked for.
+    Ask,
+}
+
+/// One slot of so many is set aside, for each thing that slots are set aside for.
+const ASIDE_OF: usize = 16;
 
 impl CommandPool {
-    /// A pool of `slots` command slots (at least 1) whose writes may together
+    /// A pool of `slots` command slots (at least 2) whose writes may together
     /// pin `write_bytes` of receive buffers by R2T. `runs_reserved` page runs
     /// are kept for in-capsule data and admin commands; less than the run pool has.
     pub fn new(slots: u16, write_bytes: u64, runs_reserved: usize) -> Self {
-        Self {
-            slots: Slots::new(slots.max(1)),
-            slots_reserved: usize::from(slots) / RESERVED_OF,
+        let slots = slots.max(2);
+        let mut pool = Self {
+            slots: Slots::new(slots),
+            own_max: 0,
+            own: 0,
+            shared_max: 0,
+            asked: 0,
+            asked_max: 0,
+            passing_max: 0,
+            admin_more: usize::from(slots) / ASIDE_OF,
             runs_reserved,
             runs_for_reads: 0,
             write_bytes,
             write_bytes_left: write_bytes,
-            sessions: 0,
-            sessions_active: 0,
             starved: None,
-        }
+            first: None,
+        };
+        pool.divide();
+        pool
     }
 
     /// Keeps what every one of `sessions` sessions needs to go on, whatever the
     /// others do: a slot each, of those there are, and `runs_for_reads` runs
     /// that no write which waits for data may take.
     pub fn keep(mut self, sessions: usize, runs_for_reads: usize) -> Self {
-        (self.sessions, self.runs_for_reads) = (sessions, runs_for_reads);
+        (self.own_max, self.runs_for_reads) = (sessions, runs_for_reads);
+        self.divide();
         self
     }
 
-    /// Takes a slot for a session that holds `held`, those of parked commands
-    /// left out, and leaves `reserved` to others. Of the last ones each is for a
-    /// session that has none.
+    /// Divides the slots; of those that are shared there are two at least.
+    fn divide(&mut self) {
+        let rest = self.slots.available() - self.admin_more;
+        self.own_max = self.own_max.min(rest - 2);
+        self.shared_max = rest - self.own_max;
+        let aside = (self.shared_max / ASIDE_OF).max(1);
+        self.asked_max = self.shared_max - aside;
+        self.passing_max = self.shared_max - aside;
+    }
+
+    /// Takes a slot for a command of the session that has `held`.
     #[inline]
     pub(crate) fn take(
         &mut self,
-        held: u16,
-        reserved: usize,
-        owner: u64,
+        purpose: Purpose,
         cid: Cid,
-        chain: &mut SlotIndex,
+        held: &mut Held,
     ) -> Option<SlotIndex> {
-        let without = self.sessions.saturating_sub(self.sessions_active);
-        let left = self.slots.available();
-        if left <= reserved || held > 0 && left <= without {
+        if !held.own && self.own < self.own_max {
+            let index = self.slots.take(cid, held)?;
+            self.slots[index].share = Share::Own;
+            held.own = true;
+            self.own += 1;
+            return Some(index);
+        }
+        let shared = self.shared();
+        let free = match purpose {
+            Purpose::Io => shared < self.shared_max && shared - self.asked < self.passing_max,
+            Purpose::Admin => shared < self.shared_max + self.admin_more,
+            Purpose::Ask => shared < self.shared_max && self.asked < self.asked_max,
+        };
+        if !free {
             return None;
         }
-        let first = *chain == SlotIndex::NONE;
-        let index = self.slots.take(owner, cid, chain)?;
-        self.sessions_active += usize::from(first);
+        let index = self.slots.take(cid, held)?;
+        self.slots[index].share = Share::Passing;
         Some(index)
+    }
+
+    /// Shared slots in use.
+    #[inline]
+    fn shared(&self) -> usize {
+        self.slots.in_use() - self.own
     }
 
     /// Frees a slot.
     #[inline]
-    pub(crate) fn free(&mut self, index: SlotIndex, chain: &mut SlotIndex) {
-        self.slots.free(index, chain);
-        self.sessions_active -= usize::from(*chain == SlotIndex::NONE);
+    pub(crate) fn free(&mut self, index: SlotIndex, held: &mut Held) {
+        match self.slots[index].share {
+            Share::Own => {
+                held.own = false;
+                self.own -= 1;
+            }
+            Share::Asked => self.asked -= 1,
+            Share::Passing => {}
+        }
+        self.slots.free(index, held);
+    }
+
+    /// All data that the command in `index` takes has come.
+    #[inline]
+    pub(crate) fn answered(&mut self, index: SlotIndex) {
+        let share = &mut self.slots[index].share;
+        if *share == Share::Asked {
+            *share = Share::Passing;
+            self.asked -= 1;
+        }
     }
 
     /// A command has waited for a run or credit since `since`.
@@ -168,20 +259,33 @@ impl CommandPool {
         self.write_bytes - self.write_bytes_left
     }
 
-    /// Takes `bytes` of write credit for `slot`; `another`: its session has some
-    /// already. The last half is for sessions that have none. One write is
-    /// always allowed, however large: otherwise it would never be.
-    pub(crate) fn take_credit(&mut self, slot: SlotIndex, bytes: u32, another: bool) -> bool {
-        if another && self.write_bytes_left < self.write_bytes / 2 {
-            return false;
-        }
+    /// Takes what the write in `slot` needs, besides its run, to be asked for;
+    /// `another`: its session has asked for some already. False if that is for
+    /// others. The last half of the credit is for sessions that have none. One
+    /// write is always allowed, however large: otherwise it would never be.
+    #[inline]
+    pub(crate) fn take_credit(&mut self, slot: SlotIndex, another: bool) -> bool {
+        let (bytes, share, owner) = {
+            let slot = &self.slots[slot];
+            (slot.len, slot.share, slot.owner)
+        };
+        let overtakes = self.first.is_some_and(|first| first != owner);
+        let greedy = another && self.write_bytes_left < self.write_bytes / 2;
         let whole = self.write_bytes_left == self.write_bytes;
-        if u64::from(bytes) > self.write_bytes_left && !whole {
+        let short = u64::from(bytes) > self.write_bytes_left && !whole;
+        let crowded = share == Share::Passing && self.asked >= self.asked_max;
+        if overtakes || greedy || short || crowded {
             return false;
         }
         let taken = u64::from(bytes).min(self.write_bytes_left);
         self.write_bytes_left -= taken;
-        self.slots[slot].credit = taken as u32;
+        let slot = &mut self.slots[slot];
+        slot.credit = taken as u32;
+        if share == Share::Passing {
+            slot.share = Share::Asked;
+            self.asked += 1;
+        }
+        self.first = None;
         true
     }
 
@@ -191,6 +295,24 @@ impl CommandPool {
         let credit = std::mem::take(&mut self.slots[slot].credit);
         self.write_bytes_left += u64::from(credit);
         credit > 0
+    }
+
+    /// The session `id` has nothing to ask with: from now on nobody overtakes it,
+    /// unless another has waited for longer.
+    pub(crate) fn queue_up(&mut self, id: u64) {
+        self.first.get_or_insert(id);
+    }
+
+    /// The session `id` has nothing to ask for any more.
+    pub(crate) fn step_back(&mut self, id: u64) {
+        if self.first == Some(id) {
+            self.first = None;
+        }
+    }
+
+    /// Whether nobody overtakes the session `id`.
+    pub(crate) fn is_first(&self, id: u64) -> bool {
+        self.first == Some(id)
     }
 }
 

@@ -30,20 +30,22 @@ pub(crate) const PROGRESS_BYTES: u32 = PAGE_SIZE as u32;
 ///
 /// ```text
 /// Receiving → Ready → AtDevice → Sending                    write, data in the capsule
-/// Receiving → Waiting → Asking → Owed → Ready → AtDevice …   write by R2T; Owed → Asking for the next R2T
+/// Receiving → Asking → Owed → Ready → AtDevice …             write by R2T; Owed → Asking for the next R2T
 /// Receiving → Waiting → Ready → AtDevice → Sending           read
 /// Receiving → Waiting → Sending                              identify, log page
 /// Receiving → Ready → AtDevice → Sending                     flush, shutdown
-/// Receiving → Parked → Sending                               asynchronous event request
 /// Receiving → Sending                                        everything else
 /// ```
+///
+/// A write that may not be asked for yet, and an asynchronous event request
+/// without an event, give their slots back until it is time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SlotState {
     /// Not in use.
     Free,
     /// Its capsule has come, and in-capsule data may be arriving.
     Receiving,
-    /// Waits for a run, a page or write credit.
+    /// Waits for a run or a page.
     Waiting,
     /// An R2T is to be sent.
     Asking,
@@ -55,23 +57,21 @@ pub(crate) enum SlotState {
     AtDevice,
     /// Data, a response or both are to be sent.
     Sending,
-    /// An asynchronous event request without an event.
-    Parked,
 }
 
 impl SlotState {
     /// Whether a command may go from here to `next`. From anywhere it may be
     /// dropped: that frees its slot.
     const fn may_become(self, next: SlotState) -> bool {
-        use SlotState::{Asking, AtDevice, Free, Owed, Parked, Ready, Receiving, Sending, Waiting};
+        use SlotState::{Asking, AtDevice, Free, Owed, Ready, Receiving, Sending, Waiting};
         match self {
             Free => matches!(next, Receiving),
-            Receiving => matches!(next, Waiting | Ready | Sending | Parked),
-            Waiting => matches!(next, Asking | Ready | Sending),
+            Receiving => matches!(next, Waiting | Asking | Ready | Sending),
+            Waiting => matches!(next, Ready | Sending),
             Asking => matches!(next, Owed),
             Owed => matches!(next, Asking | Ready | Sending),
             Ready => matches!(next, AtDevice | Sending),
-            AtDevice | Parked => matches!(next, Sending),
+            AtDevice => matches!(next, Sending),
             Sending => false,
         }
     }
@@ -156,6 +156,44 @@ pub(crate) struct VolumeRef {
     pub block_size: BlockSize,
 }
 
+/// What a slot in use is counted as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// The one that is its session's own.
+    Own,
+    /// A shared one whose command waits for no host.
+    Passing,
+    /// A shared one whose host owes data.
+    Asked,
+}
+
+/// The slots of a session.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// The session.
+    owner: u64,
+    /// The first of them; they are chained.
+    chain: SlotIndex,
+    /// Whether one is its own.
+    pub own: bool,
+}
+
+impl Held {
+    /// None yet, for the session `owner`.
+    pub fn by(owner: u64) -> Self {
+        Self {
+            owner,
+            chain: SlotIndex::NONE,
+            own: false,
+        }
+    }
+
+    /// The first; [`Slots::after`] gives the next.
+    pub fn first(&self) -> SlotIndex {
+        self.chain
+    }
+}
+
 /// One command under way.
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -185,6 +223,7 @@ pub(crate) struct Slot {
     pub cid: Cid,
     pub status: Status,
     pub state: SlotState,
+    pub share: Share,
     /// The next in its [`Fifo`].
     next: SlotIndex,
     /// Its neighbours among the session's slots.
@@ -235,6 +274,7 @@ impl Slot {
         cid: Cid(0),
         status: Status::SUCCESS,
         state: SlotState::Free,
+        share: Share::Passing,
         next: SlotIndex::NONE,
         left: SlotIndex::NONE,
         right: SlotIndex::NONE,
@@ -271,16 +311,16 @@ impl Slots {
         self.slots.get(index.0 as usize)
     }
 
-    /// Takes a slot for a command of `owner`, and chains it to `chain`.
+    /// Takes a slot for a command, and chains it to those `held`.
     #[inline]
-    pub fn take(&mut self, owner: u64, cid: Cid, chain: &mut SlotIndex) -> Option<SlotIndex> {
+    pub fn take(&mut self, cid: Cid, held: &mut Held) -> Option<SlotIndex> {
         let index = self.free.pop()?;
-        let right = std::mem::replace(chain, index);
+        let right = std::mem::replace(&mut held.chain, index);
         if let Some(right) = right.get() {
             self[right].left = index;
         }
         let slot = &mut self[index];
-        slot.owner = owner;
+        slot.owner = held.owner;
         slot.result = 0;
         slot.work = Work::Respond;
         slot.len = 0;
@@ -297,7 +337,7 @@ impl Slots {
 
     /// Unchains and frees a slot, which holds no run and no credit any more.
     #[inline]
-    pub fn free(&mut self, index: SlotIndex, chain: &mut SlotIndex) {
+    pub fn free(&mut self, index: SlotIndex, held: &mut Held) {
         let slot = &mut self[index];
         debug_assert!(slot.run.is_none() && slot.credit == 0 && slot.at_device == 0);
         debug_assert_ne!(slot.state, SlotState::Free);
@@ -305,7 +345,7 @@ impl Slots {
         let (left, right) = (slot.left, slot.right);
         match left.get() {
             Some(left) => self[left].right = right,
-            None => *chain = right,
+            None => held.chain = right,
         }
         if let Some(right) = right.get() {
             self[right].left = left;
@@ -386,7 +426,7 @@ mod tests {
     fn the_states_of_a_command() {
         use SlotState::*;
         let all = [
-            Free, Receiving, Waiting, Asking, Owed, Ready, AtDevice, Sending, Parked,
+            Free, Receiving, Waiting, Asking, Owed, Ready, AtDevice, Sending,
         ];
         let mut table = String::new();
         for from in all {
@@ -395,14 +435,13 @@ mod tests {
         }
         let expected = "\
 Free → [Receiving]
-Receiving → [Waiting, Ready, Sending, Parked]
-Waiting → [Asking, Ready, Sending]
+Receiving → [Waiting, Asking, Ready, Sending]
+Waiting → [Ready, Sending]
 Asking → [Owed]
 Owed → [Asking, Ready, Sending]
 Ready → [AtDevice, Sending]
 AtDevice → [Sending]
 Sending → []
-Parked → [Sending]
 ";
         assert_eq!(table, expected);
     }
@@ -410,25 +449,25 @@ Parked → [Sending]
     #[test]
     fn slots_leave_a_chain_from_either_end_and_the_middle() {
         let mut slots = Slots::new(4);
-        let mut chain = SlotIndex::NONE;
+        let mut held = Held::by(1);
         let taken: Vec<_> = (0..4)
-            .map(|i| slots.take(1, Cid(i), &mut chain).unwrap())
+            .map(|i| slots.take(Cid(i), &mut held).unwrap())
             .collect();
-        assert!(slots.take(1, Cid(9), &mut chain).is_none());
+        assert!(slots.take(Cid(9), &mut held).is_none());
         for index in [taken[1], taken[3], taken[0], taken[2]] {
-            slots.free(index, &mut chain);
+            slots.free(index, &mut held);
         }
-        assert_eq!((slots.in_use(), chain), (0, SlotIndex::NONE));
+        assert_eq!((slots.in_use(), held.first()), (0, SlotIndex::NONE));
     }
 
     #[test]
     fn a_slot_used_again_has_another_generation() {
         let mut slots = Slots::new(1);
-        let mut chain = SlotIndex::NONE;
-        let first = slots.take(1, Cid(0), &mut chain).unwrap();
+        let mut held = Held::by(1);
+        let first = slots.take(Cid(0), &mut held).unwrap();
         let generation = slots[first].generation;
-        slots.free(first, &mut chain);
-        let second = slots.take(1, Cid(0), &mut chain).unwrap();
+        slots.free(first, &mut held);
+        let second = slots.take(Cid(0), &mut held).unwrap();
         assert_eq!(first, second);
         assert_ne!(slots[second].generation, generation);
     }
@@ -436,10 +475,10 @@ Parked → [Sending]
     #[test]
     fn a_fifo_keeps_its_order() {
         let mut slots = Slots::new(3);
-        let mut chain = SlotIndex::NONE;
+        let mut held = Held::by(1);
         let mut fifo = Fifo::EMPTY;
         let taken: Vec<_> = (0..3)
-            .map(|i| slots.take(1, Cid(i), &mut chain).unwrap())
+            .map(|i| slots.take(Cid(i), &mut held).unwrap())
             .collect();
         for &index in &taken {
             fifo.push(&mut slots, index);

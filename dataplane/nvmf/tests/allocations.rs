@@ -9,8 +9,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use pages::Slice;
-use rig::Rig;
 use rig::host::{Host, Manners, Pdu, in_capsule, rw, sqe, transport};
+use rig::{Rig, Sizes, config};
 
 struct Counting;
 
@@ -71,7 +71,12 @@ fn the_i_o_path_allocates_nothing() {
             data_digest: digests,
             ..Manners::default()
         };
-        let mut rig = Rig::new();
+        // Of two writes by R2T one waits for the other.
+        let sizes = Sizes {
+            write_bytes: 128 * 1024,
+            ..Sizes::default()
+        };
+        let mut rig = Rig::with(config(), sizes);
         rig.disks.quiet = true;
         let mut admin = Host::admin(&mut rig, manners);
         let mut io = admin.io(&mut rig, 1, 64);
@@ -93,31 +98,41 @@ fn the_i_o_path_allocates_nothing() {
             }
             // By R2T: the host needs to see it.
             io.sent.discard = false;
-            let mut write = rw(0x01, 2, 64, 32);
-            transport(&mut write, 128 * 1024);
-            let (cid, capsule) = io.capsule(write, &[]);
-            let list = frames(&mut rig, &capsule);
             io.sent.bytes.reserve(1 << 20);
-            exchange(&mut rig, &mut io, list);
-            io.parse();
-            let Some(Pdu::R2t { ttag, .. }) = io.pdus.pop_back() else {
-                panic!("no R2T");
-            };
-            let data = io.h2c_data(cid, ttag, 0, &large, true);
-            let list = frames(&mut rig, &data);
-            exchange(&mut rig, &mut io, list);
-            io.parse();
-            assert!(matches!(
-                io.pdus.pop_back(),
-                Some(Pdu::Resp { status: 0, .. })
-            ));
+            for lba in [64, 96] {
+                let mut write = rw(0x01, 2, lba, 32);
+                transport(&mut write, 128 * 1024);
+                let (_, capsule) = io.capsule(write, &[]);
+                let list = frames(&mut rig, &capsule);
+                exchange(&mut rig, &mut io, list);
+            }
+            for _ in 0..2 {
+                io.parse();
+                let Some(Pdu::R2t { cid, ttag, .. }) = io.pdus.pop_back() else {
+                    panic!("no R2T");
+                };
+                let data = io.h2c_data(cid, ttag, 0, &large, true);
+                let list = frames(&mut rig, &data);
+                io.sent.bytes.reserve(1 << 20);
+                exchange(&mut rig, &mut io, list);
+                io.parse();
+                assert!(matches!(
+                    io.pdus.pop_front(),
+                    Some(Pdu::Resp { status: 0, .. })
+                ));
+                let now = rig.now;
+                counted(|| {
+                    io.session.resume(now, &mut rig.shard());
+                    io.session.transmit(&mut io.sent, &mut rig.shard());
+                });
+            }
             let now = rig.now;
             counted(|| {
                 io.session.advance(now, &mut rig.shard());
                 io.session.resume(now, &mut rig.shard());
             });
         }
-        assert_eq!((rig.counters.writes, rig.counters.reads), (100, 50));
+        assert_eq!((rig.counters.writes, rig.counters.reads), (150, 50));
         rig.assert_no_copy();
         io.close(&mut rig);
         admin.close(&mut rig);

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use events::{Counter, tracepoint};
 use net::{ConnectionId, Event, Instant, ListenError, ListenerId, Notice, Stack, Tap};
-use nvmf::{CloseReason, Endpoints, Progress, Session, Timestamp, Wire};
+use nvmf::{CloseReason, Endpoints, Session, Timestamp, Wire};
 use pages::Chunk;
 
 use super::{Common, Resources};
@@ -150,7 +150,7 @@ impl Link {
         busy |= self.resume(common, stages, now);
         if now > self.swept_at {
             self.swept_at = now;
-            self.advance(common, now);
+            self.advance(common, stages, now);
         }
         if busy {
             stages.end(Stage::Protocol);
@@ -390,7 +390,8 @@ impl Link {
 
     /// Lets waiting sessions go on, oldest first, when resources were given back.
     /// One that still waits goes behind the others: a queue that can never have
-    /// enough must not keep its own admin queue, and everybody else, waiting.
+    /// enough must not keep its own admin queue, and everybody else, waiting. But
+    /// the one that no other may overtake is looked at each time.
     fn resume(&mut self, common: &mut Common, stages: &mut StageClock, now: Timestamp) -> bool {
         if self.waiting.is_empty() {
             return false;
@@ -399,6 +400,7 @@ impl Link {
         if std::mem::replace(&mut self.resources, resources) == resources {
             return false;
         }
+        let mut first = None;
         for _ in 0..self.waiting.len().min(RESUMED_MAX) {
             let Some(connection) = self.waiting.pop_front() else {
                 break;
@@ -410,19 +412,23 @@ impl Link {
             if peer.gone {
                 continue;
             }
-            if peer.session.resume(now, &mut common.lend()) == Progress::Blocked {
-                // What it lacks, another may not.
-                peer.waiting = true;
-                self.waiting.push_back(connection);
-                continue;
-            }
+            peer.session.resume(now, &mut common.lend());
             self.read(connection, common, stages, now);
+            if let Some(peer) = self.peer(connection)
+                && peer.waiting
+                && peer.session.is_first(&common.lend())
+            {
+                first = self.waiting.pop_back();
+            }
+        }
+        if let Some(first) = first {
+            self.waiting.push_front(first);
         }
         true
     }
 
     /// Session timers, a few slots at a time.
-    fn advance(&mut self, common: &mut Common, now: Timestamp) {
+    fn advance(&mut self, common: &mut Common, stages: &mut StageClock, now: Timestamp) {
         for _ in 0..SWEEP.min(self.peers.len()) {
             let slot = self.sweep;
             self.sweep = (slot + 1) % self.peers.len();
@@ -434,7 +440,7 @@ impl Link {
             }
             peer.session.advance(now, &mut common.lend());
             let connection = peer.connection;
-            self.write(connection, common);
+            self.after(connection, common, stages);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Asynchronous events: requests parked until there is something to tell (base 5.2).
 
-use crate::slots::SlotIndex;
+use crate::units::Cid;
 
 /// Requests a host may park, minus one (AERL).
 pub(super) const LIMIT: u8 = 3;
@@ -18,7 +18,7 @@ const NAMESPACE_CHANGED: u32 = 0x02 | (CHANGED_NAMESPACES_LOG as u32) << 16;
 /// Parked requests and the one kind of event there is.
 #[derive(Debug, Default)]
 pub(crate) struct Events {
-    parked: Vec<SlotIndex>,
+    parked: Vec<Cid>,
     /// Namespaces changed, and no event has told it yet.
     pending: bool,
     /// Told, and masked until the host reads the log page.
@@ -36,17 +36,12 @@ impl Events {
     }
 
     /// Parks a request; false if there are too many.
-    pub fn park(&mut self, slot: SlotIndex) -> bool {
+    pub fn park(&mut self, cid: Cid) -> bool {
         let room = self.parked.len() <= usize::from(LIMIT);
         if room {
-            self.parked.push(slot);
+            self.parked.push(cid);
         }
         room
-    }
-
-    /// How many requests are parked.
-    pub fn parked(&self) -> u16 {
-        self.parked.len() as u16
     }
 
     /// Namespaces changed.
@@ -61,21 +56,36 @@ impl Events {
     }
 
     /// A request to complete now, with its dword 0; `config` is the
-    /// Asynchronous Event Configuration.
-    pub fn next(&mut self, config: u32) -> Option<(SlotIndex, u32)> {
+    /// Asynchronous Event Configuration. It stays until [`Events::told`].
+    pub fn due(&self, config: u32) -> Option<(Cid, u32)> {
         if !self.pending || self.masked || config & NAMESPACE_NOTICES == 0 {
             return None;
         }
-        let slot = self.parked.pop()?;
-        self.pending = false;
-        self.masked = true;
-        Some((slot, NAMESPACE_CHANGED))
+        let cid = *self.parked.last()?;
+        Some((cid, NAMESPACE_CHANGED))
     }
 
-    /// Takes a parked request back: it was aborted, or the controller was reset.
-    pub fn unpark(&mut self, mut which: impl FnMut(SlotIndex) -> bool) -> Option<SlotIndex> {
-        let at = self.parked.iter().position(|&slot| which(slot))?;
-        Some(self.parked.swap_remove(at))
+    /// The request that was due is completed.
+    pub fn told(&mut self) {
+        self.parked.pop();
+        self.pending = false;
+        self.masked = true;
+    }
+
+    /// Takes the parked request `cid` back, to be aborted; whether there was one.
+    pub fn unpark(&mut self, cid: Cid) -> bool {
+        let at = self.parked.iter().position(|&parked| parked == cid);
+        if let Some(at) = at {
+            self.parked.swap_remove(at);
+        }
+        at.is_some()
+    }
+
+    /// Takes all parked requests back; how many there were.
+    pub fn unpark_all(&mut self) -> u16 {
+        let count = self.parked.len();
+        self.parked.clear();
+        count as u16
     }
 
     /// Forgets every event, as a reset does.

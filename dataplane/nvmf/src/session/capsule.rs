@@ -6,7 +6,7 @@ use crate::command::{ConnectData, FabricsCommand, NvmCommand, Sgl, SqeView};
 use crate::config::ADMIN_IN_CAPSULE_BYTES;
 use crate::controller::Reply;
 use crate::pdu::{CapsuleCmd, FatalError, FatalStatus};
-use crate::shard::Shard;
+use crate::shard::{Purpose, Shard};
 use crate::slots::{SlotIndex, VolumeRef, Work};
 use crate::status::Status;
 use crate::units::{BlockRange, Nsid};
@@ -82,15 +82,13 @@ impl Session {
             // More commands than the submission queue has entries.
             return Err(FatalError::plain(FatalStatus::SequenceError));
         }
-        let (reserved, parked) = match &self.queue {
-            Queue::Admin(admin) => (0, admin.events.parked()),
-            Queue::Io(_) => (shard.commands.slots_reserved, 0),
-            Queue::None => (0, 0),
+        let purpose = match &self.queue {
+            Queue::Io(_) => Purpose::Io,
+            Queue::Admin(_) | Queue::None => Purpose::Admin,
         };
-        let held = self.sq.outstanding - parked;
-        let taken = (shard.commands).take(held, reserved, self.id, sqe.cid(), &mut self.chain);
+        let taken = (shard.commands).take(purpose, sqe.cid(), &mut self.held);
         let Some(index) = taken else {
-            return Ok(self.no_slot(held, &sqe, capsule.data_len, padding, shard));
+            return Ok(self.no_slot(&sqe, capsule.data_len, padding, shard));
         };
         self.sq.outstanding += 1;
         let plan = match self.plan(&sqe, capsule.data_len, shard) {
@@ -137,18 +135,15 @@ impl Session {
         Ok(Step::On)
     }
 
-    /// There is no slot: wait for one, or refuse when that took too long, or when
-    /// others wait too long for what the `held` commands of this session have.
+    /// There is no slot: wait for one, or refuse when that took too long.
     fn no_slot(
         &mut self,
-        held: u16,
         sqe: &SqeView<'_>,
         data_len: u32,
         padding: usize,
         shard: &mut Shard<'_>,
     ) -> Step {
-        let greedy = held > 0 && shard.commands.is_starved(self.now);
-        if !(greedy || self.out_of_patience()) || !self.tx.can_refuse() {
+        if !self.out_of_patience() || !self.tx.can_refuse() {
             return Step::Blocked;
         }
         if data_len > 0 {
@@ -286,7 +281,7 @@ impl Session {
             // Dword 0 bit 0: the command was not aborted (base 5.1).
             Reply::Abort(cid) => Plan::done(u64::from(!self.abort_parked(cid, shard))),
             Reply::Reset => {
-                self.drop_parked(shard);
+                self.drop_parked();
                 Plan::done(0)
             }
             Reply::ShutDown => {

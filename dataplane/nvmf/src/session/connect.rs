@@ -59,6 +59,9 @@ impl Session {
             self.accept_io(data, qid, sq_size)?
         };
         self.phase = Phase::Connected;
+        if let Queue::Io(_) = self.queue {
+            self.asking.reserve_exact(usize::from(sq_size) + 1);
+        }
         self.sq.entries = sq_size + 1;
         self.sq.flow_control = !no_flow_control;
         Ok(cntlid)

@@ -5,17 +5,40 @@ use pages::{PAGE_SIZE, PageRun};
 
 use super::{Queue, Session};
 use crate::command::DatasetRange;
-use crate::shard::Shard;
-use crate::slots::{Slot, SlotIndex, SlotState, Work};
+use crate::shard::{Purpose, Shard};
+use crate::slots::{Slot, SlotIndex, SlotState, VolumeRef, Work};
 use crate::status::Status;
-use crate::units::{BlockRange, Cid};
+use crate::units::{BlockRange, Cid, Timestamp};
+
+/// A command that takes data which the host is still to be asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asking {
+    /// When it came.
+    since: Timestamp,
+    work: Work,
+    volume: VolumeRef,
+    len: u32,
+    cid: Cid,
+}
 
 impl Session {
-    /// A write whose data is to be asked for.
+    /// The command in `index` takes data that the host is to be asked for: now,
+    /// or when those before it have been and there is what it takes.
+    #[inline]
     pub(super) fn ask(&mut self, index: SlotIndex, shard: &mut Shard<'_>) {
-        shard.commands.slots[index].since = self.now;
-        shard.commands.slots[index].enter(SlotState::Waiting);
-        self.asking.push(&mut shard.commands.slots, index);
+        if self.asking.is_empty() && self.ask_now(index, shard) {
+            return;
+        }
+        let slot = &shard.commands.slots[index];
+        self.asking.push_back(Asking {
+            since: self.now,
+            work: slot.work,
+            volume: slot.volume,
+            len: slot.len,
+            cid: slot.cid,
+        });
+        self.set_aside(index, shard);
+        // Those that wait take their slots for granted commands, this one too.
         self.promote(shard);
     }
 
@@ -36,27 +59,50 @@ impl Session {
                 break;
             }
         }
-        while let Some(index) = self.asking.head() {
-            let (len, since) = {
-                let slot = &shard.commands.slots[index];
-                (slot.len, slot.since)
-            };
-            let run = shard.run_for_r2t();
-            let run = match run {
-                Some(run) if shard.commands.take_credit(index, len, self.granted > 0) => run,
-                short => {
-                    if let Some(run) = short {
-                        shard.runs.put(run);
-                    }
-                    return shard.commands.waits(since, self.now);
+        while let Some(&asking) = self.asking.front() {
+            if !self.ask_next(&asking, shard) {
+                if self.granted == 0 {
+                    shard.commands.queue_up(self.id);
+                    shard.commands.waits(asking.since, self.now);
                 }
-            };
-            self.granted += 1;
-            self.asking.pop(&shard.commands.slots);
-            if self.begin(index, run, shard) {
-                self.send_r2t(index, shard);
+                break;
             }
+            self.asking.pop_front();
         }
+    }
+
+    /// Asks for the data of the write that has waited longest; false if anything is short.
+    fn ask_next(&mut self, asking: &Asking, shard: &mut Shard<'_>) -> bool {
+        let taken = (shard.commands).take(Purpose::Ask, asking.cid, &mut self.held);
+        let Some(index) = taken else {
+            return false;
+        };
+        let slot = &mut shard.commands.slots[index];
+        slot.work = asking.work;
+        slot.volume = asking.volume;
+        slot.len = asking.len;
+        let asked = self.ask_now(index, shard);
+        if !asked {
+            self.set_aside(index, shard);
+        }
+        asked
+    }
+
+    /// Asks for data, if there is what it takes.
+    #[inline]
+    fn ask_now(&mut self, index: SlotIndex, shard: &mut Shard<'_>) -> bool {
+        let Some(run) = shard.run_for_r2t() else {
+            return false;
+        };
+        if !shard.commands.take_credit(index, self.granted > 0) {
+            shard.runs.put(run);
+            return false;
+        }
+        self.granted += 1;
+        if self.begin(index, run, shard) {
+            self.send_r2t(index, shard);
+        }
+        true
     }
 
     /// Gets the head of `filling` going; false if something is short.
@@ -148,6 +194,7 @@ impl Session {
         if slot.moved < slot.len && slot.status.is_success() {
             self.send_r2t(index, shard);
         } else {
+            shard.commands.answered(index);
             self.start(index, shard);
         }
     }
@@ -215,14 +262,15 @@ impl Session {
 
     /// Parks an asynchronous event request (base 5.2).
     fn park(&mut self, index: SlotIndex, shard: &mut Shard<'_>) {
+        let cid = shard.commands.slots[index].cid;
         let parked = match &mut self.queue {
-            Queue::Admin(admin) => admin.events.park(index),
+            Queue::Admin(admin) => admin.events.park(cid),
             _ => false,
         };
         if !parked {
             return self.fail(index, Status::ASYNC_EVENT_LIMIT_EXCEEDED, shard);
         }
-        shard.commands.slots[index].enter(SlotState::Parked);
+        self.set_aside(index, shard);
         self.send_events(shard);
     }
 

@@ -13,6 +13,7 @@ mod flow;
 mod receive;
 mod transmit;
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,11 +22,12 @@ use pages::Slice;
 
 use crate::controller::{AdminQueue, Controller, Enabled};
 use crate::pdu::{FatalError, FatalStatus, Format};
-use crate::shard::{FORBEARANCE_MS, Shard};
-use crate::slots::{Fifo, SlotIndex, SlotState};
+use crate::shard::{FORBEARANCE_MS, Purpose, Shard};
+use crate::slots::{Fifo, Held, SlotIndex, SlotState};
 use crate::status::Status;
 use crate::target::{Namespaces, Target};
 use crate::units::{Cid, Cntlid, Qid, Timestamp};
+use flow::Asking;
 use receive::Receiver;
 use transmit::Transmitter;
 pub use transmit::Wire;
@@ -124,14 +126,14 @@ struct SubmissionQueue {
     head: u16,
     /// Whether responses tell the head.
     flow_control: bool,
-    /// Commands that hold a slot.
+    /// Commands that were taken and are not answered.
     outstanding: u16,
 }
 
 /// One connection of a host: the NVMe/TCP protocol over in-order slices.
 ///
-/// State per connection is small and fixed; commands under way live in the
-/// shard's [`CommandPool`](crate::CommandPool).
+/// State per connection is fixed when it becomes a queue; commands under way
+/// live in the shard's [`CommandPool`](crate::CommandPool).
 #[derive(Debug)]
 pub struct Session {
     id: u64,
@@ -144,9 +146,10 @@ pub struct Session {
     rx: Receiver,
     tx: Transmitter,
     /// All slots of the session.
-    chain: SlotIndex,
-    /// Writes that wait for a run and credit to send an R2T.
-    asking: Fifo,
+    held: Held,
+    /// Writes that wait for a slot, a run and credit to send an R2T; room for
+    /// as many as the queue has entries.
+    asking: VecDeque<Asking>,
     /// Commands whose data goes to the host, waiting for a run.
     filling: Fifo,
     /// Requests for the engine.
@@ -167,8 +170,9 @@ pub struct Session {
 const ENTRIES_BEFORE_CONNECT: u16 = 32;
 
 /// How long a stream may be blocked for want of resources before the command
-/// in its way is refused with Command Interrupted, in milliseconds.
-const PATIENCE_MS: u64 = 1000;
+/// in its way is refused with Command Interrupted, in milliseconds: a device
+/// hangs. Hosts lose patience after 30 seconds.
+const PATIENCE_MS: u64 = 10_000;
 
 /// How long [`Session::advance`] may stay away at most, in milliseconds.
 const TICK_MS: u64 = 500;
@@ -176,8 +180,9 @@ const TICK_MS: u64 = 500;
 impl Session {
     /// A session on a connection just accepted.
     pub fn new(target: &Arc<Target>, endpoints: Endpoints, now: Timestamp) -> Self {
+        let id = target.session_id();
         Self {
-            id: target.session_id(),
+            id,
             target: Arc::clone(target),
             endpoints,
             phase: Phase::Initialize,
@@ -191,8 +196,8 @@ impl Session {
             },
             rx: Receiver::new(),
             tx: Transmitter::new(),
-            chain: SlotIndex::NONE,
-            asking: Fifo::EMPTY,
+            held: Held::by(id),
+            asking: VecDeque::new(),
             filling: Fifo::EMPTY,
             ready: Fifo::EMPTY,
             at_device: 0,
@@ -270,6 +275,12 @@ impl Session {
         self.is_blocked() || !self.asking.is_empty() || !self.filling.is_empty()
     }
 
+    /// Whether no other session is asked for data until this one has been: it is
+    /// to be resumed before others.
+    pub fn is_first(&self, shard: &Shard<'_>) -> bool {
+        shard.commands.is_first(self.id)
+    }
+
     /// Requests handed out by [`Session::next_request`] and not yet completed.
     pub fn outstanding(&self) -> usize {
         self.at_device.into()
@@ -285,6 +296,9 @@ impl Session {
                 shard.counters.timeouts += 1;
             }
             self.shut(reason);
+        }
+        if self.closing().is_some() {
+            shard.commands.step_back(self.id);
         }
         if self.rx.is_blocked() {
             self.unblock(shard);
@@ -322,11 +336,11 @@ impl Session {
         self.phase = Phase::Closed(reason);
         self.rx = Receiver::new();
         self.tx = Transmitter::new();
-        self.asking = Fifo::EMPTY;
+        shard.commands.step_back(self.id);
         self.filling = Fifo::EMPTY;
         self.ready = Fifo::EMPTY;
         self.owed = 0;
-        let mut index = self.chain;
+        let mut index = self.held.first();
         while index != SlotIndex::NONE {
             let next = shard.commands.slots.after(index);
             if shard.commands.slots[index].at_device == 0 {
@@ -377,7 +391,7 @@ impl Session {
     /// Whether the host is late with the data of any write.
     fn owes(&self, late: impl Fn(Timestamp) -> bool, shard: &Shard<'_>) -> bool {
         let slots = &shard.commands.slots;
-        let mut index = self.chain;
+        let mut index = self.held.first();
         while index != SlotIndex::NONE {
             let slot = &slots[index];
             if slot.state == SlotState::Owed && late(slot.since.max(self.rx.freed())) {
@@ -395,6 +409,7 @@ impl Session {
             self.phase = Phase::Closing(reason);
         }
         self.rx.let_go();
+        self.asking = VecDeque::new();
         match std::mem::replace(&mut self.queue, Queue::None) {
             Queue::None => {}
             Queue::Admin(admin) => self.target.remove_controller(&admin.controller),
@@ -421,39 +436,48 @@ impl Session {
         if let Some(run) = shard.commands.slots[index].run.take() {
             shard.runs.put(run);
         }
-        shard.commands.free(index, &mut self.chain);
+        shard.commands.free(index, &mut self.held);
         self.sq.outstanding -= 1;
     }
 
-    /// Completes parked requests for events that are due.
+    /// Frees the slot of a command that is to be answered later.
+    fn set_aside(&mut self, index: SlotIndex, shard: &mut Shard<'_>) {
+        shard.commands.free(index, &mut self.held);
+    }
+
+    /// Completes parked requests for events that are due; with no slot for that, later.
     fn send_events(&mut self, shard: &mut Shard<'_>) {
         while let Queue::Admin(admin) = &mut self.queue
-            && let Some((index, event)) = admin.events.next(admin.event_config())
+            && let Some((cid, event)) = admin.events.due(admin.event_config())
+            && let Some(index) = shard.commands.take(Purpose::Admin, cid, &mut self.held)
         {
+            admin.events.told();
             shard.commands.slots[index].result = event.into();
             self.respond(index, shard);
         }
     }
 
-    /// The parked request `cid` is aborted; whether there was one.
+    /// The parked request `cid` is aborted; whether there was one, and a slot for that.
     fn abort_parked(&mut self, cid: Cid, shard: &mut Shard<'_>) -> bool {
         let Queue::Admin(admin) = &mut self.queue else {
             return false;
         };
-        let slots = &shard.commands.slots;
-        let Some(index) = admin.events.unpark(|slot| slots[slot].cid == cid) else {
+        let Some(index) = shard.commands.take(Purpose::Admin, cid, &mut self.held) else {
             return false;
         };
-        self.fail(index, Status::ABORT_REQUESTED, shard);
-        true
+        let parked = admin.events.unpark(cid);
+        if parked {
+            self.fail(index, Status::ABORT_REQUESTED, shard);
+        } else {
+            self.set_aside(index, shard);
+        }
+        parked
     }
 
     /// After a reset parked requests are void, and are not completed.
-    fn drop_parked(&mut self, shard: &mut Shard<'_>) {
-        while let Queue::Admin(admin) = &mut self.queue
-            && let Some(index) = admin.events.unpark(|_| true)
-        {
-            self.release(index, shard);
+    fn drop_parked(&mut self) {
+        if let Queue::Admin(admin) = &mut self.queue {
+            self.sq.outstanding -= admin.events.unpark_all();
         }
     }
 }

@@ -143,7 +143,7 @@ fn act(
             host.session.resume(now, &mut rig.shard());
         }
         7 => {
-            rig.now = rig.now.plus_ms(script.below(2000) as u64);
+            rig.now = rig.now.plus_ms(script.below(12_000) as u64);
             let now = rig.now;
             host.session.advance(now, &mut rig.shard());
         }
