@@ -90,8 +90,7 @@ pub(crate) const FORBEARANCE_MS: u64 = 1000;
 /// 4. Each session has a slot of its own besides, and the session that found first
 ///    that there is nothing for it to ask with is not overtaken by another.
 ///
-/// With every slot in its place a command costs what it would cost without this:
-/// the rules are comparisons of counts.
+/// Where there is room the rules cost a few comparisons of counts.
 pub struct CommandPool {
     pub(crate) slots: Slots,
     /// Slots that are one session's each, and how many of them are in use.
@@ -184,9 +183,7 @@ impl CommandPool {
         held: &mut Held,
     ) -> Option<SlotIndex> {
         if !held.own && self.own < self.own_max {
-            let index = self.slots.take(cid, held)?;
-            self.slots[index].share = Share::Own;
-            held.own = true;
+            let index = self.slots.take(cid, Share::Own, held)?;
             self.own += 1;
             return Some(index);
         }
@@ -199,9 +196,7 @@ impl CommandPool {
         if !free {
             return None;
         }
-        let index = self.slots.take(cid, held)?;
-        self.slots[index].share = Share::Passing;
-        Some(index)
+        self.slots.take(cid, Share::Passing, held)
     }
 
     /// Shared slots in use.
@@ -213,15 +208,11 @@ impl CommandPool {
     /// Frees a slot.
     #[inline]
     pub(crate) fn free(&mut self, index: SlotIndex, held: &mut Held) {
-        match self.slots[index].share {
-            Share::Own => {
-                held.own = false;
-                self.own -= 1;
-            }
+        match self.slots.free(index, held) {
+            Share::Own => self.own -= 1,
             Share::Asked => self.asked -= 1,
             Share::Passing => {}
         }
-        self.slots.free(index, held);
     }
 
     /// All data that the command in `index` takes has come.

@@ -313,7 +313,7 @@ impl Slots {
 
     /// Takes a slot for a command, and chains it to those `held`.
     #[inline]
-    pub fn take(&mut self, cid: Cid, held: &mut Held) -> Option<SlotIndex> {
+    pub fn take(&mut self, cid: Cid, share: Share, held: &mut Held) -> Option<SlotIndex> {
         let index = self.free.pop()?;
         let right = std::mem::replace(&mut held.chain, index);
         if let Some(right) = right.get() {
@@ -321,6 +321,8 @@ impl Slots {
         }
         let slot = &mut self[index];
         slot.owner = held.owner;
+        slot.share = share;
+        held.own |= share == Share::Own;
         slot.result = 0;
         slot.work = Work::Respond;
         slot.len = 0;
@@ -335,14 +337,16 @@ impl Slots {
         Some(index)
     }
 
-    /// Unchains and frees a slot, which holds no run and no credit any more.
+    /// Unchains and frees a slot, which holds no run and no credit any more; tells
+    /// what it was counted as.
     #[inline]
-    pub fn free(&mut self, index: SlotIndex, held: &mut Held) {
+    pub fn free(&mut self, index: SlotIndex, held: &mut Held) -> Share {
         let slot = &mut self[index];
         debug_assert!(slot.run.is_none() && slot.credit == 0 && slot.at_device == 0);
         debug_assert_ne!(slot.state, SlotState::Free);
         slot.state = SlotState::Free;
-        let (left, right) = (slot.left, slot.right);
+        let (left, right, share) = (slot.left, slot.right, slot.share);
+        held.own &= share != Share::Own;
         match left.get() {
             Some(left) => self[left].right = right,
             None => held.chain = right,
@@ -351,6 +355,7 @@ impl Slots {
             self[right].left = left;
         }
         self.free.push(index);
+        share
     }
 
     /// The slot chained behind `index`.
@@ -451,9 +456,9 @@ Sending → []
         let mut slots = Slots::new(4);
         let mut held = Held::by(1);
         let taken: Vec<_> = (0..4)
-            .map(|i| slots.take(Cid(i), &mut held).unwrap())
+            .map(|i| slots.take(Cid(i), Share::Passing, &mut held).unwrap())
             .collect();
-        assert!(slots.take(Cid(9), &mut held).is_none());
+        assert!(slots.take(Cid(9), Share::Passing, &mut held).is_none());
         for index in [taken[1], taken[3], taken[0], taken[2]] {
             slots.free(index, &mut held);
         }
@@ -464,10 +469,10 @@ Sending → []
     fn a_slot_used_again_has_another_generation() {
         let mut slots = Slots::new(1);
         let mut held = Held::by(1);
-        let first = slots.take(Cid(0), &mut held).unwrap();
+        let first = slots.take(Cid(0), Share::Passing, &mut held).unwrap();
         let generation = slots[first].generation;
         slots.free(first, &mut held);
-        let second = slots.take(Cid(0), &mut held).unwrap();
+        let second = slots.take(Cid(0), Share::Passing, &mut held).unwrap();
         assert_eq!(first, second);
         assert_ne!(slots[second].generation, generation);
     }
@@ -478,7 +483,7 @@ Sending → []
         let mut held = Held::by(1);
         let mut fifo = Fifo::EMPTY;
         let taken: Vec<_> = (0..3)
-            .map(|i| slots.take(Cid(i), &mut held).unwrap())
+            .map(|i| slots.take(Cid(i), Share::Passing, &mut held).unwrap())
             .collect();
         for &index in &taken {
             fifo.push(&mut slots, index);
