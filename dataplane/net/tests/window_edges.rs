@@ -82,6 +82,38 @@ fn z08_a_window_holds_whole_segments_after_a_short_one() {
 }
 
 #[test]
+fn rfc9293_3_8_6_2_2_a_reader_that_keeps_up_leaves_no_peer_waiting() {
+    // Commands over a path of large segments: a cluster yields little, and all the window is
+    // a segment or two. A peer that has more than it holds waits until it is wider.
+    for len in 256..=288 {
+        let mut t = Script::with(false, |config| {
+            config.mtu = 9000;
+            config.cluster_payload = 8960;
+            config.window_max_bytes = 4 << 20;
+        });
+        let syn = seg(SYN, IRS, 0).mss(8960).sack_ok().scale(SHIFT).ts(1, 0);
+        let id = t.accept(syn, Duration::from_millis(1));
+        let (mut seq, mut edge) = (IRS + 1, IRS + 1 + 8948);
+        for i in 0..1000 {
+            let left = edge - seq;
+            assert!(
+                left >= 3 * len,
+                "3 × {len} bytes wait, and the window stays {left} ({i})"
+            );
+            for _ in 0..3 {
+                t.sends(seg_of(seq, t.iss, len as usize));
+                seq += len;
+            }
+            while t.host.stack.recv(id).is_some() {}
+            t.wait_ms(50);
+            let told = t.out();
+            let edges = told.iter().map(|s| s.ack + (u32::from(s.window) << SHIFT));
+            edge = edges.fold(edge, u32::max);
+        }
+    }
+}
+
+#[test]
 fn z12_a_window_closes_for_a_reader_that_does_not_read() {
     let (mut t, mut seq, full) = grown();
     let mut last = usize::MAX;

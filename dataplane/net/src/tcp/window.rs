@@ -80,9 +80,14 @@ impl Connection {
     /// Widens the window as far as it can be, and returns the number for the
     /// header. The right edge never moves back (RFC 9293, 3.8.6: SHLD-14).
     pub(crate) fn advertise(&mut self, cx: &mut Shared) -> u32 {
-        let (clusters, bytes) = self.affordable(cx);
-        let bytes = self.whole_segments(bytes);
+        let (clusters, most) = self.affordable(cx);
         let told = self.rcv.window();
+        let mut bytes = self.whole_segments(most);
+        if told < self.snd.mss && bytes < told + self.worthwhile(cx) {
+            // Less than a segment is left, and a whole one is not worth a word when nearly
+            // two could be told: the peer would wait for its own probe.
+            bytes = most;
+        }
         if bytes >= told + self.worthwhile(cx) {
             cx.budget.adjust(&mut self.rcv.grant, clusters);
             self.rcv.edge = self.rcv.nxt + bytes;
