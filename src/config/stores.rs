@@ -192,16 +192,20 @@ fn read_malloc(item: &Item<'_>, name: &str) -> Option<Malloc> {
     {
         malloc.size_mib = size;
     }
-    if let Some(item) = table.get("block_size")
-        && let Some(size) = item.integer(0..=u32::MAX, 512)
-    {
+    if let Some(size) = (table.get("block_size")).and_then(|item| read_block_size(&item)) {
         malloc.block_size = size;
-        if ![512, 4096].contains(&size) {
-            item.report("a block has 512 or 4096 bytes", "write `block_size = 512`");
-        }
     }
     table.finish();
     Some(malloc)
+}
+
+/// Bytes of a block.
+pub(super) fn read_block_size(item: &Item<'_>) -> Option<u32> {
+    let size = item.integer(0..=u32::MAX, 512)?;
+    if ![512, 4096].contains(&size) {
+        item.report("a block has 512 or 4096 bytes", "write `block_size = 512`");
+    }
+    Some(size)
 }
 
 fn read_nvme(item: &Item<'_>) -> Option<StoreDevice> {

@@ -7,7 +7,7 @@ use engine::{NamespaceConfig, SubsystemConfig, TargetConfig, WritePolicy};
 
 use super::ports::{Ports, accept};
 use super::reader::{Item, Section, Sink, nearest};
-use super::stores::Stores;
+use super::stores::{Stores, read_block_size};
 use super::values;
 
 const NVME_TCP: u16 = 4420;
@@ -292,6 +292,7 @@ fn read_namespace<'t>(element: &Item<'t>, next: u32) -> Option<(NamespaceConfig,
                 store,
                 uuid: None,
                 write,
+                block_size: None,
             },
             element.clone(),
         ));
@@ -303,6 +304,9 @@ fn read_namespace<'t>(element: &Item<'t>, next: u32) -> Option<(NamespaceConfig,
         store: String::new(),
         uuid: None,
         write: WritePolicy::default(),
+        block_size: table
+            .get("block_size")
+            .and_then(|item| read_block_size(&item)),
     };
     if let Some(item) = table.get("uuid") {
         let text = item.string("6f1b0c1e-3b5e-4c57-9f1a-0d5f0a7b2c11");

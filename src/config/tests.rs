@@ -92,6 +92,7 @@ fn k06_the_annotated_example_is_good_as_it_is() {
         [1, 7]
     );
     assert_eq!(namespaces[1].write, WritePolicy::Through);
+    assert_eq!(namespaces[1].block_size, None);
     assert_eq!(engine.target.listeners.len(), 2);
     assert_eq!(engine.ports[0].routes.len(), 1);
 }
@@ -319,6 +320,12 @@ fn k06_every_mistake_has_its_sentence() {
             "",
             "5:1: the store does not say which device it is",
             "write `malloc = { size_mib = 256 }`",
+        ),
+        (
+            "[\"disk0\"]",
+            "[{ store = \"disk0\", block_size = 4000 }]",
+            "10:47: a block has 512 or 4096 bytes",
+            "write `block_size = 512`",
         ),
         (
             "malloc",

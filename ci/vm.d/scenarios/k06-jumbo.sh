@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2154,SC2034
 # jumbo frames over several clusters of 2 KiB each (row Z1): MTU 9000, by e1000e and by virtio, and not a byte copied
-# short 240
+# short 300
 
 drive flash 64
 head -c 4M /dev/urandom >"$run/pattern"

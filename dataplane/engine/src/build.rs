@@ -76,12 +76,25 @@ fn subsystem(
         let store = store_of(config, namespace)
             .ok_or_else(|| refuse(format!("there is no store {:?}", namespace.store)))?;
         let geometry = stores[store].geometry();
+        let device = geometry.block_size;
+        let block = namespace.block_size.unwrap_or(device);
+        // Where it is smaller, blocks of the device are completed before they are written.
+        if !block.max(device).is_multiple_of(block.min(device)) {
+            return Err(refuse(format!(
+                "blocks of {block} bytes on a device of {device}"
+            )));
+        }
+        if block < device && namespace.write != WritePolicy::Back {
+            return Err(refuse(format!(
+                "blocks of {block} bytes on a device of {device} are completed in the page cache: write = \"back\""
+            )));
+        }
         Ok(nvmf::NamespaceConfig {
             nsid: Nsid(namespace.nsid),
             volume: volumes.next().unwrap_or(VolumeId(u32::MAX)),
-            block_size: BlockSize::from_bytes(geometry.block_size)
-                .ok_or_else(|| refuse(format!("blocks of {} bytes", geometry.block_size)))?,
-            blocks: geometry.blocks,
+            block_size: BlockSize::from_bytes(block)
+                .ok_or_else(|| refuse(format!("blocks of {block} bytes")))?,
+            blocks: geometry.blocks * u64::from(device) / u64::from(block),
             uuid: namespace.uuid.unwrap_or_else(|| {
                 let name = format!("{}/{}", subsystem.nqn, namespace.nsid);
                 uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, name.as_bytes()).into_bytes()

@@ -139,6 +139,9 @@ pub struct NamespaceConfig {
     pub uuid: Option<[u8; 16]>,
     /// Whether writes are cached (row Z12, issue of the page cache) or go through.
     pub write: WritePolicy,
+    /// Bytes of a block as hosts see it; the device's when not given. Smaller
+    /// ones than the device's are completed in the page cache (row Z11).
+    pub block_size: Option<u32>,
 }
 
 /// When a write completes.

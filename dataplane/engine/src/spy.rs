@@ -89,6 +89,7 @@ fn k03_k05_z10_what_the_devices_see_is_where_the_frames_are() {
         store: "malloc0".into(),
         uuid: None,
         write: WritePolicy::Through,
+        block_size: None,
     }];
     support::with_engine(&config, |handle| {
         let (_admin, mut io) =

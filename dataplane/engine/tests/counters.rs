@@ -22,6 +22,7 @@ fn k08_counters_by_namespace_and_connection() {
             store: "malloc0".into(),
             uuid: None,
             write: WritePolicy::Through,
+            block_size: None,
         }],
         ..config.target.subsystems[0].clone()
     };

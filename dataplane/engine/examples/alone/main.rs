@@ -134,6 +134,7 @@ fn config(options: &Options) -> Config {
                     store: "null0".into(),
                     uuid: None,
                     write: WritePolicy::Through,
+                    block_size: None,
                 }],
             }],
         },

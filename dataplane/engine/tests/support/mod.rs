@@ -74,6 +74,7 @@ pub fn config(block_size: u32) -> Config {
                     store: "malloc0".into(),
                     uuid: None,
                     write: WritePolicy::Through,
+                    block_size: None,
                 }],
             }],
         },
