@@ -1,11 +1,17 @@
 # shellcheck shell=bash
 # Sourced by ci/bench: Throughline and its peer take turns at the same end of a veth, SPDK's perf is on the other.
-: "${root:?}" "${dir:?}" "${release:?}" "${size:?}" "${device:?}" "${peer:?}"
+: "${root:?}" "${dir:?}" "${release:?}" "${size:?}" "${device:?}" "${peer:?}" "${mtu:?}" "${digests?}"
 
 # shellcheck source=ci/lab/lib.sh
 . "$root/ci/lab/lib.sh"
 THROUGHLINE=$release/throughline
 SECONDS_EACH=2
+# Rings that the caches hold, and no frame is lost in: the path of one through memory is the emulated NIC's, not the target's.
+case $mtu in
+1500) LAB_RING=blocksz=61440,framesz=1920,framecnt=1024 memory=() ;;
+*) LAB_RING=blocksz=61440,framesz=10240,framecnt=510 memory=('[memory]' 'cluster_size = 16384' 'clusters = 8192') ;;
+esac
+LAB_PORT_KEYS="mtu = $mtu"
 
 # What is measured: pattern, bytes, depth of each queue, connections.
 loads() {
@@ -27,15 +33,14 @@ rounds=2
 
 # Busy time is what a target's own clock says: TSC cycles of the core that polls, idle polls left out.
 throughline_start() {
-	case $device in
-	malloc) lab_config ;;
-	null)
+	local disk='malloc = { size_mib = '$LAB_DISK_MIB' }' spdk=()
+	if [ "$device" = null ]; then
 		jq -n --argjson blocks $((LAB_DISK_MIB * 2048)) '{subsystems: [{subsystem: "bdev", config: [
 			{method: "bdev_null_create", params: {name: "Null0", num_blocks: $blocks, block_size: 512}}]}]}' >"$lab_dir/null.json"
-		lab_config '[spdk]' 'config = "null.json"' '[[store]]' 'name = "disk0"' 'bdev = "Null0"' \
-			'[[subsystem]]' "nqn = \"$LAB_NQN\"" 'serial = "LAB0001"' 'namespaces = ["disk0"]'
-		;;
-	esac
+		disk='bdev = "Null0"' spdk=('[spdk]' 'config = "null.json"')
+	fi
+	lab_config "${spdk[@]}" "${memory[@]}" '[[store]]' 'name = "disk0"' "$disk" \
+		'[[subsystem]]' "nqn = \"$LAB_NQN\"" 'serial = "LAB0001"' 'namespaces = ["disk0"]'
 	lab_start "$@"
 }
 throughline_stop() { lab_stop; }
@@ -86,7 +91,8 @@ nvmf_tgt_busy() { tgt_rpc thread_get_stats | jq '{busy: ([.threads[].busy] | add
 measure() {
 	local side=$1 pattern=$2 bytes=$3 depth=$4 connections=$5 round=$6 before after log=$lab_dir/perf.log
 	before=$("${side}_busy")
-	lab_perf -L -w "$pattern" -o "$bytes" -q $((depth * connections)) -P "$connections" -t $SECONDS_EACH >"$log" 2>&1 || {
+	# shellcheck disable=SC2086 # none, or one
+	lab_perf -L $digests -w "$pattern" -o "$bytes" -q $((depth * connections)) -P "$connections" -t $SECONDS_EACH >"$log" 2>&1 || {
 		tail -n 5 "$log" >&2
 		die "perf failed against $side ($pattern $bytes, depth $depth, $connections connections)."
 	}
@@ -114,8 +120,14 @@ rm -f "$dir/samples.jsonl"
 machine >"$dir/machine.json"
 LAB_DISK_MIB=128
 lab_up "$dir/lab"
+lab_mtu "$mtu"
+# Each end receives on the core of its program, where a NIC's interrupt would be: else a veth does it on the sender's.
+receive_on() { ip netns exec "$1" sh -c "echo $2 >/sys/class/net/wire0/queues/rx-0/rps_cpus"; }
+if ! { receive_on "$lab_target_ns" $((1 << LAB_CORES)) && receive_on "$lab_initiator_ns" 1; } 2>>"$LOG"; then
+	die "the kernel cannot steer frames to cores: it needs CONFIG_RPS."
+fi
 mapfile -t list < <(loads)
-say "Throughline and $peer take turns, $rounds rounds of ${#list[@]} loads of $SECONDS_EACH s, device $device:"
+say "Throughline and $peer take turns, $rounds rounds of ${#list[@]} loads of $SECONDS_EACH s, device $device, MTU $mtu:"
 for round in $(seq $rounds); do
 	# Who begins changes with the round.
 	sides=(throughline "$peer")
@@ -131,7 +143,7 @@ for round in $(seq $rounds); do
 	done
 done
 
-jq -s --arg peer "$peer" --arg device "$device" --argjson rounds $rounds --argjson seconds $SECONDS_EACH --slurpfile machine "$dir/machine.json" \
+jq -s --arg peer "$peer" --arg device "$device" --argjson mtu "$mtu" --arg digests "${digests:+, digests}" --argjson rounds $rounds --argjson seconds $SECONDS_EACH --slurpfile machine "$dir/machine.json" \
 	-f "$root/ci/bench.d/compare.jq" "$dir/samples.jsonl" >"$dir/report.json"
 jq -r -f "$root/ci/bench.d/table.jq" "$dir/report.json" | tee "$dir/report.txt"
 jq -r -f "$root/ci/bench.d/plot.jq" "$dir/report.json" >"$dir/report.svg"

@@ -134,7 +134,17 @@ lab_config() {
 	END
 }
 
+# net_af_packet gets copies of the frames, and the kernel keeps its own and looks for a route: work on the initiator's core that
+# no NIC makes. Here the kernel drops its copy first.
+lab_kernel_ignores_port() {
+	ip netns exec "$lab_target_ns" nft "add table netdev lab
+		add chain netdev lab port { type filter hook ingress device wire0 priority 0; policy drop; }"
+}
+lab_kernel_minds_port() { ip netns exec "$lab_target_ns" nft delete table netdev lab 2>/dev/null || true; }
+
 lab_start() {
+	lab_kernel_minds_port
+	lab_kernel_ignores_port >>"$LOG" 2>&1 || return
 	lab_target_log=$lab_dir/target.log
 	: >"$lab_target_log"
 	ip netns exec "$lab_target_ns" "$THROUGHLINE" run --config "$lab_dir/throughline.toml" "$@" >"$lab_target_log" 2>&1 &
@@ -165,6 +175,7 @@ lab_stop() {
 	done
 	wait "$pid" || status=$?
 	lab_target_pid=''
+	lab_kernel_minds_port
 	cat "$lab_target_log" >>"$LOG"
 	[ "$status" -eq 0 ] || echo "the target ended with status $status"
 	[ ! -e "$LAB_SOCKET" ] || { echo "the control socket is left behind" && status=1; }
