@@ -173,8 +173,8 @@ resent() { on client 'awk "/^Tcp: [0-9]/ { print \$13 }" /proc/net/snmp'; }
 
 # filesystem TYPE DEVICE: made, exercised, a tree copied to it and compared after all caches were dropped, checked.
 filesystem() {
-	local check='e2fsck -fn' make='mkfs.ext4 -q'
-	[ "$1" != xfs ] || check='xfs_repair -n' make='mkfs.xfs -q'
+	local check='e2fsck -fn' make='mkfs.ext4 -qF'
+	[ "$1" != xfs ] || check='xfs_repair -n' make='mkfs.xfs -qf'
 	on client "set -e
 		modprobe $1
 		$make $2

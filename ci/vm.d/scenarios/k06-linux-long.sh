@@ -25,6 +25,7 @@ for bs in 512-4k 4k-64k 64k-1m; do
 	on client "fio --name=verify --filename=/dev/nvme0n1 --size=64m --rw=randrw --bsrange=$bs --blockalign=512 --ioengine=libaio --direct=1 \
 		--iodepth=32 --verify=crc32c --output=/dev/null" 300
 done
+on client '! dmesg | grep "I/O Error"' || fail "the client was refused a command"
 [ "$(counter .io.errors)" -eq 0 ] || fail "commands failed: $(jq -c '.shards[].io' "$run/stats.json")"
 disconnect
 stop

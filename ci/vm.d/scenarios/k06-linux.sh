@@ -22,6 +22,8 @@ connect
 filesystem xfs /dev/nvme0n1p2
 on client 'fio --name=verify --filename=/dev/nvme0n1p1 --size=8m --rw=randrw --bsrange=4k-64k --blockalign=4k --ioengine=libaio --direct=1 \
 	--iodepth=16 --verify=crc32c --output=/dev/null'
+on client 'blkdiscard /dev/nvme0n1p2'
+on client '! dmesg | grep "I/O Error"' || fail "the client was refused a command"
 [ "$(counter .io.errors)" -eq 0 ] || fail "commands failed: $(jq -c '.shards[].io' "$run/stats.json")"
 disconnect
 stop

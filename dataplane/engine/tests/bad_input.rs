@@ -140,7 +140,7 @@ fn oversize_pdu() {
 fn bad_header_digest() {
     let (_admin, mut io) = controller(Options {
         header_digest: true,
-        data_digest: false,
+        ..Options::default()
     });
     let mut pdu = io.build(CAPSULE_CMD, 0, &[0; 64], &[]);
     *pdu.last_mut().unwrap() ^= 1;
@@ -151,8 +151,8 @@ fn bad_header_digest() {
 /// Not fatal: the command fails, its data is dropped, the queue goes on.
 fn bad_data_digest() {
     let (_admin, mut io) = controller(Options {
-        header_digest: false,
         data_digest: true,
+        ..Options::default()
     });
     let good = pattern(7, 4096);
     assert_eq!(io.write(0, 512, &good, true).unwrap(), 0);

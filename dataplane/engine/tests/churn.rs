@@ -26,6 +26,7 @@ fn k06_ten_thousand_connections_leave_nothing_behind() {
             let options = Options {
                 header_digest: cycle % 2 == 1,
                 data_digest: cycle % 3 == 1,
+                ..Options::default()
             };
             let (mut admin, mut io) = Queue::controller(target(), options, NQN)
                 .unwrap_or_else(|error| panic!("cycle {cycle}: {error}"));

@@ -48,6 +48,7 @@ fn k04_no_allocation_per_frame_or_io() {
         let options = Options {
             header_digest: true,
             data_digest: true,
+            ..Options::default()
         };
         let (_admin, mut io) = Queue::controller(target(), options, NQN).unwrap();
         let mut round = |rounds: u64| {

@@ -360,6 +360,21 @@ fn nvm_3_2_3_dataset_management_deallocates_each_range() {
     assert_eq!(dataset(&mut io, &mut rig, &most, 1 << 2).status, 0);
     assert_eq!(rig.disks.asked.len(), 256);
     rig.disks.asked.clear();
+    // Linux sends room for all of them whatever there are; not more, and not less.
+    let mut two = sqe(DATASET_MANAGEMENT, 1);
+    set32(&mut two, 40, 1);
+    set32(&mut two, 44, 1 << 2);
+    let mut data = ranges(&[(0, 8), (64, 1), (100, 7)]);
+    data.resize(4096, 0xff);
+    assert_eq!(io.with_data(&mut rig, two, &data).status, 0);
+    assert_eq!(io.asked_for(&mut rig, two, &data).status, 0);
+    let once = || [range(0, 8), range(64, 1)];
+    assert_eq!(rig.disks.asked, [once(), once()].concat());
+    rig.disks.asked.clear();
+    for bytes in [16, 31, 4112] {
+        let refused = io.asked_for(&mut rig, two, &vec![0; bytes]);
+        assert_eq!(sc(refused.status), (0, 0x0f), "{bytes} bytes");
+    }
     // Only hints, only empty ranges, and one outside: nothing is deallocated.
     assert_eq!(dataset(&mut io, &mut rig, &[(0, 8)], 1).status, 0);
     assert_eq!(dataset(&mut io, &mut rig, &[(9, 0)], 1 << 2).status, 0);

@@ -40,6 +40,8 @@ pub struct Pdu {
 pub struct Options {
     pub header_digest: bool,
     pub data_digest: bool,
+    /// Entries of an I/O queue; 32 if that is 0.
+    pub entries: u16,
 }
 
 /// One queue of a controller.
@@ -91,7 +93,11 @@ impl Queue {
         command[0] = 0x7f;
         command[4] = 0x01;
         command[42..44].copy_from_slice(&qid.to_le_bytes());
-        command[44..46].copy_from_slice(&31u16.to_le_bytes());
+        let entries = match (qid, options.entries) {
+            (0, _) | (_, 0) => 32,
+            (_, entries) => entries,
+        };
+        command[44..46].copy_from_slice(&(entries - 1).to_le_bytes());
         // A machine that is busy with other things does not end the test.
         command[48..52].copy_from_slice(&120_000u32.to_le_bytes());
         let mut data = vec![0; 1024];
@@ -246,7 +252,8 @@ impl Queue {
         }
     }
 
-    fn send_data(
+    /// Answers an R2T.
+    pub fn send_data(
         &mut self,
         cid: [u8; 2],
         ttag: [u8; 2],

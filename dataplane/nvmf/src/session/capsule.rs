@@ -377,7 +377,9 @@ impl IoQueue {
                     next: 0,
                     deallocate,
                 };
-                let len = u32::from(ranges) * 16;
+                // Room for all 256 ranges may come with fewer, as Linux does it.
+                let (least, most) = (u32::from(ranges) * 16, 256 * 16);
+                let len = sqe.sgl()?.data_len().clamp(least, most);
                 (work, data_in(sqe, len, in_capsule_bytes, capsule_len)?)
             }
         };
