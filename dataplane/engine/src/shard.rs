@@ -206,10 +206,18 @@ impl Shard {
     /// Ends every connection, and waits until nobody here waits for a device or
     /// another shard. False if that was not in time.
     pub(crate) fn hang_up(&mut self) -> bool {
+        self.hang_up_with(|| {})
+    }
+
+    /// The same, with somebody who takes the farewells off the wire.
+    pub(crate) fn hang_up_with(&mut self, mut between: impl FnMut()) -> bool {
         for link in &mut self.links {
             link.abort_all(&mut self.common);
         }
-        self.poll_until(|shard| shard.links.iter().all(Link::is_quiet))
+        self.poll_until(|shard| {
+            between();
+            shard.links.iter().all(Link::is_quiet)
+        })
     }
 
     /// Writes what only memory holds, once no shard asks for anything any more.

@@ -96,8 +96,8 @@ fn config(options: &Options) -> Config {
     Config {
         cores: vec![options.core],
         memory: MemoryConfig {
-            // For many connections, what all their windows may bring at once.
-            clusters: 32768.max(options.connections as u32 * 200),
+            // For many connections, a few for each: the last acknowledged, the next promised.
+            clusters: 32768.max(options.connections as u32 * 4),
             cluster_size: 2048,
             pages: 8192,
             requests: 1024,
@@ -269,6 +269,11 @@ fn measure(alone: &mut Alone, options: &Options) {
     );
 }
 
+fn counter(snapshot: &ShardSnapshot, name: &str) -> u64 {
+    let counters = snapshot.counters.iter().flat_map(|layer| &layer.counters);
+    counters.filter(|c| c.name == name).map(|c| c.value).sum()
+}
+
 fn copied(snapshot: &ShardSnapshot) -> u64 {
     snapshot.copied_bytes.iter().map(|(_, bytes)| bytes).sum()
 }
@@ -289,6 +294,8 @@ fn verify(before: &ShardSnapshot, after: &ShardSnapshot, options: &Options, comm
         "{commands} commands were answered, {reads} reads and {writes} writes done"
     );
     assert_eq!(after.io.errors, 0, "errors");
+    let dropped = counter(after, "tcp_budget_dropped");
+    assert_eq!(dropped, 0, "frames beyond what windows promised");
     let copied = copied(after) - copied(before);
     let copies = options.copy && options.operation == Operation::Write;
     assert_eq!(copied > 0, copies, "{copied} bytes were copied");

@@ -7,6 +7,13 @@
 //! exceeds what there is, and a peer that sends one-byte segments uses up its
 //! own grant and nobody else's.
 //!
+//! Windows are told in bytes, and a peer may bring them in commands of 72 bytes as well
+//! as in full segments. While there are plenty of clusters a window is backed as its
+//! connection uses it now. When they are short, a connection that uses a few at a
+//! time is backed for these, and as many again: thousands of them share what all
+//! windows, filled at once with the smallest segments, would never fit. A part of the
+//! pool is set aside for nobody, so that who brings more than before can be served.
+//!
 //! A grant is a lease. When clusters are short, connections that have been
 //! silent for a while lose theirs: their windows keep their face value, for a
 //! window that was told is not taken back (RFC 9293, 3.8.6: SHLD-14), but what
@@ -50,14 +57,29 @@ impl Budget {
         self.granted
     }
 
-    /// Brings `grant` up or down to `wanted`, as far as there is any.
+    /// What is set aside for nobody: it pays for what comes beyond a grant.
+    fn common(&self) -> u32 {
+        self.unheld / 16
+    }
+
+    /// What can be set aside for somebody.
+    pub(crate) fn left(&self) -> u32 {
+        self.free().saturating_sub(self.common())
+    }
+
+    /// Whether some of the common part is left, though nothing may be left to set aside.
+    pub(crate) fn can_lend(&self) -> bool {
+        self.free() > self.common() / 2
+    }
+
+    /// Brings `grant` up or down to `wanted`, as far as there is any to set aside.
     #[inline]
     pub(crate) fn adjust(&mut self, grant: &mut u32, wanted: u32) {
         if wanted <= *grant {
             self.granted -= *grant - wanted;
             *grant = wanted;
         } else {
-            let more = (wanted - *grant).min(self.free());
+            let more = (wanted - *grant).min(self.left());
             self.granted += more;
             *grant += more;
         }
@@ -66,14 +88,12 @@ impl Budget {
     /// Spends `clusters` of `grant`, or of what is free beyond it. Whether there were enough.
     #[inline]
     pub(crate) fn spend(&mut self, grant: &mut u32, clusters: u32) -> bool {
-        if clusters > *grant {
-            self.adjust(grant, clusters);
-            if clusters > *grant {
-                return false;
-            }
+        let own = clusters.min(*grant);
+        if clusters - own > self.free() {
+            return false;
         }
-        *grant -= clusters;
-        self.granted -= clusters;
+        *grant -= own;
+        self.granted -= own;
         self.unheld = self.unheld.saturating_sub(clusters);
         true
     }
@@ -103,7 +123,7 @@ mod tests {
         let (mut a, mut b) = (0, 0);
         budget.adjust(&mut a, 50);
         budget.adjust(&mut b, 50);
-        assert_eq!((a, b, budget.free()), (50, 30, 0));
+        assert_eq!((a, b, budget.free()), (50, 24, 6), "six are nobody's");
         assert!((0..30).all(|_| budget.spend(&mut b, 1)));
         assert!(!budget.spend(&mut b, 1), "another's grant is not touched");
         assert!(budget.spend(&mut a, 4));

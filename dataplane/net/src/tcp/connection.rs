@@ -102,6 +102,7 @@ impl Connection {
         self.snd.peer_mss = if key.is_v4() { 536 } else { 1220 };
         self.begin_round(cx);
         self.rcv.target = INITIAL_TARGET;
+        self.rcv.burst = INITIAL_BURST;
         self.update_mss(cx);
     }
 
@@ -350,6 +351,9 @@ pub(crate) const SEND_BYTES_MAX: u32 = 1 << 29;
 
 /// Clusters of a receive window before its connection has shown what it needs.
 pub(crate) const INITIAL_TARGET: u32 = 64;
+
+/// Clusters that a peer may bring at once before it has shown what it does: its initial window.
+const INITIAL_BURST: u32 = 10;
 
 const _: () = assert!(
     size_of::<Connection>() <= 1024,

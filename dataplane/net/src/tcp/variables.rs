@@ -124,6 +124,8 @@ pub(crate) struct Receiver {
     pub(crate) target: u32,
     /// Payload bytes that a cluster brings, as seen lately.
     pub(crate) cluster_yield: u32,
+    /// Clusters that a round brings, as seen lately.
+    pub(crate) burst: u32,
     pub(crate) shift: u8,
     /// Our largest segment, and the largest that came.
     pub(crate) mss: u16,
@@ -217,6 +219,7 @@ impl Receiver {
             grant: 0,
             target: 0,
             cluster_yield: 0,
+            burst: 0,
             shift: 0,
             mss: 536,
             segment: 0,

@@ -10,6 +10,9 @@ use crate::tcp::variables::flag;
 /// A round of window growth lasts at least this long.
 const ROUND_MIN: Duration = Duration::from_micros(200);
 
+/// Clusters that a window may lack while they are short: the common part of the pool has them.
+const LENT: u32 = 16;
+
 /// A peer's initial window (RFC 6928).
 const FIRST_SEGMENTS: u32 = 10;
 
@@ -32,21 +35,72 @@ impl Connection {
         FIRST_SEGMENTS * u32::from(self.rcv.mss).div_ceil(self.rcv.cluster_yield.max(1))
     }
 
-    /// The window that the peer could be told now: clusters to set aside, and bytes from RCV.NXT on.
-    fn affordable(&self, cx: &Shared) -> (u32, u32) {
-        let queue = &self.rcv.queue;
-        let mut own = self.target(cx).saturating_sub(queue.pinned());
+    /// Clusters that two full segments take.
+    fn least_clusters(&self, cx: &Shared) -> u32 {
+        2 * u32::from(self.rcv.mss).div_ceil(cx.params.cluster_payload)
+    }
+
+    /// What a connection is told while clusters are short: four times what a round
+    /// brought lately, so that it need not hear of its window after each, and two full segments.
+    fn modest(&self, cx: &Shared) -> u32 {
+        (4 * self.rcv.burst).max(self.least_clusters(cx))
+    }
+
+    /// How many of `wanted` clusters are set aside then: what two rounds brought; of a
+    /// large window all but a few.
+    fn reserve(&self, cx: &Shared, wanted: u32) -> u32 {
+        let most = (2 * self.rcv.burst).max(self.modest(cx).saturating_sub(LENT));
+        wanted.min(most)
+    }
+
+    /// Clusters that the window may take now of `most`, if there are so many.
+    fn own(&self, most: u32) -> u32 {
+        let own = most.saturating_sub(self.rcv.queue.pinned());
         if self.rcv.nxt == self.rcv.irs + 1 {
             // Nothing has come yet: what an initial window fills is enough.
-            own = own.min(self.first_clusters());
+            return own.min(self.first_clusters());
         }
-        // Of what is left, one connection takes no more than half: others come.
-        let fair = (cx.budget.free() + self.rcv.grant).div_ceil(2);
-        let clusters = own.min(fair);
-        let bytes = clusters * self.rcv.cluster_yield + queue.out_of_order_bytes;
+        own
+    }
+
+    /// The window that the peer could be told now: clusters to set aside, and bytes from RCV.NXT on.
+    fn affordable(&self, cx: &Shared) -> (u32, u32) {
+        let (clusters, bytes) = if cx.budget.is_short() {
+            self.affordable_when_short(cx)
+        } else {
+            let clusters = self.own(self.target(cx)).min(self.fair(cx));
+            (clusters, clusters * self.rcv.cluster_yield)
+        };
+        let queue = &self.rcv.queue;
         // Unread bytes count against the largest window.
         let most = cx.params.window_max.saturating_sub(queue.ready_bytes);
-        (clusters, bytes.min(most))
+        (clusters, (bytes + queue.out_of_order_bytes).min(most))
+    }
+
+    /// Of what is left, one connection takes no more than half: others come.
+    fn fair(&self, cx: &Shared) -> u32 {
+        (cx.budget.free() + self.rcv.grant).div_ceil(2)
+    }
+
+    #[cold]
+    fn affordable_when_short(&self, cx: &Shared) -> (u32, u32) {
+        let most = self.target(cx).min(self.modest(cx));
+        let told = self.own(most).min(self.fair(cx));
+        let wanted = self.reserve(cx, told);
+        let reserved = wanted.min(self.rcv.grant + cx.budget.left());
+        let lends = cx.budget.can_lend();
+        let backed = if wanted == reserved || lends && wanted - reserved <= LENT {
+            told
+        } else {
+            reserved
+        };
+        let mut bytes = backed * self.rcv.cluster_yield;
+        if lends && self.rcv.queue.ready == 0 {
+            // Less than that would keep a peer waiting that has a full segment to send,
+            // for whoever sends small ones sends few.
+            bytes = bytes.max(2 * u32::from(self.rcv.mss));
+        }
+        (reserved, bytes)
     }
 
     /// The least widening worth a word: silly window avoidance (RFC 9293, 3.8.6.2.2).
@@ -94,19 +148,23 @@ impl Connection {
         } else {
             // What is promised is backed at the yield seen now, as far as it can be:
             // small segments need more clusters for the same bytes.
+            let short = cx.budget.is_short();
             let mut window = self.kept(told);
-            if self.backing(window) > 2 * self.target(cx) {
+            if short && window > bytes || self.backing(window) > 2 * self.target(cx) {
                 window = told;
             }
-            let needed = self.backing(window);
+            let mut needed = self.backing(window);
+            if short {
+                needed = self.reserve(cx, needed);
+            }
             cx.budget.adjust(&mut self.rcv.grant, needed);
-            if self.rcv.grant >= needed {
+            let lacks = needed.saturating_sub(self.rcv.grant);
+            if lacks == 0 || short && lacks <= LENT && cx.budget.can_lend() {
                 self.rcv.edge = self.rcv.nxt + window;
             }
         }
         let window = self.rcv.window();
-        let own = self.target(cx).saturating_sub(self.rcv.queue.pinned());
-        if window < 2 * u32::from(self.rcv.mss) && clusters < own {
+        if window < 2 * u32::from(self.rcv.mss) && clusters < self.own(self.target(cx)) {
             // The peer may be waiting for it; wider windows widen as data comes.
             self.go_hungry(cx);
         }
@@ -147,21 +205,25 @@ impl Connection {
             return false;
         }
         let (_, bytes) = self.affordable(cx);
+        let bytes = self.whole_segments(bytes);
         bytes >= 2 * told && bytes >= told + self.worthwhile(cx)
     }
 
     /// The first window, for a SYN: what a peer's initial window fills (RFC 6928).
     pub(crate) fn first_window(&mut self, cx: &mut Shared) -> u16 {
-        let clusters = self.first_clusters();
+        let mut clusters = self.first_clusters();
+        if cx.budget.is_short() {
+            clusters = clusters.min(self.least_clusters(cx));
+        }
         let clusters = clusters.min(cx.budget.free().div_ceil(8));
         cx.budget.adjust(&mut self.rcv.grant, clusters);
-        let bytes = (self.rcv.grant * self.rcv.cluster_yield).min(0xffff);
+        let bytes = (clusters * self.rcv.cluster_yield).min(0xffff);
         let bytes = bytes.min(cx.params.window_max);
         let told = self.rcv.window();
         if bytes > told {
             self.rcv.edge = self.rcv.nxt + bytes;
         }
-        if self.rcv.grant == 0 {
+        if clusters == 0 {
             self.go_hungry(cx);
         }
         self.rcv.window().min(0xffff) as u16
@@ -190,6 +252,9 @@ impl Connection {
 
     fn end_round(&mut self, cx: &Shared) {
         let whole = self.whole(cx);
+        let (burst, came) = (self.rcv.burst, self.rcv.round_bytes);
+        let came = came.div_ceil(self.rcv.cluster_yield.max(1));
+        self.rcv.burst = came.max(burst - burst.div_ceil(4));
         if self.rcv.round_bytes >= whole / 2 && whole < cx.params.window_max {
             self.rcv.target = self.rcv.target.saturating_mul(2).min(1 << 20);
         }
@@ -209,6 +274,14 @@ impl Connection {
     /// Pays for a segment's clusters. Whether the budget has them.
     #[inline]
     pub(crate) fn pay(&mut self, cx: &mut Shared, clusters: u32) -> bool {
+        if clusters > self.rcv.grant && cx.budget.is_short() {
+            // Beyond its own, one connection takes no more than half: a peer that sends
+            // one-byte segments to a reader that does not read is not alone.
+            let pinned = self.rcv.queue.pinned();
+            if pinned + clusters > (cx.budget.free() + self.rcv.grant + pinned).div_ceil(2) {
+                return false;
+            }
+        }
         cx.budget.spend(&mut self.rcv.grant, clusters)
     }
 

@@ -283,12 +283,17 @@ impl Script {
     }
 
     pub fn with(ipv6: bool, adjust: impl FnOnce(&mut StackConfig)) -> Self {
+        Self::sized(ipv6, 512, adjust)
+    }
+
+    /// With so many clusters to receive into.
+    pub fn sized(ipv6: bool, clusters: usize, adjust: impl FnOnce(&mut StackConfig)) -> Self {
         let (mut config, other) = configs(ipv6);
         config.tcp.pacing = false;
         adjust(&mut config);
         let ours = SocketAddr::new(config.addresses[0].address(), 4420);
         let peer = SocketAddr::new(other.addresses[0].address(), 5000);
-        let mut host = Host::new(config, 512);
+        let mut host = Host::new(config, clusters);
         let listener = host.stack.listen(ours, 8).unwrap();
         let mut script = Self {
             host,
