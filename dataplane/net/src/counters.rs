@@ -65,6 +65,8 @@ events::counters! {
         nd_answered,
         /// Path MTUs lowered.
         pmtu_lowered,
+        /// Errors about a path whose MTU was lowered already.
+        pmtu_known,
         /// Path MTUs lowered because full segments vanished without a word.
         pmtu_black_holes,
         /// Segments with a malformed header.

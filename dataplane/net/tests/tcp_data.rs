@@ -586,6 +586,16 @@ fn rfc1191_6_a_narrower_path_gets_smaller_segments() {
     assert_eq!(lens(&again)[..2], [1260, 200]);
     assert_eq!(again[0].data, data(0, 1260));
     assert_eq!(t.count("pmtu_lowered"), 1);
+    // The others of the flight were as large: nothing new, and no stranger's either.
+    for segment in &out[1..] {
+        let sent = t.frame_of_ours(segment);
+        t.host.receive(t.now, &too_big(&sent, 1300).unwrap());
+    }
+    t.nothing();
+    assert_eq!(
+        (t.count("pmtu_known"), t.count("icmp_errors_ignored")),
+        (2, 0)
+    );
     // One about something that is not out is nobody's (RFC 5927, 4.1).
     let mut forged = out[0].clone();
     forged.seq = forged.seq.wrapping_add(1_000_000);

@@ -198,13 +198,18 @@ impl Stack {
             Problem::TooBig { mtu } => {
                 let ipv6 = error.remote.is_ipv6();
                 let sent = connection.snd.path_mtu as usize;
-                let Some(mtu) = pmtu::lowered(mtu, sent, ipv6) else {
-                    events::dropped!(self.cx.counters, icmp_errors_ignored);
+                let Some(lowered) = pmtu::lowered(mtu, sent, ipv6) else {
+                    if mtu < self.config.mtu {
+                        // A flight that was out when the path narrowed: a word for each segment.
+                        self.cx.counters.pmtu_known += 1;
+                    } else {
+                        events::dropped!(self.cx.counters, icmp_errors_ignored);
+                    }
                     return;
                 };
                 self.cx.counters.pmtu_lowered += 1;
-                connection.narrow_path(&mut self.cx, mtu);
-                self.paths.learn(error.remote.ip(), mtu, self.cx.now);
+                connection.narrow_path(&mut self.cx, lowered);
+                self.paths.learn(error.remote.ip(), lowered, self.cx.now);
             }
             // RFC 1122, 4.2.3.9: hard errors abort; RFC 5461, 4.1 and RFC 5927, 5.2:
             // only what is being opened, lest anybody can end a connection.

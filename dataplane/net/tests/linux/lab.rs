@@ -9,11 +9,11 @@ use super::ours::{self, Host};
 use super::pattern::Pattern;
 use super::place::{Namespace, Way};
 use super::theirs;
-use super::workload::{Done, Gate, Job, Workload};
+use super::workload::{Done, Gate, Halfway, Job, Workload};
 
 /// An end that is ours: a thread with a stack, which takes part in one job after the other.
 struct OurEnd {
-    jobs: mpsc::Sender<(Job, Gate)>,
+    jobs: mpsc::Sender<(Job, Gate, Option<Halfway>)>,
     results: mpsc::Receiver<Result<Done, String>>,
     thread: JoinHandle<Result<Counters, String>>,
 }
@@ -24,15 +24,15 @@ impl OurEnd {
         pattern: &Pattern,
         tune: impl FnOnce(&mut StackConfig) + Send + 'static,
     ) -> Self {
-        let (jobs, todo) = mpsc::channel::<(Job, Gate)>();
+        let (jobs, todo) = mpsc::channel::<(Job, Gate, Option<Halfway>)>();
         let (answer, results) = mpsc::channel();
         let pattern = pattern.clone();
         let thread = namespace.spawn(move || {
             let mut host = Host::new(pattern, tune).inspect_err(|error| {
                 let _ = answer.send(Err(error.clone()));
             })?;
-            while let Ok((job, gate)) = todo.recv() {
-                let _ = answer.send(host.take_part(job, &gate));
+            while let Ok((job, gate, halfway)) = todo.recv() {
+                let _ = answer.send(host.take_part(job, &gate, halfway));
             }
             Ok(host.counters())
         });
@@ -92,6 +92,17 @@ impl Lab {
         connections: usize,
         round: usize,
     ) -> Result<f64, String> {
+        self.run_with(workload, connections, round, None)
+    }
+
+    /// The same; a source of ours stops halfway if it is told how to go on.
+    pub fn run_with(
+        &mut self,
+        workload: Workload,
+        connections: usize,
+        round: usize,
+        halfway: Option<Halfway>,
+    ) -> Result<f64, String> {
         self.port += 1;
         let job = Job {
             workload,
@@ -106,7 +117,7 @@ impl Lab {
         let one = start(1);
         let zero = match &self.our_end {
             Some(ours) => {
-                let sent = ours.jobs.send((job, gate.clone()));
+                let sent = ours.jobs.send((job, gate.clone(), halfway));
                 sent.map_err(|_| "our end is gone")?;
                 ours.results.recv().map_err(|_| "our end is gone")?
             }

@@ -17,7 +17,7 @@ use pages::{Arena, Chunk, ClusterPool, HeapRegion};
 use super::pattern::Pattern;
 use super::place::{INTERFACE, Way};
 use super::sys;
-use super::workload::{Done, End, Gate, Job, PATIENCE, Part, REQUEST, RESPONSE, stream};
+use super::workload::{Done, End, Gate, Halfway, Job, PATIENCE, Part, REQUEST, RESPONSE, stream};
 
 /// Clusters to receive into, and how large they are.
 const CLUSTERS: usize = 8192;
@@ -84,6 +84,8 @@ pub struct Host {
     pages: ClusterPool,
     pattern: Pattern,
     start: Clock,
+    /// Where sources stop and wait.
+    halfway: Option<Halfway>,
 }
 
 impl Host {
@@ -121,6 +123,7 @@ impl Host {
             port: Port { socket, missed: 0 },
             pattern,
             start: Clock::now(),
+            halfway: None,
         })
     }
 
@@ -133,7 +136,13 @@ impl Host {
     }
 
     /// Takes part in a job as end 0, and sees to it that nothing is left of it.
-    pub fn take_part(&mut self, job: Job, gate: &Gate) -> Result<Done, String> {
+    pub fn take_part(
+        &mut self,
+        job: Job,
+        gate: &Gate,
+        halfway: Option<Halfway>,
+    ) -> Result<Done, String> {
+        self.halfway = halfway;
         let before = self.counters();
         let result = self.work(job, gate).and_then(|done| {
             self.settle()?;
@@ -441,8 +450,17 @@ impl App {
         if !self.open || self.closed || self.finished {
             return;
         }
-        while self.sent < self.to_send && !self.full {
-            let left = (self.to_send - self.sent) as usize;
+        let may_send = match (&host.halfway, self.part) {
+            (Some(halfway), Part::Source(total)) if !halfway.passed.is_open() => {
+                if self.sent == total / 2 {
+                    halfway.reached.open();
+                }
+                total / 2
+            }
+            _ => self.to_send,
+        };
+        while self.sent < may_send && !self.full {
+            let left = (may_send - self.sent) as usize;
             let Some(chunk) = host.page(self.sent, left) else {
                 break;
             };

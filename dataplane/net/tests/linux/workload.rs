@@ -130,6 +130,15 @@ impl Job {
     }
 }
 
+/// What happens while a source of ours has sent half of its bytes and holds the other back.
+#[derive(Clone, Default)]
+pub struct Halfway {
+    /// Opened by the source.
+    pub reached: Gate,
+    /// Opened when the rest may go.
+    pub passed: Gate,
+}
+
 /// Opens when the end that listens does.
 #[derive(Clone, Default)]
 pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
@@ -138,6 +147,10 @@ impl Gate {
     pub fn open(&self) {
         *self.0.0.lock().expect("nobody panics with it") = true;
         self.0.1.notify_all();
+    }
+
+    pub fn is_open(&self) -> bool {
+        *self.0.0.lock().expect("nobody panics with it")
     }
 
     pub fn pass(&self) {
