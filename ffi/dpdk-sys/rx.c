@@ -156,8 +156,11 @@ static uint32_t normalise(uint64_t ol)
 	uint64_t ip = ol & TLC_RX_IP_MASK, l4 = ol & TLC_RX_L4_MASK;
 	uint32_t flags = 0;
 
-	flags |= ip == TLC_RX_IP_GOOD ? TL_RX_IP_CSUM_GOOD : ip == TLC_RX_IP_BAD ? TL_RX_IP_CSUM_BAD : 0;
-	flags |= l4 == TLC_RX_L4_GOOD ? TL_RX_L4_CSUM_GOOD : l4 == TLC_RX_L4_BAD ? TL_RX_L4_CSUM_BAD : 0;
+	/* NONE: the sum in the packet is not right, but its data are, as between machines on one host (virtio). */
+	flags |= ip == TLC_RX_IP_GOOD || ip == TLC_RX_IP_NONE ? TL_RX_IP_CSUM_GOOD :
+		 ip == TLC_RX_IP_BAD ? TL_RX_IP_CSUM_BAD : 0;
+	flags |= l4 == TLC_RX_L4_GOOD || l4 == TLC_RX_L4_NONE ? TL_RX_L4_CSUM_GOOD :
+		 l4 == TLC_RX_L4_BAD ? TL_RX_L4_CSUM_BAD : 0;
 	flags |= (ol & TLC_RX_RSS) != 0 ? TL_RX_RSS : 0;
 	flags |= (ol & TLC_RX_VLAN_STRIPPED) != 0 ? TL_RX_VLAN : 0;
 	return flags;
