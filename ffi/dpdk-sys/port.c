@@ -156,6 +156,7 @@ int32_t tl_port_info(uint16_t port, struct tl_port_info *out)
 	out->tx_desc_max = info.tx_desc_lim.nb_max;
 	out->tx_desc_align = info.tx_desc_lim.nb_align;
 	out->tx_segs_max = info.tx_desc_lim.nb_seg_max == UINT16_MAX ? 0 : info.tx_desc_lim.nb_seg_max;
+	out->tx_mtu_segs_max = info.tx_desc_lim.nb_mtu_seg_max == UINT16_MAX ? 0 : info.tx_desc_lim.nb_mtu_seg_max;
 	out->cluster_shift = writes_headroom(info.driver_name) ? TL_CLUSTER_INSIDE : TL_CLUSTER_SHIFT;
 	out->numa = rte_eth_dev_socket_id(port);
 	return 0;

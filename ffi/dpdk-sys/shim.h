@@ -280,7 +280,8 @@ struct tl_port_info {
 	uint32_t rss_key_len;
 	uint16_t rx_desc_min, rx_desc_max, rx_desc_align;
 	uint16_t tx_desc_min, tx_desc_max, tx_desc_align;
-	uint16_t tx_segs_max;     /* segments per frame; 0: no limit known */
+	uint16_t tx_segs_max;     /* buffers per frame; 0: no limit known */
+	uint16_t tx_mtu_segs_max; /* buffers per segment, where the port does not cut it; 0: no limit known */
 	uint16_t cluster_shift;   /* the data_shift of a pool for this port, without scatter */
 	int32_t numa;             /* -1: unknown */
 };

@@ -295,6 +295,7 @@ fn stack(
             } else {
                 0
             },
+            buffers_max: port.buffers_max(),
         },
         connections_max: connections,
         half_open_max: connections.min(1024),

@@ -3,7 +3,7 @@
 
 mod queue;
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use dpdk_sys::{tl_cluster_pool, tl_port_config, tl_port_info};
 
@@ -132,6 +132,14 @@ impl Port {
         // SAFETY: the configuration and its key are read during the call.
         let code = unsafe { dpdk_sys::tl_port_configure(self.id, &wish, &mut self.offloads) };
         self.check("configuring it (does the driver take this MTU?)", code)?;
+        let driver = self.info.driver.map(|byte| byte as u8);
+        let driver = CStr::from_bytes_until_nul(&driver).unwrap_or_default();
+        log::info!(
+            "{}: {} {}",
+            config.name,
+            driver.to_string_lossy(),
+            self.describe_offloads()
+        );
         if self.scatter && self.offloads & dpdk_sys::TL_OFFLOAD_RX_SCATTER == 0 {
             return Err(refuse(format!(
                 "frames of MTU {} need several clusters, which this driver cannot fill: \
@@ -196,6 +204,30 @@ impl Port {
     pub(crate) fn payload_of_cluster(&self, mtu: u16) -> usize {
         let clusters = (u32::from(mtu) + FRAME_OVERHEAD).div_ceil(self.room);
         usize::from(mtu.saturating_sub(HEADERS)) / clusters as usize
+    }
+
+    /// Buffers that the driver takes for one frame, cut by it or not; 0: it does not say.
+    pub(crate) fn buffers_max(&self) -> usize {
+        let limits = [self.info.tx_segs_max, self.info.tx_mtu_segs_max];
+        let told = limits.into_iter().filter(|&limit| limit > 0);
+        told.min().map_or(0, |limit| usize::from(limit).max(2))
+    }
+
+    /// What the port computes itself, as words for the log.
+    fn describe_offloads(&self) -> String {
+        let names = [
+            (dpdk_sys::TL_OFFLOAD_RX_L4_CSUM, "verifies checksums"),
+            (dpdk_sys::TL_OFFLOAD_TX_TCP_CSUM, "computes checksums"),
+            (dpdk_sys::TL_OFFLOAD_TX_TSO, "cuts segments"),
+            (dpdk_sys::TL_OFFLOAD_RX_RSS_HASH, "spreads flows"),
+        ];
+        let has = names.iter().filter(|(offload, _)| self.has(*offload));
+        let has: Vec<&str> = has.map(|(_, name)| *name).collect();
+        if has.is_empty() {
+            "computes nothing itself".into()
+        } else {
+            has.join(", ")
+        }
     }
 
     pub(crate) fn has(&self, offload: u32) -> bool {

@@ -92,6 +92,19 @@ pub struct Offload {
     /// Largest TCP payload in bytes that the port cuts into segments itself; 0: it does not.
     /// Needs both transmit checksums.
     pub tso_max_bytes: usize,
+    /// Buffers that the port takes for one frame, that of the headers included; 0: any number.
+    /// Protocol bytes go with what is before them, until payload by reference comes between.
+    pub buffers_max: usize,
+}
+
+impl Offload {
+    /// Buffers of one frame at most.
+    pub(crate) fn buffers(&self) -> usize {
+        match self.buffers_max {
+            0 => usize::MAX,
+            most => most,
+        }
+    }
 }
 
 /// Which congestion control new connections use.
@@ -249,6 +262,8 @@ impl StackConfig {
                 1,
                 self.receive_clusters - 1,
             ),
+            // One for the headers, one for payload.
+            ("buffers_max", self.offload.buffers(), 2, usize::MAX),
             ("window_max_bytes", self.window_max_bytes, 2048, 1 << 30),
             (
                 "initial_window_segments",

@@ -73,6 +73,9 @@ impl TxFrame<'_> {
     /// Most header bytes of any frame: Ethernet with a VLAN tag, IPv6, TCP with 40 bytes of options.
     pub const HEADERS_MAX: usize = 18 + 40 + 60;
 
+    /// Most pieces of the payload of any segment.
+    pub const PIECES_MAX: usize = 63;
+
     /// Length of the whole frame in bytes, without FCS and padding.
     ///
     /// Frames may be shorter than Ethernet's 60 bytes; padding is the port's

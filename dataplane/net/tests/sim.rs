@@ -46,6 +46,7 @@ impl World {
                     config.offload.tso_max_bytes = 20_000;
                 }
             }
+            config.offload.buffers_max = [0, 0, 3, 9][random.below(4) as usize];
             if random.chance(200) {
                 config.mtu = 9000;
                 config.cluster_payload = 2048;

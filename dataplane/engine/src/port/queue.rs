@@ -17,8 +17,10 @@ use crate::memory::Memory;
 const BURST: usize = 32;
 /// Clusters of one frame: 9,018 bytes over 2 KB clusters are five.
 const SEGMENTS_MAX: usize = 16;
-/// Pieces of one frame: a full TSO segment of 64 KB over 4 KB pages, with PDU headers between.
-const PIECES_MAX: usize = 64;
+/// Pieces of one frame.
+const PIECES_MAX: usize = dpdk_sys::TL_TX_PIECES_MAX as usize;
+
+const _: () = assert!(TxFrame::PIECES_MAX <= PIECES_MAX);
 
 /// The parts of one frame.
 type Parts = ArrayVec<Slice, SEGMENTS_MAX>;
@@ -32,6 +34,12 @@ events::counters! {
         frames_scattered,
         /// Frames the NIC took.
         frames_sent,
+        /// Frames received whose TCP or UDP checksum the NIC found right.
+        checksums_verified,
+        /// Frames sent whose checksums the NIC computes.
+        checksums_computed,
+        /// Frames sent that the NIC cuts into segments.
+        frames_segmented,
         /// Frames outside our clusters that no cluster was free to copy into.
         @drop drop_no_cluster,
         /// Frames of more segments than any of the configured MTU can have.
@@ -111,6 +119,7 @@ impl PortQueue {
             return self.frame_in_parts(i, memory, receive);
         }
         // The usual case: one part, in a cluster of ours.
+        self.counters.checksums_verified += verified(frame);
         let head = adopt(memory, frame.cluster, frame.data, frame.data_len.into());
         receive(rx_frame(frame, head, &[]));
     }
@@ -129,6 +138,7 @@ impl PortQueue {
         if !whole {
             return;
         }
+        self.counters.checksums_verified += verified(&frame);
         let mut parts = parts.into_iter();
         let Some(head) = parts.next() else { return };
         let tail: Parts = parts.collect();
@@ -295,8 +305,15 @@ impl Transmit for PortQueue {
         }
         self.pending[self.pending_len] = out;
         self.pending_len += 1;
+        self.counters.checksums_computed += u64::from(frame.offload.l4_checksum);
+        self.counters.frames_segmented += u64::from(frame.offload.tso_mss.is_some());
         Ok(())
     }
+}
+
+/// One if the port found the checksum over the frame's payload right, else none.
+fn verified(frame: &tl_rx_frame) -> u64 {
+    u64::from(frame.flags & dpdk_sys::TL_RX_L4_CSUM_GOOD != 0)
 }
 
 /// The frame with what the port found out about it.

@@ -5,7 +5,7 @@
 
 use pages::Chunk;
 
-use crate::frame::Piece;
+use crate::frame::{Piece, TxFrame};
 use crate::util::list::NONE;
 
 struct Node {
@@ -71,6 +71,22 @@ impl ChunkPool {
             place.node = self.nodes[place.node as usize].next;
         }
         Place::END
+    }
+
+    /// How many of the `len` bytes from `place` on a port takes in one frame: in
+    /// [`TxFrame::PIECES_MAX`] pieces, and in `buffers` buffers.
+    pub(crate) fn fitting(&self, place: Place, len: u32, buffers: usize) -> u32 {
+        let (mut used, mut by_value, mut taken) = (1, true, 0);
+        for piece in self.run(place, len).take(TxFrame::PIECES_MAX) {
+            let inline = matches!(piece, Piece::Inline(_));
+            used += usize::from(!(inline && by_value));
+            if used > buffers {
+                break;
+            }
+            by_value = inline;
+            taken += piece.len() as u32;
+        }
+        taken
     }
 
     /// The `len` bytes from `place` on.

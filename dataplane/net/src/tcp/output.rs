@@ -77,24 +77,12 @@ impl Connection {
     }
 
     fn output_data(&mut self, cx: &mut Shared, port: &mut impl Transmit) -> Result<Turn, PortFull> {
-        let mut sent = 0;
         let before = self.snd.nxt;
         let resent_before = self.snd.flight.resent;
-        let result = loop {
-            if sent >= QUANTUM {
-                break Ok(Turn::More);
-            }
-            if self.is_paced(cx) {
-                break Ok(Turn::Done);
-            }
-            match self.output_segment(cx, port) {
-                Ok(0) => break Ok(Turn::Done),
-                Ok(bytes) => {
-                    sent += bytes;
-                    self.pace(cx, bytes);
-                }
-                Err(full) => break Err(full),
-            }
+        let result = if self.snd.queue.chunks() < cx.params.chunks_always {
+            self.output_segments::<false>(cx, port)
+        } else {
+            self.output_segments::<true>(cx, port)
         };
         // RFC 8985, 7.2: sending puts the tail loss probe off. RFC 6298, (5.1): a
         // retransmission timer that runs is left to run.
@@ -106,10 +94,35 @@ impl Connection {
         result
     }
 
+    /// Sends what windows and pace allow. `DEEP`: a segment may be more pieces than a frame can have.
+    #[inline]
+    fn output_segments<const DEEP: bool>(
+        &mut self,
+        cx: &mut Shared,
+        port: &mut impl Transmit,
+    ) -> Result<Turn, PortFull> {
+        let mut sent = 0;
+        loop {
+            if sent >= QUANTUM {
+                return Ok(Turn::More);
+            }
+            if self.is_paced(cx) {
+                return Ok(Turn::Done);
+            }
+            match self.output_segment::<DEEP>(cx, port)? {
+                0 => return Ok(Turn::Done),
+                bytes => {
+                    sent += bytes;
+                    self.pace(cx, bytes);
+                }
+            }
+        }
+    }
+
     /// Sends one segment: something lost, or something new. Returns the bytes
     /// it took of the sequence space; none if there is nothing to send now.
     #[inline]
-    fn output_segment(
+    fn output_segment<const DEEP: bool>(
         &mut self,
         cx: &mut Shared,
         port: &mut impl Transmit,
@@ -158,6 +171,9 @@ impl Connection {
         if limited && len < self.snd.wnd_max / 2 && !self.has(has::OVERRIDE) {
             return Ok(0);
         }
+        if DEEP {
+            len = self.fitting(cx, len);
+        }
         if !Flight::has_room(&cx.records) {
             cx.counters.tcp_flight_exhausted += 1;
             return Ok(0);
@@ -186,6 +202,17 @@ impl Connection {
         self.snd.nxt += len;
         self.recovery.note_sent(len);
         Ok(len)
+    }
+
+    /// How many of the next `len` bytes the port takes in one frame.
+    fn fitting(&self, cx: &Shared, len: u32) -> u32 {
+        let (place, mss) = (self.snd.queue.unsent(), self.snd.mss);
+        let fit = cx.chunks.fitting(place, len, cx.params.buffers_max);
+        if fit < len && fit > mss {
+            fit - fit % mss
+        } else {
+            fit
+        }
     }
 
     /// Sends again what is lost, from where it always lay (row Z10).
@@ -308,7 +335,7 @@ impl Connection {
         if self.snd.unsent > 0 && self.snd.usable() >= mss.min(self.snd.unsent) {
             let cwnd = self.window.cwnd;
             self.window.cwnd = cwnd.max(self.snd.pipe() + mss);
-            let sent = self.output_segment(cx, port);
+            let sent = self.output_segment::<true>(cx, port);
             self.window.cwnd = cwnd;
             if sent? > 0 {
                 self.tail_probe_sent(self.snd.nxt, false);
