@@ -131,17 +131,23 @@ impl Connection {
         }
     }
 
+    /// What of `most` bytes is told: whole segments.
+    fn worded(&self, cx: &Shared, most: u32) -> u32 {
+        let (whole, told) = (self.whole_segments(most), self.rcv.window());
+        if told < self.snd.mss && whole < told + self.worthwhile(cx) {
+            // Less than a segment is left, and a whole one is not worth a word when nearly
+            // two could be told: the peer would wait for its own probe.
+            return most;
+        }
+        whole
+    }
+
     /// Widens the window as far as it can be, and returns the number for the
     /// header. The right edge never moves back (RFC 9293, 3.8.6: SHLD-14).
     pub(crate) fn advertise(&mut self, cx: &mut Shared) -> u32 {
         let (clusters, most) = self.affordable(cx);
         let told = self.rcv.window();
-        let mut bytes = self.whole_segments(most);
-        if told < self.snd.mss && bytes < told + self.worthwhile(cx) {
-            // Less than a segment is left, and a whole one is not worth a word when nearly
-            // two could be told: the peer would wait for its own probe.
-            bytes = most;
-        }
+        let bytes = self.worded(cx, most);
         if bytes >= told + self.worthwhile(cx) {
             cx.budget.adjust(&mut self.rcv.grant, clusters);
             self.rcv.edge = self.rcv.nxt + bytes;
@@ -204,8 +210,8 @@ impl Connection {
         if told > whole / 2 {
             return false;
         }
-        let (_, bytes) = self.affordable(cx);
-        let bytes = self.whole_segments(bytes);
+        let (_, most) = self.affordable(cx);
+        let bytes = self.worded(cx, most);
         bytes >= 2 * told && bytes >= told + self.worthwhile(cx)
     }
 
