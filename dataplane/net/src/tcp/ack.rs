@@ -36,6 +36,10 @@ pub(crate) struct Sample {
     pub(crate) echo: Option<u32>,
 }
 
+/// Segments in flight that the blocks of one ACK are compared with: more than 5 MB of full ones.
+/// A peer that takes tiny segments, and reports holes at their end, makes us look no further.
+const LOOKS_MAX: u32 = 4096;
+
 impl Connection {
     /// Processes an acceptable acknowledgment (RFC 9293, 3.10.7.4, fifth).
     pub(crate) fn on_ack(&mut self, cx: &mut Shared, segment: &Segment) {
@@ -154,6 +158,7 @@ impl Connection {
     /// Marks what SACK blocks report (RFC 2018, section 5).
     fn take_sacks(&mut self, cx: &mut Shared, segment: &Segment, sample: &mut Sample) {
         let una = self.snd.una.max(segment.ack);
+        let mut looks = LOOKS_MAX;
         for (i, &(from, to)) in segment.sacks().iter().enumerate() {
             if i == 0 {
                 // RFC 2883, section 4: below the cumulative ACK, or inside the second block.
@@ -174,14 +179,28 @@ impl Connection {
             if self.recovery.knows_block(from, to) {
                 continue;
             }
-            self.take_block(cx, from, to, sample);
+            if !self.take_block(cx, (from, to), &mut looks, sample) {
+                cx.counters.tcp_sacks_ignored += 1;
+                break;
+            }
         }
         self.recovery.remember_blocks(segment.sacks());
     }
 
-    fn take_block(&mut self, cx: &mut Shared, from: Seq, to: Seq, sample: &mut Sample) {
+    /// Marks what one block reports. False if that took more looks than there are.
+    fn take_block(
+        &mut self,
+        cx: &mut Shared,
+        (from, to): (Seq, Seq),
+        looks: &mut u32,
+        sample: &mut Sample,
+    ) -> bool {
         let mut at = self.snd.flight.first();
         while let Some(index) = at {
+            if *looks == 0 {
+                return false;
+            }
+            *looks -= 1;
             let record = cx.records[index];
             if record.seq >= to {
                 break;
@@ -218,6 +237,7 @@ impl Connection {
             }
             at = Flight::next(&cx.records, index);
         }
+        true
     }
 
     /// RFC 9293, 3.10.7.4: a window is taken from the newest segment only.

@@ -183,7 +183,6 @@ impl Connection {
         }
         let window = self.reordering_window();
         let rack_end = self.recovery.rack_end;
-        let mut wait = None;
         let mut at = self.snd.flight.oldest();
         while let Some(index) = at {
             let record = cx.records[index];
@@ -198,16 +197,17 @@ impl Connection {
                 }
                 continue;
             }
-            let due = record.sent.0 + self.recovery.rack_rtt + window;
-            if due <= cx.now.0 {
-                cx.counters.tcp_marked_lost += 1;
-                self.snd.flight.lose(&mut cx.records, index);
-            } else {
-                let left = Duration::from_nanos(due - cx.now.0);
-                wait = Some(wait.map_or(left, |wait: Duration| wait.max(left)));
+            let late = self.recovery.rack_rtt + window;
+            if record.sent.0 + late > cx.now.0 {
+                // In the order of sending: none of those behind it is due either, and the last
+                // of them will be when what was sent with the segment that arrived is.
+                let last = self.recovery.rack_sent.0 + late;
+                return Some(Duration::from_nanos(last - cx.now.0));
             }
+            cx.counters.tcp_marked_lost += 1;
+            self.snd.flight.lose(&mut cx.records, index);
         }
-        wait
+        None
     }
 
     /// The reordering timer went off (RFC 8985, 6.3).
