@@ -279,7 +279,7 @@ fn stack(
     let clusters = config.memory.clusters as usize;
     let connections = config.memory.connections as usize;
     let queues = config.cores.len() as u16;
-    let checksums = port.has(dpdk_sys::TL_OFFLOAD_TX_IP_CSUM | dpdk_sys::TL_OFFLOAD_TX_TCP_CSUM);
+    let checksums = port.has(dpdk_sys::TL_OFFLOAD_TX_TCP_CSUM);
     Stack::new(StackConfig {
         mtu: port_config.mtu.into(),
         vlan: port_config.vlan,
@@ -288,7 +288,7 @@ fn stack(
         offload: Offload {
             rx_ip_checksum: port.has(dpdk_sys::TL_OFFLOAD_RX_IP_CSUM),
             rx_l4_checksum: port.has(dpdk_sys::TL_OFFLOAD_RX_L4_CSUM),
-            tx_ip_checksum: checksums,
+            tx_ip_checksum: port.has(dpdk_sys::TL_OFFLOAD_TX_IP_CSUM),
             tx_l4_checksum: checksums,
             tso_max_bytes: if checksums && port.has(dpdk_sys::TL_OFFLOAD_TX_TSO) {
                 32 << 10

@@ -90,7 +90,8 @@ pub struct Offload {
     /// Completes TCP checksums.
     pub tx_l4_checksum: bool,
     /// Largest TCP payload in bytes that the port cuts into segments itself; 0: it does not.
-    /// Needs both transmit checksums.
+    /// Needs `tx_l4_checksum`. The IPv4 header of each segment is the port's, whoever
+    /// does those of other packets (virtio has segmentation, but no IPv4 checksums).
     pub tso_max_bytes: usize,
     /// Buffers that the port takes for one frame, that of the headers included; 0: any number.
     /// Protocol bytes go with what is before them, until payload by reference comes between.
@@ -283,8 +284,7 @@ impl StackConfig {
                 return Err(ConfigError::OutOfRange(name, min, max));
             }
         }
-        let checksums = self.offload.tx_ip_checksum && self.offload.tx_l4_checksum;
-        if self.offload.tso_max_bytes > 0 && !checksums {
+        if self.offload.tso_max_bytes > 0 && !self.offload.tx_l4_checksum {
             return Err(ConfigError::TsoWithoutChecksums);
         }
         let tcp = &self.tcp;
@@ -326,7 +326,7 @@ pub enum ConfigError {
     GatewayNotOnLink(IpAddr),
     /// A number outside its bounds: name, least, most.
     OutOfRange(&'static str, usize, usize),
-    /// Segmentation offload needs the transmit checksum offloads.
+    /// Segmentation offload needs the offload of TCP checksums.
     TsoWithoutChecksums,
     /// The bounds of the retransmission timeout contradict each other.
     RtoBounds,
@@ -348,7 +348,7 @@ impl fmt::Display for ConfigError {
                 write!(f, "{name} must be between {min} and {max}")
             }
             ConfigError::TsoWithoutChecksums => {
-                f.write_str("segmentation offload needs tx_ip_checksum and tx_l4_checksum")
+                f.write_str("segmentation offload needs tx_l4_checksum")
             }
             ConfigError::RtoBounds => {
                 f.write_str("rto_min must be at least 1 ms and no more than rto_max")

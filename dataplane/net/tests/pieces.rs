@@ -47,7 +47,7 @@ fn open(mtu: usize, buffers_max: usize, tso: bool) -> Script {
         config.mtu = mtu;
         config.cluster_payload = 2048;
         config.offload = Offload {
-            tx_ip_checksum: tso,
+            tx_ip_checksum: tso && buffers_max != 8,
             tx_l4_checksum: tso,
             tso_max_bytes: if tso { 32 << 10 } else { 0 },
             buffers_max,

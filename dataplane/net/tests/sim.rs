@@ -40,7 +40,7 @@ impl World {
                 config.tcp.congestion = CongestionAlgorithm::NewReno;
             }
             if random.chance(300) {
-                config.offload.tx_ip_checksum = true;
+                config.offload.tx_ip_checksum = random.chance(700);
                 config.offload.tx_l4_checksum = true;
                 if random.chance(500) {
                     config.offload.tso_max_bytes = 20_000;

@@ -116,7 +116,7 @@ fn complete(
     all.extend_from_slice(part);
     let sum = !ones_complement(&all);
     bytes[l4 + 16..l4 + 18].copy_from_slice(&sum.to_be_bytes());
-    if o.ip_checksum {
+    if o.ip_checksum || o.tso_mss.is_some() && !o.ipv6 {
         bytes[l3 + 10..l3 + 12].fill(0);
         let sum = !ones_complement(&bytes[l3..l4]);
         bytes[l3 + 10..l3 + 12].copy_from_slice(&sum.to_be_bytes());
