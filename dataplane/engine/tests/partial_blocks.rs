@@ -77,6 +77,12 @@ fn z11_blocks_smaller_than_the_devices_are_completed() {
         let (_, namespace) = admin.identify(0, 1).unwrap();
         let blocks = u64::from_le_bytes(namespace[..8].try_into().unwrap());
         assert_eq!(blocks, (BYTES / BLOCK) as u64, "NSZE");
+        // OPTPERF; NPWG, NPWA, NOWS: hosts are told the device's block.
+        assert_eq!(namespace[24] & 1 << 4, 1 << 4, "NSFEAT");
+        for at in [64, 66, 72] {
+            let preferred = u16::from_le_bytes([namespace[at], namespace[at + 1]]);
+            assert_eq!((usize::from(preferred) + 1) * BLOCK, DEVICE_BLOCK, "{at}");
+        }
         let mut queues = vec![first];
         for qid in 2..=QUEUES {
             let queue = Queue::connect(target(), Options::default(), NQN, qid, admin.cntlid);

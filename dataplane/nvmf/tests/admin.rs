@@ -78,9 +78,6 @@ fn identify_namespaces_and_their_lists() {
             }
             assert_eq!((id[25], id[26], id[30], id[33]), (0, 0, 1, 0b1001));
             assert_eq!(id[130], shift, "LBADS");
-            // NPWG: 4 KiB in blocks.
-            let npwg = if shift == 9 { 7 } else { 0 };
-            assert_eq!(u16_at(&id, 64), npwg);
             assert_eq!(&id[104..120], [0xa0 | nsid as u8; 16]);
         }
         let list = ok(admin.identify(rig, 0x02, 0));
@@ -106,6 +103,22 @@ fn identify_namespaces_and_their_lists() {
             assert!(ok(admin.identify(rig, cns, nsid)).iter().all(|&b| b == 0));
         }
         assert_eq!(u64_at(&ok(admin.identify(rig, 0x1c, 0)), 0), 1);
+    });
+}
+
+/// NPWG and its kin, by which partitions and filesystems align: 4 KiB in blocks, zero's based.
+#[test]
+fn nvm_4_1_5_1_blocks_smaller_than_a_page_ask_for_writes_of_whole_pages() {
+    with_admin(|rig, admin| {
+        // OPTPERF, and NPWG, NPWA, NPDG, NPDA, NOWS, all of which it makes valid.
+        for (nsid, optperf, fields) in [(1, 1 << 4, [7; 5]), (2, 0, [0; 5])] {
+            let id = ok(admin.identify(rig, 0x00, nsid));
+            assert_eq!(id[24], optperf, "NSFEAT of {nsid}");
+            let said = [64, 66, 68, 70, 72].map(|at| u16_at(&id, at));
+            assert_eq!(said, fields, "namespace {nsid}");
+            let write = (usize::from(said[4]) + 1) << id[130];
+            assert_eq!(write, 4096, "NOWS of {nsid} in bytes");
+        }
     });
 }
 

@@ -205,10 +205,12 @@ fn namespace_structure(ns: &NamespaceConfig, w: &mut Window<'_>) {
     // DLFEAT: what deallocated blocks read as (2:0); DEAC is supported (3).
     w.put(33, [1 << 3 | u8::from(ns.deallocated_reads_zero)]);
     if ns.block_size == BlockSize::B512 {
-        // OPTPERF, and 8 blocks as NPWG, NPWA, NPDG, NPDA (zero's based): what
-        // covers whole 4 KiB pages needs no read-modify-write.
+        // OPTPERF (NSFEAT 4), and 8 blocks as NPWG, NPWA, NPDG, NPDA, NOWS (zero's
+        // based): what covers whole 4 KiB pages needs no read-modify-write
+        // in the page cache, nor on a device whose block is one (4096 is the largest).
+        // With OPTPERF all five count: zeros in one of them would mean one block.
         w.put(24, [1 << 4]);
-        for at in [64, 66, 68, 70] {
+        for at in [64, 66, 68, 70, 72] {
             w.put(at, 7u16.to_le_bytes());
         }
     }
