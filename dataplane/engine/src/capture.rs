@@ -5,19 +5,19 @@
 //! to a file and not to a drive or a host, so it is not in the ledger of copied
 //! bytes; the capture tells itself how many bytes it took.
 //!
-//! Each shard has a ring of its own, laid out before the capture starts. It
-//! writes a frame's bytes as words, then publishes its position; whoever writes
-//! the file reads the words, then publishes that they are free again (see
-//! `pages::ring`, where the order is the same). A shard that finds no room
+//! Each shard has a ring of words of its own (`pages::sync::words`), laid out
+//! before the capture starts. It puts a frame's bytes there and publishes the
+//! whole; whoever writes the file takes it out. A shard that finds no room
 //! counts the frame as dropped and goes on: it waits for nobody.
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use net::{Direction, Tap, pcap_bytes, pcap_header, pcap_record};
+use pages::sync::Watched;
+use pages::sync::words::{Reader, Writer, words};
 
 use crate::error::CaptureError;
 use crate::handle::Handle;
@@ -36,42 +36,12 @@ const PENDING_MAX: usize = 64 << 20;
 /// How long shards have to let go at the end.
 const LET_GO: Duration = Duration::from_secs(2);
 
-/// On cache lines that the other side does not write.
-#[repr(align(128))]
-struct Position(AtomicUsize);
-
-struct Ring {
-    words: Box<[AtomicU64]>,
-    /// Words written and read so far.
-    written: Position,
-    read: Position,
-    dropped: AtomicU64,
-}
-
-impl Ring {
-    fn new(words: usize) -> Self {
-        let words = words.next_power_of_two();
-        Self {
-            // Not zero, so that the memory is there and the poll loop meets no page fault.
-            words: (0..words).map(|_| AtomicU64::new(u64::MAX)).collect(),
-            written: Position(AtomicUsize::new(0)),
-            read: Position(AtomicUsize::new(0)),
-            dropped: AtomicU64::new(0),
-        }
-    }
-
-    fn word(&self, position: usize) -> &AtomicU64 {
-        &self.words[position & (self.words.len() - 1)]
-    }
-}
-
 /// A shard's end of a capture.
 pub(crate) struct Copier {
-    ring: Arc<Ring>,
+    ring: Writer<1>,
     start: Start,
     /// Nanoseconds of the Unix epoch at the shard's time zero.
     epoch_ns: u64,
-    written: usize,
     /// A frame's first bytes in one piece; never longer than it is made.
     scratch: Vec<u8>,
     snap: usize,
@@ -92,10 +62,8 @@ impl Tap for Copier {
         head: &'a [u8],
         rest: &mut dyn Iterator<Item = &'a [u8]>,
     ) {
-        let ring = &*self.ring;
-        let used = self.written - ring.read.0.load(Ordering::Acquire);
-        if ring.words.len() - used < HEAD + self.snap.div_ceil(8) {
-            ring.dropped.fetch_add(1, Ordering::Relaxed);
+        if !self.ring.has_room(HEAD + self.snap.div_ceil(8)) {
+            self.ring.miss();
             return;
         }
         self.scratch.clear();
@@ -107,11 +75,8 @@ impl Tap for Copier {
             word[..bytes.len()].copy_from_slice(bytes);
             u64::from_le_bytes(word)
         });
-        for word in head.into_iter().chain(body) {
-            ring.word(self.written).store(word, Ordering::Relaxed);
-            self.written += 1;
-        }
-        ring.written.0.store(self.written, Ordering::Release);
+        (head.into_iter().chain(body)).for_each(|word| self.ring.put([word]));
+        self.ring.publish();
     }
 }
 
@@ -147,9 +112,8 @@ impl Start {
 #[derive(Default)]
 pub(crate) struct Desk {
     busy: AtomicBool,
-    /// Changes when a capture starts and when it ends.
-    change: AtomicU64,
-    offer: Mutex<Offer>,
+    /// Its number changes when a capture starts and when it ends.
+    offer: Watched<Offer>,
 }
 
 #[derive(Default)]
@@ -162,7 +126,7 @@ struct Offer {
 impl Desk {
     /// Looked at between polls.
     pub(crate) fn change(&self) -> u64 {
-        self.change.load(Ordering::Relaxed)
+        self.offer.number()
     }
 
     pub(crate) fn is_busy(&self) -> bool {
@@ -171,26 +135,22 @@ impl Desk {
 
     /// What a shard is to copy to from now on, and which port's frames; nothing if no capture runs.
     pub(crate) fn take(&self, shard: usize) -> Option<(usize, Box<Copier>)> {
-        let mut offer = self.offer();
+        let mut offer = self.offer.lock();
         let port = offer.port;
         Some((port, offer.copiers.get_mut(shard)?.take()?))
     }
 
     fn put(&self, offer: Offer) {
-        let mut place = self.offer();
+        let mut place = self.offer.lock();
         *place = offer;
-        self.change.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn offer(&self) -> MutexGuard<'_, Offer> {
-        self.offer.lock().unwrap_or_else(PoisonError::into_inner)
+        self.offer.tell(&place, self.offer.number() + 1);
     }
 }
 
 /// A capture that runs, until it is dropped.
 pub struct Capture {
     handle: Handle,
-    rings: Vec<Arc<Ring>>,
+    rings: Vec<Reader<1>>,
     start: Start,
     snap: usize,
     pending: Vec<Frame>,
@@ -244,21 +204,18 @@ impl Capture {
         snap: usize,
         ring_words: usize,
     ) -> (Self, Vec<Option<Box<Copier>>>) {
-        let rings: Vec<_> = (0..shards)
-            .map(|_| Arc::new(Ring::new(ring_words)))
-            .collect();
+        let (writers, rings): (Vec<_>, _) = (0..shards).map(|_| words(ring_words)).unzip();
         let start = Start::now();
-        let copier = |ring: &Arc<Ring>| {
+        let copier = |ring| {
             Some(Box::new(Copier {
-                ring: Arc::clone(ring),
+                ring,
                 start,
                 epoch_ns: 0,
-                written: 0,
                 scratch: Vec::with_capacity(snap),
                 snap,
             }))
         };
-        let copiers = rings.iter().map(copier).collect();
+        let copiers = writers.into_iter().map(copier).collect();
         let capture = Self {
             handle: handle.clone(),
             rings,
@@ -300,8 +257,7 @@ impl Capture {
         self.collect();
         self.put(&mut file, u64::MAX, limits.frames)?;
         file.flush()?;
-        let dropped = self.rings.iter().map(|r| r.dropped.load(Ordering::Relaxed));
-        self.taken.dropped = dropped.sum();
+        self.taken.dropped = self.rings.iter().map(Reader::missed).sum();
         Ok(self.taken)
     }
 
@@ -309,21 +265,21 @@ impl Capture {
     fn let_go(&self) {
         self.handle.captures().put(Offer::default());
         let deadline = Instant::now() + LET_GO;
-        while self.rings.iter().any(|ring| Arc::strong_count(ring) > 1) && Instant::now() < deadline
-        {
+        while !self.rings.iter().all(Reader::is_closed) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(1));
         }
     }
 
     /// Takes everything out of the rings.
     fn collect(&mut self) {
-        for ring in &self.rings {
-            let written = ring.written.0.load(Ordering::Acquire);
-            let mut read = ring.read.0.load(Ordering::Relaxed);
-            while read != written {
+        for ring in &mut self.rings {
+            // What is there now: a shard may write as fast as it is read.
+            let mut left = ring.look();
+            while left > 0 {
                 let mut next = || {
-                    read += 1;
-                    ring.word(read - 1).load(Ordering::Relaxed)
+                    left -= 1;
+                    let [word] = ring.take().expect("a frame is published whole");
+                    word
                 };
                 let (at_ns, lengths) = (next(), next());
                 let captured = (lengths >> 32) as usize;
@@ -337,7 +293,7 @@ impl Capture {
                     len: lengths as u32 as usize,
                     bytes,
                 });
-                ring.read.0.store(read, Ordering::Release);
+                ring.release();
             }
         }
         // What a shard took in one poll has one time, and stays in its order.

@@ -1,10 +1,11 @@
 //! The control side's hold on a running engine.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use nvmf::Target;
+use pages::sync::Watched;
 
 use crate::capture::{Capture, Desk};
 use crate::error::CaptureError;
@@ -24,10 +25,9 @@ struct Shared {
     ready: AtomicBool,
     /// One question at a time: a snapshot belongs to whoever asked for it.
     asking: Mutex<()>,
-    /// Number of the newest question; shards answer when they see it change. Odd
-    /// numbers ask for the connections too.
-    question: AtomicU64,
-    answers: Mutex<Answers>,
+    /// Its number is the newest question's; shards answer when they see it change.
+    /// Odd numbers ask for the connections too.
+    answers: Watched<Answers>,
     answered: Condvar,
     /// What each shard counts while it polls.
     rounds: OnceLock<Box<[Rounds]>>,
@@ -83,11 +83,11 @@ impl Handle {
     pub fn snapshot(&self, detail: Detail, timeout: Duration) -> Option<Snapshot> {
         let _turn = (self.shared.asking.lock()).unwrap_or_else(PoisonError::into_inner);
         let deadline = Instant::now() + timeout;
-        let mut answers = self.answers();
+        let mut answers = self.shared.answers.lock();
         answers.shards.iter_mut().for_each(|shard| *shard = None);
         let last = self.question();
         let question = (last & !1) + 2 + u64::from(detail == Detail::Connections);
-        self.shared.question.store(question, Ordering::Release);
+        self.shared.answers.tell(&answers, question);
         loop {
             if !answers.shards.is_empty() && answers.shards.iter().all(Option::is_some) {
                 let shards = answers.shards.iter_mut().filter_map(Option::take).collect();
@@ -121,7 +121,7 @@ impl Handle {
             return Err(CaptureError::NotReady);
         }
         let (inventory, shards) = {
-            let answers = self.answers();
+            let answers = self.shared.answers.lock();
             (Arc::clone(&answers.inventory), answers.shards.len())
         };
         Capture::start(self, port, &inventory.ports, shards, snap)
@@ -163,7 +163,7 @@ impl Handle {
         target: &Arc<Target>,
     ) {
         (self.shared.rounds).get_or_init(|| (0..shards).map(|_| Rounds::default()).collect());
-        let mut answers = self.answers();
+        let mut answers = self.shared.answers.lock();
         answers.shards = vec![None; shards];
         answers.tsc_hz = tsc_hz;
         answers.inventory = Arc::new(inventory);
@@ -176,7 +176,7 @@ impl Handle {
 
     /// The newest question.
     pub(crate) fn question(&self) -> u64 {
-        self.shared.question.load(Ordering::Relaxed)
+        self.shared.answers.number()
     }
 
     /// How much a question asks for.
@@ -190,17 +190,10 @@ impl Handle {
 
     /// A shard's answer to `question`; dropped if another one was asked since.
     pub(crate) fn answer(&self, question: u64, shard: usize, snapshot: ShardSnapshot) {
-        let mut answers = self.answers();
+        let mut answers = self.shared.answers.lock();
         if question == self.question() {
             answers.shards[shard] = Some(snapshot);
             self.shared.answered.notify_all();
         }
-    }
-
-    fn answers(&self) -> MutexGuard<'_, Answers> {
-        self.shared
-            .answers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }

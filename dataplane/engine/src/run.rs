@@ -1,12 +1,12 @@
 //! Starting and stopping an engine: environments, ports, controllers, shards.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use nvmf::Target;
+use pages::sync::Progress;
 
 use crate::build;
 use crate::clock::{tsc, tsc_hz};
@@ -40,10 +40,8 @@ pub fn run(config: &Config, handle: &Handle) -> Result<(), Error> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 #[repr(usize)]
 enum Phase {
-    /// Worker shards lay out their memory and open their stores.
-    Building,
     /// Ports are started: poll.
-    Polling,
+    Polling = 1,
     /// Ports are closed, or never started: let go of everything.
     Closing,
 }
@@ -56,11 +54,11 @@ struct Plan<'a> {
     controllers: &'a Controllers,
     target: &'a Arc<Target>,
     secret: [u8; 32],
-    phase: AtomicUsize,
+    phase: Progress,
     /// How often shards have arrived at the next of the points where all wait
     /// for each other: built, or failed to be; without connections; without
     /// dirty pages.
-    arrived: AtomicUsize,
+    arrived: Progress,
     failure: Mutex<Option<Error>>,
     /// Taken while a shard is set up or taken down: DPDK's registries of memory,
     /// its pools and the queues of one port are for one thread at a time. Has
@@ -93,8 +91,8 @@ fn serve(config: &Config, handle: &Handle, environment: &Environment) -> Result<
         controllers: &controllers,
         target: &target,
         secret: build::secret(),
-        phase: AtomicUsize::new(Phase::Building as usize),
-        arrived: AtomicUsize::new(0),
+        phase: Progress::default(),
+        arrived: Progress::default(),
         failure: Mutex::new(None),
         control: Mutex::new(ties.collect()),
     };
@@ -244,12 +242,12 @@ impl Plan<'_> {
     }
 
     fn arrive(&self) {
-        self.arrived.fetch_add(1, Ordering::AcqRel);
+        self.arrived.step();
     }
 
     /// Whether every shard has arrived for the `nth` time.
     fn have_arrived(&self, nth: usize) -> bool {
-        self.arrived.load(Ordering::Acquire) >= nth * self.config.cores.len()
+        self.arrived.place() >= nth * self.config.cores.len()
     }
 
     fn wait_for_arrivals(&self, nth: usize) {
@@ -259,11 +257,11 @@ impl Plan<'_> {
     }
 
     fn phase(&self) -> usize {
-        self.phase.load(Ordering::Acquire)
+        self.phase.place()
     }
 
     fn advance_to(&self, phase: Phase) {
-        self.phase.store(phase as usize, Ordering::Release);
+        self.phase.advance_to(phase as usize);
     }
 
     fn wait_until(&self, phase: Phase) {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use pages::sync::Watched;
+
 use crate::command::{ConnectData, ConnectField, FabricsCommand};
 use crate::config::{
     ConfigError, DISCOVERY_NQN, Hosts, NamespaceConfig, SubsystemConfig, TargetConfig,
@@ -253,9 +255,8 @@ impl From<Status> for ConnectError {
 #[derive(Debug)]
 pub(crate) struct Subsystem {
     pub config: SubsystemConfig,
-    namespaces: Mutex<Arc<Namespaces>>,
-    /// Of the namespaces; compared by sessions without the lock.
-    generation: AtomicU64,
+    /// Their number is their generation; compared by sessions without the lock.
+    namespaces: Watched<Arc<Namespaces>>,
 }
 
 /// The namespaces of a subsystem at some time, by number.
@@ -270,8 +271,7 @@ impl Subsystem {
         let namespaces = std::mem::take(&mut config.namespaces);
         Self {
             config,
-            namespaces: Mutex::new(Arc::new(Namespaces::new(0, namespaces))),
-            generation: AtomicU64::new(0),
+            namespaces: Watched::new(Arc::new(Namespaces::new(0, namespaces))),
         }
     }
 
@@ -283,21 +283,21 @@ impl Subsystem {
     }
 
     fn set_namespaces(&self, namespaces: Vec<NamespaceConfig>) {
-        let mut current = lock(&self.namespaces);
+        let mut current = self.namespaces.lock();
         let generation = current.generation + 1;
         *current = Arc::new(Namespaces::new(generation, namespaces));
-        self.generation.store(generation, Ordering::Release);
+        self.namespaces.tell(&current, generation);
     }
 
     /// The namespaces now.
     pub fn namespaces(&self) -> Arc<Namespaces> {
-        Arc::clone(&lock(&self.namespaces))
+        Arc::clone(&self.namespaces.lock())
     }
 
     /// Whether `seen` is what there is now. Takes no lock.
     #[inline]
     pub fn is_current(&self, seen: &Namespaces) -> bool {
-        self.generation.load(Ordering::Acquire) == seen.generation
+        self.namespaces.number() == seen.generation
     }
 }
 

@@ -11,7 +11,8 @@
 //!   (rows Z3–Z8). A [`PageRun`] is the chain of them that a request covers.
 //! * The [`CopyLedger`] counts every payload byte the CPU copies (row Z14).
 //!
-//! Nothing here does I/O, reads a clock, locks, or allocates after start-up.
+//! Nothing here does I/O, reads a clock, locks (but for what is seldom in
+//! [`sync`]), or allocates after start-up.
 
 mod arena;
 pub mod cache;
@@ -26,7 +27,7 @@ pub mod ring;
 mod run;
 mod segment;
 pub mod shard;
-mod sync;
+pub mod sync;
 mod whole;
 
 pub use arena::{Arena, HeapRegion, PAGE_SIZE, PageIndex, PageState, PageStructure, Region};

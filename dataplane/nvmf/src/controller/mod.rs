@@ -13,16 +13,17 @@ mod log;
 mod properties;
 mod window;
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub(crate) use admin::{AdminQueue, Reply};
 pub(crate) use events::Events;
+use pages::sync::{Held, Watched};
 
 use crate::command::FabricsCommand;
 use crate::config::DISCOVERY_NQN;
 use crate::status::Status;
-use crate::target::{ConnectError, Subsystem, lock};
+use crate::target::{ConnectError, Subsystem};
 use crate::units::{Cntlid, Qid};
 
 /// One controller of the target.
@@ -37,13 +38,13 @@ pub(crate) struct Controller {
     pub host_id: [u8; 16],
     /// What its I/O queues moved; they add to it now and then.
     pub usage: Usage,
-    /// Counts enables and disables: odd while enabled. [`ENDED`] is the end.
-    epoch: AtomicU32,
     /// WCE of the Volatile Write Cache feature (base 5.27.1.4).
     write_cache: AtomicBool,
     /// ACRE of the Host Behavior Support feature (base 5.27.1.18).
     retry_delays: AtomicBool,
-    queues: Mutex<Queues>,
+    /// Their number counts enables and disables: odd while enabled. [`ENDED`] is
+    /// the end.
+    queues: Watched<Queues>,
 }
 
 /// Data that a SMART log reports (base 5.16.1.3).
@@ -67,10 +68,10 @@ struct Queues {
 
 /// Proof that a controller was enabled, and which time it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Enabled(u32);
+pub(crate) struct Enabled(u64);
 
 /// The controller's association is over.
-const ENDED: u32 = u32::MAX;
+const ENDED: u64 = u64::MAX;
 
 impl Controller {
     pub fn new(
@@ -86,10 +87,9 @@ impl Controller {
             host: host.to_owned(),
             host_id,
             usage: Usage::default(),
-            epoch: AtomicU32::new(0),
             write_cache: AtomicBool::new(true),
             retry_delays: AtomicBool::new(false),
-            queues: Mutex::new(Queues {
+            queues: Watched::new(Queues {
                 granted,
                 connected: [0; 17],
             }),
@@ -108,49 +108,48 @@ impl Controller {
     /// each command: one load, no lock.
     #[inline]
     pub fn is_still(&self, enabled: Enabled) -> bool {
-        self.epoch.load(Ordering::Acquire) == enabled.0
+        self.queues.number() == enabled.0
     }
 
     /// Whether the association is over.
     pub fn has_ended(&self) -> bool {
-        self.epoch.load(Ordering::Acquire) == ENDED
+        self.queues.number() == ENDED
     }
 
     /// CC.EN went from 0 to 1.
     pub fn enable(&self) {
-        let queues = lock(&self.queues);
-        self.step(queues, true);
+        let queues = self.queues.lock();
+        self.step(&queues, true);
     }
 
     /// CC.EN went from 1 to 0, or the host shut the controller down: its I/O
     /// queues are gone, and what Set Features set is forgotten (base 3.7.2).
     pub fn disable(&self) {
-        let mut queues = lock(&self.queues);
+        let mut queues = self.queues.lock();
         queues.connected = [0; 17];
         queues.granted = self.subsystem.as_ref().map_or(0, |s| s.config.max_queues);
         self.write_cache.store(true, Ordering::Relaxed);
         self.retry_delays.store(false, Ordering::Relaxed);
-        self.step(queues, false);
+        self.step(&queues, false);
     }
 
     /// The association is over: every connection of it closes.
     pub fn end(&self) {
-        let _queues = lock(&self.queues);
-        self.epoch.store(ENDED, Ordering::Release);
+        let queues = self.queues.lock();
+        self.queues.tell(&queues, ENDED);
     }
 
-    fn step(&self, _held: std::sync::MutexGuard<'_, Queues>, enable: bool) {
-        let epoch = self.epoch.load(Ordering::Acquire);
+    fn step(&self, queues: &Held<'_, Queues>, enable: bool) {
+        let epoch = self.queues.number();
         if epoch != ENDED && (epoch % 2 == 1) != enable {
-            self.epoch
-                .store((epoch + 1) % (ENDED - 1), Ordering::Release);
+            self.queues.tell(queues, epoch + 1);
         }
     }
 
     /// Connects the I/O queue `qid`.
     pub fn add_queue(&self, qid: Qid) -> Result<Enabled, ConnectError> {
-        let mut queues = lock(&self.queues);
-        let epoch = self.epoch.load(Ordering::Acquire);
+        let mut queues = self.queues.lock();
+        let epoch = self.queues.number();
         if epoch == ENDED || epoch.is_multiple_of(2) {
             return Err(Status::COMMAND_SEQUENCE_ERROR.into());
         }
@@ -167,7 +166,7 @@ impl Controller {
 
     /// The connection of the I/O queue `qid` is gone.
     pub fn remove_queue(&self, qid: Qid, enabled: Enabled) {
-        let mut queues = lock(&self.queues);
+        let mut queues = self.queues.lock();
         if self.is_still(enabled) {
             queues.connected[usize::from(qid.0 / 64)] &= !(1 << (qid.0 % 64));
         }
@@ -175,7 +174,7 @@ impl Controller {
 
     /// I/O queues connected.
     pub fn io_queues(&self) -> u16 {
-        let queues = lock(&self.queues);
+        let queues = self.queues.lock();
         queues.connected.iter().map(|w| w.count_ones() as u16).sum()
     }
 
@@ -184,7 +183,7 @@ impl Controller {
     /// # Errors
     /// [`Status::COMMAND_SEQUENCE_ERROR`] once I/O queues exist (base 5.27.1.5).
     pub fn grant_queues(&self, asked: u16) -> Result<u16, Status> {
-        let mut queues = lock(&self.queues);
+        let mut queues = self.queues.lock();
         if queues.connected != [0; 17] {
             return Err(Status::COMMAND_SEQUENCE_ERROR);
         }
@@ -195,7 +194,7 @@ impl Controller {
 
     /// I/O queues the host may connect.
     pub fn granted_queues(&self) -> u16 {
-        lock(&self.queues).granted
+        self.queues.lock().granted
     }
 
     /// Whether the host lets writes sit in a volatile cache.
