@@ -36,7 +36,7 @@ pub fn run(config: &Config, handle: &Handle) -> Result<(), Error> {
     result
 }
 
-/// Where the engine stands; shards wait for it to move on.
+/// Where the engine stands once its shards are built; they wait for it to move on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 #[repr(usize)]
 enum Phase {

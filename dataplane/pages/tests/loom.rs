@@ -142,6 +142,39 @@ fn records_are_whole_and_all_there_when_the_writer_is_gone() {
     });
 }
 
+/// A slot, and what it stands for, are the writer's again only when the reader has
+/// released them. (loom lets no load see a later store, so the words of the slot
+/// alone would not show it.)
+#[test]
+fn a_slot_is_not_written_again_before_it_is_released() {
+    loom::model(|| {
+        let (mut writer, mut reader) = words::<1>(1);
+        let cell = Arc::new(UnsafeCell::new(0));
+        let seen = Arc::clone(&cell);
+        let writing = thread::spawn(move || {
+            for n in 1..=2 {
+                while !writer.has_room(1) {
+                    thread::yield_now();
+                }
+                // SAFETY: the slot is the writer's; loom checks it.
+                cell.with_mut(|value| unsafe { *value = n });
+                writer.put([n]);
+                writer.publish();
+            }
+        });
+        for n in 1..=2 {
+            while reader.look() == 0 {
+                thread::yield_now();
+            }
+            assert_eq!(reader.take(), Some([n]));
+            // SAFETY: not released yet; loom checks it.
+            assert_eq!(seen.with(|value| unsafe { *value }), n);
+            reader.release();
+        }
+        writing.join().unwrap();
+    });
+}
+
 /// A capture's offer: who sees that there is news, without the lock, finds it.
 #[test]
 fn news_is_there_for_whoever_sees_its_number() {
