@@ -12,14 +12,25 @@ count() {
 	local out=$dir/$1.callgrind figures=$dir/$1.json
 	nice -n 5 valgrind --tool=callgrind --callgrind-out-file="$out" --toggle-collect='*poll_counted*' \
 		"$release/examples/alone" "$1" --instructions --commands 2000 >"$figures" 2>>"$LOG" || die "the engine alone does not run under valgrind ($1)."
-	callgrind_annotate --inclusive=no --auto=no --threshold=100 "$out" 2>>"$LOG" | jq -R -n --argjson commands "$(jq .commands "$figures")" '
+	# Stages end where these functions do; what is left is the loop and what SPDK polls, and counts as complete.
+	local stages
+	stages=$(callgrind_annotate --inclusive=yes --auto=no --threshold=100 "$out" 2>>"$LOG" | jq -R -n --argjson commands "$(jq .commands "$figures")" '
+		[inputs | capture("^ *(?<n>[0-9,]+) +\\([ .0-9]+%\\) +(?<where>.*)$") | {n: (.n | gsub(","; "") | tonumber), where}] as $lines
+		| def of($name): [$lines[] | select(.where | sub(" \\[[^\\[]*\\]$"; "") | sub("^[^:]*:"; "") | sub(" +$"; "") == $name) | .n] | max // error("no function \($name)");
+		"engine::shard::link::Link::" as $link | of("engine::alone::Alone::poll_counted") as $all
+		| of($link + "receive") as $receive | of("net::stack::receive::<impl net::stack::Stack>::receive") as $tcp
+		| (of($link + "serve") + of($link + "complete")) as $session | of("engine::volume::Volumes::start") as $submit | of($link + "transmit") as $transmit
+		| {receive: ($receive - $tcp), tcp: $tcp, protocol: ($session - $submit), submit: $submit,
+		   complete: ($all - $receive - $session - $transmit), transmit: $transmit}
+		| map_values(. / $commands | round)')
+	callgrind_annotate --inclusive=no --auto=no --threshold=100 "$out" 2>>"$LOG" | jq -R -n --argjson commands "$(jq .commands "$figures")" --argjson stages "$stages" '
 		[inputs | capture("^ *(?<n>[0-9,]+) +\\([ .0-9]+%\\) +(?<where>.*)$") | {n: (.n | gsub(","; "") | tonumber), where}] as $lines
 		| ($lines[] | select(.where | test("PROGRAM TOTALS")) | .n) as $total
 		| ($lines | map(select(.where | test("PROGRAM TOTALS") | not)
 			| {n, name: (.where | sub(" \\[[^\\[]*\\]$"; "") | sub("^[^:]*:"; ""))}
 			| select(.name | test("^<?(net|nvmf|pages|sgl|engine)::|^tl_")))
 			| group_by(.name) | map({name: .[0].name, n: (map(.n) | add / $commands)}) | sort_by(-.n) | .[:16]) as $functions
-		| {total: ($total / $commands | round), functions: ($functions | map({key: .name, value: (.n | round)}) | from_entries)}'
+		| {total: ($total / $commands | round), stages: $stages, functions: ($functions | map({key: .name, value: (.n | round)}) | from_entries)}'
 }
 
 jq -n --argjson write "$(count write)" --argjson read "$(count read)" '{write: $write, read: $read}' >"$dir/instructions.json"
@@ -33,6 +44,7 @@ jq -r -n --argjson tolerance $tolerance --slurpfile was "$recorded" --slurpfile 
 	def moved($a; $b): ($b - $a | fabs) > $tolerance * ([$a, 40] | max);
 	($was[0] | keys_unsorted[]) as $operation | $was[0][$operation] as $old | $is[0][$operation] as $new
 	| "\($operation): \($old.total) recorded, \($new.total) now (\(percent($old.total; $new.total)))",
+	  "  by stage: \($new.stages | to_entries | map("\(.key) \(.value)") | join(", "))",
 	  (([$old.functions, $new.functions | keys_unsorted[]] | unique[]) as $name | ($old.functions[$name] // 0) as $a | ($new.functions[$name] // 0) as $b
 		| select(moved($a; $b)) | "  \($a) -> \($b) (\(percent($a; $b))) \($name)")' | tee "$dir/report.txt"
 jq -e -n --argjson tolerance $tolerance --slurpfile was "$recorded" --slurpfile is "$dir/instructions.json" '
