@@ -150,6 +150,9 @@ build_system() {
 	printf '%s:x:%s:\n' root 0 tty 5 disk 6 systemd-journal 900 >"$tree/etc/group"
 }
 
+# forget GLOB: what no run has used for a day; another tree's run may be using a younger one.
+forget() { find "$cache" -maxdepth 1 -name "$1" -mmin +1440 -exec rm -rf {} +; }
+
 # cached NAME KEY BUILDER ARGUMENT...: the archive NAME, built by BUILDER unless one for the same KEY is there.
 cached() {
 	local name=$1 key=$2 file tree
@@ -158,30 +161,36 @@ cached() {
 	if [ ! -e "$file" ]; then
 		tree=$(mktemp -d "$cache/$name.XXXXXX")
 		"$1" "$tree" "${@:2}"
-		find "$cache" -maxdepth 1 -name "$name-*.cpio" -delete
+		forget "$name-*.cpio"
 		archive "$tree" "$file"
 		rm -rf "$tree"
 	fi
+	touch "$file"
 	echo "$file"
 }
 
 # prepare_guests PROGRAM: everything a boot needs, into the variables below.
 prepare_guests() {
-	local deb key
+	local deb key lock
 	mkdir -p "$cache"
+	exec {lock}>"$cache/lock"
+	flock "$lock"
 	deb=$(kernel_fetch)
 	[ -n "$deb" ] || die "Debian's kernel could not be fetched: is there a network, and does /etc/apt name a Debian mirror?"
-	key=$(sha256sum "$root"/ci/vm.d/{guest.sh,init,exercise.c} && basename "$deb")
+	key=$(cat "$root"/ci/vm.d/{guest.sh,init,exercise.c} | sha256sum && basename "$deb")
 	kernel=$cache/kernel-$(sha256sum <<<"$key" | cut -c1-12)
 	if [ ! -e "$kernel/vmlinuz" ]; then
-		find "$cache" -maxdepth 1 -name 'kernel-*' -exec rm -rf {} +
+		forget 'kernel-*'
+		rm -rf "$kernel.part"
 		kernel_unpack "$deb" "$kernel.part"
 		mv "$kernel.part" "$kernel"
 	fi
+	touch "$kernel"
 	base=$(cached base "$key" build_base "$kernel")
 	key+=$(dpkg-query -W nvme-cli fio e2fsprogs xfsprogs libc6 busybox-static 2>/dev/null)
 	client_tools=$(cached initiator "$key" build_initiator)
 	system_tools=$(cached system "$key$(dpkg-query -W systemd dpkg tar)" build_system)
+	exec {lock}>&-
 }
 
 # prepare_program FILE TREE: the appliance's own archive, from the program just built.
@@ -221,5 +230,6 @@ qemu_with_sgls() {
 		chmod +x "$file.part"
 		mv "$file.part" "$file"
 	fi
+	touch "$file"
 	echo "$file"
 }
