@@ -7,6 +7,13 @@ tolerance=0.05
 
 build "the engine alone" -p engine --example alone
 
+# annotated FILE yes|no: callgrind's table, functions with or without what they call: [{n, name}].
+annotated() {
+	callgrind_annotate --inclusive="$2" --auto=no --threshold=100 "$1" 2>>"$LOG" | jq -R -n '
+		[inputs | capture("^ *(?<n>[0-9,]+) +\\([ .0-9]+%\\) +(?<where>.*)$")
+		| {n: (.n | gsub(","; "") | tonumber), name: (.where | sub(" \\[[^\\[]*\\]$"; "") | sub("^[^:]*:"; "") | sub(" +$"; ""))}]'
+}
+
 # count OPERATION: total and functions, by themselves without what they call, as JSON.
 count() {
 	local out=$dir/$1.callgrind figures=$dir/$1.json
@@ -14,21 +21,17 @@ count() {
 		"$release/examples/alone" "$1" --instructions --commands 2000 >"$figures" 2>>"$LOG" || die "the engine alone does not run under valgrind ($1)."
 	# Stages end where these functions do; what is left is the loop and what SPDK polls, and counts as complete.
 	local stages
-	stages=$(callgrind_annotate --inclusive=yes --auto=no --threshold=100 "$out" 2>>"$LOG" | jq -R -n --argjson commands "$(jq .commands "$figures")" '
-		[inputs | capture("^ *(?<n>[0-9,]+) +\\([ .0-9]+%\\) +(?<where>.*)$") | {n: (.n | gsub(","; "") | tonumber), where}] as $lines
-		| def of($name): [$lines[] | select(.where | sub(" \\[[^\\[]*\\]$"; "") | sub("^[^:]*:"; "") | sub(" +$"; "") == $name) | .n] | max // error("no function \($name)");
+	stages=$(annotated "$out" yes | jq --argjson commands "$(jq .commands "$figures")" '
+		. as $lines | def of($name): [$lines[] | select(.name == $name) | .n] | max // error("no function \($name)");
 		"engine::shard::link::Link::" as $link | of("engine::alone::Alone::poll_counted") as $all
 		| of($link + "receive") as $receive | of("net::stack::receive::<impl net::stack::Stack>::receive") as $tcp
 		| (of($link + "serve") + of($link + "complete")) as $session | of("engine::volume::Volumes::start") as $submit | of($link + "transmit") as $transmit
 		| {receive: ($receive - $tcp), tcp: $tcp, protocol: ($session - $submit), submit: $submit,
 		   complete: ($all - $receive - $session - $transmit), transmit: $transmit}
 		| map_values(. / $commands | round)')
-	callgrind_annotate --inclusive=no --auto=no --threshold=100 "$out" 2>>"$LOG" | jq -R -n --argjson commands "$(jq .commands "$figures")" --argjson stages "$stages" '
-		[inputs | capture("^ *(?<n>[0-9,]+) +\\([ .0-9]+%\\) +(?<where>.*)$") | {n: (.n | gsub(","; "") | tonumber), where}] as $lines
-		| ($lines[] | select(.where | test("PROGRAM TOTALS")) | .n) as $total
-		| ($lines | map(select(.where | test("PROGRAM TOTALS") | not)
-			| {n, name: (.where | sub(" \\[[^\\[]*\\]$"; "") | sub("^[^:]*:"; ""))}
-			| select(.name | test("^<?(net|nvmf|pages|sgl|engine)::|^tl_")))
+	annotated "$out" no | jq --argjson commands "$(jq .commands "$figures")" --argjson stages "$stages" '
+		(.[] | select(.name == "PROGRAM TOTALS") | .n) as $total
+		| (map(select(.name | test("^<?(net|nvmf|pages|sgl|engine)::|^tl_")))
 			| group_by(.name) | map({name: .[0].name, n: (map(.n) | add / $commands)}) | sort_by(-.n) | .[:16]) as $functions
 		| {total: ($total / $commands | round), stages: $stages, functions: ($functions | map({key: .name, value: (.n | round)}) | from_entries)}'
 }

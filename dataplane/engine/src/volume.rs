@@ -126,6 +126,7 @@ impl Volumes {
     }
 
     /// Starts a request; its answer comes from [`Volumes::next_completion`].
+    #[inline(never)] // a border of stages, as those of `Link`
     pub(crate) fn start(
         &mut self,
         owner: Owner,

@@ -87,6 +87,7 @@ impl Link {
     }
 
     /// Frames from the NIC into the stack; how many.
+    #[inline(never)] // a border of stages, for profiles and `ci/bench --instructions`
     pub(crate) fn receive(
         &mut self,
         common: &mut Common,
@@ -113,6 +114,7 @@ impl Link {
     }
 
     /// Events of the stack into sessions, their requests to the volumes; whether there was work.
+    #[inline(never)] // a border of stages, for profiles and `ci/bench --instructions`
     pub(crate) fn serve(
         &mut self,
         common: &mut Common,
@@ -159,6 +161,7 @@ impl Link {
     }
 
     /// A request's end, to the session that asked.
+    #[inline(never)] // a border of stages, for profiles and `ci/bench --instructions`
     pub(crate) fn complete(&mut self, common: &mut Common, answer: Answer) {
         let slot = answer.owner.slot;
         let Some(peer) = self.peers[slot as usize].as_mut() else {
@@ -186,6 +189,7 @@ impl Link {
     }
 
     /// Segments out; whether there was work. Also returns clusters to the NIC.
+    #[inline(never)] // a border of stages, for profiles and `ci/bench --instructions`
     pub(crate) fn transmit(
         &mut self,
         common: &mut Common,
