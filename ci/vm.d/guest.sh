@@ -213,7 +213,7 @@ qemu_with_sgls() {
 	original=$(readlink -f "$(command -v qemu-system-x86_64)")
 	file=$cache/qemu-sgls$1-$(sha256sum "$original" | cut -c1-12)
 	if [ ! -x "$file" ]; then
-		find "$cache" -maxdepth 1 -name "qemu-sgls$1-*" -delete
+		forget "qemu-sgls$1-*"
 		# shellcheck disable=SC2016
 		perl -0777 -pe '
 			BEGIN { $sgls = shift; $found = 0 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use support::script::*;
 
-const IRS: u32 = 1000;
 const SHIFT: u8 = 7;
 
 /// A connection with timestamps whose window has grown; the next sequence number.

@@ -4,7 +4,7 @@
 mod rig;
 
 use nvmf::{CloseReason, Progress};
-use rig::host::{Host, Manners, Pdu, in_capsule, rw, sc, sqe, transport};
+use rig::host::{Host, Manners, Pdu, in_capsule, rw, sc, sqe, transport, write_asked};
 use rig::wire::Cut;
 use rig::{Random, Rig, Sizes, config};
 
@@ -15,12 +15,6 @@ fn small(sizes: Sizes) -> Rig {
 fn write_4k(lba: u64) -> [u8; 64] {
     let mut sqe = rw(0x01, 2, lba, 1);
     in_capsule(&mut sqe, 4096);
-    sqe
-}
-
-fn write_asked(lba: u64, blocks: u32) -> [u8; 64] {
-    let mut sqe = rw(0x01, 2, lba, blocks);
-    transport(&mut sqe, blocks * 4096);
     sqe
 }
 

@@ -3,14 +3,17 @@
 mod rig;
 
 use nvmf::CloseReason;
-use rig::host::{Host, Manners, Pdu, in_capsule, rw, transport};
+use rig::host::{Host, Manners, Pdu, in_capsule, rw, write_asked};
 use rig::wire::Cut;
 use rig::{Random, Rig, Sizes, config};
 
-fn write_asked(lba: u64, blocks: u32) -> [u8; 64] {
-    let mut sqe = rw(0x01, 2, lba, blocks);
-    transport(&mut sqe, blocks * 4096);
-    sqe
+/// A shard that can ask for 32 KiB and no second 16.
+fn poor() -> Rig {
+    let sizes = Sizes {
+        write_bytes: 40_000,
+        ..Sizes::default()
+    };
+    Rig::with(config(), sizes)
 }
 
 /// Submits a write of `blocks` of 4 KiB, and takes the R2T for it.
@@ -55,13 +58,7 @@ impl Change {
 #[test]
 fn z12_who_owes_data_and_sends_it_by_the_byte_is_given_up_when_others_wait() {
     for change in [Change::Bytes, Change::Pdus] {
-        let mut rig = Rig::with(
-            config(),
-            Sizes {
-                write_bytes: 40_000,
-                ..Sizes::default()
-            },
-        );
+        let mut rig = poor();
         let mut admin = Host::admin(&mut rig, Manners::default());
         let mut miser = admin.io(&mut rig, 1, 32);
         let mut other = admin.io(&mut rig, 2, 32);
@@ -87,13 +84,7 @@ fn z12_who_owes_data_and_sends_it_by_the_byte_is_given_up_when_others_wait() {
 
 #[test]
 fn z12_who_brings_a_page_a_second_may_go_on() {
-    let mut rig = Rig::with(
-        config(),
-        Sizes {
-            write_bytes: 40_000,
-            ..Sizes::default()
-        },
-    );
+    let mut rig = poor();
     let admin = Host::admin(&mut rig, Manners::default());
     let mut slow = admin.io(&mut rig, 1, 32);
     let mut other = admin.io(&mut rig, 2, 32);

@@ -8,17 +8,11 @@ mod rig;
 use std::collections::{BTreeMap, VecDeque};
 
 use nvmf::{CommandPool, Request};
-use rig::host::{Host, Manners, Pdu, in_capsule, rw, sqe, transport};
+use rig::host::{Host, Manners, Pdu, in_capsule, rw, sqe, transport, write_asked};
 use rig::wire::Cut;
 use rig::{Random, Rig, Sizes, config};
 
 const BLOCK: usize = 4096;
-
-fn write_asked(lba: u64, blocks: u32) -> [u8; 64] {
-    let mut sqe = rw(0x01, 2, lba, blocks);
-    transport(&mut sqe, blocks * BLOCK as u32);
-    sqe
-}
 
 /// `count` capsules of writes by R2T, and their data, to be sent.
 fn writes(host: &mut Host, first: u64, count: u64) -> Vec<u16> {
@@ -107,10 +101,17 @@ fn a_large_write_is_not_overtaken_for_ever() {
     let mut admin = Host::admin(&mut rig, Manners::default());
     let mut small = [1, 2, 3].map(|qid| admin.io(&mut rig, qid, 16));
     let mut large = admin.io(&mut rig, 4, 16);
-    let r2t = |host: &mut Host| match host.pdus.pop_front() {
-        Some(Pdu::R2t { cid, ttag, .. }) => Some((cid, ttag)),
-        None => None,
-        other => panic!("{other:?}"),
+    // Whether a host was asked for its block; it is sent then, and written.
+    let served = |rig: &mut Rig, host: &mut Host| {
+        let (cid, ttag) = match host.pdus.pop_front() {
+            Some(Pdu::R2t { cid, ttag, .. }) => (cid, ttag),
+            None => return false,
+            other => panic!("{other:?}"),
+        };
+        let data = host.h2c_data(cid, ttag, 0, &[1; BLOCK], true);
+        host.send(rig, &data);
+        assert_eq!(host.answer(cid).status, 0);
+        true
     };
     for host in &mut small {
         host.submit(&mut rig, write_asked(0, 1), &[]);
@@ -120,10 +121,7 @@ fn a_large_write_is_not_overtaken_for_ever() {
         assert!(round < 10, "overtaken {round} times");
         for host in &mut small {
             // Each that is done is followed by the next.
-            if let Some((cid, ttag)) = r2t(host) {
-                let data = host.h2c_data(cid, ttag, 0, &[1; BLOCK], true);
-                host.send(&mut rig, &data);
-                assert_eq!(host.answer(cid).status, 0);
+            if served(&mut rig, host) {
                 host.submit(&mut rig, write_asked(0, 1), &[]);
             }
         }
@@ -141,10 +139,7 @@ fn a_large_write_is_not_overtaken_for_ever() {
     large.close(&mut rig);
     for host in &mut small {
         host.run(&mut rig);
-        let (cid, ttag) = r2t(host).expect("an R2T");
-        let data = host.h2c_data(cid, ttag, 0, &[1; BLOCK], true);
-        host.send(&mut rig, &data);
-        assert_eq!(host.answer(cid).status, 0);
+        assert!(served(&mut rig, host), "an R2T");
         host.close(&mut rig);
     }
     admin.close(&mut rig);

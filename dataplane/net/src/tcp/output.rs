@@ -207,7 +207,7 @@ impl Connection {
     /// How many of the next `len` bytes the port takes in one frame.
     fn fitting(&self, cx: &Shared, len: u32) -> u32 {
         let (place, mss) = (self.snd.queue.unsent(), self.snd.mss);
-        let fit = cx.chunks.fitting(place, len, cx.params.buffers_max);
+        let fit = cx.chunks.fitting(place, len, cx.params.offload.buffers());
         if fit < len && fit > mss {
             fit - fit % mss
         } else {

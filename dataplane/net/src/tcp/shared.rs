@@ -33,7 +33,6 @@ pub(crate) struct Params {
     pub(crate) window_shift: u8,
     pub(crate) cluster_payload: u32,
     pub(crate) offload: Offload,
-    pub(crate) buffers_max: usize,
     /// A queue of fewer chunks than this fits one frame, however they lie.
     pub(crate) chunks_always: usize,
 }
@@ -42,7 +41,6 @@ impl Params {
     fn new(config: &StackConfig) -> Self {
         let tcp = &config.tcp;
         let window_max = config.window_max_bytes as u32;
-        let buffers_max = config.offload.buffers();
         // RFC 7323, 2.2: the least shift with which the field holds the largest window.
         let window_shift = (0..14).find(|&s| window_max >> s <= 0xffff).unwrap_or(14);
         Self {
@@ -66,8 +64,7 @@ impl Params {
             window_shift,
             cluster_payload: config.cluster_payload as u32,
             offload: config.offload,
-            buffers_max,
-            chunks_always: buffers_max.min(TxFrame::PIECES_MAX + 1),
+            chunks_always: config.offload.buffers().min(TxFrame::PIECES_MAX + 1),
         }
     }
 }

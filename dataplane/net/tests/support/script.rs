@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use net::{ConnectionId, Duration, Event, Instant, ListenerId, StackConfig};
 
-use super::{Host, MAC_A, MAC_B, configs, ones_complement};
+use super::{Host, MAC_A, MAC_B, byte_at, configs, ones_complement};
 
 pub const FIN: u8 = 1;
 pub const SYN: u8 = 2;
@@ -276,6 +276,8 @@ pub struct Script {
 
 /// The peer's initial sequence number.
 pub const IRS: u32 = 1000;
+/// What its connections agree on.
+pub const MSS: usize = 1460;
 
 impl Script {
     pub fn new() -> Self {
@@ -499,4 +501,27 @@ impl Script {
         let stats = self.host.stack.stats();
         (stats.iter().find(|c| c.name == name).expect("a counter")).value
     }
+}
+
+/// Bytes of each.
+pub fn lens(out: &[Seg]) -> Vec<usize> {
+    out.iter().map(|s| s.data.len()).collect()
+}
+
+/// The stream from `position` on.
+pub fn data(position: u64, len: usize) -> Vec<u8> {
+    (0..len as u64).map(|i| byte_at(7, position + i)).collect()
+}
+
+/// Sends `n` full segments and returns them.
+pub fn flight(t: &mut Script, position: u64, n: usize) -> Vec<Seg> {
+    t.write(position, n * MSS);
+    let out = t.out();
+    assert_eq!(lens(&out), vec![MSS; n]);
+    out
+}
+
+/// The sequence number behind `n` full segments of ours.
+pub fn at_end(t: &Script, n: usize) -> u32 {
+    t.iss + 1 + (n * MSS) as u32
 }

@@ -85,6 +85,13 @@ pub fn transport(sqe: &mut [u8; 64], len: u32) {
     sqe[39] = 0x5a;
 }
 
+/// A write of `blocks` of 4 KiB to namespace 2, whose data is to be asked for.
+pub fn write_asked(lba: u64, blocks: u32) -> [u8; 64] {
+    let mut sqe = rw(0x01, 2, lba, blocks);
+    transport(&mut sqe, blocks * 4096);
+    sqe
+}
+
 /// SGL: Data Block at offset 0 of the capsule.
 pub fn in_capsule(sqe: &mut [u8; 64], len: u32) {
     set32(sqe, 32, len);
