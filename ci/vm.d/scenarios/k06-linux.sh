@@ -24,6 +24,21 @@ on client 'fio --name=verify --filename=/dev/nvme0n1p1 --size=8m --rw=randrw --b
 	--iodepth=16 --verify=crc32c --output=/dev/null'
 on client 'blkdiscard /dev/nvme0n1p2'
 on client '! dmesg | grep "I/O Error"' || fail "the client was refused a command"
+
+# Traffic Based Keep Alive: while I/O flows Linux sends no Keep Alive, and it needs none.
+disconnect
+connect --keep-alive-tmo=3
+on client 'nvme id-ctrl /dev/nvme0' | grep -q '^ctratt *: *0x41$' || fail "the client sees no Traffic Based Keep Alive"
+reads=$(counter .io.reads)
+begin client busy 'fio --name=busy --filename=/dev/nvme0n1 --rw=randread --bs=4k --direct=1 --time_based --runtime=15 --output=/dev/null'
+flowing() { [ "$(counter .io.reads)" -gt $((reads + 100)) ]; }
+await 30 "no I/O flows" flowing
+before=$(counter .counters.nvmf.admin_commands)
+sleep 7
+commands=$(($(counter .counters.nvmf.admin_commands) - before))
+[ "$commands" -le 1 ] || fail "the client sent $commands admin commands beside its I/O"
+end client busy 60
+on client '! dmesg | grep -qi reconnecting' || fail "I/O without Keep Alive cost the connection"
 [ "$(counter .io.errors)" -eq 0 ] || fail "commands failed: $(jq -c '.shards[].io' "$run/stats.json")"
 disconnect
 stop

@@ -45,6 +45,7 @@ fn base_5_17_2_1_identify_controller() {
         assert_eq!(1 << (12 + id[77]), 128 * 1024, "MDTS");
         assert_eq!(u16_at(&id, 78), admin.cntlid, "CNTLID");
         assert_eq!(u32_at(&id, 80), 0x0002_0000, "VER");
+        assert_eq!(u32_at(&id, 96), 0b100_0001, "CTRATT: HIDS, TBKAS");
         assert_eq!(id[111], 1, "CNTRLTYPE");
         assert_eq!(u16_at(&id, 320), 10, "KAS");
         assert_eq!((id[512], id[513]), (0x66, 0x44), "SQES, CQES");

@@ -333,6 +333,61 @@ fn base_3_9_a_silent_host_loses_its_controller() {
     other.assert_all_returned();
 }
 
+/// Traffic Based Keep Alive: I/O on another shard is as good as Keep Alive commands.
+#[test]
+fn base_3_9_2_io_keeps_a_controller_and_silence_ends_it() {
+    let mut rig = Rig::new();
+    let manners = Manners {
+        keep_alive_ms: 5000,
+        ..Manners::default()
+    };
+    let mut admin = Host::admin(&mut rig, manners);
+    let id = admin.identify(&mut rig, 0x01, 0).data;
+    assert_eq!(id[96] >> 6 & 1, 1, "CTRATT: TBKAS");
+    let mut other = rig.beside(Sizes::default());
+    let mut io = admin.io(&mut other, 1, 32);
+    let start = rig.now;
+    // One command anywhere in each interval is enough, be it early, late, or one that fails.
+    for (interval, (at, block)) in [(1, 0), (4999, 0), (2500, 1 << 40)].into_iter().enumerate() {
+        let begun = start.plus_ms(interval as u64 * 5000);
+        other.now = begun.plus_ms(at);
+        let status = io.read(&mut other, 1, block, 1, 512).status;
+        assert_eq!(status == 0, block == 0);
+        for ms in [4999, 5000] {
+            rig.now = begun.plus_ms(ms);
+            admin.session.advance(rig.now, &mut rig.shard());
+            assert_eq!(admin.session.closing(), None, "{interval}, {ms} ms");
+        }
+    }
+    // So is one that came in an interval before, and is done in this one.
+    other.disks.hold = true;
+    let slow = io.submit(&mut other, sqe(0x00, 1), &[]);
+    for _ in 0..2 {
+        rig.now = rig.now.plus_ms(5000);
+        admin.session.advance(rig.now, &mut rig.shard());
+        assert_eq!(admin.session.closing(), None);
+        other.release(&mut io.session);
+    }
+    other.disks.hold = false;
+    io.run(&mut other);
+    assert_eq!(io.answer(slow).status, 0);
+    // Keep Alive starts the timer at once: what came before it does not count.
+    admin.identify(&mut rig, 0x01, 0);
+    rig.now = rig.now.plus_ms(4000);
+    assert_eq!(admin.without_data(&mut rig, sqe(0x18, 0)).status, 0);
+    for (ms, reason) in [(4999, None), (1, Some(CloseReason::KeepAliveTimeout))] {
+        rig.now = rig.now.plus_ms(ms);
+        admin.session.advance(rig.now, &mut rig.shard());
+        assert_eq!(admin.session.closing(), reason);
+    }
+    io.session.advance(rig.now, &mut other.shard());
+    assert_eq!(io.session.closing(), Some(CloseReason::ControllerGone));
+    io.close(&mut other);
+    admin.close(&mut rig);
+    rig.assert_all_returned();
+    other.assert_all_returned();
+}
+
 #[test]
 fn keep_alive_is_off_when_the_host_says_so_except_for_discovery() {
     let mut rig = Rig::new();

@@ -94,13 +94,23 @@ impl AdminQueue {
         self.deadline.is_some_and(|deadline| now >= deadline)
     }
 
-    /// Restarts the Keep Alive Timer.
+    /// Traffic Based Keep Alive (base 3.9.2): when the Keep Alive Timer runs out and
+    /// any queue had a command meanwhile, it starts again.
+    pub fn heed_traffic(&mut self, now: Timestamp) {
+        // Discovery controllers do not offer it.
+        if self.is_overdue(now) && !self.is_discovery() && self.controller.take_traffic() {
+            self.heard(now);
+        }
+    }
+
+    /// Restarts the Keep Alive Timer. What came before it counts no more.
     fn heard(&mut self, now: Timestamp) {
         let idle = match self.features.keep_alive_ms {
             0 if self.is_discovery() => DISCOVERY_IDLE_MS,
             ms => ms,
         };
         self.deadline = (idle > 0).then(|| now.plus_ms(idle.into()));
+        self.controller.take_traffic();
     }
 
     fn is_discovery(&self) -> bool {

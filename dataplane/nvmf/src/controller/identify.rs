@@ -155,8 +155,8 @@ impl Identify<'_> {
         // CMIC: several ports and several controllers.
         w.put(76, [0b11]);
         w.put(92, events::NAMESPACE_NOTICES.to_le_bytes());
-        // CTRATT bit 0: 128-bit Host Identifier.
-        w.put(96, 1u32.to_le_bytes());
+        // CTRATT: 128-bit Host Identifier (0), Traffic Based Keep Alive (6).
+        w.put(96, (1u32 | 1 << 6).to_le_bytes());
         // CNTRLTYPE 1: I/O controller.
         w.put(111, [1]);
         // CRDT1: 100 ms before a retry, for hosts that enable ACRE.

@@ -42,6 +42,8 @@ pub(crate) struct Controller {
     write_cache: AtomicBool,
     /// ACRE of the Host Behavior Support feature (base 5.27.1.18).
     retry_delays: AtomicBool,
+    /// Whether any queue had a command since the Keep Alive Timer was last started.
+    traffic: AtomicBool,
     /// Their number counts enables and disables: odd while enabled. [`ENDED`] is
     /// the end.
     queues: Watched<Queues>,
@@ -89,6 +91,7 @@ impl Controller {
             usage: Usage::default(),
             write_cache: AtomicBool::new(true),
             retry_delays: AtomicBool::new(false),
+            traffic: AtomicBool::new(false),
             queues: Watched::new(Queues {
                 granted,
                 connected: [0; 17],
@@ -144,6 +147,21 @@ impl Controller {
         if epoch != ENDED && (epoch % 2 == 1) != enable {
             self.queues.tell(queues, epoch + 1);
         }
+    }
+
+    /// A command of any of its queues came, or is done (base 3.9.2). The word
+    /// is written once in an interval: what a command pays is a load of a line
+    /// that every shard keeps.
+    #[inline]
+    pub fn note_traffic(&self) {
+        if !self.traffic.load(Ordering::Relaxed) {
+            self.traffic.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether there was traffic, and forgets it: the Keep Alive Timer starts anew.
+    pub fn take_traffic(&self) -> bool {
+        self.traffic.swap(false, Ordering::Relaxed)
     }
 
     /// Connects the I/O queue `qid`.

@@ -73,6 +73,7 @@ impl Session {
             self.shut(CloseReason::ControllerGone);
             return Ok(Step::On);
         }
+        self.note_traffic();
         // In-capsule data beyond what any queue takes (NVMe/TCP 3.3.1).
         let config = self.target.config();
         if capsule.data_len > config.in_capsule_bytes.max(ADMIN_IN_CAPSULE_BYTES) {

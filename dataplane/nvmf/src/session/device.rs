@@ -141,6 +141,7 @@ impl Session {
         if slot.at_device > 0 {
             return;
         }
+        self.note_traffic();
         if matches!(self.phase, Phase::Closed(_)) {
             self.release(index, shard);
         } else if slot.state == SlotState::AtDevice {

@@ -222,6 +222,16 @@ impl Session {
         }
     }
 
+    /// A command came, or is done: its controller's host is alive (base 3.9.2).
+    #[inline]
+    fn note_traffic(&self) {
+        match &self.queue {
+            Queue::None => {}
+            Queue::Admin(admin) => admin.controller.note_traffic(),
+            Queue::Io(io) => io.controller.note_traffic(),
+        }
+    }
+
     /// Commands the host may have outstanding.
     pub fn queue_entries(&self) -> u16 {
         self.sq.entries
@@ -291,6 +301,9 @@ impl Session {
     /// Requests may be ready, and something to transmit, afterwards.
     pub fn advance(&mut self, now: Timestamp, shard: &mut Shard<'_>) -> Timestamp {
         self.now = now;
+        if let Queue::Admin(admin) = &mut self.queue {
+            admin.heed_traffic(now);
+        }
         if let Some(reason) = self.overdue(shard) {
             if reason != CloseReason::ControllerGone {
                 shard.counters.timeouts += 1;
