@@ -118,7 +118,7 @@ fn a_frame_for_a_port_that_cuts_segments_has_no_more_buffers_than_it_takes() {
         let cut = made.iter().filter(|made| made.mss.is_some());
         let whole = |made: &&Made| made.bytes.len().is_multiple_of(1460);
         assert!(cut.clone().rev().skip(1).all(|made| whole(&made)));
-        assert_eq!(cut.count() > 0, buffers > 8, "enough for two segments");
+        assert_eq!(cut.count() > 0, buffers >= 8, "enough for two segments");
     }
 }
 

@@ -160,7 +160,8 @@ impl Connection {
             }
             len = len.max(mss.min(self.snd.unsent).min(usable));
         }
-        if len > mss {
+        // A port that cuts segments makes the last one what is left. (Short of the end, only full ones.)
+        if len > mss && len < self.snd.unsent {
             len -= len % mss;
         }
         if len == 0 {
