@@ -37,7 +37,7 @@ A first configuration, ten lines (docs/throughline.toml has every key):
 
   cores = [1]
   [[port]]
-  device = \"net_af_packet0,iface=eth1\"
+  device = \"eth1\"
   addresses = [\"192.0.2.1/24\"]
   [[store]]
   name = \"disk0\"

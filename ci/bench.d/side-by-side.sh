@@ -6,11 +6,6 @@
 . "$root/ci/lab/lib.sh"
 THROUGHLINE=$release/throughline
 SECONDS_EACH=2
-# Rings as short as a NIC's, that leave the caches to the rest. Many connections that all write large commands overflow them.
-case $mtu in
-1500) LAB_RING=blocksz=61440,framesz=1920,framecnt=1024 memory=() ;;
-*) LAB_RING=blocksz=61440,framesz=10240,framecnt=510 memory=('[memory]' 'cluster_size = 16384' 'clusters = 8192') ;;
-esac
 LAB_PORT_KEYS="mtu = $mtu"
 
 # What is measured: pattern, bytes, depth of each queue, connections.
@@ -39,7 +34,7 @@ throughline_start() {
 			{method: "bdev_null_create", params: {name: "Null0", num_blocks: $blocks, block_size: 512}}]}]}' >"$lab_dir/null.json"
 		disk='bdev = "Null0"' spdk=('[spdk]' 'config = "null.json"')
 	fi
-	lab_config "${spdk[@]}" "${memory[@]}" '[[store]]' 'name = "disk0"' "$disk" \
+	lab_config "${spdk[@]}" '[[store]]' 'name = "disk0"' "$disk" \
 		'[[subsystem]]' "nqn = \"$LAB_NQN\"" 'serial = "LAB0001"' 'namespaces = ["disk0"]'
 	lab_start "$@" && ip netns exec "$lab_target_ns" nft list chain netdev lab port >/dev/null
 }

@@ -28,8 +28,6 @@ LAB_DISK_MIB=256
 # Data blocks (of 4 KiB to 128 KiB) go as they are when no offload is in the way: every frame carries at most 1500 bytes.
 LAB_OFFLOADS=(tx off rx off sg off tso off gso off gro off)
 LAB_CORES=1
-# Packet rings of 4096 frames: framesz must tile blocksz, or frames vanish.
-LAB_RING=blocksz=61440,framesz=1920,framecnt=4096
 
 lab_dir='' lab_wire_pid='' lab_target_ns='' lab_initiator_ns='' lab_target_pid=''
 
@@ -112,7 +110,7 @@ lab_config() {
 	cat >"$lab_dir/throughline.toml" <<-END
 		cores = [$LAB_CORES]
 		[[port]]
-		device = "net_af_packet0,iface=wire0,$LAB_RING"
+		device = "wire0"
 		addresses = [$LAB_ADDRESSES]
 		$LAB_PORT_KEYS
 		[control]
@@ -134,7 +132,7 @@ lab_config() {
 	END
 }
 
-# net_af_packet gets copies of the frames, and the kernel keeps its own and looks for a route: work on the initiator's core that
+# The port gets copies of the frames, and the kernel keeps its own and looks for a route: work on the initiator's core that
 # no NIC makes. Here the kernel drops its copy first.
 lab_kernel_ignores_port() {
 	ip netns exec "$lab_target_ns" nft "add table netdev lab

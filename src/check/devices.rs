@@ -5,7 +5,7 @@ use engine::{PortConfig, StoreConfig, StoreDevice};
 use super::host::{CLASS_ETHERNET, CLASS_NVME, PciDevice};
 use super::identify::{self, Sgl};
 use super::{Host, Report};
-use crate::config::{EalDevice, eal_device, transport_field, transport_pci};
+use crate::config::{PortDevice, port_device, transport_field, transport_pci};
 
 /// Kernel drivers that hand a device to user space.
 pub(crate) const USER_DRIVERS: [&str; 3] = ["vfio-pci", "uio_pci_generic", "igb_uio"];
@@ -29,7 +29,7 @@ pub(super) fn iommu(host: &Host, report: &mut Report) {
 pub(super) fn candidates(host: &Host, report: &mut Report) {
     let found = host.pci_candidates();
     if found.is_empty() {
-        let remedy = "net_af_packet ports and malloc stores work without";
+        let remedy = "ports on interfaces of the kernel and malloc stores work without";
         report.hint("devices", "no Ethernet and no NVMe device on PCI", remedy);
     }
     for device in found {
@@ -56,8 +56,8 @@ pub(super) fn candidates(host: &Host, report: &mut Report) {
 
 pub(super) fn port(host: &Host, port: &PortConfig, report: &mut Report) {
     let topic = format!("port {}", port.name);
-    match eal_device(&port.device) {
-        Some(EalDevice::Pci(address)) => {
+    match port_device(&port.device) {
+        Some(PortDevice::Pci(address)) => {
             let Some(device) = host.pci(&address) else {
                 let remedy = "`lspci -D` lists the devices there are";
                 report.no(&topic, format!("there is no PCI device {address}"), remedy);
@@ -73,25 +73,13 @@ pub(super) fn port(host: &Host, port: &PortConfig, report: &mut Report) {
             }
             pci(host, &topic, &device, report);
         }
-        Some(EalDevice::Virtual(name)) if name.starts_with("net_af_packet") => {
-            af_packet(host, &topic, port, report);
-        }
+        Some(PortDevice::Interface(name)) => interface(host, &topic, port, &name, report),
         _ => report.ok(&topic, format!("{} is made by DPDK at start", port.device)),
     }
 }
 
 /// A port over an interface of the kernel.
-fn af_packet(host: &Host, topic: &str, port: &PortConfig, report: &mut Report) {
-    let argument = |name| {
-        port.device
-            .split(',')
-            .find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name))
-    };
-    let Some((_, name)) = argument("iface") else {
-        let remedy = format!("write device = \"{},iface=eth1\"", port.device);
-        report.no(topic, "the device does not say its interface", remedy);
-        return;
-    };
+fn interface(host: &Host, topic: &str, port: &PortConfig, name: &str, report: &mut Report) {
     let Some(interface) = host.interface(name) else {
         let remedy = "`ip link` lists the interfaces there are";
         report.no(topic, format!("there is no interface {name}"), remedy);

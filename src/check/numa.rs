@@ -2,7 +2,7 @@
 //! on one?
 
 use super::{Host, Report, memory};
-use crate::config::{self, EalDevice, Program, eal_device, transport_pci};
+use crate::config::{self, PortDevice, Program, port_device, transport_pci};
 use engine::StoreDevice;
 
 const TOPIC: &str = "numa";
@@ -63,8 +63,8 @@ pub(super) fn placement(host: &Host, program: &Program, report: &mut Report) {
 
 /// Every PCI device of a port or a store.
 fn devices(program: &Program) -> Vec<String> {
-    let ports = (program.engine.ports.iter()).filter_map(|port| match eal_device(&port.device) {
-        Some(EalDevice::Pci(address)) => Some(address),
+    let ports = (program.engine.ports.iter()).filter_map(|port| match port_device(&port.device) {
+        Some(PortDevice::Pci(address)) => Some(address),
         _ => None,
     });
     let stores = (program.engine.stores.iter()).filter_map(|store| match &store.device {

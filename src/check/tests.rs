@@ -84,7 +84,7 @@ impl Machine {
             device = "0000:01:00.0"
             addresses = ["192.0.2.1/24"]
             [[port]]
-            device = "net_af_packet0,iface=eth1"
+            device = "eth1"
             addresses = ["198.51.100.1/24"]
             [[store]]
             name = "flash0"

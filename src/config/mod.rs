@@ -22,7 +22,9 @@ use toml::de::DeTable;
 
 pub(crate) use self::problem::Problems;
 use self::reader::{Section, Sink};
-pub(crate) use self::values::{EalDevice, eal_device, pci_address, transport_field, transport_pci};
+pub(crate) use self::values::{
+    PortDevice, pci_address, port_device, transport_field, transport_pci,
+};
 
 /// Where the control socket is when nobody says otherwise.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/throughline.sock";

@@ -6,18 +6,18 @@ use std::net::IpAddr;
 use engine::PortConfig;
 
 use super::reader::{Item, Section};
-use super::values::{self, EalDevice, Wrong};
+use super::values::{self, PortDevice, Wrong};
 
 /// The ports, and what other sections ask about them.
 pub(super) struct Ports {
-    list: Vec<(PortConfig, Option<EalDevice>)>,
+    list: Vec<(PortConfig, Option<PortDevice>)>,
 }
 
 impl Ports {
     /// PCI addresses that ports are on.
     pub(super) fn devices(&self) -> impl Iterator<Item = String> {
         self.list.iter().filter_map(|(_, device)| match device {
-            Some(EalDevice::Pci(address)) => Some(address.clone()),
+            Some(PortDevice::Pci(address)) => Some(address.clone()),
             _ => None,
         })
     }
@@ -64,7 +64,7 @@ fn read_port(
     index: usize,
     section: Section<'_>,
     seen: &mut Seen,
-) -> (PortConfig, Option<EalDevice>) {
+) -> (PortConfig, Option<PortDevice>) {
     let mut port = PortConfig {
         name: format!("port{index}"),
         device: String::new(),
@@ -98,22 +98,26 @@ fn read_port(
     (port, device)
 }
 
-fn read_device(section: &Section<'_>, port: &mut PortConfig, seen: &mut Seen) -> Option<EalDevice> {
+fn read_device(
+    section: &Section<'_>,
+    port: &mut PortConfig,
+    seen: &mut Seen,
+) -> Option<PortDevice> {
     const EXAMPLE: &str = "\"0000:01:00.0\"";
     let item = section.require("device", EXAMPLE)?;
     let text = item.string("0000:01:00.0")?;
-    let Some(device) = values::eal_device(text) else {
+    let Some(device) = values::port_device(text) else {
         item.report(
-            "that is not a device DPDK can open",
+            "that is not a device of DPDK's, nor the name of an interface",
             format!(
-                "write a PCI address such as {EXAMPLE}, or a virtual device such as \
-                \"net_af_packet0,iface=eth1\""
+                "write a PCI address such as {EXAMPLE}, an interface of the kernel such as \"eth1\", \
+                or a virtual device such as \"net_tap0,iface=tl0\""
             ),
         );
         return None;
     };
     port.device = text.to_owned();
-    let (EalDevice::Pci(key) | EalDevice::Virtual(key)) = &device;
+    let (PortDevice::Pci(key) | PortDevice::Virtual(key) | PortDevice::Interface(key)) = &device;
     if let Some(other) = seen.devices.insert(key.clone(), port.name.clone()) {
         let message = format!("port `{other}` already has {key}");
         item.report(message, "give every port a device of its own");

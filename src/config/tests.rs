@@ -10,7 +10,7 @@ use super::*;
 
 const MINIMAL: &str = r#"cores = [1]
 [[port]]
-device = "net_af_packet0,iface=eth1"
+device = "eth1"
 addresses = ["192.0.2.1/24"]
 [[store]]
 name = "disk0"
@@ -226,10 +226,10 @@ fn k06_every_mistake_has_its_sentence() {
             "write `copy = false`",
         ),
         (
-            "net_af_packet0,iface=eth1",
-            "eth1",
-            "3:10: that is not a device DPDK can open",
-            "net_af_packet0,iface=eth1",
+            "\"eth1\"",
+            "\"eth:1\"",
+            "3:10: that is not a device of DPDK's, nor the name of an interface",
+            "such as \"eth1\"",
         ),
         (
             "192.0.2.1/24",
@@ -287,8 +287,8 @@ fn k06_every_mistake_has_its_sentence() {
         ),
         (
             "[[store]]",
-            "[[port]]\ndevice = \"net_af_packet0\"\naddresses = [\"192.0.2.1/24\"]\n[[store]]",
-            "6:10: port `port0` already has net_af_packet0",
+            "[[port]]\ndevice = \"eth1\"\naddresses = [\"192.0.2.1/24\"]\n[[store]]",
+            "6:10: port `port0` already has eth1",
             "a device of its own",
         ),
         (

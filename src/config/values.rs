@@ -132,25 +132,33 @@ pub(super) fn name(text: &str) -> Result<(), Wrong> {
     Ok(())
 }
 
-/// How a port names its device: what EAL takes.
+/// How a port names its device.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum EalDevice {
+pub(crate) enum PortDevice {
     /// A PCI function, its address in full (`0000:01:00.0`).
     Pci(String),
-    /// A virtual device: its name (`net_af_packet0`).
+    /// A virtual device of DPDK's: its name (`net_tap0`).
     Virtual(String),
+    /// An interface of the kernel: its name (`eth1`).
+    Interface(String),
 }
 
-/// `net_af_packet0,iface=eth1` or `0000:01:00.0`.
-pub(crate) fn eal_device(text: &str) -> Option<EalDevice> {
+/// `0000:01:00.0`, `eth1` or `net_tap0,iface=tl0`.
+pub(crate) fn port_device(text: &str) -> Option<PortDevice> {
     let name = text.split(',').next().unwrap_or_default();
     if let Some(address) = pci_address(name) {
-        return Some(EalDevice::Pci(address));
+        return Some(PortDevice::Pci(address));
     }
-    let plain = text.chars().all(|c| c.is_ascii_graphic());
-    let word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let named = name.starts_with("net_") && name.len() > 4 && name.chars().all(word);
-    (plain && named && text.len() < 512).then(|| EalDevice::Virtual(name.to_owned()))
+    if let Some(driver) = name.strip_prefix("net_") {
+        let plain = text.chars().all(|c| c.is_ascii_graphic());
+        let word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        let named = !driver.is_empty() && driver.chars().all(word);
+        return (plain && named && text.len() < 512).then(|| PortDevice::Virtual(name.to_owned()));
+    }
+    // What Linux lets a name be (dev_valid_name), and no `:`, which would be an alias or half a PCI address.
+    let part = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':' | ',');
+    let interface = !text.is_empty() && text.len() < 16 && text.chars().all(part);
+    (interface && text != "." && text != "..").then(|| PortDevice::Interface(text.to_owned()))
 }
 
 /// A PCI address with its domain: `01:00.0` becomes `0000:01:00.0`.
@@ -371,20 +379,28 @@ mod tests {
     #[test]
     fn k06_devices() {
         assert_eq!(
-            eal_device("01:00.0"),
-            Some(EalDevice::Pci("0000:01:00.0".into()))
+            port_device("01:00.0"),
+            Some(PortDevice::Pci("0000:01:00.0".into()))
         );
         assert_eq!(
-            eal_device("0000:3B:00.1"),
-            Some(EalDevice::Pci("0000:3b:00.1".into()))
+            port_device("0000:3B:00.1"),
+            Some(PortDevice::Pci("0000:3b:00.1".into()))
         );
         assert_eq!(
-            eal_device("net_af_packet0,iface=eth1"),
-            Some(EalDevice::Virtual("net_af_packet0".into()))
+            port_device("net_tap0,iface=tl0"),
+            Some(PortDevice::Virtual("net_tap0".into()))
         );
+        for interface in ["eth1", "enp1s0f0np0", "bond0.100"] {
+            assert_eq!(
+                port_device(interface),
+                Some(PortDevice::Interface(interface.into()))
+            );
+        }
         for bad in [
             "",
-            "eth0",
+            "..",
+            "eth0,x",
+            "a_name_too_long0",
             "01:00.9",
             "01:40.0",
             "net_",
@@ -392,7 +408,7 @@ mod tests {
             "net_a\0b",
             "1:0.0",
         ] {
-            assert_eq!(eal_device(bad), None, "{bad}");
+            assert_eq!(port_device(bad), None, "{bad}");
         }
     }
 

@@ -11,7 +11,7 @@ use crate::config::{Config, NamespaceConfig, PortConfig, SubsystemConfig, WriteP
 use crate::error::Error;
 use crate::memory::Memory;
 use crate::mesh::{Ends, mesh};
-use crate::port::{Port, PortQueue};
+use crate::port::Port;
 use crate::shard::{Common, Link, Shard};
 use crate::snapshot::{Inventory, NamespaceName};
 use crate::spdk::SpdkThread;
@@ -146,9 +146,7 @@ pub(crate) fn shard(
     )?;
     let mut links = Vec::new();
     for (i, (port, port_config)) in ports.iter().zip(&config.ports).enumerate() {
-        port.map_for_dma(&memory.arena)?;
-        port.set_up_queue(index as u16, memory.receive.as_ptr())?;
-        let queue = PortQueue::new(port.id, index as u16, TRANSMIT_SEGMENTS)?;
+        let queue = port.queue(index as u16, &memory, TRANSMIT_SEGMENTS)?;
         let stack = stack(config, port, port_config, secret, index)?;
         links.push(Link::new(i as u16, queue, stack));
     }
@@ -291,7 +289,7 @@ fn stack(
             tx_ip_checksum: port.has(dpdk_sys::TL_OFFLOAD_TX_IP_CSUM),
             tx_l4_checksum: checksums,
             tso_max_bytes: if checksums && port.has(dpdk_sys::TL_OFFLOAD_TX_TSO) {
-                32 << 10
+                port.segmented_max()
             } else {
                 0
             },

@@ -61,8 +61,8 @@ impl MemoryConfig {
 pub struct PortConfig {
     /// What logs and statistics call it.
     pub name: String,
-    /// EAL device: a virtual one with its arguments
-    /// (`net_af_packet0,iface=eth1`), or a PCI address.
+    /// A device of DPDK's: a PCI address, or a virtual one with its arguments
+    /// (`net_tap0,iface=tl0`); or an interface of the kernel (`eth1`).
     pub device: String,
     /// IP MTU in bytes.
     pub mtu: u16,

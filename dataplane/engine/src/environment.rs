@@ -145,8 +145,9 @@ fn eal_arguments(config: &Config) -> Result<Vec<CString>, Error> {
     }
     // Otherwise EAL chooses: virtual addresses when all devices are behind an IOMMU
     // (vfio-pci), physical ones when any is not (uio_pci_generic).
-    let virtual_ports = config.ports.iter().filter(|port| !is_pci(&port.device));
-    args.extend(virtual_ports.map(|port| format!("--vdev={}", port.device)));
+    let devices = config.ports.iter().map(|port| &port.device);
+    let virtual_devices = devices.filter(|device| is_dpdk(device) && !is_pci(device));
+    args.extend(virtual_devices.map(|device| format!("--vdev={device}")));
     args.into_iter()
         .map(|arg| {
             CString::new(arg).map_err(|_| Error::Eal {
@@ -167,6 +168,12 @@ fn iommu_is_narrow() -> bool {
         // MGAW, bits 21:16: the width less one (VT-d specification, Capability Register).
         cap.is_some_and(|cap| (cap >> 16 & 0x3f) + 1 < 47)
     })
+}
+
+/// Whether a port's device is one of DPDK's, not an interface of the kernel: a PCI
+/// address, or a virtual device, whose name begins with that of its driver (`net_…`).
+pub(crate) fn is_dpdk(device: &str) -> bool {
+    is_pci(device) || device.starts_with("net_")
 }
 
 /// Whether an EAL device string is a PCI address (`0000:01:00.0` or `01:00.0`).

@@ -7,6 +7,7 @@ use std::ffi::{CString, c_void};
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 
+use arrayvec::ArrayVec;
 use pages::{Arena, Cluster, ClusterPool, CopyLedger, PAGE_SIZE, PullUp, Region, RunPool};
 
 use crate::config::MemoryConfig;
@@ -161,6 +162,19 @@ impl ReceivePool {
         // SAFETY: room for the one index asked for.
         (unsafe { dpdk_sys::tl_cluster_pool_take(self.as_ptr(), &mut index, 1) } == 1)
             .then_some(index)
+    }
+
+    /// Fills `out`, which is empty, with free clusters from the NIC's pool; with one when there are few.
+    pub(crate) fn take_bulk<const N: usize>(&self, out: &mut ArrayVec<u32, N>) {
+        let mut bulk = [0; N];
+        // SAFETY: room for as many as are asked for.
+        let n =
+            unsafe { dpdk_sys::tl_cluster_pool_take(self.as_ptr(), bulk.as_mut_ptr(), N as u32) };
+        if n as usize == N {
+            out.extend(bulk);
+        } else {
+            out.extend(self.take());
+        }
     }
 }
 

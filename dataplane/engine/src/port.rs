@@ -1,19 +1,24 @@
-//! Ports: DPDK devices, and a shard's queue pair of each.
-#![allow(unsafe_code)]
+//! Ports: what frames come from and go to, and a shard's queue pair of each.
+//!
+//! A port is a device that DPDK drives ([`dpdk`]), or an interface of the
+//! kernel ([`kernel`]).
 
-mod queue;
+mod dpdk;
+mod kernel;
 
-use std::ffi::{CStr, CString};
-
-use dpdk_sys::{tl_cluster_pool, tl_port_config, tl_port_info};
-
-use net::rss;
-use pages::Arena;
-pub(crate) use queue::{PortQueue, QueueCounters};
+use arrayvec::ArrayVec;
+use net::{PortFull, RxFrame, Transmit, TxFrame};
+use pages::Slice;
 
 use crate::config::PortConfig;
-use crate::environment::is_pci;
+use crate::environment::is_dpdk;
 use crate::error::Error;
+use crate::memory::Memory;
+
+/// Frames taken from or handed to a port at a time.
+const BURST: usize = 32;
+/// Clusters of one frame: of 64 KiB, joined by a kernel from many, over clusters of 2 KB.
+const SEGMENTS_MAX: usize = 33;
 
 /// What the engine asks of a port; what the port lacks is done in software.
 const WANTED: u32 = dpdk_sys::TL_OFFLOAD_RX_IP_CSUM
@@ -28,20 +33,61 @@ const WANTED: u32 = dpdk_sys::TL_OFFLOAD_RX_IP_CSUM
 const FRAME_OVERHEAD: u32 = 14 + 4 + 4;
 /// Headers of IPv4 and TCP without options.
 const HEADERS: u16 = 40;
-/// What drivers may put behind a frame in its cluster.
-const TRAILER: u32 = 16;
+
+/// The parts of one frame.
+type Parts = ArrayVec<Slice, SEGMENTS_MAX>;
+
+events::counters! {
+    /// Frames that never reached the stack, or never left it, by reason.
+    pub(crate) struct QueueCounters {
+        /// Frames taken from the NIC.
+        frames_received,
+        /// Of those, frames that lay in several clusters.
+        frames_scattered,
+        /// Frames the NIC took.
+        frames_sent,
+        /// Frames received whose TCP or UDP checksum the NIC found right.
+        checksums_verified,
+        /// Frames sent whose checksums the NIC computes.
+        checksums_computed,
+        /// Frames sent that the NIC cuts into segments.
+        frames_segmented,
+        /// Frames outside our clusters that no cluster was free to copy into.
+        @drop drop_no_cluster,
+        /// Frames of more segments than any can have; joined ones (GRO) that the kernel had no memory for.
+        @drop drop_too_long,
+        /// Frames that the kernel dropped because our ring was full, of a port over one of its interfaces.
+        @drop drop_ring_full,
+        /// Frames that the kernel did not send, of such a port: its queue is full, or the interface is off.
+        @drop drop_refused,
+        /// Times a frame waited because the pools of transmit buffers were dry.
+        transmit_no_buffer,
+        /// Times a frame waited because the NIC's ring was full.
+        transmit_ring_full,
+    }
+}
 
 /// A configured port, owned by the main thread.
 pub(crate) struct Port {
-    pub(crate) id: u16,
-    pub(crate) name: String,
     pub(crate) mac: [u8; 6],
     /// `TL_OFFLOAD_*` bits that are on.
     pub(crate) offloads: u32,
-    info: tl_port_info,
+    device: Device,
     /// Bytes of a frame that one cluster takes.
     room: u32,
     scatter: bool,
+}
+
+enum Device {
+    Dpdk(dpdk::Device),
+    Kernel(kernel::Device),
+}
+
+/// What a device says of itself before it is configured.
+struct Identity {
+    mac: [u8; 6],
+    driver: String,
+    queues_max: u16,
 }
 
 impl Port {
@@ -52,145 +98,96 @@ impl Port {
         queues: u16,
         cluster_size: u32,
     ) -> Result<Vec<Self>, Error> {
-        let mut ports = (configs.iter().map(Self::find)).collect::<Result<Vec<_>, _>>()?;
+        let mut found = (configs.iter().map(Device::find)).collect::<Result<Vec<_>, _>>()?;
         // One that wants its headroom inside makes the room smaller for all.
-        let start = ports.iter().map(|port| port.info.cluster_shift.into());
-        let room = cluster_size - start.max().unwrap_or(0).max(TRAILER);
-        for (port, config) in ports.iter_mut().zip(configs) {
-            port.room = room;
-            port.scatter = u32::from(config.mtu) + FRAME_OVERHEAD > room;
-            port.configure(config, queues)?;
-        }
-        Ok(ports)
+        let start = found.iter().map(|(device, _)| device.cluster_shift());
+        let room = cluster_size - start.max().unwrap_or(0).max(dpdk::TRAILER);
+        (found.drain(..).zip(configs))
+            .map(|((device, identity), config)| {
+                Self::configure(device, identity, config, queues, room)
+            })
+            .collect()
     }
 
-    fn find(config: &PortConfig) -> Result<Self, Error> {
-        let fail = |what, code| Error::Port {
-            name: config.name.clone(),
-            what,
-            code,
-        };
-        let device = config.device.split(',').next().unwrap_or_default();
-        let device = if is_pci(device) && device.matches(':').count() == 1 {
-            format!("0000:{device}")
-        } else {
-            device.to_owned()
-        };
-        let c_name = CString::new(device).map_err(|_| fail("its device name", -libc::EINVAL))?;
-        let mut id = 0;
-        // SAFETY: the name is read during the call.
-        let code = unsafe { dpdk_sys::tl_port_find(c_name.as_ptr(), &mut id) };
-        if code < 0 {
-            return Err(fail(
-                "finding its device (does the interface exist, is the PCI device bound to uio or vfio?)",
-                code,
-            ));
-        }
-        // SAFETY: plain data, filled by the calls.
-        let (info, mac) = unsafe {
-            let (mut info, mut mac) = (std::mem::zeroed(), [0; 6]);
-            dpdk_sys::tl_port_info(id, &mut info);
-            dpdk_sys::tl_port_mac(id, mac.as_mut_ptr());
-            (info, mac)
-        };
-        Ok(Self {
-            id,
-            name: config.name.clone(),
-            mac,
-            offloads: 0,
-            info,
-            room: 0,
-            scatter: false,
-        })
-    }
-
-    fn configure(&mut self, config: &PortConfig, queues: u16) -> Result<(), Error> {
+    fn configure(
+        mut device: Device,
+        identity: Identity,
+        config: &PortConfig,
+        queues: u16,
+        room: u32,
+    ) -> Result<Self, Error> {
         let refuse = |why: String| Error::PortConfig {
             name: config.name.clone(),
             why,
         };
-        let most = self.info.max_rx_queues.min(self.info.max_tx_queues);
-        if queues > most {
+        if queues > identity.queues_max {
             return Err(refuse(format!(
-                "has {most} queue pairs, but there are {queues} shards: use fewer cores, \
-                 or give a virtual device more queues (qpairs=, queues=)"
+                "has {} queue pairs, but there are {queues} shards: use fewer cores, \
+                 or give a virtual device more queues (qpairs=, queues=)",
+                identity.queues_max
             )));
         }
-        let mut wanted = WANTED;
-        if self.scatter {
-            wanted |= dpdk_sys::TL_OFFLOAD_RX_SCATTER;
-        }
-        let wish = tl_port_config {
-            rx_queues: queues,
-            tx_queues: queues,
-            mtu: config.mtu,
-            reserved: 0,
-            offloads: wanted,
-            rss_key_len: rss::SYMMETRIC_KEY.len() as u32,
-            rss_key: rss::SYMMETRIC_KEY.as_ptr(),
+        let scatter = u32::from(config.mtu) + FRAME_OVERHEAD > room;
+        let port = Self {
+            mac: identity.mac,
+            offloads: device.configure(config, queues, scatter)?,
+            device,
+            room,
+            scatter,
         };
-        // SAFETY: the configuration and its key are read during the call.
-        let code = unsafe { dpdk_sys::tl_port_configure(self.id, &wish, &mut self.offloads) };
-        self.check("configuring it (does the driver take this MTU?)", code)?;
-        let driver = self.info.driver.map(|byte| byte as u8);
-        let driver = CStr::from_bytes_until_nul(&driver).unwrap_or_default();
         log::info!(
             "{}: {} {}",
             config.name,
-            driver.to_string_lossy(),
-            self.describe_offloads()
+            identity.driver,
+            port.describe_offloads()
         );
-        if self.scatter && self.offloads & dpdk_sys::TL_OFFLOAD_RX_SCATTER == 0 {
+        if scatter && !port.has(dpdk_sys::TL_OFFLOAD_RX_SCATTER) {
             return Err(refuse(format!(
                 "frames of MTU {} need several clusters, which this driver cannot fill: \
                  raise memory.cluster_size, or lower the MTU",
                 config.mtu
             )));
         }
-        Ok(())
+        Ok(port)
     }
 
-    /// Lets the port's device reach the arena, where an IOMMU is in the way.
-    pub(crate) fn map_for_dma(&self, arena: &Arena) -> Result<(), Error> {
-        let (base, len) = (arena.base().as_ptr().cast(), arena.len() as u64);
-        // SAFETY: the arena is registered, and stays so until the port is closed.
-        let code = unsafe { dpdk_sys::tl_port_dma_map(self.id, base, len) };
-        self.check("mapping the arena for DMA", code)
-    }
-
-    /// Sets queue pair `queue` up to receive into `pool`.
-    pub(crate) fn set_up_queue(&self, queue: u16, pool: *mut tl_cluster_pool) -> Result<(), Error> {
-        let (mut rx, mut tx) = (0, 0);
-        // SAFETY: the pool lives until after the port is closed.
-        let code = unsafe { dpdk_sys::tl_rx_queue_setup(self.id, queue, &mut rx, -1, pool) };
-        self.check(
-            "setting a receive queue up (are there more clusters than descriptors?)",
-            code,
-        )?;
-        // SAFETY: the port is configured and stopped.
-        let code = unsafe { dpdk_sys::tl_tx_queue_setup(self.id, queue, &mut tx, -1) };
-        self.check("setting a transmit queue up", code)
+    /// Queue pair `queue`, which receives into `memory`; `segments` may be on
+    /// their way to the NIC by reference at a time.
+    pub(crate) fn queue(
+        &self,
+        queue: u16,
+        memory: &Memory,
+        segments: u32,
+    ) -> Result<PortQueue, Error> {
+        match &self.device {
+            Device::Dpdk(device) => {
+                device.map_for_dma(&memory.arena)?;
+                let queue = device.queue(queue, memory.receive.as_ptr(), segments)?;
+                Ok(PortQueue::Dpdk(queue))
+            }
+            Device::Kernel(device) => Ok(PortQueue::Kernel(device.queue(queue)?)),
+        }
     }
 
     pub(crate) fn start(&self) -> Result<(), Error> {
-        // SAFETY: every queue is set up.
-        let code = unsafe { dpdk_sys::tl_port_start(self.id) };
-        self.check("starting it", code)
+        match &self.device {
+            Device::Dpdk(device) => device.start(),
+            Device::Kernel(_) => Ok(()),
+        }
     }
 
     /// Stops the port; every buffer goes back to its pool.
     pub(crate) fn close(&self) {
-        // SAFETY: no shard polls the port any more.
-        let code = unsafe { dpdk_sys::tl_port_close(self.id) };
-        if let Err(error) = self.check("closing it", code) {
-            log::warn!("{error}");
+        match &self.device {
+            Device::Dpdk(device) => device.close(),
+            // Its sockets are the queues'.
+            Device::Kernel(_) => {}
         }
     }
 
     /// Where frames start in the clusters that all of `ports` receive into.
     pub(crate) fn cluster_shift(ports: &[Self]) -> u32 {
-        let inside =
-            |port: &Self| u32::from(port.info.cluster_shift) == dpdk_sys::TL_CLUSTER_INSIDE;
+        let inside = |port: &Self| port.device.cluster_shift() == dpdk_sys::TL_CLUSTER_INSIDE;
         if ports.iter().any(inside) {
             dpdk_sys::TL_CLUSTER_INSIDE
         } else if ports.iter().any(|port| port.scatter) {
@@ -206,11 +203,21 @@ impl Port {
         usize::from(mtu.saturating_sub(HEADERS)) / clusters as usize
     }
 
-    /// Buffers that the driver takes for one frame, cut by it or not; 0: it does not say.
+    /// The most bytes that the port is given to cut into segments, if it does.
+    pub(crate) fn segmented_max(&self) -> usize {
+        match &self.device {
+            // Half of what NICs take: nobody else waits for long.
+            Device::Dpdk(_) => 32 << 10,
+            Device::Kernel(device) => device.segmented_max(),
+        }
+    }
+
+    /// Buffers that the port takes for one frame, cut by it or not; 0: it does not say.
     pub(crate) fn buffers_max(&self) -> usize {
-        let limits = [self.info.tx_segs_max, self.info.tx_mtu_segs_max];
-        let told = limits.into_iter().filter(|&limit| limit > 0);
-        told.min().map_or(0, |limit| usize::from(limit).max(2))
+        match &self.device {
+            Device::Dpdk(device) => device.buffers_max(),
+            Device::Kernel(_) => 0,
+        }
     }
 
     /// What the port computes itself, as words for the log.
@@ -233,16 +240,94 @@ impl Port {
     pub(crate) fn has(&self, offload: u32) -> bool {
         self.offloads & offload == offload
     }
+}
 
-    fn check(&self, what: &'static str, code: i32) -> Result<(), Error> {
-        if code < 0 {
-            Err(Error::Port {
-                name: self.name.clone(),
-                what,
-                code,
-            })
+impl Device {
+    fn find(config: &PortConfig) -> Result<(Self, Identity), Error> {
+        if is_dpdk(&config.device) {
+            let (device, identity) = dpdk::Device::find(config)?;
+            Ok((Self::Dpdk(device), identity))
         } else {
-            Ok(())
+            let (device, identity) = kernel::Device::find(config)?;
+            Ok((Self::Kernel(device), identity))
+        }
+    }
+
+    /// Returns the `TL_OFFLOAD_*` bits that are on.
+    fn configure(&mut self, config: &PortConfig, queues: u16, scatter: bool) -> Result<u32, Error> {
+        match self {
+            Self::Dpdk(device) => device.configure(config, queues, scatter),
+            Self::Kernel(device) => device.configure(config, queues),
+        }
+    }
+
+    /// Where frames start in a cluster, without scatter.
+    fn cluster_shift(&self) -> u32 {
+        match self {
+            Self::Dpdk(device) => device.cluster_shift(),
+            // It reads and writes what it is told to.
+            Self::Kernel(_) => 0,
+        }
+    }
+}
+
+/// A shard's queue pair of a port.
+#[allow(clippy::large_enum_variant)] // a few for each shard, each in its place
+pub(crate) enum PortQueue {
+    Dpdk(dpdk::Queue),
+    Kernel(kernel::Queue),
+}
+
+impl PortQueue {
+    /// Looks for a burst of frames; how many to [`PortQueue::frame`] through.
+    #[inline]
+    pub(crate) fn poll(&mut self, memory: &Memory) -> usize {
+        match self {
+            Self::Dpdk(queue) => queue.poll(memory),
+            Self::Kernel(queue) => queue.poll(),
+        }
+    }
+
+    /// Gives frame `i` of the last burst, by reference, to `receive`. Each is
+    /// asked for once, in order.
+    #[inline]
+    pub(crate) fn frame(&mut self, i: usize, memory: &Memory, receive: impl FnOnce(RxFrame<'_>)) {
+        match self {
+            Self::Dpdk(queue) => queue.frame(i, memory, receive),
+            Self::Kernel(queue) => queue.frame(memory, receive),
+        }
+    }
+
+    /// Hands every pending frame to the port and takes back what it is done with.
+    pub(crate) fn flush(&mut self) {
+        match self {
+            Self::Dpdk(queue) => queue.flush(),
+            Self::Kernel(queue) => queue.flush(),
+        }
+    }
+
+    /// Takes back every reference the port holds; it is closed.
+    pub(crate) fn stop(&mut self) {
+        match self {
+            Self::Dpdk(queue) => queue.stop(),
+            Self::Kernel(queue) => queue.stop(),
+        }
+    }
+
+    pub(crate) fn counters(&self) -> &QueueCounters {
+        match self {
+            Self::Dpdk(queue) => &queue.counters,
+            Self::Kernel(queue) => &queue.counters,
+        }
+    }
+}
+
+impl Transmit for PortQueue {
+    #[inline]
+    fn transmit(&mut self, frame: TxFrame<'_>) -> Result<(), PortFull> {
+        match self {
+            Self::Dpdk(queue) => queue.transmit(frame),
+            Self::Kernel(queue) => queue.transmit(frame),
         }
     }
 }

@@ -1,11 +1,14 @@
-//! Row Z1: jumbo frames, each in a cluster larger than a page, or over several that are smaller.
+//! Row Z1: jumbo frames, each in a cluster larger than a page, or over several that are smaller; and frames that are larger still.
 #![allow(missing_docs)]
 
 mod support;
 
-use engine::{Config, Handle};
+use engine::{Config, Handle, ShardSnapshot};
 use support::host::{Options, Queue, pattern};
-use support::{NQN, Random, join_tap, network_of, snapshot, tap_network, target, with_engine};
+use support::{
+    NQN, Random, join_tap, network_of, network_with_offloads, snapshot, tap_network, target,
+    with_engine,
+};
 
 const MTU: u16 = 9000;
 const BLOCK: usize = 512;
@@ -87,11 +90,49 @@ fn z01_a_jumbo_frame_lies_in_several_clusters() {
         join_tap();
         let ([_, _, three, four], copied) = exercise(handle);
         assert!(three > 0 && four > 0, "{three} {four}");
-        let shard = &snapshot(handle).shards[0];
-        let mut layers = shard.counters.iter();
-        let port = layers.find(|layer| layer.name == "port").expect("a port");
-        let scattered = port.counters.iter().find(|c| c.name == "frames_scattered");
-        assert!(scattered.is_some_and(|c| c.value > 100), "{scattered:?}");
+        assert!(scattered(handle) > 100);
         assert_eq!(copied, 0);
     });
+}
+
+/// So does a port over an interface of the kernel.
+#[test]
+fn z01_a_jumbo_frame_of_the_kernels_lies_in_several_clusters() {
+    network_of(MTU);
+    let config = config("tl0", 2048);
+    with_engine(&config, |handle| {
+        let ([_, _, three, four], copied) = exercise(handle);
+        assert!(three > 0 && four > 0, "{three} {four}");
+        assert!(scattered(handle) > 100);
+        assert_eq!(copied, 0);
+    });
+}
+
+/// What the kernel joined, or left to a NIC to cut, is taken as it is: up to 64 KiB.
+#[test]
+fn z01_a_frame_that_the_kernel_joined_lies_in_many_clusters() {
+    network_with_offloads(1500);
+    let mut config = config("tl0", 2048);
+    config.ports[0].mtu = 1500;
+    with_engine(&config, |handle| {
+        let ([_, _, three, _], copied) = exercise(handle);
+        assert!(three > 0);
+        assert!(scattered(handle) > 100);
+        let port = &snapshot(handle).shards[0];
+        let bytes = of_layer(port, "tcp", "rx_bytes") / of_layer(port, "tcp", "rx_frames");
+        assert!(bytes > 1514, "{bytes} bytes a frame");
+        assert_eq!(copied, 0);
+    });
+}
+
+/// Frames that lay in several clusters.
+fn scattered(handle: &Handle) -> u64 {
+    of_layer(&snapshot(handle).shards[0], "port", "frames_scattered")
+}
+
+fn of_layer(shard: &ShardSnapshot, layer: &str, counter: &str) -> u64 {
+    let mut layers = shard.counters.iter();
+    let layer = layers.find(|l| l.name == layer).expect("a layer");
+    let counter = layer.counters.iter().find(|c| c.name == counter);
+    counter.expect("a counter").value
 }

@@ -257,7 +257,7 @@ impl Link {
         };
         [
             layer("tcp", self.stack.stats().iter().collect()),
-            layer("port", self.queue.counters.iter().collect()),
+            layer("port", self.queue.counters().iter().collect()),
         ]
     }
 

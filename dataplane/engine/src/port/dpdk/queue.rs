@@ -1,58 +1,25 @@
-//! A shard's queue pair of a port: frames in as slices of their clusters,
+//! A shard's queue pair of a DPDK device: frames in as slices of their clusters,
 //! frames out as headers by value and payload by reference.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
 use std::ptr::{self, NonNull};
 
-use arrayvec::ArrayVec;
 use dpdk_sys::{tl_mbuf, tl_rx_frame, tl_rx_seg, tl_tx_ctx, tl_tx_offload, tl_tx_piece};
 use net::{Piece, PortFull, RxFrame, Transmit, TxFrame, TxOffload, Verdict};
 use pages::{Cluster, CopyReason, Fresh, Slice};
 
 use crate::error::Error;
 use crate::memory::Memory;
+use crate::port::{BURST, Parts, QueueCounters, SEGMENTS_MAX};
 
-/// Frames taken from or handed to the NIC at a time.
-const BURST: usize = 32;
-/// Clusters of one frame: 9,018 bytes over 2 KB clusters are five.
-const SEGMENTS_MAX: usize = 16;
 /// Pieces of one frame.
 const PIECES_MAX: usize = dpdk_sys::TL_TX_PIECES_MAX as usize;
 
 const _: () = assert!(TxFrame::PIECES_MAX <= PIECES_MAX);
 
-/// The parts of one frame.
-type Parts = ArrayVec<Slice, SEGMENTS_MAX>;
-
-events::counters! {
-    /// Frames that never reached the stack, or never left it, by reason.
-    pub(crate) struct QueueCounters {
-        /// Frames taken from the NIC.
-        frames_received,
-        /// Of those, frames that lay in several clusters.
-        frames_scattered,
-        /// Frames the NIC took.
-        frames_sent,
-        /// Frames received whose TCP or UDP checksum the NIC found right.
-        checksums_verified,
-        /// Frames sent whose checksums the NIC computes.
-        checksums_computed,
-        /// Frames sent that the NIC cuts into segments.
-        frames_segmented,
-        /// Frames outside our clusters that no cluster was free to copy into.
-        @drop drop_no_cluster,
-        /// Frames of more segments than any of the configured MTU can have.
-        @drop drop_too_long,
-        /// Times a frame waited because the pools of transmit buffers were dry.
-        transmit_no_buffer,
-        /// Times a frame waited because the NIC's ring was full.
-        transmit_ring_full,
-    }
-}
-
 /// One receive and one transmit queue, polled by one shard.
-pub(crate) struct PortQueue {
+pub(crate) struct Queue {
     port: u16,
     queue: u16,
     transmit: NonNull<tl_tx_ctx>,
@@ -63,7 +30,7 @@ pub(crate) struct PortQueue {
     pub(crate) counters: QueueCounters,
 }
 
-impl PortQueue {
+impl Queue {
     /// Makes the transmit pools of queue pair `queue`; `segments` may be on
     /// their way to the NIC by reference at a time.
     pub(crate) fn new(port: u16, queue: u16, segments: u32) -> Result<Self, Error> {
@@ -95,7 +62,7 @@ impl PortQueue {
         })
     }
 
-    /// Takes a burst of frames from the NIC; how many to [`PortQueue::frame`] through.
+    /// Takes a burst of frames from the NIC; how many to [`Queue::frame`] through.
     pub(crate) fn poll(&mut self, memory: &Memory) -> usize {
         // SAFETY: room for BURST frames; the pool is this queue's.
         let n = unsafe {
@@ -124,7 +91,7 @@ impl PortQueue {
         receive(rx_frame(frame, head, &[]));
     }
 
-    /// As [`PortQueue::frame`], of a frame over several clusters or in foreign memory.
+    /// As [`Queue::frame`], of a frame over several clusters or in foreign memory.
     #[inline(never)]
     fn frame_in_parts(&mut self, i: usize, memory: &Memory, receive: impl FnOnce(RxFrame<'_>)) {
         let frame = self.received[i];
@@ -240,14 +207,14 @@ impl PortQueue {
     }
 }
 
-impl Drop for PortQueue {
+impl Drop for Queue {
     fn drop(&mut self) {
         // SAFETY: the port is closed and every frame came back (`stop`).
         unsafe { dpdk_sys::tl_tx_ctx_destroy(self.transmit.as_ptr()) };
     }
 }
 
-impl Transmit for PortQueue {
+impl Transmit for Queue {
     fn transmit(&mut self, frame: TxFrame<'_>) -> Result<(), PortFull> {
         if self.pending_len == BURST {
             self.flush();
