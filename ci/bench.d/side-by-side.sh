@@ -116,11 +116,7 @@ machine >"$dir/machine.json"
 LAB_DISK_MIB=128
 lab_up "$dir/lab"
 lab_mtu "$mtu"
-# Each end receives on the core of its program, where a NIC's interrupt would be: else a veth does it on the sender's.
-receive_on() { ip netns exec "$1" sh -c "echo $2 >/sys/class/net/wire0/queues/rx-0/rps_cpus"; }
-if ! { receive_on "$lab_target_ns" $((1 << LAB_CORES)) && receive_on "$lab_initiator_ns" 1; } 2>>"$LOG"; then
-	die "the kernel cannot steer frames to cores: it needs CONFIG_RPS."
-fi
+lab_receive_on_own_cores
 mapfile -t list < <(loads)
 say "Throughline and $peer take turns, $rounds rounds of ${#list[@]} loads of $SECONDS_EACH s, device $device, MTU $mtu:"
 for round in $(seq $rounds); do

@@ -6,6 +6,7 @@
 #   lab_wire NETEM... // NETEM...     a worse wire
 #   lab_config [EXTRA...]             writes DIR/throughline.toml
 #   lab_mtu BYTES                     of the wire
+#   lab_receive_on_own_cores          for runs that measure
 #   lab_start [ARGUMENT...]           starts the target and waits until it is ready
 #   lab_stop                          SIGTERM, and waits; fails unless it ended cleanly
 #   lab_stats FILE                    its counters
@@ -102,6 +103,14 @@ lab_kill() {
 }
 
 lab_mtu() { ip -n "$lab_target_ns" link set wire0 mtu "$1" && ip -n "$lab_initiator_ns" link set wire0 mtu "$1"; }
+
+# Each end receives on the core of its program, where a NIC's interrupt would be: else a veth does it on the sender's.
+lab_receive_on_own_cores() {
+	if ! { lab_receive_on "$lab_target_ns" "$LAB_CORES" && lab_receive_on "$lab_initiator_ns" 0; } 2>>"$LOG"; then
+		die "the kernel cannot steer frames to cores: it needs CONFIG_RPS."
+	fi
+}
+lab_receive_on() { ip netns exec "$1" sh -c "printf %x $((1 << $2)) >/sys/class/net/wire0/queues/rx-0/rps_cpus"; }
 
 # ---- the target -----------------------------------------------------------------------------------------------------
 
