@@ -10,6 +10,8 @@ use object::{Endianness, elf};
 /// A note of SystemTap's `sdt.h`, version 3: three addresses, three texts.
 struct Note {
     address: u64,
+    /// Where section `.stapsdt.base` was when the address was right.
+    base: u64,
     provider: String,
     name: String,
     arguments: Vec<String>,
@@ -33,12 +35,15 @@ fn notes(binary: &[u8]) -> Vec<Note> {
     while let Some(note) = list.next().expect("a note") {
         assert_eq!((note.name(), note.n_type(endian)), (&b"stapsdt"[..], 3));
         let (addresses, texts) = note.desc().split_at(24);
+        let word =
+            |at: usize| u64::from_le_bytes(addresses[at..at + 8].try_into().expect("eight bytes"));
         let mut texts = texts
             .split(|&byte| byte == 0)
             .map(|text| String::from_utf8(text.to_vec()).expect("plain text"));
         let mut text = || texts.next().expect("three texts");
         found.push(Note {
-            address: u64::from_le_bytes(addresses[..8].try_into().expect("eight bytes")),
+            address: word(0),
+            base: word(8),
             provider: text(),
             name: text(),
             arguments: text().split_whitespace().map(str::to_owned).collect(),
@@ -61,6 +66,16 @@ fn byte_at(binary: &[u8], address: u64) -> Option<u8> {
     let segment = segments.iter().find(holds)?;
     let at = segment.p_offset(endian) + (address - segment.p_vaddr(endian));
     binary.get(at as usize).copied()
+}
+
+/// Where `perf` puts its breakpoint in the file: it knows of no segments, only how far
+/// `.stapsdt.base` is from where it was.
+fn place_by_perf(binary: &[u8], note: &Note) -> usize {
+    let header = FileHeader64::<Endianness>::parse(binary).expect("an ELF file");
+    let endian = header.endian().expect("of some endianness");
+    let sections = header.sections(endian, binary).expect("with sections");
+    let (_, base) = (sections.section_by_name(endian, b".stapsdt.base")).expect("with a base");
+    (note.address + base.sh_offset(endian) - note.base) as usize
 }
 
 #[test]
@@ -86,6 +101,9 @@ fn k08_every_tracepoint_is_in_the_program_with_its_arguments() {
             "{} is a nop",
             note.name
         );
+        // Else `perf record` breaks an instruction, and the program dies of it.
+        let place = place_by_perf(&binary, &note);
+        assert_eq!(binary[place], 0x90, "{} is a nop to perf", note.name);
         *found.entry(note.name).or_default() += 1;
     }
     let declared: Vec<&str> = ALL.iter().map(|tracepoint| tracepoint.name).collect();
