@@ -9,7 +9,7 @@ def over($a; $b): if $b == null or $b == 0 then null else $a / $b end;
 {
 	title: "Throughline against \($peer), side by side", peer: $peer, device: $device, rounds: $rounds, seconds_each: $seconds,
 	machine: $machine[0],
-	wire: "veth, MTU \($mtu)\($digests), offloads off on both ends; initiator on core 0, target on core 1",
+	wire: "veth, MTU \($mtu)\($digests), offloads \($offloads) on both ends; initiator on core 0, target on core 1",
 	loads: (group_by([.pattern, .bytes, .depth, .connections]) | map(
 		(map(select(.side == "throughline")) | figures) as $ours
 		| (map(select(.side == $peer)) | figures) as $theirs

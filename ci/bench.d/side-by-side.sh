@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Sourced by ci/bench: Throughline and its peer take turns at the same end of a veth, SPDK's perf is on the other.
-: "${root:?}" "${dir:?}" "${release:?}" "${size:?}" "${device:?}" "${peer:?}" "${mtu:?}" "${digests?}"
+: "${root:?}" "${dir:?}" "${release:?}" "${size:?}" "${device:?}" "${peer:?}" "${mtu:?}" "${offloads:?}" "${digests?}"
 
 # shellcheck source=ci/lab/lib.sh
 . "$root/ci/lab/lib.sh"
@@ -114,11 +114,12 @@ build throughline -p throughline
 rm -f "$dir/samples.jsonl"
 machine >"$dir/machine.json"
 LAB_DISK_MIB=128
+[ "$offloads" = off ] || LAB_OFFLOADS=(tx on rx on sg on tso on gso on gro off)
 lab_up "$dir/lab"
 lab_mtu "$mtu"
 lab_receive_on_own_cores
 mapfile -t list < <(loads)
-say "Throughline and $peer take turns, $rounds rounds of ${#list[@]} loads of $SECONDS_EACH s, device $device, MTU $mtu:"
+say "Throughline and $peer take turns, $rounds rounds of ${#list[@]} loads of $SECONDS_EACH s, device $device, MTU $mtu, offloads $offloads:"
 for round in $(seq $rounds); do
 	# Who begins changes with the round.
 	sides=(throughline "$peer")
@@ -134,7 +135,7 @@ for round in $(seq $rounds); do
 	done
 done
 
-jq -s --arg peer "$peer" --arg device "$device" --argjson mtu "$mtu" --arg digests "${digests:+, digests}" --argjson rounds $rounds --argjson seconds $SECONDS_EACH --slurpfile machine "$dir/machine.json" \
+jq -s --arg peer "$peer" --arg device "$device" --argjson mtu "$mtu" --arg digests "${digests:+, digests}" --arg offloads "$offloads" --argjson rounds $rounds --argjson seconds $SECONDS_EACH --slurpfile machine "$dir/machine.json" \
 	-f "$root/ci/bench.d/compare.jq" "$dir/samples.jsonl" >"$dir/report.json"
 jq -r -f "$root/ci/bench.d/table.jq" "$dir/report.json" | tee "$dir/report.txt"
 jq -r -f "$root/ci/bench.d/plot.jq" "$dir/report.json" >"$dir/report.svg"

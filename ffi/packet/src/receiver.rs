@@ -33,15 +33,16 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// For at least this many frames (one at least) of packets of at most `mtu` bytes (65,535 at most).
-    pub fn new(frames: usize, mtu: u16) -> Self {
+    /// For packets of at most `mtu` bytes: as many frames as `bytes` hold, at most about `frames`. A block of 256 KiB at
+    /// least.
+    pub fn new(bytes: usize, frames: usize, mtu: u16) -> Self {
         // A multiple of a cache line, which is one of TPACKET_ALIGNMENT (16), too.
         let slot = (BEFORE + ETHERNET + VLAN_TAG + usize::from(mtu)).next_multiple_of(64);
         let slots_in_block = BLOCK / slot;
         Self {
             slot,
             slots_in_block,
-            blocks: frames.max(1).div_ceil(slots_in_block),
+            blocks: (frames.div_ceil(slots_in_block)).min(bytes / BLOCK).max(1),
         }
     }
 
@@ -351,8 +352,9 @@ mod tests {
     fn slots_hold_their_frames_and_keep_to_their_blocks() {
         for mtu in [68, 1500, 9000, u16::MAX] {
             for frames in [1, 2, 100, 4096] {
-                let shape = Shape::new(frames, mtu);
-                assert!(shape.frames() >= frames);
+                let shape = Shape::new(64 << 20, frames, mtu);
+                assert!(shape.frames() >= frames.min((64 << 20) / (1 << 17)));
+                assert!(Shape::new(1 << 20, frames, mtu).bytes() <= 1 << 20);
                 assert!(shape.slot >= BEFORE + ETHERNET + VLAN_TAG + usize::from(mtu));
                 assert_eq!(shape.slot % 16, 0);
                 let (mut end, mut place) = (0, Place::default());

@@ -51,7 +51,7 @@ fn veth(offloads: &str) -> (Interface, Interface) {
 }
 
 fn receiver(interface: &Interface, frames: usize) -> Receiver {
-    Receiver::open(interface, Shape::new(frames, 1500), 1)
+    Receiver::open(interface, Shape::new(1 << 20, frames, 1500), 1)
         .unwrap()
         .remove(0)
 }
@@ -287,7 +287,7 @@ fn k07_a_frame_longer_than_the_mtu_is_whole() {
 fn k07_a_flow_has_one_receiver_of_several() {
     let (from, to) = veth(OFF);
     let sender = Sender::open(&from).unwrap();
-    let mut receivers = Receiver::open(&to, Shape::new(1000, 1500), 3).unwrap();
+    let mut receivers = Receiver::open(&to, Shape::new(1 << 21, 1000, 1500), 3).unwrap();
     let tcp = (ETHERNET + IPV4) as u16;
     let own = Sender::open(&to).unwrap();
     for flow in 0..50 {

@@ -16,8 +16,10 @@ use super::Identity;
 use crate::config::PortConfig;
 use crate::error::Error;
 
-/// Frames that the ring of each queue holds.
-const RING_FRAMES: usize = 1024;
+/// Frames that the ring of each queue holds at most: what many hosts send at once, each its window.
+const RING_FRAMES_MAX: usize = 4096;
+/// Bytes of memory for it, about.
+const RING_BYTES: usize = 16 << 20;
 /// Queue pairs of an interface.
 const QUEUES_MAX: u16 = 64;
 
@@ -70,7 +72,7 @@ impl Device {
         if mtu.map_err(named("asking for its MTU"))? < wanted {
             (self.interface.set_mtu(wanted)).map_err(named("raising its MTU"))?;
         }
-        let shape = Shape::new(RING_FRAMES, config.mtu);
+        let shape = Shape::new(RING_BYTES, RING_FRAMES_MAX, config.mtu);
         let receivers = Receiver::open(&self.interface, shape, queues.into()).map_err(named(
             "opening packet sockets (they need CAP_NET_RAW, and memory for their rings)",
         ))?;
