@@ -58,11 +58,11 @@ events::counters! {
         @drop drop_too_long,
         /// Frames that the kernel dropped because our ring was full, of a port over one of its interfaces.
         @drop drop_ring_full,
-        /// Frames that the kernel did not send, of such a port: its queue is full, or the interface is off.
+        /// Frames that the kernel did not send, of such a port: the interface is off, or its queue stays full.
         @drop drop_refused,
         /// Times a frame waited because the pools of transmit buffers were dry.
         transmit_no_buffer,
-        /// Times a frame waited because the NIC's ring was full.
+        /// Times a frame waited because the NIC's ring was full, or the kernel's queue.
         transmit_ring_full,
     }
 }

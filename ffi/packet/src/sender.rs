@@ -87,8 +87,8 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// Why the first frame was not sent. `EAGAIN`: there is no room now, it may be sent later. `ENOBUFS`: the kernel
-    /// dropped it, its queue for the interface is full. `ENETDOWN`, `ENXIO`: the interface is switched off, or gone.
+    /// Why the first frame was not sent. `EAGAIN`: there is no room now, it may be sent later. `ENOBUFS`: a queue for
+    /// the interface is full, and dropped it, or the last segments of it. `ENETDOWN`, `ENXIO`: the interface is switched off, or gone.
     /// `EMSGSIZE`: the frame is longer than the MTU lets it be. `EINVAL`: its offload makes no sense.
     pub fn send(&self, frames: &[&[IoSlice<'_>]]) -> io::Result<usize> {
         let mut messages = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BURST];

@@ -8,6 +8,7 @@ use net::{Piece, PortFull, RxFrame, Transmit, TxFrame, TxOffload, Verdict};
 use packet::{Frame, Offload, Receiver, Sender};
 use pages::{Fresh, Slice};
 
+use crate::clock::{tsc, tsc_hz};
 use crate::memory::Memory;
 use crate::port::{BURST, Parts, QueueCounters, SEGMENTS_MAX};
 
@@ -36,9 +37,37 @@ pub(crate) struct Queue {
     pending: Pending,
     /// The kernel is asked what it dropped once in so many.
     polls: u16,
+    backoff: Backoff,
     /// What the kernel last refused a frame with.
     refusal: Option<i32>,
     pub(crate) counters: QueueCounters,
+}
+
+/// How long to wait until a frame that a full queue dropped is sent again.
+#[derive(Default)]
+struct Backoff {
+    /// Ticks of the TSC.
+    until: u64,
+    /// Times that the oldest frame was dropped.
+    times: u32,
+}
+
+impl Backoff {
+    /// In this time some dozens of frames leave a queue.
+    const MICROSECONDS: u64 = 100;
+    /// Then it is not a queue that drops the frame.
+    const TIMES_MAX: u32 = 50;
+
+    fn is_on(&self) -> bool {
+        self.times > 0 && tsc() < self.until
+    }
+
+    /// Whether it is worth it.
+    fn begin(&mut self) -> bool {
+        self.times += 1;
+        self.until = tsc() + tsc_hz() / 1_000_000 * Self::MICROSECONDS;
+        self.times <= Self::TIMES_MAX
+    }
 }
 
 /// Frames to be sent with the next call.
@@ -74,6 +103,7 @@ impl Queue {
             spare: ArrayVec::new(),
             pending: Pending::new(),
             polls: 0,
+            backoff: Backoff::default(),
             refusal: None,
             counters: QueueCounters::default(),
         }
@@ -124,6 +154,9 @@ impl Queue {
 
     /// Hands every pending frame to the kernel.
     pub(crate) fn flush(&mut self) {
+        if self.pending.is_empty() || self.backoff.is_on() {
+            return;
+        }
         while !self.pending.is_empty() {
             match self.pending.send(&self.sender) {
                 Ok(n) => {
@@ -133,21 +166,25 @@ impl Queue {
                         self.counters.frames_segmented += u64::from(frame.cut);
                     }
                     self.pending.done(n);
+                    self.backoff = Backoff::default();
                     self.refusal = None;
                 }
                 Err(error) => {
                     let code = error.raw_os_error();
-                    if code == Some(libc::EAGAIN) {
+                    // ENOBUFS: the queue of the interface, or that of the other end of a veth, is full, and dropped the
+                    // frame, or the end of it. It is sent again, when there may be room.
+                    if code == Some(libc::EAGAIN)
+                        || (code == Some(libc::ENOBUFS) && self.backoff.begin())
+                    {
                         self.counters.transmit_ring_full += 1;
                         return;
                     }
-                    // TCP sends again what is lost here; the rest goes on. A full queue of the interface's is no fault.
-                    if std::mem::replace(&mut self.refusal, code) != code
-                        && code != Some(libc::ENOBUFS)
-                    {
+                    // TCP sends again what is lost here; the rest goes on.
+                    if std::mem::replace(&mut self.refusal, code) != code {
                         log::warn!("the kernel does not send a frame: {error}");
                     }
                     self.pending.done(1);
+                    self.backoff = Backoff::default();
                     events::dropped!(self.counters, drop_refused);
                 }
             }
