@@ -288,6 +288,17 @@ impl PortQueue {
         }
     }
 
+    /// The first bytes of each of the last burst's `frames` frames, where they can be had
+    /// before the frame is taken.
+    #[inline]
+    pub(crate) fn heads(&self, frames: usize) -> impl Iterator<Item = &[u8]> {
+        let heads = match self {
+            PortQueue::Dpdk(queue) => Some(queue.heads(frames)),
+            PortQueue::Kernel(_) => None,
+        };
+        heads.into_iter().flatten()
+    }
+
     /// Gives frame `i` of the last burst, by reference, to `receive`. Each is
     /// asked for once, in order.
     #[inline]

@@ -8,7 +8,7 @@ use std::ops::Range;
 use events::{Counter, tracepoint};
 use net::{ConnectionId, Event, Instant, ListenError, ListenerId, Notice, Stack, Tap};
 use nvmf::{CloseReason, Endpoints, Session, Timestamp, Wire};
-use pages::Chunk;
+use pages::{Chunk, prefetch};
 
 use super::{Common, Resources};
 use crate::clock::StageClock;
@@ -98,11 +98,16 @@ impl Link {
         let frames = self.queue.poll(memory);
         if frames > 0 {
             stages.end(Stage::Receive);
+            self.stack.foresee(self.queue.heads(frames));
+            for slot in self.stack.foreseen() {
+                prefetch(&self.peers[slot]);
+            }
             for i in 0..frames {
                 let stack = &mut self.stack;
                 self.queue
                     .frame(i, memory, |frame| stack.receive(now, frame));
             }
+            self.expect();
         }
         self.stack
             .set_budget(memory.clusters.unheld(), memory.clusters.len());
@@ -111,6 +116,13 @@ impl Link {
             stages.end(Stage::Tcp);
         }
         frames
+    }
+
+    /// Asks for the memory of the sessions that the last burst was for: all at once, not each in its turn.
+    fn expect(&self) {
+        let peers = || (self.stack.foreseen()).filter_map(|slot| self.peers[slot].as_deref());
+        peers().for_each(prefetch);
+        peers().for_each(|peer| peer.session.prefetch());
     }
 
     /// Events of the stack into sessions, their requests to the volumes; whether there was work.
@@ -334,12 +346,13 @@ impl Link {
         if peer.connection != connection || peer.gone {
             return;
         }
+        let mut shard = common.lend();
         while !peer.session.is_blocked()
             && let Some(slice) = self.stack.recv(connection)
         {
             peer.received += slice.len() as u64;
             // A session that is not blocked takes every slice.
-            let _ = peer.session.receive(now, slice, &mut common.lend());
+            let _ = peer.session.receive(now, slice, &mut shard);
         }
         self.after(connection, common, stages);
     }
@@ -436,6 +449,9 @@ impl Link {
         for _ in 0..SWEEP.min(self.peers.len()) {
             let slot = self.sweep;
             self.sweep = (slot + 1) % self.peers.len();
+            if let Some(ahead) = &self.peers[(slot + 3) % self.peers.len()] {
+                prefetch(&**ahead);
+            }
             let Some(peer) = self.peers[slot].as_deref_mut() else {
                 continue;
             };

@@ -56,10 +56,51 @@ impl Train {
         }
     }
 
+    /// The flow, if it is of IPv4.
+    #[inline]
+    pub(super) fn v4_flow(&self) -> V4Flow {
+        V4Flow {
+            addresses: self.addresses,
+            ports: self.ports,
+        }
+    }
+
     /// The connection is still the last one, but nothing is taken for its next.
     pub(super) fn stop(&mut self) {
         self.kind = 0;
     }
+}
+
+/// Addresses and ports as the headers of an IPv4 flow have them: the peer's first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct V4Flow {
+    pub(super) addresses: u64,
+    pub(super) ports: u32,
+}
+
+impl V4Flow {
+    pub(super) const NONE: V4Flow = V4Flow {
+        addresses: 0,
+        ports: 0,
+    };
+}
+
+/// A frame's headers up to the ports of TCP.
+pub(super) type V4Start = [u8; TCP_AT + 4];
+
+/// The flow that a frame is of, if it is one of TCP over IPv4.
+#[inline]
+pub(super) fn v4_flow(header: &V4Start) -> V4Flow {
+    V4Flow {
+        addresses: wide(header, 26),
+        ports: word(header, TCP_AT),
+    }
+}
+
+/// Whether it is.
+#[inline]
+pub(super) fn is_v4_tcp(header: &V4Start) -> bool {
+    word(header, 11) & 0x00ff_ffff == V4_KIND && header[23] == TCP && half(header, 20) & 0x3fff == 0
 }
 
 /// Where TCP begins in a frame, how long it is, and whether the frame was marked.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use pages::prefetch;
+
 use crate::event::CloseReason;
 use crate::stack::Stack;
 use crate::stack::tcp::{Origin, REMEMBERED};
@@ -172,8 +174,12 @@ impl Stack {
             return;
         }
         self.reclaim_at = now + PAUSE;
-        for _ in 0..AT_ONCE.min(self.connections.len()) {
-            self.reclaim_hand = (self.reclaim_hand + 1) % self.connections.len();
+        let count = self.connections.len();
+        for _ in 0..AT_ONCE.min(count) {
+            self.reclaim_hand = (self.reclaim_hand + 1) % count;
+            let ahead = &self.connections[(self.reclaim_hand + 8) % count];
+            prefetch(&ahead.rcv.grant);
+            prefetch(&ahead.heard_at);
             let connection = &mut self.connections[self.reclaim_hand];
             if connection.rcv.grant > 0 && now.since(connection.heard_at) > SILENT {
                 self.cx.budget.adjust(&mut connection.rcv.grant, 0);

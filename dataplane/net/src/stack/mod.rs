@@ -1,5 +1,6 @@
 //! The stack of one port of one shard.
 
+mod burst;
 mod fast;
 mod icmp;
 mod info;
@@ -31,6 +32,7 @@ use crate::time::Instant;
 use crate::util::siphash::SipKey;
 use crate::util::table::Table;
 
+use burst::Burst;
 use fast::Train;
 pub use info::ConnectionInfo;
 pub use notice::Notice;
@@ -80,6 +82,7 @@ pub struct Stack {
     table: Table,
     table_key: SipKey,
     train: Train,
+    burst: Burst,
     /// Our Ethernet address as a number.
     station: u64,
     time_waits: TimeWaits,
@@ -124,6 +127,7 @@ impl Stack {
             table: Table::new(config.connections_max + config.time_wait_max),
             table_key: key(table_secret),
             train: Train::NONE,
+            burst: Burst::NONE,
             station: config
                 .mac
                 .0

@@ -25,6 +25,7 @@ impl Stack {
 
     #[inline(never)]
     fn receive_other(&mut self, frame: RxFrame<'_>) {
+        self.turn_to(frame.head.bytes());
         if let Some((from, segment)) = self.predicts(&frame) {
             return self.receive_predicted(frame.head, from, &segment);
         }

@@ -89,7 +89,7 @@ impl Stack {
     }
 
     /// The next frame is likely to be of this connection, too.
-    fn follow(&mut self, index: u32, key: &FlowKey) {
+    pub(super) fn follow(&mut self, index: u32, key: &FlowKey) {
         self.train = Train::new(index, key);
         if self.tap.is_some() {
             // The tap is shown every frame, on the long way.

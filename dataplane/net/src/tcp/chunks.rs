@@ -3,7 +3,7 @@
 //! A chunk stays where it was put until the peer has acknowledged its last
 //! byte, so a retransmission reads the same pages (row Z10).
 
-use pages::Chunk;
+use pages::{Chunk, prefetch};
 
 use crate::frame::{Piece, TxFrame};
 use crate::util::list::NONE;
@@ -50,6 +50,14 @@ impl ChunkPool {
 
     pub(crate) fn free_count(&self) -> usize {
         self.free_count
+    }
+
+    /// Asks for the memory of the first chunk of `queue`.
+    #[inline]
+    pub(crate) fn prefetch(&self, queue: &SendQueue) {
+        if let Some(node) = self.nodes.get(queue.head as usize) {
+            prefetch(node);
+        }
     }
 
     fn len(&self, node: u32) -> u32 {

@@ -106,6 +106,13 @@ impl Connection {
         self.update_mss(cx);
     }
 
+    /// Asks for the memory that an acknowledgment will be about.
+    #[inline]
+    pub(crate) fn prefetch(&self, cx: &Shared) {
+        cx.records.prefetch(&self.snd.flight);
+        cx.chunks.prefetch(&self.snd.queue);
+    }
+
     /// Lengths of an IP and a TCP header without options.
     pub(crate) fn ip_and_tcp_len(&self) -> usize {
         if self.key.is_v4() { 40 } else { 60 }

@@ -4,6 +4,8 @@
 //! the order of sequence numbers, and one, of what is neither SACKed nor lost,
 //! in the order of sending, which is the order RACK looks at (RFC 8985, 6.2).
 
+use pages::prefetch;
+
 use crate::tcp::chunks::{ChunkPool, Place};
 use crate::tcp::seq::Seq;
 use crate::time::Instant;
@@ -75,6 +77,14 @@ impl RecordPool {
         Self {
             records: (0..=last).map(record).collect(),
             free: 0,
+        }
+    }
+
+    /// Asks for the memory of the first segment of `flight`.
+    #[inline]
+    pub(crate) fn prefetch(&self, flight: &Flight) {
+        if let Some(record) = self.records.get(flight.head as usize) {
+            prefetch(record);
         }
     }
 

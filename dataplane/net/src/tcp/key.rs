@@ -45,6 +45,16 @@ impl FlowKey {
         }
     }
 
+    /// Of addresses and ports as the headers of an IPv4 packet have them, the peer's first.
+    #[inline]
+    pub(crate) fn of_v4(addresses: u64, ports: u32) -> Self {
+        Self {
+            remote: V4 | u128::from(addresses >> 32),
+            local: V4 | u128::from(addresses & 0xffff_ffff),
+            ports: ports.rotate_left(16),
+        }
+    }
+
     pub(crate) fn of(local: SocketAddr, remote: SocketAddr) -> Self {
         Self::new(local.ip(), local.port(), remote.ip(), remote.port())
     }
@@ -127,6 +137,14 @@ mod tests {
 
     #[test]
     fn both_ends_come_back() {
+        let v4 = FlowKey::of(
+            "192.0.2.1:4420".parse().unwrap(),
+            "198.51.100.2:50000".parse().unwrap(),
+        );
+        let again = v4
+            .v4_addresses()
+            .map(|a| FlowKey::of_v4(a, v4.wire_ports()));
+        assert_eq!(again, Some(v4), "as a packet has them");
         for (local, remote) in [
             ("192.0.2.1:4420", "198.51.100.2:50000"),
             ("[2001:db8::1]:80", "[2001:db8::2]:1"),

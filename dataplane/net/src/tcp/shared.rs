@@ -119,6 +119,15 @@ impl Shared {
         }
     }
 
+    /// Asks for the memory that is kept of a connection besides itself.
+    #[inline]
+    pub(crate) fn prefetch(&self, index: u32) {
+        self.wheel.prefetch(index);
+        self.transmit_links.prefetch(index);
+        self.event_links.prefetch(index);
+        self.hungry_links.prefetch(index);
+    }
+
     /// The connection has something to send.
     #[inline]
     pub(crate) fn wake(&mut self, index: u32) {

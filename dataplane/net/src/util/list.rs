@@ -1,5 +1,7 @@
 //! Doubly linked lists over indices; the links lie in one array sized at start.
 
+use pages::prefetch;
+
 /// No index.
 pub(crate) const NONE: u32 = u32::MAX;
 const UNLINKED: u32 = u32::MAX - 1;
@@ -53,6 +55,12 @@ impl Links {
     #[inline]
     pub(crate) fn is_linked(&self, index: u32) -> bool {
         self.0[index as usize].next != UNLINKED
+    }
+
+    /// Asks for the memory that the links of `index` are in.
+    #[inline]
+    pub(crate) fn prefetch(&self, index: u32) {
+        prefetch(&self.0[index as usize]);
     }
 
     pub(crate) fn push_back(&mut self, list: &mut List, index: u32) {

@@ -2,6 +2,8 @@
 //!
 //! The keys live with what the indices name; a caller passes the comparison.
 
+use pages::prefetch;
+
 #[derive(Clone, Copy)]
 struct Slot {
     hash: u32,
@@ -29,6 +31,12 @@ impl Table {
             mask: size - 1,
             len: 0,
         }
+    }
+
+    /// Asks for the memory that [`Table::find`] will look at.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: u64) {
+        prefetch(&self.slots[hash as u32 as usize & self.mask]);
     }
 
     #[inline]

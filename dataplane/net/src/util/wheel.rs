@@ -1,6 +1,8 @@
 //! A hierarchical timer wheel (Varghese and Lauck, 1987): one timer per index,
 //! constant time to set, cancel and fire, no allocation after start.
 
+use pages::prefetch;
+
 use crate::time::Instant;
 use crate::util::list::{Links, List};
 
@@ -42,6 +44,13 @@ impl Wheel {
             occupied: [0; LEVELS],
             current: 0,
         }
+    }
+
+    /// Asks for the memory that the timer of `index` is in.
+    #[inline]
+    pub(crate) fn prefetch(&self, index: u32) {
+        prefetch(&self.timers[index as usize]);
+        self.links.prefetch(index);
     }
 
     /// When the timer of `index` is set to fire.

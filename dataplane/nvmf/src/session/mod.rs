@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use pages::Slice;
+use pages::{Slice, prefetch};
 
 use crate::controller::{AdminQueue, Controller, Enabled};
 use crate::pdu::{FatalError, FatalStatus, Format};
@@ -266,6 +266,14 @@ impl Session {
         match self.phase {
             Phase::Closing(_) | Phase::Closed(_) => Progress::Closing,
             _ => Progress::Taken,
+        }
+    }
+
+    /// Asks for the memory of what the session holds apart: before it is given bytes.
+    #[inline]
+    pub fn prefetch(&self) {
+        if let Queue::Io(io) = &self.queue {
+            prefetch(&**io);
         }
     }
 

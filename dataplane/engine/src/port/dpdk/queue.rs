@@ -5,6 +5,7 @@
 use std::ffi::CString;
 use std::ptr::{self, NonNull};
 
+use arrayvec::ArrayVec;
 use dpdk_sys::{tl_mbuf, tl_rx_frame, tl_rx_seg, tl_tx_ctx, tl_tx_offload, tl_tx_piece};
 use net::{Piece, PortFull, RxFrame, Transmit, TxFrame, TxOffload, Verdict};
 use pages::{Cluster, CopyReason, Fresh, Slice};
@@ -89,6 +90,15 @@ impl Queue {
         self.counters.checksums_verified += verified(frame);
         let head = adopt(memory, frame.cluster, frame.data, frame.data_len.into());
         receive(rx_frame(frame, head, &[]));
+    }
+
+    /// The first bytes of each of the last burst's `frames` frames.
+    pub(crate) fn heads(&self, frames: usize) -> impl Iterator<Item = &[u8]> {
+        self.received[..frames].iter().map(|frame| {
+            // SAFETY: the driver says that `data_len` bytes of the frame are at `data`; nobody
+            // writes to them, and the buffer is ours until `frame` gives it on.
+            unsafe { std::slice::from_raw_parts(frame.data, frame.data_len.into()) }
+        })
     }
 
     /// As [`Queue::frame`], of a frame over several clusters or in foreign memory.
@@ -222,9 +232,7 @@ impl Transmit for Queue {
                 return Err(PortFull);
             }
         }
-        // SAFETY: plain data; only the first `n` are read.
-        let mut pieces: [tl_tx_piece; PIECES_MAX] = unsafe { std::mem::zeroed() };
-        let mut n = 0;
+        let mut pieces = ArrayVec::<tl_tx_piece, PIECES_MAX>::new();
         for piece in frame.payload.pieces() {
             let bytes = piece.bytes();
             #[cfg(test)]
@@ -235,13 +243,12 @@ impl Transmit for Queue {
                 Piece::Inline(_) => (0, dpdk_sys::TL_TX_INLINE),
                 Piece::Slice { cluster, .. } => (cluster.clone().into_token(), dpdk_sys::TL_TX_REF),
             };
-            pieces[n] = tl_tx_piece {
+            pieces.push(tl_tx_piece {
                 addr: bytes.as_ptr().cast(),
                 token,
                 len: bytes.len() as u32,
                 kind,
-            };
-            n += 1;
+            });
         }
         let offload = offload(&frame.offload);
         let mut out = ptr::null_mut();
@@ -253,13 +260,13 @@ impl Transmit for Queue {
                 frame.headers.as_ptr().cast(),
                 frame.headers.len() as u32,
                 pieces.as_ptr(),
-                n as u32,
+                pieces.len() as u32,
                 &offload,
                 &mut out,
             )
         };
         if code < 0 {
-            for piece in pieces[..n]
+            for piece in pieces
                 .iter()
                 .filter(|piece| piece.kind == dpdk_sys::TL_TX_REF)
             {
