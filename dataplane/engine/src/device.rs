@@ -62,6 +62,14 @@ struct Job<T> {
     status: Status,
 }
 
+impl<T> Job<T> {
+    /// Whether no operation is to follow those at the device.
+    #[inline]
+    fn is_over(&self) -> bool {
+        !self.status.is_success() || self.state.is_formatted() && !self.then_flush
+    }
+}
+
 /// A store and how jobs are divided for it.
 struct Volume {
     store: Store,
@@ -321,8 +329,7 @@ impl<T> Devices<T> {
             return Ok(false);
         };
         let flush = job.state.is_formatted();
-        let ended = !job.status.is_success() || flush && !job.then_flush;
-        if ended || flush && job.in_flight > 0 {
+        if job.is_over() || flush && job.in_flight > 0 {
             if job.in_flight == 0 {
                 self.finished.push_back(index);
             }
@@ -373,7 +380,10 @@ impl<T> Devices<T> {
         }
         // A stalled job goes on, or ends, from its list.
         if job.in_flight == 0 && !job.stalled {
-            self.go_on(completed.request, memory);
+            match job.is_over() {
+                true => self.finished.push_back(completed.request),
+                false => self.go_on(completed.request, memory),
+            }
         }
     }
 }

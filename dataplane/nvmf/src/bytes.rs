@@ -27,6 +27,13 @@ pub(crate) fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     field
 }
 
+/// CRC32C of what gave `crc`, and `bytes` behind it. A call, never inlined: its code is
+/// long, and those who have no digests run past it all the time.
+#[inline(never)]
+pub(crate) fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc, bytes)
+}
+
 /// Writes `field` at `at`; numbers come as `to_le_bytes`.
 #[inline]
 pub(crate) fn put(bytes: &mut [u8], at: usize, field: impl AsRef<[u8]>) {

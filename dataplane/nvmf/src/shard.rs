@@ -23,10 +23,10 @@ pub struct Shard<'a> {
     pub counters: &'a mut Counters,
 }
 
-impl Shard<'_> {
+impl<'a> Shard<'a> {
     /// What [`PageRun::place`] needs.
     #[inline]
-    pub(crate) fn pull_up(&self) -> PullUp<'_> {
+    pub(crate) fn pull_up(&self) -> PullUp<'a> {
         PullUp::new(self.pages, self.ledger)
     }
 

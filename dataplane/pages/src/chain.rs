@@ -16,6 +16,7 @@ impl Inline {
     pub const CAPACITY: usize = 47;
 
     /// Holds a copy of `bytes`; `None` if there are more than [`Inline::CAPACITY`].
+    #[inline]
     pub fn new(bytes: &[u8]) -> Option<Self> {
         let mut held = [0; Self::CAPACITY];
         held.get_mut(..bytes.len())?.copy_from_slice(bytes);

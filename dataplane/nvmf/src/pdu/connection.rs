@@ -60,7 +60,8 @@ impl IcReq {
         );
         let maxr2t = u32::try_from(self.r2ts_max.saturating_sub(1)).unwrap_or(u32::MAX);
         out.put(12, maxr2t.to_le_bytes());
-        out.seal()
+        out.seal();
+        out
     }
 }
 
@@ -100,7 +101,8 @@ impl IcResp {
         let mut out = HeaderBytes::begin(PduType::IcResp, Flags::default(), 0, Format::default());
         out.put(11, [digests(self.header_digest, self.data_digest)]);
         out.put(12, self.h2c_data_max.to_le_bytes());
-        out.seal()
+        out.seal();
+        out
     }
 }
 

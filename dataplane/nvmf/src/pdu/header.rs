@@ -1,6 +1,6 @@
 //! The common header (NVMe/TCP 3.6.1) and what must hold for every PDU.
 
-use crate::bytes::{put, u16_at, u32_at};
+use crate::bytes::{crc32c, put, u16_at, u32_at};
 
 /// Length of a header or data digest in bytes.
 pub(crate) const DIGEST_LEN: usize = 4;
@@ -259,7 +259,7 @@ impl<'a> HeaderView<'a> {
         // nothing else in it means anything.
         if whole > hlen {
             let received = u32_at(bytes, hlen);
-            if received != crc32c::crc32c(&bytes[..hlen]) {
+            if received != crc32c(0, &bytes[..hlen]) {
                 return Err(FatalError {
                     status: FatalStatus::HeaderDigestError,
                     information: received,
@@ -407,13 +407,12 @@ impl HeaderBytes {
 
     /// Adds the header digest if the header has one.
     #[inline]
-    pub(super) fn seal(mut self) -> Self {
+    pub(super) fn seal(&mut self) {
         if Flags(self.bytes[1]).has(Flags::HEADER_DIGEST) {
             let hlen = self.bytes[2] as usize;
-            let digest = crc32c::crc32c(&self.bytes[..hlen]);
+            let digest = crc32c(0, &self.bytes[..hlen]);
             self.put(hlen, digest.to_le_bytes());
         }
-        self
     }
 
     /// The bytes to send.

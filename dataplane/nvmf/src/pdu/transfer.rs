@@ -2,6 +2,7 @@
 
 use super::header::{FatalError, Flags, Format, HeaderBytes, HeaderView, PduType};
 use crate::bytes::{array_at, put, u16_at, u32_at};
+use crate::command::SqeView;
 use crate::status::Status;
 use crate::units::{Cid, Ttag};
 
@@ -15,6 +16,15 @@ pub struct CapsuleCmd {
 }
 
 impl CapsuleCmd {
+    /// The submission queue entry of a command capsule, where it lies.
+    #[inline]
+    pub(crate) fn entry<'a>(view: &HeaderView<'a>) -> SqeView<'a> {
+        let (entry, _) = view.bytes()[8..]
+            .split_first_chunk()
+            .expect("a whole header was checked");
+        SqeView::new(entry)
+    }
+
     /// Reads it.
     pub fn read(view: &HeaderView<'_>) -> Self {
         Self {
@@ -28,7 +38,8 @@ impl CapsuleCmd {
         let mut out =
             HeaderBytes::begin(PduType::CapsuleCmd, Flags::default(), self.data_len, format);
         out.put(8, self.sqe);
-        out.seal()
+        out.seal();
+        out
     }
 }
 
@@ -75,7 +86,8 @@ impl CapsuleResp {
         put(&mut cqe, 12, self.cid.0.to_le_bytes());
         put(&mut cqe, 14, (self.status.field() << 1).to_le_bytes());
         out.put(8, cqe);
-        out.seal()
+        out.seal();
+        out
     }
 }
 
@@ -118,7 +130,8 @@ impl R2t {
         out.put(10, self.ttag.0.to_le_bytes());
         out.put(12, self.offset.to_le_bytes());
         out.put(16, self.len.to_le_bytes());
-        out.seal()
+        out.seal();
+        out
     }
 }
 
@@ -168,7 +181,8 @@ impl H2cData {
         out.put(10, self.ttag.0.to_le_bytes());
         out.put(12, self.offset.to_le_bytes());
         out.put(DATAL_AT, self.len.to_le_bytes());
-        out.seal()
+        out.seal();
+        out
     }
 }
 
@@ -221,6 +235,7 @@ impl C2hData {
         out.put(8, self.cid.0.to_le_bytes());
         out.put(12, self.offset.to_le_bytes());
         out.put(DATAL_AT, self.len.to_le_bytes());
-        out.seal()
+        out.seal();
+        out
     }
 }

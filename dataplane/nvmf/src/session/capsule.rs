@@ -5,7 +5,7 @@ use super::{CloseReason, IoQueue, Queue, Session};
 use crate::command::{ConnectData, FabricsCommand, NvmCommand, Sgl, SqeView};
 use crate::config::ADMIN_IN_CAPSULE_BYTES;
 use crate::controller::Reply;
-use crate::pdu::{CapsuleCmd, FatalError, FatalStatus};
+use crate::pdu::{FatalError, FatalStatus};
 use crate::shard::{Purpose, Shard};
 use crate::slots::{SlotIndex, VolumeRef, Work};
 use crate::status::Status;
@@ -57,14 +57,14 @@ impl Plan {
 }
 
 impl Session {
-    /// A command capsule came; `padding` bytes precede its data.
+    /// A command capsule came, with `data_len` bytes of data behind `padding` bytes.
     pub(super) fn on_capsule(
         &mut self,
-        capsule: &CapsuleCmd,
+        sqe: &SqeView<'_>,
+        data_len: u32,
         padding: usize,
         shard: &mut Shard<'_>,
     ) -> Result<Step, FatalError> {
-        let sqe = SqeView::new(&capsule.sqe);
         if let Queue::Io(io) = &self.queue
             && !io.controller.is_still(io.enabled)
         {
@@ -76,7 +76,7 @@ impl Session {
         self.note_traffic();
         // In-capsule data beyond what any queue takes (NVMe/TCP 3.3.1).
         let config = self.target.config();
-        if capsule.data_len > config.in_capsule_bytes.max(ADMIN_IN_CAPSULE_BYTES) {
+        if data_len > config.in_capsule_bytes.max(ADMIN_IN_CAPSULE_BYTES) {
             return Err(FatalError::invalid_field(4));
         }
         if self.sq.outstanding >= self.sq.entries {
@@ -89,10 +89,10 @@ impl Session {
         };
         let taken = (shard.commands).take(purpose, sqe.cid(), &mut self.held);
         let Some(index) = taken else {
-            return Ok(self.no_slot(&sqe, capsule.data_len, padding, shard));
+            return Ok(self.no_slot(sqe, data_len, padding, shard));
         };
         self.sq.outstanding += 1;
-        let plan = match self.plan(&sqe, capsule.data_len, shard) {
+        let plan = match self.plan(sqe, data_len, shard) {
             Ok(plan) => plan,
             Err(status) => {
                 shard.commands.slots[index].status = status;
@@ -111,7 +111,7 @@ impl Session {
             }
             shard.commands.slots[index].status = self.interrupted(shard);
         }
-        self.count(&sqe, shard);
+        self.count(sqe, shard);
         let slot = &mut shard.commands.slots[index];
         slot.work = plan.work;
         slot.result = plan.result;
@@ -123,9 +123,9 @@ impl Session {
         if let Transfer::In { len, .. } | Transfer::Out { len } = plan.transfer {
             slot.len = len;
         }
-        if capsule.data_len > 0 {
+        if data_len > 0 {
             // Placed if there is a run for it, else taken and dropped.
-            self.expect(Body::new(Sink::Slot(index), padding, capsule.data_len));
+            self.expect(Body::new(Sink::Slot(index), padding, data_len));
             return Ok(Step::On);
         }
         match plan.transfer {

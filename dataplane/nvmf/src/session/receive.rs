@@ -3,9 +3,10 @@
 //! A header that lies whole in one slice is read where it is. One that is cut
 //! is gathered; data never is.
 
-use pages::{Refusal, Slice};
+use pages::{PlaceError, Refusal, Slice};
 
 use super::{CloseReason, PATIENCE_MS, Phase, Progress, Session};
+use crate::bytes::crc32c;
 use crate::pdu::{
     CapsuleCmd, FatalError, FatalStatus, Format, H2cData, HeaderView, IcReq, IcResp, PduType,
     TermReq,
@@ -106,6 +107,12 @@ impl Receiver {
         self.blocked.is_some()
     }
 
+    /// Whether a header is being gathered, and may be whole.
+    #[inline]
+    fn is_gathering(&self) -> bool {
+        matches!(self.state, State::Header { have: 1.. })
+    }
+
     /// Since when a PDU that is partly there has brought nothing worth a mention.
     pub fn inside_since(&self) -> Option<Timestamp> {
         let inside = !matches!(self.state, State::Header { have: 0 });
@@ -131,8 +138,11 @@ impl Session {
             if matches!(self.phase, Phase::Closing(_) | Phase::Closed(_)) {
                 return Progress::Closing;
             }
-            if rest.as_ref().is_some_and(Slice::is_empty) {
+            if rest.as_ref().is_none_or(Slice::is_empty) {
                 rest = None;
+                if !self.rx.is_gathering() {
+                    return Progress::Taken;
+                }
             }
             let step = match self.rx.state {
                 State::Header { have } => self.header(have, &mut rest, shard),
@@ -173,41 +183,43 @@ impl Session {
 
     #[inline]
     fn header(&mut self, have: u8, rest: &mut Option<Slice>, shard: &mut Shard<'_>) -> Step {
-        if have == 0 {
-            let Some(mut slice) = rest.take() else {
-                return Step::More;
-            };
-            self.rx.heard = self.now;
-            let need = header_len(slice.bytes()[0], self.format);
-            if slice.len() >= need {
-                // The usual case: it is all there, and is read in place.
-                let step = self.on_header(&slice.bytes()[..need], shard);
-                if step == Step::On {
-                    slice.advance(need);
-                }
-                *rest = Some(slice);
-                return step;
-            }
+        let Some(slice) = rest.as_mut().filter(|_| have == 0) else {
+            return self.gather(have, rest, shard);
+        };
+        self.rx.heard = self.now;
+        let need = header_len(slice.bytes()[0], self.format);
+        if slice.len() < need {
             shard.counters.headers_gathered += 1;
-            self.rx.gather[0] = slice.bytes()[0];
-            slice.advance(1);
-            self.rx.state = State::Header { have: 1 };
-            *rest = Some(slice);
-            return Step::On;
+            return self.gather(have, rest, shard);
         }
-        let have = usize::from(have);
-        let need = header_len(self.rx.gather[0], self.format);
-        if have < need {
-            let Some(slice) = rest else {
-                return Step::More;
-            };
+        // The usual case: it is all there, and is read in place.
+        let step = self.on_header(&slice.bytes()[..need], shard);
+        if step == Step::On {
+            slice.advance(need);
+        }
+        step
+    }
+
+    /// A header that slices have cut, of which `have` bytes are there.
+    #[inline(never)]
+    fn gather(&mut self, have: u8, rest: &mut Option<Slice>, shard: &mut Shard<'_>) -> Step {
+        let mut have = usize::from(have);
+        if let Some(slice) = rest {
+            if have == 0 {
+                self.rx.gather[0] = slice.bytes()[0];
+                slice.advance(1);
+                have = 1;
+            }
+            let need = header_len(self.rx.gather[0], self.format);
             let n = slice.len().min(need - have);
             self.rx.gather[have..have + n].copy_from_slice(&slice.bytes()[..n]);
             slice.advance(n);
-            self.rx.state = State::Header {
-                have: (have + n) as u8,
-            };
-            return Step::On;
+            have += n;
+        }
+        let need = header_len(self.rx.gather[0], self.format);
+        self.rx.state = State::Header { have: have as u8 };
+        if have < need {
+            return Step::More;
         }
         let gathered = self.rx.gather;
         // Whatever the header leads to replaces this state, unless it is blocked.
@@ -220,7 +232,7 @@ impl Session {
     }
 
     /// Acts on a whole header.
-    #[inline]
+    #[inline(never)]
     fn on_header(&mut self, bytes: &[u8], shard: &mut Shard<'_>) -> Step {
         let result = match HeaderView::check(bytes, self.format) {
             Ok(view) => self.on_pdu(&view, shard),
@@ -244,9 +256,9 @@ impl Session {
         let initialized = self.phase != Phase::Initialize;
         match view.pdu_type() {
             PduType::CapsuleCmd if initialized => {
-                let capsule = CapsuleCmd::read(view);
+                let sqe = CapsuleCmd::entry(view);
                 let padding = view.data_offset() - self.format.header_len(PduType::CapsuleCmd);
-                self.on_capsule(&capsule, padding, shard)
+                self.on_capsule(&sqe, view.data_len(), padding, shard)
             }
             PduType::H2cData if initialized => {
                 let data = H2cData::read(view)?;
@@ -318,21 +330,12 @@ impl Session {
         Ok(())
     }
 
-    /// `body` follows in the stream.
+    /// `body` follows in the stream; a byte of data at least.
     pub(super) fn expect(&mut self, body: Body) {
         self.rx.state = State::Body(body);
     }
 
     fn body(&mut self, mut body: Body, rest: &mut Option<Slice>, shard: &mut Shard<'_>) -> Step {
-        if body.padding + body.left == 0 {
-            self.rx.state = State::Header { have: 0 };
-            if self.format.data_digest {
-                self.rx.state = State::Digest { body, have: 0 };
-            } else {
-                self.end_of_body(body.sink, shard);
-            }
-            return Step::On;
-        }
         let Some(mut slice) = rest.take() else {
             return Step::More;
         };
@@ -357,17 +360,23 @@ impl Session {
             self.rx.heard = self.now;
         }
         self.rx.state = State::Body(body);
-        match back {
-            None => Step::On,
-            Some(data) => {
-                // Nothing was lost: what was split off is joined again.
-                *rest = Some(match rest.take() {
-                    Some(behind) => join(data, &behind),
-                    None => data,
-                });
-                Step::Blocked
+        if let Some(data) = back {
+            // Nothing was lost: what was split off is joined again.
+            *rest = Some(match rest.take() {
+                Some(behind) => join(data, &behind),
+                None => data,
+            });
+            return Step::Blocked;
+        }
+        if body.left == 0 {
+            self.rx.state = State::Header { have: 0 };
+            if self.format.data_digest {
+                self.rx.state = State::Digest { body, have: 0 };
+            } else {
+                self.end_of_body(body.sink, shard);
             }
         }
+        Step::On
     }
 
     /// Takes `data`, the next bytes of `body`; what cannot be placed now comes back.
@@ -375,27 +384,39 @@ impl Session {
         let len = data.len() as u32;
         if self.format.data_digest {
             let fresh = &data.bytes()[body.digested.min(len) as usize..];
-            body.crc = crc32c::crc32c_append(body.crc, fresh);
+            body.crc = crc32c(body.crc, fresh);
             body.digested = body.digested.max(len) - len;
         }
         let Sink::Slot(index) = body.sink else {
             body.left -= len;
             return None;
         };
-        let moved = shard.commands.slots[index].moved;
-        let placed = match shard.commands.slots[index].run.take() {
-            Some(mut run) => {
-                let placed = run.place(moved as usize, data, &shard.pull_up());
-                shard.commands.slots[index].run = Some(run);
-                placed
-            }
+        let pull_up = shard.pull_up();
+        let slot = &mut shard.commands.slots[index];
+        let moved = slot.moved;
+        let placed = match &mut slot.run {
+            Some(run) => run.place(moved as usize, data, &pull_up),
             None => Ok(()),
         };
         let Err(error) = placed else {
             body.left -= len;
-            shard.commands.slots[index].took(len, self.now);
+            slot.took(len, self.now);
             return None;
         };
+        self.not_placed(body, index, error, len, shard)
+    }
+
+    /// `len` bytes for the command were taken as far as could be; what is left comes back, or is dropped.
+    #[cold]
+    fn not_placed(
+        &mut self,
+        body: &mut Body,
+        index: SlotIndex,
+        error: PlaceError,
+        len: u32,
+        shard: &mut Shard<'_>,
+    ) -> Option<Slice> {
+        let moved = shard.commands.slots[index].moved;
         if error.reason == Refusal::OutOfPages && !self.out_of_patience() {
             let taken = error.at as u32 - moved;
             body.left -= taken;
@@ -418,6 +439,7 @@ impl Session {
         None
     }
 
+    #[inline(never)]
     fn digest(
         &mut self,
         body: Body,

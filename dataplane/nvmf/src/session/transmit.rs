@@ -3,9 +3,10 @@
 use pages::{Chunk, Inline};
 
 use super::{CloseReason, Phase, Session, SubmissionQueue};
+use crate::bytes::crc32c;
 use crate::pdu::{C2hData, CapsuleResp, FatalError, HeaderBytes, IcResp, R2t, TermReq};
 use crate::shard::Shard;
-use crate::slots::{Fifo, SlotIndex, SlotState, Slots, Work};
+use crate::slots::{Fifo, Slot, SlotIndex, SlotState, Slots, Work};
 use crate::status::Status;
 use crate::units::{Cid, Timestamp, Ttag};
 
@@ -203,6 +204,7 @@ impl Session {
         )
     }
 
+    #[cold]
     fn send_control(&mut self, wire: &mut impl Wire, shard: &mut Shard<'_>) -> bool {
         let Some(control) = &mut self.tx.control else {
             return true;
@@ -215,6 +217,7 @@ impl Session {
         whole
     }
 
+    #[cold]
     fn send_refusal(&mut self, wire: &mut impl Wire, shard: &mut Shard<'_>) -> bool {
         let (cid, status) = self.tx.refused[0];
         let response = CapsuleResp {
@@ -255,21 +258,39 @@ impl Session {
             self.tx.queue.pop(&shard.commands.slots);
             return true;
         }
-        let part = if slot.run.is_some() {
-            Part::Header { sent: 0 }
-        } else {
-            Part::Trailer
-        };
+        if slot.run.is_none() {
+            // Nothing but the response.
+            let response = self.response(slot);
+            if !send(wire, response.write(self.format).bytes()) {
+                return false;
+            }
+            shard.counters.pdus_out += 1;
+            self.tx.queue.pop(&shard.commands.slots);
+            self.sq.head = self.sq.next_head();
+            self.release(index, shard);
+            return true;
+        }
         self.tx.queue.pop(&shard.commands.slots);
         self.tx.current = Some(Current {
             index,
-            part,
+            part: Part::Header { sent: 0 },
             crc: 0,
         });
         true
     }
 
+    /// What the host is told of a command that is over.
     #[inline]
+    fn response(&self, slot: &Slot) -> CapsuleResp {
+        CapsuleResp {
+            result: slot.result,
+            sq_head: self.sq.told_head(),
+            cid: slot.cid,
+            status: slot.status,
+        }
+    }
+
+    #[inline(never)]
     fn send_current(
         &mut self,
         mut current: Current,
@@ -307,7 +328,7 @@ impl Session {
                     let n = slice.len() as u32;
                     let mut crc = current.crc;
                     if self.format.data_digest {
-                        crc = crc32c::crc32c_append(crc, slice.bytes());
+                        crc = crc32c(crc, slice.bytes());
                     }
                     if wire.send(Chunk::Slice(slice)).is_err() {
                         whole = false;
@@ -337,30 +358,23 @@ impl Session {
         shard: &mut Shard<'_>,
     ) -> bool {
         let slot = &shard.commands.slots[current.index];
-        let has_data = slot.run.is_some();
         let mut bytes = [0; Inline::CAPACITY];
         let mut len = 0;
         let mut append = |part: &[u8]| {
             bytes[len..len + part.len()].copy_from_slice(part);
             len += part.len();
         };
-        if has_data && self.format.data_digest {
+        if self.format.data_digest {
             append(&current.crc.to_le_bytes());
         }
         if !success {
-            let response = CapsuleResp {
-                result: slot.result,
-                sq_head: self.sq.told_head(),
-                cid: slot.cid,
-                status: slot.status,
-            };
-            append(response.write(self.format).bytes());
+            append(self.response(slot).write(self.format).bytes());
         }
         if len > 0 && !send(wire, &bytes[..len]) {
             return false;
         }
         shard.counters.pdus_out += u64::from(!success);
-        if has_data && let Work::Read { .. } = slot.work {
+        if let Work::Read { .. } = slot.work {
             shard.counters.bytes_out += u64::from(slot.len);
         }
         self.tx.current = None;
