@@ -293,8 +293,8 @@ impl PortQueue {
     #[inline]
     pub(crate) fn heads(&self, frames: usize) -> impl Iterator<Item = &[u8]> {
         let heads = match self {
-            PortQueue::Dpdk(queue) => Some(queue.heads(frames)),
-            PortQueue::Kernel(_) => None,
+            Self::Dpdk(queue) => Some(queue.heads(frames)),
+            Self::Kernel(_) => None,
         };
         heads.into_iter().flatten()
     }
