@@ -289,7 +289,7 @@ fn stack(
             tx_ip_checksum: port.has(dpdk_sys::TL_OFFLOAD_TX_IP_CSUM),
             tx_l4_checksum: checksums,
             tso_max_bytes: if checksums && port.has(dpdk_sys::TL_OFFLOAD_TX_TSO) {
-                port.segmented_max()
+                port.segmented_max(port_config.mtu)
             } else {
                 0
             },

@@ -203,12 +203,12 @@ impl Port {
         usize::from(mtu.saturating_sub(HEADERS)) / clusters as usize
     }
 
-    /// The most bytes that the port is given to cut into segments, if it does.
-    pub(crate) fn segmented_max(&self) -> usize {
+    /// The most bytes that the port is given to cut into segments for packets of `mtu` bytes, if it does.
+    pub(crate) fn segmented_max(&self, mtu: u16) -> usize {
         match &self.device {
             // Half of what NICs take: nobody else waits for long.
             Device::Dpdk(_) => 32 << 10,
-            Device::Kernel(device) => device.segmented_max(),
+            Device::Kernel(device) => device.segmented_max(mtu),
         }
     }
 

@@ -21,7 +21,7 @@ const BLOCK: usize = 256 << 10;
 const BEFORE: usize = 80;
 const VLAN_TAG: usize = 4;
 /// Bytes of memory that the kernel may hold for frames longer than a slot.
-const QUEUE: i32 = 32 << 20;
+const QUEUE: i32 = 128 << 20;
 const ETHERNET: usize = 14;
 
 /// Slots of a ring and their size, laid out in blocks.

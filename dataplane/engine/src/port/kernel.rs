@@ -93,13 +93,15 @@ impl Device {
         Ok(OFFLOADS)
     }
 
-    /// The most bytes that are worth handing over in one frame.
-    pub(super) fn segmented_max(&self) -> usize {
+    /// The most bytes that are worth handing over in one frame, to be cut to packets of `mtu` bytes.
+    pub(super) fn segmented_max(&self, mtu: u16) -> usize {
+        /// An IP packet's 64 KiB, less headers, in whole pages.
+        const MOST: usize = 60 << 10;
         if self.interface.cuts_segments() {
-            60 << 10
+            MOST
         } else {
             // The kernel makes all segments before it sends the first: the peer is to have work meanwhile.
-            16 << 10
+            (12 * usize::from(mtu)).min(MOST)
         }
     }
 
