@@ -38,8 +38,8 @@ pub(crate) struct Queue {
     /// The kernel is asked what it dropped once in so many.
     polls: u16,
     backoff: Backoff,
-    /// What the kernel last refused a frame with.
-    refusal: Option<i32>,
+    /// Ticks of the TSC until which no refusal is logged: one a second is enough.
+    silent_until: u64,
     pub(crate) counters: QueueCounters,
 }
 
@@ -104,7 +104,7 @@ impl Queue {
             pending: Pending::new(),
             polls: 0,
             backoff: Backoff::default(),
-            refusal: None,
+            silent_until: 0,
             counters: QueueCounters::default(),
         }
     }
@@ -137,8 +137,9 @@ impl Queue {
         }
         self.counters.checksums_verified += u64::from(verified);
         self.counters.frames_scattered += u64::from(parts.len() > 1);
-        let tail: Parts = parts.drain(1..).collect();
-        let Some(head) = parts.pop() else { return };
+        let mut parts = parts.into_iter();
+        let Some(head) = parts.next() else { return };
+        let tail: Parts = parts.collect();
         receive(RxFrame {
             head,
             tail: &tail,
@@ -167,7 +168,6 @@ impl Queue {
                     }
                     self.pending.done(n);
                     self.backoff = Backoff::default();
-                    self.refusal = None;
                 }
                 Err(error) => {
                     let code = error.raw_os_error();
@@ -180,7 +180,8 @@ impl Queue {
                         return;
                     }
                     // TCP sends again what is lost here; the rest goes on.
-                    if std::mem::replace(&mut self.refusal, code) != code {
+                    if tsc() > self.silent_until {
+                        self.silent_until = tsc() + tsc_hz();
                         log::warn!("the kernel does not send a frame: {error}");
                     }
                     self.pending.done(1);
