@@ -251,22 +251,26 @@ impl CommandPool {
     }
 
     /// Takes what the write in `slot` needs, besides its run, to be asked for;
-    /// `another`: its session has asked for some already. False if that is for
-    /// others. The last half of the credit is for sessions that have none. One
-    /// write is always allowed, however large: otherwise it would never be.
+    /// `held` is what its session has already. Returns the credit; none if that is
+    /// for others.
+    ///
+    /// A session that has more than is left gets no more: one alone has half, and
+    /// N that all want more have an N+1st each, whoever came first, and leave one to
+    /// the next (the dynamic threshold of shared buffers: Choudhury and Hahne, 1998).
+    /// One write is always allowed, however large: otherwise it would never be.
     #[inline]
-    pub(crate) fn take_credit(&mut self, slot: SlotIndex, another: bool) -> bool {
+    pub(crate) fn take_credit(&mut self, slot: SlotIndex, held: u64) -> Option<u64> {
         let (bytes, share, owner) = {
             let slot = &self.slots[slot];
             (slot.len, slot.share, slot.owner)
         };
         let overtakes = self.first.is_some_and(|first| first != owner);
-        let greedy = another && self.write_bytes_left < self.write_bytes / 2;
+        let greedy = held > self.write_bytes_left;
         let whole = self.write_bytes_left == self.write_bytes;
         let short = u64::from(bytes) > self.write_bytes_left && !whole;
         let crowded = share == Share::Passing && self.asked >= self.asked_max;
         if overtakes || greedy || short || crowded {
-            return false;
+            return None;
         }
         let taken = u64::from(bytes).min(self.write_bytes_left);
         self.write_bytes_left -= taken;
@@ -277,15 +281,15 @@ impl CommandPool {
             self.asked += 1;
         }
         self.first = None;
-        true
+        Some(taken)
     }
 
-    /// Gives the credit of `slot` back; whether it had any.
+    /// Gives the credit of `slot` back; how much that is.
     #[inline]
-    pub(crate) fn return_credit(&mut self, slot: SlotIndex) -> bool {
-        let credit = std::mem::take(&mut self.slots[slot].credit);
-        self.write_bytes_left += u64::from(credit);
-        credit > 0
+    pub(crate) fn return_credit(&mut self, slot: SlotIndex) -> u64 {
+        let credit = u64::from(std::mem::take(&mut self.slots[slot].credit));
+        self.write_bytes_left += credit;
+        credit
     }
 
     /// The session `id` has nothing to ask with: from now on nobody overtakes it,

@@ -3,6 +3,8 @@
 
 mod rig;
 
+use std::collections::VecDeque;
+
 use nvmf::{CloseReason, Progress};
 use rig::host::{Host, Manners, Pdu, in_capsule, rw, sc, sqe, transport, write_asked};
 use rig::wire::Cut;
@@ -142,6 +144,52 @@ fn without_a_run_in_capsule_data_blocks_and_r2ts_wait() {
     rig.assert_all_returned();
 }
 
+/// The R2Ts that came, in their order: whose, and their tags.
+fn r2ts(rig: &mut Rig, io: &mut Host) -> VecDeque<(u16, u16)> {
+    io.run(rig);
+    let tag = |pdu| match pdu {
+        Pdu::R2t { cid, ttag, .. } => (cid, ttag),
+        other => panic!("{other:?}"),
+    };
+    io.pdus.drain(..).map(tag).collect()
+}
+
+#[test]
+fn hosts_that_write_more_than_there_is_room_for_have_alike() {
+    const WRITE: usize = 16384;
+    let mut rig = small(Sizes {
+        write_bytes: 8 * WRITE as u64,
+        ..Sizes::default()
+    });
+    let mut admin = Host::admin(&mut rig, Manners::default());
+    let mut hosts = [1, 2].map(|qid| admin.io(&mut rig, qid, 32));
+    // The first was there before.
+    let mut asked = [VecDeque::new(), VecDeque::new()];
+    for (io, asked) in hosts.iter_mut().zip(&mut asked) {
+        for n in 0..20 {
+            io.submit(&mut rig, write_asked(n * 4, 4), &[]);
+        }
+        asked.extend(r2ts(&mut rig, io));
+    }
+    assert_eq!(asked.each_ref().map(VecDeque::len), [5, 2]);
+    // As its writes end, the other gets what they had.
+    for _ in 0..3 {
+        let (cid, ttag) = asked[0].pop_front().unwrap();
+        let data = hosts[0].h2c_data(cid, ttag, 0, &[1; WRITE], true);
+        hosts[0].send(&mut rig, &data);
+        assert_eq!(hosts[0].answer(cid).status, 0);
+        for (io, asked) in hosts.iter_mut().zip(&mut asked) {
+            let now = rig.now;
+            io.session.resume(now, &mut rig.shard());
+            asked.extend(r2ts(&mut rig, io));
+        }
+    }
+    assert_eq!(asked.each_ref().map(VecDeque::len), [3, 3]);
+    hosts.into_iter().for_each(|mut io| io.close(&mut rig));
+    admin.close(&mut rig);
+    rig.assert_all_returned();
+}
+
 #[test]
 fn r2ts_are_sent_within_the_shard_s_write_credit() {
     let mut rig = small(Sizes {
@@ -150,17 +198,6 @@ fn r2ts_are_sent_within_the_shard_s_write_credit() {
     });
     let mut admin = Host::admin(&mut rig, Manners::default());
     let mut io = admin.io(&mut rig, 1, 32);
-    let r2ts = |rig: &mut Rig, io: &mut Host| {
-        let mut tags = Vec::new();
-        io.run(rig);
-        while let Some(pdu) = io.pdus.pop_front() {
-            let Pdu::R2t { cid, ttag, .. } = pdu else {
-                panic!("{pdu:?}");
-            };
-            tags.push((cid, ttag));
-        }
-        tags
-    };
     for n in 0..5 {
         io.submit(&mut rig, write_asked(n * 4, 4), &[]);
     }

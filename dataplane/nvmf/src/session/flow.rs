@@ -94,11 +94,11 @@ impl Session {
         let Some(run) = shard.run_for_r2t() else {
             return false;
         };
-        if !shard.commands.take_credit(index, self.granted > 0) {
+        let Some(credit) = shard.commands.take_credit(index, self.granted) else {
             shard.runs.put(run);
             return false;
-        }
-        self.granted += 1;
+        };
+        self.granted += credit;
         if self.begin(index, run, shard) {
             self.send_r2t(index, shard);
         }
@@ -292,7 +292,7 @@ impl Session {
     /// The command is over: its response, after its data if it still has a
     /// run that goes to the host, is to be sent.
     pub(super) fn respond(&mut self, index: SlotIndex, shard: &mut Shard<'_>) {
-        self.granted -= u16::from(shard.commands.return_credit(index));
+        self.granted -= shard.commands.return_credit(index);
         let slot = &mut shard.commands.slots[index];
         if !slot.work.is_to_host()
             && let Some(run) = slot.run.take()

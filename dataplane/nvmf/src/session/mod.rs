@@ -158,8 +158,8 @@ pub struct Session {
     at_device: u16,
     /// Writes whose data the host owes.
     owed: u16,
-    /// Writes that hold credit.
-    granted: u16,
+    /// Bytes of credit that its writes hold.
+    granted: u64,
     /// When the connection was accepted.
     started: Timestamp,
     /// The time of the last call that told it.
@@ -453,7 +453,7 @@ impl Session {
 
     /// Frees a slot with everything it has.
     fn release(&mut self, index: SlotIndex, shard: &mut Shard<'_>) {
-        self.granted -= u16::from(shard.commands.return_credit(index));
+        self.granted -= shard.commands.return_credit(index);
         if let Some(run) = shard.commands.slots[index].run.take() {
             shard.runs.put(run);
         }
