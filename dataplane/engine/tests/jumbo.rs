@@ -85,22 +85,21 @@ fn z01_a_jumbo_frame_lies_in_one_cluster_larger_than_a_page() {
 #[test]
 fn z01_a_jumbo_frame_lies_in_several_clusters() {
     tap_network();
-    let config = config("net_tap0,iface=tl0", 2048);
-    with_engine(&config, |handle| {
-        join_tap();
-        let ([_, _, three, four], copied) = exercise(handle);
-        assert!(three > 0 && four > 0, "{three} {four}");
-        assert!(scattered(handle) > 100);
-        assert_eq!(copied, 0);
-    });
+    over_several_clusters("net_tap0,iface=tl0", join_tap);
 }
 
 /// So does a port over an interface of the kernel.
 #[test]
 fn z01_a_jumbo_frame_of_the_kernels_lies_in_several_clusters() {
     network_of(MTU);
-    let config = config("tl0", 2048);
-    with_engine(&config, |handle| {
+    over_several_clusters("tl0", || {});
+}
+
+/// Jumbo frames on `device` in clusters of 2 KiB, once the host is on the network by `join`.
+fn over_several_clusters(device: &str, join: fn()) {
+    let config = config(device, 2048);
+    with_engine(&config, move |handle| {
+        join();
         let ([_, _, three, four], copied) = exercise(handle);
         assert!(three > 0 && four > 0, "{three} {four}");
         assert!(scattered(handle) > 100);

@@ -212,10 +212,10 @@ impl Pending {
         self.frames.is_empty()
     }
 
-    /// Whether a frame of so many parts, and bytes that are not in pages, can be added.
-    fn has_room(&self, parts: usize, bytes: usize) -> bool {
+    /// Whether a frame can be added, `bytes` of which at most are not in pages.
+    fn has_room(&self, bytes: usize) -> bool {
         !self.frames.is_full()
-            && self.parts.len() + parts <= PARTS
+            && self.parts.len() + PARTS_OF_FRAME <= PARTS
             && self.bytes.len() + bytes <= BYTES
     }
 
@@ -299,10 +299,10 @@ impl Pending {
 impl Transmit for Queue {
     fn transmit(&mut self, frame: TxFrame<'_>) -> Result<(), PortFull> {
         // The bytes of all pieces bound those that are copied.
-        let (parts, bytes) = (PARTS_OF_FRAME, frame.len());
-        if !self.pending.has_room(parts, bytes) {
+        let bytes = frame.len();
+        if !self.pending.has_room(bytes) {
             self.flush();
-            if !self.pending.has_room(parts, bytes) {
+            if !self.pending.has_room(bytes) {
                 return Err(PortFull);
             }
         }
