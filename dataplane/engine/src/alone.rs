@@ -12,18 +12,19 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use dpdk_sys::{tl_cluster_pool, tl_mbuf, tl_rx_seg, tl_wire};
+use shard::{Notices, ShardSnapshot};
 
 use crate::build;
-use crate::clock::{tsc, tsc_hz};
 use crate::config::{Config, StoreDevice};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::lcore;
+use crate::machine::Shard;
 use crate::port::Port;
-use crate::shard::{Notices, Shard};
-use crate::snapshot::ShardSnapshot;
+use crate::run;
 use crate::spdk::SpdkThread;
 use crate::store::Store;
+use crate::tsc::{tsc, tsc_hz};
 
 /// Frames that the wire holds in each direction.
 const WIRE_FRAMES: u32 = 1 << 14;
@@ -149,7 +150,7 @@ impl Alone {
             let buffer = dpdk_sys::tl_cluster_pool_mbuf(self.pool, index);
             let mut place: tl_rx_seg = std::mem::zeroed();
             dpdk_sys::tl_mbuf_segments(buffer, &mut place, 1);
-            let room = self.shard.memory().clusters.cluster_size() - 128;
+            let room = self.shard.memory().buffers.clusters.cluster_size() - 128;
             let bytes = std::slice::from_raw_parts_mut(place.data, room);
             let len = fill(bytes) as u16;
             if !dpdk_sys::tl_wire_put(self.wire.as_ptr(), buffer, len, self.offloads) {
@@ -238,8 +239,8 @@ impl Alone {
         self.driver_ticks
     }
 
-    /// TSC ticks by stage, in the order of [`Stage::ALL`](crate::Stage::ALL).
-    pub fn ticks_by_stage(&self) -> [u64; crate::Stage::ALL.len()] {
+    /// TSC ticks by stage, in the order of [`Stage::ALL`](events::Stage::ALL).
+    pub fn ticks_by_stage(&self) -> [u64; events::Stage::ALL.len()] {
         self.shard.ticks_by_stage()
     }
 
@@ -252,7 +253,7 @@ impl Alone {
         let wire = self.wire;
         // Of 10,000 connections more than there are buffers to send from.
         let farewells = || while drop_frames(wire) == BURST {};
-        let quiet = self.shard.hang_up_with(farewells) && self.shard.write_back();
+        let quiet = run::disconnect(&mut self.shard, farewells) && run::write_back(&mut self.shard);
         assert!(quiet, "a device does not finish");
         self.sent(|_| {});
         port.close();
@@ -264,10 +265,10 @@ impl Alone {
             dpdk_sys::tl_wire_destroy(self.wire.as_ptr());
         }
         assert!(
-            self.shard.let_go(),
+            run::drain(&mut self.shard),
             "a page of the only shard is held elsewhere"
         );
-        self.shard.finish();
+        drop(self.shard.finish());
     }
 }
 

@@ -4,28 +4,27 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use block::{Device, NamespaceIndex, VolumeId, WritePolicy};
 use net::{Cidr, MacAddress, Offload, Route, Stack, StackConfig, rss};
-use nvmf::{BlockSize, CommandPool, Hosts, Listener, Nsid, Target, VolumeId};
+use nvmf::{BlockSize, Hosts, Listener, Nsid, Target};
+use shard::{Common, DoorKind, Doors, Inventory, Link, NamespaceName, NvmeDoor, Sizing};
+use volume::{Ends, Volumes, mesh, ring_capacity};
 
-use crate::config::{Config, NamespaceConfig, PortConfig, SubsystemConfig, WritePolicy};
+use crate::config::{Config, NamespaceConfig, PortConfig, SubsystemConfig};
 use crate::error::Error;
+use crate::machine::{Core, Shard};
 use crate::memory::Memory;
-use crate::mesh::{Ends, mesh};
 use crate::port::Port;
-use crate::shard::{Common, Link, Shard};
-use crate::snapshot::{Inventory, NamespaceName};
 use crate::spdk::SpdkThread;
-use crate::store::Store;
-use crate::volume::{Sizes, Volumes, ring_capacity};
+use crate::store::{Store, StoreSlot};
+use crate::tsc::Tsc;
 
 /// Payload segments that may be on their way to a NIC, by reference, per queue pair.
 const TRANSMIT_SEGMENTS: u32 = 8192;
-/// Elements of one device operation; longer lists are divided (PCIe takes 250).
-const ELEMENTS_MAX: usize = 256;
 /// I/O queues of one controller.
 const QUEUES_MAX: u16 = 128;
 
-/// Every namespace, in the order of their `VolumeId`s.
+/// Every namespace, by [`NamespaceIndex`].
 fn namespaces(config: &Config) -> impl Iterator<Item = (&SubsystemConfig, &NamespaceConfig)> {
     let subsystems = config.target.subsystems.iter();
     subsystems.flat_map(|subsystem| subsystem.namespaces.iter().map(move |n| (subsystem, n)))
@@ -47,9 +46,9 @@ pub(crate) fn inventory(config: &Config) -> Inventory {
 
 /// The target, with each namespace as large as its store.
 pub(crate) fn target(config: &Config, stores: &[Store]) -> Result<Arc<Target>, Error> {
-    let mut volumes = (0..).map(VolumeId);
+    let mut indexes = (0..).map(NamespaceIndex);
     let subsystems = (config.target.subsystems.iter())
-        .map(|subsystem| self::subsystem(config, subsystem, stores, &mut volumes))
+        .map(|subsystem| self::subsystem(config, subsystem, stores, &mut indexes))
         .collect::<Result<_, _>>()?;
     let listener = |&(address, port): &_| Listener { address, port };
     let target = &config.target;
@@ -69,13 +68,13 @@ fn subsystem(
     config: &Config,
     subsystem: &SubsystemConfig,
     stores: &[Store],
-    volumes: &mut impl Iterator<Item = VolumeId>,
+    indexes: &mut impl Iterator<Item = NamespaceIndex>,
 ) -> Result<nvmf::SubsystemConfig, Error> {
     let mut namespace = |namespace: &NamespaceConfig| {
         let refuse = |why: String| Error::Target(format!("namespace {}: {why}", namespace.nsid));
         let store = store_of(config, namespace)
             .ok_or_else(|| refuse(format!("there is no store {:?}", namespace.store)))?;
-        let geometry = stores[store].geometry();
+        let geometry = stores[store.index()].geometry();
         let device = geometry.block_size;
         let block = namespace.block_size.unwrap_or(device);
         // Where it is smaller, blocks of the device are completed before they are written.
@@ -91,7 +90,7 @@ fn subsystem(
         }
         Ok(nvmf::NamespaceConfig {
             nsid: Nsid(namespace.nsid),
-            volume: volumes.next().unwrap_or(VolumeId(u32::MAX)),
+            index: indexes.next().unwrap_or(NamespaceIndex(u32::MAX)),
             block_size: BlockSize::from_bytes(block)
                 .ok_or_else(|| refuse(format!("blocks of {block} bytes")))?,
             blocks: geometry.blocks * u64::from(device) / u64::from(block),
@@ -119,9 +118,10 @@ fn subsystem(
     })
 }
 
-/// The place of a namespace's store in the configuration.
-fn store_of(config: &Config, namespace: &NamespaceConfig) -> Option<usize> {
-    (config.stores.iter()).position(|store| store.name == namespace.store)
+/// The volume of a namespace: its store's place in the configuration.
+fn store_of(config: &Config, namespace: &NamespaceConfig) -> Option<VolumeId> {
+    let place = (config.stores.iter()).position(|store| store.name == namespace.store)?;
+    Some(VolumeId(place as u16))
 }
 
 /// A shard, listening, with its queues set up; its ports are not started.
@@ -150,49 +150,39 @@ pub(crate) fn shard(
         let stack = stack(config, port, port_config, secret, index)?;
         links.push(Link::new(i as u16, queue, stack));
     }
-    let elements = (max_io / pages::PAGE_SIZE * 4 + 8).min(ELEMENTS_MAX);
-    let memory_config = &config.memory;
-    let sizes = Sizes {
+    let sizing = Sizing {
+        memory: &config.memory,
         shards: config.cores.len(),
-        clusters: memory_config.clusters as usize,
-        requests: memory_config.commands().into(),
-        cached: memory_config.requests as usize,
-        elements,
-        max_bytes: max_io,
-        // A quarter of all memory may be cached pages; see also the write credit below.
-        cache_clusters: (memory_config.clusters as usize + memory_config.pages as usize) / 4,
+        max_io_bytes: max_io,
+        cluster_payload: payload_of(config, ports),
         copy: config.copy,
         seed: u64::from_ne_bytes(secret[..8].try_into().expect("eight bytes")),
     };
-    let (requests, connections) = (
-        memory_config.requests as usize,
-        memory_config.connections as usize,
-    );
+    // `target` has refused a namespace without a store.
+    let volumes: Vec<_> = namespaces(config)
+        .filter_map(|(_, namespace)| store_of(config, namespace))
+        .collect();
     let common = Common {
         volumes: Volumes::new(
             index,
             stores,
             &policies(config),
-            // `target` has refused a namespace without a store.
-            &(namespaces(config).filter_map(|(_, n)| store_of(config, n))).collect::<Vec<_>>(),
-            &sizes,
+            &volumes,
+            &sizing.volumes(),
+            StoreSlot::new,
         ),
-        // Writes may together pin half of the clusters; the rest is for frames on their way.
-        // A thousand hosts that stall in the middle of their writes leave to every other one a
-        // slot, a run for data in a capsule, and runs to read with.
-        commands: CommandPool::new(
-            memory_config.commands(),
-            u64::from(memory_config.clusters) / 2 * payload_of(config, ports) as u64,
-            connections + requests / 4,
-        )
-        .keep(connections, requests * 3 / 8),
-        counters: nvmf::Counters::default(),
+        doors: Doors {
+            nvme: NvmeDoor {
+                commands: sizing.commands(),
+                counters: nvmf::Counters::default(),
+                target: Arc::clone(target),
+            },
+        },
         memory,
-        target: Arc::clone(target),
     };
-    let mut shard = Shard::new(index, core, common, links, spdk);
+    let mut shard = Shard::new(index, core, common, links, Core::new(spdk), Tsc);
     let listeners: Vec<_> = (config.target.listeners.iter())
-        .map(|&(address, port)| SocketAddr::new(address, port))
+        .map(|&(address, port)| (SocketAddr::new(address, port), DoorKind::Nvme))
         .collect();
     shard.listen(&listeners).map_err(Error::Target)?;
     Ok(shard)

@@ -4,6 +4,9 @@
 
 use std::net::IpAddr;
 
+use block::WritePolicy;
+use shard::MemoryConfig;
+
 /// Everything an engine needs to start.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -25,35 +28,6 @@ pub struct Config {
     pub pci_allow: Vec<String>,
     /// MiB of hugepages DPDK and SPDK may use for themselves (rings, mbuf headers, bdevs).
     pub native_memory_mib: u32,
-}
-
-/// Sizes of a shard's pools. Memory is fixed at start.
-#[derive(Clone, Debug)]
-pub struct MemoryConfig {
-    /// Receive clusters.
-    pub clusters: u32,
-    /// Bytes of a receive cluster: 2048, or a power of two up to 16384 (row Z1).
-    pub cluster_size: u32,
-    /// Whole 4 KB pages, for reads, pull-ups and control data.
-    pub pages: u32,
-    /// Requests that may be in flight at once.
-    pub requests: u32,
-    /// TCP connections.
-    pub connections: u32,
-}
-
-impl MemoryConfig {
-    /// Page runs: for requests in flight, and for each connection one for data
-    /// that is coming, however slowly, in a capsule.
-    pub(crate) fn runs(&self) -> u32 {
-        self.requests + self.connections
-    }
-
-    /// Commands that hold a slot: those with a run, a few that wait for one, and
-    /// some that I/O leaves to Admin Queues.
-    pub(crate) fn commands(&self) -> u16 {
-        (self.runs() + self.runs() / 8 + 64).min(u16::MAX.into()) as u16
-    }
 }
 
 /// A network port.
@@ -137,19 +111,9 @@ pub struct NamespaceConfig {
     pub store: String,
     /// UUID; derived from the subsystem and nsid when not given.
     pub uuid: Option<[u8; 16]>,
-    /// Whether writes are cached (row Z12, issue of the page cache) or go through.
+    /// Whether writes are cached (row Z12) or go through.
     pub write: WritePolicy,
     /// Bytes of a block as hosts see it; the device's when not given. Smaller
     /// ones than the device's are completed in the page cache (row Z11).
     pub block_size: Option<u32>,
-}
-
-/// When a write completes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum WritePolicy {
-    /// When the device has it.
-    #[default]
-    Through,
-    /// When the page cache has it; Flush and FUA are honoured.
-    Back,
 }

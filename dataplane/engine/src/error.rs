@@ -84,25 +84,6 @@ pub enum Error {
     Cores(String),
 }
 
-/// Why there is no capture.
-#[derive(Debug, thiserror::Error)]
-pub enum CaptureError {
-    /// Shards do not poll yet.
-    #[error("the program is not ready yet")]
-    NotReady,
-    /// Nothing is called so.
-    #[error("there is no port `{port}`; there are `{ports}`")]
-    NoSuchPort {
-        /// What was asked for.
-        port: String,
-        /// What there is.
-        ports: String,
-    },
-    /// One at a time.
-    #[error("another capture runs")]
-    Busy,
-}
-
 /// DPDK's sentence for an errno value.
 pub(crate) fn strerror(code: i32) -> String {
     // SAFETY: the string belongs to the calling thread and is copied at once.

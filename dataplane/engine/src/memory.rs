@@ -8,11 +8,12 @@ use std::ptr::{self, NonNull};
 use std::rc::Rc;
 
 use arrayvec::ArrayVec;
-use pages::{Arena, Cluster, ClusterPool, CopyLedger, PAGE_SIZE, PullUp, Region, RunPool};
+use block::Buffers;
+use pages::{Arena, ClusterPool, CopyLedger, PAGE_SIZE, Region, RunPool};
 
-use crate::config::MemoryConfig;
 use crate::error::{Error, strerror};
 use crate::numa;
+use shard::MemoryConfig;
 
 /// Hugepages of this size; 1 GiB pages would waste most of one on a small shard.
 pub(crate) const HUGEPAGE: usize = 2 << 20;
@@ -188,14 +189,7 @@ impl Drop for ReceivePool {
 /// Everything a shard allocates from.
 pub(crate) struct Memory {
     pub(crate) receive: ReceivePool,
-    pub(crate) clusters: ClusterPool,
-    pub(crate) pages: ClusterPool,
-    pub(crate) runs: RunPool,
-    /// How many runs there are.
-    pub(crate) runs_len: usize,
-    pub(crate) ledger: Rc<CopyLedger>,
-    /// The shared page of zeros (row Z5).
-    pub(crate) zero_page: Cluster,
+    pub(crate) buffers: Buffers,
     pub(crate) arena: Rc<Arena>,
 }
 
@@ -235,18 +229,27 @@ impl Memory {
         while clusters.lend(&mut lent) > 0 {}
         Ok(Self {
             receive,
-            clusters,
-            pages,
-            runs_len: config.runs() as usize,
-            runs: RunPool::new(config.runs() as usize, max_io_bytes),
-            ledger: Rc::new(CopyLedger::new()),
-            zero_page,
+            buffers: Buffers {
+                clusters,
+                pages,
+                runs_len: config.runs() as usize,
+                runs: RunPool::new(config.runs() as usize, max_io_bytes),
+                ledger: Rc::new(CopyLedger::new()),
+                zero_page,
+            },
             arena,
         })
     }
+}
 
-    /// What merging needs: pages to pull up into, and the ledger.
-    pub(crate) fn pull_up(&self) -> PullUp<'_> {
-        PullUp::new(&self.pages, &self.ledger)
+impl shard::Memory for Memory {
+    #[inline]
+    fn buffers(&self) -> &Buffers {
+        &self.buffers
+    }
+
+    #[inline]
+    fn replenish(&mut self) {
+        self.receive.replenish(&self.buffers.clusters);
     }
 }

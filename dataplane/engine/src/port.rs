@@ -9,6 +9,7 @@ mod kernel;
 use arrayvec::ArrayVec;
 use net::{PortFull, RxFrame, Transmit, TxFrame};
 use pages::Slice;
+use shard::PortCounters;
 
 use crate::config::PortConfig;
 use crate::environment::is_dpdk;
@@ -36,36 +37,6 @@ const HEADERS: u16 = 40;
 
 /// The parts of one frame.
 type Parts = ArrayVec<Slice, SEGMENTS_MAX>;
-
-events::counters! {
-    /// Frames that never reached the stack, or never left it, by reason.
-    pub(crate) struct QueueCounters {
-        /// Frames taken from the NIC.
-        frames_received,
-        /// Of those, frames that lay in several clusters.
-        frames_scattered,
-        /// Frames the NIC took.
-        frames_sent,
-        /// Frames received whose TCP or UDP checksum the NIC found right.
-        checksums_verified,
-        /// Frames sent whose checksums the NIC computes.
-        checksums_computed,
-        /// Frames sent that the NIC cuts into segments.
-        frames_segmented,
-        /// Frames outside our clusters that no cluster was free to copy into.
-        @drop drop_no_cluster,
-        /// Frames of more segments than any can have; joined ones (GRO) that the kernel had no memory for.
-        @drop drop_too_long,
-        /// Frames that the kernel dropped because our ring was full, of a port over one of its interfaces.
-        @drop drop_ring_full,
-        /// Frames that the kernel did not send, of such a port: the interface is off, or its queue stays full.
-        @drop drop_refused,
-        /// Times a frame waited because the pools of transmit buffers were dry.
-        transmit_no_buffer,
-        /// Times a frame waited because the NIC's ring was full, or the kernel's queue.
-        transmit_ring_full,
-    }
-}
 
 /// A configured port, owned by the main thread.
 pub(crate) struct Port {
@@ -278,20 +249,19 @@ pub(crate) enum PortQueue {
     Kernel(kernel::Queue),
 }
 
-impl PortQueue {
-    /// Looks for a burst of frames; how many to [`PortQueue::frame`] through.
+impl shard::Port for PortQueue {
+    type Memory = Memory;
+
     #[inline]
-    pub(crate) fn poll(&mut self, memory: &Memory) -> usize {
+    fn poll(&mut self, memory: &Memory) -> usize {
         match self {
             Self::Dpdk(queue) => queue.poll(memory),
             Self::Kernel(queue) => queue.poll(),
         }
     }
 
-    /// The first bytes of each of the last burst's `frames` frames, where they can be had
-    /// before the frame is taken.
     #[inline]
-    pub(crate) fn heads(&self, frames: usize) -> impl Iterator<Item = &[u8]> {
+    fn heads(&self, frames: usize) -> impl Iterator<Item = &[u8]> {
         let heads = match self {
             Self::Dpdk(queue) => Some(queue.heads(frames)),
             Self::Kernel(_) => None,
@@ -299,33 +269,29 @@ impl PortQueue {
         heads.into_iter().flatten()
     }
 
-    /// Gives frame `i` of the last burst, by reference, to `receive`. Each is
-    /// asked for once, in order.
     #[inline]
-    pub(crate) fn frame(&mut self, i: usize, memory: &Memory, receive: impl FnOnce(RxFrame<'_>)) {
+    fn frame(&mut self, i: usize, memory: &Memory, receive: impl FnOnce(RxFrame<'_>)) {
         match self {
             Self::Dpdk(queue) => queue.frame(i, memory, receive),
             Self::Kernel(queue) => queue.frame(memory, receive),
         }
     }
 
-    /// Hands every pending frame to the port and takes back what it is done with.
-    pub(crate) fn flush(&mut self) {
+    fn flush(&mut self) {
         match self {
             Self::Dpdk(queue) => queue.flush(),
             Self::Kernel(queue) => queue.flush(),
         }
     }
 
-    /// Takes back every reference the port holds; it is closed.
-    pub(crate) fn stop(&mut self) {
+    fn stop(&mut self) {
         match self {
             Self::Dpdk(queue) => queue.stop(),
             Self::Kernel(queue) => queue.stop(),
         }
     }
 
-    pub(crate) fn counters(&self) -> &QueueCounters {
+    fn counters(&self) -> &PortCounters {
         match self {
             Self::Dpdk(queue) => &queue.counters,
             Self::Kernel(queue) => &queue.counters,

@@ -7,19 +7,24 @@ use std::time::Duration;
 
 use nvmf::Target;
 use pages::sync::Progress;
+use shard::{Handle, Notices};
+use volume::Ends;
 
 use crate::build;
-use crate::clock::{tsc, tsc_hz};
 use crate::config::{Config, StoreDevice};
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::handle::Handle;
 use crate::lcore;
-use crate::mesh::Ends;
+use crate::machine::Shard;
 use crate::port::Port;
-use crate::shard::{self, Notices, Shard};
 use crate::spdk::SpdkThread;
 use crate::store::{Controller, Store};
+use crate::tsc::{tsc, tsc_hz};
+
+/// How long devices have to finish when the engine stops.
+const STOP: Duration = Duration::from_secs(30);
+/// How long other shards have to give back what they were lent when the engine stops.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// Runs an engine until `handle` is told to stop.
 ///
@@ -42,7 +47,7 @@ pub fn run(config: &Config, handle: &Handle) -> Result<(), Error> {
 enum Phase {
     /// Ports are started: poll.
     Polling = 1,
-    /// Ports are closed, or never started: let go of everything.
+    /// Ports are closed, or never started: everything is given back.
     Closing,
 }
 
@@ -62,12 +67,12 @@ struct Plan<'a> {
     failure: Mutex<Option<Error>>,
     /// Taken while a shard is set up or taken down: DPDK's registries of memory,
     /// its pools and the queues of one port are for one thread at a time. Has
-    /// each shard's ties to the others, until it takes them.
-    control: Mutex<Vec<Ties>>,
+    /// each shard's links to the others, until it takes them.
+    control: Mutex<Vec<Links>>,
 }
 
 /// A shard's ends of the rings to the others.
-type Ties = (Vec<Option<Ends>>, Notices);
+type Links = (Vec<Option<Ends>>, Notices);
 
 /// NVMe controllers by transport id.
 type Controllers = HashMap<String, Arc<Controller>>;
@@ -83,7 +88,7 @@ fn serve(config: &Config, handle: &Handle, environment: &Environment) -> Result<
     let target = build::target(config, &stores)?;
     let inventory = build::inventory(config);
     handle.expect_shards(lcores.len(), tsc_hz(), inventory, &target);
-    let ties = (build::rings(config).into_iter()).zip(shard::between(lcores.len()));
+    let links = (build::rings(config).into_iter()).zip(shard::between(lcores.len()));
     let plan = Plan {
         config,
         handle,
@@ -94,7 +99,7 @@ fn serve(config: &Config, handle: &Handle, environment: &Environment) -> Result<
         phase: Progress::default(),
         arrived: Progress::default(),
         failure: Mutex::new(None),
-        control: Mutex::new(ties.collect()),
+        control: Mutex::new(links.collect()),
     };
     let workers: Vec<_> = (lcores.iter().enumerate().skip(1))
         .map(|(index, &core)| {
@@ -129,7 +134,7 @@ impl Plan<'_> {
                     self.handle.set_ready(true);
                 }
                 let mut admin_at = 0;
-                shard.run(self.handle, || {
+                poll(&mut shard, self.handle, || {
                     environment.app().enter();
                     environment.app().poll();
                     if tsc() > admin_at {
@@ -164,7 +169,7 @@ impl Plan<'_> {
         self.wait_until(Phase::Polling);
         let Some(mut shard) = shard else { return };
         if self.phase() == Phase::Polling as usize {
-            shard.run(self.handle, || {});
+            poll(&mut shard, self.handle, || {});
             self.stop(&mut shard);
             self.wait_until(Phase::Closing);
         }
@@ -174,10 +179,10 @@ impl Plan<'_> {
     /// Ends a shard's work, in step with the others: while one of them has
     /// connections, all serve it with the pages that they own.
     fn stop(&self, shard: &mut Shard) {
-        end(shard.hang_up());
+        end(disconnect(shard, || {}));
         self.arrive();
-        end(shard.poll_until(|_| self.have_arrived(2)));
-        end(shard.write_back());
+        end(poll_until(shard, |_| self.have_arrived(2)));
+        end(write_back(shard));
         self.arrive();
     }
 
@@ -210,7 +215,7 @@ impl Plan<'_> {
     }
 
     fn finish(&self, mut shard: Shard) {
-        if !shard.let_go() {
+        if !drain(&mut shard) {
             self.fail(Error::Lent {
                 shard: shard.index(),
             });
@@ -269,6 +274,70 @@ impl Plan<'_> {
             thread::sleep(Duration::from_millis(1));
         }
     }
+}
+
+/// Polls until the shard is asked to stop. `between` runs now and then, off the I/O path.
+fn poll(shard: &mut Shard, handle: &Handle, mut between: impl FnMut()) {
+    while !handle.is_stopping() {
+        for _ in 0..64 {
+            shard.poll();
+        }
+        shard.housekeep(handle);
+        between();
+    }
+}
+
+/// Polls until `done` holds; false if it does not in the time that devices have.
+fn poll_until(shard: &mut Shard, mut done: impl FnMut(&mut Shard) -> bool) -> bool {
+    let deadline = shard.now() + STOP;
+    while !done(shard) {
+        shard.poll();
+        if shard.now() > deadline {
+            let (index, requests) = (shard.index(), shard.requests_in_flight());
+            log::error!("shard {index}: {requests} requests are still at their devices");
+            return false;
+        }
+    }
+    true
+}
+
+/// Ends every connection, and polls until none waits for a device or another shard.
+/// `between` takes the farewells off a wire. False if that was not in time.
+pub(crate) fn disconnect(shard: &mut Shard, mut between: impl FnMut()) -> bool {
+    shard.abort_connections();
+    poll_until(shard, |shard| {
+        between();
+        shard.is_quiet()
+    })
+}
+
+/// Writes what only memory holds, once no shard asks for anything any more.
+/// False if a device did not finish in time.
+pub(crate) fn write_back(shard: &mut Shard) -> bool {
+    let finished = |shard: &mut Shard| shard.requests_in_flight() == 0;
+    if !poll_until(shard, finished) {
+        return false;
+    }
+    if shard.dirty_pages() == 0 {
+        return true;
+    }
+    shard.flush();
+    poll_until(shard, finished)
+}
+
+/// Takes back what the ports hold, and what other shards were lent; gives
+/// them back what is theirs. Every port is closed by now, and no device
+/// works for any shard. False if some of it does not come back: then the
+/// memory stays where it is, and is never freed.
+pub(crate) fn drain(shard: &mut Shard) -> bool {
+    shard.stop_ports();
+    let deadline = shard.now() + DRAIN;
+    while !shard.drain() {
+        if shard.now() > deadline {
+            return false;
+        }
+    }
+    true
 }
 
 /// A device that still works on our memory does not let us free it: then the

@@ -5,8 +5,9 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use crate::config::{NamespaceConfig, WritePolicy};
-use crate::store::Command;
+use block::{Command, Op, WritePolicy};
+
+use crate::config::NamespaceConfig;
 
 /// Addresses, as seen on one shard.
 #[derive(Default)]
@@ -35,9 +36,9 @@ pub(crate) fn received(data: *const u8, len: usize) {
 
 pub(crate) fn listed(command: Command, elements: &[sgl::Element]) {
     SEEN.with_borrow_mut(|seen| {
-        let list = match command {
-            Command::Write { .. } => &mut seen.written,
-            Command::Read { .. } => &mut seen.read,
+        let list = match command.op {
+            Op::Write => &mut seen.written,
+            Op::Read => &mut seen.read,
             _ => return,
         };
         list.extend(

@@ -6,62 +6,13 @@ mod op;
 
 use std::sync::Arc;
 
-use sgl::Limits;
+use block::{Command, Device, Geometry, NotStarted, OpIndex, OpTable};
 
 pub(crate) use nvme::Controller;
-pub(crate) use op::{Completed, OpIndex, OpTable, Outcome};
+pub(crate) use op::StoreSlot;
 
 use crate::config::{StoreConfig, StoreDevice};
 use crate::error::Error;
-
-/// A device operation. Blocks are the device's.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Command {
-    Read { block: u64, blocks: u64 },
-    Write { block: u64, blocks: u64 },
-    WriteZeroes { block: u64, blocks: u64 },
-    Unmap { block: u64, blocks: u64 },
-    Flush,
-}
-
-/// What a device is and takes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Geometry {
-    pub(crate) block_size: u32,
-    pub(crate) blocks: u64,
-    /// Metadata bytes of a block; devices with any are refused.
-    pub(crate) metadata: u32,
-    /// Bytes that element addresses are multiples of.
-    pub(crate) alignment: u32,
-    /// Elements must meet at page borders (PRP lists).
-    pub(crate) prp: bool,
-    pub(crate) max_elements: u32,
-    /// Bytes of one operation.
-    pub(crate) max_bytes: u32,
-    /// Writes can be lost with power until a flush.
-    pub(crate) write_cache: bool,
-    pub(crate) write_zeroes: bool,
-    pub(crate) unmap: bool,
-}
-
-impl Geometry {
-    /// Whether some scatter-gather lists are refused, however short.
-    pub(crate) fn is_particular(&self) -> bool {
-        self.alignment > 1 || self.prp || self.max_elements < pages::MAX_SEGMENTS as u32
-    }
-
-    /// As limits for a divider whose lists have room for `elements`.
-    pub(crate) fn limits(&self, elements: u32) -> Limits {
-        Limits {
-            max_transfer: self.max_bytes.into(),
-            max_segments: self.max_elements.min(elements),
-            block: self.block_size.into(),
-            alignment: self.alignment.into(),
-            inner_edge: if self.prp { pages::PAGE_SIZE as u64 } else { 1 },
-            ..Limits::NONE
-        }
-    }
-}
 
 /// A shard's way to a device.
 pub(crate) enum Store {
@@ -109,39 +60,45 @@ impl Store {
             why,
         })
     }
+}
 
-    pub(crate) fn geometry(&self) -> Geometry {
+impl Device for Store {
+    type Slot = StoreSlot;
+
+    fn geometry(&self) -> Geometry {
         match self {
             Store::Bdev(bdev) => bdev.geometry(),
             Store::Nvme(nvme) => nvme.geometry(),
         }
     }
 
-    /// Whether the device went away for good.
-    pub(crate) fn is_gone(&self) -> bool {
+    #[inline]
+    fn is_gone(&self) -> bool {
         match self {
             Store::Bdev(bdev) => bdev.is_gone(),
             Store::Nvme(nvme) => nvme.is_gone(),
         }
     }
 
-    /// Takes completions of queue pairs that SPDK does not poll itself; whether there were any.
-    pub(crate) fn poll(&mut self) -> bool {
+    /// SPDK polls bdevs itself, not queue pairs that it was not given.
+    #[inline]
+    fn poll(&mut self) -> bool {
         match self {
             Store::Bdev(_) => false,
             Store::Nvme(nvme) => nvme.poll() > 0,
         }
     }
 
-    /// Starts `command` with the first `elements` of the operation's list.
-    /// Negative: a negative errno, and it was not started (`-ENOMEM`: try again later).
-    pub(crate) fn submit(
-        &self,
-        ops: &mut OpTable,
+    #[inline]
+    fn submit(
+        &mut self,
+        ops: &mut OpTable<StoreSlot>,
         op: OpIndex,
         elements: usize,
         command: Command,
-    ) -> i32 {
+    ) -> Result<(), NotStarted> {
+        #[cfg(test)]
+        crate::spy::listed(command, &ops.list(op)[..elements]);
         match self {
             Store::Bdev(bdev) => bdev.submit(ops, op, elements, command),
             Store::Nvme(nvme) => nvme.submit(ops, op, elements, command),

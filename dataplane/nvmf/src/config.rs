@@ -6,7 +6,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::units::{BlockSize, Nsid, VolumeId};
+use crate::units::{BlockSize, Nsid};
+use block::NamespaceIndex;
 
 /// The well-known name of the discovery subsystem (base 4.5).
 pub const DISCOVERY_NQN: &str = "nqn.2014-08.org.nvmexpress.discovery";
@@ -103,8 +104,8 @@ pub enum Hosts {
 pub struct NamespaceConfig {
     /// Its number, from 1; at most [`NamespaceConfig::NSID_MAX`].
     pub nsid: Nsid,
-    /// What the engine calls the volume behind it.
-    pub volume: VolumeId,
+    /// Its place in the list of all namespaces, for requests.
+    pub index: NamespaceIndex,
     /// Size of a logical block.
     pub block_size: BlockSize,
     /// Number of logical blocks (NSZE).

@@ -7,7 +7,7 @@
 //!
 //! * A [`Target`] has subsystems and the registry of their controllers.
 //! * A [`Session`] is one TCP connection: one queue of a controller.
-//! * A [`Request`] is one operation on a volume, a [`Completion`] its answer.
+//! * A [`block::Request`] is one operation on a volume, a [`block::Completion`] its end.
 //!
 //! Source: NVM Express Base Specification 2.0; NVM Command Set Specification
 //! 1.0; NVM Express TCP Transport Specification 1.0.
@@ -18,7 +18,6 @@ pub mod command;
 mod config;
 mod controller;
 pub mod pdu;
-mod request;
 mod session;
 mod shard;
 mod slots;
@@ -30,9 +29,8 @@ pub use config::{
     ADMIN_IN_CAPSULE_BYTES, ConfigError, DISCOVERY_NQN, Hosts, Listener, NQN_LEN_MAX,
     NamespaceConfig, SubsystemConfig, TargetConfig,
 };
-pub use request::{Completion, Operation, Request, RequestId};
 pub use session::{CloseReason, Endpoints, Progress, Session, Wire};
 pub use shard::{CommandPool, Counters, Shard};
 pub use status::Status;
 pub use target::{ControllerInfo, Target};
-pub use units::{BlockRange, BlockSize, Cid, Cntlid, Lba, Nsid, Qid, Timestamp, Ttag, VolumeId};
+pub use units::{BlockRange, BlockSize, Cid, Cntlid, Lba, Nsid, Qid, Timestamp, Ttag};

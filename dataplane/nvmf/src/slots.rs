@@ -8,7 +8,8 @@ use std::ops::{Index, IndexMut};
 use pages::{PAGE_SIZE, PageRun};
 
 use crate::status::Status;
-use crate::units::{BlockRange, BlockSize, Cid, Nsid, Qid, Timestamp, VolumeId};
+use crate::units::{BlockRange, BlockSize, Cid, Nsid, Qid, Timestamp};
+use block::NamespaceIndex;
 
 /// A slot's number; also the Transfer Tag of its R2Ts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +153,7 @@ impl Work {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct VolumeRef {
     pub nsid: Nsid,
-    pub volume: VolumeId,
+    pub volume: NamespaceIndex,
     pub block_size: BlockSize,
 }
 
@@ -261,7 +262,7 @@ impl Slot {
         work: Work::Respond,
         volume: VolumeRef {
             nsid: Nsid(0),
-            volume: VolumeId(0),
+            volume: NamespaceIndex(0),
             block_size: BlockSize::B512,
         },
         len: 0,

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use block::Fault;
+
 /// What a command ended with.
 ///
 /// Held as the Status Field without its Phase Tag: Status Code in bits 7:0,
@@ -105,6 +107,23 @@ impl Status {
     /// (CRDT1 of Identify Controller).
     pub const fn with_retry_delay(self) -> Status {
         Status(self.0 | 1 << 11)
+    }
+
+    /// What a host is told of a request that ended so. The one place where NVMe's
+    /// statuses are made from what went wrong below.
+    pub const fn of(result: Result<(), Fault>) -> Status {
+        match result {
+            Ok(()) => Status::SUCCESS,
+            Err(Fault::Busy) => Status::COMMAND_INTERRUPTED,
+            Err(Fault::Gone) => Status::NAMESPACE_NOT_READY,
+            Err(Fault::NoSpace) => Status::CAPACITY_EXCEEDED,
+            Err(Fault::ReadError) => Status::UNRECOVERED_READ_ERROR,
+            Err(Fault::WriteError) => Status::WRITE_FAULT,
+            Err(Fault::Internal) => Status::INTERNAL_ERROR,
+            Err(Fault::Device { code_type, code }) => {
+                Status::from_field((code_type as u16 & 7) << 8 | code as u16)
+            }
+        }
     }
 
     /// The Status Field without its Phase Tag: 15 bits.

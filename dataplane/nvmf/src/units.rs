@@ -43,10 +43,6 @@ number! {
     Ttag(u16)
 }
 number! {
-    /// The engine's number for the volume behind a namespace; carried, never interpreted.
-    VolumeId(u32)
-}
-number! {
     /// Milliseconds since an origin that the engine chooses. Never goes back.
     Timestamp(u64)
 }

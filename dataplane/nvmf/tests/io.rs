@@ -3,7 +3,8 @@
 
 mod rig;
 
-use nvmf::{BlockSize, Status};
+use block::Fault;
+use nvmf::BlockSize;
 use rig::disk::Asked;
 use rig::host::{Answer, Host, Manners, Pdu, rw, sc, set32, sqe};
 use rig::wire::Cut;
@@ -390,7 +391,7 @@ fn nvm_3_2_3_dataset_management_deallocates_each_range() {
         rig::host::in_capsule(&mut sqe, 80);
         let cid = io.submit(&mut rig, sqe, &ranges(&list));
         for (n, (_, request)) in std::mem::take(&mut rig.disks.held).into_iter().enumerate() {
-            rig.disks.fail = (n == failing).then_some(Status::INTERNAL_ERROR);
+            rig.disks.fail = (n == failing).then_some(Fault::Internal);
             let completion = rig.execute(request);
             io.session.complete(completion, &mut rig.shard());
         }
@@ -398,7 +399,7 @@ fn nvm_3_2_3_dataset_management_deallocates_each_range() {
         assert_eq!(sc(io.answer(cid).status), (0, 0x06));
     }
     rig.disks.hold = false;
-    rig.disks.fail = Some(Status::INTERNAL_ERROR);
+    rig.disks.fail = Some(Fault::Internal);
     let failed = dataset(&mut io, &mut rig, &list, 1 << 2);
     assert_eq!(sc(failed.status), (0, 0x06));
     rig.disks.fail = None;
@@ -409,9 +410,9 @@ fn nvm_3_2_3_dataset_management_deallocates_each_range() {
 fn a_device_error_is_the_command_s_status_and_gives_everything_back() {
     let (mut rig, mut admin, mut io) = connected(Manners::default());
     let data = vec![1; 8192];
-    rig.disks.fail = Some(Status::WRITE_FAULT);
+    rig.disks.fail = Some(Fault::WriteError);
     assert_eq!(sc(io.write(&mut rig, 2, 0, 2, &data).status), (2, 0x80));
-    rig.disks.fail = Some(Status::UNRECOVERED_READ_ERROR);
+    rig.disks.fail = Some(Fault::ReadError);
     let answer = io.read(&mut rig, 2, 0, 2, 8192);
     assert_eq!((sc(answer.status), answer.data.len()), ((2, 0x81), 0));
     rig.disks.fail = None;
@@ -429,10 +430,8 @@ fn a_read_that_succeeded_without_data_has_failed() {
         rig::host::transport(&mut sqe, 8192);
         let cid = io.submit(&mut rig, sqe, &[]);
         let (_, request) = rig.disks.held.pop().unwrap();
-        let (id, status) = (request.id, Status::SUCCESS);
-        let nvmf::Operation::Read { run, .. } = request.operation else {
-            panic!("a read");
-        };
+        let (id, result) = (request.id, Ok(()));
+        let run = request.io.run.expect("a read's");
         let run = match keep_run {
             true => Some(run),
             false => {
@@ -440,7 +439,7 @@ fn a_read_that_succeeded_without_data_has_failed() {
                 None
             }
         };
-        let completion = nvmf::Completion { id, status, run };
+        let completion = block::Completion { id, result, run };
         io.session.complete(completion, &mut rig.shard());
         io.run(&mut rig);
         let answer = io.answer(cid);

@@ -2,6 +2,7 @@
 
 mod rig;
 
+use block::Fault;
 use nvmf::{BlockSize, Status};
 use rig::disk::Asked;
 use rig::host::{Host, Manners, sc};
@@ -52,7 +53,7 @@ fn base_3_6_2_a_shutdown_is_complete_when_every_cache_is_flushed() {
 fn base_3_6_2_a_shutdown_whose_flush_failed_is_never_complete() {
     let mut rig = rig();
     let mut admin = Host::admin(&mut rig, Manners::default());
-    rig.disks.fail = Some(Status::WRITE_FAULT);
+    rig.disks.fail = Some(Fault::WriteError);
     let answer = admin.set_property(&mut rig, 0x14, SHUT_DOWN);
     assert_eq!(sc(answer.status), sc(Status::WRITE_FAULT.field()));
     assert_eq!(csts(&mut rig, &mut admin), OCCURRING);

@@ -7,7 +7,8 @@ mod rig;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use nvmf::{CommandPool, Request};
+use block::Request;
+use nvmf::CommandPool;
 use rig::host::{Host, Manners, Pdu, in_capsule, rw, sqe, transport, write_asked};
 use rig::wire::Cut;
 use rig::{Random, Rig, Sizes, config};

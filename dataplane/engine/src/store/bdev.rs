@@ -8,7 +8,9 @@ use std::rc::Rc;
 
 use spdk_sys::{tl_bdev, tl_bdev_info, tl_channel};
 
-use super::{Command, Geometry, OpIndex, OpTable};
+use block::{Command, Geometry, NotStarted, Op, OpIndex, OpTable};
+
+use super::op::{self, StoreSlot};
 use crate::error::Error;
 
 /// A shard's descriptor and channel of a block device.
@@ -84,32 +86,31 @@ impl Bdev {
 
     pub(crate) fn submit(
         &self,
-        ops: &mut OpTable,
+        ops: &mut OpTable<StoreSlot>,
         op: OpIndex,
         elements: usize,
         command: Command,
-    ) -> i32 {
+    ) -> Result<(), NotStarted> {
         let (bdev, channel) = (self.bdev.as_ptr(), self.channel.as_ptr());
-        ops.submit(op, elements, |io, iov, n| {
+        let Command {
+            op: kind,
+            block,
+            blocks,
+        } = command;
+        op::submit(ops, op, kind, elements, |io, iov, n| {
             // SAFETY: descriptor and channel are this thread's; the table keeps `io` and
             // `iov` in place until completion, and the request keeps the memory they name.
             unsafe {
-                match command {
-                    Command::Read { block, blocks } => {
-                        spdk_sys::tl_bdev_readv(bdev, channel, io, iov, n, block, blocks)
-                    }
-                    Command::Write { block, blocks } => {
-                        spdk_sys::tl_bdev_writev(bdev, channel, io, iov, n, block, blocks)
-                    }
-                    Command::Flush => {
+                match kind {
+                    Op::Read => spdk_sys::tl_bdev_readv(bdev, channel, io, iov, n, block, blocks),
+                    Op::Write => spdk_sys::tl_bdev_writev(bdev, channel, io, iov, n, block, blocks),
+                    Op::Flush => {
                         spdk_sys::tl_bdev_flush(bdev, channel, io, 0, self.info.num_blocks)
                     }
-                    Command::WriteZeroes { block, blocks } => {
+                    Op::WriteZeroes => {
                         spdk_sys::tl_bdev_write_zeroes(bdev, channel, io, block, blocks)
                     }
-                    Command::Unmap { block, blocks } => {
-                        spdk_sys::tl_bdev_unmap(bdev, channel, io, block, blocks)
-                    }
+                    Op::Deallocate => spdk_sys::tl_bdev_unmap(bdev, channel, io, block, blocks),
                 }
             }
         })

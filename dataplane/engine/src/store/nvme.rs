@@ -9,7 +9,9 @@ use spdk_sys::{
     tl_nvme_ctrlr, tl_nvme_info, tl_nvme_ns, tl_nvme_ns_info, tl_nvme_opts, tl_nvme_qpair,
 };
 
-use super::{Command, Geometry, OpIndex, OpTable};
+use block::{Command, Geometry, NotStarted, Op, OpIndex, OpTable};
+
+use super::op::{self, StoreSlot};
 use crate::error::Error;
 
 /// A connected controller, shared by all shards and by the stores on its namespaces.
@@ -159,28 +161,33 @@ impl Nvme {
 
     pub(crate) fn submit(
         &self,
-        ops: &mut OpTable,
+        ops: &mut OpTable<StoreSlot>,
         op: OpIndex,
         elements: usize,
         command: Command,
-    ) -> i32 {
+    ) -> Result<(), NotStarted> {
         let (ns, qpair) = (self.namespace.as_ptr(), self.qpair.as_ptr());
-        ops.submit(op, elements, |io, iov, n| {
+        let Command {
+            op: kind,
+            block,
+            blocks,
+        } = command;
+        op::submit(ops, op, kind, elements, |io, iov, n| {
             // SAFETY: the queue pair is this thread's; the table keeps `io` and `iov` in
             // place until completion, and the request keeps the memory they name.
             unsafe {
-                match command {
-                    Command::Read { block, blocks } => {
+                match kind {
+                    Op::Read => {
                         spdk_sys::tl_nvme_readv(ns, qpair, io, iov, n, block, blocks as u32)
                     }
-                    Command::Write { block, blocks } => {
+                    Op::Write => {
                         spdk_sys::tl_nvme_writev(ns, qpair, io, iov, n, block, blocks as u32)
                     }
-                    Command::Flush => spdk_sys::tl_nvme_flush(ns, qpair, io),
-                    Command::WriteZeroes { block, blocks } => {
+                    Op::Flush => spdk_sys::tl_nvme_flush(ns, qpair, io),
+                    Op::WriteZeroes => {
                         spdk_sys::tl_nvme_write_zeroes(ns, qpair, io, block, blocks as u32)
                     }
-                    Command::Unmap { block, blocks } => {
+                    Op::Deallocate => {
                         spdk_sys::tl_nvme_deallocate(ns, qpair, io, block, blocks as u32)
                     }
                 }

@@ -1,28 +1,11 @@
-//! Device operations in flight: a fixed table, and the queue their completions arrive on.
+//! What SPDK keeps in each operation, and how it says that one ended.
 #![allow(unsafe_code)]
 
-use std::cell::{RefCell, UnsafeCell};
 use std::ffi::c_void;
-use std::rc::Rc;
 
+use block::{Fault, NotStarted, Op, OpEntry, OpIndex, OpTable};
 use sgl::Element;
 use spdk_sys::{tl_io, tl_iovec};
-
-/// How a device operation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// The device did it.
-    Done,
-    /// The device refused with an NVMe status: code type and code.
-    Status {
-        /// Status code type.
-        sct: u8,
-        /// Status code.
-        sc: u8,
-    },
-    /// No NVMe status: a negative errno.
-    Failed(i32),
-}
 
 // A list of elements is handed to SPDK as it is.
 const _: () = assert!(
@@ -31,134 +14,95 @@ const _: () = assert!(
         && std::mem::offset_of!(Element, len) == std::mem::offset_of!(tl_iovec, len)
 );
 
-/// A completed operation.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Completed {
-    /// The operation's slot.
-    pub(crate) op: OpIndex,
-    /// The request it was made for.
-    pub(crate) request: u32,
-    pub(crate) outcome: Outcome,
-}
-
-/// A slot of the operation table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OpIndex(u32);
-
-/// Memory of one operation: stays where it is until the device is done with it.
-struct Op {
+/// SPDK's part of an operation.
+pub(crate) struct StoreSlot {
     io: tl_io,
-    list: Box<[Element]>,
-    index: OpIndex,
-    request: u32,
-    completed: Rc<RefCell<Vec<Completed>>>,
+    /// Tells what an errno means.
+    op: Op,
 }
 
-/// The shard's operations.
-pub(crate) struct OpTable {
-    ops: Box<[UnsafeCell<Op>]>,
-    free: Vec<OpIndex>,
-    completed: Rc<RefCell<Vec<Completed>>>,
-}
-
-impl OpTable {
-    /// A table of `count` operations of at most `elements` list elements each.
-    pub(crate) fn new(count: usize, elements: usize) -> Self {
-        let completed = Rc::new(RefCell::new(Vec::with_capacity(count)));
-        let op = |i: usize| {
-            UnsafeCell::new(Op {
-                // SAFETY: `tl_io` is plain data; zero is "no callback, no list".
-                io: unsafe { std::mem::zeroed() },
-                list: vec![Element::new(0, 0); elements].into(),
-                index: OpIndex(i as u32),
-                request: 0,
-                completed: Rc::clone(&completed),
-            })
-        };
+impl StoreSlot {
+    /// Of an operation that is free.
+    pub(crate) fn new() -> Self {
         Self {
-            ops: (0..count).map(op).collect(),
-            free: (0..count as u32).rev().map(OpIndex).collect(),
-            completed,
+            // SAFETY: `tl_io` is plain data; zero is "no callback, no list".
+            io: unsafe { std::mem::zeroed() },
+            op: Op::Flush,
         }
     }
+}
 
-    pub(crate) fn len(&self) -> usize {
-        self.ops.len()
+type Entry = OpEntry<StoreSlot>;
+
+/// Calls `submit` with the operation's memory and the first `elements` of its
+/// list. On a negative result the operation was not started.
+#[inline]
+pub(super) fn submit(
+    ops: &mut OpTable<StoreSlot>,
+    index: OpIndex,
+    op: Op,
+    elements: usize,
+    submit: impl FnOnce(*mut tl_io, *const tl_iovec, u32) -> i32,
+) -> Result<(), NotStarted> {
+    let entry: *mut Entry = ops.at(index);
+    // SAFETY: the entry is ours until its end is taken; no reference into it is
+    // held while `submit` runs, which may end it at once.
+    let (io, iov) = unsafe {
+        (*entry).slot.op = op;
+        (*entry).slot.io.done = Some(on_done);
+        (*entry).slot.io.arg = entry.cast();
+        (&raw mut (*entry).slot.io, (*entry).list().cast())
+    };
+    match submit(io, iov, elements as u32) {
+        0.. => Ok(()),
+        code if code == -libc::ENOMEM || code == -libc::EAGAIN => Err(NotStarted::Full),
+        code => Err(NotStarted::Failed(fault_of(code, op))),
     }
+}
 
-    pub(crate) fn available(&self) -> usize {
-        self.free.len()
-    }
-
-    /// Takes a free operation for `request`; [`OpTable::release`] gives it back.
-    pub(crate) fn take(&mut self, request: u32) -> Option<OpIndex> {
-        let index = self.free.pop()?;
-        self.op(index).request = request;
-        Some(index)
-    }
-
-    /// Gives back an operation that completed or was never submitted.
-    pub(crate) fn release(&mut self, index: OpIndex) {
-        debug_assert!(!self.free.contains(&index));
-        self.free.push(index);
-    }
-
-    fn op(&mut self, index: OpIndex) -> &mut Op {
-        self.ops[index.0 as usize].get_mut()
-    }
-
-    /// The operation's list, to be filled before [`OpTable::submit`].
-    pub(crate) fn list(&mut self, index: OpIndex) -> &mut [Element] {
-        &mut self.op(index).list
-    }
-
-    /// Calls `submit` with the operation's memory and the first `elements` of
-    /// its list. On a negative result the operation was not started.
-    pub(crate) fn submit(
-        &mut self,
-        index: OpIndex,
-        elements: usize,
-        submit: impl FnOnce(*mut tl_io, *const tl_iovec, u32) -> i32,
-    ) -> i32 {
-        let op = self.ops[index.0 as usize].get();
-        // SAFETY: the slot is ours until its completion is taken; no reference into it is
-        // held while `submit` runs, which may complete it at once.
-        let (io, iov) = unsafe {
-            (*op).io.done = Some(on_done);
-            (*op).io.arg = op.cast();
-            (&raw mut (*op).io, (*op).list.as_ptr().cast())
-        };
-        submit(io, iov, elements as u32)
-    }
-
-    /// Takes a completion, oldest last.
-    pub(crate) fn next_completed(&mut self) -> Option<Completed> {
-        self.completed.borrow_mut().pop()
-    }
-
-    /// Whether some completion waits to be taken.
-    pub(crate) fn has_completed(&self) -> bool {
-        !self.completed.borrow().is_empty()
+/// What a negative errno of SPDK's says of an operation.
+fn fault_of(code: i32, op: Op) -> Fault {
+    match -code {
+        libc::ENOMEM | libc::EAGAIN => Fault::Busy,
+        libc::ENXIO | libc::ENODEV | libc::ECANCELED => Fault::Gone,
+        libc::ENOSPC => Fault::NoSpace,
+        libc::EIO if op == Op::Read => Fault::ReadError,
+        libc::EIO => Fault::WriteError,
+        _ => Fault::Internal,
     }
 }
 
 /// Runs on the shard's own SPDK thread, inside a poll or inside the submitting call.
 unsafe extern "C" fn on_done(arg: *mut c_void, sct: i32, sc: i32, err: i32) {
-    // SAFETY: `arg` is the slot given in `submit`, which lives as long as the table, on this
+    // SAFETY: `arg` is the entry given in `submit`, which lives as long as the table, on this
     // thread; the table is dropped only when no operation is in flight.
-    let op = unsafe { &*arg.cast::<Op>() };
-    let outcome = match (err, sct) {
-        (0, _) => Outcome::Done,
-        (_, 0..) => Outcome::Status {
-            sct: sct as u8,
-            sc: sc as u8,
-        },
-        _ => Outcome::Failed(err),
-    };
-    // Room for every operation was reserved: no allocation.
-    op.completed.borrow_mut().push(Completed {
-        op: op.index,
-        request: op.request,
-        outcome,
+    let entry = unsafe { &*arg.cast::<Entry>() };
+    entry.complete(match (err, sct) {
+        (0, _) => Ok(()),
+        (_, 0..) => Err(Fault::Device {
+            code_type: sct as u8,
+            code: sc as u8,
+        }),
+        _ => Err(fault_of(err, entry.slot.op)),
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_errno_says_depends_on_the_operation() {
+        let faults = [
+            (libc::ENOMEM, Op::Write, Fault::Busy),
+            (libc::ENXIO, Op::Read, Fault::Gone),
+            (libc::ENOSPC, Op::Write, Fault::NoSpace),
+            (libc::EIO, Op::Read, Fault::ReadError),
+            (libc::EIO, Op::Flush, Fault::WriteError),
+            (libc::EINVAL, Op::Write, Fault::Internal),
+        ];
+        for (errno, op, fault) in faults {
+            assert_eq!(fault_of(-errno, op), fault);
+        }
+    }
 }

@@ -186,7 +186,7 @@ impl AdminQueue {
             .find(|ns| ns.nsid >= first && ns.volatile_write_cache)?;
         Some(VolumeRef {
             nsid: next.nsid,
-            volume: next.volume,
+            volume: next.index,
             block_size: next.block_size,
         })
     }

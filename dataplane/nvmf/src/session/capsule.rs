@@ -324,7 +324,7 @@ impl IoQueue {
         let block_size = namespace.block_size;
         let volume = VolumeRef {
             nsid,
-            volume: namespace.volume,
+            volume: namespace.index,
             block_size,
         };
         let blocks = namespace.blocks;
@@ -395,7 +395,7 @@ impl IoQueue {
     /// Blocks of the namespace of `volume` now.
     pub(super) fn blocks_of(&mut self, volume: VolumeRef) -> Option<u64> {
         let namespace = self.namespaces().get(volume.nsid)?;
-        (namespace.volume == volume.volume).then_some(namespace.blocks)
+        (namespace.index == volume.volume).then_some(namespace.blocks)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Requests to the engine, and its completions.
 
 use super::{Phase, Queue, Session, flow};
-use crate::request::{Completion, Operation, Request, RequestId};
+use block::{Completion, Flags, Io, Request, RequestId};
+
 use crate::shard::Shard;
 use crate::slots::{SlotIndex, SlotState, Work};
 use crate::status::Status;
@@ -15,7 +16,7 @@ impl Session {
                 return None;
             }
             let index = self.ready.head()?;
-            let operation = self.operation(index, shard);
+            let io = self.next_io(index, shard);
             let slot = &mut shard.commands.slots[index];
             let is_last = match slot.work {
                 Work::Dataset { ranges, next, .. } => next == ranges,
@@ -27,18 +28,13 @@ impl Session {
                 self.ready.pop(&shard.commands.slots);
             }
             let slot = &mut shard.commands.slots[index];
-            if let Some(operation) = operation {
+            if let Some(io) = io {
                 slot.at_device += 1;
                 self.at_device += 1;
                 return Some(Request {
-                    id: RequestId {
-                        slot: index.0,
-                        generation: slot.generation,
-                    },
-                    volume: slot.volume.volume,
-                    nsid: slot.volume.nsid,
-                    block_size: slot.volume.block_size,
-                    operation,
+                    id: request_id(index, slot.generation),
+                    namespace: slot.volume.volume,
+                    io,
                 });
             }
             // Dataset Management whose last ranges are empty; a shutdown with nothing cached.
@@ -49,33 +45,25 @@ impl Session {
     }
 
     /// What the command at the head of `ready` asks for next.
-    fn operation(&mut self, index: SlotIndex, shard: &mut Shard<'_>) -> Option<Operation> {
+    fn next_io(&mut self, index: SlotIndex, shard: &mut Shard<'_>) -> Option<Io> {
         let slot = &mut shard.commands.slots[index];
         Some(match slot.work {
-            Work::Read { range, fua } => Operation::Read {
-                range,
-                fua,
-                run: slot.run.take()?,
-            },
-            Work::Write { range, fua } => {
+            Work::Read { fua, .. } => Io::read(slot.run.take()?, Flags::fua(fua)),
+            Work::Write { fua, .. } => {
                 shard.ledger.stored(slot.len as usize);
                 shard.counters.bytes_in += u64::from(slot.len);
-                Operation::Write {
-                    range,
-                    fua,
-                    run: slot.run.take()?,
-                }
+                Io::write(slot.run.take()?, Flags::fua(fua))
             }
             Work::WriteZeroes {
                 range,
                 fua,
                 deallocate,
-            } => Operation::WriteZeroes {
-                range,
-                fua,
-                deallocate,
-            },
-            Work::Flush => Operation::Flush,
+            } => {
+                let size = slot.volume.block_size;
+                let flags = Flags { fua, deallocate };
+                Io::write_zeroes(range.offset(size), range.len(size), flags)
+            }
+            Work::Flush => Io::flush(),
             Work::ShutDown { next } => {
                 let admin = match &self.queue {
                     Queue::Admin(admin) => Some(admin),
@@ -87,7 +75,7 @@ impl Session {
                 let next = behind.map(|volume| volume.nsid);
                 slot.work = Work::ShutDown { next };
                 slot.volume = flush?;
-                Operation::Flush
+                Io::flush()
             }
             Work::Dataset {
                 ranges,
@@ -104,7 +92,8 @@ impl Session {
                     next,
                     deallocate,
                 };
-                Operation::Deallocate { range: range? }
+                let (range, size) = (range?, slot.volume.block_size);
+                Io::deallocate(range.offset(size), range.len(size))
             }
             _ => return None,
         })
@@ -116,10 +105,10 @@ impl Session {
     /// A read that is said to have succeeded but whose run is not complete
     /// fails. The completion of a request that is not outstanding is dropped.
     pub fn complete(&mut self, completion: Completion, shard: &mut Shard<'_>) {
-        let Completion { id, status, run } = completion;
-        let index = SlotIndex(id.slot);
+        let Completion { id, result, run } = completion;
+        let (index, generation) = slot_of(id);
         let slot = shard.commands.slots.get(index).filter(|slot| {
-            slot.owner == self.id && slot.generation == id.generation && slot.at_device > 0
+            slot.owner == self.id && slot.generation == generation && slot.at_device > 0
         });
         if slot.is_none() {
             debug_assert!(false, "a completion without its request");
@@ -136,7 +125,7 @@ impl Session {
         }
         // The first error of several requests is the command's.
         if slot.status.is_success() {
-            slot.status = status;
+            slot.status = Status::of(result);
         }
         if slot.at_device > 0 {
             return;
@@ -190,4 +179,14 @@ impl Session {
         }
         self.respond(index, shard);
     }
+}
+
+/// What a request of the command in `slot` is known by: no later command of the slot has it.
+fn request_id(slot: SlotIndex, generation: u32) -> RequestId {
+    RequestId(u64::from(generation) << 16 | u64::from(slot.0))
+}
+
+/// The slot of a request, and which of its commands it was for.
+fn slot_of(id: RequestId) -> (SlotIndex, u32) {
+    (SlotIndex(id.0 as u16), (id.0 >> 16) as u32)
 }

@@ -5,7 +5,8 @@
 
 use std::collections::VecDeque;
 
-use nvmf::{BlockSize, Counters, NamespaceConfig, Operation, Request};
+use block::{Fault, Op, Request};
+use nvmf::{BlockSize, Counters, NamespaceConfig};
 
 use super::host::{Host, Manners, crc32c, in_capsule, rw, set32, sqe, transport};
 use super::wire::Cut;
@@ -150,10 +151,10 @@ fn act(
         8 => {
             // The device answers some request, or fails it.
             if let Some((owner, request)) = held.pop_front() {
-                rig.disks.fail = script.chance(8).then_some(nvmf::Status::INTERNAL_ERROR);
+                rig.disks.fail = script.chance(8).then_some(Fault::Internal);
                 let enough = rig.pages.free() >= 9;
-                if !enough && let Operation::Read { .. } = request.operation {
-                    rig.disks.fail = Some(nvmf::Status::INTERNAL_ERROR);
+                if !enough && request.io.op == Op::Read {
+                    rig.disks.fail = Some(Fault::Internal);
                 }
                 let completion = rig.execute(request);
                 rig.disks.fail = None;
@@ -233,23 +234,20 @@ fn deliver(script: &mut Script<'_>, rig: &mut Rig, host: &mut Host) {
 
 /// A request is inside its volume, and a write is complete.
 fn check(rig: &Rig, request: &Request) {
-    let disk = rig.disks.volumes[&request.volume.0].len() as u64;
-    let size = request.block_size;
-    let range = match &request.operation {
-        Operation::Read { range, run, .. } => {
-            assert_eq!(run.len() as u64, range.len(size));
+    let disk = rig.disks.volumes[&request.namespace.0].len() as u64;
+    let io = &request.io;
+    match (io.op, &io.run) {
+        (Op::Read, Some(run)) => {
+            assert_eq!(run.len() as u64, io.len);
             assert_eq!(run.missing(), run.len());
-            *range
         }
-        Operation::Write { range, run, .. } => {
-            assert_eq!(run.len() as u64, range.len(size));
+        (Op::Write, Some(run)) => {
+            assert_eq!(run.len() as u64, io.len);
             assert!(run.is_complete());
-            *range
         }
-        Operation::WriteZeroes { range, .. } | Operation::Deallocate { range } => *range,
-        Operation::Flush => return,
-    };
-    assert!(range.offset(size) + range.len(size) <= disk);
+        (op, run) => assert!(!op.moves_data() && run.is_none()),
+    }
+    assert!(io.end() <= disk);
 }
 
 /// Keeps R2Ts to answer later; with damaged input the rest need not make sense.

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
 
-use nvmf::{
-    BlockRange, BlockSize, Completion, Operation, Request, Session, Status, Target, VolumeId,
-};
+use block::{Completion, Fault, NamespaceIndex, Op, Request};
+use nvmf::{Session, Target};
 use pages::{Fresh, PageRun};
 
 use super::Rig;
@@ -45,11 +44,13 @@ pub enum Asked {
 #[derive(Default)]
 pub struct Disks {
     pub volumes: BTreeMap<u32, Vec<u8>>,
+    /// Bytes of a block of each.
+    pub block_sizes: BTreeMap<u32, u64>,
     /// Requests kept from completing, and whose they are.
     pub held: Vec<(usize, Request)>,
     pub hold: bool,
     /// What the next requests end with, instead of being done.
-    pub fail: Option<Status>,
+    pub fail: Option<Fault>,
     pub asked: Vec<Asked>,
     /// Keep no log, for tests that count allocations.
     pub quiet: bool,
@@ -59,7 +60,7 @@ pub struct Disks {
 
 impl Disks {
     pub fn of(target: &Target) -> Self {
-        let mut volumes = BTreeMap::new();
+        let (mut volumes, mut block_sizes) = (BTreeMap::new(), BTreeMap::new());
         for ns in target
             .config()
             .subsystems
@@ -67,18 +68,19 @@ impl Disks {
             .flat_map(|s| &s.namespaces)
         {
             let bytes = ns.blocks as usize * ns.block_size.bytes() as usize;
-            volumes.insert(ns.volume.0, vec![0; bytes]);
+            volumes.insert(ns.index.0, vec![0; bytes]);
+            block_sizes.insert(ns.index.0, ns.block_size.bytes().into());
         }
         Self {
             volumes,
+            block_sizes,
             ..Self::default()
         }
     }
 
-    fn range(&mut self, volume: VolumeId, range: BlockRange, size: BlockSize) -> &mut [u8] {
-        let start = range.offset(size) as usize;
-        let disk = self.volumes.get_mut(&volume.0).expect("a volume");
-        &mut disk[start..start + range.len(size) as usize]
+    fn range(&mut self, namespace: NamespaceIndex, offset: u64, len: u64) -> &mut [u8] {
+        let disk = self.volumes.get_mut(&namespace.0).expect("a volume");
+        &mut disk[offset as usize..(offset + len) as usize]
     }
 }
 
@@ -105,108 +107,92 @@ impl Rig {
     }
 
     pub fn execute(&mut self, request: Request) -> Completion {
-        let (id, volume, size) = (request.id, request.volume, request.block_size);
-        if let Some(status) = self.disks.fail {
-            let run = match request.operation {
-                Operation::Read { run, .. } | Operation::Write { run, .. } => Some(run),
-                _ => None,
-            };
-            return Completion { id, status, run };
+        let Request { id, namespace, io } = request;
+        let result = match self.disks.fail {
+            Some(fault) => Err(fault),
+            None => Ok(()),
+        };
+        let mut run = io.run;
+        assert_eq!(run.is_some(), io.op.moves_data());
+        if result.is_err() {
+            return Completion { id, result, run };
         }
-        let v = volume.0;
-        let (asked, run) = match request.operation {
-            Operation::Read {
-                range,
-                fua,
-                mut run,
-            } => {
-                assert_eq!(run.offset(), range.offset(size));
-                assert_eq!(run.len() as u64, range.len(size));
-                self.fill(volume, &mut run);
-                let (first, blocks) = (range.first().0, range.blocks());
-                (
-                    Asked::Read {
-                        volume: v,
-                        first,
-                        blocks,
-                        fua,
-                    },
-                    Some(run),
-                )
-            }
-            Operation::Write { range, fua, run } => {
-                assert!(run.is_complete());
-                assert_eq!(run.offset(), range.offset(size));
-                assert_eq!(run.len() as u64, range.len(size));
-                self.disks.last_write.clear();
-                let to = self.disks.range(volume, range, size);
-                let mut at = 0;
-                for segment in run.segments() {
-                    let bytes = segment.bytes().expect("data");
-                    to[at..at + bytes.len()].copy_from_slice(bytes);
-                    at += bytes.len();
+        let volume = namespace.0;
+        let size = self.disks.block_sizes[&volume];
+        assert!(io.offset.is_multiple_of(size) && io.len.is_multiple_of(size));
+        let (first, blocks) = (io.offset / size, (io.len / size) as u32);
+        let (fua, deallocate) = (io.flags.fua, io.flags.deallocate);
+        if let Some(run) = &run {
+            assert_eq!((run.offset(), run.len() as u64), (io.offset, io.len));
+        }
+        let asked = match io.op {
+            Op::Read => {
+                self.fill(namespace, run.as_deref_mut().expect("a run"));
+                Asked::Read {
+                    volume,
+                    first,
+                    blocks,
+                    fua,
                 }
-                assert_eq!(at, to.len());
-                if !self.disks.quiet {
-                    for segment in run.segments() {
-                        let address = segment.address().expect("data");
-                        self.disks.last_write.push((address, segment.len()));
-                    }
-                }
-                let (first, blocks) = (range.first().0, range.blocks());
-                (
-                    Asked::Write {
-                        volume: v,
-                        first,
-                        blocks,
-                        fua,
-                    },
-                    Some(run),
-                )
             }
-            Operation::WriteZeroes {
-                range,
-                fua,
-                deallocate,
-            } => {
-                self.disks.range(volume, range, size).fill(0);
-                let (first, blocks) = (range.first().0, range.blocks());
-                let asked = Asked::WriteZeroes {
-                    volume: v,
+            Op::Write => {
+                self.store(namespace, run.as_deref().expect("a run"));
+                Asked::Write {
+                    volume,
+                    first,
+                    blocks,
+                    fua,
+                }
+            }
+            Op::WriteZeroes => {
+                self.disks.range(namespace, io.offset, io.len).fill(0);
+                Asked::WriteZeroes {
+                    volume,
                     first,
                     blocks,
                     fua,
                     deallocate,
-                };
-                (asked, None)
+                }
             }
-            Operation::Deallocate { range } => {
-                self.disks.range(volume, range, size).fill(0);
-                let (first, blocks) = (range.first().0, range.blocks());
-                (
-                    Asked::Deallocate {
-                        volume: v,
-                        first,
-                        blocks,
-                    },
-                    None,
-                )
+            Op::Deallocate => {
+                self.disks.range(namespace, io.offset, io.len).fill(0);
+                Asked::Deallocate {
+                    volume,
+                    first,
+                    blocks,
+                }
             }
-            Operation::Flush => (Asked::Flush { volume: v }, None),
+            Op::Flush => Asked::Flush { volume },
         };
         if !self.disks.quiet {
             self.disks.asked.push(asked);
         }
-        Completion {
-            id,
-            status: Status::SUCCESS,
-            run,
+        Completion { id, result, run }
+    }
+
+    /// Stores a write's run as a device would.
+    fn store(&mut self, namespace: NamespaceIndex, run: &PageRun) {
+        assert!(run.is_complete());
+        self.disks.last_write.clear();
+        let to = (self.disks).range(namespace, run.offset(), run.len() as u64);
+        let mut at = 0;
+        for segment in run.segments() {
+            let bytes = segment.bytes().expect("data");
+            to[at..at + bytes.len()].copy_from_slice(bytes);
+            at += bytes.len();
+        }
+        assert_eq!(at, to.len());
+        if !self.disks.quiet {
+            for segment in run.segments() {
+                let address = segment.address().expect("data");
+                self.disks.last_write.push((address, segment.len()));
+            }
         }
     }
 
     /// Fills a read's run as a device would: into fresh pages.
-    fn fill(&mut self, volume: VolumeId, run: &mut PageRun) {
-        let disk = &self.disks.volumes[&volume.0];
+    fn fill(&mut self, namespace: NamespaceIndex, run: &mut PageRun) {
+        let disk = &self.disks.volumes[&namespace.0];
         let pull_up = pages::PullUp::new(&self.pages, &self.ledger);
         let (mut at, len, offset) = (0, run.len(), run.offset() as usize);
         while at < len {

@@ -13,9 +13,10 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use block::NamespaceIndex;
 use nvmf::{
     BlockSize, CommandPool, Counters, Endpoints, Hosts, Listener, NamespaceConfig, Nsid, Session,
-    Shard, SubsystemConfig, Target, TargetConfig, Timestamp, VolumeId,
+    Shard, SubsystemConfig, Target, TargetConfig, Timestamp,
 };
 use pages::{Arena, ClusterPool, CopyLedger, HeapRegion, PAGE_SIZE, RunPool};
 
@@ -143,7 +144,7 @@ pub fn endpoints() -> Endpoints {
 pub fn namespace(nsid: u32, block_size: BlockSize, bytes: u64) -> NamespaceConfig {
     NamespaceConfig {
         nsid: Nsid(nsid),
-        volume: VolumeId(100 + nsid),
+        index: NamespaceIndex(100 + nsid),
         block_size,
         blocks: bytes >> block_size.shift(),
         uuid: [nsid as u8; 16],

@@ -12,7 +12,7 @@ use pages::{Cluster, CopyReason, Fresh, Slice};
 
 use crate::error::Error;
 use crate::memory::Memory;
-use crate::port::{BURST, Parts, QueueCounters, SEGMENTS_MAX};
+use crate::port::{BURST, Parts, PortCounters, SEGMENTS_MAX};
 
 /// Pieces of one frame.
 const PIECES_MAX: usize = dpdk_sys::TL_TX_PIECES_MAX as usize;
@@ -28,7 +28,7 @@ pub(crate) struct Queue {
     pending: [*mut tl_mbuf; BURST],
     pending_len: usize,
     tokens: [u64; BURST],
-    pub(crate) counters: QueueCounters,
+    pub(crate) counters: PortCounters,
 }
 
 impl Queue {
@@ -59,7 +59,7 @@ impl Queue {
             pending: [ptr::null_mut(); BURST],
             pending_len: 0,
             tokens: [0; BURST],
-            counters: QueueCounters::default(),
+            counters: PortCounters::default(),
         })
     }
 
@@ -339,9 +339,10 @@ fn offload(wanted: &TxOffload) -> tl_tx_offload {
 fn adopt(memory: &Memory, index: u32, data: *const u8, len: usize) -> Slice {
     #[cfg(test)]
     crate::spy::received(data, len);
-    let start = memory.clusters.address_of(index).as_ptr() as usize;
+    let start = memory.buffers.clusters.address_of(index).as_ptr() as usize;
     let offset = data as usize - start;
     memory
+        .buffers
         .clusters
         .adopt_filled(index, offset + len)
         .slice(offset..offset + len)
@@ -350,19 +351,22 @@ fn adopt(memory: &Memory, index: u32, data: *const u8, len: usize) -> Slice {
 /// Copies the bytes of `segments` into free clusters, as if received there;
 /// false if there are too few.
 fn gather(memory: &Memory, segments: &[tl_rx_seg], parts: &mut Parts) -> bool {
-    let size = memory.clusters.cluster_size();
+    let size = memory.buffers.clusters.cluster_size();
     let mut current: Option<Fresh> = None;
     let mut used = 0;
     for segment in segments {
         // SAFETY: the driver says that `len` bytes of the frame are at `data`.
         let mut bytes = unsafe { std::slice::from_raw_parts(segment.data, segment.len as usize) };
-        memory.ledger.copied(CopyReason::ForeignBuffer, bytes.len());
+        memory
+            .buffers
+            .ledger
+            .copied(CopyReason::ForeignBuffer, bytes.len());
         while !bytes.is_empty() {
             if current.is_none() {
                 current = memory
                     .receive
                     .take()
-                    .map(|index| memory.clusters.adopt_fresh(index));
+                    .map(|index| memory.buffers.clusters.adopt_fresh(index));
                 used = 0;
             }
             let Some(cluster) = &mut current else {

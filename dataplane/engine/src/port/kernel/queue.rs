@@ -8,9 +8,9 @@ use net::{Piece, PortFull, RxFrame, Transmit, TxFrame, TxOffload, Verdict};
 use packet::{Frame, Offload, Receiver, Sender};
 use pages::{Fresh, Slice};
 
-use crate::clock::{tsc, tsc_hz};
 use crate::memory::Memory;
-use crate::port::{BURST, Parts, QueueCounters, SEGMENTS_MAX};
+use crate::port::{BURST, Parts, PortCounters, SEGMENTS_MAX};
+use crate::tsc::{tsc, tsc_hz};
 
 /// Where a frame starts in its cluster: the payload behind 54 or 66 bytes of headers lies at a multiple of four.
 const START: usize = 2;
@@ -40,7 +40,7 @@ pub(crate) struct Queue {
     backoff: Backoff,
     /// Ticks of the TSC until which no refusal is logged: one a second is enough.
     silent_until: u64,
-    pub(crate) counters: QueueCounters,
+    pub(crate) counters: PortCounters,
 }
 
 /// How long to wait until a frame that a full queue dropped is sent again.
@@ -105,7 +105,7 @@ impl Queue {
             polls: 0,
             backoff: Backoff::default(),
             silent_until: 0,
-            counters: QueueCounters::default(),
+            counters: PortCounters::default(),
         }
     }
 
@@ -333,7 +333,7 @@ fn scatter(
             memory.receive.take_bulk(spare);
         }
         let index = spare.pop().ok_or(Lost::NoCluster)?;
-        let cluster = memory.clusters.adopt_fresh(index);
+        let cluster = memory.buffers.clusters.adopt_fresh(index);
         let n = left.min(cluster.len() - start);
         (fresh.try_push((cluster, start..start + n))).map_err(|_| Lost::TooLong)?;
         left -= n;

@@ -11,21 +11,17 @@
 //! counts the frame as dropped and goes on: it waits for nobody.
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use net::{Direction, Tap, pcap_bytes, pcap_header, pcap_record};
-use pages::sync::Watched;
-use pages::sync::words::{Reader, Writer, words};
+use net::{pcap_header, pcap_record};
+use pages::sync::words::{Reader, words};
 
-use crate::error::CaptureError;
+use crate::capture_desk::{Copier, Offer, Start};
 use crate::handle::Handle;
 
 /// Words of a shard's ring: 16 MiB, many times what is written between two looks.
 const RING_WORDS: usize = 2 << 20;
-/// Words before a frame's bytes: when, and its lengths.
-const HEAD: usize = 2;
 /// How often the rings are looked at.
 const LOOK: Duration = Duration::from_millis(10);
 /// A frame is in its ring so long after its time at the latest, unless its core stands still:
@@ -33,52 +29,8 @@ const LOOK: Duration = Duration::from_millis(10);
 const SETTLED: Duration = Duration::from_millis(100);
 /// Bytes that wait for that at most; then frames are written as they are.
 const PENDING_MAX: usize = 64 << 20;
-/// How long shards have to let go at the end.
-const LET_GO: Duration = Duration::from_secs(2);
-
-/// A shard's end of a capture.
-pub(crate) struct Copier {
-    ring: Writer<1>,
-    start: Start,
-    /// Nanoseconds of the Unix epoch at the shard's time zero.
-    epoch_ns: u64,
-    /// A frame's first bytes in one piece; never longer than it is made.
-    scratch: Vec<u8>,
-    snap: usize,
-}
-
-impl Copier {
-    /// The shard's time is `now`.
-    pub(crate) fn begin(&mut self, now: net::Instant) {
-        self.epoch_ns = self.start.unix_ns().saturating_sub(now.as_nanos());
-    }
-}
-
-impl Tap for Copier {
-    fn frame<'a>(
-        &mut self,
-        now: net::Instant,
-        _direction: Direction,
-        head: &'a [u8],
-        rest: &mut dyn Iterator<Item = &'a [u8]>,
-    ) {
-        if !self.ring.has_room(HEAD + self.snap.div_ceil(8)) {
-            self.ring.miss();
-            return;
-        }
-        self.scratch.clear();
-        let len = pcap_bytes(&mut self.scratch, self.snap, head, rest);
-        let lengths = (self.scratch.len() as u64) << 32 | len as u64;
-        let head = [self.epoch_ns + now.as_nanos(), lengths];
-        let body = self.scratch.chunks(8).map(|bytes| {
-            let mut word = [0; 8];
-            word[..bytes.len()].copy_from_slice(bytes);
-            u64::from_le_bytes(word)
-        });
-        (head.into_iter().chain(body)).for_each(|word| self.ring.put([word]));
-        self.ring.publish();
-    }
-}
+/// How long shards have to give up their rings at the end.
+const RELEASE: Duration = Duration::from_secs(2);
 
 /// A frame on its way to the file.
 struct Frame {
@@ -87,63 +39,37 @@ struct Frame {
     bytes: Vec<u8>,
 }
 
-/// The moment a capture starts: by the wall clock, and by one that nobody sets.
-#[derive(Clone, Copy)]
-struct Start {
-    unix: Duration,
-    at: Instant,
+/// Why there is no capture.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// Shards do not poll yet.
+    #[error("the program is not ready yet")]
+    NotReady,
+    /// Nothing is called so.
+    #[error("there is no port `{port}`; there are `{ports}`")]
+    NoSuchPort {
+        /// What was asked for.
+        port: String,
+        /// What there is.
+        ports: String,
+    },
+    /// One at a time.
+    #[error("another capture runs")]
+    Busy,
 }
 
-impl Start {
-    fn now() -> Self {
-        let unix = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        Self {
-            unix,
-            at: Instant::now(),
+impl Handle {
+    /// Starts to copy the first `snap` bytes of every frame of a port, received or
+    /// sent, for [`Capture::write`].
+    ///
+    /// # Errors
+    /// There is no such port, or a capture runs already.
+    pub fn capture(&self, port: &str, snap: usize) -> Result<Capture, CaptureError> {
+        if !self.is_ready() {
+            return Err(CaptureError::NotReady);
         }
-    }
-
-    fn unix_ns(&self) -> u64 {
-        (self.unix + self.at.elapsed()).as_nanos() as u64
-    }
-}
-
-/// Where shards find what to copy to.
-#[derive(Default)]
-pub(crate) struct Desk {
-    busy: AtomicBool,
-    /// Its number changes when a capture starts and when it ends.
-    offer: Watched<Offer>,
-}
-
-#[derive(Default)]
-struct Offer {
-    port: usize,
-    /// By shard, until it takes its own.
-    copiers: Vec<Option<Box<Copier>>>,
-}
-
-impl Desk {
-    /// Looked at between polls.
-    pub(crate) fn change(&self) -> u64 {
-        self.offer.number()
-    }
-
-    pub(crate) fn is_busy(&self) -> bool {
-        self.busy.load(Ordering::Acquire)
-    }
-
-    /// What a shard is to copy to from now on, and which port's frames; nothing if no capture runs.
-    pub(crate) fn take(&self, shard: usize) -> Option<(usize, Box<Copier>)> {
-        let mut offer = self.offer.lock();
-        let port = offer.port;
-        Some((port, offer.copiers.get_mut(shard)?.take()?))
-    }
-
-    fn put(&self, offer: Offer) {
-        let mut place = self.offer.lock();
-        *place = offer;
-        self.offer.tell(&place, self.offer.number() + 1);
+        let (ports, shards) = self.ports_and_shards();
+        Capture::start(self, port, &ports, shards, snap)
     }
 }
 
@@ -179,7 +105,7 @@ pub struct CaptureLimits {
 
 impl Capture {
     /// Has every shard copy the first `snap` bytes of the frames of its `port`.
-    pub(crate) fn start(
+    fn start(
         handle: &Handle,
         port: &str,
         ports: &[String],
@@ -190,7 +116,7 @@ impl Capture {
             let (port, ports) = (port.to_owned(), ports.join("`, `"));
             CaptureError::NoSuchPort { port, ports }
         })?;
-        if handle.captures().busy.swap(true, Ordering::AcqRel) {
+        if !handle.captures().begin() {
             return Err(CaptureError::Busy);
         }
         let (capture, copiers) = Self::new(handle, shards, snap, RING_WORDS);
@@ -253,7 +179,7 @@ impl Capture {
             file.flush()?;
             thread::sleep(LOOK);
         }
-        self.let_go();
+        self.release();
         self.collect();
         self.put(&mut file, u64::MAX, limits.frames)?;
         file.flush()?;
@@ -262,9 +188,9 @@ impl Capture {
     }
 
     /// Asks shards to copy no more, and waits until they do not.
-    fn let_go(&self) {
+    fn release(&self) {
         self.handle.captures().put(Offer::default());
-        let deadline = Instant::now() + LET_GO;
+        let deadline = Instant::now() + RELEASE;
         while !self.rings.iter().all(Reader::is_closed) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(1));
         }
@@ -318,12 +244,14 @@ impl Capture {
 impl Drop for Capture {
     fn drop(&mut self) {
         self.handle.captures().put(Offer::default());
-        self.handle.captures().busy.store(false, Ordering::Release);
+        self.handle.captures().end();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use net::{Direction, Tap};
+
     use super::*;
 
     const LIMITS: CaptureLimits = CaptureLimits {

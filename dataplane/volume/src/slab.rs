@@ -1,13 +1,13 @@
-//! A table of things under way, each with a number while it is.
+//! Things under way, each with a number while it is.
 
 /// Room for a fixed number of things: nothing is allocated after the start.
-pub(super) struct Table<T> {
+pub(crate) struct Slab<T> {
     slots: Box<[Option<T>]>,
     free: Vec<u32>,
 }
 
-impl<T> Table<T> {
-    pub(super) fn new(len: usize) -> Self {
+impl<T> Slab<T> {
+    pub(crate) fn new(len: usize) -> Self {
         Self {
             slots: (0..len).map(|_| None).collect(),
             free: (0..len as u32).rev().collect(),
@@ -15,7 +15,7 @@ impl<T> Table<T> {
     }
 
     /// A number for `thing`; gives it back if there is no room.
-    pub(super) fn insert(&mut self, thing: T) -> Result<u32, T> {
+    pub(crate) fn insert(&mut self, thing: T) -> Result<u32, T> {
         let Some(id) = self.free.pop() else {
             return Err(thing);
         };
@@ -23,22 +23,22 @@ impl<T> Table<T> {
         Ok(id)
     }
 
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         !self.free.is_empty()
     }
 
-    pub(super) fn get_mut(&mut self, id: u32) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut T> {
         self.slots.get_mut(id as usize)?.as_mut()
     }
 
-    pub(super) fn remove(&mut self, id: u32) -> Option<T> {
+    pub(crate) fn remove(&mut self, id: u32) -> Option<T> {
         let thing = self.slots.get_mut(id as usize)?.take()?;
         self.free.push(id);
         Some(thing)
     }
 
-    /// Things in the table.
-    pub(super) fn len(&self) -> usize {
+    /// Things in it.
+    pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 }

@@ -9,8 +9,10 @@
 use net::{Instant, Notice};
 use pages::ring::{Crossing, Receiver, Sender};
 
-use super::Link;
-use crate::mesh::{Ends, mesh};
+use volume::{Ends, mesh};
+
+use crate::link::Link;
+use crate::machine::Port;
 
 /// Messages that make a notice.
 const PARTS: usize = Notice::WORDS / 2;
@@ -39,14 +41,14 @@ struct Inbox {
 
 /// One shard's ends of the rings to and from the others.
 #[derive(Default)]
-pub(crate) struct Notices {
+pub struct Notices {
     to: Vec<Sender>,
     from: Vec<Inbox>,
     pub(crate) counters: NoticeCounters,
 }
 
 /// The notices of so many shards, by shard.
-pub(crate) fn between(shards: usize) -> Vec<Notices> {
+pub fn between(shards: usize) -> Vec<Notices> {
     let of = |ends: Vec<Option<Ends>>| {
         let mut notices = Notices::default();
         for Ends { to, from } in ends.into_iter().flatten() {
@@ -63,14 +65,14 @@ pub(crate) fn between(shards: usize) -> Vec<Notices> {
 }
 
 impl Notices {
-    /// Tells the other shards what this one's stacks have heard, and these what the others have.
-    pub(crate) fn exchange(&mut self, links: &mut [Link], now: Instant) {
+    /// Gives other shards the notices of this one's stacks, and these those of the others.
+    pub(crate) fn exchange(&mut self, links: &mut [Link<impl Port>], now: Instant) {
         if self.to.is_empty() {
             return;
         }
         for (port, link) in links.iter_mut().enumerate() {
             while let Some(notice) = link.poll_notice() {
-                self.tell(port, notice);
+                self.publish(port, notice);
             }
         }
         for inbox in &mut self.from {
@@ -83,7 +85,7 @@ impl Notices {
         }
     }
 
-    fn tell(&mut self, port: usize, notice: Notice) {
+    fn publish(&mut self, port: usize, notice: Notice) {
         let words = notice.into_words();
         for ring in &mut self.to {
             if ring.room() < PARTS {

@@ -2,9 +2,13 @@
 //! where there is much to tell, so that I/O waits for none of it.
 
 use events::Counter;
+use volume::JobCounters;
 
-use super::{Link, Shard};
 use crate::handle::{Detail, Handle};
+use crate::link::Link;
+use crate::machine::{Machine, Memory, PortCounters};
+use crate::notices::NoticeCounters;
+use crate::poll::Shard;
 use crate::snapshot::{ConnectionSnapshot, Layer, PoolSnapshot, ShardSnapshot};
 
 /// Slots of connections looked at, at most, between one bunch of polls and the next.
@@ -12,16 +16,16 @@ const SLOTS: usize = 64;
 
 /// A list of connections in the making.
 #[derive(Default)]
-pub(super) struct Listing {
+pub(crate) struct Listing {
     question: u64,
     connections: Vec<ConnectionSnapshot>,
     link: usize,
     slot: usize,
 }
 
-impl Shard {
+impl<M: Machine> Shard<M> {
     /// Looks for a question, and answers it, or goes on with its answer.
-    pub(super) fn answer(&mut self, handle: &Handle) {
+    pub(crate) fn answer(&mut self, handle: &Handle) {
         let question = handle.question();
         if question != self.answered {
             self.answered = question;
@@ -60,8 +64,9 @@ impl Shard {
         self.links.iter().map(Link::connections).sum()
     }
 
-    pub(crate) fn snapshot(&self, connection_list: Vec<ConnectionSnapshot>) -> ShardSnapshot {
-        let memory = &self.common.memory;
+    /// The shard's counters, with the connections that the caller has listed.
+    pub fn snapshot(&self, connection_list: Vec<ConnectionSnapshot>) -> ShardSnapshot {
+        let memory = self.common.memory.buffers();
         let volumes = &self.common.volumes;
         let pool = |name, size: usize, free: usize| PoolSnapshot {
             name,
@@ -79,8 +84,8 @@ impl Shard {
                 counters: list,
             });
         };
-        layer("nvmf", self.common.counters.iter().collect());
-        layer("store", volumes.device_counters().iter().collect());
+        layer("nvmf", self.common.doors.nvme.counters.iter().collect());
+        layer("store", volumes.job_counters().iter().collect());
         layer("notices", self.notices.counters.iter().collect());
         if let Some(cache) = volumes.cache_counters() {
             layer("cache", cache);
@@ -102,11 +107,30 @@ impl Shard {
                 pool("clusters", memory.clusters.len(), memory.clusters.unheld()),
                 pool("pages", memory.pages.len(), memory.pages.unheld()),
                 pool("runs", memory.runs_len, memory.runs.available()),
-                pool("operations", volumes.devices().0, volumes.devices().1),
+                pool("operations", volumes.operations().0, volumes.operations().1),
             ],
             connections: self.connections(),
             connection_list,
             counters,
         }
+    }
+}
+
+impl Layer {
+    /// Every layer a shard may have, with all of its counters, at zero.
+    pub fn every() -> Vec<Layer> {
+        let layer = |name, port, counters| Layer {
+            name,
+            port,
+            counters,
+        };
+        vec![
+            layer("tcp", Some(0), net::Counters::default().iter().collect()),
+            layer("port", Some(0), PortCounters::default().iter().collect()),
+            layer("nvmf", None, nvmf::Counters::default().iter().collect()),
+            layer("store", None, JobCounters::default().iter().collect()),
+            layer("notices", None, NoticeCounters::default().iter().collect()),
+            layer("cache", None, volume::cache_counters_at_zero()),
+        ]
     }
 }

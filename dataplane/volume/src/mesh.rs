@@ -3,14 +3,16 @@
 use pages::ring::{Receiver, Sender, ring};
 
 /// One shard's ends of the two rings between it and another.
-pub(crate) struct Ends {
-    pub(crate) to: Sender,
-    pub(crate) from: Receiver,
+pub struct Ends {
+    /// What this shard sends.
+    pub to: Sender,
+    /// What the other sends.
+    pub from: Receiver,
 }
 
 /// Rings for `capacity` messages each between so many shards: for each shard
 /// its ends, by shard; `None` in its own place.
-pub(crate) fn mesh(shards: usize, capacity: usize) -> Vec<Vec<Option<Ends>>> {
+pub fn mesh(shards: usize, capacity: usize) -> Vec<Vec<Option<Ends>>> {
     let mut ends: Vec<Vec<Option<Ends>>> = (0..shards)
         .map(|_| (0..shards).map(|_| None).collect())
         .collect();

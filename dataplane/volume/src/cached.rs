@@ -3,21 +3,21 @@
 
 use std::collections::VecDeque;
 
+use block::{Buffers, Device, Fault, Flags, Io, Op, VolumeId, WritePolicy};
 use events::Counter;
-use nvmf::Status;
 use pages::cache::{
     Action, CacheConfig, DeviceError, Operation, OperationId, PageCache, Request, VolumeConfig,
-    VolumeId,
+    VolumeId as CacheVolume,
 };
 use pages::{ClusterPool, PageRun};
 
-use super::{Answers, Sizes, Ticket as AnyTicket, Whom, owners};
-use crate::config::WritePolicy;
-use crate::device::{Devices, Work};
-use crate::memory::Memory;
+use crate::jobs::Jobs;
+use crate::remote;
+use crate::slab::Slab;
+use crate::volumes::{Ends, Requester, Sizes, Ticket as AnyTicket};
 
 /// Device operations the cache may have in flight.
-pub(super) const OPERATIONS: usize = 256;
+pub(crate) const OPERATIONS: usize = 256;
 /// Pages written back in an idle moment.
 const IDLE_PAGES: usize = 32;
 
@@ -34,24 +34,18 @@ events::counters! {
 }
 
 /// What [`Cached::counters`] gives, of a cache that has done nothing.
-pub(super) fn counters_at_zero() -> impl Iterator<Item = Counter> {
+pub(crate) fn counters_at_zero() -> impl Iterator<Item = Counter> {
     let counters = pages::cache::CacheCounters::default();
     CacheRoom::default().iter().chain(counters.iter())
 }
 
 /// What a device's job for the cache is known by.
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub(crate) struct Ticket {
     id: OperationId,
-    volume: VolumeId,
-    what: What,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum What {
-    Read,
-    Write { fua: bool },
-    Flush,
+    volume: CacheVolume,
+    op: Op,
+    fua: bool,
 }
 
 /// Clusters given back at a time when they are scarce.
@@ -60,9 +54,9 @@ const RELIEF: usize = 64;
 const RELIEF_WAIT: u32 = 64;
 
 /// A request in the cache.
-struct Asked {
-    whom: Whom,
-    volume: VolumeId,
+struct Admitted {
+    requester: Requester,
+    volume: CacheVolume,
     /// Zeros still to be written behind this part of them.
     zeros: Option<Zeros>,
 }
@@ -75,16 +69,15 @@ struct Zeros {
 }
 
 /// The cache of a shard, and which volumes are behind it.
-pub(super) struct Cached {
+pub(crate) struct Cached {
     cache: Option<PageCache>,
-    /// By volume; `None`: requests go straight to the device.
-    volumes: Vec<Option<VolumeId>>,
+    /// By [`VolumeId`]; `None`: requests go straight to the device.
+    volumes: Vec<Option<CacheVolume>>,
     /// By the cache's volume.
-    devices: Vec<usize>,
-    asked: Box<[Option<Asked>]>,
-    free: Vec<u32>,
+    behind: Vec<VolumeId>,
+    admitted: Slab<Admitted>,
     /// Requests that wait for another to end.
-    queued: VecDeque<(Whom, usize, Work)>,
+    queued: VecDeque<(Requester, VolumeId, Io)>,
     /// Zeros that wait for a run.
     waiting: VecDeque<u32>,
     max_bytes: usize,
@@ -94,14 +87,14 @@ pub(super) struct Cached {
 
 impl Cached {
     /// A cache for the volumes whose policy asks for one.
-    pub(super) fn new(
-        devices: &Devices<AnyTicket>,
+    pub(crate) fn new<D: Device>(
+        jobs: &Jobs<D, AnyTicket>,
         policies: &[WritePolicy],
         sizes: &Sizes,
     ) -> Self {
         let wanted = policies.contains(&WritePolicy::Back);
         // Our own, and the parts that every shard, this one too, may ask for.
-        let others = owners::parts(sizes) * sizes.shards;
+        let others = remote::parts(sizes) * sizes.shards;
         let requests = sizes.cached + others;
         let mut cache = wanted.then(|| {
             // Room for what requests under way pin at most, whatever was configured.
@@ -118,13 +111,13 @@ impl Cached {
             })
         });
         let mut behind = Vec::new();
-        let volumes = (policies.iter().enumerate())
-            .map(|(device, policy)| match (policy, &mut cache) {
+        let volumes = ((0..).map(VolumeId).zip(policies))
+            .map(|(volume, policy)| match (policy, &mut cache) {
                 (WritePolicy::Back, Some(cache)) => {
-                    let geometry = devices.geometry(device);
-                    behind.push(device);
+                    let geometry = jobs.geometry(volume);
+                    behind.push(volume);
                     cache.add_volume(VolumeConfig {
-                        len: geometry.blocks * u64::from(geometry.block_size),
+                        len: geometry.len(),
                         block: geometry.block_size as usize,
                         policy: pages::cache::WritePolicy::Back,
                         device_cache: geometry.write_cache,
@@ -136,9 +129,8 @@ impl Cached {
         Self {
             cache,
             volumes,
-            devices: behind,
-            asked: (0..requests).map(|_| None).collect(),
-            free: (0..requests as u32).rev().collect(),
+            behind,
+            admitted: Slab::new(requests),
             queued: VecDeque::with_capacity(sizes.requests + others),
             waiting: VecDeque::with_capacity(requests),
             max_bytes: sizes.max_bytes,
@@ -147,136 +139,140 @@ impl Cached {
     }
 
     /// Whether the volume is behind the cache.
-    pub(super) fn holds(&self, volume: usize) -> bool {
-        self.volumes[volume].is_some()
+    pub(crate) fn holds(&self, volume: VolumeId) -> bool {
+        self.volumes[volume.index()].is_some()
     }
 
     /// Takes a request on a volume that the cache [`Cached::holds`].
-    pub(super) fn start(
+    pub(crate) fn start(
         &mut self,
-        whom: Whom,
-        volume: usize,
-        work: Work,
-        memory: &Memory,
-        answers: &mut Answers,
+        requester: Requester,
+        volume: VolumeId,
+        io: Io,
+        buffers: &Buffers,
+        ends: &mut Ends,
     ) {
         // In order: nothing overtakes what waits.
-        if self.free.is_empty() || !self.queued.is_empty() {
-            return self.queued.push_back((whom, volume, work));
+        if !self.admitted.has_room() || !self.queued.is_empty() {
+            return self.queued.push_back((requester, volume, io));
         }
-        self.admit(whom, volume, work, memory, answers);
+        self.admit(requester, volume, io, buffers, ends);
     }
 
     fn admit(
         &mut self,
-        whom: Whom,
-        volume: usize,
-        work: Work,
-        memory: &Memory,
-        answers: &mut Answers,
+        requester: Requester,
+        volume: VolumeId,
+        io: Io,
+        buffers: &Buffers,
+        ends: &mut Ends,
     ) {
-        let (Some(volume), Some(tag)) = (self.volumes[volume], self.free.pop()) else {
-            unreachable!("the volume is held, and there is room");
+        let Some(volume) = self.volumes[volume.index()] else {
+            unreachable!("the volume is held");
         };
-        let (request, zeros) = match work {
-            Work::Read(run) => (Request::Read { run }, None),
-            Work::Write { run, fua } => (Request::Write { run, fua }, None),
-            Work::Flush => (Request::Flush, None),
-            Work::WriteZeroes { offset, len, fua } => {
-                self.asked[tag as usize] = Some(Asked {
-                    whom,
-                    volume,
-                    zeros: Some(Zeros { offset, len, fua }),
-                });
-                return self.waiting.push_back(tag);
-            }
+        let Io {
+            op,
+            flags: Flags { fua, .. },
+            offset,
+            len,
+            run,
+        } = io;
+        let (request, zeros) = match (op, run) {
+            (Op::Read, Some(run)) => (Some(Request::Read { run }), None),
+            (Op::Write, Some(run)) => (Some(Request::Write { run, fua }), None),
+            (Op::WriteZeroes, _) => (None, Some(Zeros { offset, len, fua })),
+            (Op::Flush, _) => (Some(Request::Flush), None),
             // Advice (NVM 3.2.3), which a cache in between may keep to itself.
-            Work::Deallocate { .. } => {
-                self.free.push(tag);
-                return answers.push_back((whom, Status::SUCCESS, None));
-            }
+            (Op::Deallocate, run) => return ends.push_back((requester, Ok(()), run)),
+            (Op::Read | Op::Write, None) => unreachable!("it comes with a run"),
         };
-        self.asked[tag as usize] = Some(Asked {
-            whom,
+        let admitted = Admitted {
+            requester,
             volume,
             zeros,
-        });
-        self.submit(tag, volume, request, memory, answers);
+        };
+        let Ok(tag) = self.admitted.insert(admitted) else {
+            unreachable!("there is room");
+        };
+        match request {
+            Some(request) => self.submit(tag, volume, request, buffers, ends),
+            None => self.waiting.push_back(tag),
+        }
     }
 
     /// Lets what waited for memory go on.
-    pub(super) fn resume(&mut self, memory: &Memory) {
+    pub(crate) fn resume(&mut self, buffers: &Buffers) {
         if let Some(cache) = &mut self.cache
             && cache.is_short_of_memory()
         {
-            cache.resume(&memory.pull_up());
+            cache.resume(&buffers.pull_up());
         }
     }
 
-    /// Moves operations to devices and finished requests to `answers`.
-    pub(super) fn pump(
+    /// Moves operations to devices and finished requests to `ends`.
+    pub(crate) fn pump<D: Device>(
         &mut self,
-        devices: &mut Devices<AnyTicket>,
-        memory: &Memory,
-        answers: &mut Answers,
+        jobs: &mut Jobs<D, AnyTicket>,
+        buffers: &Buffers,
+        ends: &mut Ends,
     ) {
-        while !self.free.is_empty()
-            && let Some((whom, volume, work)) = self.queued.pop_front()
+        while self.admitted.has_room()
+            && let Some((requester, volume, io)) = self.queued.pop_front()
         {
-            self.admit(whom, volume, work, memory, answers);
+            self.admit(requester, volume, io, buffers, ends);
         }
-        self.write_zeros(memory, answers);
-        while devices.has_room()
+        self.write_zeros(buffers, ends);
+        while jobs.has_room()
             && let Some(operation) = self.cache.as_mut().and_then(PageCache::next_operation)
         {
             let Operation { id, volume, action } = operation;
-            let (what, work) = match action {
-                Action::Read(run) => (What::Read, Work::Read(run)),
-                Action::Write { run, fua } => (What::Write { fua }, Work::Write { run, fua }),
-                Action::Flush => (What::Flush, Work::Flush),
+            let io = match action {
+                Action::Read(run) => Io::read(run, Flags::NONE),
+                Action::Write { run, fua } => Io::write(run, Flags::fua(fua)),
+                Action::Flush => Io::flush(),
             };
-            let device = self.devices[usize::from(volume.0)];
-            devices.start(
-                AnyTicket::Cache(Ticket { id, volume, what }),
-                device,
-                work,
-                memory,
-            );
+            let (op, fua) = (io.op, io.flags.fua);
+            let ticket = AnyTicket::Cache(Ticket {
+                id,
+                volume,
+                op,
+                fua,
+            });
+            jobs.start(ticket, self.behind[usize::from(volume.0)], io, buffers);
         }
         while let Some(done) = self.cache.as_mut().and_then(PageCache::next_completion) {
-            let status = match done.result {
-                Ok(()) => Status::SUCCESS,
-                Err(DeviceError(field)) => Status::from_field(field as u16),
-            };
-            self.finish(done.tag as u32, status, done.run, memory, answers);
+            let result = (done.result).map_err(|DeviceError(word)| Fault::from_word(word as u32));
+            self.finish(done.tag as u32, result, done.run, buffers, ends);
         }
     }
 
     /// An operation of the cache came back from its device.
-    pub(super) fn complete(
+    pub(crate) fn complete(
         &mut self,
         ticket: Ticket,
-        status: Status,
+        result: Result<(), Fault>,
         run: Option<Box<PageRun>>,
-        memory: &Memory,
+        buffers: &Buffers,
     ) {
-        let Ticket { id, volume, what } = ticket;
-        let action = match (what, run) {
-            (What::Read, Some(run)) => Action::Read(run),
-            (What::Write { fua }, Some(run)) => Action::Write { run, fua },
+        let Ticket {
+            id,
+            volume,
+            op,
+            fua,
+        } = ticket;
+        let action = match (op, run) {
+            (Op::Read, Some(run)) => Action::Read(run),
+            (Op::Write, Some(run)) => Action::Write { run, fua },
             _ => Action::Flush,
         };
-        let result = match status.is_success() {
-            true => Ok(()),
-            false => Err(DeviceError(status.field().into())),
-        };
+        let result = result.map_err(|fault| DeviceError(fault.to_word() as i32));
         if let Some(cache) = &mut self.cache {
-            cache.complete(Operation { id, volume, action }, result, &memory.pull_up());
+            cache.complete(Operation { id, volume, action }, result, &buffers.pull_up());
         }
     }
 
     /// Writes some of what is dirty.
-    pub(super) fn write_back(&mut self) {
+    pub(crate) fn write_back(&mut self) {
         if let Some(cache) = &mut self.cache
             && cache.dirty_pages() > 0
         {
@@ -287,48 +283,46 @@ impl Cached {
     /// Before clusters run out the cache gives some back (row Z12): when frames, or
     /// whole pages, have a quarter of them left, well before TCP closes its windows
     /// to keep an eighth; or `crowded`: what other shards may lend us is half used up.
-    pub(super) fn relieve(&mut self, crowded: bool, memory: &Memory) {
+    pub(crate) fn relieve(&mut self, crowded: bool, buffers: &Buffers) {
         let Some(cache) = &mut self.cache else { return };
         if self.relief_wait > 0 {
             self.relief_wait -= 1;
             return;
         }
         let scarce = |pool: &ClusterPool| pool.unheld() < pool.len() / 4;
-        if (crowded || scarce(&memory.clusters) || scarce(&memory.pages))
-            && cache.give_back(RELIEF, &memory.pull_up()) == 0
+        if (crowded || scarce(&buffers.clusters) || scarce(&buffers.pages))
+            && cache.give_back(RELIEF, &buffers.pull_up()) == 0
         {
             self.relief_wait = RELIEF_WAIT;
         }
     }
 
-    /// Lets go of every clean page; the engine stops.
-    pub(super) fn forget(&mut self) {
+    /// Drops every clean page; the shard stops.
+    pub(crate) fn drop_clean(&mut self) {
         if let Some(cache) = &mut self.cache {
             cache.forget();
         }
     }
 
-    /// Flushes every volume, for nobody but the engine.
-    pub(super) fn flush_all(&mut self, memory: &Memory, answers: &mut Answers) {
-        for volume in 0..self.volumes.len() {
-            if self.holds(volume) {
-                self.start(Whom::Engine, volume, Work::Flush, memory, answers);
-            }
+    /// Flushes every volume; on the shard's own account.
+    pub(crate) fn flush_all(&mut self, buffers: &Buffers, ends: &mut Ends) {
+        for volume in self.behind.clone() {
+            self.start(Requester::Shard, volume, Io::flush(), buffers, ends);
         }
     }
 
     /// Pages that only memory holds.
-    pub(super) fn dirty_pages(&self) -> usize {
+    pub(crate) fn dirty_pages(&self) -> usize {
         self.cache.as_ref().map_or(0, PageCache::dirty_pages)
     }
 
     /// Requests in the cache.
-    pub(super) fn in_progress(&self) -> usize {
-        self.asked.len() - self.free.len() + self.queued.len()
+    pub(crate) fn in_progress(&self) -> usize {
+        self.admitted.len() + self.queued.len()
     }
 
     /// Every counter by name; `None` if no volume is behind a cache.
-    pub(super) fn counters(&self) -> Option<Vec<Counter>> {
+    pub(crate) fn counters(&self) -> Option<Vec<Counter>> {
         let cache = self.cache.as_ref()?;
         let room = CacheRoom {
             pages: cache.pages() as u64,
@@ -339,33 +333,33 @@ impl Cached {
     }
 
     /// Zeros go through the cache as references to the page of zeros, a run at a time.
-    fn write_zeros(&mut self, memory: &Memory, answers: &mut Answers) {
+    fn write_zeros(&mut self, buffers: &Buffers, ends: &mut Ends) {
         while let Some(&tag) = self.waiting.front() {
-            let Some(Asked {
+            let Some(Admitted {
                 volume,
                 zeros: Some(zeros),
                 ..
-            }) = &mut self.asked[tag as usize]
+            }) = self.admitted.get_mut(tag)
             else {
                 self.waiting.pop_front();
                 continue;
             };
-            let Some(mut run) = memory.runs.take() else {
+            let Some(mut run) = buffers.runs.take() else {
                 return;
             };
             let (volume, fua) = (*volume, zeros.fua);
             let len = zeros.len.min(self.max_bytes as u64) as usize;
             let filled = run.begin(zeros.offset, len).is_ok()
                 && run
-                    .place_zeros(0, len, &memory.zero_page, &memory.pull_up())
+                    .place_zeros(0, len, &buffers.zero_page, &buffers.pull_up())
                     .is_ok();
             zeros.offset += len as u64;
             zeros.len -= len as u64;
             self.waiting.pop_front();
             if filled {
-                self.submit(tag, volume, Request::Write { run, fua }, memory, answers);
+                self.submit(tag, volume, Request::Write { run, fua }, buffers, ends);
             } else {
-                self.finish(tag, Status::INTERNAL_ERROR, Some(run), memory, answers);
+                self.finish(tag, Err(Fault::Internal), Some(run), buffers, ends);
             }
         }
     }
@@ -373,51 +367,49 @@ impl Cached {
     fn submit(
         &mut self,
         tag: u32,
-        volume: VolumeId,
+        volume: CacheVolume,
         request: Request,
-        memory: &Memory,
-        answers: &mut Answers,
+        buffers: &Buffers,
+        ends: &mut Ends,
     ) {
         let Some(cache) = &mut self.cache else { return };
-        if let Err(refused) = cache.submit(volume, request, tag.into(), &memory.pull_up()) {
-            let status = if refused.busy {
-                Status::COMMAND_INTERRUPTED
-            } else {
-                Status::INTERNAL_ERROR
+        if let Err(refused) = cache.submit(volume, request, tag.into(), &buffers.pull_up()) {
+            let fault = match refused.busy {
+                true => Fault::Busy,
+                false => Fault::Internal,
             };
             let run = match refused.request {
                 Request::Read { run } | Request::Write { run, .. } => Some(run),
                 _ => None,
             };
-            self.finish(tag, status, run, memory, answers);
+            self.finish(tag, Err(fault), run, buffers, ends);
         }
     }
 
-    /// A request came back from the cache: on with its zeros, or its answer.
+    /// A request came back from the cache: on with its zeros, or its end.
     fn finish(
         &mut self,
         tag: u32,
-        status: Status,
+        result: Result<(), Fault>,
         run: Option<Box<PageRun>>,
-        memory: &Memory,
-        answers: &mut Answers,
+        buffers: &Buffers,
+        ends: &mut Ends,
     ) {
-        let Some(asked) = &mut self.asked[tag as usize] else {
+        let Some(admitted) = self.admitted.get_mut(tag) else {
             return;
         };
         let mut run = run;
-        if let Some(zeros) = asked.zeros {
-            // The run was the cache's own, not the session's.
+        if let Some(zeros) = admitted.zeros {
+            // The run was the cache's own, not the requester's.
             if let Some(run) = run.take() {
-                memory.runs.put(run);
+                buffers.runs.put(run);
             }
-            if status.is_success() && zeros.len > 0 {
+            if result.is_ok() && zeros.len > 0 {
                 return self.waiting.push_back(tag);
             }
         }
-        let whom = asked.whom;
-        self.asked[tag as usize] = None;
-        self.free.push(tag);
-        answers.push_back((whom, status, run));
+        let requester = admitted.requester;
+        self.admitted.remove(tag);
+        ends.push_back((requester, result, run));
     }
 }

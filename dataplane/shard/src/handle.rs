@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use nvmf::Target;
 use pages::sync::Watched;
 
-use crate::capture::{Capture, Desk};
-use crate::error::CaptureError;
+use crate::capture_desk::CaptureDesk;
 use crate::snapshot::{Inventory, ShardSnapshot, Snapshot};
 
-/// Stops a running engine and asks it for its counters, from any thread.
+/// Stops running shards and asks them for their counters, from any thread.
 ///
 /// Shards look at it between polls; nothing on the I/O path waits for it.
 #[derive(Clone, Default)]
@@ -31,7 +30,7 @@ struct Shared {
     answered: Condvar,
     /// What each shard counts while it polls.
     rounds: OnceLock<Box<[Rounds]>>,
-    captures: Desk,
+    captures: CaptureDesk,
 }
 
 /// Written by one shard alone, on a cache line (and its neighbour) of its own.
@@ -57,18 +56,18 @@ pub enum Detail {
 }
 
 impl Handle {
-    /// A handle to give to [`run`](crate::run).
+    /// A handle to give to every shard.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Asks the engine to stop; [`run`](crate::run) returns when it has.
+    /// Asks every shard to stop.
     /// Safe to call from a signal handler.
     pub fn stop(&self) {
         self.shared.stop.store(true, Ordering::Release);
     }
 
-    /// Whether the engine was asked to stop.
+    /// Whether shards were asked to stop.
     pub fn is_stopping(&self) -> bool {
         self.shared.stop.load(Ordering::Acquire)
     }
@@ -111,20 +110,10 @@ impl Handle {
         }
     }
 
-    /// Starts to copy the first `snap` bytes of every frame of a port, received or
-    /// sent, for [`Capture::write`].
-    ///
-    /// # Errors
-    /// There is no such port, or a capture runs already.
-    pub fn capture(&self, port: &str, snap: usize) -> Result<Capture, CaptureError> {
-        if !self.is_ready() {
-            return Err(CaptureError::NotReady);
-        }
-        let (inventory, shards) = {
-            let answers = self.shared.answers.lock();
-            (Arc::clone(&answers.inventory), answers.shards.len())
-        };
-        Capture::start(self, port, &inventory.ports, shards, snap)
+    /// The names of the ports, and how many shards there are.
+    pub(crate) fn ports_and_shards(&self) -> (Vec<String>, usize) {
+        let answers = self.shared.answers.lock();
+        (answers.inventory.ports.clone(), answers.shards.len())
     }
 
     /// Whether a capture runs, or its file is not finished yet.
@@ -132,13 +121,12 @@ impl Handle {
         self.shared.captures.is_busy()
     }
 
-    pub(crate) fn captures(&self) -> &Desk {
+    pub(crate) fn captures(&self) -> &CaptureDesk {
         &self.shared.captures
     }
 
-    /// How often each shard has come round its poll loop, a round being some
-    /// dozens of polls. A number that stays says that its shard is stuck. Empty
-    /// before shards poll.
+    /// How often each shard was between turns, which is every few dozens of
+    /// polls. A number that stays says that its shard is stuck. Empty before shards poll.
     pub fn rounds(&self) -> Vec<u64> {
         let rounds = self.shared.rounds.get().into_iter().flatten();
         rounds
@@ -146,8 +134,8 @@ impl Handle {
             .collect()
     }
 
-    /// A shard has come round. Costs a store to a line that nobody else writes.
-    pub(crate) fn come_round(&self, shard: usize) {
+    /// A shard is alive. Costs a store to a line that no other shard writes.
+    pub(crate) fn heartbeat(&self, shard: usize) {
         if let Some(rounds) = self.shared.rounds.get() {
             let round = &rounds[shard].0;
             round.store(round.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
@@ -155,7 +143,7 @@ impl Handle {
     }
 
     /// Called once, before shards poll.
-    pub(crate) fn expect_shards(
+    pub fn expect_shards(
         &self,
         shards: usize,
         tsc_hz: u64,
@@ -170,7 +158,8 @@ impl Handle {
         answers.target = Some(Arc::clone(target));
     }
 
-    pub(crate) fn set_ready(&self, ready: bool) {
+    /// Says whether every shard polls and every listener is open.
+    pub fn set_ready(&self, ready: bool) {
         self.shared.ready.store(ready, Ordering::Release);
     }
 

@@ -3,18 +3,18 @@
 
 use std::collections::VecDeque;
 
-use nvmf::Status;
+use block::{Fault, Flags, Op, VolumeId};
 use pages::ring::{Receiver, Sender};
 use pages::{Abroad, GuestPool, PageRun, Return, Segment, SegmentKind, Slice};
 
-use super::message::{Ask, Message, Token};
-use super::table::Table;
 use crate::mesh::Ends;
+use crate::message::{Message, Token};
+use crate::slab::Slab;
 
 /// Why segments are lent. Each has a quota of its own: data that a slow client
 /// has yet to read leaves room for what others write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(crate) enum Way {
     /// Written by a client of the shard that lends.
     Written,
     /// Read by a client of the shard that is lent.
@@ -23,34 +23,35 @@ pub(super) enum Way {
 
 /// How much may be under way between two shards.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Quota {
+pub(crate) struct Quota {
     /// Parts that one asks of the other.
-    pub(super) parts: usize,
+    pub(crate) parts: usize,
     /// Segments lent, by [`Way`].
-    pub(super) segments: [usize; 2],
+    pub(crate) segments: [usize; 2],
 }
 
 /// A part of a request, at the owner of its range.
-pub(super) struct Part {
+pub(crate) struct Part {
     /// The request.
-    pub(super) split: u32,
+    pub(crate) split: u32,
     /// Where the part is in the request, in bytes.
-    pub(super) at: usize,
+    pub(crate) at: usize,
     /// Of a read: bytes that came.
-    pub(super) moved: usize,
+    pub(crate) moved: usize,
 }
 
 /// A part of another shard's request, here at the owner.
-pub(super) struct Visit {
-    pub(super) ask: Ask,
-    pub(super) volume: u16,
-    pub(super) run: Option<Box<PageRun>>,
+pub(crate) struct RemoteRequest {
+    pub(crate) op: Op,
+    pub(crate) flags: Flags,
+    pub(crate) volume: VolumeId,
+    pub(crate) run: Option<Box<PageRun>>,
     /// Of a write: bytes that came.
-    pub(super) moved: usize,
-    pub(super) status: Status,
+    pub(crate) moved: usize,
+    pub(crate) result: Result<(), Fault>,
 }
 
-pub(super) struct Peer {
+pub(crate) struct Peer {
     to: Sender,
     from: Receiver,
     /// What it was lent, by [`Way`].
@@ -59,16 +60,16 @@ pub(super) struct Peer {
     guests: [GuestPool; 2],
     quota: Quota,
     /// What it does for us.
-    pub(super) parts: Table<Part>,
+    pub(crate) parts: Slab<Part>,
     /// What we do for it, by its tokens.
-    pub(super) visits: Box<[Option<Visit>]>,
-    /// Visits whose answer is to be sent.
-    pub(super) answers: VecDeque<Token>,
+    pub(crate) requests: Box<[Option<RemoteRequest>]>,
+    /// Those of them whose end is to be sent.
+    pub(crate) ended: VecDeque<Token>,
 }
 
 impl Peer {
     /// The peer at the other end of `ends`; `me` is this shard's number.
-    pub(super) fn new(ends: Ends, me: usize, quota: Quota) -> Self {
+    pub(crate) fn new(ends: Ends, me: usize, quota: Quota) -> Self {
         let number = |way: Way| (2 * me + way as usize) as u16;
         let ways = [Way::Written, Way::Read];
         Self {
@@ -77,14 +78,14 @@ impl Peer {
             lent: ways.map(|way| Abroad::new(number(way), quota.segments[way as usize])),
             guests: ways.map(|way| GuestPool::new(quota.segments[way as usize])),
             quota,
-            parts: Table::new(quota.parts),
-            visits: (0..quota.parts).map(|_| None).collect(),
-            answers: VecDeque::with_capacity(quota.parts),
+            parts: Slab::new(quota.parts),
+            requests: (0..quota.parts).map(|_| None).collect(),
+            ended: VecDeque::with_capacity(quota.parts),
         }
     }
 
     /// The next message of the peer, returns aside.
-    pub(super) fn receive(&mut self) -> Option<Message> {
+    pub(crate) fn receive(&mut self) -> Option<Message> {
         loop {
             match Message::from_crossing(self.from.receive()?) {
                 Message::Return(parcel) => self.take_back(parcel),
@@ -94,19 +95,19 @@ impl Peer {
     }
 
     /// Whether `segments` can be lent and sent now, with one message more.
-    pub(super) fn has_room(&mut self, way: Way, segments: usize) -> bool {
+    pub(crate) fn has_room(&mut self, way: Way, segments: usize) -> bool {
         self.lent[way as usize].room() >= segments && self.to.room() > segments
     }
 
     /// Sends a message; the caller looked for room.
-    pub(super) fn send(&mut self, message: Message) {
+    pub(crate) fn send(&mut self, message: Message) {
         if let Err(message) = self.to.send(message.into_crossing()) {
             unreachable!("no room in the ring for {message:?}");
         }
     }
 
     /// Lends `parts` and sends them, zeros by their number; the caller looked for room.
-    pub(super) fn send_bytes(
+    pub(crate) fn send_bytes(
         &mut self,
         way: Way,
         token: Token,
@@ -131,7 +132,7 @@ impl Peer {
     }
 
     /// Takes in a segment that the peer lent.
-    pub(super) fn take_in(&mut self, way: Way, parcel: pages::Parcel) -> Slice {
+    pub(crate) fn take_in(&mut self, way: Way, parcel: pages::Parcel) -> Slice {
         match self.guests[way as usize].receive(parcel) {
             Ok(slice) => slice,
             // The peer has as many places for what it lends as there are here.
@@ -140,7 +141,7 @@ impl Peer {
     }
 
     /// Sends home the guests that nobody here refers to any more.
-    pub(super) fn send_returns(&mut self) {
+    pub(crate) fn send_returns(&mut self) {
         for way in 0..self.guests.len() {
             while self.to.room() > 0
                 && let Some(parcel) = self.guests[way].next_return()
@@ -152,19 +153,19 @@ impl Peer {
 
     /// Whether what it lent us for its clients' writes is half of what it may,
     /// or more: its writes are about to wait for us to give some back.
-    pub(super) fn is_crowding(&self) -> bool {
+    pub(crate) fn is_crowding(&self) -> bool {
         let written = Way::Written as usize;
         self.guests[written].room() < self.quota.segments[written] / 2
     }
 
     /// Whether nothing is lent either way, and every return is sent.
-    pub(super) fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         let room = |way: usize| self.guests[way].room() == self.quota.segments[way];
         self.lent.iter().all(Abroad::is_empty) && room(0) && room(1)
     }
 
     /// Segments lent to it, and by it.
-    pub(super) fn segments_lent(&self) -> (usize, usize) {
+    pub(crate) fn segments_lent(&self) -> (usize, usize) {
         let lent = self.lent.iter().map(Abroad::len).sum();
         let held = |way: usize| self.quota.segments[way] - self.guests[way].room();
         (lent, held(0) + held(1))

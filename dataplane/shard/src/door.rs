@@ -1,0 +1,417 @@
+//! Doors: the protocols that connections speak.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use block::{Buffers, Completion, Request};
+use nvmf::{CloseReason, CommandPool, Counters, Endpoints, Target, Timestamp, Wire};
+use pages::Slice;
+
+/// What the connections of a listener speak, or an outgoing one does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum DoorKind {
+    /// NVMe over TCP; we are the controller.
+    #[default]
+    Nvme,
+    /// For tests of connections.
+    #[cfg(test)]
+    Echo,
+}
+
+/// How a connection is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// What was queued is sent first.
+    Close,
+    /// At once: the peer would not take a farewell either, and what was queued for it is freed.
+    Abort,
+}
+
+/// One connection of a protocol: slices in, requests out, completions in,
+/// chunks out, and time.
+pub trait Door {
+    /// What the sessions of a shard share.
+    type Shared;
+
+    /// Takes the next slice of the stream; not called while it is blocked.
+    fn receive(
+        &mut self,
+        now: Timestamp,
+        slice: Slice,
+        buffers: &Buffers,
+        shared: &mut Self::Shared,
+    );
+
+    /// The next request it has for a volume.
+    fn next_request(&mut self, buffers: &Buffers, shared: &mut Self::Shared) -> Option<Request>;
+
+    /// Takes the end of a request.
+    fn complete(&mut self, completion: Completion, buffers: &Buffers, shared: &mut Self::Shared);
+
+    /// Sends what it has, as far as there is room; whether all was sent.
+    fn transmit(
+        &mut self,
+        wire: &mut impl Wire,
+        buffers: &Buffers,
+        shared: &mut Self::Shared,
+    ) -> bool;
+
+    /// Goes on, after it waited for a resource of the shard.
+    fn resume(&mut self, now: Timestamp, buffers: &Buffers, shared: &mut Self::Shared);
+
+    /// Runs its timers.
+    fn advance(&mut self, now: Timestamp, buffers: &Buffers, shared: &mut Self::Shared);
+
+    /// The connection is gone: what is not at a device is given back.
+    fn close(&mut self, buffers: &Buffers, shared: &mut Self::Shared);
+
+    /// Whether it takes no more of the stream for now.
+    fn is_blocked(&self) -> bool;
+
+    /// Whether it waits for a resource of the shard.
+    fn is_waiting(&self) -> bool;
+
+    /// Whether no other session may overtake it where it waits.
+    fn is_first(&self, buffers: &Buffers, shared: &mut Self::Shared) -> bool;
+
+    /// Requests at volumes.
+    fn outstanding(&self) -> usize;
+
+    /// Whether the connection is to end once all is sent, and how.
+    fn ending(&self) -> Option<Ending>;
+
+    /// The peer's address.
+    fn remote(&self) -> SocketAddr;
+
+    /// Asks for the memory that the next slice will need.
+    fn prefetch(&self);
+}
+
+/// What the sessions of a shard share, by door.
+pub struct Doors {
+    /// NVMe over TCP.
+    pub nvme: NvmeDoor,
+}
+
+/// A session of whichever door its connection came in by, or goes out by.
+#[allow(clippy::large_enum_variant)] // in a box of its connection's
+pub enum Session {
+    /// NVMe over TCP.
+    Nvme(nvmf::Session),
+    /// Sends back what it receives; for tests of connections.
+    #[cfg(test)]
+    Echo(tests::Echo),
+}
+
+/// The same method of whichever session it is, with what its door shares.
+macro_rules! each {
+    ($session:ident, $doors:ident, $inner:ident, $door:ident => $call:expr) => {
+        match $session {
+            Session::Nvme($inner) => {
+                let $door = &mut $doors.nvme;
+                $call
+            }
+            #[cfg(test)]
+            Session::Echo($inner) => {
+                let $door = &mut ();
+                $call
+            }
+        }
+    };
+    ($session:ident, $inner:ident => $call:expr) => {
+        match $session {
+            Session::Nvme($inner) => $call,
+            #[cfg(test)]
+            Session::Echo($inner) => $call,
+        }
+    };
+}
+
+impl Session {
+    /// The session of a connection that came in at `local`.
+    pub(crate) fn accept(
+        kind: DoorKind,
+        local: SocketAddr,
+        remote: SocketAddr,
+        doors: &Doors,
+        now: Timestamp,
+    ) -> Self {
+        match kind {
+            DoorKind::Nvme => {
+                let endpoints = Endpoints {
+                    local,
+                    host: remote,
+                };
+                Session::Nvme(nvmf::Session::new(&doors.nvme.target, endpoints, now))
+            }
+            #[cfg(test)]
+            DoorKind::Echo => Session::Echo(tests::Echo::new(remote)),
+        }
+    }
+
+    /// The queue of a controller that it is: controller ID, queue ID, entries.
+    pub(crate) fn queue(&self) -> Option<(u16, u16, u16)> {
+        match self {
+            Session::Nvme(session) => {
+                let (cntlid, qid) = session.queue()?;
+                Some((cntlid.0, qid.0, session.queue_entries()))
+            }
+            #[cfg(test)]
+            Session::Echo(_) => None,
+        }
+    }
+}
+
+impl Door for Session {
+    type Shared = Doors;
+
+    #[inline]
+    fn receive(&mut self, now: Timestamp, slice: Slice, buffers: &Buffers, doors: &mut Doors) {
+        each!(self, doors, session, door => Door::receive(session, now, slice, buffers, door));
+    }
+
+    #[inline]
+    fn next_request(&mut self, buffers: &Buffers, doors: &mut Doors) -> Option<Request> {
+        each!(self, doors, session, door => Door::next_request(session, buffers, door))
+    }
+
+    #[inline]
+    fn complete(&mut self, completion: Completion, buffers: &Buffers, doors: &mut Doors) {
+        each!(self, doors, session, door => Door::complete(session, completion, buffers, door));
+    }
+
+    #[inline]
+    fn transmit(&mut self, wire: &mut impl Wire, buffers: &Buffers, doors: &mut Doors) -> bool {
+        each!(self, doors, session, door => Door::transmit(session, wire, buffers, door))
+    }
+
+    fn resume(&mut self, now: Timestamp, buffers: &Buffers, doors: &mut Doors) {
+        each!(self, doors, session, door => Door::resume(session, now, buffers, door));
+    }
+
+    fn advance(&mut self, now: Timestamp, buffers: &Buffers, doors: &mut Doors) {
+        each!(self, doors, session, door => Door::advance(session, now, buffers, door));
+    }
+
+    fn close(&mut self, buffers: &Buffers, doors: &mut Doors) {
+        each!(self, doors, session, door => Door::close(session, buffers, door));
+    }
+
+    #[inline]
+    fn is_blocked(&self) -> bool {
+        each!(self, session => session.is_blocked())
+    }
+
+    #[inline]
+    fn is_waiting(&self) -> bool {
+        each!(self, session => session.is_waiting())
+    }
+
+    fn is_first(&self, buffers: &Buffers, doors: &mut Doors) -> bool {
+        each!(self, doors, session, door => Door::is_first(session, buffers, door))
+    }
+
+    #[inline]
+    fn outstanding(&self) -> usize {
+        each!(self, session => session.outstanding())
+    }
+
+    fn ending(&self) -> Option<Ending> {
+        each!(self, session => session.ending())
+    }
+
+    fn remote(&self) -> SocketAddr {
+        each!(self, session => session.remote())
+    }
+
+    #[inline]
+    fn prefetch(&self) {
+        each!(self, session => session.prefetch());
+    }
+}
+
+/// What NVMe sessions of a shard share.
+pub struct NvmeDoor {
+    /// Command slots, and credit for writes.
+    pub commands: CommandPool,
+    /// What they count.
+    pub counters: Counters,
+    /// Subsystems and their controllers: of all shards.
+    pub target: Arc<Target>,
+}
+
+impl NvmeDoor {
+    /// The shard's resources as NVMe sessions borrow them.
+    #[inline]
+    fn lend<'a>(&'a mut self, buffers: &'a Buffers) -> nvmf::Shard<'a> {
+        nvmf::Shard {
+            runs: &buffers.runs,
+            pages: &buffers.pages,
+            ledger: &buffers.ledger,
+            commands: &mut self.commands,
+            counters: &mut self.counters,
+        }
+    }
+}
+
+impl Door for nvmf::Session {
+    type Shared = NvmeDoor;
+
+    #[inline]
+    fn receive(&mut self, now: Timestamp, slice: Slice, buffers: &Buffers, shared: &mut NvmeDoor) {
+        // A session that is not blocked takes every slice.
+        let _ = nvmf::Session::receive(self, now, slice, &mut shared.lend(buffers));
+    }
+
+    #[inline]
+    fn next_request(&mut self, buffers: &Buffers, shared: &mut NvmeDoor) -> Option<Request> {
+        nvmf::Session::next_request(self, &mut shared.lend(buffers))
+    }
+
+    #[inline]
+    fn complete(&mut self, completion: Completion, buffers: &Buffers, shared: &mut NvmeDoor) {
+        nvmf::Session::complete(self, completion, &mut shared.lend(buffers));
+    }
+
+    #[inline]
+    fn transmit(&mut self, wire: &mut impl Wire, buffers: &Buffers, shared: &mut NvmeDoor) -> bool {
+        nvmf::Session::transmit(self, wire, &mut shared.lend(buffers))
+    }
+
+    fn resume(&mut self, now: Timestamp, buffers: &Buffers, shared: &mut NvmeDoor) {
+        nvmf::Session::resume(self, now, &mut shared.lend(buffers));
+    }
+
+    fn advance(&mut self, now: Timestamp, buffers: &Buffers, shared: &mut NvmeDoor) {
+        nvmf::Session::advance(self, now, &mut shared.lend(buffers));
+    }
+
+    fn close(&mut self, buffers: &Buffers, shared: &mut NvmeDoor) {
+        nvmf::Session::close(self, &mut shared.lend(buffers));
+    }
+
+    #[inline]
+    fn is_blocked(&self) -> bool {
+        nvmf::Session::is_blocked(self)
+    }
+
+    #[inline]
+    fn is_waiting(&self) -> bool {
+        nvmf::Session::is_waiting(self)
+    }
+
+    fn is_first(&self, buffers: &Buffers, shared: &mut NvmeDoor) -> bool {
+        nvmf::Session::is_first(self, &shared.lend(buffers))
+    }
+
+    #[inline]
+    fn outstanding(&self) -> usize {
+        nvmf::Session::outstanding(self)
+    }
+
+    fn ending(&self) -> Option<Ending> {
+        self.closing().map(|reason| match reason {
+            CloseReason::DataTimeout | CloseReason::SendTimeout => Ending::Abort,
+            _ => Ending::Close,
+        })
+    }
+
+    fn remote(&self) -> SocketAddr {
+        self.endpoints().host
+    }
+
+    #[inline]
+    fn prefetch(&self) {
+        nvmf::Session::prefetch(self);
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::VecDeque;
+
+    use pages::Chunk;
+
+    use super::*;
+
+    /// Sends back what it receives, or what it was given to say first.
+    pub(crate) struct Echo {
+        remote: SocketAddr,
+        chunks: VecDeque<Chunk>,
+        /// Bytes that came.
+        pub(crate) received: Vec<u8>,
+    }
+
+    impl Echo {
+        pub(crate) fn new(remote: SocketAddr) -> Self {
+            Self {
+                remote,
+                chunks: VecDeque::new(),
+                received: Vec::new(),
+            }
+        }
+
+        pub(crate) fn say(&mut self, chunk: Chunk) {
+            self.chunks.push_back(chunk);
+        }
+    }
+
+    impl Door for Echo {
+        type Shared = ();
+
+        fn receive(&mut self, _: Timestamp, slice: Slice, _: &Buffers, (): &mut ()) {
+            self.received.extend_from_slice(slice.bytes());
+            self.chunks.push_back(Chunk::Slice(slice));
+        }
+
+        fn next_request(&mut self, _: &Buffers, (): &mut ()) -> Option<Request> {
+            None
+        }
+
+        fn complete(&mut self, _: Completion, _: &Buffers, (): &mut ()) {}
+
+        fn transmit(&mut self, wire: &mut impl Wire, _: &Buffers, (): &mut ()) -> bool {
+            while let Some(chunk) = self.chunks.pop_front() {
+                if let Err(chunk) = wire.send(chunk) {
+                    self.chunks.push_front(chunk);
+                    return false;
+                }
+            }
+            true
+        }
+
+        fn resume(&mut self, _: Timestamp, _: &Buffers, (): &mut ()) {}
+
+        fn advance(&mut self, _: Timestamp, _: &Buffers, (): &mut ()) {}
+
+        fn close(&mut self, _: &Buffers, (): &mut ()) {
+            self.chunks.clear();
+        }
+
+        fn is_blocked(&self) -> bool {
+            false
+        }
+
+        fn is_waiting(&self) -> bool {
+            false
+        }
+
+        fn is_first(&self, _: &Buffers, (): &mut ()) -> bool {
+            false
+        }
+
+        fn outstanding(&self) -> usize {
+            0
+        }
+
+        fn ending(&self) -> Option<Ending> {
+            None
+        }
+
+        fn remote(&self) -> SocketAddr {
+            self.remote
+        }
+
+        fn prefetch(&self) {}
+    }
+}

@@ -1,0 +1,40 @@
+//! A shard: one core's ports, connections, sessions and volumes, and the loop
+//! that polls them. Sans I/O: what it needs of the world is a [`Machine`].
+//!
+//! * [`Machine`], [`Port`], [`Memory`] are implemented twice: over DPDK and
+//!   SPDK by `engine`, and by simulation.
+//! * [`Shard::poll`] is one turn: frames in, requests out, completions in,
+//!   frames out. [`Shard::housekeep`] is what is done between turns.
+//! * A [`Door`] is a protocol over one connection; what a listener's
+//!   connections speak is its [`DoorKind`].
+//! * A [`Handle`] is the control side's hold on all shards of an appliance,
+//!   from any thread: stop, counters, captures.
+//!
+//! Shards share nothing on the I/O path.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod capture;
+mod capture_desk;
+mod clock;
+mod door;
+mod handle;
+mod link;
+mod machine;
+mod notices;
+mod poll;
+mod sizing;
+mod snapshot;
+
+pub use capture::{Capture, CaptureError, CaptureLimits, Captured};
+pub use clock::Clock;
+pub use door::{Door, DoorKind, Doors, Ending, NvmeDoor, Session};
+pub use handle::{Detail, Handle};
+pub use link::Link;
+pub use machine::{Machine, Memory, Port, PortCounters};
+pub use notices::{NoticeCounters, Notices, between};
+pub use poll::{Common, Shard};
+pub use sizing::{MemoryConfig, Sizing};
+pub use snapshot::{
+    ConnectionSnapshot, Inventory, Layer, NamespaceName, PoolSnapshot, ShardSnapshot, Snapshot,
+};

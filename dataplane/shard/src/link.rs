@@ -1,0 +1,569 @@
+//! A shard's end of a port: its queue pair, its TCP stack, and a session for
+//! each connection.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use block::IoCounters;
+use events::{Counter, Stage, StageClock, tracepoint};
+use net::{
+    ConnectError, ConnectionId, Event, Instant, ListenError, ListenerId, Notice, Stack, Tap,
+};
+use nvmf::{Timestamp, Wire};
+use pages::{Chunk, prefetch};
+use volume::{Ended, Origin};
+
+use crate::door::{Door, DoorKind, Ending, Session};
+use crate::machine::{Machine, Memory, Port};
+use crate::poll::{Common, Resources};
+use crate::snapshot::{ConnectionSnapshot, Layer};
+
+/// Slots looked at per millisecond for session timers: 10,000 connections in 160 ms.
+const SWEEP: usize = 64;
+
+/// Waiting sessions resumed in one poll.
+const RESUMED_MAX: usize = 8;
+
+/// A connection and its session. It stays until the device is done with every
+/// request of it, even when the peer is gone.
+struct Connection {
+    id: ConnectionId,
+    session: Session,
+    /// In the link's list of sessions that wait for a resource.
+    waiting: bool,
+    /// Session closed; kept for completions still to come.
+    gone: bool,
+    /// TCP said that the connection is no more: its name can be released.
+    closed: bool,
+    io: IoCounters,
+    /// Nanoseconds that its requests took together.
+    latency_ns: u64,
+    /// Bytes of the stream.
+    received: u64,
+    sent: u64,
+}
+
+/// An address that connections come in at, and what they speak.
+struct Listener {
+    id: ListenerId,
+    address: SocketAddr,
+    door: DoorKind,
+}
+
+/// A shard's end of a port.
+pub struct Link<P> {
+    index: u16,
+    port: P,
+    stack: Stack,
+    listeners: Vec<Listener>,
+    /// By the stack's slots.
+    connections: Box<[Option<Box<Connection>>]>,
+    open: u64,
+    /// Connections whose sessions wait for a resource of the shard.
+    waiting: VecDeque<ConnectionId>,
+    /// What there was when they were last resumed.
+    resources: Resources,
+    sweep: usize,
+    swept_at: Timestamp,
+}
+
+impl<P: Port> Link<P> {
+    /// Port number `index` of the shard: its queue pair, and the stack on it.
+    pub fn new(index: u16, port: P, stack: Stack) -> Self {
+        let slots = stack.config().connections_max;
+        Self {
+            index,
+            port,
+            stack,
+            listeners: Vec::new(),
+            connections: (0..slots).map(|_| None).collect(),
+            open: 0,
+            waiting: VecDeque::with_capacity(slots),
+            resources: Resources::default(),
+            sweep: 0,
+            swept_at: Timestamp(0),
+        }
+    }
+
+    /// Listens if the address is this port's; whether it is.
+    pub(crate) fn listen(&mut self, address: SocketAddr, door: DoorKind) -> Result<bool, String> {
+        let backlog = self.stack.config().half_open_max;
+        match self.stack.listen(address, backlog) {
+            Ok(id) => {
+                self.listeners.push(Listener { id, address, door });
+                Ok(true)
+            }
+            Err(ListenError::NoSuchAddress) => Ok(false),
+            Err(error) => Err(format!("listener {address}: {error}")),
+        }
+    }
+
+    /// Opens a connection for `session`, which says the first word if its protocol wants it.
+    ///
+    /// # Errors
+    /// As [`Stack::connect`]; the session is gone.
+    pub fn connect(
+        &mut self,
+        now: Instant,
+        remote: SocketAddr,
+        session: Session,
+    ) -> Result<ConnectionId, ConnectError> {
+        let id = self.stack.connect(now, remote, None)?;
+        self.insert(id, session);
+        Ok(id)
+    }
+
+    /// Frames of the port into the stack; how many.
+    pub(crate) fn receive<M: Machine<Port = P>>(
+        &mut self,
+        common: &mut Common<M>,
+        stages: &mut StageClock<M::Ticks>,
+        now: Instant,
+    ) -> usize
+    where
+        P: Port<Memory = M::Memory>,
+    {
+        let memory = &common.memory;
+        let frames = self.port.poll(memory);
+        if frames > 0 {
+            stages.end(Stage::Receive);
+            self.stack.foresee(self.port.heads(frames));
+            for slot in self.stack.foreseen() {
+                prefetch(&self.connections[slot]);
+            }
+            for i in 0..frames {
+                let stack = &mut self.stack;
+                self.port
+                    .frame(i, memory, |frame| stack.receive(now, frame));
+            }
+            self.prefetch_sessions();
+        }
+        let clusters = &memory.buffers().clusters;
+        self.stack.set_budget(clusters.unheld(), clusters.len());
+        self.stack.advance(now);
+        if frames > 0 {
+            stages.end(Stage::Tcp);
+        }
+        frames
+    }
+
+    /// Asks for the memory of the sessions that the last burst was for: all at once, not each in its turn.
+    fn prefetch_sessions(&self) {
+        let slots = || self.stack.foreseen();
+        let connections = || slots().filter_map(|slot| self.connections[slot].as_deref());
+        connections().for_each(prefetch);
+        connections().for_each(|connection| connection.session.prefetch());
+    }
+
+    /// Events of the stack into sessions, their requests to the volumes; whether there was work.
+    #[inline(never)] // a border of stages, for profiles and `ci/bench --instructions`
+    pub(crate) fn serve<M: Machine<Port = P>>(
+        &mut self,
+        common: &mut Common<M>,
+        stages: &mut StageClock<M::Ticks>,
+        now: Instant,
+    ) -> bool {
+        let now = Timestamp(now.as_millis());
+        let mut busy = false;
+        while let Some(event) = self.stack.poll_event() {
+            busy = true;
+            match event {
+                Event::Accepted {
+                    connection,
+                    listener,
+                    remote,
+                } => self.accept(connection, listener, remote, common, now),
+                Event::Connected(connection) => self.write(connection, common),
+                Event::Readable(connection) => self.read(connection, common, stages, now),
+                Event::Writable(connection) => self.write(connection, common),
+                Event::PeerClosed(connection) => {
+                    // A host that sends nothing more has no use for answers (NVMe/TCP 3.5):
+                    // what it sent is served, then the connection ends.
+                    self.read(connection, common, stages, now);
+                    self.detach(connection, common);
+                    self.stack.close(connection);
+                }
+                Event::Closed { connection, .. } => {
+                    if let Some(open) = self.connection(connection) {
+                        open.closed = true;
+                        self.detach(connection, common);
+                    }
+                }
+            }
+        }
+        busy |= self.resume(common, stages, now);
+        if now > self.swept_at {
+            self.swept_at = now;
+            self.advance(common, stages, now);
+        }
+        if busy {
+            stages.end(Stage::Protocol);
+        }
+        busy
+    }
+
+    /// A request's end, to the session that asked.
+    #[inline(never)] // a border of stages, for profiles and `ci/bench --instructions`
+    pub(crate) fn complete<M: Machine>(&mut self, common: &mut Common<M>, ended: Ended) {
+        let slot = ended.origin.slot;
+        let Some(connection) = self.connections[slot as usize].as_mut() else {
+            unreachable!("a slot is kept until its session has no request outstanding");
+        };
+        let result = ended.completion.result;
+        (connection.io).count(ended.kind, ended.bytes, result.is_ok());
+        if result.is_ok() {
+            connection.latency_ns += ended.nanoseconds;
+        }
+        tracepoint::request_complete(
+            ended.completion.id.0,
+            slot.into(),
+            ended.namespace.0.into(),
+            ended.nanoseconds,
+            nvmf::Status::of(result).field().into(),
+        );
+        let (buffers, doors) = common.for_doors();
+        connection
+            .session
+            .complete(ended.completion, buffers, doors);
+        let id = connection.id;
+        if connection.gone {
+            self.reap(id);
+        } else {
+            self.write(id, common);
+        }
+    }
+
+    /// Segments out; whether there was work. Also returns clusters to the NIC.
+    #[inline(never)] // a border of stages, for profiles and `ci/bench --instructions`
+    pub(crate) fn transmit<M: Machine<Port = P>>(
+        &mut self,
+        common: &mut Common<M>,
+        stages: &mut StageClock<M::Ticks>,
+        now: Instant,
+    ) -> bool {
+        let sent = if self.stack.wants_transmit() {
+            self.stack.transmit(now, &mut self.port)
+        } else {
+            0
+        };
+        self.port.flush();
+        common.memory.replenish();
+        if sent > 0 {
+            stages.end(Stage::Transmit);
+        }
+        sent > 0
+    }
+
+    /// Shows every frame to `tap`, or to nobody any more.
+    pub(crate) fn set_tap(&mut self, tap: Option<Box<dyn Tap>>) {
+        self.stack.set_tap(tap);
+    }
+
+    /// News for the other shards of the port.
+    pub(crate) fn poll_notice(&mut self) -> Option<Notice> {
+        self.stack.poll_notice()
+    }
+
+    /// Another shard's news.
+    pub(crate) fn notice(&mut self, now: Instant, notice: Notice) {
+        self.stack.notice(now, notice);
+    }
+
+    /// Resets every connection; the shard stops.
+    pub(crate) fn abort_connections<M: Machine>(&mut self, common: &mut Common<M>) {
+        for slot in 0..self.connections.len() {
+            if let Some(id) = self.connections[slot].as_ref().map(|open| open.id) {
+                self.stack.abort(id);
+                self.detach(id, common);
+            }
+        }
+    }
+
+    /// Whether nothing is left to send and no session waits for a device.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.open == 0 && !self.stack.wants_transmit()
+    }
+
+    /// Takes back what the port held; it is closed.
+    pub(crate) fn stop(&mut self) {
+        self.port.stop();
+    }
+
+    /// Connections that are open.
+    pub(crate) fn connections(&self) -> u64 {
+        self.open
+    }
+
+    pub(crate) fn counters(&self) -> [Layer; 2] {
+        let layer = |name, counters: Vec<Counter>| Layer {
+            name,
+            port: Some(self.index.into()),
+            counters,
+        };
+        [
+            layer("tcp", self.stack.stats().iter().collect()),
+            layer("port", self.port.counters().iter().collect()),
+        ]
+    }
+
+    /// Adds the connections in these slots to `list`; false if there are no such slots.
+    pub(crate) fn list(&self, slots: Range<usize>, list: &mut Vec<ConnectionSnapshot>) -> bool {
+        let end = slots.end.min(self.connections.len());
+        let Some(connections) =
+            (self.connections.get(slots.start..end)).filter(|slots| !slots.is_empty())
+        else {
+            return false;
+        };
+        for connection in connections.iter().flatten() {
+            let queue = connection.session.queue();
+            list.push(ConnectionSnapshot {
+                port: self.index.into(),
+                peer: connection.session.remote(),
+                cntlid: queue.map(|(cntlid, _, _)| cntlid),
+                qid: queue.map_or(0, |(_, qid, _)| qid),
+                queue_depth: queue.map_or(0, |(_, _, entries)| entries),
+                outstanding: connection.session.outstanding() as u64,
+                io: connection.io,
+                latency_ns: connection.latency_ns,
+                bytes_received: connection.received,
+                bytes_sent: connection.sent,
+                tcp: (self.stack.connection_info(connection.id)).unwrap_or_default(),
+            });
+        }
+        true
+    }
+
+    fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        let connection = self.connections[id.slot()].as_deref_mut()?;
+        (connection.id == id).then_some(connection)
+    }
+
+    fn accept<M: Machine>(
+        &mut self,
+        id: ConnectionId,
+        listener: ListenerId,
+        remote: SocketAddr,
+        common: &Common<M>,
+        now: Timestamp,
+    ) {
+        let Some(listener) = self.listeners.iter().find(|known| known.id == listener) else {
+            self.stack.abort(id);
+            return self.stack.release(id);
+        };
+        let session = Session::accept(listener.door, listener.address, remote, &common.doors, now);
+        self.insert(id, session);
+    }
+
+    fn insert(&mut self, id: ConnectionId, session: Session) {
+        tracepoint::connection_open(id.slot() as u64, session.remote().port().into());
+        self.connections[id.slot()] = Some(Box::new(Connection {
+            id,
+            session,
+            waiting: false,
+            gone: false,
+            closed: false,
+            io: IoCounters::default(),
+            latency_ns: 0,
+            received: 0,
+            sent: 0,
+        }));
+        self.open += 1;
+    }
+
+    /// Everything in order into the session, unless it is waiting for something.
+    fn read<M: Machine>(
+        &mut self,
+        id: ConnectionId,
+        common: &mut Common<M>,
+        stages: &mut StageClock<M::Ticks>,
+        now: Timestamp,
+    ) {
+        let Some(connection) = self.connections[id.slot()].as_deref_mut() else {
+            return;
+        };
+        if connection.id != id || connection.gone {
+            return;
+        }
+        let (buffers, doors) = common.for_doors();
+        while !connection.session.is_blocked()
+            && let Some(slice) = self.stack.recv(id)
+        {
+            connection.received += slice.len() as u64;
+            connection.session.receive(now, slice, buffers, doors);
+        }
+        self.after(id, common, stages);
+    }
+
+    /// What a session has for the volumes, the wire and the wait list.
+    fn after<M: Machine>(
+        &mut self,
+        id: ConnectionId,
+        common: &mut Common<M>,
+        stages: &mut StageClock<M::Ticks>,
+    ) {
+        let index = self.index;
+        let Some(connection) = self.connections[id.slot()].as_deref_mut() else {
+            return;
+        };
+        loop {
+            let (buffers, doors) = common.for_doors();
+            let Some(request) = connection.session.next_request(buffers, doors) else {
+                break;
+            };
+            stages.end(Stage::Protocol);
+            let origin = Origin {
+                link: index,
+                slot: id.slot() as u32,
+            };
+            common.start(origin, request, stages);
+        }
+        if connection.session.is_waiting() && !connection.waiting {
+            connection.waiting = true;
+            self.waiting.push_back(id);
+        }
+        self.write(id, common);
+    }
+
+    /// What the session has to say, as far as there is room; then closes if it is done.
+    fn write<M: Machine>(&mut self, id: ConnectionId, common: &mut Common<M>) {
+        let Some(connection) = self.connections[id.slot()].as_deref_mut() else {
+            return;
+        };
+        if connection.id != id || connection.gone {
+            return;
+        }
+        let mut wire = StackWire {
+            stack: &mut self.stack,
+            connection: id,
+            sent: 0,
+        };
+        let (buffers, doors) = common.for_doors();
+        let done = connection.session.transmit(&mut wire, buffers, doors);
+        connection.sent += wire.sent;
+        if done && let Some(ending) = connection.session.ending() {
+            match ending {
+                Ending::Abort => self.stack.abort(id),
+                Ending::Close => self.stack.close(id),
+            }
+            self.detach(id, common);
+        }
+    }
+
+    /// Lets waiting sessions go on, oldest first, when resources were given back.
+    /// One that still waits goes behind the others: a queue that can never have
+    /// enough must not keep its own admin queue, and everybody else, waiting. But
+    /// the one that no other may overtake is looked at each time.
+    fn resume<M: Machine>(
+        &mut self,
+        common: &mut Common<M>,
+        stages: &mut StageClock<M::Ticks>,
+        now: Timestamp,
+    ) -> bool {
+        if self.waiting.is_empty() {
+            return false;
+        }
+        let resources = common.resources();
+        if std::mem::replace(&mut self.resources, resources) == resources {
+            return false;
+        }
+        let mut first = None;
+        for _ in 0..self.waiting.len().min(RESUMED_MAX) {
+            let Some(id) = self.waiting.pop_front() else {
+                break;
+            };
+            let Some(connection) = self.connection(id) else {
+                continue;
+            };
+            connection.waiting = false;
+            if connection.gone {
+                continue;
+            }
+            let (buffers, doors) = common.for_doors();
+            connection.session.resume(now, buffers, doors);
+            self.read(id, common, stages, now);
+            let (buffers, doors) = common.for_doors();
+            if let Some(connection) = self.connection(id)
+                && connection.waiting
+                && connection.session.is_first(buffers, doors)
+            {
+                first = self.waiting.pop_back();
+            }
+        }
+        if let Some(first) = first {
+            self.waiting.push_front(first);
+        }
+        true
+    }
+
+    /// Session timers, a few slots at a time.
+    fn advance<M: Machine>(
+        &mut self,
+        common: &mut Common<M>,
+        stages: &mut StageClock<M::Ticks>,
+        now: Timestamp,
+    ) {
+        for _ in 0..SWEEP.min(self.connections.len()) {
+            let slot = self.sweep;
+            self.sweep = (slot + 1) % self.connections.len();
+            if let Some(ahead) = &self.connections[(slot + 3) % self.connections.len()] {
+                prefetch(&**ahead);
+            }
+            let Some(connection) = self.connections[slot].as_deref_mut() else {
+                continue;
+            };
+            if connection.gone {
+                continue;
+            }
+            let (buffers, doors) = common.for_doors();
+            connection.session.advance(now, buffers, doors);
+            let id = connection.id;
+            self.after(id, common, stages);
+        }
+    }
+
+    /// Ends a session; the slot is kept while the device works for it.
+    fn detach<M: Machine>(&mut self, id: ConnectionId, common: &mut Common<M>) {
+        let Some(connection) = self.connection(id) else {
+            return;
+        };
+        if !connection.gone {
+            connection.gone = true;
+            let (buffers, doors) = common.for_doors();
+            connection.session.close(buffers, doors);
+        }
+        self.reap(id);
+    }
+
+    /// Frees the slot of a session that is gone, once neither TCP nor a device needs it.
+    fn reap(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connection(id) else {
+            return;
+        };
+        if connection.gone && connection.closed && connection.session.outstanding() == 0 {
+            let remote = connection.session.remote();
+            tracepoint::connection_close(id.slot() as u64, remote.port().into());
+            self.connections[id.slot()] = None;
+            self.open -= 1;
+            self.stack.release(id);
+        }
+    }
+}
+
+/// A session's way into the TCP send queue.
+struct StackWire<'a> {
+    stack: &'a mut Stack,
+    connection: ConnectionId,
+    sent: u64,
+}
+
+impl Wire for StackWire<'_> {
+    fn send(&mut self, chunk: Chunk) -> Result<(), Chunk> {
+        let len = chunk.len() as u64;
+        self.stack
+            .send(self.connection, chunk)
+            .map_err(net::SendError::into_chunk)?;
+        self.sent += len;
+        Ok(())
+    }
+}

@@ -1,0 +1,295 @@
+//! A shard: one core's queue pairs, connections, sessions and device
+//! operations, and the loop that polls them. Nothing in it is shared.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use block::Request;
+use events::{Stage, StageClock};
+use net::{ConnectError, ConnectionId, Instant, Tap};
+use volume::{Ends, Origin, Volumes};
+
+use crate::answer;
+use crate::clock::Clock;
+use crate::door::{DoorKind, Doors, Session};
+use crate::handle::Handle;
+use crate::link::Link;
+use crate::machine::{Machine, Memory};
+use crate::notices::Notices;
+
+/// How often an idle moment is used to write dirty pages back.
+const IDLE: Duration = Duration::from_millis(1);
+
+/// What every link of a shard uses besides its own connections.
+pub struct Common<M: Machine> {
+    /// Where frames and pages lie.
+    pub memory: M::Memory,
+    /// Its end of the volumes.
+    pub volumes: Volumes<M::Device>,
+    /// What sessions share, by door.
+    pub doors: Doors,
+}
+
+/// How much of what sessions wait for is free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Resources {
+    runs: usize,
+    pages: usize,
+    commands_in_use: usize,
+    write_bytes_granted: u64,
+}
+
+impl<M: Machine> Common<M> {
+    pub(crate) fn resources(&self) -> Resources {
+        let (buffers, commands) = (self.memory.buffers(), &self.doors.nvme.commands);
+        Resources {
+            runs: buffers.runs.available(),
+            pages: buffers.pages.unheld(),
+            commands_in_use: commands.in_use(),
+            write_bytes_granted: commands.write_bytes_granted(),
+        }
+    }
+
+    /// What sessions borrow.
+    #[inline]
+    pub(crate) fn for_doors(&mut self) -> (&block::Buffers, &mut Doors) {
+        (self.memory.buffers(), &mut self.doors)
+    }
+
+    /// A session's request, to its volume.
+    #[inline]
+    pub(crate) fn start(
+        &mut self,
+        origin: Origin,
+        request: Request,
+        stages: &mut StageClock<M::Ticks>,
+    ) {
+        (self.volumes).start(origin, request, self.memory.buffers(), stages);
+    }
+}
+
+/// One core's share of an appliance.
+pub struct Shard<M: Machine> {
+    pub(crate) index: usize,
+    pub(crate) core: u32,
+    pub(crate) common: Common<M>,
+    pub(crate) links: Vec<Link<M::Port>>,
+    pub(crate) notices: Notices,
+    machine: M,
+    pub(crate) clock: Clock<M::Ticks>,
+    pub(crate) stages: StageClock<M::Ticks>,
+    pub(crate) polls: u64,
+    pub(crate) polls_busy: u64,
+    /// The last question seen, and its answer if that takes long.
+    pub(crate) answered: u64,
+    pub(crate) listing: Option<answer::Listing>,
+    /// The last change of captures seen.
+    captures_seen: u64,
+    /// When an idle moment is next used.
+    idle_at: Instant,
+}
+
+impl<M: Machine> Shard<M> {
+    /// Shard number `index`, on `core`. `counter` is what its time and its stages are counted by.
+    pub fn new(
+        index: usize,
+        core: u32,
+        common: Common<M>,
+        links: Vec<Link<M::Port>>,
+        machine: M,
+        counter: M::Ticks,
+    ) -> Self {
+        Self {
+            index,
+            core,
+            common,
+            links,
+            notices: Notices::default(),
+            machine,
+            clock: Clock::start(counter),
+            stages: StageClock::new(counter),
+            polls: 0,
+            polls_busy: 0,
+            answered: 0,
+            listing: None,
+            captures_seen: 0,
+            idle_at: Instant::ZERO,
+        }
+    }
+
+    /// Opens listeners on the links that have their addresses.
+    ///
+    /// # Errors
+    /// A sentence: no port has the address, or it cannot be listened on.
+    pub fn listen(&mut self, listeners: &[(SocketAddr, DoorKind)]) -> Result<(), String> {
+        for &(address, door) in listeners {
+            let mut found = false;
+            for link in &mut self.links {
+                found |= link.listen(address, door)?;
+            }
+            if !found {
+                return Err(format!("no port has the address of listener {address}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a connection from port number `link` for `session`.
+    ///
+    /// # Errors
+    /// As [`net::Stack::connect`].
+    pub fn connect(
+        &mut self,
+        link: usize,
+        remote: SocketAddr,
+        session: Session,
+    ) -> Result<ConnectionId, ConnectError> {
+        let now = self.now();
+        self.links[link].connect(now, remote, session)
+    }
+
+    /// What is done between turns, now and then, off the I/O path: notices of other
+    /// shards, questions, captures.
+    pub fn housekeep(&mut self, handle: &Handle) {
+        let now = self.now();
+        self.notices.exchange(&mut self.links, now);
+        handle.heartbeat(self.index);
+        self.answer(handle);
+        self.capture(handle);
+    }
+
+    /// Begins or ends a capture, if there is news of one.
+    fn capture(&mut self, handle: &Handle) {
+        let change = handle.captures().change();
+        if change == self.captures_seen {
+            return;
+        }
+        self.captures_seen = change;
+        let (now, mut taken) = (self.now(), handle.captures().take(self.index));
+        for (index, link) in self.links.iter_mut().enumerate() {
+            let tap = taken.take_if(|(port, _)| *port == index);
+            link.set_tap(tap.map(|(_, mut copier)| {
+                copier.begin(now);
+                copier as Box<dyn Tap>
+            }));
+        }
+    }
+
+    /// One turn: frames in, requests out, completions in, frames out.
+    pub fn poll(&mut self) {
+        let tick = self.stages.begin();
+        let now = Instant(self.clock.nanoseconds(tick));
+        let common = &mut self.common;
+        let mut busy = false;
+        for link in &mut self.links {
+            let frames = link.receive(common, &mut self.stages, now);
+            busy |= frames > 0;
+            busy |= link.serve(common, &mut self.stages, now);
+        }
+        self.machine.enter();
+        let mut completed = self.machine.poll();
+        completed |= common.volumes.poll(common.memory.buffers());
+        if completed && common.volumes.has_completed() {
+            busy = true;
+            self.stages.end(Stage::Complete);
+            while let Some(ended) =
+                (common.volumes).next_completion(common.memory.buffers(), &self.stages)
+            {
+                self.links[ended.origin.link as usize].complete(common, ended);
+            }
+            self.stages.end(Stage::Protocol);
+        }
+        for link in &mut self.links {
+            busy |= link.transmit(common, &mut self.stages, now);
+        }
+        if !busy && now >= self.idle_at {
+            self.idle_at = now + IDLE;
+            common.volumes.idle(common.memory.buffers());
+        }
+        self.polls += 1;
+        self.polls_busy += u64::from(busy);
+    }
+
+    /// Shares pages and notices with other shards from now on; `ends` by shard.
+    pub fn join(&mut self, ends: Vec<Option<Ends>>, notices: Notices) {
+        self.notices = notices;
+        self.common.volumes.join(ends);
+    }
+
+    /// Resets every connection: the first step of a stop. The shard is then polled
+    /// until it [is quiet](Shard::is_quiet).
+    pub fn abort_connections(&mut self) {
+        for link in &mut self.links {
+            link.abort_connections(&mut self.common);
+        }
+    }
+
+    /// Whether no connection is left, nor anything to send.
+    pub fn is_quiet(&self) -> bool {
+        self.links.iter().all(Link::is_quiet)
+    }
+
+    /// Requests and device jobs not yet at their end.
+    pub fn requests_in_flight(&self) -> usize {
+        self.common.volumes.in_flight()
+    }
+
+    /// Pages that only memory holds.
+    pub fn dirty_pages(&self) -> usize {
+        self.common.volumes.dirty_pages()
+    }
+
+    /// Asks for what only memory holds to be written: the second step of a stop, when
+    /// no shard has connections. The shard is then polled until nothing is in flight.
+    pub fn flush(&mut self) {
+        self.common.volumes.flush(self.common.memory.buffers());
+    }
+
+    /// Takes back what ports hold: the third step of a stop, when every port is closed.
+    pub fn stop_ports(&mut self) {
+        for link in &mut self.links {
+            link.stop();
+        }
+    }
+
+    /// Takes back what other shards were lent, and gives them back what is theirs:
+    /// the last step of a stop, when no device works for any shard. To be called until
+    /// it is true on every shard.
+    pub fn drain(&mut self) -> bool {
+        self.machine.enter();
+        self.common.volumes.drain(self.common.memory.buffers())
+    }
+
+    /// Frees what the shard has. The machine is the last to go.
+    pub fn finish(self) -> M {
+        drop(self.links);
+        self.machine.enter();
+        drop(self.common);
+        self.machine
+    }
+
+    /// Its number.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Its time.
+    pub fn now(&self) -> Instant {
+        Instant(self.clock.now())
+    }
+
+    /// Where its frames and pages lie.
+    pub fn memory(&self) -> &M::Memory {
+        &self.common.memory
+    }
+
+    /// What it polls its devices by.
+    pub fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// Ticks by stage, in the order of [`Stage::ALL`].
+    pub fn ticks_by_stage(&self) -> [u64; Stage::ALL.len()] {
+        self.stages.by_stage()
+    }
+}

@@ -1,0 +1,122 @@
+//! Counters as a value: what `throughline stats` prints.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use block::{IoCounters, NamespaceCounters};
+use events::{Counter, Stage};
+use net::ConnectionInfo;
+use nvmf::ControllerInfo;
+
+/// The counters of all shards.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// TSC ticks per second.
+    pub tsc_hz: u64,
+    /// One per shard.
+    pub shards: Vec<ShardSnapshot>,
+    /// What there is, in the order in which shards speak of it.
+    pub inventory: Arc<Inventory>,
+    /// The controllers of all shards.
+    pub controllers: Vec<ControllerInfo>,
+}
+
+/// What counters belong to.
+#[derive(Clone, Debug, Default)]
+pub struct Inventory {
+    /// Names of the ports.
+    pub ports: Vec<String>,
+    /// Namespaces.
+    pub namespaces: Vec<NamespaceName>,
+}
+
+/// Which namespace it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamespaceName {
+    /// NQN of its subsystem.
+    pub subsystem: String,
+    /// Its number there.
+    pub nsid: u32,
+    /// The store behind it.
+    pub store: String,
+}
+
+/// The counters of one shard, since it started.
+#[derive(Clone, Debug, Default)]
+pub struct ShardSnapshot {
+    /// The core it polls on.
+    pub core: u32,
+    /// Polls of the loop, and those that found work.
+    pub polls: u64,
+    /// Polls that found work.
+    pub polls_busy: u64,
+    /// TSC ticks since the loop began.
+    pub cycles_total: u64,
+    /// TSC ticks by stage, in the order of [`Stage::ALL`]; idle polls are left out.
+    pub cycles_by_stage: [u64; Stage::ALL.len()],
+    /// Completed commands and bytes by kind.
+    pub io: IoCounters,
+    /// The same by namespace, with latencies, in the order of [`Inventory::namespaces`].
+    pub namespaces: Vec<NamespaceCounters>,
+    /// Logical pages written, by number of segments: 1, 2, 3, 4.
+    pub pages_by_segments: [u64; 4],
+    /// Bytes the CPU copied, by reason.
+    pub copied_bytes: Vec<(&'static str, u64)>,
+    /// Pools: name, size, free.
+    pub pools: Vec<PoolSnapshot>,
+    /// TCP connections open now.
+    pub connections: u64,
+    /// The connections themselves, if they were asked for.
+    pub connection_list: Vec<ConnectionSnapshot>,
+    /// Counters with names of their own, by layer.
+    pub counters: Vec<Layer>,
+}
+
+/// The counters of a layer.
+#[derive(Clone, Debug, Default)]
+pub struct Layer {
+    /// Its name: `tcp`, `port`, `nvmf`, `store`, `notices`, `cache`.
+    pub name: &'static str,
+    /// The port it belongs to, as a place in [`Inventory::ports`].
+    pub port: Option<usize>,
+    /// Its counters.
+    pub counters: Vec<Counter>,
+}
+
+/// A connection as it was when somebody asked.
+#[derive(Clone, Debug)]
+pub struct ConnectionSnapshot {
+    /// Its port, as a place in [`Inventory::ports`].
+    pub port: usize,
+    /// The host's end.
+    pub peer: SocketAddr,
+    /// The controller it belongs to, once Connect was accepted.
+    pub cntlid: Option<u16>,
+    /// Which of its queues it is; 0 is the Admin Queue.
+    pub qid: u16,
+    /// Entries of the queue.
+    pub queue_depth: u16,
+    /// Requests at their devices.
+    pub outstanding: u64,
+    /// Requests that ended.
+    pub io: IoCounters,
+    /// Nanoseconds that those took together that succeeded.
+    pub latency_ns: u64,
+    /// Bytes of the TCP stream received.
+    pub bytes_received: u64,
+    /// Bytes of the TCP stream sent.
+    pub bytes_sent: u64,
+    /// How TCP is doing.
+    pub tcp: ConnectionInfo,
+}
+
+/// A fixed pool.
+#[derive(Clone, Debug, Default)]
+pub struct PoolSnapshot {
+    /// What it holds.
+    pub name: &'static str,
+    /// How many there are.
+    pub size: u64,
+    /// How many are free now.
+    pub free: u64,
+}

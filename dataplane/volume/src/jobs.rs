@@ -1,0 +1,416 @@
+//! Jobs for devices: each becomes the fewest commands that the device's
+//! limits allow (rows Z9, C1), and ends when the last of them has.
+//!
+//! A write's logical pages become scatter-gather lists; a read's whole pages
+//! are handed to the device to fill (row Z10). Where a device cannot take
+//! fragments, the page is copied together first, and the copy counted (row Z14).
+
+use std::collections::VecDeque;
+
+use block::{
+    Buffers, Command, Completed, Device, Fault, Geometry, Io, NotStarted, Op, OpTable, VolumeId,
+};
+use pages::{CopyReason, PAGE_SIZE, PageRun};
+use sgl::{Divider, Element, PageCursor, Refused, RequestState};
+
+use crate::slab::Slab;
+
+/// How a job ended; its run is back.
+pub(crate) struct Done<T> {
+    pub(crate) ticket: T,
+    pub(crate) result: Result<(), Fault>,
+    pub(crate) run: Option<Box<PageRun>>,
+}
+
+/// A job at its device.
+struct Job<T> {
+    ticket: T,
+    volume: VolumeId,
+    op: Op,
+    run: Option<Box<PageRun>>,
+    /// How far its bytes were made into operations.
+    state: RequestState<PageCursor>,
+    /// Commands at the device.
+    in_flight: u32,
+    /// In the list of stalled jobs.
+    stalled: bool,
+    /// A flush is still to follow: force unit access on a device that caches.
+    then_flush: bool,
+    result: Result<(), Fault>,
+}
+
+impl<T> Job<T> {
+    /// Whether no command is to follow those at the device.
+    #[inline]
+    fn is_over(&self) -> bool {
+        self.result.is_err() || self.state.is_formatted() && !self.then_flush
+    }
+}
+
+/// A device, and how jobs are divided for it.
+struct Backing<D> {
+    device: D,
+    geometry: Geometry,
+    divider: Divider,
+}
+
+/// Why a job does not go on.
+enum Stop {
+    /// Something is short; it is tried again.
+    Later,
+    /// It failed.
+    Failed(Fault),
+}
+
+/// A shard's devices and the jobs under way at them. `T` is what whoever
+/// started a job knows it by.
+pub(crate) struct Jobs<D: Device, T> {
+    /// By [`VolumeId`].
+    backings: Vec<Backing<D>>,
+    ops: OpTable<D::Slot>,
+    jobs: Slab<Job<T>>,
+    /// Jobs waiting for an operation, a page, or room at the device; oldest first.
+    stalled: VecDeque<u32>,
+    /// Jobs whose last command ended.
+    finished: VecDeque<u32>,
+    /// Assemble by memcpy: the ablation.
+    copy: bool,
+    counters: JobCounters,
+}
+
+events::counters! {
+    /// What became of a shard's device jobs.
+    pub struct JobCounters {
+        /// Times a job waited for an operation, a page, or room at its device.
+        stalls,
+        /// Jobs that wait now.
+        @gauge stalled_now,
+        /// Bytes copied into whole pages for devices that take no fragments.
+        bounced_bytes,
+    }
+}
+
+impl<D: Device, T> Jobs<D, T> {
+    /// `jobs`: how many may be under way at once. `ops`: operations at the devices.
+    /// `elements`: of one list.
+    pub(crate) fn new(
+        devices: Vec<D>,
+        jobs: usize,
+        ops: usize,
+        elements: usize,
+        slot: impl FnMut() -> D::Slot,
+        copy: bool,
+    ) -> Self {
+        let backing = |device: D| {
+            let geometry = device.geometry();
+            let divider = Divider::new(geometry.limits(elements as u32))
+                .expect("a device takes at least a block and an element");
+            Backing {
+                device,
+                geometry,
+                divider,
+            }
+        };
+        Self {
+            backings: devices.into_iter().map(backing).collect(),
+            // Jobs that find none wait.
+            ops: OpTable::new(ops, elements, slot),
+            jobs: Slab::new(jobs),
+            stalled: VecDeque::with_capacity(jobs),
+            finished: VecDeque::with_capacity(jobs),
+            copy,
+            counters: JobCounters::default(),
+        }
+    }
+
+    pub(crate) fn geometry(&self, volume: VolumeId) -> &Geometry {
+        &self.backings[volume.index()].geometry
+    }
+
+    /// Whether another job can be started.
+    pub(crate) fn has_room(&self) -> bool {
+        self.jobs.has_room()
+    }
+
+    /// Starts a job; its end comes from [`Jobs::next_done`].
+    ///
+    /// # Panics
+    /// If there is no room.
+    pub(crate) fn start(&mut self, ticket: T, volume: VolumeId, io: Io, buffers: &Buffers) {
+        let geometry = &self.backings[volume.index()].geometry;
+        let len = match io.op {
+            // Advice (NVM 3.2.3): a device that cannot has nothing to do.
+            Op::Deallocate if !geometry.unmap => 0,
+            _ => io.len,
+        };
+        let fua = io.flags.fua || io.op == Op::Flush;
+        let job = Job {
+            ticket,
+            volume,
+            op: io.op,
+            run: io.run,
+            state: RequestState::new(io.offset, len),
+            in_flight: 0,
+            stalled: false,
+            then_flush: fua && io.op != Op::Read && geometry.write_cache,
+            result: Ok(()),
+        };
+        let Ok(index) = self.jobs.insert(job) else {
+            panic!("the caller looked for room");
+        };
+        self.go_on(index, buffers);
+    }
+
+    /// Polls devices that need it and retries what waited; whether there was work.
+    pub(crate) fn poll(&mut self, buffers: &Buffers) -> bool {
+        let mut busy = false;
+        for backing in &mut self.backings {
+            busy |= backing.device.poll();
+        }
+        for _ in 0..self.stalled.len() {
+            let Some(index) = self.stalled.pop_front() else {
+                break;
+            };
+            let waiting = self.stalled.len();
+            if let Some(job) = self.jobs.get_mut(index) {
+                job.stalled = false;
+            }
+            self.go_on(index, buffers);
+            if self.stalled.len() > waiting {
+                // Still short: it keeps its place, and the others theirs.
+                self.stalled.rotate_right(1);
+                break;
+            }
+            busy = true;
+        }
+        busy | self.has_done()
+    }
+
+    pub(crate) fn has_done(&self) -> bool {
+        !self.finished.is_empty() || self.ops.has_completed()
+    }
+
+    /// The next job that ended.
+    pub(crate) fn next_done(&mut self, buffers: &Buffers) -> Option<Done<T>> {
+        while self.finished.is_empty() {
+            let completed = self.ops.next_completed()?;
+            self.completed(completed, buffers);
+        }
+        let index = self.finished.pop_front()?;
+        let Job {
+            ticket,
+            result,
+            run,
+            ..
+        } = self.jobs.remove(index)?;
+        Some(Done {
+            ticket,
+            result,
+            run,
+        })
+    }
+
+    /// Jobs not yet handed back.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.jobs.len()
+    }
+
+    pub(crate) fn ops_len(&self) -> usize {
+        self.ops.len()
+    }
+
+    pub(crate) fn ops_available(&self) -> usize {
+        self.ops.available()
+    }
+
+    pub(crate) fn counters(&self) -> JobCounters {
+        JobCounters {
+            stalled_now: self.stalled.len() as u64,
+            ..self.counters.clone()
+        }
+    }
+
+    /// Hands over commands until all bytes are at the device or something is short.
+    fn go_on(&mut self, index: u32, buffers: &Buffers) {
+        let result = self.prepare(index, buffers).and_then(|()| {
+            while self.submit_next(index, buffers)? {}
+            Ok(())
+        });
+        let Some(job) = self.jobs.get_mut(index) else {
+            return;
+        };
+        match result {
+            Ok(()) => {}
+            Err(Stop::Later) => {
+                self.counters.stalls += 1;
+                job.stalled = true;
+                self.stalled.push_back(index);
+            }
+            Err(Stop::Failed(fault)) => {
+                job.result = Err(fault);
+                if job.in_flight == 0 {
+                    self.finished.push_back(index);
+                }
+            }
+        }
+    }
+
+    /// What a job needs before its first command. Later its pages must stay
+    /// as they are: the device reads them.
+    fn prepare(&mut self, index: u32, buffers: &Buffers) -> Result<(), Stop> {
+        let Some(job) = self.jobs.get_mut(index) else {
+            return Ok(());
+        };
+        let backing = &self.backings[job.volume.index()];
+        if backing.device.is_gone() {
+            return Err(Stop::Failed(Fault::Gone));
+        }
+        let Some(run) = job
+            .run
+            .as_deref_mut()
+            .filter(|_| job.state.formatted() == 0)
+        else {
+            return Ok(());
+        };
+        let whole = |run: &mut PageRun, reason| {
+            run.make_whole(reason, &buffers.pull_up())
+                .map_err(|_| Stop::Later)
+        };
+        match job.op {
+            Op::Read if run.missing() > 0 => {
+                run.place_fresh(&buffers.pages).map_err(|_| Stop::Later)
+            }
+            Op::Write if self.copy => whole(run, CopyReason::Ablation).map(drop),
+            // A device that cannot take the pages as they lie gets each as a whole one,
+            // as every other system does for all of them.
+            Op::Write
+                if backing.geometry.is_particular()
+                    && backing.divider.count(&job.state, run, usize::MAX).is_err() =>
+            {
+                self.counters.bounced_bytes += whole(run, CopyReason::DeviceBounce)? as u64;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// One command more; `Ok(false)` when there is none to add.
+    fn submit_next(&mut self, index: u32, buffers: &Buffers) -> Result<bool, Stop> {
+        let Some(job) = self.jobs.get_mut(index) else {
+            return Ok(false);
+        };
+        let flush = job.state.is_formatted();
+        if job.is_over() || flush && job.in_flight > 0 {
+            if job.in_flight == 0 {
+                self.finished.push_back(index);
+            }
+            return Ok(false);
+        }
+        let op = self.ops.take(index).ok_or(Stop::Later)?;
+        let before = job.state;
+        let backing = &mut self.backings[job.volume.index()];
+        let formatted = match job.op {
+            _ if flush => Ok((Command::FLUSH, 0)),
+            Op::Read | Op::Write => data_command(job, backing, self.ops.list(op)),
+            _ => Ok(range_command(
+                job,
+                &backing.geometry,
+                self.ops.list(op),
+                buffers,
+            )),
+        };
+        let (command, elements) = match formatted {
+            Ok(formatted) => formatted,
+            Err(refused) => {
+                self.ops.release(op);
+                log::error!("a request fits no list of its device: {refused}");
+                return Err(Stop::Failed(Fault::Internal));
+            }
+        };
+        if let Err(error) = backing.device.submit(&mut self.ops, op, elements, command) {
+            job.state = before;
+            self.ops.release(op);
+            return Err(match error {
+                NotStarted::Full => Stop::Later,
+                NotStarted::Failed(fault) => Stop::Failed(fault),
+            });
+        }
+        if flush {
+            job.then_flush = false;
+        }
+        job.in_flight += 1;
+        Ok(true)
+    }
+
+    fn completed(&mut self, completed: Completed, buffers: &Buffers) {
+        self.ops.release(completed.op);
+        let Some(job) = self.jobs.get_mut(completed.request) else {
+            return;
+        };
+        job.in_flight -= 1;
+        if job.result.is_ok() {
+            job.result = completed.result;
+        }
+        // A stalled job goes on, or ends, from its list.
+        if job.in_flight == 0 && !job.stalled {
+            match job.is_over() {
+                true => self.finished.push_back(completed.request),
+                false => self.go_on(completed.request, buffers),
+            }
+        }
+    }
+}
+
+/// The next command of a read or write: its list is made of the run's segments.
+fn data_command<D, T>(
+    job: &mut Job<T>,
+    backing: &Backing<D>,
+    list: &mut [Element],
+) -> Result<(Command, usize), Refused> {
+    let run = job.run.as_deref().ok_or(Refused::ChainTooShort)?;
+    let descriptor = (backing.divider)
+        .format(&mut job.state, run, list)?
+        .ok_or(Refused::ChainTooShort)?;
+    // Blocks are powers of two (`Geometry`).
+    let shift = backing.geometry.block_size.trailing_zeros();
+    let command = Command {
+        op: job.op,
+        block: descriptor.remote >> shift,
+        blocks: descriptor.len >> shift,
+    };
+    Ok((command, descriptor.elements))
+}
+
+/// The next command of a job without data. A device that cannot write zeros
+/// itself is given lists of the page of zeros.
+fn range_command<T>(
+    job: &mut Job<T>,
+    geometry: &Geometry,
+    list: &mut [Element],
+    buffers: &Buffers,
+) -> (Command, usize) {
+    let size = u64::from(geometry.block_size);
+    let block = (job.state.remote() + job.state.formatted()) / size;
+    let rest = job.state.remaining();
+    let command = |op, len: u64| Command {
+        op,
+        block,
+        blocks: len / size,
+    };
+    if job.op == Op::Deallocate || geometry.write_zeroes {
+        job.state.skip(rest);
+        return (command(job.op, rest), 0);
+    }
+    let page = PAGE_SIZE as u64;
+    let most = (list.len() as u64 * page)
+        .min(u64::from(geometry.max_bytes))
+        .min(u64::from(geometry.max_elements) * page);
+    let len = rest.min(most / size * size);
+    let elements = len.div_ceil(page) as usize;
+    let zeros = buffers.zero_page.address().as_ptr() as u64;
+    for (i, element) in list[..elements].iter_mut().enumerate() {
+        *element = Element::new(zeros, (len - i as u64 * page).min(page));
+    }
+    job.state.skip(len);
+    (command(Op::Write, len), elements)
+}

@@ -1,0 +1,26 @@
+//! Volumes: from a door's request to its device, straight or through the page
+//! cache, on this shard or another, and back. Sans I/O: devices are
+//! [`block::Device`]s, time is an argument.
+//!
+//! * [`Volumes`] is one shard's end: [`Volumes::start`] takes a request,
+//!   [`Volumes::next_completion`] gives its end.
+//! * Each becomes jobs at devices, and each job the fewest commands that the
+//!   device's limits allow ([`sgl`]; rows Z9, C1).
+//! * With [`block::WritePolicy::Back`] a volume is behind the page cache, one in each
+//!   shard. Every page has one owner; what other shards own is asked of them
+//!   over rings ([`mesh`]), by reference.
+#![forbid(unsafe_code)]
+
+mod cached;
+mod jobs;
+mod mesh;
+mod message;
+mod peer;
+mod remote;
+mod slab;
+mod volumes;
+
+pub use jobs::JobCounters;
+pub use mesh::{Ends, mesh};
+pub use remote::ring_capacity;
+pub use volumes::{Ended, Origin, Sizes, Volumes, cache_counters_at_zero};

@@ -1,0 +1,554 @@
+//! Requests for pages of other shards: each page of a volume behind the cache
+//! has one owner, whose cache alone has it.
+//!
+//! A request that concerns several owners is split into parts. A part crosses
+//! to its owner by reference: a write lends its segments, and the owner keeps
+//! them in its cache, on their way to the device or until they are reclaimed;
+//! a read is lent the owner's pages until its client has acknowledged them.
+//!
+//! What this shard asks of others is here; what it does for them, in [`serve`].
+
+mod serve;
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use block::{Buffers, Fault, Flags, Io, Op, VolumeId};
+use pages::{PageRun, PullUp, RunPool, Segment, SegmentKind, Slice, shard as placement};
+
+use crate::cached::Cached;
+use crate::mesh;
+use crate::message::{Message, Token};
+use crate::peer::{Part, Peer, Quota, Way};
+use crate::slab::Slab;
+use crate::volumes::{Caller, Ends, Requester, Sizes};
+
+/// What a shard uses for every request.
+pub(crate) struct Context<'a> {
+    pub(crate) cached: &'a mut Cached,
+    pub(crate) buffers: &'a Buffers,
+    pub(crate) ends: &'a mut Ends,
+}
+
+/// What of a request was not asked of its owner yet.
+#[derive(Clone)]
+enum Rest {
+    /// Bytes of the volume.
+    Bytes(Range<u64>),
+    /// Of a flush, which concerns every shard: those still to be asked.
+    Shards(Range<usize>),
+}
+
+/// A request of which other shards own some.
+struct Split {
+    caller: Caller,
+    volume: VolumeId,
+    op: Op,
+    flags: Flags,
+    run: Option<Box<PageRun>>,
+    /// First byte of the request.
+    offset: u64,
+    rest: Rest,
+    /// Parts that are with their owners.
+    outstanding: u32,
+    /// In the list of those that wait.
+    waiting: bool,
+    result: Result<(), Fault>,
+}
+
+impl Split {
+    /// The owner to ask next, and for which bytes: none of a flush.
+    fn next(&self, shards: usize) -> Option<(usize, Range<u64>)> {
+        match &self.rest {
+            // The rest of a request that failed is not asked for.
+            _ if self.result.is_err() => None,
+            Rest::Bytes(bytes) => placement::by_owner(self.volume.0, bytes.clone(), shards).next(),
+            Rest::Shards(shards) => (!shards.is_empty()).then_some((shards.start, 0..0)),
+        }
+    }
+
+    /// What [`Split::next`] gave is with its owner.
+    fn asked(&mut self, range: &Range<u64>) {
+        match &mut self.rest {
+            Rest::Bytes(bytes) => bytes.start = range.end,
+            Rest::Shards(shards) => shards.start += 1,
+        }
+        self.outstanding += 1;
+    }
+
+    /// Where bytes of the volume are in the request.
+    fn place_of(&self, range: &Range<u64>) -> Range<usize> {
+        if range.is_empty() {
+            return 0..0;
+        }
+        (range.start - self.offset) as usize..(range.end - self.offset) as usize
+    }
+}
+
+/// The other shards that own pages, seen from one shard.
+pub(crate) struct Remote {
+    me: usize,
+    shards: usize,
+    quota: Quota,
+    /// By number; `None` is this shard. Empty if it owns all pages.
+    peers: Vec<Option<Peer>>,
+    splits: Slab<Split>,
+    /// Parts in our own cache.
+    own: Slab<Part>,
+    /// Requests with parts that wait for room on the way to their owner.
+    waiting: VecDeque<u32>,
+    /// Owners with no room, in one pass over those that wait.
+    short: Box<[bool]>,
+    /// For parts in our own cache, our own and those of others.
+    runs: RunPool,
+    asked: u64,
+    served: u64,
+}
+
+events::counters! {
+    /// What a shard shares with the owners of other pages.
+    pub(crate) struct RemoteCounters {
+        /// Parts of requests that other shards were asked for.
+        parts_asked,
+        /// Parts of other shards' requests served.
+        parts_served,
+        /// Segments that other shards refer to now.
+        @gauge segments_lent,
+        /// Segments of other shards referred to now.
+        @gauge segments_borrowed,
+    }
+}
+
+impl Remote {
+    /// Every page is this shard's, until it [joins](Remote::join) others.
+    pub(crate) fn new(me: usize, sizes: &Sizes) -> Self {
+        let shards = sizes.shards;
+        let quota = quota(shards, sizes);
+        Self {
+            me,
+            shards,
+            quota,
+            peers: Vec::new(),
+            splits: Slab::new(sizes.requests),
+            own: Slab::new(quota.parts),
+            waiting: VecDeque::with_capacity(sizes.requests),
+            short: (0..shards).map(|_| false).collect(),
+            runs: RunPool::new(quota.parts * shards, sizes.max_bytes),
+            asked: 0,
+            served: 0,
+        }
+    }
+
+    /// From now on pages belong to all shards; `ends` by shard, `None` for this one.
+    pub(crate) fn join(&mut self, ends: Vec<Option<mesh::Ends>>) {
+        let (me, quota) = (self.me, self.quota);
+        let peer = |ends: Option<mesh::Ends>| ends.map(|ends| Peer::new(ends, me, quota));
+        self.peers = ends.into_iter().map(peer).collect();
+    }
+
+    /// Takes a request on a volume behind the cache.
+    pub(crate) fn start(&mut self, caller: Caller, volume: VolumeId, io: Io, cx: &mut Context<'_>) {
+        if self.is_mine(volume, &io) {
+            let requester = Requester::Door(caller);
+            return (cx.cached).start(requester, volume, io, cx.buffers, cx.ends);
+        }
+        let split = Split {
+            caller,
+            volume,
+            op: io.op,
+            flags: io.flags,
+            offset: io.offset,
+            rest: match io.op {
+                Op::Flush => Rest::Shards(0..self.shards),
+                _ => Rest::Bytes(io.offset..io.end()),
+            },
+            run: io.run,
+            outstanding: 0,
+            waiting: true,
+            result: Ok(()),
+        };
+        match self.splits.insert(split) {
+            Ok(id) => {
+                let first = self.waiting.is_empty();
+                self.waiting.push_back(id);
+                if first {
+                    self.go_on(cx);
+                }
+            }
+            Err(split) => {
+                let requester = Requester::Door(split.caller);
+                (cx.ends).push_back((requester, Err(Fault::Busy), split.run));
+            }
+        }
+    }
+
+    /// Whether no other shard has to do with a request.
+    fn is_mine(&self, volume: VolumeId, io: &Io) -> bool {
+        let own = |range: Range<u64>| {
+            placement::by_owner(volume.0, range, self.shards).all(|(owner, _)| owner == self.me)
+        };
+        self.peers.is_empty()
+            || match io.op {
+                Op::Flush => false,
+                // Advice, which the cache keeps to itself.
+                Op::Deallocate => true,
+                Op::Read | Op::Write | Op::WriteZeroes => own(io.offset..io.end()),
+            }
+    }
+
+    /// Serves other shards, and lets what waited go on; whether there was work.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut busy = false;
+        for shard in 0..self.peers.len() {
+            while let Some(message) = self.peers[shard].as_mut().and_then(Peer::receive) {
+                busy = true;
+                self.take(shard, message, cx);
+            }
+            if let Some(peer) = &mut self.peers[shard] {
+                while serve::send_end(peer, &self.runs) {}
+                peer.send_returns();
+            }
+        }
+        if !self.waiting.is_empty() {
+            self.go_on(cx);
+        }
+        busy
+    }
+
+    /// A part that our own cache had is done.
+    pub(crate) fn part_done(
+        &mut self,
+        id: u32,
+        result: Result<(), Fault>,
+        run: Option<Box<PageRun>>,
+        cx: &mut Context<'_>,
+    ) {
+        let Some(part) = self.own.remove(id) else {
+            return;
+        };
+        let mut result = result;
+        if let Some(run) = run {
+            let split = self.splits.get_mut(part.split);
+            if result.is_ok()
+                && let Some(Split {
+                    op: Op::Read,
+                    run: Some(whole),
+                    ..
+                }) = split
+            {
+                let mut at = part.at;
+                for segment in run.segments() {
+                    let len = segment.len();
+                    if !place_segment(whole, at, segment.clone(), cx.buffers) {
+                        result = Err(Fault::Internal);
+                    }
+                    at += len;
+                }
+            }
+            self.runs.put(run);
+        }
+        self.end_of_part(part.split, result, cx);
+    }
+
+    /// Whether another shard's writes pin much of what it may lend us.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.peers.iter().flatten().any(Peer::is_crowding)
+    }
+
+    /// Requests of ours that other shards have to do with, and theirs here.
+    pub(crate) fn in_progress(&self) -> usize {
+        let theirs = |peer: &Peer| peer.requests.iter().flatten().count();
+        self.splits.len() + self.peers.iter().flatten().map(theirs).sum::<usize>()
+    }
+
+    /// Whether nothing is lent to any shard, nor by any to us.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.peers.iter().flatten().all(Peer::is_settled)
+    }
+
+    /// Every counter by name; `None` if this shard owns all pages.
+    pub(crate) fn counters(&self) -> Option<RemoteCounters> {
+        if self.peers.is_empty() {
+            return None;
+        }
+        let lent = self.peers.iter().flatten().map(Peer::segments_lent);
+        let (lent, borrowed) = lent.fold((0, 0), |sum, n| (sum.0 + n.0, sum.1 + n.1));
+        Some(RemoteCounters {
+            parts_asked: self.asked,
+            parts_served: self.served,
+            segments_lent: lent as u64,
+            segments_borrowed: borrowed as u64,
+        })
+    }
+
+    /// Asks owners for what is left of requests that wait, oldest first.
+    fn go_on(&mut self, cx: &mut Context<'_>) {
+        self.short.fill(false);
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.retain(|&id| !self.ask(id, cx));
+        self.waiting = waiting;
+    }
+
+    /// Asks the owners of what is left of a request; false if one has no room.
+    fn ask(&mut self, id: u32, cx: &mut Context<'_>) -> bool {
+        loop {
+            let Some(split) = self.splits.get_mut(id) else {
+                return true;
+            };
+            let Some((owner, range)) = split.next(self.shards) else {
+                split.waiting = false;
+                if let (Op::Write, Some(run)) = (split.op, &mut split.run) {
+                    // Its owners have the bytes: what is reclaimed there is free here.
+                    run.clear();
+                }
+                self.finish(id, cx);
+                return true;
+            };
+            let asked = !self.short[owner]
+                && match owner == self.me {
+                    true => self.ask_here(id, &range, cx),
+                    false => self.ask_there(id, owner, &range),
+                };
+            if !asked {
+                self.short[owner] = true;
+                return false;
+            }
+            if let Some(split) = self.splits.get_mut(id) {
+                split.asked(&range);
+            }
+        }
+    }
+
+    /// Asks our own cache for bytes `range` of a request; false if there is no room.
+    fn ask_here(&mut self, id: u32, range: &Range<u64>, cx: &mut Context<'_>) -> bool {
+        let Some(split) = self.splits.get_mut(id) else {
+            return true;
+        };
+        if !self.own.has_room() {
+            return false;
+        }
+        let (offset, len) = (range.start, range.end - range.start);
+        let place = split.place_of(range);
+        let io = match split.op {
+            Op::Read | Op::Write => {
+                let Some(mut run) = self.runs.take() else {
+                    return false;
+                };
+                let mut placed = run.begin(offset, len as usize).is_ok();
+                if let (Op::Write, Some(whole)) = (split.op, &split.run) {
+                    let mut to = 0;
+                    for segment in whole.parts(place.clone()) {
+                        let n = segment.len();
+                        placed &= place_segment(&mut run, to, segment, cx.buffers);
+                        to += n;
+                    }
+                }
+                if !placed {
+                    self.runs.put(run);
+                    return false;
+                }
+                match split.op {
+                    Op::Read => Io::read(run, split.flags),
+                    _ => Io::write(run, split.flags),
+                }
+            }
+            Op::WriteZeroes => Io::write_zeroes(offset, len, split.flags),
+            Op::Deallocate => Io::deallocate(offset, len),
+            Op::Flush => Io::flush(),
+        };
+        let volume = split.volume;
+        let Ok(part) = (self.own).insert(Part {
+            split: id,
+            at: place.start,
+            moved: 0,
+        }) else {
+            unreachable!("there was room");
+        };
+        (cx.cached).start(Requester::Part(part), volume, io, cx.buffers, cx.ends);
+        true
+    }
+
+    /// Asks another shard for bytes `range` of a request; false if there is no room.
+    fn ask_there(&mut self, id: u32, owner: usize, range: &Range<u64>) -> bool {
+        let (Some(split), Some(peer)) = (self.splits.get_mut(id), &mut self.peers[owner]) else {
+            return true;
+        };
+        let place = split.place_of(range);
+        let written = match (split.op, split.run.as_deref()) {
+            (Op::Write, Some(run)) => Some(run),
+            _ => None,
+        };
+        let segments = written.map_or(0, |run| run.parts(place.clone()).count());
+        if !peer.parts.has_room() || !peer.has_room(Way::Written, segments) {
+            return false;
+        }
+        let part = Part {
+            split: id,
+            at: place.start,
+            moved: 0,
+        };
+        let Ok(token) = peer.parts.insert(part) else {
+            unreachable!("there was room");
+        };
+        let token = Token(token as u16);
+        peer.send(Message::Request {
+            token,
+            op: split.op,
+            flags: split.flags,
+            volume: split.volume,
+            offset: range.start,
+            len: range.end - range.start,
+        });
+        if let Some(run) = written {
+            peer.send_bytes(Way::Written, token, run.parts(place));
+        }
+        self.asked += 1;
+        true
+    }
+
+    /// Bytes that we read of another shard have come.
+    fn bytes_read(&mut self, shard: usize, token: Token, segment: Segment, cx: &mut Context<'_>) {
+        let part = self.peers[shard].as_mut();
+        let part = part.and_then(|peer| peer.parts.get_mut(token.0.into()));
+        let Some(part) = part else { return };
+        let Some(split) = self.splits.get_mut(part.split) else {
+            return;
+        };
+        let at = part.at + part.moved;
+        part.moved += segment.len();
+        let placed =
+            (split.run.as_mut()).is_some_and(|run| place_segment(run, at, segment, cx.buffers));
+        if !placed && split.result.is_ok() {
+            split.result = Err(Fault::Internal);
+        }
+    }
+
+    /// A part is done; so may be its request.
+    fn end_of_part(&mut self, id: u32, result: Result<(), Fault>, cx: &mut Context<'_>) {
+        let Some(split) = self.splits.get_mut(id) else {
+            return;
+        };
+        split.outstanding -= 1;
+        if split.result.is_ok() {
+            split.result = result;
+        }
+        self.finish(id, cx);
+    }
+
+    /// Ends a request of which nothing is left to wait for.
+    fn finish(&mut self, id: u32, cx: &mut Context<'_>) {
+        let Some(split) = self.splits.get_mut(id) else {
+            return;
+        };
+        if split.outstanding > 0 || split.waiting {
+            return;
+        }
+        if let Some(split) = self.splits.remove(id) {
+            let requester = Requester::Door(split.caller);
+            cx.ends.push_back((requester, split.result, split.run));
+        }
+    }
+
+    /// Takes a message of another shard.
+    fn take(&mut self, shard: usize, message: Message, cx: &mut Context<'_>) {
+        let Some(peer) = &mut self.peers[shard] else {
+            return;
+        };
+        match message {
+            Message::Request {
+                token,
+                op,
+                flags,
+                volume,
+                offset,
+                len,
+            } => {
+                self.served += 1;
+                let request = serve::Asked {
+                    op,
+                    flags,
+                    volume,
+                    range: offset..offset + len,
+                };
+                self.serve(shard, token, request, cx);
+            }
+            Message::Bytes {
+                token,
+                answer: true,
+                parcel,
+            } => {
+                let slice = peer.take_in(Way::Read, parcel);
+                self.bytes_read(shard, token, Segment::data(slice), cx);
+            }
+            Message::Bytes {
+                token,
+                answer: false,
+                parcel,
+            } => {
+                let slice = peer.take_in(Way::Written, parcel);
+                self.bytes_written(shard, token, Segment::data(slice), cx);
+            }
+            Message::Hole { token, answer, len } => {
+                let zeros = Segment::zero(&cx.buffers.zero_page, len as usize);
+                match answer {
+                    true => self.bytes_read(shard, token, zeros, cx),
+                    false => self.bytes_written(shard, token, zeros, cx),
+                }
+            }
+            Message::Done { token, result } => {
+                if let Some(part) = peer.parts.remove(token.0.into()) {
+                    self.end_of_part(part.split, result, cx);
+                }
+            }
+            Message::Return(_) => unreachable!("taken back when it was received"),
+        }
+    }
+}
+
+/// Puts a segment at `at` in the run, zeros as zeros; false if it does not fit there.
+fn place_segment(run: &mut PageRun, at: usize, segment: Segment, buffers: &Buffers) -> bool {
+    let pull_up: PullUp<'_> = buffers.pull_up();
+    let (kind, len) = (segment.kind(), segment.len());
+    match segment.to_slice() {
+        _ if kind == SegmentKind::Zero => run
+            .place_zeros(at, len, &buffers.zero_page, &pull_up)
+            .is_ok(),
+        Some(slice) => place(run, at, slice, &pull_up),
+        None => false,
+    }
+}
+
+fn place(run: &mut PageRun, at: usize, slice: Slice, pull_up: &PullUp<'_>) -> bool {
+    run.place(at, slice, pull_up).is_ok()
+}
+
+/// Parts that one shard may have at another at a time.
+pub(crate) fn parts(sizes: &Sizes) -> usize {
+    match sizes.shards {
+        0 | 1 => 0,
+        shards => (sizes.cached / (shards - 1)).clamp(8, 128),
+    }
+}
+
+/// What each pair of shards may have under way: together a quarter of the
+/// clusters for writes, and a quarter of what there is for reads.
+fn quota(shards: usize, sizes: &Sizes) -> Quota {
+    let others = shards.max(2) - 1;
+    // Two of the longest requests must find room.
+    let least = 2 * segments_of(sizes.max_bytes);
+    let most = |segments: usize| (segments / others).max(least);
+    Quota {
+        parts: parts(sizes),
+        segments: [most(sizes.clusters / 4), most(sizes.cache_clusters)],
+    }
+}
+
+/// Segments of a request of `bytes` bytes, at most (row Z8).
+fn segments_of(bytes: usize) -> usize {
+    (bytes / pages::PAGE_SIZE + 2) * pages::MAX_SEGMENTS
+}
+
+/// Messages that a ring between two shards has room for: a few of the longest requests.
+pub fn ring_capacity(max_bytes: usize) -> usize {
+    4 * (segments_of(max_bytes) + 1)
+}

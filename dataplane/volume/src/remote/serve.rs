@@ -1,0 +1,163 @@
+//! What this shard does for others, as the owner of pages.
+
+use std::ops::Range;
+
+use block::{Fault, Flags, Io, Op, VolumeId};
+use pages::{PageRun, RunPool, Segment};
+
+use super::{Context, Remote, place_segment};
+use crate::message::{Message, Token};
+use crate::peer::{Peer, RemoteRequest, Way};
+use crate::volumes::Requester;
+
+/// What another shard asks for.
+pub(super) struct Asked {
+    pub(super) op: Op,
+    pub(super) flags: Flags,
+    pub(super) volume: VolumeId,
+    pub(super) range: Range<u64>,
+}
+
+impl Remote {
+    /// Another shard asks for something that we own.
+    pub(super) fn serve(&mut self, shard: usize, token: Token, asked: Asked, cx: &mut Context<'_>) {
+        let Asked {
+            op,
+            flags,
+            volume,
+            range,
+        } = asked;
+        let len = range.end - range.start;
+        let mut run = None;
+        if op.moves_data() {
+            run = self.runs.take();
+            if let Some(begun) = &mut run
+                && begun.begin(range.start, len as usize).is_err()
+                && let Some(run) = run.take()
+            {
+                self.runs.put(run);
+            }
+        }
+        let (io, run) = match (op, run) {
+            (Op::Read, Some(run)) => (Some(Io::read(run, flags)), None),
+            (Op::WriteZeroes, _) => (Some(Io::write_zeroes(range.start, len, flags)), None),
+            (Op::Deallocate, _) => (Some(Io::deallocate(range.start, len)), None),
+            (Op::Flush, _) => (Some(Io::flush()), None),
+            // It starts when its bytes have come.
+            (Op::Read | Op::Write, run) => (None, run),
+        };
+        let failed = io.is_none() && run.is_none();
+        let Some(peer) = &mut self.peers[shard] else {
+            return;
+        };
+        peer.requests[usize::from(token.0)] = Some(RemoteRequest {
+            op,
+            flags,
+            volume,
+            run,
+            moved: 0,
+            result: match failed {
+                true => Err(Fault::Internal),
+                false => Ok(()),
+            },
+        });
+        if let Some(io) = io {
+            let requester = Requester::Remote {
+                shard: shard as u16,
+                token: token.0,
+            };
+            (cx.cached).start(requester, volume, io, cx.buffers, cx.ends);
+        } else if failed {
+            peer.ended.push_back(token);
+        }
+    }
+
+    /// Bytes of another shard's write have come.
+    pub(super) fn bytes_written(
+        &mut self,
+        shard: usize,
+        token: Token,
+        segment: Segment,
+        cx: &mut Context<'_>,
+    ) {
+        let request = self.peers[shard].as_mut();
+        let request = request.and_then(|peer| peer.requests[usize::from(token.0)].as_mut());
+        let Some(request) = request else { return };
+        let Some(run) = &mut request.run else { return };
+        let len = segment.len();
+        if request.result.is_ok() && !place_segment(run, request.moved, segment, cx.buffers) {
+            request.result = Err(Fault::Internal);
+        }
+        request.moved += len;
+        if request.moved < run.len() {
+            return;
+        }
+        let (Op::Write, Some(run)) = (request.op, request.run.take()) else {
+            return;
+        };
+        let (result, volume, flags) = (request.result, request.volume, request.flags);
+        let shard = shard as u16;
+        if result.is_err() {
+            return self.served(shard, token.0, result, Some(run));
+        }
+        let requester = Requester::Remote {
+            shard,
+            token: token.0,
+        };
+        (cx.cached).start(
+            requester,
+            volume,
+            Io::write(run, flags),
+            cx.buffers,
+            cx.ends,
+        );
+    }
+
+    /// What another shard asked for is done.
+    pub(crate) fn served(
+        &mut self,
+        shard: u16,
+        token: u16,
+        result: Result<(), Fault>,
+        run: Option<Box<PageRun>>,
+    ) {
+        let Some(peer) = &mut self.peers[usize::from(shard)] else {
+            return;
+        };
+        if let Some(request) = &mut peer.requests[usize::from(token)] {
+            (request.result, request.run) = (result, run);
+        }
+        peer.ended.push_back(Token(token));
+        while send_end(peer, &self.runs) {}
+    }
+}
+
+/// Sends the end of the request that ended first, if there is one and room for it.
+pub(super) fn send_end(peer: &mut Peer, runs: &RunPool) -> bool {
+    let Some(&token) = peer.ended.front() else {
+        return false;
+    };
+    let Some(request) = &mut peer.requests[usize::from(token.0)] else {
+        unreachable!("a request stays until its end is sent");
+    };
+    let result = request.result;
+    let read = match (request.op, &request.run) {
+        (Op::Read, Some(run)) if result.is_ok() => run.segments().count(),
+        _ => 0,
+    };
+    if !peer.has_room(Way::Read, read) {
+        return false;
+    }
+    peer.ended.pop_front();
+    let run = peer.requests[usize::from(token.0)]
+        .take()
+        .and_then(|request| request.run);
+    if let Some(run) = run {
+        if read > 0 {
+            peer.send_bytes(Way::Read, token, run.segments().cloned());
+        }
+        runs.put(run);
+    }
+    peer.send(Message::Done { token, result });
+    true
+}

@@ -1,0 +1,368 @@
+//! From a door's request on a namespace to its device, straight or through the
+//! page cache, and back.
+
+use std::collections::VecDeque;
+
+use block::{
+    Buffers, Completion, Device, Fault, IoCounters, IoKind, NamespaceCounters, NamespaceIndex, Op,
+    Request, RequestId, VolumeId, WritePolicy,
+};
+use events::{Counter, Stage, StageClock, Ticks, tracepoint};
+use pages::PageRun;
+
+use crate::cached::{self, Cached};
+use crate::jobs::{Done, JobCounters, Jobs};
+use crate::mesh;
+use crate::remote::{Context, Remote, RemoteCounters};
+
+/// Where a request came from: a session of a door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The port's place in the shard's list.
+    pub link: u16,
+    /// The session's place at that port.
+    pub slot: u32,
+}
+
+/// Where the end of a door's request goes, and what it is counted as.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller {
+    origin: Origin,
+    id: RequestId,
+    kind: IoKind,
+    bytes: u64,
+    namespace: NamespaceIndex,
+    /// When it came, in ticks.
+    started: u64,
+}
+
+/// A request's end, and what it is counted as.
+pub struct Ended {
+    /// The session that asked.
+    pub origin: Origin,
+    /// Its end.
+    pub completion: Completion,
+    /// What it counts as.
+    pub kind: IoKind,
+    /// Payload bytes.
+    pub bytes: u64,
+    /// The namespace it was for.
+    pub namespace: NamespaceIndex,
+    /// From the request's start to the lap in which its end was taken.
+    pub nanoseconds: u64,
+}
+
+/// On whose account a request is in the cache.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Requester {
+    /// A door's request, all of it.
+    Door(Caller),
+    /// A part of a door's request.
+    Part(u32),
+    /// A part of another shard's request.
+    Remote { shard: u16, token: u16 },
+    /// The shard's own flush.
+    Shard,
+}
+
+/// Requests that ended, on their way to their requesters.
+pub(crate) type Ends = VecDeque<(Requester, Result<(), Fault>, Option<Box<PageRun>>)>;
+
+/// What a job at a device is for.
+#[derive(Debug)]
+pub(crate) enum Ticket {
+    /// A request that goes past the cache.
+    Direct(Caller),
+    /// An operation of the cache.
+    Cache(cached::Ticket),
+}
+
+/// A shard's volumes and the requests under way at them.
+pub struct Volumes<D: Device> {
+    jobs: Jobs<D, Ticket>,
+    cached: Cached,
+    remote: Remote,
+    ends: Ends,
+    namespaces: Box<[Namespace]>,
+    pages_by_segments: [u64; 4],
+}
+
+/// A namespace, as hosts see a volume.
+struct Namespace {
+    volume: VolumeId,
+    counters: NamespaceCounters,
+}
+
+/// What requests in the cache and at other shards use, of fields of which others stay free.
+macro_rules! context {
+    ($self:ident, $buffers:expr) => {
+        &mut Context {
+            cached: &mut $self.cached,
+            buffers: $buffers,
+            ends: &mut $self.ends,
+        }
+    };
+}
+
+impl<D: Device> Volumes<D> {
+    /// Volumes on `devices`, with the policy of each, for shard number `shard`;
+    /// `namespaces` has the volume of each namespace, by [`NamespaceIndex`].
+    /// `slot` makes what a device keeps in each operation.
+    pub fn new(
+        shard: usize,
+        devices: Vec<D>,
+        policies: &[WritePolicy],
+        namespaces: &[VolumeId],
+        sizes: &Sizes,
+        slot: impl FnMut() -> D::Slot,
+    ) -> Self {
+        // A cached request may need a device for itself and for what it pushes out.
+        let jobs = sizes.requests + cached::OPERATIONS;
+        let ops = sizes.cached + cached::OPERATIONS;
+        let jobs = Jobs::new(devices, jobs, ops, sizes.elements, slot, sizes.copy);
+        Self {
+            cached: Cached::new(&jobs, policies, sizes),
+            remote: Remote::new(shard, sizes),
+            jobs,
+            ends: VecDeque::with_capacity(4 * sizes.requests),
+            namespaces: (namespaces.iter())
+                .map(|&volume| Namespace {
+                    volume,
+                    counters: NamespaceCounters::default(),
+                })
+                .collect(),
+            pages_by_segments: [0; 4],
+        }
+    }
+
+    /// Starts a request; its end comes from [`Volumes::next_completion`].
+    #[inline(never)] // a border of stages, for profiles and `ci/bench --instructions`
+    pub fn start(
+        &mut self,
+        origin: Origin,
+        request: Request,
+        buffers: &Buffers,
+        stages: &mut StageClock<impl Ticks>,
+    ) {
+        let Request { id, namespace, io } = request;
+        let volume = self.namespaces[namespace.index()].volume;
+        if let (Op::Write, Some(run)) = (io.op, &io.run) {
+            for (sum, n) in self.pages_by_segments.iter_mut().zip(run.fragments()) {
+                *sum += u64::from(n);
+            }
+        }
+        stages.end(Stage::Assemble);
+        let caller = Caller {
+            origin,
+            id,
+            kind: IoKind::of(io.op),
+            bytes: io.len,
+            namespace,
+            started: stages.lap(),
+        };
+        tracepoint::request_start(
+            id.0,
+            origin.slot.into(),
+            namespace.0.into(),
+            caller.kind as u64,
+            io.len,
+        );
+        if self.cached.holds(volume) {
+            self.remote
+                .start(caller, volume, io, context!(self, buffers));
+            self.cached.pump(&mut self.jobs, buffers, &mut self.ends);
+        } else {
+            self.jobs.start(Ticket::Direct(caller), volume, io, buffers);
+        }
+        stages.end(Stage::Submit);
+    }
+
+    /// Polls devices and lets what waited go on; whether there was work.
+    pub fn poll(&mut self, buffers: &Buffers) -> bool {
+        let mut busy = self.jobs.poll(buffers);
+        busy |= self.remote.poll(context!(self, buffers));
+        self.cached.relieve(self.remote.is_crowded(), buffers);
+        self.cached.resume(buffers);
+        self.cached.pump(&mut self.jobs, buffers, &mut self.ends);
+        busy | self.has_completed()
+    }
+
+    /// When there is nothing better to do: some of what is dirty goes to its device.
+    pub fn idle(&mut self, buffers: &Buffers) {
+        self.cached.write_back();
+        self.cached.pump(&mut self.jobs, buffers, &mut self.ends);
+    }
+
+    /// Whether some request may have ended.
+    pub fn has_completed(&self) -> bool {
+        !self.ends.is_empty() || self.jobs.has_done()
+    }
+
+    /// The next request of a session that ended.
+    pub fn next_completion(
+        &mut self,
+        buffers: &Buffers,
+        stages: &StageClock<impl Ticks>,
+    ) -> Option<Ended> {
+        loop {
+            let Some((requester, result, run)) = self.ends.pop_front() else {
+                self.next_done(buffers)?;
+                continue;
+            };
+            match requester {
+                Requester::Door(caller) => {
+                    return Some(self.account(&caller, result, run, stages));
+                }
+                Requester::Part(part) => {
+                    (self.remote).part_done(part, result, run, context!(self, buffers));
+                }
+                Requester::Remote { shard, token } => self.remote.served(shard, token, result, run),
+                Requester::Shard => {
+                    if let Err(fault) = result {
+                        log::error!(
+                            "flushing the page cache failed: {fault}; dirty pages are lost with this process"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the next finished job of a device; `None` if there is none.
+    fn next_done(&mut self, buffers: &Buffers) -> Option<()> {
+        let Done {
+            ticket,
+            result,
+            run,
+        } = self.jobs.next_done(buffers)?;
+        match ticket {
+            Ticket::Direct(caller) => {
+                self.ends.push_back((Requester::Door(caller), result, run));
+            }
+            Ticket::Cache(ticket) => {
+                self.cached.complete(ticket, result, run, buffers);
+                self.cached.pump(&mut self.jobs, buffers, &mut self.ends);
+            }
+        }
+        Some(())
+    }
+
+    /// Shares pages with other shards from now on; `ends` by shard.
+    pub fn join(&mut self, ends: Vec<Option<mesh::Ends>>) {
+        self.remote.join(ends);
+    }
+
+    /// Drops what the cache has, gives back what other shards lent, and takes back what
+    /// they were lent; whether all is where it belongs.
+    pub fn drain(&mut self, buffers: &Buffers) -> bool {
+        self.cached.drop_clean();
+        self.poll(buffers);
+        self.remote.is_settled()
+    }
+
+    /// Asks for everything dirty to be written; the shard stops.
+    pub fn flush(&mut self, buffers: &Buffers) {
+        self.cached.flush_all(buffers, &mut self.ends);
+        self.cached.pump(&mut self.jobs, buffers, &mut self.ends);
+    }
+
+    /// Pages that only memory holds.
+    pub fn dirty_pages(&self) -> usize {
+        self.cached.dirty_pages()
+    }
+
+    /// Requests and device jobs not yet at their end.
+    pub fn in_flight(&self) -> usize {
+        self.jobs.in_flight()
+            + self.cached.in_progress()
+            + self.remote.in_progress()
+            + self.ends.len()
+    }
+
+    /// Operations at devices: how many there are, and how many are free.
+    pub fn operations(&self) -> (usize, usize) {
+        (self.jobs.ops_len(), self.jobs.ops_available())
+    }
+
+    /// Of each namespace, by [`NamespaceIndex`].
+    pub fn namespaces(&self) -> impl Iterator<Item = &NamespaceCounters> {
+        self.namespaces.iter().map(|namespace| &namespace.counters)
+    }
+
+    /// The sum over all namespaces.
+    pub fn io(&self) -> IoCounters {
+        let mut sum = IoCounters::default();
+        for namespace in self.namespaces() {
+            sum.combine(&namespace.io, |sum, n| *sum += n);
+        }
+        sum
+    }
+
+    /// Logical pages written, by number of segments: 1, 2, 3, 4.
+    pub fn pages_by_segments(&self) -> [u64; 4] {
+        self.pages_by_segments
+    }
+
+    /// What became of jobs for devices.
+    pub fn job_counters(&self) -> JobCounters {
+        self.jobs.counters()
+    }
+
+    /// Of the cache and of pages that shards share; `None` if no volume is behind a cache.
+    pub fn cache_counters(&self) -> Option<Vec<Counter>> {
+        let mut counters = self.cached.counters()?;
+        if let Some(remote) = self.remote.counters() {
+            counters.extend(remote.iter());
+        }
+        Some(counters)
+    }
+
+    fn account(
+        &mut self,
+        caller: &Caller,
+        result: Result<(), Fault>,
+        run: Option<Box<PageRun>>,
+        stages: &StageClock<impl Ticks>,
+    ) -> Ended {
+        let nanoseconds = stages.since(caller.started);
+        let counters = &mut self.namespaces[caller.namespace.index()].counters;
+        counters.count(caller.kind, caller.bytes, nanoseconds, result.is_ok());
+        let id = caller.id;
+        Ended {
+            origin: caller.origin,
+            completion: Completion { id, result, run },
+            kind: caller.kind,
+            bytes: caller.bytes,
+            namespace: caller.namespace,
+            nanoseconds,
+        }
+    }
+}
+
+/// What [`Volumes::cache_counters`] gives, of a cache that has done nothing.
+pub fn cache_counters_at_zero() -> Vec<Counter> {
+    let remote = RemoteCounters::default();
+    cached::counters_at_zero().chain(remote.iter()).collect()
+}
+
+/// How much room volumes get.
+pub struct Sizes {
+    /// Shards that share the volumes.
+    pub shards: usize,
+    /// Receive clusters.
+    pub clusters: usize,
+    /// Requests under way at once.
+    pub requests: usize,
+    /// Of them, those that the cache, and a device, works on at once; others wait.
+    pub cached: usize,
+    /// Elements of one device list.
+    pub elements: usize,
+    /// Bytes of the longest request.
+    pub max_bytes: usize,
+    /// Clusters the cache may refer to.
+    pub cache_clusters: usize,
+    /// Assemble by memcpy.
+    pub copy: bool,
+    /// For the cache's index.
+    pub seed: u64,
+}
