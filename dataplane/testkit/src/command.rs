@@ -98,6 +98,26 @@ impl Command {
         }
     }
 
+    /// A command by its entry: with `capsule` in its capsule, or else with the data that the
+    /// SGL's length and the opcode's direction speak of, which the host withholds if it is to
+    /// send them. The entry is sent as it is, right or wrong.
+    pub fn of(sqe: Sqe, capsule: &[u8]) -> Self {
+        let len = u32::from_le_bytes([sqe[32], sqe[33], sqe[34], sqe[35]]) as usize;
+        // Bits 1:0 of the opcode are the direction; of a Fabrics command, those of its type.
+        let direction = match sqe[0] {
+            fabrics::OPCODE => sqe[4] & 0b11,
+            opcode => opcode & 0b11,
+        };
+        let payload = match (direction, len) {
+            _ if !capsule.is_empty() => Payload::Capsule(capsule.to_vec()),
+            (_, 0) => Payload::None,
+            (0b01, _) => Payload::Withheld(len),
+            (0b10, _) => Payload::In(len),
+            _ => Payload::None,
+        };
+        Self { sqe, payload }
+    }
+
     /// A Fabrics command. Its type takes the place of the namespace.
     pub fn fabrics(kind: u8) -> Self {
         Self::new(fabrics::OPCODE, kind.into())

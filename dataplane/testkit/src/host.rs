@@ -36,7 +36,7 @@ pub struct Config {
     pub max_r2t: u32,
     /// The most data in one H2CData; MAXH2CDATA of the controller if that is less.
     pub h2c_bytes: usize,
-    /// Entries of the submission queue, also of an Admin Queue.
+    /// Entries of the submission queue, also of an Admin Queue: 2 to 4,096.
     pub entries: u16,
     /// SQ flow control is not used.
     pub no_flow_control: bool,
@@ -104,6 +104,25 @@ struct InFlight {
     asked: usize,
 }
 
+/// What a Connect command asks for (base, 6.3).
+#[derive(Clone, Copy, Debug, Default)]
+struct Connecting {
+    qid: u16,
+    entries: u32,
+    no_flow_control: bool,
+}
+
+impl Connecting {
+    fn of(sqe: &command::Sqe) -> Option<Self> {
+        let is_connect = (sqe[0], sqe[4]) == (command::fabrics::OPCODE, command::fabrics::CONNECT);
+        is_connect.then(|| Self {
+            qid: u16::from_le_bytes([sqe[42], sqe[43]]),
+            entries: u32::from(u16::from_le_bytes([sqe[44], sqe[45]])) + 1,
+            no_flow_control: sqe[46] & 1 << 2 != 0,
+        })
+    }
+}
+
 /// One connection of a host, which becomes one queue of a controller.
 ///
 /// Nothing is sent or received here: [`Host::outgoing`] (or [`Host::transmit`]) has bytes for
@@ -118,7 +137,9 @@ pub struct Host {
     initialized: Option<Initialized>,
     /// Queue and controller, once Connect succeeded.
     connected: Option<(u16, u16)>,
-    connecting: Option<(Cid, u16)>,
+    connecting: Option<(Cid, Connecting)>,
+    /// What the last Connect asked for.
+    queue: Connecting,
     now: Duration,
     next_cid: Cid,
     waiting: VecDeque<(Cid, Command, Duration)>,
@@ -151,6 +172,7 @@ impl Host {
             initialized: None,
             connected: None,
             connecting: None,
+            queue: Connecting::default(),
             now: Duration::ZERO,
             next_cid: 1,
             waiting: VecDeque::new(),
@@ -193,15 +215,7 @@ impl Host {
         let data = command::connect_data(&config.host_id, cntlid, &config.subsystem, &config.host);
         let size = config.entries - 1;
         let connect = Command::connect(qid, size, config.no_flow_control, kato, data);
-        self.connect_with(connect)
-    }
-
-    /// As [`Host::connect`], with a Connect command that the caller built.
-    pub fn connect_with(&mut self, connect: Command) -> Cid {
-        let qid = u16::from_le_bytes([connect.sqe[42], connect.sqe[43]]);
-        let cid = self.command(connect);
-        self.connecting = Some((cid, qid));
-        cid
+        self.command(connect)
     }
 
     /// What ICResp said, if it has come.
@@ -272,6 +286,11 @@ impl Host {
     /// Commands that were sent and have not ended, by CID.
     pub fn in_flight(&self) -> impl Iterator<Item = (Cid, &Command)> {
         self.in_flight.iter().map(|(cid, one)| (*cid, &one.command))
+    }
+
+    /// The data that came so far for a command under way.
+    pub fn received(&self, cid: Cid) -> Option<&[u8]> {
+        self.in_flight.get(&cid).map(|one| &one.data[..])
     }
 
     /// The connection is gone: takes what has not ended, the oldest CID first. What became of
@@ -384,10 +403,14 @@ impl Host {
                 return Ok(());
             };
             *at += len;
-            match self.conduct.manual && !matches!(pdu, Pdu::IcResp { .. }) {
-                true => self.pdus.push_back(pdu),
-                false => self.serve(pdu)?,
+            if !self.conduct.manual {
+                self.serve(pdu)?;
+                continue;
             }
+            if matches!(pdu, Pdu::IcResp { .. }) {
+                self.serve(pdu.clone())?;
+            }
+            self.pdus.push_back(pdu);
         }
     }
 
@@ -433,6 +456,9 @@ impl Host {
     }
 
     fn note(&mut self, cid: Cid, command: Command, submitted: Duration) {
+        if let Some(connecting) = Connecting::of(&command.sqe) {
+            self.connecting = Some((cid, connecting));
+        }
         self.capsules += 1;
         self.in_flight.insert(
             cid,

@@ -27,7 +27,7 @@ mod wait;
 pub use association::{Association, Controller, Setback};
 pub use command::{Command, Payload};
 pub use crc32c::crc32c;
-pub use host::{Cid, Completion, Conduct, Config, Fault, Host, Status};
+pub use host::{Cid, Completion, Conduct, Config, Fault, Host, Initialized, Lost, Status};
 pub use pdu::{Format, Pdu, Violation};
 pub use random::{Integer, Random};
 pub use wait::{eventually, poll_for, poll_until};

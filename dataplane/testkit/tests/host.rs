@@ -142,6 +142,9 @@ fn the_success_flag_is_a_response() {
         ..Config::new(NQN)
     };
     let mut host = initialized(config);
+    let cid = host.connect(1, 3);
+    host.receive(&resp(cid, 0, 3, 0xffff)).unwrap();
+    host.next_completion();
     let cid = host.command(Command::read(1, 0, 1, 512));
     host.receive(&data(0x0c, cid, 0, &[9; 512])).unwrap();
     let done = host.next_completion().unwrap();

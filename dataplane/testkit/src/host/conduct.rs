@@ -15,7 +15,7 @@ pub struct Conduct {
     pub trickle: Option<usize>,
     /// Sends more commands than the submission queue has entries for.
     pub overrun: bool,
-    /// Serves no PDU behind ICResp by itself: [`Host::next_pdu`] gives them all, and
+    /// Serves no PDU but ICResp by itself: [`Host::next_pdu`] gives them all, and
     /// [`Host::serve`] serves one.
     pub manual: bool,
 }

@@ -8,9 +8,9 @@ use super::{Cid, Completion, Host, InFlight, Initialized};
 impl Host {
     /// Serves a PDU of the controller's.
     pub fn serve(&mut self, pdu: Pdu) -> Result<(), Violation> {
-        let is_ic_resp = matches!(pdu, Pdu::IcResp { .. });
+        let may_be_first = matches!(pdu, Pdu::IcResp { .. } | Pdu::Term { .. });
         demand!(
-            is_ic_resp || self.initialized.is_some(),
+            may_be_first || self.initialized.is_some(),
             "{pdu:?} before an ICResp"
         );
         match pdu {
@@ -51,7 +51,7 @@ impl Host {
                 if success {
                     // Only without SQ flow control: SQHD would be missed (3.6.2.9).
                     demand!(
-                        self.config.no_flow_control,
+                        self.queue.no_flow_control,
                         "SUCCESS to command {cid} with SQ flow control"
                     );
                     self.complete(cid, 0, 0, None)?;
@@ -185,12 +185,13 @@ impl Host {
                 );
             }
         }
-        if let Some((connect, qid)) = self.connecting
+        if let Some((connect, queue)) = self.connecting
             && connect == cid
         {
             self.connecting = None;
             if status == 0 {
-                self.connected = Some((qid, result as u16));
+                self.queue = queue;
+                self.connected = Some((queue.qid, result as u16));
                 self.last_keep_alive = self.now;
             }
         }
@@ -221,10 +222,10 @@ impl Host {
     /// SQHD goes forward, and not beyond what was sent (base, 3.3.3.2). Without flow control
     /// it says nothing; and for capsules that the host did not count nothing is known.
     fn check_head(&mut self, sq_head: u16) -> Result<(), Violation> {
-        if self.config.no_flow_control || self.has_raw || self.connected.is_none() {
+        if self.queue.no_flow_control || self.has_raw || self.connected.is_none() {
             return Ok(());
         }
-        let entries = u64::from(self.config.entries);
+        let entries = u64::from(self.queue.entries);
         demand!(u64::from(sq_head) < entries, "SQHD {sq_head} of {entries}");
         let step = (u64::from(sq_head) + entries - self.fetched % entries) % entries;
         self.fetched += step;
