@@ -6,25 +6,44 @@ use crate::random::mix;
 
 /// The byte of `stream` at `position`.
 pub fn byte_at(stream: u64, position: u64) -> u8 {
-    word(stream, position / 8).to_le_bytes()[(position % 8) as usize]
+    Words::of(stream).at(position / 8)[(position % 8) as usize]
 }
 
-fn word(stream: u64, index: u64) -> u64 {
-    mix(mix(stream.wrapping_add(1)) ^ index)
+/// A stream as words of eight bytes.
+#[derive(Clone, Copy)]
+struct Words(u64);
+
+impl Words {
+    fn of(stream: u64) -> Self {
+        Self(mix(stream.wrapping_add(1)))
+    }
+
+    #[inline]
+    fn at(self, index: u64) -> [u8; 8] {
+        mix(self.0 ^ index).to_le_bytes()
+    }
+}
+
+/// How many of `len` bytes from `position` on come before the next whole word.
+fn before_a_word(position: u64, len: usize) -> usize {
+    ((8 - position % 8) % 8).min(len as u64) as usize
 }
 
 /// Writes the bytes of `stream` from `position` on.
 pub fn fill(stream: u64, position: u64, out: &mut [u8]) {
-    let mut at = position;
-    let mut rest = out;
-    while !rest.is_empty() {
-        let word = word(stream, at / 8).to_le_bytes();
-        let word = &word[(at % 8) as usize..];
-        let n = word.len().min(rest.len());
-        rest[..n].copy_from_slice(&word[..n]);
-        rest = &mut rest[n..];
-        at += n as u64;
+    let words = Words::of(stream);
+    let (first, rest) = out.split_at_mut(before_a_word(position, out.len()));
+    if !first.is_empty() {
+        let at = (position % 8) as usize;
+        first.copy_from_slice(&words.at(position / 8)[at..at + first.len()]);
     }
+    let index = (position + first.len() as u64) / 8;
+    let (whole, last) = rest.as_chunks_mut::<8>();
+    for (index, out) in (index..).zip(whole.iter_mut()) {
+        *out = words.at(index);
+    }
+    let index = index + whole.len() as u64;
+    last.copy_from_slice(&words.at(index)[..last.len()]);
 }
 
 /// `len` bytes of `stream` from `position` on.
@@ -45,22 +64,24 @@ pub struct Wrong {
 
 /// Compares `bytes` with those of `stream` from `position` on.
 pub fn check(stream: u64, position: u64, bytes: &[u8]) -> Result<(), Wrong> {
-    let mut at = position;
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let word = word(stream, at / 8).to_le_bytes();
-        let word = &word[(at % 8) as usize..];
-        let n = word.len().min(rest.len());
-        if let Some(off) = (0..n).find(|&i| word[i] != rest[i]) {
-            return Err(Wrong {
-                stream,
-                position: at + off as u64,
-            });
-        }
-        rest = &rest[n..];
-        at += n as u64;
+    let words = Words::of(stream);
+    let (first, rest) = bytes.split_at(before_a_word(position, bytes.len()));
+    let index = (position + first.len() as u64) / 8;
+    let (whole, last) = rest.as_chunks::<8>();
+    let at = (position % 8) as usize;
+    let is_right = (first.is_empty() || first == &words.at(position / 8)[at..at + first.len()])
+        && (index..)
+            .zip(whole)
+            .all(|(index, word)| *word == words.at(index))
+        && last == &words.at(index + whole.len() as u64)[..last.len()];
+    if is_right {
+        return Ok(());
     }
-    Ok(())
+    let off = (0..bytes.len()).find(|&i| bytes[i] != byte_at(stream, position + i as u64));
+    Err(Wrong {
+        stream,
+        position: position + off.expect("a byte that is wrong") as u64,
+    })
 }
 
 impl fmt::Display for Wrong {
@@ -96,6 +117,12 @@ mod tests {
             check(5, 1000, &got).unwrap_err().to_string(),
             "stream 5 is wrong at byte 1077"
         );
+        for at in 0..30 {
+            let mut got = bytes(5, 1003, 30);
+            got[at] ^= 0x40;
+            let wrong = check(5, 1003, &got).unwrap_err();
+            assert_eq!(wrong.position, 1003 + at as u64);
+        }
         // Shifted, or of another stream, it is wrong from the start on or nearly.
         for (stream, position) in [(5, 1001), (5, 1008), (6, 1000)] {
             let wrong = check(stream, position, &bytes(5, 1000, 100)).unwrap_err();
