@@ -56,7 +56,7 @@ fn next(random: &mut Random, i: usize, seq: &mut u32, iss: u32, stamp: u32) -> S
 
 /// Runs a seed on both.
 fn run(seed: u64, ipv6: bool) {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let (mut blind, ids) = open(ipv6);
     let (mut foresees, same) = open(ipv6);
     assert_eq!(ids, same);
@@ -79,7 +79,9 @@ fn run(seed: u64, ipv6: bool) {
             3 => {}
             _ => stack.foresee(heads),
         }
-        let abort = random.chance(20).then(|| ids[random.below(5) as usize].0);
+        let abort = random
+            .chance(20, 1000)
+            .then(|| ids[random.below(5) as usize].0);
         let mut seen = Vec::new();
         for t in [&mut blind, &mut foresees] {
             for (n, frame) in frames.iter().enumerate() {

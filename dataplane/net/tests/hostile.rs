@@ -11,9 +11,9 @@ fn runs() -> u64 {
 
 fn each(mut what: impl FnMut(&[u8])) {
     for seed in 1..=runs() {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let len = 1 + random.below(1500) as usize;
-        let input: Vec<u8> = (0..len).map(|_| random.next() as u8).collect();
+        let input: Vec<u8> = random.bytes(len);
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| what(&input)));
         assert!(result.is_ok(), "seed {seed}");
     }
@@ -34,8 +34,8 @@ fn any_segments_are_survived() {
 fn damaged_frames_are_survived() {
     use support::script::{ACK, IRS, PSH, SYN, Script, seg};
     for seed in 1..=runs() {
-        let mut random = Random(seed);
-        let mut t = Script::with(random.chance(500), |_| {});
+        let mut random = Random::new(seed);
+        let mut t = Script::with(random.chance(500, 1000), |_| {});
         let syn = seg(SYN, IRS, 0).mss(1400).sack_ok().ts(1, 0).scale(3);
         t.accept(syn, net::Duration::from_millis(1));
         for i in 0..40 {
@@ -46,7 +46,7 @@ fn damaged_frames_are_survived() {
             let mut frame = t.frame(&segment);
             for _ in 0..1 + random.below(6) {
                 let at = random.below(frame.len() as u64) as usize;
-                frame[at] ^= random.next() as u8;
+                frame[at] ^= random.word() as u8;
             }
             frame.truncate(frame.len() - random.below(20) as usize);
             let mut fresh = t.host.pool.alloc().unwrap();

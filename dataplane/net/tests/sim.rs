@@ -30,24 +30,24 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut random = Random(seed);
-        let ipv6 = random.chance(300);
+        let mut random = Random::new(seed);
+        let ipv6 = random.chance(300, 1000);
         let (mut a, mut b) = configs(ipv6);
         for config in [&mut a, &mut b] {
-            config.tcp.ecn = random.chance(300);
-            config.tcp.pacing = random.chance(700);
-            if random.chance(300) {
+            config.tcp.ecn = random.chance(300, 1000);
+            config.tcp.pacing = random.chance(700, 1000);
+            if random.chance(300, 1000) {
                 config.tcp.congestion = CongestionAlgorithm::NewReno;
             }
-            if random.chance(300) {
-                config.offload.tx_ip_checksum = random.chance(700);
+            if random.chance(300, 1000) {
+                config.offload.tx_ip_checksum = random.chance(700, 1000);
                 config.offload.tx_l4_checksum = true;
-                if random.chance(500) {
+                if random.chance(500, 1000) {
                     config.offload.tso_max_bytes = 20_000;
                 }
             }
             config.offload.buffers_max = [0, 0, 3, 9][random.below(4) as usize];
-            if random.chance(200) {
+            if random.chance(200, 1000) {
                 config.mtu = 9000;
                 config.cluster_payload = 2048;
             }
@@ -55,7 +55,7 @@ impl World {
             config.receive_headroom = 16 + random.below(64) as usize;
         }
         let delay_us = [0, 20, 500, 10_000, 50_000][random.below(5) as usize];
-        let harsh = random.chance(500);
+        let harsh = random.chance(500, 1000);
         let mut how = || Impairment {
             loss: if harsh { random.below(120) } else { 0 },
             duplicate: if harsh { random.below(50) } else { 0 },
@@ -80,10 +80,10 @@ impl World {
         }
         let change = Instant::from_millis(random.below(40));
         let mtu_change = random
-            .chance(250)
+            .chance(250, 1000)
             .then(|| (change, 1280 + random.below(200) as usize));
         let mut hosts = [Host::new(a, 512), Host::new(b, 512)];
-        if links.iter().all(|link| link.how.corrupt == 0) && random.chance(600) {
+        if links.iter().all(|link| link.how.corrupt == 0) && random.chance(600, 1000) {
             // Ports that verify checksums: the short way in.
             hosts.iter_mut().for_each(|host| host.vouches = true);
         }
@@ -114,7 +114,7 @@ impl World {
         while let Some(event) = host.stack.poll_event() {
             app.on_event(host, event);
         }
-        if self.random.chance(300) {
+        if self.random.chance(300, 1000) {
             app.held.clear();
         }
         app.drain(host);
@@ -122,7 +122,7 @@ impl World {
         host.stack.set_budget(host.pool.unheld(), host.pool.len());
         host.wire.room = self
             .random
-            .chance(100)
+            .chance(100, 1000)
             .then(|| self.random.below(4) as usize);
         host.stack.transmit(now, &mut host.wire);
         for frame in std::mem::take(&mut host.wire.frames) {

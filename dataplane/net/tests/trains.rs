@@ -67,7 +67,7 @@ fn next(random: &mut Random, peer: &mut Peer, stamps: bool) -> Seg {
         5 => segment.ack = segment.ack.wrapping_add(random.below(100) as u32),
         6 => segment.ts = segment.ts.map(|(v, e)| (v.wrapping_sub(5000), e)),
         7 => segment.ts = None,
-        8 if random.chance(200) => segment.flags |= 1 << random.below(8),
+        8 if random.chance(200, 1000) => segment.flags |= 1 << random.below(8),
         9 => segment = segment.sack(peer.ack, peer.ack + 1),
         10 => peer.window = random.below(0x1_0000) as u16,
         11 => segment = segment.ports(5001, 4420),
@@ -81,7 +81,7 @@ fn next(random: &mut Random, peer: &mut Peer, stamps: bool) -> Seg {
 
 /// Runs a seed on both; how many segments took a short way.
 fn run(seed: u64, ipv6: bool, stamps: bool) -> u64 {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let (mut short, mut long) = (open(ipv6, stamps, false), open(ipv6, stamps, true));
     let iss = short.iss;
     assert_eq!(iss, long.iss);
@@ -95,15 +95,18 @@ fn run(seed: u64, ipv6: bool, stamps: bool) -> u64 {
     for step in 0..200 {
         let segment = next(&mut random, &mut peer, stamps);
         let mut frame = short.frame(&segment);
-        if random.chance(30) {
+        if random.chance(30, 1000) {
             // The port vouches for what a wire has broken: headers can say anything.
             let at = random.below(frame.len().min(86) as u64) as usize;
             frame[at] ^= 1 << random.below(8);
         }
-        frame.truncate(frame.len() - random.below(3) as usize * usize::from(random.chance(20)));
-        let write = live && random.chance(100);
-        let read = random.chance(500);
+        frame.truncate(
+            frame.len() - random.below(3) as usize * usize::from(random.chance(20, 1000)),
+        );
+        let write = live && random.chance(100, 1000);
+        let read = random.chance(500, 1000);
         let wait = Duration::from_micros(random.below(3000));
+        let turn = !random.one_in(3);
         let mut seen = Vec::new();
         for t in [&mut short, &mut long] {
             t.host.receive(t.now, &frame);
@@ -111,7 +114,6 @@ fn run(seed: u64, ipv6: bool, stamps: bool) -> u64 {
                 t.write(written, 500);
             }
             let got = if read { t.read_all() } else { Vec::new() };
-            let turn = !random.0.is_multiple_of(3);
             let out = if turn { t.out() } else { Vec::new() };
             t.wait(wait);
             seen.push((out, got, counters(t), std::mem::take(&mut t.events)));
@@ -120,7 +122,7 @@ fn run(seed: u64, ipv6: bool, stamps: bool) -> u64 {
         written += if write { 500 } else { 0 };
         for out in &seen[0].0 {
             peer.ack = out.seq.wrapping_add(out.len());
-            if random.chance(300) {
+            if random.chance(300, 1000) {
                 // What was lost or broken is sent again.
                 peer.seq = out.ack;
             }

@@ -6,6 +6,7 @@ use nvmf::pdu::FatalStatus;
 use nvmf::{CloseReason, Cntlid, Qid, Timestamp};
 use rig::host::{Answer, Host, Manners, connect_data, in_capsule, rw, sc, sqe};
 use rig::{CLOSED_NQN, DISCOVERY_NQN, HOST_NQN, NQN, Rig, Sizes, config};
+use testkit::{Format, Initialized};
 
 /// IPO and IATTR of an Invalid Parameters answer: where, and whether in the data.
 fn invalid(answer: &Answer) -> (u64, bool) {
@@ -470,13 +471,13 @@ fn icreq_is_negotiated_and_refused() {
     let mut both = host.ic_req();
     both[11] = 3;
     host.send(&mut rig, &both);
-    let resp = host.pdus.pop_front();
-    let expected = rig::host::Pdu::IcResp {
-        header_digest: false,
+    let resp = host.kit.initialized();
+    let format = Format {
         data_digest: true,
-        h2c_max: 128 * 1024,
+        ..Format::default()
     };
-    assert_eq!(resp, Some(expected));
+    let h2c_max = 128 * 1024;
+    assert_eq!(resp, Some(Initialized { format, h2c_max }));
     // PFV other than 0, HPDA beyond 31, a length that is wrong.
     let bad = [
         (8, 1, (6, 8)),

@@ -206,7 +206,7 @@ fn many_commands_at_once_complete_in_any_order() {
             let data = random.bytes(blocks as usize * 4096);
             let lba = slot * 4;
             let sqe = rw(WRITE, 2, lba, blocks);
-            let cid = if data.len() <= 4096 && random.chance(2) {
+            let cid = if data.len() <= 4096 && random.one_in(2) {
                 let mut sqe = sqe;
                 rig::host::in_capsule(&mut sqe, data.len() as u32);
                 io.submit(&mut rig, sqe, &data)
@@ -258,7 +258,7 @@ fn a_full_wire_is_resumed_where_it_stopped() {
             rig::host::transport(&mut sqe, 65536);
             io.sent.room = 0;
             let cid = io.submit(&mut rig, sqe, &[]);
-            while !io.answers.contains_key(&cid) || io.answers[&cid].status == u16::MAX {
+            while !io.answers.contains_key(&cid) {
                 io.sent.room = 1;
                 io.run(&mut rig);
             }

@@ -19,8 +19,7 @@ const BLOCK: usize = 4096;
 fn writes(host: &mut Host, first: u64, count: u64) -> Vec<u16> {
     let lbas = first..first + count;
     let one = |lba| {
-        host.owes.insert(host.cid + 1, vec![lba as u8; BLOCK]);
-        let (cid, capsule) = host.capsule(write_asked(lba, 1), &[]);
+        let (cid, capsule) = host.asked_capsule(write_asked(lba, 1), &[lba as u8; BLOCK]);
         host.backlog.extend(capsule);
         cid
     };
@@ -368,8 +367,8 @@ fn crowd(random: &mut Random) -> u64 {
     let kept = random.below(sessions + 2);
     rig.commands = CommandPool::new(sizes.slots, sizes.write_bytes, reserved).keep(kept, reads);
     let manners = Manners {
-        header_digest: random.chance(4),
-        data_digest: random.chance(4),
+        header_digest: random.one_in(4),
+        data_digest: random.one_in(4),
         ..Manners::default()
     };
     let mut admin = Host::admin(&mut rig, manners);

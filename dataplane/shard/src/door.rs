@@ -327,7 +327,7 @@ impl Door for nvmf::Session {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+pub mod tests {
     use std::collections::VecDeque;
 
     use pages::Chunk;
@@ -335,7 +335,7 @@ pub(crate) mod tests {
     use super::*;
 
     /// Sends back what it receives, or what it was given to say first.
-    pub(crate) struct Echo {
+    pub struct Echo {
         remote: SocketAddr,
         chunks: VecDeque<Chunk>,
         /// Bytes that came.

@@ -6,7 +6,6 @@ use std::thread::JoinHandle;
 use net::{Counters, StackConfig};
 
 use super::ours::{self, Host};
-use super::pattern::Pattern;
 use super::place::{Namespace, Way};
 use super::theirs;
 use super::workload::{Done, Gate, Halfway, Job, Workload};
@@ -19,16 +18,11 @@ struct OurEnd {
 }
 
 impl OurEnd {
-    fn start(
-        namespace: &Namespace,
-        pattern: &Pattern,
-        tune: impl FnOnce(&mut StackConfig) + Send + 'static,
-    ) -> Self {
+    fn start(namespace: &Namespace, tune: impl FnOnce(&mut StackConfig) + Send + 'static) -> Self {
         let (jobs, todo) = mpsc::channel::<(Job, Gate, Option<Halfway>)>();
         let (answer, results) = mpsc::channel();
-        let pattern = pattern.clone();
         let thread = namespace.spawn(move || {
-            let mut host = Host::new(pattern, tune).inspect_err(|error| {
+            let mut host = Host::new(tune).inspect_err(|error| {
                 let _ = answer.send(Err(error.clone()));
             })?;
             while let Ok((job, gate, halfway)) = todo.recv() {
@@ -49,7 +43,6 @@ pub struct Lab {
     ends: [Namespace; 2],
     way: Way,
     our_end: Option<OurEnd>,
-    pattern: Pattern,
     port: u16,
 }
 
@@ -62,7 +55,7 @@ impl Lab {
     ) -> Result<Self, String> {
         let mut lab = Self::new(ends, way);
         lab.ends[1].commands(way.addresses(1))?;
-        lab.our_end = Some(OurEnd::start(&lab.ends[0], &lab.pattern, tune));
+        lab.our_end = Some(OurEnd::start(&lab.ends[0], tune));
         Ok(lab)
     }
 
@@ -79,7 +72,6 @@ impl Lab {
             ends: ends.clone(),
             way,
             our_end: None,
-            pattern: Pattern::new(),
             port: 5000,
         }
     }
@@ -113,7 +105,7 @@ impl Lab {
             port: self.port,
         };
         let gate = Gate::default();
-        let start = |end: usize| theirs::start(&self.ends[end], end, job, &self.pattern, &gate);
+        let start = |end: usize| theirs::start(&self.ends[end], end, job, &gate);
         let one = start(1);
         let zero = match &self.our_end {
             Some(ours) => {

@@ -20,7 +20,6 @@
 mod lab;
 mod ours;
 mod paths;
-mod pattern;
 mod place;
 mod runner;
 mod sys;

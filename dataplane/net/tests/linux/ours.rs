@@ -13,8 +13,8 @@ use net::{
     StackConfig, Transmit, TxFrame,
 };
 use pages::{Arena, Chunk, ClusterPool, HeapRegion};
+use testkit::pattern;
 
-use super::pattern::Pattern;
 use super::place::{INTERFACE, Way};
 use super::sys;
 use super::workload::{Done, End, Gate, Halfway, Job, PATIENCE, Part, REQUEST, RESPONSE, stream};
@@ -82,7 +82,6 @@ pub struct Host {
     port: Port,
     pool: ClusterPool,
     pages: ClusterPool,
-    pattern: Pattern,
     start: Clock,
     /// Where sources stop and wait.
     halfway: Option<Halfway>,
@@ -90,7 +89,7 @@ pub struct Host {
 
 impl Host {
     /// To be made, and used, on a thread that is in the namespace of end 0.
-    pub fn new(pattern: Pattern, tune: impl FnOnce(&mut StackConfig)) -> Result<Self, String> {
+    pub fn new(tune: impl FnOnce(&mut StackConfig)) -> Result<Self, String> {
         let socket = sys::packet_socket(INTERFACE).map_err(|error| error.to_string())?;
         sys::be_prompt();
         let mac = "02:00:00:00:00:0a".parse().map_err(|_| "address")?;
@@ -121,7 +120,6 @@ impl Host {
             pages: pool(PAGES, PAGE)?,
             stack,
             port: Port { socket, missed: 0 },
-            pattern,
             start: Clock::now(),
             halfway: None,
         })
@@ -266,14 +264,7 @@ impl Host {
     fn page(&self, at: u64, len: usize) -> Option<Chunk> {
         let mut fresh = self.pages.alloc()?;
         let len = len.min(PAGE);
-        let mut filled = 0;
-        while filled < len {
-            let bytes = self
-                .pattern
-                .bytes(stream(0), at + filled as u64, len - filled);
-            fresh[filled..filled + bytes.len()].copy_from_slice(bytes);
-            filled += bytes.len();
-        }
+        pattern::stream::fill(stream(0), at, &mut fresh[..len]);
         Some(fresh.freeze_filled(len).slice(0..len).into())
     }
 }
@@ -394,7 +385,8 @@ impl App {
 
     fn read(&mut self, host: &mut Host) -> Result<(), String> {
         while let Some(slice) = host.stack.recv(self.id) {
-            host.pattern.check(stream(1), self.read, slice.bytes())?;
+            pattern::stream::check(stream(1), self.read, slice.bytes())
+                .map_err(|wrong| wrong.to_string())?;
             self.read += slice.len() as u64;
         }
         match self.part {

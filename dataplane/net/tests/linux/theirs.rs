@@ -6,7 +6,8 @@ use std::os::fd::AsRawFd;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use super::pattern::Pattern;
+use testkit::pattern::stream::{Wrong, check, fill};
+
 use super::place::Namespace;
 use super::sys;
 use super::workload::{Done, End, Gate, Job, PATIENCE, Part, REQUEST, RESPONSE, stream};
@@ -19,16 +20,15 @@ pub fn start(
     namespace: &Namespace,
     end: usize,
     job: Job,
-    pattern: &Pattern,
     gate: &Gate,
 ) -> JoinHandle<Result<Done, String>> {
-    let (pattern, gate) = (pattern.clone(), gate.clone());
+    let gate = gate.clone();
     namespace.spawn(move || {
-        take_part(end, job, &pattern, &gate).map_err(|error| format!("Linux, end {end}: {error}"))
+        take_part(end, job, &gate).map_err(|error| format!("Linux, end {end}: {error}"))
     })
 }
 
-fn take_part(end: usize, job: Job, pattern: &Pattern, gate: &Gate) -> Result<Done, String> {
+fn take_part(end: usize, job: Job, gate: &Gate) -> Result<Done, String> {
     let count = job.connections;
     let listener = if job.dialer == end {
         gate.pass();
@@ -48,8 +48,8 @@ fn take_part(end: usize, job: Job, pattern: &Pattern, gate: &Gate) -> Result<Don
             None => sys::dial(job.listener(), CONGESTION, PATIENCE),
         };
         let socket = socket.map_err(|error| format!("no connection: {error}"))?;
-        let (pattern, part) = (pattern.clone(), job.part(end));
-        threads.push(thread::spawn(move || talk(socket, end, part, &pattern)));
+        let part = job.part(end);
+        threads.push(thread::spawn(move || talk(socket, end, part)));
     }
     let mut ends = Vec::new();
     for thread in threads {
@@ -67,13 +67,9 @@ fn accept(listener: &TcpListener) -> std::io::Result<TcpStream> {
 }
 
 /// One connection, to its end: what it achieved, and when.
-fn talk(
-    mut socket: TcpStream,
-    end: usize,
-    part: Part,
-    pattern: &Pattern,
-) -> Result<(u64, Instant), String> {
+fn talk(mut socket: TcpStream, end: usize, part: Part) -> Result<(u64, Instant), String> {
     let text = |error: std::io::Error| format!("{part:?}: {error}");
+    let wrong = |wrong: Wrong| wrong.to_string();
     socket.set_read_timeout(Some(PATIENCE)).map_err(text)?;
     socket.set_write_timeout(Some(PATIENCE)).map_err(text)?;
     socket.set_nodelay(true).map_err(text)?;
@@ -84,9 +80,9 @@ fn talk(
             let mut at = 0;
             while at < total {
                 let len = (total - at).min(buffer.len() as u64) as usize;
-                let bytes = pattern.bytes(ours, at, len);
-                socket.write_all(bytes).map_err(text)?;
-                at += bytes.len() as u64;
+                fill(ours, at, &mut buffer[..len]);
+                socket.write_all(&buffer[..len]).map_err(text)?;
+                at += len as u64;
             }
             socket.shutdown(Shutdown::Write).map_err(text)?;
             (at, Instant::now())
@@ -98,7 +94,7 @@ fn talk(
                 if len == 0 {
                     return Err(format!("the stream ends after {at} of {total} bytes"));
                 }
-                pattern.check(theirs, at, &buffer[..len])?;
+                check(theirs, at, &buffer[..len]).map_err(wrong)?;
                 at += len as u64;
             }
             (at, Instant::now())
@@ -107,11 +103,12 @@ fn talk(
             let until = Instant::now() + time;
             let (mut asked, mut in_time) = (0, 0);
             while Instant::now() < until {
-                let request = pattern.bytes(ours, asked * REQUEST as u64, REQUEST);
+                let request = &mut buffer[..REQUEST];
+                fill(ours, asked * REQUEST as u64, request);
                 socket.write_all(request).map_err(text)?;
                 let response = &mut buffer[..RESPONSE];
                 socket.read_exact(response).map_err(text)?;
-                pattern.check(theirs, asked * RESPONSE as u64, response)?;
+                check(theirs, asked * RESPONSE as u64, response).map_err(wrong)?;
                 asked += 1;
                 in_time += u64::from(Instant::now() < until);
             }
@@ -125,11 +122,12 @@ fn talk(
                 if len == 0 {
                     break;
                 }
-                pattern.check(theirs, asked, &buffer[..len])?;
+                check(theirs, asked, &buffer[..len]).map_err(wrong)?;
                 asked += len as u64;
                 while answered < asked / REQUEST as u64 {
                     let at = answered * RESPONSE as u64;
-                    let response = pattern.bytes(ours, at, RESPONSE);
+                    let response = &mut buffer[..RESPONSE];
+                    fill(ours, at, response);
                     socket.write_all(response).map_err(text)?;
                     answered += 1;
                 }

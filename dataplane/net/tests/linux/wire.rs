@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use testkit::Random;
+
 use super::sys;
 
 /// Bytes of the largest frame.
@@ -109,27 +111,7 @@ fn rate(text: &str) -> Option<u64> {
     Some(number * unit)
 }
 
-/// SplitMix64: small, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n.max(1)
-    }
-
-    /// True in `millionths` of a million cases.
-    fn chance(&mut self, millionths: u64) -> bool {
-        millionths > 0 && self.below(1_000_000) < millionths
-    }
-}
+const MILLION: u64 = 1_000_000;
 
 /// What a direction did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -161,7 +143,7 @@ impl Queue {
     pub fn new(how: Netem, seed: u64) -> Self {
         Self {
             how,
-            random: Random(seed),
+            random: Random::new(seed),
             waiting: BinaryHeap::new(),
             arrived: 0,
             last: 0,
@@ -176,11 +158,11 @@ impl Queue {
             return;
         }
         let mut copies = 1;
-        if self.random.chance(self.how.duplicate) {
+        if self.random.chance(self.how.duplicate, MILLION) {
             self.tally.duplicated += 1;
             copies += 1;
         }
-        if self.random.chance(self.how.loss) {
+        if self.random.chance(self.how.loss, MILLION) {
             self.tally.lost += 1;
             copies -= 1;
         }
@@ -197,12 +179,12 @@ impl Queue {
         let mut bytes = self.spare.pop().unwrap_or_default();
         bytes.clear();
         bytes.extend_from_slice(frame);
-        if self.random.chance(self.how.corrupt) {
+        if self.random.chance(self.how.corrupt, MILLION) {
             let at = self.random.below(bytes.len() as u64) as usize;
             bytes[at] ^= 1 << self.random.below(8);
             self.tally.corrupted += 1;
         }
-        let leaves = if self.random.chance(self.how.reorder) {
+        let leaves = if self.random.chance(self.how.reorder, MILLION) {
             self.tally.reordered += 1;
             now
         } else {

@@ -13,32 +13,8 @@ use net::{
     Transmit, TxFrame, TxOffload, Verdict,
 };
 use pages::{Arena, Chunk, ClusterPool, HeapRegion, Inline, Slice};
-
-/// SplitMix64: small, and the same everywhere.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n.max(1)
-    }
-    /// True in `per_mille` of a thousand cases.
-    pub fn chance(&mut self, per_mille: u64) -> bool {
-        self.below(1000) < per_mille
-    }
-}
-
-/// The byte at a position of a stream.
-pub fn byte_at(stream: u64, position: u64) -> u8 {
-    let x = (position ^ stream << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (x >> 56) as u8
-}
+pub use testkit::Random;
+use testkit::pattern::stream;
 
 /// A port that keeps what it is given; it cuts large segments as a NIC would.
 #[derive(Default)]
@@ -202,16 +178,13 @@ impl Host {
 
     /// Bytes of a stream as a chunk: by value, or in a page.
     pub fn chunk(&self, stream: u64, position: u64, len: usize) -> Option<Chunk> {
-        let bytes = |i: usize| byte_at(stream, position + i as u64);
         if len <= Inline::CAPACITY {
-            let bytes: Vec<u8> = (0..len).map(bytes).collect();
+            let bytes = stream::bytes(stream, position, len);
             return Inline::new(&bytes).map(Chunk::Inline);
         }
         let len = len.min(4096);
         let mut fresh = self.pages.alloc()?;
-        for i in 0..len {
-            fresh[i] = bytes(i);
-        }
+        stream::fill(stream, position, &mut fresh[..len]);
         Some(Chunk::Slice(fresh.freeze().slice(0..len)))
     }
 }
@@ -269,7 +242,7 @@ impl OneWay {
         if how.mtu > 0 && frame.len() > how.mtu + 14 {
             return too_big(&frame, how.mtu);
         }
-        if random.chance(how.loss) {
+        if random.chance(how.loss, 1000) {
             return None;
         }
         let mut at = now.0;
@@ -282,16 +255,16 @@ impl OneWay {
             at = self.busy_until;
         }
         at += how.delay_us * 1000;
-        if how.jitter_us > 0 && random.chance(how.reorder) {
+        if how.jitter_us > 0 && random.chance(how.reorder, 1000) {
             at += random.below(how.jitter_us * 1000);
         }
-        if random.chance(how.duplicate) {
+        if random.chance(how.duplicate, 1000) {
             let later = random.below(how.jitter_us * 1000 + 1000);
             self.launch(at + later, frame.clone());
         }
         // Ethernet's own checksum covers the link; what it misses happens in
         // routers, to packets. ARP has nothing but that checksum.
-        if random.chance(how.corrupt) && frame[12..14] != [8, 6] {
+        if random.chance(how.corrupt, 1000) && frame[12..14] != [8, 6] {
             let i = 14 + random.below(frame.len() as u64 - 14) as usize;
             frame[i] ^= 1 << random.below(8);
         }
@@ -405,9 +378,8 @@ impl App {
                 break;
             };
             assert!(!slice.is_empty());
-            for (i, &byte) in slice.bytes().iter().enumerate() {
-                let at = self.read + i as u64;
-                assert_eq!(byte, byte_at(self.peer_stream, at), "byte {at} is wrong");
+            if let Err(wrong) = stream::check(self.peer_stream, self.read, slice.bytes()) {
+                panic!("{wrong}");
             }
             self.read += slice.len() as u64;
             assert!(self.read <= self.expected, "more bytes than were sent");

@@ -6,7 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use net::{ConnectionId, Duration, Event, Instant, ListenerId, StackConfig};
 
-use super::{Host, MAC_A, MAC_B, byte_at, configs, ones_complement};
+use testkit::pattern::stream;
+
+use super::{Host, MAC_A, MAC_B, configs, ones_complement};
 
 pub const FIN: u8 = 1;
 pub const SYN: u8 = 2;
@@ -510,7 +512,7 @@ pub fn lens(out: &[Seg]) -> Vec<usize> {
 
 /// The stream from `position` on.
 pub fn data(position: u64, len: usize) -> Vec<u8> {
-    (0..len as u64).map(|i| byte_at(7, position + i)).collect()
+    stream::bytes(7, position, len)
 }
 
 /// Sends `n` full segments and returns them.

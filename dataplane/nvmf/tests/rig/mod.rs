@@ -1,12 +1,10 @@
 //! A shard without a network: the pools a session needs, volumes in memory, and
-//! a host that builds and reads PDUs byte by byte, knowing nothing of the code
-//! under test.
+//! the test kit's host, which knows nothing of the code under test.
 #![allow(dead_code)]
 
 pub mod chaos;
 pub mod disk;
 pub mod host;
-pub mod pdu;
 pub mod wire;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,6 +17,7 @@ use nvmf::{
     Shard, SubsystemConfig, Target, TargetConfig, Timestamp,
 };
 use pages::{Arena, ClusterPool, CopyLedger, HeapRegion, PAGE_SIZE, RunPool};
+pub use testkit::Random;
 
 use disk::Disks;
 
@@ -187,35 +186,5 @@ pub fn config() -> TargetConfig {
         ],
         queue_depth: 64,
         ..TargetConfig::default()
-    }
-}
-
-/// A small generator with a seed to print.
-#[derive(Clone, Debug)]
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    /// One of `0..n`.
-    pub fn below(&mut self, n: usize) -> usize {
-        ((self.next() >> 32) as usize) % n.max(1)
-    }
-
-    pub fn chance(&mut self, one_in: usize) -> bool {
-        self.below(one_in) == 0
-    }
-
-    pub fn bytes(&mut self, n: usize) -> Vec<u8> {
-        (0..n).map(|_| self.next() as u8).collect()
     }
 }

@@ -1,0 +1,242 @@
+//! The host over the kernel's TCP, one command at a time.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use crate::command::{CC_ENABLED, Command, Payload, property};
+use crate::host::{Completion, Config, Host, Status};
+use crate::pdu::Pdu;
+
+/// How long the target has for an answer, unless [`Queue::set_patience`] says otherwise.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One queue of a controller.
+///
+/// What the target does against the specification panics: it is a bug that was found.
+pub struct Queue {
+    stream: TcpStream,
+    /// The host. Whatever is given to it is sent by the next call that waits.
+    pub host: Host,
+}
+
+impl Queue {
+    /// Connects TCP and exchanges ICReq and ICResp (NVMe/TCP 3.6.2.2).
+    pub fn initialize(target: SocketAddr, config: Config) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&target, PATIENCE)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let mut queue = Self {
+            stream,
+            host: Host::new(config),
+        };
+        queue.host.initialize();
+        queue.until(|host| host.initialized())?;
+        let agreed = queue.host.format();
+        assert_eq!(agreed, queue.host.config().format, "as it was asked for");
+        Ok(queue)
+    }
+
+    /// A queue after Connect; `cntlid` is FFFFh for an Admin Queue.
+    pub fn connect(target: SocketAddr, config: Config, qid: u16, cntlid: u16) -> io::Result<Self> {
+        let mut queue = Self::initialize(target, config)?;
+        let cid = queue.host.connect(qid, cntlid);
+        let done = queue.wait(cid)?;
+        match done.status {
+            0 => Ok(queue),
+            status => Err(io::Error::other(format!("Connect: status {status:#x}"))),
+        }
+    }
+
+    /// An enabled controller's Admin Queue, and its I/O queue 1.
+    pub fn controller(target: SocketAddr, config: Config) -> io::Result<(Self, Self)> {
+        let entries = 32;
+        let mut admin = Self::connect(
+            target,
+            Config {
+                entries,
+                ..config.clone()
+            },
+            0,
+            0xffff,
+        )?;
+        assert_eq!(admin.property_set(property::CC, CC_ENABLED)?, 0, "CC.EN");
+        assert_eq!(admin.property_get(property::CSTS)?.1 & 1, 1, "CSTS.RDY");
+        let io = Self::connect(target, config, 1, admin.cntlid())?;
+        Ok((admin, io))
+    }
+
+    /// The controller's ID.
+    #[track_caller]
+    pub fn cntlid(&self) -> u16 {
+        self.host.cntlid().expect("a queue that is connected")
+    }
+
+    /// Sends a command and waits for its end.
+    pub fn command(&mut self, command: Command) -> io::Result<Completion> {
+        let cid = self.host.command(command);
+        self.wait(cid)
+    }
+
+    /// As [`Queue::command`], for those of which only the status is of interest.
+    pub fn status_of(&mut self, command: Command) -> io::Result<Status> {
+        Ok(self.command(command)?.status)
+    }
+
+    /// Sets a property of 4 bytes.
+    pub fn property_set(&mut self, offset: u32, value: u32) -> io::Result<Status> {
+        self.status_of(Command::property_set(offset, value))
+    }
+
+    /// Gets a property of 4 bytes.
+    pub fn property_get(&mut self, offset: u32) -> io::Result<(Status, u64)> {
+        let done = self.command(Command::property_get(offset, false))?;
+        Ok((done.status, done.result))
+    }
+
+    /// Identify, 4,096 bytes.
+    pub fn identify(&mut self, cns: u8, nsid: u32) -> io::Result<(Status, Vec<u8>)> {
+        let done = self.command(Command::identify(cns, nsid))?;
+        Ok((done.status, done.data))
+    }
+
+    /// Writes whole blocks of namespace 1; `in_capsule`, or after an R2T.
+    pub fn write(
+        &mut self,
+        lba: u64,
+        block_size: usize,
+        data: &[u8],
+        in_capsule: bool,
+    ) -> io::Result<Status> {
+        self.status_of(write(lba, block_size, data, in_capsule))
+    }
+
+    /// As [`Queue::write`], with Force Unit Access.
+    pub fn write_fua(
+        &mut self,
+        lba: u64,
+        block_size: usize,
+        data: &[u8],
+        in_capsule: bool,
+    ) -> io::Result<Status> {
+        self.status_of(write(lba, block_size, data, in_capsule).fua())
+    }
+
+    /// Reads whole blocks of namespace 1, `len` bytes.
+    pub fn read(
+        &mut self,
+        lba: u64,
+        block_size: usize,
+        len: usize,
+    ) -> io::Result<(Status, Vec<u8>)> {
+        let blocks = (len / block_size) as u32;
+        let done = self.command(Command::read(1, lba, blocks, len))?;
+        Ok((done.status, done.data))
+    }
+
+    /// Flushes namespace 1.
+    pub fn flush(&mut self) -> io::Result<Status> {
+        self.status_of(Command::flush(1))
+    }
+
+    /// Writes zeros to blocks of namespace 1.
+    pub fn write_zeroes(&mut self, lba: u64, blocks: usize) -> io::Result<Status> {
+        self.status_of(Command::write_zeroes(1, lba, blocks as u32))
+    }
+
+    /// Sends what the host has to send.
+    pub fn flush_out(&mut self) -> io::Result<()> {
+        while !self.host.outgoing().is_empty() {
+            let n = self.stream.write(self.host.outgoing())?;
+            self.host.consume(n);
+        }
+        Ok(())
+    }
+
+    /// Sends bytes as they are, malformed ones too.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.flush_out()?;
+        self.stream.write_all(bytes)
+    }
+
+    /// The bytes of a PDU.
+    pub fn build(&self, kind: u8, flags: u8, fields: &[u8], data: &[u8]) -> Vec<u8> {
+        let mut pdu = Vec::new();
+        self.host
+            .format()
+            .write(&mut pdu, kind, flags, fields, data);
+        pdu
+    }
+
+    /// The next PDU, whatever it is: nothing is served from here on but what the caller serves.
+    pub fn receive(&mut self) -> io::Result<Pdu> {
+        self.host.conduct.manual = true;
+        let pdu = self.until(Host::next_pdu);
+        self.host.conduct.manual = false;
+        pdu
+    }
+
+    /// Waits for the end of a command that the host was given.
+    pub fn wait(&mut self, cid: u16) -> io::Result<Completion> {
+        let done = self.until(|host| {
+            let term = host
+                .pdus()
+                .iter()
+                .position(|pdu| matches!(pdu, Pdu::Term { .. }));
+            match term.and_then(|at| host.pdus().remove(at)) {
+                Some(term) => Some(Err(io::Error::other(format!("{term:?}")))),
+                None => host.next_completion().map(Ok),
+            }
+        })??;
+        assert_eq!(done.cid, cid, "the command's own completion");
+        Ok(done)
+    }
+
+    /// Sends and receives until `take` gives something.
+    pub fn until<T>(&mut self, mut take: impl FnMut(&mut Host) -> Option<T>) -> io::Result<T> {
+        let mut bytes = [0; 1 << 16];
+        loop {
+            if let Some(result) = take(&mut self.host) {
+                return Ok(result);
+            }
+            self.flush_out()?;
+            let n = self.stream.read(&mut bytes)?;
+            if n == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if let Err(violation) = self.host.receive(&bytes[..n]) {
+                panic!("{violation}");
+            }
+        }
+    }
+
+    /// How long to wait for what the target says.
+    pub fn set_patience(&self, patience: Duration) {
+        let set = self.stream.set_read_timeout(Some(patience));
+        set.expect("a time that is not zero");
+    }
+
+    /// Ends the TCP connection, whatever is under way.
+    pub fn shutdown(&self, how: Shutdown) {
+        // Already closed by the target: as good.
+        let _ = self.stream.shutdown(how);
+    }
+
+    /// Whether the target closed the connection, perhaps after a C2HTermReq.
+    pub fn is_closed(&mut self) -> bool {
+        let mut rest = Vec::new();
+        self.stream.read_to_end(&mut rest).is_ok()
+            || self.stream.take_error().is_ok_and(|error| error.is_some())
+    }
+}
+
+/// A write of whole blocks of namespace 1.
+fn write(lba: u64, block_size: usize, data: &[u8], in_capsule: bool) -> Command {
+    let blocks = (data.len() / block_size) as u32;
+    let payload = match in_capsule {
+        true => Payload::Capsule(data.to_vec()),
+        false => Payload::Asked(data.to_vec()),
+    };
+    Command::write(1, lba, blocks, payload)
+}
