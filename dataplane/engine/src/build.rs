@@ -10,13 +10,13 @@ use nvmf::{BlockSize, CommandPool, Hosts, Listener, Nsid, Target, VolumeId};
 use crate::config::{Config, NamespaceConfig, PortConfig, SubsystemConfig, WritePolicy};
 use crate::error::Error;
 use crate::memory::Memory;
-use crate::mesh::{Ends, mesh};
+use crate::mesh::mesh;
 use crate::port::Port;
 use crate::shard::{Common, Link, Shard};
 use crate::snapshot::{Inventory, NamespaceName};
 use crate::spdk::SpdkThread;
 use crate::store::Store;
-use crate::volume::{Sizes, Volumes, ring_capacity};
+use crate::volume::{PeerEnds, Sizes, Volumes, ring_capacity};
 
 /// Payload segments that may be on their way to a NIC, by reference, per queue pair.
 const TRANSMIT_SEGMENTS: u32 = 8192;
@@ -200,7 +200,7 @@ pub(crate) fn shard(
 
 /// The rings that requests cross, if pages are cached and have owners: for each
 /// shard its ends, by shard, or none.
-pub(crate) fn rings(config: &Config) -> Vec<Vec<Option<Ends>>> {
+pub(crate) fn rings(config: &Config) -> Vec<Vec<Option<PeerEnds>>> {
     let shards = config.cores.len();
     if shards < 2 || !policies(config).contains(&WritePolicy::Back) {
         return (0..shards).map(|_| Vec::new()).collect();

@@ -5,7 +5,7 @@
 //! to a file and not to a drive or a host, so it is not in the ledger of copied
 //! bytes; the capture tells itself how many bytes it took.
 //!
-//! Each shard has a ring of words of its own (`pages::sync::words`), laid out
+//! Each shard has a ring of words of its own (`sync::words`), laid out
 //! before the capture starts. It puts a frame's bytes there and publishes the
 //! whole; whoever writes the file takes it out. A shard that finds no room
 //! counts the frame as dropped and goes on: it waits for nobody.
@@ -16,8 +16,8 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use net::{Direction, Tap, pcap_bytes, pcap_header, pcap_record};
-use pages::sync::Watched;
-use pages::sync::words::{Reader, Writer, words};
+use sync::Watched;
+use sync::words::{Reader, Writer, words};
 
 use crate::error::CaptureError;
 use crate::handle::Handle;
@@ -143,7 +143,7 @@ impl Desk {
     fn put(&self, offer: Offer) {
         let mut place = self.offer.lock();
         *place = offer;
-        self.offer.tell(&place, self.offer.number() + 1);
+        self.offer.publish(&place, self.offer.number() + 1);
     }
 }
 

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use nvmf::Target;
-use pages::sync::Progress;
+use sync::Progress;
 
 use crate::build;
 use crate::clock::{tsc, tsc_hz};
@@ -15,11 +15,11 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::lcore;
-use crate::mesh::Ends;
 use crate::port::Port;
 use crate::shard::{self, Notices, Shard};
 use crate::spdk::SpdkThread;
 use crate::store::{Controller, Store};
+use crate::volume::PeerEnds;
 
 /// Runs an engine until `handle` is told to stop.
 ///
@@ -67,7 +67,7 @@ struct Plan<'a> {
 }
 
 /// A shard's ends of the rings to the others.
-type Ties = (Vec<Option<Ends>>, Notices);
+type Ties = (Vec<Option<PeerEnds>>, Notices);
 
 /// NVMe controllers by transport id.
 type Controllers = HashMap<String, Arc<Controller>>;

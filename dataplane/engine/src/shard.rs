@@ -18,10 +18,9 @@ pub(crate) use notices::{NoticeCounters, Notices, between};
 use crate::clock::{Clock, StageClock, tsc};
 use crate::handle::Handle;
 use crate::memory::Memory;
-use crate::mesh::Ends;
 use crate::snapshot::Stage;
 use crate::spdk::SpdkThread;
-use crate::volume::Volumes;
+use crate::volume::{PeerEnds, Volumes};
 
 /// How long devices have to finish when the engine stops.
 const STOP_NS: u64 = 30_000_000_000;
@@ -198,7 +197,7 @@ impl Shard {
     }
 
     /// Shares pages and news with other shards from now on; `ends` by shard.
-    pub(crate) fn join(&mut self, ends: Vec<Option<Ends>>, notices: Notices) {
+    pub(crate) fn join(&mut self, ends: Vec<Option<PeerEnds>>, notices: Notices) {
         self.notices = notices;
         self.common.volumes.join(ends);
     }

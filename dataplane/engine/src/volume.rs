@@ -17,12 +17,12 @@ use crate::clock::StageClock;
 use crate::config::WritePolicy;
 use crate::device::{DeviceCounters, Devices, Done, Work};
 use crate::memory::Memory;
-use crate::mesh::Ends;
 use crate::snapshot::{IoCounters, IoKind, NamespaceCounters, Stage};
 use cached::Cached;
 use owners::{Here, Owners};
 
 pub(crate) use owners::ring_capacity;
+pub(crate) use peer::PeerEnds;
 
 /// The session a request belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -267,7 +267,7 @@ impl Volumes {
     }
 
     /// Shares pages with other shards from now on; `ends` by shard.
-    pub(crate) fn join(&mut self, ends: Vec<Option<Ends>>) {
+    pub(crate) fn join(&mut self, ends: Vec<Option<PeerEnds>>) {
         self.owners.join(ends);
     }
 

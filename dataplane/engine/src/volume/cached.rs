@@ -3,12 +3,12 @@
 
 use std::collections::VecDeque;
 
-use events::Counter;
-use nvmf::Status;
-use pages::cache::{
+use cache::{
     Action, CacheConfig, DeviceError, Operation, OperationId, PageCache, Request, VolumeConfig,
     VolumeId,
 };
+use events::Counter;
+use nvmf::Status;
 use pages::{ClusterPool, PageRun};
 
 use super::{Answers, Sizes, Ticket as AnyTicket, Whom, owners};
@@ -35,7 +35,7 @@ events::counters! {
 
 /// What [`Cached::counters`] gives, of a cache that has done nothing.
 pub(super) fn counters_at_zero() -> impl Iterator<Item = Counter> {
-    let counters = pages::cache::CacheCounters::default();
+    let counters = cache::CacheCounters::default();
     CacheRoom::default().iter().chain(counters.iter())
 }
 
@@ -126,7 +126,7 @@ impl Cached {
                     cache.add_volume(VolumeConfig {
                         len: geometry.blocks * u64::from(geometry.block_size),
                         block: geometry.block_size as usize,
-                        policy: pages::cache::WritePolicy::Back,
+                        policy: cache::WritePolicy::Back,
                         device_cache: geometry.write_cache,
                     })
                 }

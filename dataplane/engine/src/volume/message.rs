@@ -2,15 +2,14 @@
 //!
 //! ```text
 //! who asks ──▶ who owns    Read, Zeroes, Flush
-//!          ──▶             Write, then its bytes: parcels and holes, in order
-//!          ◀──             a read's bytes: parcels and holes, in order
+//!          ──▶             Write, then its bytes: segments and holes, in order
+//!          ◀──             a read's bytes: segments and holes, in order
 //!          ◀──             Done
-//!          ◀─▶             returns of parcels
+//!          ◀─▶             returns of segments
 //! ```
 
 use nvmf::Status;
-use pages::ring::Crossing;
-use pages::{Parcel, Return};
+use pages::{LentSegment, Return};
 
 /// Names what is asked until it is done: a number of the asking shard's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +37,7 @@ pub(super) enum Message {
     Bytes {
         token: Token,
         answer: bool,
-        parcel: Parcel,
+        segment: LentSegment,
     },
     /// As `Bytes`: so many zeros, which need not be lent.
     Hole {
@@ -53,6 +52,9 @@ pub(super) enum Message {
     Return(Return),
 }
 
+/// Words of a message: a tag, and two that depend on its kind.
+pub(super) const WORDS: usize = 3;
+
 const READ: u64 = 1;
 const WRITE: u64 = 2;
 const ZEROES: u64 = 3;
@@ -60,11 +62,14 @@ const FLUSH: u64 = 4;
 const BYTES: u64 = 5;
 const HOLE: u64 = 6;
 const DONE: u64 = 7;
+const RETURN: u64 = 8;
 /// Force unit access, of what is asked; an answer, of bytes.
 const FLAG: u64 = 1 << 8;
 
 impl Message {
-    pub(super) fn into_crossing(self) -> Crossing {
+    /// The tag has the kind in bits 0 to 7, then a flag, the volume in bits 16 to
+    /// 31 and the token in bits 32 to 47.
+    pub(super) fn into_words(self) -> [u64; WORDS] {
         let tag = |kind: u64, flag: bool, volume: u16, token: Token| {
             kind | if flag { FLAG } else { 0 } | u64::from(volume) << 16 | u64::from(token.0) << 32
         };
@@ -82,75 +87,74 @@ impl Message {
                     Ask::Zeroes { fua } => (ZEROES, fua),
                     Ask::Flush => (FLUSH, false),
                 };
-                Crossing::Message {
-                    tag: tag(kind, fua, volume, token),
-                    words: [offset, len],
-                }
+                [tag(kind, fua, volume, token), offset, len]
             }
             Message::Bytes {
                 token,
                 answer,
-                parcel,
-            } => Crossing::Parcel {
-                tag: tag(BYTES, answer, 0, token),
-                parcel,
-            },
-            Message::Hole { token, answer, len } => Crossing::Message {
-                tag: tag(HOLE, answer, 0, token),
-                words: [len, 0],
-            },
-            Message::Done { token, status } => Crossing::Message {
-                tag: tag(DONE, false, 0, token),
-                words: [status.field().into(), 0],
-            },
-            Message::Return(parcel) => Crossing::Return(parcel),
+                segment,
+            } => {
+                let [a, b] = segment.into_words();
+                [tag(BYTES, answer, 0, token), a, b]
+            }
+            Message::Hole { token, answer, len } => [tag(HOLE, answer, 0, token), len, 0],
+            Message::Done { token, status } => {
+                [tag(DONE, false, 0, token), status.field().into(), 0]
+            }
+            Message::Return(segment) => [RETURN, segment.into_word(), 0],
         }
     }
 
-    pub(super) fn from_crossing(crossing: Crossing) -> Self {
-        let token = |tag: u64| Token((tag >> 32) as u16);
-        match crossing {
-            Crossing::Return(parcel) => Message::Return(parcel),
-            Crossing::Parcel { tag, parcel } => Message::Bytes {
-                token: token(tag),
-                answer: tag & FLAG != 0,
-                parcel,
-            },
-            Crossing::Message { tag, words: [a, b] } => {
-                let flag = tag & FLAG != 0;
-                let ask = match tag & 0xff {
-                    READ => Ask::Read,
-                    WRITE => Ask::Write { fua: flag },
-                    ZEROES => Ask::Zeroes { fua: flag },
-                    FLUSH => Ask::Flush,
-                    HOLE => {
-                        return Message::Hole {
-                            token: token(tag),
-                            answer: flag,
-                            len: a,
-                        };
-                    }
-                    _ => {
-                        return Message::Done {
-                            token: token(tag),
-                            status: Status::from_field(a as u16),
-                        };
-                    }
+    /// What [`Message::into_words`] gave, come over the ring from a peer.
+    #[allow(unsafe_code)]
+    pub(super) fn from_words([tag, a, b]: [u64; WORDS]) -> Self {
+        let token = Token((tag >> 32) as u16);
+        let flag = tag & FLAG != 0;
+        let ask = match tag & 0xff {
+            READ => Ask::Read,
+            WRITE => Ask::Write { fua: flag },
+            ZEROES => Ask::Zeroes { fua: flag },
+            FLUSH => Ask::Flush,
+            BYTES => {
+                return Message::Bytes {
+                    token,
+                    answer: flag,
+                    // SAFETY: peers alone send over these rings. They send a segment
+                    // once, when they lend it, and a slot is received once.
+                    segment: unsafe { LentSegment::from_words([a, b]) },
                 };
-                Message::Ask {
-                    token: token(tag),
-                    ask,
-                    volume: (tag >> 16) as u16,
-                    offset: a,
-                    len: b,
-                }
             }
+            HOLE => {
+                return Message::Hole {
+                    token,
+                    answer: flag,
+                    len: a,
+                };
+            }
+            // SAFETY: as above; a return is sent once, when nothing refers to the
+            // segment any more.
+            RETURN => return Message::Return(unsafe { Return::from_word(a) }),
+            _ => {
+                return Message::Done {
+                    token,
+                    status: Status::from_field(a as u16),
+                };
+            }
+        };
+        Message::Ask {
+            token,
+            ask,
+            volume: (tag >> 16) as u16,
+            offset: a,
+            len: b,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use pages::{Arena, BorrowedPool, ClusterPool, HeapRegion, LentTable, PAGE_SIZE, Segment};
+
     use super::*;
 
     #[test]
@@ -176,7 +180,7 @@ mod tests {
                 volume,
                 offset,
                 len,
-            } = Message::from_crossing(message.into_crossing())
+            } = Message::from_words(message.into_words())
             else {
                 panic!("an ask");
             };
@@ -189,7 +193,7 @@ mod tests {
             len: 4096,
         };
         assert!(matches!(
-            Message::from_crossing(hole.into_crossing()),
+            Message::from_words(hole.into_words()),
             Message::Hole {
                 token: Token(7),
                 answer: true,
@@ -201,8 +205,37 @@ mod tests {
             status: Status::WRITE_FAULT,
         };
         assert!(matches!(
-            Message::from_crossing(done.into_crossing()),
+            Message::from_words(done.into_words()),
             Message::Done { token: Token(8), status } if status == Status::WRITE_FAULT
         ));
+    }
+
+    #[test]
+    fn lent_segments_and_their_returns_come_through() {
+        let arena = Arena::new(HeapRegion::new(1));
+        let pool = ClusterPool::carve(&arena, 1, PAGE_SIZE).unwrap();
+        let slice = pool.alloc().unwrap().freeze().slice(100..1100);
+        let (mut table, borrowed) = (LentTable::new(0xfedc, 1), BorrowedPool::new(1));
+        let bytes = Message::Bytes {
+            token: Token(0xfedc),
+            answer: true,
+            segment: table.lend(Segment::data(slice)).unwrap(),
+        };
+        let Message::Bytes {
+            token: Token(0xfedc),
+            answer: true,
+            segment,
+        } = Message::from_words(bytes.into_words())
+        else {
+            panic!("bytes");
+        };
+        assert_eq!(borrowed.borrow(segment).unwrap().len(), 1000);
+        let back = Message::Return(borrowed.next_return().unwrap());
+        let Message::Return(back) = Message::from_words(back.into_words()) else {
+            panic!("a return");
+        };
+        assert_eq!(back.lender(), 0xfedc);
+        table.take_back(back);
+        assert_eq!((table.len(), pool.held()), (0, 0));
     }
 }

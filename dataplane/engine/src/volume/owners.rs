@@ -10,16 +10,15 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use nvmf::Status;
-use pages::{PageRun, PullUp, RunPool, Segment, SegmentKind, Slice, shard};
+use pages::{PageRun, PullUp, RunPool, Segment, SegmentKind, Slice, placement};
 
 use super::cached::Cached;
 use super::message::{Ask, Message, Token};
-use super::peer::{Part, Peer, Quota, Visit, Way};
+use super::peer::{Part, Peer, PeerEnds, Quota, Visit, Way};
 use super::table::Table;
 use super::{Answers, Asker, Sizes, Whom};
 use crate::device::Work;
 use crate::memory::Memory;
-use crate::mesh::Ends;
 
 /// What a shard uses for every request.
 pub(super) struct Here<'a> {
@@ -100,9 +99,9 @@ impl Owners {
     }
 
     /// From now on pages belong to all shards; `ends` by shard, `None` for this one.
-    pub(super) fn join(&mut self, ends: Vec<Option<Ends>>) {
+    pub(super) fn join(&mut self, ends: Vec<Option<PeerEnds>>) {
         let (me, quota) = (self.me, self.quota);
-        let peer = |ends: Option<Ends>| ends.map(|ends| Peer::new(ends, me, quota));
+        let peer = |ends: Option<PeerEnds>| ends.map(|ends| Peer::new(ends, me, quota));
         self.peers = ends.into_iter().map(peer).collect();
     }
 
@@ -122,7 +121,7 @@ impl Owners {
         let mine = self.peers.is_empty()
             || range.is_empty()
             || ask != Ask::Flush
-                && shard::by_owner(volume_number, range.clone(), self.shards)
+                && placement::by_owner(volume_number, range.clone(), self.shards)
                     .all(|(owner, _)| owner == self.me);
         if mine {
             let (memory, answers) = (here.memory, &mut *here.answers);
@@ -252,12 +251,12 @@ impl Owners {
             return None;
         }
         let lent = self.peers.iter().flatten().map(Peer::segments_lent);
-        let (lent, guests) = lent.fold((0, 0), |sum, n| (sum.0 + n.0, sum.1 + n.1));
+        let (lent, borrowed) = lent.fold((0, 0), |sum, n| (sum.0 + n.0, sum.1 + n.1));
         Some(OwnersCounters {
             parts_asked: self.asked,
             parts_served: self.served,
             segments_lent: lent as u64,
-            segments_borrowed: guests as u64,
+            segments_borrowed: borrowed as u64,
         })
     }
 
@@ -284,7 +283,7 @@ impl Owners {
                         split.rest.start..split.rest.start + 1,
                     )
                 }),
-                _ => shard::by_owner(split.volume, split.rest.clone(), self.shards).next(),
+                _ => placement::by_owner(split.volume, split.rest.clone(), self.shards).next(),
             };
             let Some((owner, range)) = next else {
                 split.waiting = false;
@@ -448,17 +447,17 @@ impl Owners {
             Message::Bytes {
                 token,
                 answer: true,
-                parcel,
+                segment,
             } => {
-                let slice = peer.take_in(Way::Read, parcel);
+                let slice = peer.take_in(Way::Read, segment);
                 self.answered(shard, token, Segment::data(slice), here);
             }
             Message::Bytes {
                 token,
                 answer: false,
-                parcel,
+                segment,
             } => {
-                let slice = peer.take_in(Way::Written, parcel);
+                let slice = peer.take_in(Way::Written, segment);
                 self.arrived(shard, token, Segment::data(slice), here);
             }
             Message::Hole { token, answer, len } => {
