@@ -10,7 +10,8 @@ mod common;
 use std::hint::black_box;
 use std::process::Command;
 
-use cache::{CacheConfig, PageCache, Request, VolumeConfig, WritePolicy};
+use block::{Flags, Io, RequestId, VolumeId, WritePolicy};
+use cache::{CacheConfig, PageCache, VolumeConfig};
 use common::{HEADERS, Lab, Mss, assemble, copy};
 use pages::{LogicalPage, PAGE_SIZE, Segment};
 
@@ -136,13 +137,14 @@ fn cache(times: usize, write: bool) {
         max_bytes: 64 << 10,
         seed: 1,
     });
-    let volume = VolumeConfig {
+    let volume = VolumeId(0);
+    let config = VolumeConfig {
         len: 1 << 30,
         block: 512,
         policy: WritePolicy::Back,
         device_cache: false,
     };
-    let volume = cache.add_volume(volume).expect("a sound volume");
+    cache.add_volume(volume, config).expect("a sound volume");
     let runs: Vec<_> = (0..TIMES)
         .map(|_| pages::RunPool::new(1, PAGE_SIZE))
         .collect();
@@ -166,7 +168,7 @@ fn cache(times: usize, write: bool) {
         .collect();
     let mut submit = |request| {
         cache
-            .submit(volume, request, 0, &lab.pull_up())
+            .submit(volume, RequestId(0), request, &lab.pull_up())
             .expect("room");
         cache
             .next_completion()
@@ -175,7 +177,7 @@ fn cache(times: usize, write: bool) {
     };
     if write {
         for run in written.into_iter().take(times) {
-            black_box(Box::leak(submit(Request::Write { run, fua: false })));
+            black_box(Box::leak(submit(Io::write(run, Flags::NONE))));
         }
         std::process::exit(0);
     }
@@ -183,13 +185,13 @@ fn cache(times: usize, write: bool) {
         .into_iter()
         .map(|run| {
             let offset = run.offset();
-            let mut run = submit(Request::Write { run, fua: false });
+            let mut run = submit(Io::write(run, Flags::NONE));
             run.begin(offset, PAGE_SIZE).expect("one page");
             run
         })
         .collect();
     for run in reads.into_iter().take(times) {
-        black_box(Box::leak(submit(Request::Read { run })));
+        black_box(Box::leak(submit(Io::read(run, Flags::NONE))));
     }
     std::process::exit(0);
 }

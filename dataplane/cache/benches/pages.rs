@@ -7,7 +7,8 @@ mod common;
 use std::hint::black_box;
 use std::time::Duration;
 
-use cache::{CacheConfig, PageCache, Request, VolumeConfig, WritePolicy};
+use block::{Flags, Io, RequestId, VolumeId, WritePolicy};
+use cache::{CacheConfig, PageCache, VolumeConfig};
 use common::{Lab, Mss, SIZES, assemble, copy};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use pages::{CopyReason, LogicalPage, PAGE_SIZE, RunPool, Segment};
@@ -133,13 +134,14 @@ fn cache(c: &mut Criterion) {
         max_bytes: 64 << 10,
         seed: 1,
     });
-    let volume = VolumeConfig {
+    let volume = VolumeId(0);
+    let config = VolumeConfig {
         len: 1 << 30,
         block: 512,
         policy: WritePolicy::Back,
         device_cache: false,
     };
-    let volume = cache.add_volume(volume).expect("a sound volume");
+    cache.add_volume(volume, config).expect("a sound volume");
     let runs = RunPool::new(8, 64 << 10);
     let written = page(&lab, 3);
     let mut next = 0u64;
@@ -155,12 +157,12 @@ fn cache(c: &mut Criterion) {
                 run.place(at, slice, &lab.pull_up()).expect("in order");
                 at += n;
             }
-            Request::Write { run, fua: false }
+            Io::write(run, Flags::NONE)
         } else {
-            Request::Read { run }
+            Io::read(run, Flags::NONE)
         };
         cache
-            .submit(volume, request, 0, &lab.pull_up())
+            .submit(volume, RequestId(0), request, &lab.pull_up())
             .expect("room");
         runs.put(
             cache

@@ -10,7 +10,8 @@ mod common;
 use std::hint::black_box;
 use std::time::Instant;
 
-use cache::{CacheConfig, PageCache, Request, VolumeConfig, VolumeId, WritePolicy};
+use block::{Flags, Io, RequestId, VolumeId, WritePolicy};
+use cache::{CacheConfig, PageCache, VolumeConfig};
 use common::{Lab, Mss, SIZES, assemble, copy, median};
 use pages::{CopyReason, LogicalPage, PAGE_SIZE, RunPool, Segment};
 
@@ -145,13 +146,14 @@ fn cache(lab: &Lab, pages: usize) -> (PageCache, VolumeId, RunPool) {
         max_bytes: 128 << 10,
         seed: 1,
     });
-    let volume = VolumeConfig {
+    let volume = VolumeId(0);
+    let config = VolumeConfig {
         len: 1 << 40,
         block: 512,
         policy: WritePolicy::Back,
         device_cache: false,
     };
-    let volume = cache.add_volume(volume).expect("a sound volume");
+    cache.add_volume(volume, config).expect("a sound volume");
     let runs = RunPool::new(64, 128 << 10);
     for page in 0..pages {
         let mut run = runs.take().expect("a run");
@@ -163,9 +165,9 @@ fn cache(lab: &Lab, pages: usize) -> (PageCache, VolumeId, RunPool) {
             let slice = cluster.slice(common::HEADERS..common::HEADERS + n);
             run.place(at, slice, &lab.pull_up()).expect("in order");
         }
-        let request = Request::Write { run, fua: false };
+        let request = Io::write(run, Flags::NONE);
         cache
-            .submit(volume, request, 0, &lab.pull_up())
+            .submit(volume, RequestId(0), request, &lab.pull_up())
             .expect("room");
         runs.put(
             cache
@@ -199,9 +201,9 @@ fn cache_hits() {
             let mut run = runs.take().expect("a run");
             run.begin((page * PAGE_SIZE) as u64, PAGE_SIZE)
                 .expect("one page");
-            let request = Request::Read { run };
+            let request = Io::read(run, Flags::NONE);
             cache
-                .submit(volume, request, 0, &lab.pull_up())
+                .submit(volume, RequestId(0), request, &lab.pull_up())
                 .expect("room");
             let run = cache.next_completion().and_then(|c| c.run).expect("a hit");
             if let Some(to) = to {

@@ -1,7 +1,9 @@
 //! One cached page of a volume, and which of its blocks are valid and dirty.
 
-use pages::{LogicalPage, PAGE_SIZE};
 use std::ops::Range;
+
+use block::VolumeId;
+use pages::{LogicalPage, PAGE_SIZE};
 
 use crate::list::{Links, Node};
 
@@ -117,7 +119,7 @@ pub(crate) struct Entry {
     /// As `since`, for the device writes in flight.
     pub flying_since: u64,
     links: [Links; 2],
-    pub volume: u16,
+    pub volume: VolumeId,
     /// Requests and device reads that need the entry to stay.
     pub pins: u16,
     pub valid: Sectors,
@@ -145,7 +147,7 @@ impl Entry {
             since: u64::MAX,
             flying_since: u64::MAX,
             links: [Links::UNLINKED; 2],
-            volume: 0,
+            volume: VolumeId(0),
             pins: 0,
             valid: Sectors::NONE,
             dirty: Sectors::NONE,

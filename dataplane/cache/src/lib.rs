@@ -1,6 +1,6 @@
 //! The page cache: dirty and clean logical pages by <volume, page> (rows Z7–Z13).
 //!
-//! One per shard, and a state machine without I/O: [`Request`]s go in by
+//! One per shard, and a state machine without I/O: requests go in by
 //! [`PageCache::submit`], device operations come out by
 //! [`PageCache::next_operation`], their results go in by [`PageCache::complete`],
 //! and finished requests come out by [`PageCache::next_completion`]. Buffers
@@ -34,16 +34,20 @@ mod table;
 mod write;
 mod write_back;
 
+use std::fmt;
+
+use block::{Completion, Fault, Geometry, Io, RequestId, VolumeId, WritePolicy};
+use pages::{PAGE_SIZE, PageRun, PullUp, RunPool};
+
 use entry::Entry;
 use list::List;
 use operation::OperationSlot;
-use pages::{PAGE_SIZE, PullUp, RunPool};
 use request::RequestSlot;
 use shelf::Shelves;
 use table::Table;
 
-pub use operation::{Action, DeviceError, Operation, OperationId};
-pub use request::{Completion, RefusedRequest, Request};
+pub use operation::{Operation, OperationId};
+pub use request::Refused;
 
 /// How large a cache is. Every number is fixed at the start.
 #[derive(Clone, Copy, Debug)]
@@ -64,15 +68,6 @@ pub struct CacheConfig {
     pub seed: u64,
 }
 
-/// When a write is complete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WritePolicy {
-    /// When the device has it.
-    Through,
-    /// When the cache has it: a volatile write cache, as NVMe hosts know it.
-    Back,
-}
-
 /// A volume and the device behind it.
 #[derive(Clone, Copy, Debug)]
 pub struct VolumeConfig {
@@ -87,9 +82,30 @@ pub struct VolumeConfig {
     pub device_cache: bool,
 }
 
-/// A volume of a cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct VolumeId(pub u16);
+impl VolumeConfig {
+    /// Of a device, all of which is the volume.
+    pub fn of(geometry: &Geometry, policy: WritePolicy) -> Self {
+        Self {
+            len: geometry.len(),
+            block: geometry.block_size as usize,
+            policy,
+            device_cache: geometry.write_cache,
+        }
+    }
+}
+
+/// A volume that a cache cannot hold: its block size is none of those a
+/// [`VolumeConfig`] can have, or its length is not a multiple of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnfitVolume;
+
+impl fmt::Display for UnfitVolume {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the page cache takes blocks of 512 to 4096 bytes, and whole ones")
+    }
+}
+
+impl std::error::Error for UnfitVolume {}
 
 events::counters! {
     /// What a cache has done since the start, in pages.
@@ -115,6 +131,8 @@ events::counters! {
 
 struct Volume {
     config: VolumeConfig,
+    /// False of a place that no volume was added for.
+    held: bool,
     /// Dirty pages with no write in flight, by the age of their oldest write.
     dirty: List,
     /// Number of the last write.
@@ -123,6 +141,25 @@ struct Volume {
     wanted: u64,
     /// Dirty pages whose last device write failed; they wait for a flush.
     failed: List,
+}
+
+impl Volume {
+    /// A volume without a byte, so that every request is outside it.
+    fn absent() -> Self {
+        Self {
+            config: VolumeConfig {
+                len: 0,
+                block: 512,
+                policy: WritePolicy::Through,
+                device_cache: false,
+            },
+            held: false,
+            dirty: List::new(Entry::DIRTY),
+            writes: 0,
+            wanted: 0,
+            failed: List::new(Entry::DIRTY),
+        }
+    }
 }
 
 /// The dirty and clean pages of one shard.
@@ -155,7 +192,7 @@ pub struct PageCache {
     /// The entry that compaction looked at last.
     hand: u32,
     dirty_pages: usize,
-    last_error: Option<DeviceError>,
+    last_error: Option<Fault>,
     counters: CacheCounters,
 }
 
@@ -211,46 +248,64 @@ impl PageCache {
         }
     }
 
-    /// Adds a volume, at start-up. `None` if its block size is none of those a
-    /// [`VolumeConfig`] can have, or its length is not a multiple of it.
-    pub fn add_volume(&mut self, config: VolumeConfig) -> Option<VolumeId> {
-        let id = u16::try_from(self.volumes.len()).ok()?;
+    /// Adds a volume, at start-up; those that are not added are refused every request.
+    ///
+    /// # Errors
+    /// [`UnfitVolume`]; the cache is as before.
+    ///
+    /// # Panics
+    /// If the volume was added before.
+    pub fn add_volume(
+        &mut self,
+        volume: VolumeId,
+        config: VolumeConfig,
+    ) -> Result<(), UnfitVolume> {
         if !matches!(config.block, 512 | 1024 | 2048 | 4096)
             || !config.len.is_multiple_of(config.block as u64)
         {
-            return None;
+            return Err(UnfitVolume);
         }
-        self.volumes.push(Volume {
-            config,
-            dirty: List::new(Entry::DIRTY),
-            writes: 0,
-            wanted: 0,
-            failed: List::new(Entry::DIRTY),
-        });
-        Some(VolumeId(id))
+        while self.volumes.len() <= volume.index() {
+            self.volumes.push(Volume::absent());
+        }
+        assert!(!self.holds(volume), "a volume is added once");
+        let place = &mut self.volumes[volume.index()];
+        (place.config, place.held) = (config, true);
+        Ok(())
+    }
+
+    /// Whether the volume was added.
+    pub fn holds(&self, volume: VolumeId) -> bool {
+        let place = self.volumes.get(volume.index());
+        place.is_some_and(|volume| volume.held)
     }
 
     /// Changes when writes to `volume` are complete, from the next one on.
     /// What is dirty stays so until it is flushed.
     pub fn set_policy(&mut self, volume: VolumeId, policy: WritePolicy) {
-        self.volumes[usize::from(volume.0)].config.policy = policy;
+        self.volumes[volume.index()].config.policy = policy;
     }
 
-    /// Takes a request. It comes back, with its run, from
-    /// [`PageCache::next_completion`] under the same `tag`, perhaps at once.
+    /// Takes a request to read, write or flush. It comes back, with its run, from
+    /// [`PageCache::next_completion`] under the same `id`, perhaps at once.
+    ///
+    /// A read fills its run. The run of a write comes back without its bytes: the
+    /// cache took the references. If a write fails, any part of it may have been
+    /// written; if a flush fails, what is not on the device is still in the cache.
+    /// A flush of no range is one of the whole volume.
     ///
     /// # Errors
-    /// The request comes back at once if the cache has too many in progress,
-    /// or it does not lie inside the volume.
+    /// The request comes back at once if the cache has too many in progress, if it
+    /// does not lie inside the volume, or if it is one of zeros or to deallocate.
     pub fn submit(
         &mut self,
         volume: VolumeId,
-        request: Request,
-        tag: u64,
+        id: RequestId,
+        io: Io,
         memory: &PullUp<'_>,
-    ) -> Result<(), RefusedRequest> {
-        let id = self.admit(volume, request, tag)?;
-        self.begin(id, memory);
+    ) -> Result<(), Refused> {
+        let slot = self.admit(volume, id, io)?;
+        self.begin(slot, memory);
         self.fail_if_stuck();
         Ok(())
     }
@@ -262,20 +317,20 @@ impl PageCache {
         Some(self.operations[id as usize].hand_out(id))
     }
 
-    /// Takes the result of an operation back, with its run.
+    /// Takes the result of an operation, and its run back.
     ///
     /// # Panics
-    /// If the operation is not in the caller's hands.
+    /// If the operation is not in the caller's hands, or its run is missing.
     pub fn complete(
         &mut self,
-        operation: Operation,
-        result: Result<(), DeviceError>,
+        id: OperationId,
+        run: Option<Box<PageRun>>,
+        result: Result<(), Fault>,
         memory: &PullUp<'_>,
     ) {
-        let Operation { id, action, .. } = operation;
         self.flying -= 1;
         self.counters.failed += u64::from(result.is_err());
-        self.operations[id.0 as usize].take_back(action);
+        self.operations[id.0 as usize].take_back(run);
         self.finish_operation(id.0, result, memory);
         self.go_on(memory);
     }

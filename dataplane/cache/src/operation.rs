@@ -1,71 +1,40 @@
 //! Device operations in flight.
 
-use pages::{PAGE_SIZE, PageRun, PullUp};
 use std::ops::Range;
 
-use crate::list::{Links, Node};
-use crate::request::Kind;
-use crate::{PageCache, VolumeId};
+use block::{Fault, Flags, Io, Op, VolumeId};
+use pages::{PAGE_SIZE, PageRun, PullUp};
 
-/// What the device said, in the words of whoever drives it; the cache hands it on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct DeviceError(pub i32);
+use crate::PageCache;
+use crate::list::{Links, Node};
+use crate::request::Phase;
 
 /// An operation for the device behind a volume.
 #[derive(Debug)]
 pub struct Operation {
-    /// Tells operations in flight apart.
+    /// Names it until [`PageCache::complete`].
     pub id: OperationId,
     /// Whose device.
     pub volume: VolumeId,
-    /// What to do.
-    pub action: Action,
+    /// What to do: [`Op::Read`], [`Op::Write`] or [`Op::Flush`] of the device's own
+    /// cache. The range is whole blocks; nobody else has seen the memory that a
+    /// read is to fill.
+    pub io: Io,
 }
 
 /// The number of an operation in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OperationId(pub u32);
 
-/// What the device is to do. The run names whole blocks of the volume by
-/// [`PageRun::offset`] and [`PageRun::len`], and its segments are the memory.
-#[derive(Debug)]
-pub enum Action {
-    /// Fill the run's segments, which nobody else has seen.
-    Read(Box<PageRun>),
-    /// Write the run's segments; if `fua`, past the device's own cache.
-    Write {
-        /// The bytes.
-        run: Box<PageRun>,
-        /// Past the device's own cache.
-        fua: bool,
-    },
-    /// Flush the device's own cache.
-    Flush,
-}
-
-/// Whom an operation is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    Free,
-    /// A request's bytes. `pinned`: the pages' entries wait for them too.
-    Read {
-        request: u32,
-        pinned: bool,
-    },
-    /// Dirty pages; a request may wait for them.
-    Write {
-        request: Option<u32>,
-        fua: bool,
-    },
-    /// The last part of a flush.
-    Flush {
-        request: u32,
-    },
-}
-
 pub(crate) struct OperationSlot {
-    pub purpose: Purpose,
-    pub volume: u16,
+    /// `None` while the slot is free.
+    pub op: Option<Op>,
+    pub fua: bool,
+    /// Whose bytes a read is for, or who waits for a write or a flush.
+    pub request: Option<u32>,
+    /// Of a read: its pages' entries are pinned until it ends.
+    pub pinned: bool,
+    pub volume: VolumeId,
     /// Of a write: the oldest write in it.
     pub since: u64,
     /// A read fills the request's own run.
@@ -78,8 +47,11 @@ pub(crate) struct OperationSlot {
 impl OperationSlot {
     pub fn new() -> Self {
         Self {
-            purpose: Purpose::Free,
-            volume: 0,
+            op: None,
+            fua: false,
+            request: None,
+            pinned: false,
+            volume: VolumeId(0),
             since: u64::MAX,
             owns: false,
             run: None,
@@ -91,25 +63,22 @@ impl OperationSlot {
         let mut run = || self.run.take().expect("handed out once");
         Operation {
             id: OperationId(id),
-            volume: VolumeId(self.volume),
-            action: match self.purpose {
-                Purpose::Read { .. } => Action::Read(run()),
-                Purpose::Write { fua, .. } => Action::Write { run: run(), fua },
-                Purpose::Flush { .. } => Action::Flush,
-                Purpose::Free => unreachable!("only operations in use are ready"),
+            volume: self.volume,
+            io: match self.op {
+                Some(Op::Read) => Io::read(run(), Flags::NONE),
+                Some(Op::Write) => Io::write(run(), Flags::fua(self.fua)),
+                _ => Io::flush(),
             },
         }
     }
 
-    pub fn take_back(&mut self, action: Action) {
+    pub fn take_back(&mut self, run: Option<Box<PageRun>>) {
+        let in_flight = self.op.filter(|_| self.run.is_none());
         assert!(
-            self.run.is_none() && self.purpose != Purpose::Free,
-            "an operation completed that was not in flight"
+            in_flight.is_some_and(|op| op.moves_data() == run.is_some()),
+            "an operation completed that was not in flight, or without its run"
         );
-        self.run = match action {
-            Action::Read(run) | Action::Write { run, .. } => Some(run),
-            Action::Flush => None,
-        };
+        self.run = run;
     }
 }
 
@@ -126,55 +95,50 @@ impl PageCache {
     /// Readies an operation for the device; there must be a free one.
     pub(crate) fn issue(
         &mut self,
-        volume: u16,
-        purpose: Purpose,
+        volume: VolumeId,
+        op: Op,
+        request: Option<u32>,
         run: Option<Box<PageRun>>,
-    ) -> u32 {
+    ) -> &mut OperationSlot {
         let id = self
             .free_operations
             .pop_front(&mut self.operations)
             .expect("the caller looked for a free operation");
-        let slot = &mut self.operations[id as usize];
-        (slot.volume, slot.purpose, slot.run) = (volume, purpose, run);
-        (slot.since, slot.owns) = (u64::MAX, false);
         self.ready.push_back(&mut self.operations, id);
-        id
+        let slot = &mut self.operations[id as usize];
+        (slot.volume, slot.op, slot.request, slot.run) = (volume, Some(op), request, run);
+        (slot.fua, slot.pinned, slot.since, slot.owns) = (false, false, u64::MAX, false);
+        slot
     }
 
     /// Applies the result of operation `id`, whose run is back.
     pub(crate) fn finish_operation(
         &mut self,
         id: u32,
-        result: Result<(), DeviceError>,
+        result: Result<(), Fault>,
         memory: &PullUp<'_>,
     ) {
         let slot = &mut self.operations[id as usize];
-        let (purpose, run) = (slot.purpose, slot.run.take());
-        let request = match purpose {
-            Purpose::Read { request, .. } | Purpose::Flush { request } => Some(request),
-            Purpose::Write { request, .. } => request,
-            Purpose::Free => None,
-        };
+        let (op, request, run) = (slot.op, slot.request, slot.run.take());
         if let Some(request) = request {
             let slot = &mut self.requests[request as usize];
             slot.pending -= 1;
             slot.error = slot.error.or(result.err());
         }
-        match (purpose, run) {
-            (Purpose::Read { request, pinned }, Some(run)) => {
-                self.finish_device_read(id, request, pinned, run, result.is_ok(), memory);
+        match (op, request, run) {
+            (Some(Op::Read), Some(request), Some(run)) => {
+                self.finish_device_read(id, request, run, result.is_ok(), memory);
             }
-            (Purpose::Write { .. }, Some(run)) => self.finish_device_write(id, run, result),
+            (Some(Op::Write), _, Some(run)) => self.finish_device_write(id, run, result),
             _ => (),
         }
-        let slot = &mut self.operations[id as usize];
-        slot.purpose = Purpose::Free;
+        self.operations[id as usize].op = None;
         self.free_operations.push_back(&mut self.operations, id);
         if let Some(request) = request
             && self.requests[request as usize].pending == 0
         {
-            match self.requests[request as usize].kind {
-                Kind::DeviceFlush => self.finish(request),
+            match self.requests[request as usize].phase {
+                Phase::FlushingDevice => self.finish(request),
                 _ => self.step(request, memory),
             }
         }

@@ -1,9 +1,11 @@
 //! Memory pressure (row Z12): reclaim, then compaction, then write-back.
 
+use block::VolumeId;
+use pages::{CopyReason, MAX_SEGMENTS, PAGE_SIZE, PullUp};
+
 use crate::PageCache;
 use crate::entry::Sectors;
 use crate::page;
-use pages::{CopyReason, MAX_SEGMENTS, PAGE_SIZE, PullUp};
 
 /// How many pages are looked at before a search is given up: what is skipped is
 /// in flight and comes back.
@@ -14,7 +16,7 @@ const MOST: usize = MAX_SEGMENTS;
 
 impl PageCache {
     /// An entry for a page that has none; reclaims one if all are in use.
-    pub(crate) fn new_entry(&mut self, volume: u16, index: u64) -> Option<u32> {
+    pub(crate) fn new_entry(&mut self, volume: VolumeId, index: u64) -> Option<u32> {
         if !self.table.has_free() && !self.reclaim() {
             return None;
         }

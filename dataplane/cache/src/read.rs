@@ -1,12 +1,13 @@
 //! Reads: from the cache by reference, from the device what is not there.
 
-use pages::{LogicalPage, PAGE_SIZE, PageRun, PullUp};
 use std::ops::Range;
+
+use block::{Op, VolumeId};
+use pages::{LogicalPage, PAGE_SIZE, PageRun, PullUp};
 
 use crate::PageCache;
 use crate::entry::Sectors;
-use crate::operation::Purpose;
-use crate::request::Kind;
+use crate::request::Phase;
 
 impl PageCache {
     /// Serves the pages of read `id` that the cache has, and asks the device
@@ -40,7 +41,7 @@ impl PageCache {
     }
 
     /// Refers the run's pages to those of the cache that have all their bytes.
-    fn serve(&mut self, volume: u16, run: &mut PageRun) {
+    fn serve(&mut self, volume: VolumeId, run: &mut PageRun) {
         let first = run.offset() / PAGE_SIZE as u64;
         for (index, page) in (first..).zip(run.pages_mut()) {
             if page.missing() == 0 {
@@ -58,9 +59,15 @@ impl PageCache {
     }
 
     /// Asks the device for every page of the run that is missing.
-    fn ask(&mut self, id: u32, volume: u16, mut run: Box<PageRun>, memory: &PullUp<'_>) -> Asked {
+    fn ask(
+        &mut self,
+        id: u32,
+        volume: VolumeId,
+        mut run: Box<PageRun>,
+        memory: &PullUp<'_>,
+    ) -> Asked {
         let first = run.offset() / PAGE_SIZE as u64;
-        let block = self.volumes[usize::from(volume)].config.block as u64;
+        let block = self.volumes[volume.index()].config.block as u64;
         let whole_blocks =
             run.offset().is_multiple_of(block) && (run.len() as u64).is_multiple_of(block);
         let mut asked = Asked::All;
@@ -132,15 +139,15 @@ impl PageCache {
         slot.pending += 1;
         let volume = slot.volume;
         self.counters.misses += run.pages().len() as u64;
-        let operation = self.issue(volume, Purpose::Read { request, pinned }, Some(run));
-        self.operations[operation as usize].owns = owns;
+        let slot = self.issue(volume, Op::Read, Some(request), Some(run));
+        (slot.pinned, slot.owns) = (pinned, owns);
     }
 
     /// The missing pages of the run from `i` on, side by side, whose entries
     /// are pinned, or else of which none has an entry or can have one. Without
     /// an entry nothing on the device is out of date, and the bytes read go to
     /// the request alone.
-    fn pin_missing(&mut self, volume: u16, run: &PageRun, i: usize) -> (Range<usize>, bool) {
+    fn pin_missing(&mut self, volume: VolumeId, run: &PageRun, i: usize) -> (Range<usize>, bool) {
         let first = run.offset() / PAGE_SIZE as u64;
         let pinned = self.pin(volume, first + i as u64);
         let mut end = i + 1;
@@ -157,7 +164,7 @@ impl PageCache {
     }
 
     /// Keeps the page's entry, a new one if it has none. False if there is none to be had.
-    fn pin(&mut self, volume: u16, index: u64) -> bool {
+    fn pin(&mut self, volume: VolumeId, index: u64) -> bool {
         let entry = match self.table.find(volume, index) {
             Some(entry) => {
                 self.touch(entry);
@@ -172,7 +179,7 @@ impl PageCache {
         true
     }
 
-    fn unpin_pages(&mut self, volume: u16, pages: Range<u64>, pinned: bool) {
+    fn unpin_pages(&mut self, volume: VolumeId, pages: Range<u64>, pinned: bool) {
         for index in pages.filter(|_| pinned) {
             if let Some(entry) = self.table.find(volume, index) {
                 self.unpin(entry);
@@ -195,14 +202,13 @@ impl PageCache {
         &mut self,
         operation: u32,
         request: u32,
-        pinned: bool,
         mut run: Box<PageRun>,
         ok: bool,
         memory: &PullUp<'_>,
     ) {
         let slot = &self.operations[operation as usize];
-        let (volume, owns) = (slot.volume, slot.owns);
-        let reads = self.requests[request as usize].kind == Kind::Read;
+        let (volume, pinned, owns) = (slot.volume, slot.pinned, slot.owns);
+        let reads = self.requests[request as usize].phase == Phase::Reading;
         let mut target = self.requests[request as usize].run.take();
         let first = run.offset() / PAGE_SIZE as u64;
         for i in 0..run.pages().len() {

@@ -1,95 +1,55 @@
 //! Requests in progress.
 
-use pages::{PAGE_SIZE, PageRun, PullUp};
 use std::fmt;
 
+use block::{Completion, Fault, Io, Op, RequestId, VolumeId, WritePolicy};
+use pages::{PAGE_SIZE, PageRun, PullUp};
+
 use crate::list::{Links, Node};
-use crate::operation::DeviceError;
-use crate::{PageCache, VolumeId};
-
-/// What is asked of the cache. Runs name bytes of the volume by
-/// [`PageRun::offset`] and [`PageRun::len`].
-#[derive(Debug)]
-pub enum Request {
-    /// Fill the run, which has begun and is all NULL, with the volume's bytes.
-    Read {
-        /// Comes back complete.
-        run: Box<PageRun>,
-    },
-    /// Write the run's bytes, all of which are there.
-    Write {
-        /// Comes back with its bytes gone: the cache took the references.
-        run: Box<PageRun>,
-        /// Complete only once the device has it for good.
-        fua: bool,
-    },
-    /// Complete once the device has for good all that was complete before.
-    Flush,
-    /// As [`Request::Flush`], for `len` bytes from byte `offset` on.
-    FlushRange {
-        /// First byte.
-        offset: u64,
-        /// Length in bytes.
-        len: u64,
-    },
-}
-
-/// A finished request.
-#[derive(Debug)]
-pub struct Completion {
-    /// As given to [`PageCache::submit`].
-    pub tag: u64,
-    /// The request's run.
-    pub run: Option<Box<PageRun>>,
-    /// Of a failed write, any part may have been written. Of a failed flush,
-    /// what is not on the device is still in the cache.
-    pub result: Result<(), DeviceError>,
-}
+use crate::{PageCache, Volume};
 
 /// A request that was not taken.
 #[derive(Debug)]
-pub struct RefusedRequest {
-    /// Too many requests are in progress; otherwise it is not inside the
-    /// volume, or its run is not as the request needs it.
-    pub busy: bool,
+pub struct Refused {
+    /// [`Fault::Busy`]: too many requests are in progress. [`Fault::Internal`]: it is
+    /// not one for a cache, not inside the volume, or its run is not as it should be.
+    pub fault: Fault,
     /// The request.
-    pub request: Request,
+    pub io: Io,
 }
 
-impl fmt::Display for RefusedRequest {
+impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.busy {
-            true => "too many requests in progress",
-            false => "not inside the volume",
+        f.write_str(match self.fault {
+            Fault::Busy => "too many requests in progress",
+            _ => "not inside the volume, or not for a cache",
         })
     }
 }
 
-impl std::error::Error for RefusedRequest {}
+impl std::error::Error for Refused {}
 
+/// How far a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum Phase {
+    /// The slot is not in use.
     Free,
-    Read,
-    /// Merges its pages from `cursor` on.
-    Write {
-        durable: bool,
-        fua: bool,
-    },
-    /// All pages merged: waits until the device has them.
-    Settle {
-        fua: bool,
-    },
+    /// A read's run is being filled.
+    Reading,
+    /// A write's pages are being merged, from `cursor` on.
+    Merging { durable: bool, fua: bool },
+    /// All pages are merged: waits until the device has them.
+    Settling { fua: bool },
     /// Waits until writes up to `target` are on the device.
-    Flush,
+    Flushing,
     /// The device's own cache is being flushed.
-    DeviceFlush,
+    FlushingDevice,
 }
 
 pub(crate) struct RequestSlot {
-    pub kind: Kind,
-    pub volume: u16,
-    tag: u64,
+    pub phase: Phase,
+    pub volume: VolumeId,
+    id: RequestId,
     pub run: Option<Box<PageRun>>,
     pub offset: u64,
     pub len: u64,
@@ -104,16 +64,16 @@ pub(crate) struct RequestSlot {
     pub pinned: Option<u32>,
     /// The device's own cache has to be flushed before the request is done.
     pub flush_after: bool,
-    pub error: Option<DeviceError>,
+    pub error: Option<Fault>,
     links: [Links; 1],
 }
 
 impl RequestSlot {
     pub fn new() -> Self {
         Self {
-            kind: Kind::Free,
-            volume: 0,
-            tag: 0,
+            phase: Phase::Free,
+            volume: VolumeId(0),
+            id: RequestId(0),
             run: None,
             offset: 0,
             len: 0,
@@ -128,11 +88,11 @@ impl RequestSlot {
     }
 
     pub fn hand_back(&mut self) -> Completion {
-        self.kind = Kind::Free;
+        self.phase = Phase::Free;
         Completion {
-            tag: self.tag,
-            run: self.run.take(),
+            id: self.id,
             result: self.error.take().map_or(Ok(()), Err),
+            run: self.run.take(),
         }
     }
 
@@ -157,86 +117,86 @@ impl PageCache {
     pub(crate) fn admit(
         &mut self,
         volume: VolumeId,
-        request: Request,
-        tag: u64,
-    ) -> Result<u32, RefusedRequest> {
-        let config = &self.volumes[usize::from(volume.0)].config;
-        let (offset, len) = match &request {
-            Request::Read { run } | Request::Write { run, .. } => (run.offset(), run.len() as u64),
-            Request::Flush => (0, config.len),
-            Request::FlushRange { offset, len } => (*offset, *len),
+        request: RequestId,
+        io: Io,
+    ) -> Result<u32, Refused> {
+        let refused = |fault, io| Err(Refused { fault, io });
+        let Some(Volume { config, .. }) = self.volumes.get(volume.index()) else {
+            return refused(Fault::Internal, io);
+        };
+        let (offset, len) = match (&io.run, io.op) {
+            (Some(run), _) => (run.offset(), run.len() as u64),
+            (None, Op::Flush) if io.len == 0 => (0, config.len),
+            (None, _) => (io.offset, io.len),
         };
         let inside = offset.checked_add(len).is_some_and(|end| end <= config.len);
-        let sound = match &request {
-            Request::Read { run } => !run.is_empty() && run.missing() == run.len(),
-            Request::Write { run, .. } => !run.is_empty() && run.is_complete(),
-            _ => true,
+        let sound = match (io.op, &io.run) {
+            (Op::Read, Some(run)) => !run.is_empty() && run.missing() == run.len(),
+            (Op::Write, Some(run)) => !run.is_empty() && run.is_complete(),
+            (Op::Flush, None) => true,
+            _ => false,
         };
-        if !inside || !sound || len > self.config.max_bytes as u64 && request.has_run() {
-            let busy = false;
-            return Err(RefusedRequest { busy, request });
+        let too_long = len > self.config.max_bytes as u64;
+        if !inside || !sound || too_long && io.run.is_some() {
+            return refused(Fault::Internal, io);
         }
         let Some(id) = self.free_requests.pop_front(&mut self.requests) else {
-            let busy = true;
-            return Err(RefusedRequest { busy, request });
+            return refused(Fault::Busy, io);
         };
-        let through = config.policy == crate::WritePolicy::Through;
+        let through = config.policy == WritePolicy::Through;
         let device_cache = config.device_cache;
-        let whole = offset == 0 && len == config.len || len > self.config.max_bytes as u64;
+        let whole = offset == 0 && len == config.len || too_long;
         let slot = &mut self.requests[id as usize];
-        (slot.volume, slot.tag) = (volume.0, tag);
+        (slot.volume, slot.id) = (volume, request);
         (slot.offset, slot.len) = (offset, len);
         (slot.cursor, slot.pending) = (0, 0);
-        slot.flush_after = device_cache && matches!(request, Request::FlushRange { .. });
-        (slot.run, slot.kind) = match request {
-            Request::Read { run } => (Some(run), Kind::Read),
-            Request::Write { run, fua } => (
-                Some(run),
-                Kind::Write {
-                    durable: through || fua,
-                    fua: fua && device_cache,
-                },
-            ),
-            Request::Flush => (None, Kind::Flush),
-            Request::FlushRange { .. } if whole => (None, Kind::Flush),
-            Request::FlushRange { .. } => (None, Kind::Settle { fua: false }),
+        slot.flush_after = device_cache && io.op == Op::Flush && !whole;
+        slot.phase = match io.op {
+            Op::Read => Phase::Reading,
+            Op::Write => Phase::Merging {
+                durable: through || io.flags.fua,
+                fua: io.flags.fua && device_cache,
+            },
+            _ if whole => Phase::Flushing,
+            _ => Phase::Settling { fua: false },
         };
+        slot.run = io.run;
         Ok(id)
     }
 
     /// Starts the request, or queues it behind others that wait for the same.
     pub(crate) fn begin(&mut self, id: u32, memory: &PullUp<'_>) {
-        match self.requests[id as usize].kind {
-            Kind::Read if !self.stalled_reads.is_empty() => {
+        match self.requests[id as usize].phase {
+            Phase::Reading if !self.stalled_reads.is_empty() => {
                 self.stalled_reads.push_back(&mut self.requests, id);
             }
-            Kind::Write { .. } if !self.stalled_writes.is_empty() => {
+            Phase::Merging { .. } if !self.stalled_writes.is_empty() => {
                 self.stalled_writes.push_back(&mut self.requests, id);
             }
-            Kind::Flush => self.begin_flush(id),
+            Phase::Flushing => self.begin_flush(id),
             _ => self.step(id, memory),
         }
     }
 
     /// Takes the request as far as it goes now.
     pub(crate) fn step(&mut self, id: u32, memory: &PullUp<'_>) {
-        match self.requests[id as usize].kind {
-            Kind::Read => {
+        match self.requests[id as usize].phase {
+            Phase::Reading => {
                 if !self.step_read(id, memory) {
                     self.stalled_reads.push_back(&mut self.requests, id);
                 }
             }
-            Kind::Write { .. } => {
+            Phase::Merging { .. } => {
                 if !self.step_write(id, memory) {
                     self.stalled_writes.push_back(&mut self.requests, id);
                 }
             }
-            Kind::Settle { .. } => {
+            Phase::Settling { .. } => {
                 if !self.step_settle(id) {
                     self.blocked.push_back(&mut self.requests, id);
                 }
             }
-            Kind::Free | Kind::Flush | Kind::DeviceFlush => (),
+            Phase::Free | Phase::Flushing | Phase::FlushingDevice => (),
         }
     }
 
@@ -279,11 +239,5 @@ impl PageCache {
                 break;
             }
         }
-    }
-}
-
-impl Request {
-    fn has_run(&self) -> bool {
-        matches!(self, Request::Read { .. } | Request::Write { .. })
     }
 }

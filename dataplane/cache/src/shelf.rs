@@ -1,8 +1,9 @@
 //! Shelves: whole pages in which small pieces of several cached pages stand
 //! side by side, so that each does not pin a cluster of its own (row Z12).
 
-use crate::entry::Sectors;
 use pages::{Cluster, CopyReason, LogicalPage, PAGE_SIZE, PageStructure, PullUp, Segment, Slice};
+
+use crate::entry::Sectors;
 
 /// How many shelves are looked at when one is needed: enough to find those that
 /// fell empty faster than new ones fill.

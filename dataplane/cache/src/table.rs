@@ -1,6 +1,8 @@
 //! The cached pages, found by <volume, page number>: a fixed table with
 //! open addressing, sized at the start.
 
+use block::VolumeId;
+
 use crate::entry::Entry;
 use crate::list::NONE;
 
@@ -53,7 +55,7 @@ impl Table {
     }
 
     /// The entry of page `index` of `volume`.
-    pub fn find(&self, volume: u16, index: u64) -> Option<u32> {
+    pub fn find(&self, volume: VolumeId, index: u64) -> Option<u32> {
         let mut slot = self.home(volume, index);
         loop {
             match self.slots[slot] {
@@ -71,7 +73,7 @@ impl Table {
 
     /// Makes an entry for page `index` of `volume`, which has none; `None` if
     /// all are in use.
-    pub fn insert(&mut self, volume: u16, index: u64) -> Option<u32> {
+    pub fn insert(&mut self, volume: VolumeId, index: u64) -> Option<u32> {
         let id = self.free.pop()?;
         let entry = self.get_mut(id);
         entry.volume = volume;
@@ -112,8 +114,8 @@ impl Table {
         self.free.push(id);
     }
 
-    fn home(&self, volume: u16, index: u64) -> usize {
-        let mut hash = (index ^ u64::from(volume) << 48 ^ self.seed).wrapping_mul(self.seed);
+    fn home(&self, volume: VolumeId, index: u64) -> usize {
+        let mut hash = (index ^ u64::from(volume.0) << 48 ^ self.seed).wrapping_mul(self.seed);
         hash = (hash ^ hash >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (hash >> 32) as usize & (self.slots.len() - 1)
     }
@@ -130,7 +132,8 @@ mod tests {
         let mut random = 1u64;
         for _ in 0..if cfg!(miri) { 100 } else { 20_000 } {
             random = random.wrapping_mul(6364136223846793005).wrapping_add(1);
-            let (volume, index) = ((random >> 33) as u16 % 2, (random >> 40) % 60);
+            let volume = VolumeId((random >> 33) as u16 % 2);
+            let index = (random >> 40) % 60;
             match model.remove(&(volume, index)) {
                 Some(id) => table.remove(id),
                 None => {
@@ -141,7 +144,7 @@ mod tests {
             }
             assert_eq!(table.len(), model.len());
             for index in 0..60 {
-                for volume in 0..2 {
+                for volume in [0, 1].map(VolumeId) {
                     let expected = model.get(&(volume, index)).copied();
                     assert_eq!(table.find(volume, index), expected);
                 }

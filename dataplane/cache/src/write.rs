@@ -1,10 +1,11 @@
 //! Writes: merged into the cache, partial blocks completed from the device.
 
-use crate::PageCache;
-use crate::WritePolicy;
-use crate::entry::Sectors;
-use crate::request::Kind;
+use block::VolumeId;
 use pages::{LogicalPage, OutOfPages, PAGE_SIZE, PageRun, PullUp};
+
+use crate::PageCache;
+use crate::entry::Sectors;
+use crate::request::Phase;
 
 enum Merged {
     All,
@@ -40,9 +41,9 @@ impl PageCache {
         let complete = run.is_empty();
         slot.run = Some(run);
         if complete {
-            match slot.kind {
-                Kind::Write { durable: true, fua } => {
-                    slot.kind = Kind::Settle { fua };
+            match slot.phase {
+                Phase::Merging { durable: true, fua } => {
+                    slot.phase = Phase::Settling { fua };
                     self.step(id, memory);
                 }
                 _ => self.finish(id),
@@ -58,7 +59,7 @@ impl PageCache {
             let slot = &self.requests[id as usize];
             (slot.volume, slot.cursor)
         };
-        let block = self.volumes[usize::from(volume)].config.block;
+        let block = self.volumes[volume.index()].config.block;
         while cursor < run.pages().len() {
             let index = first + cursor as u64;
             let Some(entry) = self.pin_for_write(id, volume, index) else {
@@ -74,7 +75,7 @@ impl PageCache {
             let partial = Sectors::partial(&extent, block);
             if !self.table.get(entry).valid.has(partial) {
                 let start = index * PAGE_SIZE as u64;
-                let end = self.volumes[usize::from(volume)].config.len;
+                let end = self.volumes[volume.index()].config.len;
                 let bytes = start..end.min(start + PAGE_SIZE as u64);
                 if self.free_operations.is_empty() {
                     return Merged::Stalled;
@@ -105,7 +106,7 @@ impl PageCache {
     }
 
     /// The page's entry, kept for the request while it is at that page.
-    fn pin_for_write(&mut self, id: u32, volume: u16, index: u64) -> Option<u32> {
+    fn pin_for_write(&mut self, id: u32, volume: VolumeId, index: u64) -> Option<u32> {
         if let Some(entry) = self.requests[id as usize].pinned {
             return Some(entry);
         }
@@ -138,7 +139,7 @@ impl PageCache {
             }
             e.page = merged;
         }
-        let block = self.volumes[usize::from(e.volume)].config.block;
+        let block = self.volumes[e.volume.index()].config.block;
         let touched = Sectors::blocks(&extent, block);
         e.used = !e.valid.is_empty();
         debug_assert!(e.valid.has(Sectors::partial(&extent, block)));
@@ -152,7 +153,7 @@ impl PageCache {
     /// The sectors were written just now.
     fn mark_dirty(&mut self, entry: u32, sectors: Sectors) {
         let e = self.table.get_mut(entry);
-        let volume = &mut self.volumes[usize::from(e.volume)];
+        let volume = &mut self.volumes[e.volume.index()];
         volume.writes += 1;
         if e.dirty.is_empty() {
             e.since = volume.writes;
@@ -163,10 +164,5 @@ impl PageCache {
         }
         let e = self.table.get_mut(entry);
         e.dirty = e.dirty.or(sectors);
-    }
-
-    /// Whether writes to the volume complete in the cache.
-    pub fn is_write_back(&self, volume: crate::VolumeId) -> bool {
-        self.volumes[usize::from(volume.0)].config.policy == WritePolicy::Back
     }
 }

@@ -1,32 +1,36 @@
 //! Dirty pages to the device: because there are many, because a request waits
 //! for them, or because of a flush.
 
-use pages::{PAGE_SIZE, PageRun};
 use std::ops::Range;
 
+use block::{Fault, Op, VolumeId};
+use pages::{PAGE_SIZE, PageRun};
+
 use crate::entry::{Entry, Sectors};
-use crate::operation::{DeviceError, Purpose};
-use crate::request::Kind;
+use crate::request::Phase;
 use crate::{PageCache, Volume};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
 impl PageCache {
     /// Writes the dirty part of `entry` to the device, together with what is
-    /// dirty on both sides of it in the pages `within`.
+    /// dirty on both sides of it in the pages `within`. False if there is nothing
+    /// to write, or no free operation.
     fn write_around(
         &mut self,
         entry: u32,
         within: Range<u64>,
         request: Option<u32>,
         fua: bool,
-    ) -> Option<u32> {
+    ) -> bool {
         if self.free_operations.is_empty() {
-            return None;
+            return false;
         }
         let e = self.table.get(entry);
         let volume = e.volume;
-        let part = e.dirty.first_write(e.valid)?;
+        let Some(part) = e.dirty.first_write(e.valid) else {
+            return false;
+        };
         let most = self.config.max_bytes as u64;
         let mut bytes = e.index * PAGE + part.start as u64..e.index * PAGE + part.end as u64;
         while bytes.start.is_multiple_of(PAGE) && bytes.start / PAGE > within.start {
@@ -51,18 +55,20 @@ impl PageCache {
                 _ => break,
             }
         }
-        let mut run = self.runs.take()?;
+        let Some(mut run) = self.runs.take() else {
+            return false;
+        };
         run.begin(bytes.start, (bytes.end - bytes.start) as usize)
-            .ok()?;
+            .expect("no longer than a request");
         let since = self.take_off(volume, &mut run);
         self.counters.written += run.pages().len() as u64;
-        let id = self.issue(volume, Purpose::Write { request, fua }, Some(run));
-        self.operations[id as usize].since = since;
-        Some(id)
+        let slot = self.issue(volume, Op::Write, request, Some(run));
+        (slot.fua, slot.since) = (fua, since);
+        true
     }
 
     /// The part of a page that a write of its neighbour can take along.
-    fn dirty_part(&self, volume: u16, index: u64) -> Option<Range<usize>> {
+    fn dirty_part(&self, volume: VolumeId, index: u64) -> Option<Range<usize>> {
         let entry = self.table.get(self.table.find(volume, index)?);
         let idle = entry.is_writable() && !entry.failed;
         idle.then(|| entry.dirty.first_write(entry.valid)).flatten()
@@ -71,7 +77,7 @@ impl PageCache {
     /// Makes the run a second view of the entries' bytes, which are in flight
     /// from now on: the entries may be written meanwhile, the run stays as it
     /// is. Returns the number of the oldest write among them.
-    fn take_off(&mut self, volume: u16, run: &mut PageRun) -> u64 {
+    fn take_off(&mut self, volume: VolumeId, run: &mut PageRun) -> u64 {
         let first = run.offset() / PAGE;
         let mut oldest = u64::MAX;
         for (index, page) in (first..).zip(run.pages_mut()) {
@@ -89,7 +95,7 @@ impl PageCache {
                 entry.since = u64::MAX;
             }
             let failed = std::mem::take(&mut entry.failed);
-            let volume = &mut self.volumes[usize::from(volume)];
+            let volume = &mut self.volumes[volume.index()];
             match failed {
                 true => volume.failed.remove(self.table.entries(), id),
                 false => volume.dirty.remove(self.table.entries(), id),
@@ -103,7 +109,7 @@ impl PageCache {
         &mut self,
         operation: u32,
         run: Box<PageRun>,
-        result: Result<(), DeviceError>,
+        result: Result<(), Fault>,
     ) {
         let volume = self.operations[operation as usize].volume;
         for (index, part) in Self::parts_of(&run) {
@@ -120,7 +126,7 @@ impl PageCache {
                 entry.failed = true;
             }
             entry.flying_since = u64::MAX;
-            let volume = &mut self.volumes[usize::from(volume)];
+            let volume = &mut self.volumes[volume.index()];
             if entry.failed {
                 volume.failed.push_back(self.table.entries(), id);
             } else if entry.dirty.is_empty() {
@@ -145,7 +151,7 @@ impl PageCache {
             return true;
         }
         let (volume, pages) = (slot.volume, slot.pages());
-        let Kind::Settle { fua } = slot.kind else {
+        let Phase::Settling { fua } = slot.phase else {
             return true;
         };
         if slot.error.is_some() {
@@ -173,9 +179,7 @@ impl PageCache {
                 continue;
             };
             if self.table.get(entry).is_writable()
-                && self
-                    .write_around(entry, pages.clone(), Some(id), fua)
-                    .is_some()
+                && self.write_around(entry, pages.clone(), Some(id), fua)
             {
                 self.requests[id as usize].pending += 1;
             }
@@ -204,7 +208,7 @@ impl PageCache {
     /// failed before are tried again.
     pub(crate) fn begin_flush(&mut self, id: u32) {
         let slot = &mut self.requests[id as usize];
-        let volume = &mut self.volumes[usize::from(slot.volume)];
+        let volume = &mut self.volumes[slot.volume.index()];
         slot.target = volume.writes;
         volume.wanted = volume.writes;
         while let Some(entry) = volume.failed.pop_front(self.table.entries()) {
@@ -221,7 +225,7 @@ impl PageCache {
         for volume in 0..self.volumes.len() {
             while let Some(entry) = self.volumes[volume].dirty.first()
                 && self.table.get(entry).since <= self.volumes[volume].wanted
-                && self.write_around(entry, 0..u64::MAX, None, false).is_some()
+                && self.write_around(entry, 0..u64::MAX, None, false)
             {}
         }
     }
@@ -233,10 +237,10 @@ impl PageCache {
             next = self.flushing.behind(&self.requests, id);
             let slot = &self.requests[id as usize];
             let (number, target) = (slot.volume, slot.target);
-            let volume = &self.volumes[usize::from(number)];
+            let volume = &self.volumes[number.index()];
             let dirty = volume.dirty.first();
             let in_flight = self.operations.iter().any(|operation| {
-                matches!(operation.purpose, Purpose::Write { .. })
+                operation.op == Some(Op::Write)
                     && operation.volume == number
                     && operation.since <= target
             });
@@ -259,14 +263,14 @@ impl PageCache {
             return false;
         }
         let slot = &mut self.requests[id as usize];
-        slot.kind = Kind::DeviceFlush;
+        slot.phase = Phase::FlushingDevice;
         slot.pending += 1;
         let volume = slot.volume;
-        self.issue(volume, Purpose::Flush { request: id }, None);
+        self.issue(volume, Op::Flush, Some(id), None);
         true
     }
 
-    fn fail_flushes(&mut self, volume: u16, since: u64, error: DeviceError) {
+    fn fail_flushes(&mut self, volume: VolumeId, since: u64, error: Fault) {
         let mut next = self.flushing.first();
         while let Some(id) = next {
             next = self.flushing.behind(&self.requests, id);
@@ -284,7 +288,7 @@ impl PageCache {
             while self.counters.written < enough
                 && self.free_operations.len() > self.reserved()
                 && let Some(entry) = self.volumes[volume].dirty.first()
-                && self.write_around(entry, 0..u64::MAX, None, false).is_some()
+                && self.write_around(entry, 0..u64::MAX, None, false)
             {}
         }
     }
@@ -300,7 +304,7 @@ impl PageCache {
     /// Starts to write one page that is to be reclaimed.
     pub(crate) fn write_to_reclaim(&mut self, entry: u32) -> bool {
         self.free_operations.len() > self.reserved()
-            && self.write_around(entry, 0..u64::MAX, None, false).is_some()
+            && self.write_around(entry, 0..u64::MAX, None, false)
     }
 
     /// Operations that writing unasked leaves to reads and to those who wait.

@@ -2,10 +2,8 @@
 
 mod common;
 
-use cache::{
-    Action, CacheConfig, Completion, DeviceError, Operation, PageCache, Request, VolumeConfig,
-    VolumeId, WritePolicy,
-};
+use block::{Completion, Fault, Flags, Io, Op, RequestId, VolumeId, WritePolicy};
+use cache::{CacheConfig, Operation, PageCache, VolumeConfig};
 use common::device::FAILED;
 use common::{Lab, dma};
 use pages::{PageRun, RunPool, Segment};
@@ -38,7 +36,8 @@ impl World {
             policy,
             device_cache,
         };
-        let volume = cache.add_volume(config).unwrap();
+        let volume = VolumeId(1);
+        cache.add_volume(volume, config).unwrap();
         let (lab, runs) = (Lab::new(256, 2048, 200), RunPool::new(8, 64 << 10));
         Self {
             lab,
@@ -52,9 +51,9 @@ impl World {
         Self::new(block, WritePolicy::Back, false)
     }
 
-    fn submit(&mut self, request: Request, tag: u64) {
+    fn submit(&mut self, request: Io, tag: u64) {
         self.cache
-            .submit(self.volume, request, tag, &self.lab.pull_up())
+            .submit(self.volume, RequestId(tag), request, &self.lab.pull_up())
             .unwrap();
     }
 
@@ -67,27 +66,27 @@ impl World {
             let slice = self.lab.cluster(66, &vec![fill; n], None).slice(66..66 + n);
             run.place(at, slice, &self.lab.pull_up()).unwrap();
         }
-        self.submit(Request::Write { run, fua }, tag);
+        self.submit(Io::write(run, Flags::fua(fua)), tag);
     }
 
     fn read(&mut self, offset: u64, len: usize, tag: u64) {
         let mut run = self.runs.take().unwrap();
         run.begin(offset, len).unwrap();
-        self.submit(Request::Read { run }, tag);
+        self.submit(Io::read(run, Flags::NONE), tag);
     }
 
-    fn completed(&mut self) -> Option<(u64, Result<(), DeviceError>)> {
-        let Completion { tag, run, result } = self.cache.next_completion()?;
+    fn completed(&mut self) -> Option<(u64, Result<(), Fault>)> {
+        let Completion { id, run, result } = self.cache.next_completion()?;
         if let Some(run) = run {
             self.runs.put(run);
         }
-        Some((tag, result))
+        Some((id.0, result))
     }
 
     /// The bytes of a read that completed.
     fn bytes(&mut self, tag: u64) -> Vec<u8> {
         let completion = self.cache.next_completion().expect("a completion");
-        assert_eq!((completion.tag, completion.result), (tag, Ok(())));
+        assert_eq!((completion.id.0, completion.result), (tag, Ok(())));
         let run = completion.run.unwrap();
         let bytes = run
             .segments()
@@ -101,13 +100,14 @@ impl World {
         self.cache.next_operation().expect("an operation")
     }
 
-    fn done(&mut self, operation: Operation, result: Result<(), DeviceError>) {
-        self.cache.complete(operation, result, &self.lab.pull_up());
+    fn done(&mut self, operation: Operation, result: Result<(), Fault>) {
+        self.cache
+            .complete(operation.id, operation.io.run, result, &self.lab.pull_up());
     }
 
     /// The device reads `fill` bytes for `operation`.
     fn deliver(&mut self, operation: Operation, fill: u8) {
-        let Action::Read(run) = &operation.action else {
+        let (Op::Read, Some(run)) = (operation.io.op, &operation.io.run) else {
             panic!("a read: {operation:?}");
         };
         dma(run, &vec![fill; run.len()]);
@@ -117,12 +117,17 @@ impl World {
 
 /// What an operation asks for: `R` or `W`, `F` past the device's cache; offset and length.
 fn summary(operation: &Operation) -> (char, u64, usize) {
-    match &operation.action {
-        Action::Read(run) => ('R', run.offset(), run.len()),
-        Action::Write { run, fua: false } => ('W', run.offset(), run.len()),
-        Action::Write { run, fua: true } => ('F', run.offset(), run.len()),
-        Action::Flush => ('f', 0, 0),
-    }
+    let io = &operation.io;
+    let letter = match (io.op, io.flags.fua) {
+        (Op::Read, _) => 'R',
+        (Op::Write, false) => 'W',
+        (Op::Write, true) => 'F',
+        (Op::Flush, _) => 'f',
+        _ => panic!("none of the cache's: {io:?}"),
+    };
+    let run = io.run.as_ref().map(|run| (run.offset(), run.len() as u64));
+    assert_eq!(run.unwrap_or_default(), (io.offset, io.len));
+    (letter, io.offset, io.len as usize)
 }
 
 fn addresses(run: &PageRun) -> Vec<usize> {
@@ -140,7 +145,7 @@ fn z07_a_written_page_is_read_back_by_reference_while_it_is_dirty() {
         run.place(i, slice, &world.lab.pull_up()).unwrap();
     }
     let received = addresses(&run);
-    world.submit(Request::Write { run, fua: false }, 1);
+    world.submit(Io::write(run, Flags::NONE), 1);
     assert_eq!(world.completed(), Some((1, Ok(()))));
     assert!(
         world.cache.next_operation().is_none(),
@@ -163,10 +168,10 @@ fn z07_adjacent_and_overlapping_writes_merge_and_go_to_the_device_as_one() {
         world.write(offset, 2048, i as u8 + 1, false, i as u64);
         assert_eq!(world.completed(), Some((i as u64, Ok(()))));
     }
-    world.submit(Request::Flush, 9);
+    world.submit(Io::flush(), 9);
     let operation = world.operation();
     assert_eq!(summary(&operation), ('W', 4096, 6144));
-    let Action::Write { run, .. } = &operation.action else {
+    let (Op::Write, Some(run)) = (operation.io.op, &operation.io.run) else {
         panic!();
     };
     let bytes: Vec<u8> = run
@@ -238,11 +243,11 @@ fn z11_a_partial_block_is_completed_from_the_device_and_not_copied() {
         assert_eq!(world.completed(), None);
         world.deliver(operation, 1);
         assert_eq!(world.completed(), Some((1, Ok(()))));
-        world.submit(Request::Flush, 2);
+        world.submit(Io::flush(), 2);
         let operation = world.operation();
         let start = 5000 / block * block;
         assert_eq!(summary(&operation), ('W', start as u64, block));
-        let Action::Write { run, .. } = &operation.action else {
+        let (Op::Write, Some(run)) = (operation.io.op, &operation.io.run) else {
             panic!();
         };
         let bytes: Vec<u8> = run
@@ -285,10 +290,10 @@ fn z11_writes_of_one_block_are_atomic_against_each_other() {
 fn z11_one_page_is_in_flight_once_and_what_comes_meanwhile_follows() {
     let mut world = World::write_back(512);
     world.write(0, 4096, 1, false, 1);
-    world.submit(Request::Flush, 2);
+    world.submit(Io::flush(), 2);
     let first = world.operation();
     world.write(0, 512, 2, false, 3);
-    world.submit(Request::Flush, 4);
+    world.submit(Io::flush(), 4);
     assert!(
         world.cache.next_operation().is_none(),
         "the page is in flight"
@@ -337,13 +342,7 @@ fn fua_goes_past_the_devices_cache_and_a_flush_flushes_it() {
     assert_eq!(world.completed(), Some((1, Ok(()))));
     world.write(512, 512, 2, false, 2);
     world.write(65536, 512, 2, false, 3);
-    world.submit(
-        Request::FlushRange {
-            offset: 0,
-            len: 1024,
-        },
-        4,
-    );
+    world.submit(Io::flush_range(0, 1024), 4);
     let operation = world.operation();
     assert_eq!(summary(&operation), ('W', 512, 512));
     assert!(
@@ -368,7 +367,7 @@ fn a_failed_device_write_is_reported_to_the_flush_and_nothing_is_lost() {
     world.write(8192, 512, 2, false, 2);
     world.completed();
     world.completed();
-    world.submit(Request::Flush, 3);
+    world.submit(Io::flush(), 3);
     let (bad, good) = (world.operation(), world.operation());
     world.done(bad, Err(FAILED));
     assert_eq!(world.completed(), None, "the other write is in flight");
@@ -379,7 +378,7 @@ fn a_failed_device_write_is_reported_to_the_flush_and_nothing_is_lost() {
     assert_eq!(world.bytes(4), vec![1; 512]);
     // It is not tried again and again, but by the next flush.
     assert!(world.cache.next_operation().is_none());
-    world.submit(Request::Flush, 5);
+    world.submit(Io::flush(), 5);
     let operation = world.operation();
     assert_eq!(summary(&operation), ('W', 0, 512));
     world.done(operation, Ok(()));
@@ -458,7 +457,7 @@ fn z12_small_writes_are_compacted_before_anything_is_flushed() {
         policy: WritePolicy::Back,
         device_cache: false,
     };
-    world.volume = world.cache.add_volume(config).unwrap();
+    world.cache.add_volume(world.volume, config).unwrap();
     for page in 0..200 {
         world.write(page * 4096 + 512, 512, page as u8, false, page);
         assert_eq!(world.completed(), Some((page, Ok(()))), "page {page}");
@@ -497,7 +496,7 @@ fn z12_what_cannot_be_written_is_kept_and_new_writes_are_told() {
         assert_eq!(world.bytes(page), vec![page as u8; 512]);
     }
     // The device is back: a flush makes room again.
-    world.submit(Request::Flush, 50);
+    world.submit(Io::flush(), 50);
     while let Some(operation) = world.cache.next_operation() {
         world.done(operation, Ok(()));
     }
@@ -513,7 +512,7 @@ fn z13_holes_are_kept_and_read_back_without_the_device() {
     run.begin(4096, 65536).unwrap();
     run.place_zeros(0, 65536, &world.lab.zeros, &world.lab.pull_up())
         .unwrap();
-    world.submit(Request::Write { run, fua: false }, 1);
+    world.submit(Io::write(run, Flags::NONE), 1);
     assert_eq!(world.completed(), Some((1, Ok(()))));
     assert_eq!(world.cache.clusters(), 0, "holes hold no cluster");
     world.read(5000, 60000, 2);
@@ -526,38 +525,58 @@ fn requests_outside_the_volume_and_beyond_the_number_come_back() {
     let mut world = World::write_back(512);
     let mut run = world.runs.take().unwrap();
     run.begin(LEN - 512, 1024).unwrap();
-    let refused = world
-        .cache
-        .submit(world.volume, Request::Read { run }, 1, &world.lab.pull_up());
+    let refused = world.cache.submit(
+        world.volume,
+        RequestId(1),
+        Io::read(run, Flags::NONE),
+        &world.lab.pull_up(),
+    );
     let refused = refused.unwrap_err();
-    assert!(!refused.busy && matches!(refused.request, Request::Read { .. }));
+    assert_eq!((refused.fault, refused.io.op), (Fault::Internal, Op::Read));
     // An incomplete write is refused, too: it would write NULL.
-    let Request::Read { run } = refused.request else {
-        panic!();
-    };
-    let request = Request::Write { run, fua: false };
+    let request = Io::write(refused.io.run.unwrap(), Flags::NONE);
     assert!(
         world
             .cache
-            .submit(world.volume, request, 1, &world.lab.pull_up())
+            .submit(world.volume, RequestId(1), request, &world.lab.pull_up())
             .is_err()
     );
     for tag in 0..8 {
-        world.submit(
-            Request::FlushRange {
-                offset: 0,
-                len: 512,
-            },
-            tag,
-        );
+        world.submit(Io::flush_range(0, 512), tag);
     }
-    let refused = world
-        .cache
-        .submit(world.volume, Request::Flush, 9, &world.lab.pull_up());
-    assert!(
-        refused.unwrap_err().busy,
-        "completions are still to be taken"
+    let refused = world.cache.submit(
+        world.volume,
+        RequestId(9),
+        Io::flush(),
+        &world.lab.pull_up(),
     );
+    let fault = refused.unwrap_err().fault;
+    assert_eq!(fault, Fault::Busy, "completions are still to be taken");
     while world.completed().is_some() {}
-    world.submit(Request::Flush, 9);
+    world.submit(Io::flush(), 9);
+}
+
+#[test]
+fn what_is_not_for_a_cache_comes_back() {
+    let mut world = World::write_back(512);
+    let zeroes = Io::write_zeroes(0, 512, Flags::NONE);
+    for (volume, io) in [
+        (world.volume, zeroes),
+        (world.volume, Io::deallocate(0, 512)),
+        (VolumeId(0), Io::flush_range(0, 512)),
+        (VolumeId(2), Io::flush()),
+    ] {
+        let pull_up = world.lab.pull_up();
+        let refused = world.cache.submit(volume, RequestId(1), io, &pull_up);
+        assert_eq!(refused.unwrap_err().fault, Fault::Internal);
+    }
+    assert!(world.cache.holds(VolumeId(1)));
+    assert!(!world.cache.holds(VolumeId(0)) && !world.cache.holds(VolumeId(2)));
+    let unfit = VolumeConfig {
+        len: 4096,
+        block: 8192,
+        policy: WritePolicy::Back,
+        device_cache: false,
+    };
+    assert!(world.cache.add_volume(VolumeId(0), unfit).is_err());
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use cache::WritePolicy;
+use block::WritePolicy;
 use common::cache_model::{CELL, CELLS_IN_SECTOR, Op, Setup, check};
 use common::{Random, operations, property};
 use pages::PAGE_SIZE;

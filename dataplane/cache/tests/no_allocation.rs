@@ -2,7 +2,8 @@
 
 mod common;
 
-use cache::{CacheConfig, PageCache, Request, VolumeConfig, WritePolicy};
+use block::{Flags, Io, RequestId, VolumeId, WritePolicy};
+use cache::{CacheConfig, PageCache, VolumeConfig};
 use common::allocations::{Counting, allocations};
 use common::device::FAILED;
 use common::{Lab, Random};
@@ -31,7 +32,8 @@ fn k04_the_cache_allocates_nothing() {
         policy: WritePolicy::Back,
         device_cache: true,
     };
-    let volume = cache.add_volume(config).unwrap();
+    let volume = VolumeId(0);
+    cache.add_volume(volume, config).unwrap();
     let n = allocations(|| {
         for tag in 0..5000 {
             let len = [512, 100, 4096, 32 << 10][random.below(4)];
@@ -39,28 +41,22 @@ fn k04_the_cache_allocates_nothing() {
                 random.below((2 << 20) - len) as u64 / 512 * 512 + random.below(2) as u64 * 7;
             let offset = offset.min((2 << 20) - len as u64);
             let request = match random.below(20) {
-                0 => Request::Flush,
-                1 => Request::FlushRange {
-                    offset,
-                    len: len as u64,
-                },
+                0 => Io::flush(),
+                1 => Io::flush_range(offset, len as u64),
                 2..10 => {
                     let mut run = runs.take().unwrap();
                     run.begin(offset, len).unwrap();
-                    Request::Read { run }
+                    Io::read(run, Flags::NONE)
                 }
                 _ => {
                     let mut run = runs.take().unwrap();
                     run.begin(offset, len).unwrap();
                     lab.place_frames(&mut run, &mut random, 1448);
-                    Request::Write {
-                        run,
-                        fua: random.one_in(10),
-                    }
+                    Io::write(run, Flags::fua(random.one_in(10)))
                 }
             };
             cache
-                .submit(volume, request, tag, &lab.pull_up())
+                .submit(volume, RequestId(tag), request, &lab.pull_up())
                 .expect("room for one more");
             while cache.requests() > 0 {
                 while let Some(operation) = cache.next_operation() {
@@ -69,7 +65,7 @@ fn k04_the_cache_allocates_nothing() {
                     } else {
                         Ok(())
                     };
-                    cache.complete(operation, result, &lab.pull_up());
+                    cache.complete(operation.id, operation.io.run, result, &lab.pull_up());
                 }
                 while let Some(completion) = cache.next_completion() {
                     completion.run.into_iter().for_each(|run| runs.put(run));

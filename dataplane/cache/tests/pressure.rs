@@ -5,7 +5,8 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use cache::{CacheConfig, PageCache, Request, VolumeConfig, WritePolicy};
+use block::{Flags, Io, RequestId, VolumeId, WritePolicy};
+use cache::{CacheConfig, PageCache, VolumeConfig};
 use common::device::Device;
 use common::{Lab, Random};
 use pages::RunPool;
@@ -29,13 +30,17 @@ fn z12_random_512_byte_writes_at_the_limit() {
         max_bytes: 64 << 10,
         seed: 3,
     });
-    let volume = cache
-        .add_volume(VolumeConfig {
-            len: LEN as u64,
-            block: 512,
-            policy: WritePolicy::Back,
-            device_cache: false,
-        })
+    let volume = VolumeId(0);
+    cache
+        .add_volume(
+            volume,
+            VolumeConfig {
+                len: LEN as u64,
+                block: 512,
+                policy: WritePolicy::Back,
+                device_cache: false,
+            },
+        )
         .unwrap();
     let mut device = Device::new(LEN, 512, false);
     let mut expected = vec![0u8; LEN];
@@ -59,8 +64,8 @@ fn z12_random_512_byte_writes_at_the_limit() {
             cache
                 .submit(
                     volume,
-                    Request::Write { run, fua: false },
-                    tag,
+                    RequestId(tag),
+                    Io::write(run, Flags::NONE),
                     &lab.pull_up(),
                 )
                 .unwrap();
@@ -70,11 +75,11 @@ fn z12_random_512_byte_writes_at_the_limit() {
             device.start(operation, &mut random);
         }
         if let Some((operation, result)) = device.finish_one(&mut random) {
-            cache.complete(operation, result, &lab.pull_up());
+            cache.complete(operation.id, operation.io.run, result, &lab.pull_up());
             busy.values_mut().for_each(|(_, waited)| *waited += 1);
         }
         while let Some(completion) = cache.next_completion() {
-            let (_, waited) = busy.remove(&completion.tag).unwrap();
+            let (_, waited) = busy.remove(&completion.id.0).unwrap();
             longest_wait = longest_wait.max(waited);
             assert_eq!(completion.result, Ok(()));
             runs.put(completion.run.unwrap());
@@ -85,14 +90,14 @@ fn z12_random_512_byte_writes_at_the_limit() {
     assert!(most <= CLUSTERS + REQUESTS + 16 * 4 * 17, "{most}");
     assert!(longest_wait < 10 * REQUESTS, "starved: {longest_wait}");
     cache
-        .submit(volume, Request::Flush, 0, &lab.pull_up())
+        .submit(volume, RequestId(0), Io::flush(), &lab.pull_up())
         .unwrap();
     while cache.next_completion().is_none() {
         while let Some(operation) = cache.next_operation() {
             device.start(operation, &mut random);
         }
         let (operation, result) = device.finish_one(&mut random).unwrap();
-        cache.complete(operation, result, &lab.pull_up());
+        cache.complete(operation.id, operation.io.run, result, &lab.pull_up());
     }
     assert!(device.durable == expected, "something was lost");
     println!(

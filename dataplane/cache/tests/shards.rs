@@ -6,7 +6,8 @@ mod common;
 use std::sync::mpsc;
 use std::thread;
 
-use cache::{CacheConfig, PageCache, Request, VolumeConfig, WritePolicy};
+use block::{Flags, Io, RequestId, VolumeId, WritePolicy};
+use cache::{CacheConfig, PageCache, VolumeConfig};
 use common::{Lab, Random};
 use pages::{BorrowedPool, LentSegment, LentTable, PAGE_SIZE, Return, RunPool};
 use sync::ring::ring;
@@ -36,13 +37,17 @@ fn frames_written_on_one_shard_are_cached_on_another_without_a_copy() {
             max_bytes: PAGE_SIZE,
             seed: 1,
         });
-        let volume = cache
-            .add_volume(VolumeConfig {
-                len: 1 << 30,
-                block: 512,
-                policy: WritePolicy::Back,
-                device_cache: false,
-            })
+        let volume = VolumeId(0);
+        cache
+            .add_volume(
+                volume,
+                VolumeConfig {
+                    len: 1 << 30,
+                    block: 512,
+                    policy: WritePolicy::Back,
+                    device_cache: false,
+                },
+            )
             .unwrap();
         let mut round = 0;
         let mut run = runs.take().unwrap();
@@ -57,11 +62,13 @@ fn frames_written_on_one_shard_are_cached_on_another_without_a_copy() {
                 }
                 Some([_, tag, sum, _]) => {
                     assert!(run.is_complete() && tag == round);
-                    let request = Request::Write { run, fua: false };
-                    cache.submit(volume, request, tag, &lab.pull_up()).unwrap();
+                    let request = Io::write(run, Flags::NONE);
+                    cache
+                        .submit(volume, RequestId(tag), request, &lab.pull_up())
+                        .unwrap();
                     while cache.requests() > 0 {
                         while let Some(operation) = cache.next_operation() {
-                            cache.complete(operation, Ok(()), &lab.pull_up());
+                            cache.complete(operation.id, operation.io.run, Ok(()), &lab.pull_up());
                         }
                         if let Some(completion) = cache.next_completion() {
                             runs.put(completion.run.unwrap());
@@ -71,7 +78,12 @@ fn frames_written_on_one_shard_are_cached_on_another_without_a_copy() {
                     let mut read = runs.take().unwrap();
                     read.begin(tag * 4096, PAGE_SIZE).unwrap();
                     cache
-                        .submit(volume, Request::Read { run: read }, tag, &lab.pull_up())
+                        .submit(
+                            volume,
+                            RequestId(tag),
+                            Io::read(read, Flags::NONE),
+                            &lab.pull_up(),
+                        )
                         .unwrap();
                     let read = cache.next_completion().unwrap().run.unwrap();
                     let bytes = read.segments().flat_map(|s| s.bytes().unwrap());

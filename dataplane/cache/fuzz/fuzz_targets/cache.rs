@@ -7,7 +7,7 @@ mod common;
 
 use common::cache_model::{CELL, Op, Setup, check};
 use libfuzzer_sys::fuzz_target;
-use cache::WritePolicy;
+use block::WritePolicy;
 
 const PAGES: usize = 24;
 

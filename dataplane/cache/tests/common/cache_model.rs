@@ -4,7 +4,8 @@
 
 use super::device::{Device, SECTOR};
 use super::{Lab, Random, contents};
-use cache::{CacheConfig, PageCache, Request, VolumeConfig, VolumeId, WritePolicy};
+use block::{Flags, Io, RequestId, VolumeId, WritePolicy};
+use cache::{CacheConfig, PageCache, VolumeConfig};
 use pages::{PAGE_SIZE, RunPool, Slice};
 use std::collections::BTreeMap;
 
@@ -129,7 +130,9 @@ impl World {
             policy: setup.policy,
             device_cache: setup.device_cache,
         };
-        let volume = cache.add_volume(config).unwrap();
+        // Not the first place: those before it have no volume.
+        let volume = VolumeId(2);
+        cache.add_volume(volume, config).unwrap();
         Self {
             lab,
             runs: RunPool::new(17, 64 << 10),
@@ -217,21 +220,17 @@ impl World {
                 for cell in &mut self.cells[at..at + cells] {
                     cell.candidates.push(id);
                 }
-                (Request::Write { run, fua }, Vec::new(), Some(id))
+                (Io::write(run, Flags::fua(fua)), Vec::new(), Some(id))
             }
             Op::Read { at, cells } => {
                 let mut run = self.runs.take().unwrap();
                 run.begin((at * CELL) as u64, cells * CELL).unwrap();
-                (Request::Read { run }, allowed(at, cells), None)
+                (Io::read(run, Flags::NONE), allowed(at, cells), None)
             }
-            Op::Flush => (Request::Flush, allowed(0, self.cells.len()), None),
+            Op::Flush => (Io::flush(), allowed(0, self.cells.len()), None),
             Op::FlushRange { at, cells } => {
                 let (offset, len) = ((at * CELL) as u64, (cells * CELL) as u64);
-                (
-                    Request::FlushRange { offset, len },
-                    allowed(at, cells),
-                    None,
-                )
+                (Io::flush_range(offset, len), allowed(at, cells), None)
             }
             _ => return,
         };
@@ -243,7 +242,7 @@ impl World {
         };
         self.pending.insert(tag, pending);
         self.cache
-            .submit(self.volume, request, tag, &self.lab.pull_up())
+            .submit(self.volume, RequestId(tag), request, &self.lab.pull_up())
             .unwrap();
         self.settle();
     }
@@ -256,7 +255,7 @@ impl World {
         }
         while let Some(completion) = self.cache.next_completion() {
             self.now += 1;
-            let pending = self.pending.remove(&completion.tag).expect("once");
+            let pending = self.pending.remove(&completion.id.0).expect("once");
             if completion.result.is_err() {
                 self.failures += 1;
             }
@@ -385,7 +384,8 @@ impl World {
             let Some((operation, result)) = self.device.finish_one(&mut self.random) else {
                 return;
             };
-            self.cache.complete(operation, result, &self.lab.pull_up());
+            self.cache
+                .complete(operation.id, operation.io.run, result, &self.lab.pull_up());
             self.settle();
         }
     }

@@ -3,10 +3,11 @@
 //! any order, and fail on purpose.
 
 use super::{Random, contents};
-use cache::{Action, DeviceError, Operation};
+use block::{Fault, Op};
+use cache::Operation;
 
 pub const SECTOR: usize = 512;
-pub const FAILED: DeviceError = DeviceError(-5);
+pub const FAILED: Fault = Fault::WriteError;
 
 pub struct Device {
     /// What survives a crash.
@@ -40,8 +41,8 @@ impl Device {
 
     pub fn start(&mut self, operation: Operation, random: &mut Random) {
         let mut read = Vec::new();
-        match &operation.action {
-            Action::Read(run) | Action::Write { run, .. } => {
+        match &operation.io.run {
+            Some(run) => {
                 let (offset, len) = (run.offset() as usize, run.len());
                 assert!(
                     offset % self.block == 0 && len % self.block == 0 && len > 0,
@@ -50,16 +51,14 @@ impl Device {
                 assert!(offset + len <= self.current.len() && run.is_complete());
                 // Two writes of one block at a time would be in no order (row Z11).
                 for (other, _) in &self.in_flight {
-                    if let (Action::Write { run: other, .. }, Action::Write { .. }) =
-                        (&other.action, &operation.action)
-                    {
-                        let start = other.offset() as usize;
-                        assert!(offset + len <= start || start + other.len() <= offset);
+                    if (other.io.op, operation.io.op) == (Op::Write, Op::Write) {
+                        let (start, end) = (other.io.offset as usize, other.io.end() as usize);
+                        assert!(offset + len <= start || end <= offset);
                     }
                 }
                 read = self.current[offset..offset + len].to_vec();
             }
-            Action::Flush => assert!(self.cached),
+            None => assert!(self.cached && operation.io.op == Op::Flush),
         }
         self.take_effect(&operation, random, 2, false);
         self.in_flight.push((operation, read));
@@ -67,13 +66,14 @@ impl Device {
 
     /// Some blocks of a write reach the device: one in `n`, or all.
     fn take_effect(&mut self, operation: &Operation, random: &mut Random, n: usize, all: bool) {
-        if let Action::Write { run, fua } = &operation.action {
+        if let (Op::Write, Some(run)) = (operation.io.op, &operation.io.run) {
+            let fua = operation.io.flags.fua;
             let bytes = contents(run);
             for (i, block) in bytes.chunks(self.block).enumerate() {
                 if all || random.one_in(n) {
                     let at = run.offset() as usize + i * self.block;
                     self.current[at..at + self.block].copy_from_slice(block);
-                    if !self.cached || *fua && all || random.one_in(8) {
+                    if !self.cached || fua && all || random.one_in(8) {
                         self.durable[at..at + self.block].copy_from_slice(block);
                     }
                 }
@@ -82,10 +82,7 @@ impl Device {
     }
 
     /// Completes one operation in flight; `None` if there is none.
-    pub fn finish_one(
-        &mut self,
-        random: &mut Random,
-    ) -> Option<(Operation, Result<(), DeviceError>)> {
+    pub fn finish_one(&mut self, random: &mut Random) -> Option<(Operation, Result<(), Fault>)> {
         if self.in_flight.is_empty() {
             return None;
         }
@@ -95,8 +92,8 @@ impl Device {
             return Some((operation, Err(FAILED)));
         }
         self.take_effect(&operation, random, 1, true);
-        match &operation.action {
-            Action::Read(run) => {
+        match (operation.io.op, &operation.io.run) {
+            (Op::Read, Some(run)) => {
                 self.reads += 1;
                 let mut bytes = read;
                 for (i, block) in bytes.chunks_mut(self.block).enumerate() {
@@ -107,8 +104,8 @@ impl Device {
                 }
                 super::dma(run, &bytes);
             }
-            Action::Write { .. } => self.writes += 1,
-            Action::Flush => self.durable.copy_from_slice(&self.current),
+            (Op::Write, _) => self.writes += 1,
+            _ => self.durable.copy_from_slice(&self.current),
         }
         Some((operation, Ok(())))
     }

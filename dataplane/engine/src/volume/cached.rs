@@ -3,10 +3,8 @@
 
 use std::collections::VecDeque;
 
-use cache::{
-    Action, CacheConfig, DeviceError, Operation, OperationId, PageCache, Request, VolumeConfig,
-    VolumeId,
-};
+use block::{Fault, Flags, Io, Op, RequestId, VolumeId};
+use cache::{CacheConfig, OperationId, PageCache, VolumeConfig};
 use events::Counter;
 use nvmf::Status;
 use pages::{ClusterPool, PageRun};
@@ -41,18 +39,7 @@ pub(super) fn counters_at_zero() -> impl Iterator<Item = Counter> {
 
 /// What a device's job for the cache is known by.
 #[derive(Debug)]
-pub(super) struct Ticket {
-    id: OperationId,
-    volume: VolumeId,
-    what: What,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum What {
-    Read,
-    Write { fua: bool },
-    Flush,
-}
+pub(super) struct Ticket(OperationId);
 
 /// Clusters given back at a time when they are scarce.
 const RELIEF: usize = 64;
@@ -77,10 +64,9 @@ struct Zeros {
 /// The cache of a shard, and which volumes are behind it.
 pub(super) struct Cached {
     cache: Option<PageCache>,
-    /// By volume; `None`: requests go straight to the device.
-    volumes: Vec<Option<VolumeId>>,
-    /// By the cache's volume.
-    devices: Vec<usize>,
+    /// How many volumes there are; requests on those that the cache does not hold
+    /// go straight to the device.
+    volumes: usize,
     asked: Box<[Option<Asked>]>,
     free: Vec<u32>,
     /// Requests that wait for another to end.
@@ -117,26 +103,22 @@ impl Cached {
                 seed: sizes.seed,
             })
         });
-        let mut behind = Vec::new();
-        let volumes = (policies.iter().enumerate())
-            .map(|(device, policy)| match (policy, &mut cache) {
-                (WritePolicy::Back, Some(cache)) => {
-                    let geometry = devices.geometry(device);
-                    behind.push(device);
-                    cache.add_volume(VolumeConfig {
-                        len: geometry.blocks * u64::from(geometry.block_size),
-                        block: geometry.block_size as usize,
-                        policy: cache::WritePolicy::Back,
-                        device_cache: geometry.write_cache,
-                    })
-                }
-                _ => None,
-            })
-            .collect();
+        for (device, policy) in policies.iter().enumerate() {
+            if let (WritePolicy::Back, Some(cache)) = (policy, &mut cache) {
+                let geometry = devices.geometry(device);
+                let config = VolumeConfig {
+                    len: geometry.blocks * u64::from(geometry.block_size),
+                    block: geometry.block_size as usize,
+                    policy: block::WritePolicy::Back,
+                    device_cache: geometry.write_cache,
+                };
+                // A volume that does not fit goes straight to its device.
+                cache.add_volume(volume_id(device), config).ok();
+            }
+        }
         Self {
             cache,
-            volumes,
-            devices: behind,
+            volumes: policies.len(),
             asked: (0..requests).map(|_| None).collect(),
             free: (0..requests as u32).rev().collect(),
             queued: VecDeque::with_capacity(sizes.requests + others),
@@ -148,7 +130,8 @@ impl Cached {
 
     /// Whether the volume is behind the cache.
     pub(super) fn holds(&self, volume: usize) -> bool {
-        self.volumes[volume].is_some()
+        let cache = self.cache.as_ref();
+        cache.is_some_and(|cache| cache.holds(volume_id(volume)))
     }
 
     /// Takes a request on a volume that the cache [`Cached::holds`].
@@ -175,13 +158,14 @@ impl Cached {
         memory: &Memory,
         answers: &mut Answers,
     ) {
-        let (Some(volume), Some(tag)) = (self.volumes[volume], self.free.pop()) else {
-            unreachable!("the volume is held, and there is room");
+        let Some(tag) = self.free.pop() else {
+            unreachable!("there is room");
         };
+        let volume = volume_id(volume);
         let (request, zeros) = match work {
-            Work::Read(run) => (Request::Read { run }, None),
-            Work::Write { run, fua } => (Request::Write { run, fua }, None),
-            Work::Flush => (Request::Flush, None),
+            Work::Read(run) => (Io::read(run, Flags::NONE), None),
+            Work::Write { run, fua } => (Io::write(run, Flags::fua(fua)), None),
+            Work::Flush => (Io::flush(), None),
             Work::WriteZeroes { offset, len, fua } => {
                 self.asked[tag as usize] = Some(Asked {
                     whom,
@@ -229,26 +213,18 @@ impl Cached {
         while devices.has_room()
             && let Some(operation) = self.cache.as_mut().and_then(PageCache::next_operation)
         {
-            let Operation { id, volume, action } = operation;
-            let (what, work) = match action {
-                Action::Read(run) => (What::Read, Work::Read(run)),
-                Action::Write { run, fua } => (What::Write { fua }, Work::Write { run, fua }),
-                Action::Flush => (What::Flush, Work::Flush),
+            let fua = operation.io.flags.fua;
+            let work = match (operation.io.op, operation.io.run) {
+                (Op::Read, Some(run)) => Work::Read(run),
+                (Op::Write, Some(run)) => Work::Write { run, fua },
+                _ => Work::Flush,
             };
-            let device = self.devices[usize::from(volume.0)];
-            devices.start(
-                AnyTicket::Cache(Ticket { id, volume, what }),
-                device,
-                work,
-                memory,
-            );
+            let ticket = AnyTicket::Cache(Ticket(operation.id));
+            devices.start(ticket, operation.volume.index(), work, memory);
         }
         while let Some(done) = self.cache.as_mut().and_then(PageCache::next_completion) {
-            let status = match done.result {
-                Ok(()) => Status::SUCCESS,
-                Err(DeviceError(field)) => Status::from_field(field as u16),
-            };
-            self.finish(done.tag as u32, status, done.run, memory, answers);
+            let status = status_of(done.result);
+            self.finish(done.id.0 as u32, status, done.run, memory, answers);
         }
     }
 
@@ -260,18 +236,15 @@ impl Cached {
         run: Option<Box<PageRun>>,
         memory: &Memory,
     ) {
-        let Ticket { id, volume, what } = ticket;
-        let action = match (what, run) {
-            (What::Read, Some(run)) => Action::Read(run),
-            (What::Write { fua }, Some(run)) => Action::Write { run, fua },
-            _ => Action::Flush,
-        };
         let result = match status.is_success() {
             true => Ok(()),
-            false => Err(DeviceError(status.field().into())),
+            false => Err(Fault::Device {
+                code_type: status.code_type(),
+                code: status.code(),
+            }),
         };
         if let Some(cache) = &mut self.cache {
-            cache.complete(Operation { id, volume, action }, result, &memory.pull_up());
+            cache.complete(ticket.0, run, result, &memory.pull_up());
         }
     }
 
@@ -310,7 +283,7 @@ impl Cached {
 
     /// Flushes every volume, for nobody but the engine.
     pub(super) fn flush_all(&mut self, memory: &Memory, answers: &mut Answers) {
-        for volume in 0..self.volumes.len() {
+        for volume in 0..self.volumes {
             if self.holds(volume) {
                 self.start(Whom::Engine, volume, Work::Flush, memory, answers);
             }
@@ -363,7 +336,8 @@ impl Cached {
             zeros.len -= len as u64;
             self.waiting.pop_front();
             if filled {
-                self.submit(tag, volume, Request::Write { run, fua }, memory, answers);
+                let io = Io::write(run, Flags::fua(fua));
+                self.submit(tag, volume, io, memory, answers);
             } else {
                 self.finish(tag, Status::INTERNAL_ERROR, Some(run), memory, answers);
             }
@@ -374,22 +348,15 @@ impl Cached {
         &mut self,
         tag: u32,
         volume: VolumeId,
-        request: Request,
+        io: Io,
         memory: &Memory,
         answers: &mut Answers,
     ) {
         let Some(cache) = &mut self.cache else { return };
-        if let Err(refused) = cache.submit(volume, request, tag.into(), &memory.pull_up()) {
-            let status = if refused.busy {
-                Status::COMMAND_INTERRUPTED
-            } else {
-                Status::INTERNAL_ERROR
-            };
-            let run = match refused.request {
-                Request::Read { run } | Request::Write { run, .. } => Some(run),
-                _ => None,
-            };
-            self.finish(tag, status, run, memory, answers);
+        let id = RequestId(tag.into());
+        if let Err(refused) = cache.submit(volume, id, io, &memory.pull_up()) {
+            let status = status_of(Err(refused.fault));
+            self.finish(tag, status, refused.io.run, memory, answers);
         }
     }
 
@@ -419,5 +386,21 @@ impl Cached {
         self.asked[tag as usize] = None;
         self.free.push(tag);
         answers.push_back((whom, status, run));
+    }
+}
+
+/// The cache knows a volume by its place in the list of stores.
+fn volume_id(device: usize) -> VolumeId {
+    VolumeId(device as u16)
+}
+
+fn status_of(result: Result<(), Fault>) -> Status {
+    match result {
+        Ok(()) => Status::SUCCESS,
+        Err(Fault::Busy) => Status::COMMAND_INTERRUPTED,
+        Err(Fault::Device { code_type, code }) => {
+            Status::from_field(u16::from(code_type) << 8 | u16::from(code))
+        }
+        Err(_) => Status::INTERNAL_ERROR,
     }
 }
