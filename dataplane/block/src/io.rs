@@ -69,9 +69,9 @@ pub struct Io {
     pub op: Op,
     /// How.
     pub flags: Flags,
-    /// First byte; 0 of a flush.
+    /// First byte; 0 of a flush of everything.
     pub offset: u64,
-    /// Bytes; 0 of a flush.
+    /// Bytes; 0 of a flush of everything. A flush of a range may make more non-volatile.
     pub len: u64,
     /// Of a read: begun on the range, empty. Of a write: begun on it, complete.
     pub run: Option<Box<PageRun>>,
@@ -103,6 +103,11 @@ impl Io {
     /// Makes what was written non-volatile.
     pub fn flush() -> Self {
         Self::without_run(Op::Flush, 0, 0, Flags::NONE)
+    }
+
+    /// Makes what was written to `len` bytes from `offset`, at least, non-volatile.
+    pub fn flush_range(offset: u64, len: u64) -> Self {
+        Self::without_run(Op::Flush, offset, len, Flags::NONE)
     }
 
     #[inline]

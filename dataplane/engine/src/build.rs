@@ -8,7 +8,7 @@ use block::{Device, NamespaceIndex, VolumeId, WritePolicy};
 use net::{Cidr, MacAddress, Offload, Route, Stack, StackConfig, rss};
 use nvmf::{BlockSize, Hosts, Listener, Nsid, Target};
 use shard::{Common, DoorKind, Doors, Inventory, Link, NamespaceName, NvmeDoor, Sizing};
-use volume::{Ends, Volumes, mesh, ring_capacity};
+use volume::{PeerEnds, Volumes, mesh, ring_capacity};
 
 use crate::config::{Config, NamespaceConfig, PortConfig, SubsystemConfig};
 use crate::error::Error;
@@ -190,7 +190,7 @@ pub(crate) fn shard(
 
 /// The rings that requests cross, if pages are cached and have owners: for each
 /// shard its ends, by shard, or none.
-pub(crate) fn rings(config: &Config) -> Vec<Vec<Option<Ends>>> {
+pub(crate) fn rings(config: &Config) -> Vec<Vec<Option<PeerEnds>>> {
     let shards = config.cores.len();
     if shards < 2 || !policies(config).contains(&WritePolicy::Back) {
         return (0..shards).map(|_| Vec::new()).collect();

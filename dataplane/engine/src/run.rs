@@ -6,9 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use nvmf::Target;
-use pages::sync::Progress;
 use shard::{Handle, Notices};
-use volume::Ends;
+use sync::Progress;
+use volume::PeerEnds;
 
 use crate::build;
 use crate::config::{Config, StoreDevice};
@@ -72,7 +72,7 @@ struct Plan<'a> {
 }
 
 /// A shard's ends of the rings to the others.
-type Links = (Vec<Option<Ends>>, Notices);
+type Links = (Vec<Option<PeerEnds>>, Notices);
 
 /// NVMe controllers by transport id.
 type Controllers = HashMap<String, Arc<Controller>>;

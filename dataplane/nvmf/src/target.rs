@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pages::sync::Watched;
+use sync::Watched;
 
 use crate::command::{ConnectData, ConnectField, FabricsCommand};
 use crate::config::{
@@ -286,7 +286,7 @@ impl Subsystem {
         let mut current = self.namespaces.lock();
         let generation = current.generation + 1;
         *current = Arc::new(Namespaces::new(generation, namespaces));
-        self.namespaces.tell(&current, generation);
+        self.namespaces.publish(&current, generation);
     }
 
     /// The namespaces now.

@@ -96,14 +96,14 @@ pub enum PageState {
 /// What the system knows of one physical page (row Z2).
 ///
 /// The links that index and sort are not here but where they are followed: in
-/// the free list of its pool, and in the cache's entries, because one physical
-/// page can serve many blocks.
+/// the free list of its pool, and with whoever keeps logical pages, because one
+/// physical page can serve many blocks.
 #[derive(Debug, Default)]
 pub struct PageStructure {
     references: Cell<u32>,
     held: Cell<u16>,
     zeros: Cell<bool>,
-    shelf: Cell<bool>,
+    tag: Cell<u8>,
 }
 
 const _: () = assert!(size_of::<PageStructure>() == 8, "eight to a cache line");
@@ -134,13 +134,16 @@ impl PageStructure {
         self.references.set(n - 1);
     }
 
-    /// Whether the cache gathers small pieces of several pages in this one.
-    pub(crate) fn is_shelf(&self) -> bool {
-        self.shelf.get()
+    /// What the user of the page's cluster has marked it as: 0 until
+    /// [`PageStructure::set_tag`], and nothing here reads it.
+    pub fn tag(&self) -> u8 {
+        self.tag.get()
     }
 
-    pub(crate) fn set_shelf(&self, shelf: bool) {
-        self.shelf.set(shelf);
+    /// Marks the page for its user. Whoever allocated the cluster sets it, and
+    /// sets it back to 0 before the cluster is freed.
+    pub fn set_tag(&self, tag: u8) {
+        self.tag.set(tag);
     }
 
     pub(crate) fn hold(&self) {
@@ -173,7 +176,7 @@ impl Arena {
         })
     }
 
-    /// Page structures for `pages` guests, which lie in other shards' arenas.
+    /// Page structures for `pages` borrowed segments, which lie in other shards' arenas.
     pub(crate) fn without_memory(pages: usize) -> Rc<Self> {
         Rc::new(Self {
             region: Box::new(NoRegion),

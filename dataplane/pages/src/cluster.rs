@@ -4,7 +4,7 @@
 //! types are neither `Send` nor `Sync`.
 #![allow(unsafe_code)]
 
-mod guest;
+mod borrowed;
 mod pool;
 
 use std::fmt;
@@ -17,7 +17,7 @@ use crate::arena::{Arena, PAGE_SIZE, PageIndex, PageStructure};
 use crate::segment::Slice;
 use pool::{Pool, Unit};
 
-pub use guest::GuestPool;
+pub use borrowed::BorrowedPool;
 pub use pool::ClusterPool;
 
 /// A counted handle to a cluster whose contents no longer change.
@@ -55,10 +55,10 @@ impl Cluster {
         unsafe { self.address().add(offset) }
     }
 
-    /// Size in bytes. A guest has no more bytes than are in use: what lies
-    /// behind them belongs to the shard that it came from.
+    /// Size in bytes. A borrowed cluster has no more bytes than are in use: what
+    /// lies behind them belongs to the shard that lent it.
     pub fn size(&self) -> usize {
-        match self.pool().is_of_guests() {
+        match self.pool().is_borrowed() {
             true => self.filled(),
             false => self.pool().cluster_size,
         }
@@ -86,7 +86,7 @@ impl Cluster {
 
     /// The page structure of that page.
     #[inline]
-    pub(crate) fn structure_at(&self, offset: usize) -> &PageStructure {
+    pub fn structure_at(&self, offset: usize) -> &PageStructure {
         debug_assert!(offset < self.size());
         let page = (self.address().as_ptr() as usize % PAGE_SIZE + offset) / PAGE_SIZE;
         // SAFETY: the byte lies in the cluster, and the structures of a cluster's pages lie
@@ -109,7 +109,7 @@ impl Cluster {
     }
 
     /// Free space behind the bytes in use, as far as it lies in one physical page.
-    pub(crate) fn room(&self) -> usize {
+    pub fn room(&self) -> usize {
         let end = self.address().as_ptr() as usize + self.filled();
         (PAGE_SIZE - end % PAGE_SIZE).min(self.size() - self.filled())
     }
@@ -120,7 +120,7 @@ impl Cluster {
     ///
     /// # Panics
     /// If there is too little free space.
-    pub(crate) fn append(&self, bytes: &[u8]) -> usize {
+    pub fn append(&self, bytes: &[u8]) -> usize {
         let at = self.filled();
         assert!(bytes.len() <= self.size() - at, "no room in the cluster");
         // SAFETY: the destination is inside the cluster and behind `filled`, where no slice

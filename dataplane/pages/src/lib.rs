@@ -11,32 +11,31 @@
 //!   (rows Z3–Z8). A [`PageRun`] is the chain of them that a request covers.
 //! * The [`CopyLedger`] counts every payload byte the CPU copies (row Z14).
 //!
-//! Nothing here does I/O, reads a clock, locks (but for what is seldom in
-//! [`sync`]), or allocates after start-up.
+//! * What one shard lends to another crosses as a [`LentSegment`], which the
+//!   lender keeps in its [`LentTable`] and the other takes into a [`BorrowedPool`].
+//!
+//! Nothing here does I/O, reads a clock, locks, or allocates after start-up.
 
 mod arena;
-pub mod cache;
 mod chain;
 mod cluster;
 mod ledger;
+mod lending;
 mod logical;
 mod merge;
-mod parcel;
+pub mod placement;
 mod prefetch;
 mod pull_up;
-pub mod ring;
 mod run;
 mod segment;
-pub mod shard;
-pub mod sync;
 mod whole;
 
 pub use arena::{Arena, HeapRegion, PAGE_SIZE, PageIndex, PageState, PageStructure, Region};
 pub use chain::{Chunk, Inline};
-pub use cluster::{Cluster, ClusterPool, Fresh, GuestPool};
+pub use cluster::{BorrowedPool, Cluster, ClusterPool, Fresh};
 pub use ledger::{CopyLedger, CopyReason};
+pub use lending::{LentSegment, LentTable, Return};
 pub use logical::{LogicalPage, MAX_SEGMENTS, NullRead, Refusal, WriteError};
-pub use parcel::{Abroad, Parcel, Return};
 pub use prefetch::prefetch;
 pub use pull_up::PullUp;
 pub use run::{OutOfPages, PageRun, PlaceError, RunPool, TooLong};

@@ -154,7 +154,10 @@ impl LogicalPage {
 
     /// As [`LogicalPage::write`], for whoever keeps track of valid bytes apart
     /// from the page: to get back to four segments, NULL may become zeros.
-    pub(crate) fn write_over_gaps(
+    ///
+    /// # Errors
+    /// As [`LogicalPage::write`].
+    pub fn write_over_gaps(
         &mut self,
         offset: usize,
         segment: Segment,
@@ -267,8 +270,8 @@ impl LogicalPage {
         (range.end > self.end as usize).then_some(self.end as usize)
     }
 
-    /// The parts of the segments that lie in `range`.
-    pub(crate) fn parts(&self, range: Range<usize>) -> impl Iterator<Item = Segment> {
+    /// The parts of the segments that lie in `range`, NULL ones too.
+    pub fn parts(&self, range: Range<usize>) -> impl Iterator<Item = Segment> {
         self.placed().filter_map(move |(at, segment)| {
             let from = range.start.max(at);
             let to = range.end.min(at + segment.len());
@@ -474,13 +477,36 @@ impl LogicalPage {
     }
 
     /// Becomes a second view of the bytes that `other` has in this view's extent.
-    pub(crate) fn mirror(&mut self, other: &LogicalPage) {
+    pub fn mirror(&mut self, other: &LogicalPage) {
         let mut slots = Slots::default();
         if self.extent() == other.extent() {
             slots.list.clone_from(&other.slots);
             slots.count = other.count as usize;
         } else {
             other.parts(self.extent()).for_each(|part| slots.push(part));
+        }
+        self.replace(slots);
+    }
+
+    /// Takes over `segment`, which has its place at `offset`, for the whole view:
+    /// what lies around it becomes NULL.
+    ///
+    /// # Panics
+    /// If the segment does not lie inside the view.
+    pub fn replace_with(&mut self, offset: usize, segment: Segment) {
+        let (start, end) = (self.start as usize, self.end as usize);
+        let behind = offset + segment.len();
+        assert!(
+            start <= offset && behind <= end,
+            "a segment outside the view"
+        );
+        let mut slots = Slots::default();
+        if start < offset {
+            slots.push(Segment::null(offset - start));
+        }
+        slots.push(segment);
+        if behind < end {
+            slots.push(Segment::null(end - behind));
         }
         self.replace(slots);
     }

@@ -138,7 +138,9 @@ impl PageRun {
         &self.pages[..self.used]
     }
 
-    pub(crate) fn pages_mut(&mut self) -> &mut [LogicalPage] {
+    /// The logical pages, to be written one by one. Each keeps its extent: what
+    /// takes a page's place must cover the same bytes.
+    pub fn pages_mut(&mut self) -> &mut [LogicalPage] {
         &mut self.pages[..self.used]
     }
 

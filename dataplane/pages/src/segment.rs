@@ -374,7 +374,7 @@ impl Segment {
 
     /// The page structure of the physical page; `None` for a NULL segment.
     #[inline]
-    pub(crate) fn structure(&self) -> Option<&PageStructure> {
+    pub fn structure(&self) -> Option<&PageStructure> {
         let cluster = self.cluster.as_ref()?;
         Some(cluster.structure_at(self.offset as usize))
     }

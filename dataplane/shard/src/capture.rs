@@ -5,7 +5,7 @@
 //! to a file and not to a drive or a host, so it is not in the ledger of copied
 //! bytes; the capture tells itself how many bytes it took.
 //!
-//! Each shard has a ring of words of its own (`pages::sync::words`), laid out
+//! Each shard has a ring of words of its own (`sync::words`), laid out
 //! before the capture starts. It puts a frame's bytes there and publishes the
 //! whole; whoever writes the file takes it out. A shard that finds no room
 //! counts the frame as dropped and goes on: it waits for nobody.
@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use net::{pcap_header, pcap_record};
-use pages::sync::words::{Reader, words};
+use sync::words::{Reader, words};
 
 use crate::capture_desk::{Copier, Offer, Start};
 use crate::handle::Handle;

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use net::{Direction, Tap, pcap_bytes};
-use pages::sync::Watched;
-use pages::sync::words::Writer;
+use sync::Watched;
+use sync::words::Writer;
 
 /// Words before a frame's bytes: when, and its lengths.
 pub(crate) const HEAD: usize = 2;
@@ -120,6 +120,6 @@ impl CaptureDesk {
     pub(crate) fn put(&self, offer: Offer) {
         let mut place = self.offer.lock();
         *place = offer;
-        self.offer.tell(&place, self.offer.number() + 1);
+        self.offer.publish(&place, self.offer.number() + 1);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use nvmf::Target;
-use pages::sync::Watched;
+use sync::Watched;
 
 use crate::capture_desk::CaptureDesk;
 use crate::snapshot::{Inventory, ShardSnapshot, Snapshot};
@@ -86,7 +86,7 @@ impl Handle {
         answers.shards.iter_mut().for_each(|shard| *shard = None);
         let last = self.question();
         let question = (last & !1) + 2 + u64::from(detail == Detail::Connections);
-        self.shared.answers.tell(&answers, question);
+        self.shared.answers.publish(&answers, question);
         loop {
             if !answers.shards.is_empty() && answers.shards.iter().all(Option::is_some) {
                 let shards = answers.shards.iter_mut().filter_map(Option::take).collect();

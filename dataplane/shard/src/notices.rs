@@ -2,20 +2,20 @@
 //! complain, of addresses that are taken. A NIC gives such a frame to whichever queue
 //! it likes, and connections never leave their shard.
 //!
-//! Between any two shards there are two rings. A notice crosses as three messages, all
-//! of them or none; when a ring is full it is lost, which costs a question or a
-//! retransmission. This is off the I/O path: rings are looked at between polls.
+//! Between any two shards there are two rings, and a notice is one message. When a
+//! ring is full it is lost, which costs a question or a retransmission. This is off
+//! the I/O path: rings are looked at between polls.
 
 use net::{Instant, Notice};
-use pages::ring::{Crossing, Receiver, Sender};
+use sync::ring::{Receiver, Sender};
 
 use volume::{Ends, mesh};
 
 use crate::link::Link;
 use crate::machine::Port;
 
-/// Messages that make a notice.
-const PARTS: usize = Notice::WORDS / 2;
+/// Words of a message: the port, and the notice about it.
+const WORDS: usize = 1 + Notice::WORDS;
 /// Notices that a ring has room for.
 const CAPACITY: usize = 128;
 
@@ -32,40 +32,30 @@ events::counters! {
     }
 }
 
-/// A ring from another shard, and the notice that is coming in.
-struct Inbox {
-    ring: Receiver,
-    words: [u64; Notice::WORDS],
-    parts: usize,
-}
-
 /// One shard's ends of the rings to and from the others.
 #[derive(Default)]
 pub struct Notices {
-    to: Vec<Sender>,
-    from: Vec<Inbox>,
+    to: Vec<Sender<WORDS>>,
+    from: Vec<Receiver<WORDS>>,
     pub(crate) counters: NoticeCounters,
 }
 
 /// The notices of so many shards, by shard.
 pub fn between(shards: usize) -> Vec<Notices> {
-    let of = |ends: Vec<Option<Ends>>| {
+    let of = |ends: Vec<Option<Ends<WORDS>>>| {
         let mut notices = Notices::default();
         for Ends { to, from } in ends.into_iter().flatten() {
             notices.to.push(to);
-            notices.from.push(Inbox {
-                ring: from,
-                words: [0; Notice::WORDS],
-                parts: 0,
-            });
+            notices.from.push(from);
         }
         notices
     };
-    mesh(shards, CAPACITY * PARTS).into_iter().map(of).collect()
+    mesh(shards, CAPACITY).into_iter().map(of).collect()
 }
 
 impl Notices {
-    /// Gives other shards the notices of this one's stacks, and these those of the others.
+    /// Passes what this shard's stacks have heard to the other shards, and what those
+    /// have heard to its stacks.
     pub(crate) fn exchange(&mut self, links: &mut [Link<impl Port>], now: Instant) {
         if self.to.is_empty() {
             return;
@@ -75,10 +65,13 @@ impl Notices {
                 self.publish(port, notice);
             }
         }
-        for inbox in &mut self.from {
-            while let Some((port, notice)) = inbox.next() {
+        for ring in &mut self.from {
+            while let Some([port, words @ ..]) = ring.receive() {
+                let Some(notice) = Notice::from_words(words) else {
+                    continue;
+                };
                 self.counters.received += 1;
-                if let Some(link) = links.get_mut(port) {
+                if let Some(link) = links.get_mut(port as usize) {
                     link.notice(now, notice);
                 }
             }
@@ -86,41 +79,12 @@ impl Notices {
     }
 
     fn publish(&mut self, port: usize, notice: Notice) {
-        let words = notice.into_words();
+        let [a, b, c, d, e, f] = notice.into_words();
         for ring in &mut self.to {
-            if ring.room() < PARTS {
-                self.counters.lost += 1;
-                continue;
-            }
-            self.counters.sent += 1;
-            for pair in words.chunks_exact(2) {
-                let message = Crossing::Message {
-                    tag: port as u64,
-                    words: [pair[0], pair[1]],
-                };
-                if ring.send(message).is_err() {
-                    unreachable!("room was checked, and nobody else sends");
-                }
+            match ring.send([port as u64, a, b, c, d, e, f]) {
+                Ok(()) => self.counters.sent += 1,
+                Err(_) => self.counters.lost += 1,
             }
         }
-    }
-}
-
-impl Inbox {
-    /// The next notice that is whole, and the port it is about.
-    fn next(&mut self) -> Option<(usize, Notice)> {
-        while let Some(crossing) = self.ring.receive() {
-            let Crossing::Message { tag, words } = crossing else {
-                unreachable!("only notices are sent here");
-            };
-            self.words[2 * self.parts..][..2].copy_from_slice(&words);
-            self.parts += 1;
-            if self.parts == PARTS {
-                self.parts = 0;
-                let notice = Notice::from_words(self.words)?;
-                return Some((tag as usize, notice));
-            }
-        }
-        None
     }
 }

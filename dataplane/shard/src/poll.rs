@@ -7,7 +7,7 @@ use std::time::Duration;
 use block::Request;
 use events::{Stage, StageClock};
 use net::{ConnectError, ConnectionId, Instant, Tap};
-use volume::{Ends, Origin, Volumes};
+use volume::{Origin, PeerEnds, Volumes};
 
 use crate::answer;
 use crate::clock::Clock;
@@ -211,7 +211,7 @@ impl<M: Machine> Shard<M> {
     }
 
     /// Shares pages and notices with other shards from now on; `ends` by shard.
-    pub fn join(&mut self, ends: Vec<Option<Ends>>, notices: Notices) {
+    pub fn join(&mut self, ends: Vec<Option<PeerEnds>>, notices: Notices) {
         self.notices = notices;
         self.common.volumes.join(ends);
     }

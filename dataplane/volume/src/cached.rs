@@ -3,12 +3,9 @@
 
 use std::collections::VecDeque;
 
-use block::{Buffers, Device, Fault, Flags, Io, Op, VolumeId, WritePolicy};
+use block::{Buffers, Device, Fault, Flags, Io, Op, RequestId, VolumeId, WritePolicy};
+use cache::{CacheConfig, OperationId, PageCache, VolumeConfig};
 use events::Counter;
-use pages::cache::{
-    Action, CacheConfig, DeviceError, Operation, OperationId, PageCache, Request, VolumeConfig,
-    VolumeId as CacheVolume,
-};
 use pages::{ClusterPool, PageRun};
 
 use crate::jobs::Jobs;
@@ -35,18 +32,13 @@ events::counters! {
 
 /// What [`Cached::counters`] gives, of a cache that has done nothing.
 pub(crate) fn counters_at_zero() -> impl Iterator<Item = Counter> {
-    let counters = pages::cache::CacheCounters::default();
+    let counters = cache::CacheCounters::default();
     CacheRoom::default().iter().chain(counters.iter())
 }
 
 /// What a device's job for the cache is known by.
 #[derive(Debug)]
-pub(crate) struct Ticket {
-    id: OperationId,
-    volume: CacheVolume,
-    op: Op,
-    fua: bool,
-}
+pub(crate) struct Ticket(OperationId);
 
 /// Clusters given back at a time when they are scarce.
 const RELIEF: usize = 64;
@@ -56,7 +48,7 @@ const RELIEF_WAIT: u32 = 64;
 /// A request in the cache.
 struct Admitted {
     requester: Requester,
-    volume: CacheVolume,
+    volume: VolumeId,
     /// Zeros still to be written behind this part of them.
     zeros: Option<Zeros>,
 }
@@ -71,10 +63,9 @@ struct Zeros {
 /// The cache of a shard, and which volumes are behind it.
 pub(crate) struct Cached {
     cache: Option<PageCache>,
-    /// By [`VolumeId`]; `None`: requests go straight to the device.
-    volumes: Vec<Option<CacheVolume>>,
-    /// By the cache's volume.
-    behind: Vec<VolumeId>,
+    /// How many volumes there are; requests on those that the cache does not hold
+    /// go straight to the device.
+    volumes: u16,
     admitted: Slab<Admitted>,
     /// Requests that wait for another to end.
     queued: VecDeque<(Requester, VolumeId, Io)>,
@@ -110,26 +101,16 @@ impl Cached {
                 seed: sizes.seed,
             })
         });
-        let mut behind = Vec::new();
-        let volumes = ((0..).map(VolumeId).zip(policies))
-            .map(|(volume, policy)| match (policy, &mut cache) {
-                (WritePolicy::Back, Some(cache)) => {
-                    let geometry = jobs.geometry(volume);
-                    behind.push(volume);
-                    cache.add_volume(VolumeConfig {
-                        len: geometry.len(),
-                        block: geometry.block_size as usize,
-                        policy: pages::cache::WritePolicy::Back,
-                        device_cache: geometry.write_cache,
-                    })
-                }
-                _ => None,
-            })
-            .collect();
+        for (volume, &policy) in (0..).map(VolumeId).zip(policies) {
+            if let (WritePolicy::Back, Some(cache)) = (policy, &mut cache) {
+                let config = VolumeConfig::of(jobs.geometry(volume), policy);
+                // A volume that does not fit goes straight to its device.
+                cache.add_volume(volume, config).ok();
+            }
+        }
         Self {
             cache,
-            volumes,
-            behind,
+            volumes: policies.len() as u16,
             admitted: Slab::new(requests),
             queued: VecDeque::with_capacity(sizes.requests + others),
             waiting: VecDeque::with_capacity(requests),
@@ -140,7 +121,7 @@ impl Cached {
 
     /// Whether the volume is behind the cache.
     pub(crate) fn holds(&self, volume: VolumeId) -> bool {
-        self.volumes[volume.index()].is_some()
+        self.cache.as_ref().is_some_and(|cache| cache.holds(volume))
     }
 
     /// Takes a request on a volume that the cache [`Cached::holds`].
@@ -167,24 +148,15 @@ impl Cached {
         buffers: &Buffers,
         ends: &mut Ends,
     ) {
-        let Some(volume) = self.volumes[volume.index()] else {
-            unreachable!("the volume is held");
-        };
-        let Io {
-            op,
-            flags: Flags { fua, .. },
-            offset,
-            len,
-            run,
-        } = io;
-        let (request, zeros) = match (op, run) {
-            (Op::Read, Some(run)) => (Some(Request::Read { run }), None),
-            (Op::Write, Some(run)) => (Some(Request::Write { run, fua }), None),
-            (Op::WriteZeroes, _) => (None, Some(Zeros { offset, len, fua })),
-            (Op::Flush, _) => (Some(Request::Flush), None),
+        let zeros = match io.op {
+            Op::Read | Op::Write | Op::Flush => None,
+            Op::WriteZeroes => Some(Zeros {
+                offset: io.offset,
+                len: io.len,
+                fua: io.flags.fua,
+            }),
             // Advice (NVM 3.2.3), which a cache in between may keep to itself.
-            (Op::Deallocate, run) => return ends.push_back((requester, Ok(()), run)),
-            (Op::Read | Op::Write, None) => unreachable!("it comes with a run"),
+            Op::Deallocate => return ends.push_back((requester, Ok(()), io.run)),
         };
         let admitted = Admitted {
             requester,
@@ -194,9 +166,9 @@ impl Cached {
         let Ok(tag) = self.admitted.insert(admitted) else {
             unreachable!("there is room");
         };
-        match request {
-            Some(request) => self.submit(tag, volume, request, buffers, ends),
-            None => self.waiting.push_back(tag),
+        match zeros {
+            None => self.submit(tag, volume, io, buffers, ends),
+            Some(_) => self.waiting.push_back(tag),
         }
     }
 
@@ -225,24 +197,11 @@ impl Cached {
         while jobs.has_room()
             && let Some(operation) = self.cache.as_mut().and_then(PageCache::next_operation)
         {
-            let Operation { id, volume, action } = operation;
-            let io = match action {
-                Action::Read(run) => Io::read(run, Flags::NONE),
-                Action::Write { run, fua } => Io::write(run, Flags::fua(fua)),
-                Action::Flush => Io::flush(),
-            };
-            let (op, fua) = (io.op, io.flags.fua);
-            let ticket = AnyTicket::Cache(Ticket {
-                id,
-                volume,
-                op,
-                fua,
-            });
-            jobs.start(ticket, self.behind[usize::from(volume.0)], io, buffers);
+            let ticket = AnyTicket::Cache(Ticket(operation.id));
+            jobs.start(ticket, operation.volume, operation.io, buffers);
         }
         while let Some(done) = self.cache.as_mut().and_then(PageCache::next_completion) {
-            let result = (done.result).map_err(|DeviceError(word)| Fault::from_word(word as u32));
-            self.finish(done.tag as u32, result, done.run, buffers, ends);
+            self.finish(done.id.0 as u32, done.result, done.run, buffers, ends);
         }
     }
 
@@ -254,20 +213,8 @@ impl Cached {
         run: Option<Box<PageRun>>,
         buffers: &Buffers,
     ) {
-        let Ticket {
-            id,
-            volume,
-            op,
-            fua,
-        } = ticket;
-        let action = match (op, run) {
-            (Op::Read, Some(run)) => Action::Read(run),
-            (Op::Write, Some(run)) => Action::Write { run, fua },
-            _ => Action::Flush,
-        };
-        let result = result.map_err(|fault| DeviceError(fault.to_word() as i32));
         if let Some(cache) = &mut self.cache {
-            cache.complete(Operation { id, volume, action }, result, &buffers.pull_up());
+            cache.complete(ticket.0, run, result, &buffers.pull_up());
         }
     }
 
@@ -306,8 +253,10 @@ impl Cached {
 
     /// Flushes every volume; on the shard's own account.
     pub(crate) fn flush_all(&mut self, buffers: &Buffers, ends: &mut Ends) {
-        for volume in self.behind.clone() {
-            self.start(Requester::Shard, volume, Io::flush(), buffers, ends);
+        for volume in (0..self.volumes).map(VolumeId) {
+            if self.holds(volume) {
+                self.start(Requester::Shard, volume, Io::flush(), buffers, ends);
+            }
         }
     }
 
@@ -357,32 +306,19 @@ impl Cached {
             zeros.len -= len as u64;
             self.waiting.pop_front();
             if filled {
-                self.submit(tag, volume, Request::Write { run, fua }, buffers, ends);
+                let io = Io::write(run, Flags::fua(fua));
+                self.submit(tag, volume, io, buffers, ends);
             } else {
                 self.finish(tag, Err(Fault::Internal), Some(run), buffers, ends);
             }
         }
     }
 
-    fn submit(
-        &mut self,
-        tag: u32,
-        volume: CacheVolume,
-        request: Request,
-        buffers: &Buffers,
-        ends: &mut Ends,
-    ) {
+    fn submit(&mut self, tag: u32, volume: VolumeId, io: Io, buffers: &Buffers, ends: &mut Ends) {
         let Some(cache) = &mut self.cache else { return };
-        if let Err(refused) = cache.submit(volume, request, tag.into(), &buffers.pull_up()) {
-            let fault = match refused.busy {
-                true => Fault::Busy,
-                false => Fault::Internal,
-            };
-            let run = match refused.request {
-                Request::Read { run } | Request::Write { run, .. } => Some(run),
-                _ => None,
-            };
-            self.finish(tag, Err(fault), run, buffers, ends);
+        let id = RequestId(tag.into());
+        if let Err(refused) = cache.submit(volume, id, io, &buffers.pull_up()) {
+            self.finish(tag, Err(refused.fault), refused.io.run, buffers, ends);
         }
     }
 

@@ -9,7 +9,6 @@
 //! * With [`block::WritePolicy::Back`] a volume is behind the page cache, one in each
 //!   shard. Every page has one owner; what other shards own is asked of them
 //!   over rings ([`mesh`]), by reference.
-#![forbid(unsafe_code)]
 
 mod cached;
 mod jobs;
@@ -22,5 +21,6 @@ mod volumes;
 
 pub use jobs::JobCounters;
 pub use mesh::{Ends, mesh};
+pub use peer::PeerEnds;
 pub use remote::ring_capacity;
 pub use volumes::{Ended, Origin, Sizes, Volumes, cache_counters_at_zero};

@@ -4,11 +4,11 @@
 use std::collections::VecDeque;
 
 use block::{Fault, Flags, Op, VolumeId};
-use pages::ring::{Receiver, Sender};
-use pages::{Abroad, GuestPool, PageRun, Return, Segment, SegmentKind, Slice};
+use pages::{BorrowedPool, LentSegment, LentTable, PageRun, Return, Segment, SegmentKind, Slice};
+use sync::ring::{Receiver, Sender};
 
 use crate::mesh::Ends;
-use crate::message::{Message, Token};
+use crate::message::{Message, Token, WORDS};
 use crate::slab::Slab;
 
 /// Why segments are lent. Each has a quota of its own: data that a slow client
@@ -51,13 +51,16 @@ pub(crate) struct RemoteRequest {
     pub(crate) result: Result<(), Fault>,
 }
 
+/// One shard's ends of the rings that requests cross.
+pub type PeerEnds = Ends<WORDS>;
+
 pub(crate) struct Peer {
-    to: Sender,
-    from: Receiver,
+    to: Sender<WORDS>,
+    from: Receiver<WORDS>,
     /// What it was lent, by [`Way`].
-    lent: [Abroad; 2],
+    lent: [LentTable; 2],
     /// What it lent us, by [`Way`].
-    guests: [GuestPool; 2],
+    borrowed: [BorrowedPool; 2],
     quota: Quota,
     /// What it does for us.
     pub(crate) parts: Slab<Part>,
@@ -69,14 +72,14 @@ pub(crate) struct Peer {
 
 impl Peer {
     /// The peer at the other end of `ends`; `me` is this shard's number.
-    pub(crate) fn new(ends: Ends, me: usize, quota: Quota) -> Self {
+    pub(crate) fn new(ends: PeerEnds, me: usize, quota: Quota) -> Self {
         let number = |way: Way| (2 * me + way as usize) as u16;
         let ways = [Way::Written, Way::Read];
         Self {
             to: ends.to,
             from: ends.from,
-            lent: ways.map(|way| Abroad::new(number(way), quota.segments[way as usize])),
-            guests: ways.map(|way| GuestPool::new(quota.segments[way as usize])),
+            lent: ways.map(|way| LentTable::new(number(way), quota.segments[way as usize])),
+            borrowed: ways.map(|way| BorrowedPool::new(quota.segments[way as usize])),
             quota,
             parts: Slab::new(quota.parts),
             requests: (0..quota.parts).map(|_| None).collect(),
@@ -87,8 +90,8 @@ impl Peer {
     /// The next message of the peer, returns aside.
     pub(crate) fn receive(&mut self) -> Option<Message> {
         loop {
-            match Message::from_crossing(self.from.receive()?) {
-                Message::Return(parcel) => self.take_back(parcel),
+            match Message::from_words(self.from.receive()?) {
+                Message::Return(segment) => self.take_back(segment),
                 message => return Some(message),
             }
         }
@@ -101,8 +104,8 @@ impl Peer {
 
     /// Sends a message; the caller looked for room.
     pub(crate) fn send(&mut self, message: Message) {
-        if let Err(message) = self.to.send(message.into_crossing()) {
-            unreachable!("no room in the ring for {message:?}");
+        if self.to.send(message.into_words()).is_err() {
+            unreachable!("the caller looked for room in the ring");
         }
     }
 
@@ -120,11 +123,11 @@ impl Peer {
                 self.send(Message::Hole { token, answer, len });
                 continue;
             }
-            match self.lent[way as usize].post(segment) {
-                Ok(parcel) => self.send(Message::Bytes {
+            match self.lent[way as usize].lend(segment) {
+                Ok(segment) => self.send(Message::Bytes {
                     token,
                     answer,
-                    parcel,
+                    segment,
                 }),
                 Err(segment) => unreachable!("{segment:?} cannot be lent"),
             }
@@ -132,21 +135,21 @@ impl Peer {
     }
 
     /// Takes in a segment that the peer lent.
-    pub(crate) fn take_in(&mut self, way: Way, parcel: pages::Parcel) -> Slice {
-        match self.guests[way as usize].receive(parcel) {
+    pub(crate) fn take_in(&mut self, way: Way, segment: LentSegment) -> Slice {
+        match self.borrowed[way as usize].borrow(segment) {
             Ok(slice) => slice,
             // The peer has as many places for what it lends as there are here.
-            Err(parcel) => unreachable!("no place for {parcel:?}"),
+            Err(segment) => unreachable!("no place for {segment:?}"),
         }
     }
 
-    /// Sends home the guests that nobody here refers to any more.
+    /// Returns the segments that nothing here refers to any more.
     pub(crate) fn send_returns(&mut self) {
-        for way in 0..self.guests.len() {
+        for way in 0..self.borrowed.len() {
             while self.to.room() > 0
-                && let Some(parcel) = self.guests[way].next_return()
+                && let Some(segment) = self.borrowed[way].next_return()
             {
-                self.send(Message::Return(parcel));
+                self.send(Message::Return(segment));
             }
         }
     }
@@ -155,23 +158,23 @@ impl Peer {
     /// or more: its writes are about to wait for us to give some back.
     pub(crate) fn is_crowding(&self) -> bool {
         let written = Way::Written as usize;
-        self.guests[written].room() < self.quota.segments[written] / 2
+        self.borrowed[written].room() < self.quota.segments[written] / 2
     }
 
     /// Whether nothing is lent either way, and every return is sent.
     pub(crate) fn is_settled(&self) -> bool {
-        let room = |way: usize| self.guests[way].room() == self.quota.segments[way];
-        self.lent.iter().all(Abroad::is_empty) && room(0) && room(1)
+        let room = |way: usize| self.borrowed[way].room() == self.quota.segments[way];
+        self.lent.iter().all(LentTable::is_empty) && room(0) && room(1)
     }
 
     /// Segments lent to it, and by it.
     pub(crate) fn segments_lent(&self) -> (usize, usize) {
-        let lent = self.lent.iter().map(Abroad::len).sum();
-        let held = |way: usize| self.quota.segments[way] - self.guests[way].room();
+        let lent = self.lent.iter().map(LentTable::len).sum();
+        let held = |way: usize| self.quota.segments[way] - self.borrowed[way].room();
         (lent, held(0) + held(1))
     }
 
-    fn take_back(&mut self, parcel: Return) {
-        self.lent[usize::from(parcel.home() % 2)].take_back(parcel);
+    fn take_back(&mut self, segment: Return) {
+        self.lent[usize::from(segment.lender() % 2)].take_back(segment);
     }
 }

@@ -14,12 +14,11 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use block::{Buffers, Fault, Flags, Io, Op, VolumeId};
-use pages::{PageRun, PullUp, RunPool, Segment, SegmentKind, Slice, shard as placement};
+use pages::{PageRun, PullUp, RunPool, Segment, SegmentKind, Slice, placement};
 
 use crate::cached::Cached;
-use crate::mesh;
 use crate::message::{Message, Token};
-use crate::peer::{Part, Peer, Quota, Way};
+use crate::peer::{Part, Peer, PeerEnds, Quota, Way};
 use crate::slab::Slab;
 use crate::volumes::{Caller, Ends, Requester, Sizes};
 
@@ -140,9 +139,9 @@ impl Remote {
     }
 
     /// From now on pages belong to all shards; `ends` by shard, `None` for this one.
-    pub(crate) fn join(&mut self, ends: Vec<Option<mesh::Ends>>) {
+    pub(crate) fn join(&mut self, ends: Vec<Option<PeerEnds>>) {
         let (me, quota) = (self.me, self.quota);
-        let peer = |ends: Option<mesh::Ends>| ends.map(|ends| Peer::new(ends, me, quota));
+        let peer = |ends: Option<PeerEnds>| ends.map(|ends| Peer::new(ends, me, quota));
         self.peers = ends.into_iter().map(peer).collect();
     }
 
@@ -475,17 +474,17 @@ impl Remote {
             Message::Bytes {
                 token,
                 answer: true,
-                parcel,
+                segment,
             } => {
-                let slice = peer.take_in(Way::Read, parcel);
+                let slice = peer.take_in(Way::Read, segment);
                 self.bytes_read(shard, token, Segment::data(slice), cx);
             }
             Message::Bytes {
                 token,
                 answer: false,
-                parcel,
+                segment,
             } => {
-                let slice = peer.take_in(Way::Written, parcel);
+                let slice = peer.take_in(Way::Written, segment);
                 self.bytes_written(shard, token, Segment::data(slice), cx);
             }
             Message::Hole { token, answer, len } => {

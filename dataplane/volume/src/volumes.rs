@@ -12,7 +12,7 @@ use pages::PageRun;
 
 use crate::cached::{self, Cached};
 use crate::jobs::{Done, JobCounters, Jobs};
-use crate::mesh;
+use crate::peer::PeerEnds;
 use crate::remote::{Context, Remote, RemoteCounters};
 
 /// Where a request came from: a session of a door.
@@ -248,7 +248,7 @@ impl<D: Device> Volumes<D> {
     }
 
     /// Shares pages with other shards from now on; `ends` by shard.
-    pub fn join(&mut self, ends: Vec<Option<mesh::Ends>>) {
+    pub fn join(&mut self, ends: Vec<Option<PeerEnds>>) {
         self.remote.join(ends);
     }
 

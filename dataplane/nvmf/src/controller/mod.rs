@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub(crate) use admin::{AdminQueue, Reply};
 pub(crate) use events::Events;
-use pages::sync::{Held, Watched};
+use sync::{Held, Watched};
 
 use crate::command::FabricsCommand;
 use crate::config::DISCOVERY_NQN;
@@ -139,13 +139,13 @@ impl Controller {
     /// The association is over: every connection of it closes.
     pub fn end(&self) {
         let queues = self.queues.lock();
-        self.queues.tell(&queues, ENDED);
+        self.queues.publish(&queues, ENDED);
     }
 
     fn step(&self, queues: &Held<'_, Queues>, enable: bool) {
         let epoch = self.queues.number();
         if epoch != ENDED && (epoch % 2 == 1) != enable {
-            self.queues.tell(queues, epoch + 1);
+            self.queues.publish(queues, epoch + 1);
         }
     }
 

@@ -10,7 +10,7 @@ use crate::arena::{Arena, PAGE_SIZE, PageStructure};
 
 /// One cluster's entry in its pool's table.
 pub(super) struct Unit {
-    /// Fixed, except for guests.
+    /// Fixed, except for borrowed clusters.
     pub address: Cell<NonNull<u8>>,
     pub pool: NonNull<Pool>,
     /// Of the physical page that holds the first byte; the others follow it.
@@ -48,8 +48,8 @@ pub(super) struct Pool {
     /// Clusters with at least one handle.
     pub held: Cell<usize>,
     pub owned: Cell<bool>,
-    /// Of guests only: those without a handle whose home was not told yet.
-    pub leaving: Option<RefCell<Vec<u32>>>,
+    /// In a pool of borrowed clusters: those without a handle that were not returned yet.
+    pub to_return: Option<RefCell<Vec<u32>>>,
 }
 
 impl Pool {
@@ -57,12 +57,12 @@ impl Pool {
     /// has the structure `first`. Not freed before [`Pool::take_back`] says so,
     /// or its owner finds that nothing is held.
     ///
-    /// The clusters lie in pages of `arena`, or nowhere yet if they are guests.
+    /// The clusters lie in pages of `arena`, or nowhere yet if they are `borrowed`.
     pub fn leak(
         arena: &Rc<Arena>,
         (count, cluster_size): (usize, usize),
         base: NonNull<u8>,
-        guests: bool,
+        borrowed: bool,
     ) -> NonNull<Pool> {
         let pool = NonNull::from(Box::leak(Box::new(Pool {
             arena: Rc::clone(arena),
@@ -71,12 +71,12 @@ impl Pool {
             free: RefCell::new((0..count as u32).rev().collect()),
             held: Cell::new(0),
             owned: Cell::new(true),
-            leaving: guests.then(|| RefCell::new(Vec::with_capacity(count))),
+            to_return: borrowed.then(|| RefCell::new(Vec::with_capacity(count))),
         })));
         let first = arena.structure_of(base);
         let units = (0..count)
             .map(|i| Unit {
-                address: Cell::new(match guests {
+                address: Cell::new(match borrowed {
                     true => NonNull::dangling(),
                     // SAFETY: cluster `i` lies inside the bytes carved for the pool.
                     false => unsafe { base.add(i * cluster_size) },
@@ -93,8 +93,8 @@ impl Pool {
         pool
     }
 
-    pub fn is_of_guests(&self) -> bool {
-        self.leaving.is_some()
+    pub fn is_borrowed(&self) -> bool {
+        self.to_return.is_some()
     }
 
     /// The number of a unit of this pool.
@@ -122,8 +122,8 @@ impl Pool {
         self.held.set(held);
         self.units[index as usize].each_structure(self.cluster_size, PageStructure::release);
         // Capacity for every cluster was reserved at the start: no allocation.
-        match &self.leaving {
-            Some(leaving) => leaving.borrow_mut().push(index),
+        match &self.to_return {
+            Some(to_return) => to_return.borrow_mut().push(index),
             None => self.free.borrow_mut().push(index),
         }
         held == 0 && !self.owned.get()

@@ -1,0 +1,153 @@
+//! Device operations in flight.
+
+use std::ops::Range;
+
+use block::{Fault, Flags, Io, Op, VolumeId};
+use pages::{PAGE_SIZE, PageRun, PullUp};
+
+use crate::PageCache;
+use crate::list::{Links, Node};
+use crate::request::Phase;
+
+/// An operation for the device behind a volume.
+#[derive(Debug)]
+pub struct Operation {
+    /// Names it until [`PageCache::complete`].
+    pub id: OperationId,
+    /// Whose device.
+    pub volume: VolumeId,
+    /// What to do: [`Op::Read`], [`Op::Write`] or [`Op::Flush`] of the device's own
+    /// cache. The range is whole blocks; nobody else has seen the memory that a
+    /// read is to fill.
+    pub io: Io,
+}
+
+/// The number of an operation in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OperationId(pub u32);
+
+pub(crate) struct OperationSlot {
+    /// `None` while the slot is free.
+    pub op: Option<Op>,
+    pub fua: bool,
+    /// Whose bytes a read is for, or who waits for a write or a flush.
+    pub request: Option<u32>,
+    /// Of a read: its pages' entries are pinned until it ends.
+    pub pinned: bool,
+    pub volume: VolumeId,
+    /// Of a write: the oldest write in it.
+    pub since: u64,
+    /// A read fills the request's own run.
+    pub owns: bool,
+    /// `None` while it is in the caller's hands.
+    pub run: Option<Box<PageRun>>,
+    links: [Links; 1],
+}
+
+impl OperationSlot {
+    pub fn new() -> Self {
+        Self {
+            op: None,
+            fua: false,
+            request: None,
+            pinned: false,
+            volume: VolumeId(0),
+            since: u64::MAX,
+            owns: false,
+            run: None,
+            links: [Links::UNLINKED],
+        }
+    }
+
+    pub fn hand_out(&mut self, id: u32) -> Operation {
+        let mut run = || self.run.take().expect("handed out once");
+        Operation {
+            id: OperationId(id),
+            volume: self.volume,
+            io: match self.op {
+                Some(Op::Read) => Io::read(run(), Flags::NONE),
+                Some(Op::Write) => Io::write(run(), Flags::fua(self.fua)),
+                _ => Io::flush(),
+            },
+        }
+    }
+
+    pub fn take_back(&mut self, run: Option<Box<PageRun>>) {
+        let in_flight = self.op.filter(|_| self.run.is_none());
+        assert!(
+            in_flight.is_some_and(|op| op.moves_data() == run.is_some()),
+            "an operation completed that was not in flight, or without its run"
+        );
+        self.run = run;
+    }
+}
+
+impl Node for OperationSlot {
+    fn links(&mut self, kind: usize) -> &mut Links {
+        &mut self.links[kind]
+    }
+    fn linked(&self, kind: usize) -> Links {
+        self.links[kind]
+    }
+}
+
+impl PageCache {
+    /// Readies an operation for the device; there must be a free one.
+    pub(crate) fn issue(
+        &mut self,
+        volume: VolumeId,
+        op: Op,
+        request: Option<u32>,
+        run: Option<Box<PageRun>>,
+    ) -> &mut OperationSlot {
+        let id = self
+            .free_operations
+            .pop_front(&mut self.operations)
+            .expect("the caller looked for a free operation");
+        self.ready.push_back(&mut self.operations, id);
+        let slot = &mut self.operations[id as usize];
+        (slot.volume, slot.op, slot.request, slot.run) = (volume, Some(op), request, run);
+        (slot.fua, slot.pinned, slot.since, slot.owns) = (false, false, u64::MAX, false);
+        slot
+    }
+
+    /// Applies the result of operation `id`, whose run is back.
+    pub(crate) fn finish_operation(
+        &mut self,
+        id: u32,
+        result: Result<(), Fault>,
+        memory: &PullUp<'_>,
+    ) {
+        let slot = &mut self.operations[id as usize];
+        let (op, request, run) = (slot.op, slot.request, slot.run.take());
+        if let Some(request) = request {
+            let slot = &mut self.requests[request as usize];
+            slot.pending -= 1;
+            slot.error = slot.error.or(result.err());
+        }
+        match (op, request, run) {
+            (Some(Op::Read), Some(request), Some(run)) => {
+                self.finish_device_read(id, request, run, result.is_ok(), memory);
+            }
+            (Some(Op::Write), _, Some(run)) => self.finish_device_write(id, run, result),
+            _ => (),
+        }
+        self.operations[id as usize].op = None;
+        self.free_operations.push_back(&mut self.operations, id);
+        if let Some(request) = request
+            && self.requests[request as usize].pending == 0
+        {
+            match self.requests[request as usize].phase {
+                Phase::FlushingDevice => self.finish(request),
+                _ => self.step(request, memory),
+            }
+        }
+    }
+
+    /// The pages of `run` on the volume, each with the part of it that the run covers.
+    pub(crate) fn parts_of(run: &PageRun) -> impl Iterator<Item = (u64, Range<usize>)> {
+        let first = run.offset() / PAGE_SIZE as u64;
+        let pages = run.pages().iter().map(|page| page.extent());
+        (first..).zip(pages)
+    }
+}

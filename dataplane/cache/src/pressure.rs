@@ -1,0 +1,204 @@
+//! Memory pressure (row Z12): reclaim, then compaction, then write-back.
+
+use block::VolumeId;
+use pages::{CopyReason, MAX_SEGMENTS, PAGE_SIZE, PullUp};
+
+use crate::PageCache;
+use crate::entry::Sectors;
+use crate::page;
+
+/// How many pages are looked at before a search is given up: what is skipped is
+/// in flight and comes back.
+const LOOKED_AT: usize = 64;
+
+/// Clusters that a page can refer to: one for each segment (row Z8).
+const MOST: usize = MAX_SEGMENTS;
+
+impl PageCache {
+    /// An entry for a page that has none; reclaims one if all are in use.
+    pub(crate) fn new_entry(&mut self, volume: VolumeId, index: u64) -> Option<u32> {
+        if !self.table.has_free() && !self.reclaim() {
+            return None;
+        }
+        let entry = self.table.insert(volume, index)?;
+        self.lru.push_front(self.table.entries(), entry);
+        Some(entry)
+    }
+
+    /// The page was used again. That is noted, and taken into account when
+    /// reclaim comes by: a hit touches no other page's entry.
+    pub(crate) fn touch(&mut self, entry: u32) {
+        self.table.get_mut(entry).used = true;
+    }
+
+    fn move_to_front(&mut self, entry: u32) {
+        self.table.get_mut(entry).used = false;
+        self.lru.remove(self.table.entries(), entry);
+        self.lru.push_front(self.table.entries(), entry);
+    }
+
+    /// Counts the clusters of an entry whose page has changed.
+    pub(crate) fn recount(&mut self, entry: u32) {
+        let e = self.table.get_mut(entry);
+        let old = std::mem::replace(&mut e.clusters, page::clusters(&e.page));
+        self.clusters = self.clusters + usize::from(e.clusters) - usize::from(old);
+        debug_assert!(self.clusters() <= self.config.clusters);
+    }
+
+    /// Forgets a page that is clean and that nobody waits for.
+    pub(crate) fn evict(&mut self, entry: u32) {
+        let e = self.table.get_mut(entry);
+        debug_assert!(e.is_reclaimable());
+        e.page.clear();
+        e.valid = Sectors::NONE;
+        e.used = false;
+        self.recount(entry);
+        self.lru.remove(self.table.entries(), entry);
+        self.table.remove(entry);
+    }
+
+    /// Reclaims the least recently used clean page; dirty ones that are older
+    /// are written, to be reclaimed next. False if there is none to reclaim now.
+    pub(crate) fn reclaim(&mut self) -> bool {
+        self.reclaim_clean(true)
+    }
+
+    fn reclaim_clean(&mut self, write_dirty: bool) -> bool {
+        let mut next = self.lru.last();
+        let mut looked_at = 0;
+        while let Some(entry) = next.filter(|_| looked_at < LOOKED_AT) {
+            next = self.lru.before(self.table.entries(), entry);
+            let e = self.table.get(entry);
+            if e.used {
+                // Once for every use: this ends.
+                self.move_to_front(entry);
+                next = next.or(self.lru.last());
+                continue;
+            }
+            looked_at += 1;
+            if e.is_reclaimable() {
+                self.evict(entry);
+                self.counters.reclaimed += 1;
+                return true;
+            }
+            if e.failed {
+                // Not now, and not in the way of others.
+                self.move_to_front(entry);
+            } else if write_dirty && e.is_writable() && e.pins == 0 {
+                self.write_to_reclaim(entry);
+            }
+        }
+        false
+    }
+
+    /// Whether the page may come to refer to as many clusters as a page can,
+    /// with all others as they are: then the bound holds whatever is merged.
+    pub(crate) fn has_room_for(&self, entry: u32) -> bool {
+        let own = usize::from(self.table.get(entry).clusters);
+        self.clusters() - own + MOST <= self.config.clusters
+    }
+
+    /// As [`PageCache::has_room_for`], and makes room if there is none: by
+    /// reclaiming clean pages, then by compaction; and starts to write dirty
+    /// ones. False if that has to be waited for.
+    pub(crate) fn make_room_for(&mut self, entry: u32, memory: &PullUp<'_>) -> bool {
+        while !self.has_room_for(entry) {
+            self.shelves.tidy();
+            if !self.has_room_for(entry)
+                && !self.reclaim_clean(false)
+                && !self.compact(memory)
+                && !self.reclaim()
+            {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Rewrites one page that pins at least twice the bytes that it is worth.
+    /// False if none was found among the next few.
+    fn compact(&mut self, memory: &PullUp<'_>) -> bool {
+        for _ in 0..LOOKED_AT {
+            self.hand = (self.hand + 1) % self.table.capacity() as u32;
+            let e = self.table.get(self.hand);
+            let worth = e.valid.bytes();
+            let busy = e.pins > 0 || e.in_flight;
+            if busy || e.clusters == 0 || worth == 0 || page::pinned_bytes(&e.page) < 2 * worth {
+                continue;
+            }
+            if self.compact_page(self.hand, memory) {
+                self.counters.compacted += 1;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Small pages go to a shelf, larger ones become whole. False if the page
+    /// would pin no less, or there is no memory to copy to.
+    fn compact_page(&mut self, entry: u32, memory: &PullUp<'_>) -> bool {
+        let e = self.table.get_mut(entry);
+        let span = e.valid.span().unwrap_or_default();
+        if span.len() <= PAGE_SIZE / 2 {
+            // A new shelf is one cluster more before this page is one less: that
+            // is within the bound, because a page's own are given up first.
+            let room = self.shelves.has_room(span.len());
+            let full = self.clusters + self.shelves.len() >= self.config.clusters;
+            if !room && (full || !self.shelves.grow(memory)) {
+                return false;
+            }
+            let e = self.table.get_mut(entry);
+            self.shelves.place(&mut e.page, e.valid, memory);
+        } else {
+            let few = e.clusters < 2;
+            if few || e.page.make_whole(CopyReason::Compaction, memory).is_err() {
+                return false;
+            }
+        }
+        self.recount(entry);
+        true
+    }
+
+    /// Gives up at least `clusters` clusters, for others to use (row Z12): clean
+    /// pages at once, then by compaction, and what must be written first comes
+    /// free with its operation. Returns how many came free at once.
+    pub fn give_back(&mut self, clusters: usize, memory: &PullUp<'_>) -> usize {
+        let before = self.clusters();
+        while before.saturating_sub(self.clusters()) < clusters {
+            self.shelves.tidy();
+            if !self.reclaim_clean(false) && !self.compact(memory) && !self.reclaim() {
+                break;
+            }
+        }
+        before.saturating_sub(self.clusters())
+    }
+
+    /// Forgets every page that is clean and that nobody waits for. Returns how
+    /// many are left.
+    pub fn forget(&mut self) -> usize {
+        let mut next = self.lru.last();
+        while let Some(entry) = next {
+            next = self.lru.before(self.table.entries(), entry);
+            if self.table.get(entry).is_reclaimable() {
+                self.evict(entry);
+            }
+        }
+        while self.shelves.tidy() {}
+        self.pages()
+    }
+
+    /// When writes wait for room, nothing is in flight, and nothing can be
+    /// written because the device fails: they are told so. What is dirty stays.
+    pub(crate) fn fail_if_stuck(&mut self) {
+        let idle = self.free_operations.len() == self.config.operations;
+        let failed = self.volumes.iter().any(|volume| !volume.failed.is_empty());
+        let full = !self.table.has_free() || self.clusters() + MOST > self.config.clusters;
+        if !(idle && failed && full) {
+            return;
+        }
+        while let Some(id) = self.stalled_writes.pop_front(&mut self.requests) {
+            self.requests[id as usize].error = self.last_error;
+            self.finish(id);
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! Reads: from the cache by reference, from the device what is not there.
+
+use std::ops::Range;
+
+use block::{Op, VolumeId};
+use pages::{LogicalPage, PAGE_SIZE, PageRun, PullUp};
+
+use crate::PageCache;
+use crate::entry::Sectors;
+use crate::request::Phase;
+
+impl PageCache {
+    /// Serves the pages of read `id` that the cache has, and asks the device
+    /// for the others. False if it lacks memory or a free operation, and
+    /// nothing is in flight that would take it further.
+    pub(crate) fn step_read(&mut self, id: u32, memory: &PullUp<'_>) -> bool {
+        let slot = &mut self.requests[id as usize];
+        if slot.pending > 0 {
+            return true;
+        }
+        if slot.error.is_some() {
+            self.finish(id);
+            return true;
+        }
+        let volume = slot.volume;
+        let mut run = slot
+            .run
+            .take()
+            .expect("the run is here while nothing is pending");
+        self.serve(volume, &mut run);
+        let complete = match self.ask(id, volume, run, memory) {
+            Asked::All => true,
+            Asked::Short => false,
+        };
+        match (self.requests[id as usize].pending, complete) {
+            (0, true) => self.finish(id),
+            (0, false) => return false,
+            _ => (),
+        }
+        true
+    }
+
+    /// Refers the run's pages to those of the cache that have all their bytes.
+    fn serve(&mut self, volume: VolumeId, run: &mut PageRun) {
+        let first = run.offset() / PAGE_SIZE as u64;
+        for (index, page) in (first..).zip(run.pages_mut()) {
+            if page.missing() == 0 {
+                continue;
+            }
+            let needed = Sectors::touched(&page.extent());
+            if let Some(entry) = self.table.find(volume, index)
+                && self.table.get(entry).valid.has(needed)
+            {
+                page.mirror(&self.table.get(entry).page);
+                self.touch(entry);
+                self.counters.hits += 1;
+            }
+        }
+    }
+
+    /// Asks the device for every page of the run that is missing.
+    fn ask(
+        &mut self,
+        id: u32,
+        volume: VolumeId,
+        mut run: Box<PageRun>,
+        memory: &PullUp<'_>,
+    ) -> Asked {
+        let first = run.offset() / PAGE_SIZE as u64;
+        let block = self.volumes[volume.index()].config.block as u64;
+        let whole_blocks =
+            run.offset().is_multiple_of(block) && (run.len() as u64).is_multiple_of(block);
+        let mut asked = Asked::All;
+        let mut i = 0;
+        while i < run.pages().len() {
+            if run.pages()[i].missing() == 0 {
+                i += 1;
+                continue;
+            }
+            if self.free_operations.is_empty() {
+                asked = Asked::Short;
+                break;
+            }
+            let (missing, pinned) = self.pin_missing(volume, &run, i);
+            let pages = first + missing.start as u64..first + missing.end as u64;
+            if missing == (0..run.pages().len()) && whole_blocks {
+                // Everything is to be read: the device fills the request's own run.
+                if !self.place_fresh(&mut run, memory) {
+                    self.unpin_pages(volume, pages, pinned);
+                    asked = Asked::Short;
+                    break;
+                }
+                self.ask_device(id, pinned, run, true);
+                return Asked::All;
+            }
+            let start = (pages.start * PAGE_SIZE as u64).max(run.offset());
+            let end = (pages.end * PAGE_SIZE as u64).min(run.offset() + run.len() as u64);
+            match self.blocks_to_read(start / block * block..end.next_multiple_of(block), memory) {
+                Some(blocks) => self.ask_device(id, pinned, blocks, false),
+                None => {
+                    self.unpin_pages(volume, pages, pinned);
+                    asked = Asked::Short;
+                    break;
+                }
+            }
+            i = missing.end;
+        }
+        self.requests[id as usize].run = Some(run);
+        asked
+    }
+
+    /// A run over whole blocks with fresh pages to read them into.
+    pub(crate) fn blocks_to_read(
+        &mut self,
+        bytes: Range<u64>,
+        memory: &PullUp<'_>,
+    ) -> Option<Box<PageRun>> {
+        let mut run = self.runs.take()?;
+        let len = (bytes.end - bytes.start) as usize;
+        if run.begin(bytes.start, len).is_err() || !self.place_fresh(&mut run, memory) {
+            self.runs.put(run);
+            return None;
+        }
+        Some(run)
+    }
+
+    /// Gives the run fresh pages, reclaimed ones if need be.
+    fn place_fresh(&mut self, run: &mut PageRun, memory: &PullUp<'_>) -> bool {
+        while run.place_fresh(memory.pages).is_err() {
+            if !self.reclaim() {
+                return false;
+            }
+        }
+        true
+    }
+
+    pub(crate) fn ask_device(&mut self, request: u32, pinned: bool, run: Box<PageRun>, owns: bool) {
+        let slot = &mut self.requests[request as usize];
+        slot.pending += 1;
+        let volume = slot.volume;
+        self.counters.misses += run.pages().len() as u64;
+        let slot = self.issue(volume, Op::Read, Some(request), Some(run));
+        (slot.pinned, slot.owns) = (pinned, owns);
+    }
+
+    /// The missing pages of the run from `i` on, side by side, whose entries
+    /// are pinned, or else of which none has an entry or can have one. Without
+    /// an entry nothing on the device is out of date, and the bytes read go to
+    /// the request alone.
+    fn pin_missing(&mut self, volume: VolumeId, run: &PageRun, i: usize) -> (Range<usize>, bool) {
+        let first = run.offset() / PAGE_SIZE as u64;
+        let pinned = self.pin(volume, first + i as u64);
+        let mut end = i + 1;
+        while run.pages().get(end).is_some_and(|page| page.missing() > 0) {
+            let index = first + end as u64;
+            let pinned_too = self.pin(volume, index);
+            if pinned_too != pinned {
+                self.unpin_pages(volume, index..index + 1, pinned_too);
+                break;
+            }
+            end += 1;
+        }
+        (i..end, pinned)
+    }
+
+    /// Keeps the page's entry, a new one if it has none. False if there is none to be had.
+    fn pin(&mut self, volume: VolumeId, index: u64) -> bool {
+        let entry = match self.table.find(volume, index) {
+            Some(entry) => {
+                self.touch(entry);
+                entry
+            }
+            None => match self.new_entry(volume, index) {
+                Some(entry) => entry,
+                None => return false,
+            },
+        };
+        self.table.get_mut(entry).pins += 1;
+        true
+    }
+
+    fn unpin_pages(&mut self, volume: VolumeId, pages: Range<u64>, pinned: bool) {
+        for index in pages.filter(|_| pinned) {
+            if let Some(entry) = self.table.find(volume, index) {
+                self.unpin(entry);
+            }
+        }
+    }
+
+    /// An entry need not stay any more; without a valid byte, it goes.
+    pub(crate) fn unpin(&mut self, entry: u32) {
+        let e = self.table.get_mut(entry);
+        e.pins -= 1;
+        if e.pins == 0 && e.valid.is_empty() {
+            self.evict(entry);
+        }
+    }
+
+    /// The device has read `run`: its bytes go to the request, under what the
+    /// cache has, and into the cache.
+    pub(crate) fn finish_device_read(
+        &mut self,
+        operation: u32,
+        request: u32,
+        mut run: Box<PageRun>,
+        ok: bool,
+        memory: &PullUp<'_>,
+    ) {
+        let slot = &self.operations[operation as usize];
+        let (volume, pinned, owns) = (slot.volume, slot.pinned, slot.owns);
+        let reads = self.requests[request as usize].phase == Phase::Reading;
+        let mut target = self.requests[request as usize].run.take();
+        let first = run.offset() / PAGE_SIZE as u64;
+        for i in 0..run.pages().len() {
+            let index = first + i as u64;
+            // What a write waits for is pinned by the write.
+            let entry = self.table.find(volume, index).filter(|_| pinned || !reads);
+            if let Some(entry) = entry.filter(|_| ok) {
+                self.fill(entry, &run.pages()[i], memory);
+            }
+            if ok && owns {
+                self.lay_over(entry, &mut run.pages_mut()[i], memory);
+            } else if ok
+                && reads
+                && let Some(target) = &mut target
+            {
+                let i_there = (index - target.offset() / PAGE_SIZE as u64) as usize;
+                let page = &mut target.pages_mut()[i_there];
+                page.mirror(&run.pages()[i]);
+                self.lay_over(entry, page, memory);
+            }
+            if let Some(entry) = entry.filter(|_| pinned) {
+                self.unpin(entry);
+            }
+        }
+        if !owns {
+            self.requests[request as usize].run = target;
+            self.runs.put(run);
+            return;
+        }
+        if !ok {
+            let (offset, len) = (run.offset(), run.len());
+            run.begin(offset, len).expect("as long as it was");
+        }
+        self.requests[request as usize].run = Some(run);
+    }
+
+    /// Lays what the cache has, which may be newer, over the bytes read.
+    /// Without memory for that the page becomes NULL, to be read again.
+    fn lay_over(&self, entry: Option<u32>, page: &mut LogicalPage, memory: &PullUp<'_>) {
+        let Some(entry) = entry.map(|entry| self.table.get(entry)) else {
+            return;
+        };
+        if entry.valid.has(Sectors::touched(&page.extent())) {
+            return page.mirror(&entry.page);
+        }
+        for run in entry.valid.runs() {
+            let from = run.start.max(page.extent().start);
+            let to = run.end.min(page.extent().end).max(from);
+            let mut at = from;
+            for segment in entry.page.parts(from..to) {
+                let next = at + segment.len();
+                if page.write(at, segment, memory).is_err() {
+                    return page.clear();
+                }
+                at = next;
+            }
+        }
+    }
+
+    /// Takes the bytes read into the cache, where it has none that may be
+    /// newer. Without memory for that, it does without.
+    fn fill(&mut self, entry: u32, page: &LogicalPage, memory: &PullUp<'_>) {
+        if !self.has_room_for(entry) {
+            return;
+        }
+        let e = self.table.get_mut(entry);
+        for run in Sectors::touched(&page.extent()).without(e.valid).runs() {
+            let mut at = run.start;
+            let sectors = Sectors::touched(&run);
+            for segment in page.parts(run) {
+                let next = at + segment.len();
+                if e.page.write_over_gaps(at, segment, memory).is_err() {
+                    self.recount(entry);
+                    return;
+                }
+                at = next;
+            }
+            e.valid = e.valid.or(sectors);
+        }
+        self.recount(entry);
+    }
+}
+
+/// Whether a read got as far as it could.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// Every missing page was asked for.
+    All,
+    /// Memory or operations ran out.
+    Short,
+}

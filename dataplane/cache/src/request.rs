@@ -1,0 +1,243 @@
+//! Requests in progress.
+
+use std::fmt;
+
+use block::{Completion, Fault, Io, Op, RequestId, VolumeId, WritePolicy};
+use pages::{PAGE_SIZE, PageRun, PullUp};
+
+use crate::list::{Links, Node};
+use crate::{PageCache, Volume};
+
+/// A request that was not taken.
+#[derive(Debug)]
+pub struct Refused {
+    /// [`Fault::Busy`]: too many requests are in progress. [`Fault::Internal`]: it is
+    /// not one for a cache, not inside the volume, or its run is not as it should be.
+    pub fault: Fault,
+    /// The request.
+    pub io: Io,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.fault {
+            Fault::Busy => "too many requests in progress",
+            _ => "not inside the volume, or not for a cache",
+        })
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// How far a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The slot is not in use.
+    Free,
+    /// A read's run is being filled.
+    Reading,
+    /// A write's pages are being merged, from `cursor` on.
+    Merging { durable: bool, fua: bool },
+    /// All pages are merged: waits until the device has them.
+    Settling { fua: bool },
+    /// Waits until writes up to `target` are on the device.
+    Flushing,
+    /// The device's own cache is being flushed.
+    FlushingDevice,
+}
+
+pub(crate) struct RequestSlot {
+    pub phase: Phase,
+    pub volume: VolumeId,
+    id: RequestId,
+    pub run: Option<Box<PageRun>>,
+    pub offset: u64,
+    pub len: u64,
+    /// Of a write: how many pages of the run are merged; 0 again once it has
+    /// begun to settle.
+    pub cursor: usize,
+    /// Device operations that belong to the request.
+    pub pending: u32,
+    /// Of a flush: the last write it waits for.
+    pub target: u64,
+    /// Of a write: the entry of the page it is at, which must stay.
+    pub pinned: Option<u32>,
+    /// The device's own cache has to be flushed before the request is done.
+    pub flush_after: bool,
+    pub error: Option<Fault>,
+    links: [Links; 1],
+}
+
+impl RequestSlot {
+    pub fn new() -> Self {
+        Self {
+            phase: Phase::Free,
+            volume: VolumeId(0),
+            id: RequestId(0),
+            run: None,
+            offset: 0,
+            len: 0,
+            cursor: 0,
+            pending: 0,
+            target: 0,
+            pinned: None,
+            flush_after: false,
+            error: None,
+            links: [Links::UNLINKED],
+        }
+    }
+
+    pub fn hand_back(&mut self) -> Completion {
+        self.phase = Phase::Free;
+        Completion {
+            id: self.id,
+            result: self.error.take().map_or(Ok(()), Err),
+            run: self.run.take(),
+        }
+    }
+
+    /// Numbers of the pages the request covers.
+    pub fn pages(&self) -> std::ops::Range<u64> {
+        let page = PAGE_SIZE as u64;
+        self.offset / page..(self.offset + self.len).div_ceil(page)
+    }
+}
+
+impl Node for RequestSlot {
+    fn links(&mut self, kind: usize) -> &mut Links {
+        &mut self.links[kind]
+    }
+    fn linked(&self, kind: usize) -> Links {
+        self.links[kind]
+    }
+}
+
+impl PageCache {
+    /// Gives the request a slot, if it is sound.
+    pub(crate) fn admit(
+        &mut self,
+        volume: VolumeId,
+        request: RequestId,
+        io: Io,
+    ) -> Result<u32, Refused> {
+        let refused = |fault, io| Err(Refused { fault, io });
+        let Some(Volume { config, .. }) = self.volumes.get(volume.index()) else {
+            return refused(Fault::Internal, io);
+        };
+        let (offset, len) = match (&io.run, io.op) {
+            (Some(run), _) => (run.offset(), run.len() as u64),
+            (None, Op::Flush) if io.len == 0 => (0, config.len),
+            (None, _) => (io.offset, io.len),
+        };
+        let inside = offset.checked_add(len).is_some_and(|end| end <= config.len);
+        let sound = match (io.op, &io.run) {
+            (Op::Read, Some(run)) => !run.is_empty() && run.missing() == run.len(),
+            (Op::Write, Some(run)) => !run.is_empty() && run.is_complete(),
+            (Op::Flush, None) => true,
+            _ => false,
+        };
+        let too_long = len > self.config.max_bytes as u64;
+        if !inside || !sound || too_long && io.run.is_some() {
+            return refused(Fault::Internal, io);
+        }
+        let Some(id) = self.free_requests.pop_front(&mut self.requests) else {
+            return refused(Fault::Busy, io);
+        };
+        let through = config.policy == WritePolicy::Through;
+        let device_cache = config.device_cache;
+        let whole = offset == 0 && len == config.len || too_long;
+        let slot = &mut self.requests[id as usize];
+        (slot.volume, slot.id) = (volume, request);
+        (slot.offset, slot.len) = (offset, len);
+        (slot.cursor, slot.pending) = (0, 0);
+        slot.flush_after = device_cache && io.op == Op::Flush && !whole;
+        slot.phase = match io.op {
+            Op::Read => Phase::Reading,
+            Op::Write => Phase::Merging {
+                durable: through || io.flags.fua,
+                fua: io.flags.fua && device_cache,
+            },
+            _ if whole => Phase::Flushing,
+            _ => Phase::Settling { fua: false },
+        };
+        slot.run = io.run;
+        Ok(id)
+    }
+
+    /// Starts the request, or queues it behind others that wait for the same.
+    pub(crate) fn begin(&mut self, id: u32, memory: &PullUp<'_>) {
+        match self.requests[id as usize].phase {
+            Phase::Reading if !self.stalled_reads.is_empty() => {
+                self.stalled_reads.push_back(&mut self.requests, id);
+            }
+            Phase::Merging { .. } if !self.stalled_writes.is_empty() => {
+                self.stalled_writes.push_back(&mut self.requests, id);
+            }
+            Phase::Flushing => self.begin_flush(id),
+            _ => self.step(id, memory),
+        }
+    }
+
+    /// Takes the request as far as it goes now.
+    pub(crate) fn step(&mut self, id: u32, memory: &PullUp<'_>) {
+        match self.requests[id as usize].phase {
+            Phase::Reading => {
+                if !self.step_read(id, memory) {
+                    self.stalled_reads.push_back(&mut self.requests, id);
+                }
+            }
+            Phase::Merging { .. } => {
+                if !self.step_write(id, memory) {
+                    self.stalled_writes.push_back(&mut self.requests, id);
+                }
+            }
+            Phase::Settling { .. } => {
+                if !self.step_settle(id) {
+                    self.blocked.push_back(&mut self.requests, id);
+                }
+            }
+            Phase::Free | Phase::Flushing | Phase::FlushingDevice => (),
+        }
+    }
+
+    /// The request is done; its error, if any, is set.
+    pub(crate) fn finish(&mut self, id: u32) {
+        let slot = &mut self.requests[id as usize];
+        debug_assert_eq!(slot.pending, 0);
+        if let Some(entry) = slot.pinned.take() {
+            self.unpin(entry);
+        }
+        self.done.push_back(&mut self.requests, id);
+    }
+
+    /// After an operation completed: everything that may go on now does.
+    pub(crate) fn go_on(&mut self, memory: &PullUp<'_>) {
+        for _ in 0..self.blocked.len() {
+            if let Some(id) = self.blocked.pop_front(&mut self.requests) {
+                self.step(id, memory);
+            }
+        }
+        self.write_wanted();
+        self.finish_flushes();
+        self.resume(memory);
+        self.fail_if_stuck();
+    }
+
+    /// Lets requests that waited for memory go on, in their order, until one
+    /// has to wait again. [`PageCache::complete`] does this itself; call it when
+    /// others have given pages back to the pool.
+    pub fn resume(&mut self, memory: &PullUp<'_>) {
+        while let Some(id) = self.stalled_reads.pop_front(&mut self.requests) {
+            if !self.step_read(id, memory) {
+                self.stalled_reads.push_front(&mut self.requests, id);
+                break;
+            }
+        }
+        while let Some(id) = self.stalled_writes.pop_front(&mut self.requests) {
+            if !self.step_write(id, memory) {
+                self.stalled_writes.push_front(&mut self.requests, id);
+                break;
+            }
+        }
+    }
+}

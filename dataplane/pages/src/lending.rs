@@ -1,0 +1,188 @@
+//! Segments that one shard lends to another: what must cross is a message.
+//!
+//! Counts are not atomic, so a handle never leaves its shard. The lender keeps
+//! it in a [`LentTable`] and sends a [`LentSegment`], which says where the bytes
+//! are; the other shard takes it into a [`BorrowedPool`](crate::BorrowedPool),
+//! counts it there, and sends a [`Return`] once nothing refers to it any more.
+//! Only then does the lender drop its handle.
+
+use std::ptr::NonNull;
+
+use crate::segment::Segment;
+
+/// A segment's bytes, lent to another shard. It must be taken into a
+/// [`BorrowedPool`](crate::BorrowedPool) there, or the lender keeps them for good.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub struct LentSegment {
+    address: usize,
+    len: u32,
+    origin: Return,
+}
+
+/// Names a lent segment to its lender, which may have it back.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Return {
+    lender: u16,
+    slot: u32,
+}
+
+/// The segments that a shard has lent.
+pub struct LentTable {
+    lender: u16,
+    lent: Box<[Option<Segment>]>,
+    free: Vec<u32>,
+}
+
+impl LentSegment {
+    /// The number of the [`LentTable`] that the [`Return`] is for.
+    pub fn lender(&self) -> u16 {
+        self.origin.lender
+    }
+
+    /// Length in bytes, 1 to 4096.
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Always false: a segment has at least one byte.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn open(self) -> (NonNull<u8>, usize, Return) {
+        let address = std::ptr::with_exposed_provenance_mut(self.address);
+        let address = NonNull::new(address).expect("a segment's address");
+        (address, self.len as usize, self.origin)
+    }
+
+    /// As two words, to be sent to the other shard.
+    pub fn into_words(self) -> [u64; 2] {
+        [
+            self.address as u64,
+            u64::from(self.len) << 48 | self.origin.word(),
+        ]
+    }
+
+    /// What [`LentSegment::into_words`] gave.
+    ///
+    /// # Safety
+    /// The words are those of a segment that was lent, they are used once, and
+    /// they came over something that orders what was done before they were sent
+    /// before what is done now, as a ring does. Whoever borrows the segment
+    /// reads the memory that they name.
+    #[allow(unsafe_code)]
+    pub unsafe fn from_words([address, rest]: [u64; 2]) -> Self {
+        Self {
+            address: address as usize,
+            len: (rest >> 48) as u32,
+            origin: Return::of(rest & ((1 << 48) - 1)),
+        }
+    }
+}
+
+impl Return {
+    /// The number of the [`LentTable`] that it is for.
+    pub fn lender(&self) -> u16 {
+        self.lender
+    }
+
+    /// As a word, of which the upper 16 bits are zero, to be sent to the lender.
+    pub fn into_word(self) -> u64 {
+        self.word()
+    }
+
+    /// What [`Return::into_word`] gave.
+    ///
+    /// # Safety
+    /// As [`LentSegment::from_words`]: the lender frees what the word names.
+    #[allow(unsafe_code)]
+    pub unsafe fn from_word(word: u64) -> Self {
+        Self::of(word)
+    }
+
+    fn word(&self) -> u64 {
+        u64::from(self.lender) << 32 | u64::from(self.slot)
+    }
+
+    fn of(word: u64) -> Self {
+        Self {
+            lender: (word >> 32) as u16,
+            slot: word as u32,
+        }
+    }
+}
+
+impl LentTable {
+    /// Number `lender` of its shard's tables, for up to `count` segments at a time.
+    pub fn new(lender: u16, count: usize) -> Self {
+        Self {
+            lender,
+            lent: (0..count).map(|_| None).collect(),
+            free: (0..count as u32).rev().collect(),
+        }
+    }
+
+    /// Lends a data or zero segment to another shard.
+    ///
+    /// # Errors
+    /// The segment comes back if too many are lent, or it is NULL.
+    pub fn lend(&mut self, segment: Segment) -> Result<LentSegment, Segment> {
+        let Some(address) = segment.address() else {
+            return Err(segment);
+        };
+        let Some(slot) = self.free.pop() else {
+            return Err(segment);
+        };
+        let lent = LentSegment {
+            address: address.as_ptr().expose_provenance(),
+            len: segment.len() as u32,
+            origin: Return {
+                lender: self.lender,
+                slot,
+            },
+        };
+        self.lent[slot as usize] = Some(segment);
+        Ok(lent)
+    }
+
+    /// The borrower has returned a segment: its handle is dropped.
+    ///
+    /// # Panics
+    /// If the segment was not lent from here, or was returned before.
+    pub fn take_back(&mut self, returned: Return) {
+        assert_eq!(
+            returned.lender, self.lender,
+            "a segment was returned to another table"
+        );
+        let segment = self.lent[returned.slot as usize].take();
+        assert!(segment.is_some(), "a segment was returned twice");
+        self.free.push(returned.slot);
+    }
+
+    /// How many more can be lent now.
+    pub fn room(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Segments lent at the moment.
+    pub fn len(&self) -> usize {
+        self.lent.len() - self.free.len()
+    }
+
+    /// Whether none is lent.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Drop for LentTable {
+    fn drop(&mut self) {
+        // Other shards may be reading what they were lent: it stays for good,
+        // and with it its pool and its arena.
+        for segment in self.lent.iter_mut().filter_map(Option::take) {
+            std::mem::forget(segment);
+        }
+    }
+}
