@@ -142,6 +142,25 @@ fn every_method_is_listed_once_and_found() {
 }
 
 #[test]
+fn the_manual_has_every_method() {
+    let manual = include_str!("../../docs/control.md");
+    let told: Vec<&str> = (manual.lines())
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .collect();
+    let mut names = Bench::new().rpc.methods();
+    names.push("rpc_get_methods");
+    for name in &names {
+        assert!(told.contains(name), "docs/control.md has no {name}");
+    }
+    for name in told {
+        assert!(
+            names.contains(&name),
+            "docs/control.md has {name}, which is no method"
+        );
+    }
+}
+
+#[test]
 fn subsystems_are_shown_in_spdks_shape() {
     let bench = Bench::new();
     let listen =
