@@ -2,7 +2,7 @@
 //! the CPU copying a byte.
 //!
 //! This is the program around the engine: its configuration file (`config`), its
-//! control socket (`control`), what it says of itself (`stats`), whether a
+//! control socket (`control`) and its methods (`rpc`), what it says of itself (`stats`), whether a
 //! machine is ready for it (`check`) and gives it its devices (`binding`), and the
 //! commands (`commands`).
 
@@ -14,6 +14,7 @@ mod control;
 mod logging;
 mod metrics;
 mod report;
+mod rpc;
 mod stats;
 mod text;
 mod top;
@@ -114,6 +115,22 @@ enum Command {
         #[command(flatten)]
         frames: commands::Frames,
     },
+    /// The configuration that a running program has, with what was changed since its start
+    Config {
+        #[command(subcommand)]
+        action: ConfigAction,
+    },
+    /// Call a method of a running program's control socket, and print its result as JSON
+    Rpc {
+        #[command(flatten)]
+        socket: SocketOptions,
+        /// The method; rpc_get_methods lists those there are
+        #[arg(value_name = "METHOD")]
+        method: String,
+        /// Its parameters, an object in JSON; none when left out
+        #[arg(value_name = "JSON")]
+        params: Option<String>,
+    },
     /// Stop a running program, as SIGTERM does
     Stop {
         #[command(flatten)]
@@ -130,6 +147,26 @@ enum Command {
         /// Its section
         #[arg(value_name = "SECTION")]
         page: commands::Page,
+    },
+}
+
+#[derive(Subcommand)]
+enum ConfigAction {
+    /// Write it into its file; keys and comments that are still so stay as they are
+    Save {
+        #[command(flatten)]
+        socket: SocketOptions,
+        /// The file to write; the one the program was started with when left out
+        #[arg(long, short, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// Replace the file even if others changed it since the program read it
+        #[arg(long)]
+        force: bool,
+    },
+    /// Print it
+    Show {
+        #[command(flatten)]
+        socket: SocketOptions,
     },
 }
 
@@ -166,6 +203,25 @@ fn main() -> ExitCode {
         Command::Capture { socket, frames } => socket
             .path()
             .and_then(|socket| commands::capture(&socket, &frames)),
+        Command::Config { action } => match action {
+            ConfigAction::Save {
+                socket,
+                file,
+                force,
+            } => socket
+                .path()
+                .and_then(|socket| commands::save_config(&socket, file.as_deref(), force)),
+            ConfigAction::Show { socket } => socket
+                .path()
+                .and_then(|socket| commands::show_config(&socket)),
+        },
+        Command::Rpc {
+            socket,
+            method,
+            params,
+        } => socket
+            .path()
+            .and_then(|socket| commands::rpc(&socket, &method, params.as_deref())),
         Command::Stop { socket } => socket.path().and_then(|socket| commands::stop(&socket)),
         Command::Report { directory } => commands::report(&directory),
         Command::Manual { page } => commands::manual(page, Arguments::command()),

@@ -62,7 +62,7 @@ The configuration that throughline.service runs; see throughline.toml(5).
 The hugepages to reserve. A file of the same name in /etc/sysctl.d takes its place.
 .TP
 /run/throughline.sock
-The control socket: JSON\-RPC 2.0.
+The control socket: JSON\-RPC 2.0, with SPDK's methods for subsystems, namespaces, hosts and listeners.
 .SH EXIT STATUS
 0 when all is well, 1 when something failed or the machine is not ready, 2 for a command line that makes no sense.
 .SH SEE ALSO
@@ -79,15 +79,15 @@ fn commands(command: Command) -> String {
         "storage dataplane: Ethernet frames to NVMe scatter-gather lists",
     );
     out += ".SH SYNOPSIS\n";
-    let shown = |command: &&Command| !command.is_hide_set();
-    for (index, sub) in command.get_subcommands().filter(shown).enumerate() {
+    let subs = leaves(&command, "");
+    for (index, (name, sub)) in subs.iter().enumerate() {
         let _ = writeln!(
             out,
             "{}.B throughline {}",
             if index > 0 { ".br\n" } else { "" },
-            escape(sub.get_name())
+            escape(name)
         );
-        let usage = sub.clone().render_usage().to_string();
+        let usage = (*sub).clone().render_usage().to_string();
         let rest = usage
             .split_once(sub.get_name())
             .map_or("", |(_, rest)| rest)
@@ -98,13 +98,8 @@ fn commands(command: Command) -> String {
     }
     let _ = writeln!(out, ".SH DESCRIPTION\n{}", paragraphs(DESCRIPTION));
     out += ".SH COMMANDS\n";
-    for sub in command.get_subcommands().filter(shown) {
-        let _ = writeln!(
-            out,
-            ".SS {}\n{}.",
-            escape(sub.get_name()),
-            escape(&about(sub))
-        );
+    for (name, sub) in subs {
+        let _ = writeln!(out, ".SS {}\n{}.", escape(&name), escape(&about(sub)));
         for argument in sub
             .get_arguments()
             .filter(|a| !a.is_hide_set() && a.get_id() != "help")
@@ -118,6 +113,24 @@ fn commands(command: Command) -> String {
         }
     }
     out + REST
+}
+
+/// The commands that do something, each with its whole name: `stats`, `config save`.
+fn leaves<'c>(command: &'c Command, within: &str) -> Vec<(String, &'c Command)> {
+    let shown = |sub: &&Command| !sub.is_hide_set() && sub.get_name() != "help";
+    let leaf = |sub: &'c Command| {
+        let name = format!("{within} {}", sub.get_name()).trim().to_owned();
+        if sub.has_subcommands() {
+            leaves(sub, &name)
+        } else {
+            vec![(name, sub)]
+        }
+    };
+    command
+        .get_subcommands()
+        .filter(shown)
+        .flat_map(leaf)
+        .collect()
 }
 
 fn configuration() -> String {
@@ -221,7 +234,9 @@ mod tests {
                     .help("The file"),
             ),
         );
-        let page = text(Page::Commands, command);
+        let config = Command::new("config").subcommand(Command::new("save").about("Save it"));
+        let page = text(Page::Commands, command.subcommand(config));
+        assert!(page.contains(".SS config save\nSave it.\n"), "{page}");
         assert!(page.contains(".B throughline serve\n[OPTIONS]\n"), "{page}");
         assert!(
             page.contains(".SS serve\nServe it.\n.TP\n.B \\-c, \\-\\-config FILE\nThe file.\n"),

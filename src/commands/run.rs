@@ -8,29 +8,25 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use engine::{Detail, Handle, Snapshot};
-use serde_json::{Value, json};
+use engine::{Detail, Handle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::capture;
 use super::notify::{Progress, notify, watchdog};
 use crate::check::Host;
 use crate::config::{self, Program, ranges};
-use crate::control::{ErrorObject, Listening, Methods, serve};
+use crate::control::{Listening, serve};
 use crate::logging;
 use crate::metrics;
-use crate::stats::Stats;
+use crate::rpc::{self, Rpc, Running};
 
-/// How long shards may take to give their counters.
-const SNAPSHOT: Duration = Duration::from_secs(4);
 /// How long the file of a capture may take to be finished when the program ends.
 const CAPTURE: Duration = Duration::from_secs(5);
 
 /// `throughline run`
 pub(crate) fn run(path: &Path, copy: bool) -> anyhow::Result<ExitCode> {
     logging::start();
-    let mut program = config::load(path, Host::here().cores().as_deref())?;
+    let (mut program, source) = config::load_source(path, Host::here().cores().as_deref())?;
     program.engine.copy |= copy;
     if let Some(warnings) = &program.warnings {
         log::warn!("{}", warnings.to_string().trim_end());
@@ -45,8 +41,9 @@ pub(crate) fn run(path: &Path, copy: bool) -> anyhow::Result<ExitCode> {
     stop_on_signals(handle.clone())?;
     let mut listening = Listening::open(&program.control_socket)?;
     let begin = Instant::now();
-    serve(&mut listening, methods(handle.clone(), begin))
-        .context("cannot start the control socket's thread")?;
+    let running = Running::new(Box::new(handle.clone()), program.engine.clone(), source);
+    let rpc = Rpc::new(rpc::Program::new(handle.clone(), begin), running);
+    serve(&mut listening, rpc).context("cannot start the control socket's thread")?;
     if let Some(address) = program.metrics {
         serve_metrics(address, handle.clone(), begin)?;
     }
@@ -171,84 +168,9 @@ fn serve_metrics(address: SocketAddr, handle: Handle, begin: Instant) -> anyhow:
         )
     })?;
     let source = move || {
-        let snapshot = counters(&handle, Detail::Counters)?;
+        let snapshot = rpc::counters(&handle, Detail::Counters)?;
         let uptime = begin.elapsed();
         Ok(metrics::exposition(&snapshot, uptime, handle.is_ready()))
     };
     metrics::serve(listener, Box::new(source)).context("cannot start the thread of metrics")
-}
-
-/// The engine's counters; `Err` says why there are none.
-fn counters(handle: &Handle, detail: Detail) -> Result<Snapshot, String> {
-    handle.snapshot(detail, SNAPSHOT).ok_or_else(|| {
-        let why = if handle.is_ready() {
-            "a shard did not answer"
-        } else {
-            "not ready yet"
-        };
-        format!("No counters: {why}")
-    })
-}
-
-/// What the control socket offers.
-fn methods(handle: Handle, begin: Instant) -> Methods {
-    let mut methods = Methods::default();
-    methods.add("throughline_get_version", |params| {
-        none(&params)?;
-        Ok(json!({ "name": "throughline", "version": env!("CARGO_PKG_VERSION") }))
-    });
-    let asked = handle.clone();
-    methods.add("throughline_get_stats", move |params| {
-        let detail = match params.get("connections") {
-            Some(Value::Bool(true)) => Detail::Connections,
-            Some(Value::Bool(false)) | None => Detail::Counters,
-            Some(_) => return Err(invalid("`connections` is true or false")),
-        };
-        only(&params, &["connections"])?;
-        let snapshot =
-            counters(&asked, detail).map_err(|why| ErrorObject::new(ErrorObject::INTERNAL, why))?;
-        serde_json::to_value(Stats::new(&snapshot, begin.elapsed(), asked.is_ready()))
-            .map_err(|error| ErrorObject::new(ErrorObject::INTERNAL, error.to_string()))
-    });
-    capture::add(&mut methods, handle.clone());
-    // The engine is stopped once the answer is on its way, since the process goes with it.
-    let wanted = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let stop = wanted.clone();
-    methods.add("throughline_stop", move |params| {
-        none(&params)?;
-        log::info!("stopping, asked by the control socket");
-        stop.store(true, std::sync::atomic::Ordering::Release);
-        Ok(Value::Bool(true))
-    });
-    methods.after_reply(move || {
-        if wanted.load(std::sync::atomic::Ordering::Acquire) {
-            handle.stop();
-        }
-    });
-    methods
-}
-
-fn none(params: &serde_json::Map<String, Value>) -> Result<(), ErrorObject> {
-    only(params, &[])
-}
-
-/// Refuses parameters that a method does not know.
-pub(super) fn only(
-    params: &serde_json::Map<String, Value>,
-    known: &[&str],
-) -> Result<(), ErrorObject> {
-    match params.keys().find(|key| !known.contains(&key.as_str())) {
-        None => Ok(()),
-        Some(key) if known.is_empty() => {
-            Err(invalid(&format!("this method takes none, not `{key}`")))
-        }
-        Some(key) => Err(invalid(&format!(
-            "this method knows {known:?}, not `{key}`"
-        ))),
-    }
-}
-
-pub(super) fn invalid(why: &str) -> ErrorObject {
-    let why = format!("Invalid parameters: {why}");
-    ErrorObject::new(ErrorObject::INVALID_PARAMS, why)
 }

@@ -12,6 +12,14 @@ use super::values;
 
 const NVME_TCP: u16 = 4420;
 
+/// The serial number of the `index`th subsystem when its section does not say one.
+pub(crate) fn default_serial(index: usize) -> String {
+    format!("TL{:08}", index + 1)
+}
+
+/// The model number when a subsystem's section does not say one.
+pub(super) const MODEL: &str = "Throughline";
+
 pub(super) fn read(
     root: &Section<'_>,
     ports: &Ports,
@@ -26,7 +34,7 @@ pub(super) fn read(
         .map_or(128, |s| s.integer("queue_depth", 2..=4096, 128));
     let listen = section.as_ref().and_then(|section| section.get("listen"));
     let listeners = match listen {
-        Some(item) => read_listeners(&item, ports),
+        Some(item) => read_listeners(&item, ports, warnings),
         None => ports
             .addresses()
             .map(|address| (address, NVME_TCP))
@@ -76,13 +84,14 @@ fn read_sizes(section: &Section<'_>) -> (u32, u32) {
     (max_io_kib << 10, in_capsule_kib << 10)
 }
 
-fn read_listeners(item: &Item<'_>, ports: &Ports) -> Vec<(IpAddr, u16)> {
+fn read_listeners(item: &Item<'_>, ports: &Ports, warnings: &Sink) -> Vec<(IpAddr, u16)> {
     const EXAMPLE: &str = "[\"192.0.2.1:4420\"]";
     let own: Vec<IpAddr> = ports.addresses().collect();
     let mut listeners = Vec::new();
     if item.is_empty_array() {
-        item.report(
-            "the target must listen somewhere",
+        warnings.report(
+            item.span.clone(),
+            "the target must listen somewhere for hosts to reach it",
             format!("write `listen = {EXAMPLE}`"),
         );
     }
@@ -143,7 +152,7 @@ fn read_subsystems(root: &Section<'_>, stores: &Stores, warnings: &Sink) -> Vec<
         );
     }
     let mut taken = Taken::default();
-    let subsystem = |(index, section)| read_subsystem(index, section, stores, &mut taken);
+    let subsystem = |(index, section)| read_subsystem(index, section, stores, &mut taken, warnings);
     let subsystems = sections.into_iter().enumerate().map(subsystem).collect();
     for (store, span) in stores.places() {
         if !taken.stores.contains_key(store) {
@@ -159,12 +168,13 @@ fn read_subsystem(
     section: Section<'_>,
     stores: &Stores,
     taken: &mut Taken,
+    warnings: &Sink,
 ) -> SubsystemConfig {
     const NQN: &str = "nqn.2026-01.com.example:disk0";
     let mut subsystem = SubsystemConfig {
         nqn: String::new(),
-        serial: format!("TL{:08}", index + 1),
-        model: "Throughline".into(),
+        serial: default_serial(index),
+        model: MODEL.into(),
         hosts: None,
         namespaces: Vec::new(),
     };
@@ -194,14 +204,15 @@ fn read_subsystem(
         };
         let hosts = item.elements("[\"nqn.2026-01.com.example:host0\"]");
         if item.is_empty_array() {
-            item.report(
+            warnings.report(
+                item.span.clone(),
                 "an empty list lets no host in",
                 "leave `hosts` out to let any host in",
             );
         }
         subsystem.hosts = Some(hosts.into_iter().filter_map(host).collect());
     }
-    read_namespaces(&section, &mut subsystem, stores, taken);
+    read_namespaces(&section, &mut subsystem, stores, taken, warnings);
     section.finish();
     subsystem
 }
@@ -211,6 +222,7 @@ fn read_namespaces(
     subsystem: &mut SubsystemConfig,
     stores: &Stores,
     taken: &mut Taken,
+    warnings: &Sink,
 ) {
     const EXAMPLE: &str = "[\"disk0\"]";
     const MOST: usize = 1024;
@@ -218,7 +230,8 @@ fn read_namespaces(
         return;
     };
     if item.is_empty_array() {
-        item.report(
+        warnings.report(
+            item.span.clone(),
             "a subsystem needs a namespace",
             format!("write `namespaces = {EXAMPLE}`"),
         );

@@ -4,9 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 /// Why a string was refused, and what to write instead.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Wrong {
-    pub(super) message: String,
-    pub(super) help: String,
+pub(crate) struct Wrong {
+    pub(crate) message: String,
+    pub(crate) help: String,
 }
 
 fn wrong<T>(message: impl Into<String>, help: impl Into<String>) -> Result<T, Wrong> {
@@ -238,7 +238,7 @@ pub(super) fn transport_id(text: &str) -> Result<(), Wrong> {
 }
 
 /// An NVMe qualified name (NVMe base specification 2.0, 4.5).
-pub(super) fn nqn(text: &str) -> Result<(), Wrong> {
+pub(crate) fn nqn(text: &str) -> Result<(), Wrong> {
     const HELP: &str = "write nqn.<year>-<month>.<your domain reversed>:<name>, \
         such as \"nqn.2026-01.com.example:disk0\"";
     const MOST: usize = 223;
@@ -283,7 +283,7 @@ pub(super) fn nqn(text: &str) -> Result<(), Wrong> {
 }
 
 /// An identify string: printable ASCII, as the NVMe specification has it.
-pub(super) fn identify_string(text: &str, most: usize) -> Result<(), Wrong> {
+pub(crate) fn identify_string(text: &str, most: usize) -> Result<(), Wrong> {
     let good = text.bytes().all(|b| (0x20..=0x7e).contains(&b));
     if !good || text.trim().is_empty() || text.len() > most {
         return wrong(
@@ -295,7 +295,7 @@ pub(super) fn identify_string(text: &str, most: usize) -> Result<(), Wrong> {
 }
 
 /// `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`.
-pub(super) fn uuid(text: &str) -> Result<[u8; 16], Wrong> {
+pub(crate) fn uuid(text: &str) -> Result<[u8; 16], Wrong> {
     let groups: Vec<&str> = text.split('-').collect();
     let shaped = groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12]);
     let digits = groups.concat();
@@ -313,6 +313,19 @@ pub(super) fn uuid(text: &str) -> Result<[u8; 16], Wrong> {
         );
     }
     Ok(value.to_be_bytes())
+}
+
+/// A UUID as [`uuid`] reads it.
+pub(crate) fn uuid_text(uuid: [u8; 16]) -> String {
+    let digits = format!("{:032x}", u128::from_be_bytes(uuid));
+    let (a, b, c, d, e) = (
+        &digits[..8],
+        &digits[8..12],
+        &digits[12..16],
+        &digits[16..20],
+        &digits[20..],
+    );
+    format!("{a}-{b}-{c}-{d}-{e}")
 }
 
 /// What an error message quotes of a value.
@@ -473,6 +486,8 @@ mod tests {
             Ok(1)
         );
         assert!(uuid("00000000-0000-0000-0000-000000000000").is_err());
+        let text = "6f1b0c1e-3b5e-4c57-9f1a-0d5f0a7b2c11";
+        assert_eq!(uuid(text).map(uuid_text).as_deref(), Ok(text));
         assert!(uuid("+0000000-0000-0000-0000-000000000001").is_err());
         assert!(identify_string("TL-1", 20).is_ok() && identify_string("é", 20).is_err());
         assert!(identify_string(&"x".repeat(21), 20).is_err() && identify_string(" ", 20).is_err());

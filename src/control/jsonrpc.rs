@@ -24,128 +24,118 @@ impl ErrorObject {
             message: message.into(),
         }
     }
-}
 
-/// What a method does with its parameters.
-type Method = Box<dyn Fn(Map<String, Value>, Gone) -> Result<Value, ErrorObject> + Send + Sync>;
+    /// Parameters that cannot be; `why` says what is wrong and what to do.
+    pub(crate) fn invalid_params(why: &str) -> Self {
+        Self::new(Self::INVALID_PARAMS, format!("Invalid parameters: {why}"))
+    }
+
+    /// The parameters are good, and still it did not work.
+    pub(crate) fn internal(why: impl Into<String>) -> Self {
+        Self::new(Self::INTERNAL, why)
+    }
+
+    /// There is no such method.
+    pub(crate) fn method_not_found() -> Self {
+        Self::new(
+            Self::METHOD_NOT_FOUND,
+            "Method not found; rpc_get_methods lists those there are",
+        )
+    }
+}
 
 /// Whether whoever asks has hung up.
 pub(crate) type Gone<'a> = &'a dyn Fn() -> bool;
 
-/// The methods a server has, in alphabetical order.
-#[derive(Default)]
-pub(crate) struct Methods {
-    list: Vec<(&'static str, Method)>,
-    after_reply: Option<Box<dyn Fn() + Send + Sync>>,
+/// What requests are for: the methods behind a server.
+pub(crate) trait Service: Send + Sync {
+    /// The names of its methods.
+    fn methods(&self) -> Vec<&'static str>;
+
+    /// Calls `method` with parameters by name. One that takes long looks whether
+    /// anybody still waits for it.
+    fn call(
+        &self,
+        method: &str,
+        params: Map<String, Value>,
+        gone: Gone,
+    ) -> Result<Value, ErrorObject>;
+
+    /// A reply is on its way.
+    fn replied(&self) {}
 }
 
-impl Methods {
-    /// Adds a method that takes parameters by name.
-    pub(crate) fn add(
-        &mut self,
-        name: &'static str,
-        method: impl Fn(Map<String, Value>) -> Result<Value, ErrorObject> + Send + Sync + 'static,
-    ) {
-        self.add_long(name, move |params, _| method(params));
-    }
-
-    /// The same for a method that takes long, and looks whether anybody still waits for it.
-    pub(crate) fn add_long(
-        &mut self,
-        name: &'static str,
-        method: impl Fn(Map<String, Value>, Gone) -> Result<Value, ErrorObject> + Send + Sync + 'static,
-    ) {
-        self.list.push((name, Box::new(method)));
-        self.list.sort_by_key(|(name, _)| *name);
-    }
-
-    /// Called whenever a reply is on its way.
-    pub(crate) fn after_reply(&mut self, done: impl Fn() + Send + Sync + 'static) {
-        self.after_reply = Some(Box::new(done));
-    }
-
-    pub(super) fn replied(&self) {
-        if let Some(done) = &self.after_reply {
-            done();
-        }
-    }
-
-    /// Answers one JSON text: a request, a notification or a batch of them.
-    /// `None` when nothing may be answered.
-    pub(super) fn answer(&self, text: &[u8], gone: Gone) -> Option<Value> {
-        match serde_json::from_slice(text) {
-            Ok(Value::Array(batch)) if batch.is_empty() => {
-                let why = "Invalid request: an empty batch";
-                Some(failure(
-                    Value::Null,
-                    ErrorObject::new(ErrorObject::INVALID_REQUEST, why),
-                ))
-            }
-            Ok(Value::Array(batch)) => {
-                let replies: Vec<Value> = batch
-                    .into_iter()
-                    .filter_map(|request| self.answer_one(request, gone))
-                    .collect();
-                (!replies.is_empty()).then_some(Value::Array(replies))
-            }
-            Ok(request) => self.answer_one(request, gone),
-            Err(error) => {
-                let why = format!("Parse error: {error}");
-                Some(failure(
-                    Value::Null,
-                    ErrorObject::new(ErrorObject::PARSE, why),
-                ))
-            }
-        }
-    }
-
-    fn answer_one(&self, request: Value, gone: Gone) -> Option<Value> {
-        let request = match Request::read(request) {
-            Ok(request) => request,
-            Err((id, error)) => return Some(failure(id, error)),
-        };
-        let result = self.call(&request.method, request.params, gone);
-        // A notification is not answered, not even with an error (section 4.1).
-        let id = request.id?;
-        Some(match result {
-            Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
-            Err(error) => failure(id, error),
-        })
-    }
-
-    fn call(&self, name: &str, params: Params, gone: Gone) -> Result<Value, ErrorObject> {
-        let invalid = |why: &str| {
-            Err(ErrorObject::new(
-                ErrorObject::INVALID_PARAMS,
-                format!("Invalid parameters: {why}"),
+/// Answers one JSON text: a request, a notification or a batch of them.
+/// `None` when nothing may be answered.
+pub(super) fn answer(service: &impl Service, text: &[u8], gone: Gone) -> Option<Value> {
+    match serde_json::from_slice(text) {
+        Ok(Value::Array(batch)) if batch.is_empty() => {
+            let why = "Invalid request: an empty batch";
+            Some(failure(
+                Value::Null,
+                ErrorObject::new(ErrorObject::INVALID_REQUEST, why),
             ))
-        };
-        let params = match params {
-            Params::Named(params) => params,
-            Params::Listed(0) => Map::new(),
-            Params::Listed(_) => return invalid("give them by name, in an object"),
-        };
-        if name == "rpc_get_methods" {
-            // SPDK's parameters; every method of ours is current and none has aliases.
-            if let Some(key) = params
-                .keys()
-                .find(|key| !["current", "include_aliases"].contains(&key.as_str()))
-            {
-                return invalid(&format!("rpc_get_methods knows no `{key}`"));
-            }
-            let names = self.list.iter().map(|(name, _)| *name);
-            let mut names: Vec<&str> = names.chain(["rpc_get_methods"]).collect();
-            names.sort_unstable();
-            return Ok(json!(names));
         }
-        match self.list.iter().find(|(known, _)| *known == name) {
-            Some((_, method)) => method(params, gone),
-            None => Err(ErrorObject::new(
-                ErrorObject::METHOD_NOT_FOUND,
-                "Method not found; rpc_get_methods lists those there are",
-            )),
+        Ok(Value::Array(batch)) => {
+            let replies: Vec<Value> = batch
+                .into_iter()
+                .filter_map(|request| answer_one(service, request, gone))
+                .collect();
+            (!replies.is_empty()).then_some(Value::Array(replies))
+        }
+        Ok(request) => answer_one(service, request, gone),
+        Err(error) => {
+            let why = format!("Parse error: {error}");
+            Some(failure(
+                Value::Null,
+                ErrorObject::new(ErrorObject::PARSE, why),
+            ))
         }
     }
+}
+
+fn answer_one(service: &impl Service, request: Value, gone: Gone) -> Option<Value> {
+    let request = match Request::read(request) {
+        Ok(request) => request,
+        Err((id, error)) => return Some(failure(id, error)),
+    };
+    let result = call(service, &request.method, request.params, gone);
+    // A notification is not answered, not even with an error (section 4.1).
+    let id = request.id?;
+    Some(match result {
+        Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
+        Err(error) => failure(id, error),
+    })
+}
+
+fn call(
+    service: &impl Service,
+    name: &str,
+    params: Params,
+    gone: Gone,
+) -> Result<Value, ErrorObject> {
+    let params = match params {
+        Params::Named(params) => params,
+        Params::Listed(0) => Map::new(),
+        Params::Listed(_) => {
+            return Err(ErrorObject::invalid_params(
+                "give them by name, in an object",
+            ));
+        }
+    };
+    if name != "rpc_get_methods" {
+        return service.call(name, params, gone);
+    }
+    // SPDK's parameters; every method of ours is current and none has aliases.
+    let unknown = |key: &&String| !["current", "include_aliases"].contains(&key.as_str());
+    if let Some(key) = params.keys().find(unknown) {
+        let why = format!("rpc_get_methods knows no `{key}`");
+        return Err(ErrorObject::invalid_params(&why));
+    }
+    let mut names = service.methods();
+    names.push("rpc_get_methods");
+    names.sort_unstable();
+    Ok(json!(names))
 }
 
 enum Params {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::clients;
 use super::framing::{Broken, Frames, REQUEST_MAX};
 use super::hangup::has_hung_up;
-use super::jsonrpc::{ErrorObject, Methods, failure};
+use super::jsonrpc::{ErrorObject, Service, answer, failure};
 use super::socket::Listening;
 
 /// Clients at once; one more is told so and let go.
@@ -22,16 +22,16 @@ const IDLE: Duration = Duration::from_secs(300);
 const SLOW: Duration = Duration::from_secs(5);
 
 /// Starts answering on threads of their own, which end with the process.
-pub(crate) fn serve(listening: &mut Listening, methods: Methods) -> io::Result<()> {
+pub(crate) fn serve(listening: &mut Listening, service: impl Service + 'static) -> io::Result<()> {
     let Some(listener) = listening.take() else {
         return Ok(());
     };
-    let methods = Arc::new(methods);
+    let service = Arc::new(service);
     thread::Builder::new()
         .name("control".into())
         .spawn(move || {
             let talk = move |stream: UnixStream, has_place| match has_place {
-                true => talk(&stream, &methods),
+                true => talk(&stream, &*service),
                 false => refuse(&stream),
             };
             clients::each(listener.incoming(), "control", CLIENTS_MAX, talk);
@@ -51,7 +51,7 @@ fn refuse(stream: &UnixStream) -> io::Result<()> {
     )
 }
 
-fn talk(mut stream: &UnixStream, methods: &Methods) -> io::Result<()> {
+fn talk(mut stream: &UnixStream, service: &impl Service) -> io::Result<()> {
     stream.set_read_timeout(Some(IDLE))?;
     stream.set_write_timeout(Some(SLOW))?;
     let mut frames = Frames::default();
@@ -68,9 +68,9 @@ fn talk(mut stream: &UnixStream, methods: &Methods) -> io::Result<()> {
             match frames.next() {
                 Ok(None) => break,
                 Ok(Some(text)) => {
-                    let answer = methods.answer(&text, &|| has_hung_up(stream));
-                    let sent = answer.map_or(Ok(()), |answer| send(stream, &answer));
-                    methods.replied();
+                    let reply = answer(service, &text, &|| has_hung_up(stream));
+                    let sent = reply.map_or(Ok(()), |reply| send(stream, &reply));
+                    service.replied();
                     sent?;
                 }
                 Err(broken) => {

@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use super::framing::REQUEST_MAX;
+use super::jsonrpc::answer;
 use super::server::CLIENTS_MAX;
 use super::*;
 
@@ -22,34 +23,52 @@ const SOON: Duration = Duration::from_secs(5);
 struct Server {
     directory: TempDir,
     listening: Listening,
-    stopped: Arc<AtomicBool>,
+    replied: Arc<AtomicBool>,
 }
 
-fn methods() -> (Methods, Arc<AtomicBool>) {
-    let mut methods = Methods::default();
-    methods.add("subtract", |params| {
+/// A few methods, and whether anybody was told of a reply.
+#[derive(Default)]
+struct Methods {
+    replied: Arc<AtomicBool>,
+}
+
+impl Service for Methods {
+    fn methods(&self) -> Vec<&'static str> {
+        vec!["subtract", "large"]
+    }
+
+    fn call(
+        &self,
+        method: &str,
+        params: Map<String, Value>,
+        _: Gone,
+    ) -> Result<Value, ErrorObject> {
         let number = |key| {
             let missing = || ErrorObject::new(ErrorObject::INVALID_PARAMS, "Invalid parameters");
             params.get(key).and_then(Value::as_i64).ok_or_else(missing)
         };
-        Ok(json!(number("minuend")? - number("subtrahend")?))
-    });
-    methods.add("large", |_| Ok(json!("x".repeat(8 << 20))));
-    let stopped = Arc::new(AtomicBool::new(false));
-    let stop = Arc::clone(&stopped);
-    methods.after_reply(move || stop.store(true, Ordering::Release));
-    (methods, stopped)
+        match method {
+            "subtract" => Ok(json!(number("minuend")? - number("subtrahend")?)),
+            "large" => Ok(json!("x".repeat(8 << 20))),
+            _ => Err(ErrorObject::method_not_found()),
+        }
+    }
+
+    fn replied(&self) {
+        self.replied.store(true, Ordering::Release);
+    }
 }
 
 fn server() -> Server {
     let directory = TempDir::new().unwrap();
     let mut listening = Listening::open(&directory.path().join("c.sock")).unwrap();
-    let (methods, stopped) = methods();
+    let methods = Methods::default();
+    let replied = Arc::clone(&methods.replied);
     serve(&mut listening, methods).unwrap();
     Server {
         directory,
         listening,
-        stopped,
+        replied,
     }
 }
 
@@ -77,7 +96,7 @@ impl Server {
 }
 
 fn answered(text: &str) -> Option<Value> {
-    methods().0.answer(text.as_bytes(), &|| false)
+    answer(&Methods::default(), text.as_bytes(), &|| false)
 }
 
 /// The examples of the JSON-RPC 2.0 specification, section 7, with parameters by name.
@@ -206,7 +225,7 @@ fn requests_are_answered_in_order_on_one_connection() {
         .collect();
     assert_eq!(ids, ["1", "2", "3"]);
     assert!(
-        server.stopped.load(Ordering::Acquire),
+        server.replied.load(Ordering::Acquire),
         "nobody was told of the replies"
     );
 }
@@ -343,8 +362,8 @@ fn the_client_says_why_there_is_no_answer() {
 proptest! {
     #[test]
     fn no_request_panics(text in any::<Vec<u8>>(), method in "[a-z_]{0,20}", params in "[\\[\\]{}\":0-9a, ]{0,20}") {
-        let (methods, _) = methods();
-        methods.answer(&text, &|| false);
-        methods.answer(format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{params},"id":1}}"#).as_bytes(), &|| false);
+        let methods = Methods::default();
+        answer(&methods, &text, &|| false);
+        answer(&methods, format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{params},"id":1}}"#).as_bytes(), &|| false);
     }
 }

@@ -8,12 +8,14 @@
 mod ports;
 mod problem;
 mod reader;
+mod save;
+mod source;
 mod spdk;
 mod stores;
 mod target;
 #[cfg(test)]
 mod tests;
-mod values;
+pub(crate) mod values;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -22,8 +24,10 @@ use toml::de::DeTable;
 
 pub(crate) use self::problem::Problems;
 use self::reader::{Section, Sink};
+pub(crate) use self::source::{Source, digest, load_source};
+pub(crate) use self::target::default_serial;
 pub(crate) use self::values::{
-    PortDevice, pci_address, port_device, transport_field, transport_pci,
+    PortDevice, pci_address, port_device, transport_field, transport_pci, uuid_text,
 };
 
 /// Where the control socket is when nobody says otherwise.
@@ -73,14 +77,7 @@ impl std::fmt::Display for Error {
 
 /// Reads a configuration file, and the SPDK configuration it names.
 pub(crate) fn load(path: &Path, cores: Option<&[u32]>) -> Result<Program, Error> {
-    let unreadable = |why| Error::Unreadable {
-        path: path.to_owned(),
-        why,
-    };
-    let text = read_small(path).map_err(unreadable)?;
-    let directory = path.parent().unwrap_or(Path::new(""));
-    let read = |name: &Path| read_small(&directory.join(name));
-    parse(path, &text, &Surroundings { cores, read: &read }).map_err(Error::Wrong)
+    load_source(path, cores).map(|(program, _)| program)
 }
 
 /// A regular file of a sane size: a device or a pipe would never end.

@@ -2,6 +2,7 @@
 
 mod bind;
 mod capture;
+mod config;
 mod manual;
 mod notify;
 mod run;
@@ -16,12 +17,13 @@ use serde_json::{Value, json};
 
 pub(crate) use self::bind::{Devices, bind, unbind};
 pub(crate) use self::capture::{Frames, capture};
+pub(crate) use self::config::{save_config, show_config};
 pub(crate) use self::manual::{Page, manual};
 pub(crate) use self::run::run;
 use crate::check::{self, Host};
 use crate::control::Client;
 use crate::stats::Stats;
-use crate::{config, report, top};
+use crate::{report, top};
 
 /// Longer than the program itself waits for its shards.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -31,7 +33,7 @@ pub(crate) fn check(config: Option<&Path>, json: bool) -> anyhow::Result<ExitCod
     let host = Host::here();
     let report = match config {
         None => check::machine(&host),
-        Some(path) => match config::load(path, host.cores().as_deref()) {
+        Some(path) => match crate::config::load(path, host.cores().as_deref()) {
             Ok(program) => check::program(&host, &program),
             Err(error) => check::unreadable(&error),
         },
@@ -82,6 +84,21 @@ pub(crate) fn top(
 pub(crate) fn stop(socket: &Path) -> anyhow::Result<ExitCode> {
     let answer = Client::connect(socket)?.call("throughline_stop", json!({}), ANSWER)?;
     anyhow::ensure!(answer == Value::Bool(true), "the program answered {answer}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `throughline rpc`
+pub(crate) fn rpc(socket: &Path, method: &str, params: Option<&str>) -> anyhow::Result<ExitCode> {
+    let params: Value = match params {
+        Some(text) => serde_json::from_str(text).context("the parameters are not JSON")?,
+        None => json!({}),
+    };
+    anyhow::ensure!(
+        params.is_object(),
+        "the parameters are an object, such as '{{\"nqn\": \"nqn.2026-01.com.example:disk0\"}}'"
+    );
+    let answer = Client::connect(socket)?.call(method, params, ANSWER)?;
+    print(&pretty(&answer)?)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,5 +1,6 @@
 //! The control socket: JSON-RPC 2.0 over a Unix stream socket, spoken as
-//! SPDK's users expect (its `rpc.py -s SOCKET METHOD` works).
+//! SPDK's users expect (its `rpc.py -s SOCKET METHOD` works). What the methods do
+//! is `rpc`'s.
 //!
 //! It lives on threads of its own that are pinned nowhere. The dataplane never
 //! waits for it; a client that is slow or gone holds up nobody but itself.
@@ -15,6 +16,6 @@ mod socket;
 mod tests;
 
 pub(crate) use self::client::Client;
-pub(crate) use self::jsonrpc::{ErrorObject, Gone, Methods};
+pub(crate) use self::jsonrpc::{ErrorObject, Gone, Service};
 pub(crate) use self::server::serve;
 pub(crate) use self::socket::Listening;

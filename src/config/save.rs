@@ -1,0 +1,308 @@
+//! Writing a changed target into the file it was read from.
+//!
+//! Only what was changed is touched: keys, comments and the order of everything
+//! else stay as the operator wrote them.
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+
+use engine::{NamespaceConfig, SubsystemConfig, TargetConfig, WritePolicy};
+use toml_edit::{
+    Array, ArrayOfTables, DocumentMut, InlineTable, Item, RawString, Table, TableLike, Value,
+};
+
+use super::target::{MODEL, default_serial};
+use super::values::{self, uuid_text};
+
+/// The file `text`, which says `was`, made to say `now`.
+pub(super) fn with_target(
+    text: &str,
+    was: &TargetConfig,
+    now: &TargetConfig,
+) -> Result<String, String> {
+    let document = text.parse::<DocumentMut>();
+    let mut document = document.map_err(|error| format!("the file is not TOML: {error}"))?;
+    if was.listeners != now.listeners {
+        let listeners = now
+            .listeners
+            .iter()
+            .map(|&l| SocketAddr::from(l).to_string());
+        let target = document.entry("target").or_insert_with(|| {
+            let mut table = Table::new();
+            table.decor_mut().set_prefix("\n");
+            Item::Table(table)
+        });
+        let target = target.as_table_like_mut().ok_or("`target` is no table")?;
+        put(target, "listen", Value::Array(listeners.collect()));
+    }
+    write_subsystems(&mut document, was, now);
+    Ok(document.to_string())
+}
+
+fn write_subsystems(document: &mut DocumentMut, was: &TargetConfig, now: &TargetConfig) {
+    let said = |target: &TargetConfig| format!("{:?}", target.subsystems);
+    if said(was) == said(now) {
+        return;
+    }
+    if now.subsystems.is_empty() {
+        // Without the key, a file lacks its subsystems; with an empty list it has none.
+        document.remove("subsystem");
+        document.insert("subsystem", Item::Value(Value::Array(Array::new())));
+        return;
+    }
+    let old = document.remove("subsystem").map(Item::into_array_of_tables);
+    let old = old.and_then(Result::ok).unwrap_or_default();
+    let mut tables = ArrayOfTables::new();
+    // Subsystems keep their order and new ones come after them.
+    let mut next = 0;
+    for (index, subsystem) in now.subsystems.iter().enumerate() {
+        let found = was
+            .subsystems
+            .iter()
+            .skip(next)
+            .position(|s| s.nqn == subsystem.nqn);
+        let kept = found.and_then(|found| old.get(next + found));
+        let before = found.map(|found| &was.subsystems[next + found]);
+        let mut table = kept
+            .cloned()
+            .unwrap_or_else(|| new_subsystem(&subsystem.nqn));
+        next += found.map_or(0, |found| found + 1);
+        write_subsystem(
+            &mut table,
+            index,
+            before.filter(|_| kept.is_some()),
+            subsystem,
+        );
+        tables.push(table);
+    }
+    document.insert("subsystem", Item::ArrayOfTables(tables));
+}
+
+fn new_subsystem(nqn: &str) -> Table {
+    let mut table = Table::new();
+    table.decor_mut().set_prefix("\n");
+    table.insert("nqn", toml_edit::value(nqn));
+    table
+}
+
+/// Makes the section of a subsystem, which says `was` if it is not new, say `now`.
+fn write_subsystem(
+    table: &mut Table,
+    index: usize,
+    was: Option<&SubsystemConfig>,
+    now: &SubsystemConfig,
+) {
+    put_text(table, "serial", &now.serial, &default_serial(index));
+    put_text(table, "model", &now.model, MODEL);
+    match &now.hosts {
+        hosts if was.is_some_and(|was| was.hosts == *hosts) => {}
+        None => drop(table.remove("hosts")),
+        Some(hosts) => {
+            let mut array = take_array(table, "hosts");
+            let element = |value: &Value, host: &String| value.as_str() == Some(host);
+            let new = |_: usize, host: &String| Value::from(host.as_str());
+            write_elements(&mut array, hosts, element, new, |_, _, _| ());
+            put(table, "hosts", Value::Array(array));
+        }
+    }
+    let said = |subsystem: &SubsystemConfig| format!("{:?}", subsystem.namespaces);
+    if was.is_some_and(|was| said(was) == said(now)) {
+        return;
+    }
+    let mut array = take_array(table, "namespaces");
+    let element = |value: &Value, ns: &NamespaceConfig| store_of(value) == Some(&ns.store);
+    let implied = |at: usize| {
+        let before = now.namespaces[..at].iter();
+        before.map(|ns| ns.nsid).max().unwrap_or(0) + 1
+    };
+    let new = |at: usize, ns: &NamespaceConfig| new_namespace(ns, implied(at));
+    let keep = |at: usize, value: &mut Value, ns: &NamespaceConfig| {
+        write_namespace(value, ns, implied(at));
+    };
+    write_elements(&mut array, &now.namespaces, element, new, keep);
+    put(table, "namespaces", Value::Array(array));
+}
+
+/// Makes an array say `now`: elements that `is` finds stay, in their order and with
+/// their comments, after `keep` has looked at them; others are made by `new`.
+fn write_elements<T>(
+    array: &mut Array,
+    now: &[T],
+    is: impl Fn(&Value, &T) -> bool,
+    new: impl Fn(usize, &T) -> Value,
+    keep: impl Fn(usize, &mut Value, &T),
+) {
+    let (old, gaps) = (array.iter().cloned().collect::<Vec<_>>(), gaps(array));
+    let indent = match gaps[..old.len()].last().map(|gap| &gap.before) {
+        Some(before) if !before.is_empty() => {
+            format!("\n{}", before.rsplit('\n').next().unwrap_or_default())
+        }
+        _ => String::new(),
+    };
+    array.clear();
+    let mut next = 0;
+    let mut after = gaps[0].after.as_str();
+    for (at, element) in now.iter().enumerate() {
+        let found = old.iter().skip(next).position(|value| is(value, element));
+        let mut before = indent.as_str();
+        let mut value = match found {
+            Some(found) => {
+                next += found + 1;
+                before = &gaps[next - 1].before;
+                let mut value = old[next - 1].clone();
+                keep(at, &mut value, element);
+                value
+            }
+            None => new(at, element),
+        };
+        // A comment ends with its line.
+        let before = match (before, after) {
+            ("", "") if at == 0 => "",
+            ("", "") => " ",
+            ("", _) => "\n    ",
+            (before, _) => before,
+        };
+        value.decor_mut().set_prefix(format!("{after}{before}"));
+        value.decor_mut().set_suffix("");
+        array.push_formatted(value);
+        after = found.map_or("", |_| gaps[next].after.as_str());
+    }
+    let before = match (gaps[old.len()].before.as_str(), after) {
+        ("", "") => "",
+        ("", _) => "\n",
+        (before, _) => before,
+    };
+    array.set_trailing(format!("{after}{before}"));
+    array.set_trailing_comma(!array.is_empty() && before.contains('\n'));
+}
+
+/// What stands between the elements of an array, commas aside.
+struct Gap {
+    /// On the line of the element before, or the bracket: a comment, or nothing.
+    after: String,
+    /// On the lines from there to the next element or the bracket, the first line's
+    /// end included; nothing on one line.
+    before: String,
+}
+
+/// Before the first element, between each two, and after the last.
+fn gaps(array: &Array) -> Vec<Gap> {
+    fn text(raw: Option<&RawString>) -> &str {
+        raw.and_then(RawString::as_str).unwrap_or_default()
+    }
+    let mut texts = vec![String::new()];
+    for value in array.iter() {
+        if let Some(last) = texts.last_mut() {
+            *last += text(value.decor().prefix());
+        }
+        texts.push(text(value.decor().suffix()).to_owned());
+    }
+    if let Some(last) = texts.last_mut() {
+        *last += text(Some(array.trailing()));
+    }
+    let gap = |text: String| match text.split_once('\n') {
+        Some((after, before)) => Gap {
+            after: if after.trim().is_empty() { "" } else { after }.into(),
+            before: format!("\n{before}"),
+        },
+        None => Gap {
+            after: String::new(),
+            before: String::new(),
+        },
+    };
+    texts.into_iter().map(gap).collect()
+}
+
+/// The store that an element of `namespaces` names.
+fn store_of(value: &Value) -> Option<&str> {
+    match value {
+        Value::InlineTable(table) => table.get("store").and_then(Value::as_str),
+        value => value.as_str(),
+    }
+}
+
+fn new_namespace(ns: &NamespaceConfig, implied: u32) -> Value {
+    let mut value = Value::from(ns.store.as_str());
+    write_namespace(&mut value, ns, implied);
+    value
+}
+
+/// Makes an element say `ns`, whose number would be `implied` if it said none.
+fn write_namespace(value: &mut Value, ns: &NamespaceConfig, implied: u32) {
+    let plain = ns.nsid == implied
+        && ns.uuid.is_none()
+        && ns.write == WritePolicy::Through
+        && ns.block_size.is_none();
+    if !value.is_inline_table() {
+        if plain {
+            return;
+        }
+        let mut table = InlineTable::new();
+        table.insert("store", Value::from(ns.store.as_str()));
+        let decor = value.decor().clone();
+        *value = Value::InlineTable(table);
+        *value.decor_mut() = decor;
+    }
+    let Some(table) = value.as_inline_table_mut() else {
+        return;
+    };
+    let before = table.to_string();
+    let said = table.get("nsid").and_then(Value::as_integer);
+    if said.map_or(i64::from(implied), |said| said) != i64::from(ns.nsid) {
+        put(table, "nsid", i64::from(ns.nsid).into());
+    }
+    let said = table.get("uuid").and_then(Value::as_str);
+    if said.and_then(|said| values::uuid(said).ok()) != ns.uuid {
+        match ns.uuid {
+            Some(uuid) => put(table, "uuid", uuid_text(uuid).into()),
+            None => drop(table.remove("uuid")),
+        }
+    }
+    let write = match ns.write {
+        WritePolicy::Through => "through",
+        WritePolicy::Back => "back",
+    };
+    put_text(table, "write", write, "through");
+    let said = table.get("block_size").and_then(Value::as_integer);
+    if said != ns.block_size.map(i64::from) {
+        match ns.block_size {
+            Some(size) => put(table, "block_size", i64::from(size).into()),
+            None => drop(table.remove("block_size")),
+        }
+    }
+    if table.to_string() != before {
+        table.fmt();
+    }
+}
+
+/// Takes an array out of a table to be put back; an empty one if there is none.
+fn take_array(table: &mut Table, key: &str) -> Array {
+    let item = table.get_mut(key).map(std::mem::take);
+    let value = item.and_then(|item| item.into_value().ok());
+    match value {
+        Some(Value::Array(array)) => array,
+        _ => Array::new(),
+    }
+}
+
+/// A string that is not written where it is what it would be without.
+fn put_text(table: &mut dyn TableLike, key: &str, now: &str, default: &str) {
+    let said = table.get(key).and_then(Item::as_str);
+    if said.unwrap_or(default) != now {
+        put(table, key, now.into());
+    }
+}
+
+/// Sets a key; what stands around its value stays.
+fn put(table: &mut dyn TableLike, key: &str, mut value: Value) {
+    match table.get_mut(key) {
+        Some(Item::Value(old)) => {
+            *value.decor_mut() = old.decor().clone();
+            *old = value;
+        }
+        Some(item) => *item = Item::Value(value),
+        None => drop(table.insert(key, Item::Value(value))),
+    }
+}

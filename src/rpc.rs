@@ -1,0 +1,155 @@
+//! The methods of the control socket: each request a value, read and checked whole
+//! before anything is done, and one place that answers them.
+//!
+//! Methods that SPDK has bear its names, and their parameters and results its shapes;
+//! where Throughline differs, the error says so. Ours begin with `throughline_`.
+
+mod bdev;
+mod capture;
+mod change;
+mod host;
+mod listener;
+mod namespace;
+mod params;
+mod program;
+mod subsystem;
+mod target;
+#[cfg(test)]
+mod tests;
+
+use serde_json::{Map, Value};
+
+pub(crate) use self::capture::{SECONDS_MAX, said as captured};
+use self::params::{Nothing, Params, read};
+pub(crate) use self::program::{Program, counters};
+pub(crate) use self::target::Running;
+use crate::control::{ErrorObject, Gone, Service};
+
+/// A request, checked as far as it can be without the running target.
+#[derive(Debug)]
+enum Request {
+    GetBdevs(bdev::Get),
+    CreateSubsystem(subsystem::Create),
+    DeleteSubsystem(subsystem::Delete),
+    GetSubsystems(subsystem::Get),
+    AddHost(host::Add),
+    RemoveHost(host::Remove),
+    AllowAnyHost(host::AllowAny),
+    AddListener(listener::Add),
+    RemoveListener(listener::Remove),
+    AddNamespace(namespace::Add),
+    RemoveNamespace(namespace::Remove),
+    Capture(capture::Capture),
+    GetConfig,
+    GetStats(program::GetStats),
+    GetVersion,
+    Stop,
+}
+
+/// How a method's parameters become a request.
+type Read = fn(Params) -> Result<Request, ErrorObject>;
+
+/// Every method.
+const METHODS: &[(&str, Read)] = &[
+    ("bdev_get_bdevs", |p| {
+        bdev::Get::read(p).map(Request::GetBdevs)
+    }),
+    ("nvmf_create_subsystem", |p| {
+        subsystem::Create::read(p).map(Request::CreateSubsystem)
+    }),
+    ("nvmf_delete_subsystem", |p| {
+        subsystem::Delete::read(p).map(Request::DeleteSubsystem)
+    }),
+    ("nvmf_get_subsystems", |p| {
+        subsystem::Get::read(p).map(Request::GetSubsystems)
+    }),
+    ("nvmf_subsystem_add_host", |p| {
+        host::Add::read(p).map(Request::AddHost)
+    }),
+    ("nvmf_subsystem_remove_host", |p| {
+        host::Remove::read(p).map(Request::RemoveHost)
+    }),
+    ("nvmf_subsystem_allow_any_host", |p| {
+        host::AllowAny::read(p).map(Request::AllowAnyHost)
+    }),
+    ("nvmf_subsystem_add_listener", |p| {
+        listener::Add::read(p).map(Request::AddListener)
+    }),
+    ("nvmf_subsystem_remove_listener", |p| {
+        listener::Remove::read(p).map(Request::RemoveListener)
+    }),
+    ("nvmf_subsystem_add_ns", |p| {
+        namespace::Add::read(p).map(Request::AddNamespace)
+    }),
+    ("nvmf_subsystem_remove_ns", |p| {
+        namespace::Remove::read(p).map(Request::RemoveNamespace)
+    }),
+    ("throughline_capture", |p| {
+        capture::Capture::read(p).map(Request::Capture)
+    }),
+    ("throughline_get_config", |p| {
+        read(p).map(|Nothing {}| Request::GetConfig)
+    }),
+    ("throughline_get_stats", |p| read(p).map(Request::GetStats)),
+    ("throughline_get_version", |p| {
+        read(p).map(|Nothing {}| Request::GetVersion)
+    }),
+    ("throughline_stop", |p| {
+        read(p).map(|Nothing {}| Request::Stop)
+    }),
+];
+
+/// All methods, of the program and of the target that it runs.
+pub(crate) struct Rpc {
+    program: Program,
+    running: Running,
+}
+
+impl Rpc {
+    pub(crate) fn new(program: Program, running: Running) -> Self {
+        Self { program, running }
+    }
+
+    fn answer(&self, request: Request, gone: Gone) -> Result<Value, ErrorObject> {
+        let (program, running) = (&self.program, &self.running);
+        match request {
+            Request::GetBdevs(get) => get.answer(running),
+            Request::CreateSubsystem(create) => create.answer(running),
+            Request::DeleteSubsystem(delete) => delete.answer(running),
+            Request::GetSubsystems(get) => get.answer(running),
+            Request::AddHost(add) => add.answer(running),
+            Request::RemoveHost(remove) => remove.answer(running),
+            Request::AllowAnyHost(allow) => allow.answer(running),
+            Request::AddListener(add) => add.answer(running),
+            Request::RemoveListener(remove) => remove.answer(running),
+            Request::AddNamespace(add) => add.answer(running),
+            Request::RemoveNamespace(remove) => remove.answer(running),
+            Request::Capture(capture) => capture.answer(&program.handle, gone),
+            Request::GetConfig => program::get_config(running),
+            Request::GetStats(get) => get.answer(program),
+            Request::GetVersion => Ok(Program::version()),
+            Request::Stop => Ok(program.stop()),
+        }
+    }
+}
+
+impl Service for Rpc {
+    fn methods(&self) -> Vec<&'static str> {
+        METHODS.iter().map(|(name, _)| *name).collect()
+    }
+
+    fn call(
+        &self,
+        method: &str,
+        params: Map<String, Value>,
+        gone: Gone,
+    ) -> Result<Value, ErrorObject> {
+        let known = METHODS.iter().find(|(name, _)| *name == method);
+        let (_, read) = known.ok_or_else(ErrorObject::method_not_found)?;
+        self.answer(read(params)?, gone)
+    }
+
+    fn replied(&self) {
+        self.program.replied();
+    }
+}

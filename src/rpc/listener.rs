@@ -1,0 +1,160 @@
+//! Where the target listens: `nvmf_subsystem_add_listener`, `nvmf_subsystem_remove_listener`.
+//!
+//! SPDK's listeners belong to subsystems, ours to the target: a host that reaches one
+//! reaches every subsystem that lets it in.
+
+use std::net::{IpAddr, SocketAddr};
+
+use engine::Config;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::change::{Change, ChangeError};
+use super::params::{Params, read, without, without_target};
+use super::subsystem::DISCOVERY;
+use super::target::{Running, told};
+use crate::control::ErrorObject;
+
+/// Both methods' parameters.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given {
+    nqn: String,
+    listen_address: ListenAddress,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListenAddress {
+    trtype: String,
+    adrfam: Option<String>,
+    traddr: IpAddr,
+    trsvcid: String,
+}
+
+impl Given {
+    fn read(mut params: Params) -> Result<(String, SocketAddr), ErrorObject> {
+        without_target(&mut params)?;
+        let given: Self = read(params)?;
+        Ok((given.nqn, given.listen_address.check()?))
+    }
+}
+
+impl ListenAddress {
+    fn check(self) -> Result<SocketAddr, ErrorObject> {
+        let refuse = |why: String| Err(ErrorObject::invalid_params(&why));
+        if !self.trtype.eq_ignore_ascii_case("tcp") {
+            let why = "`listen_address.trtype` is \"TCP\": Throughline has no other transport";
+            return refuse(why.into());
+        }
+        let family = if self.traddr.is_ipv4() {
+            "IPv4"
+        } else {
+            "IPv6"
+        };
+        if let Some(given) = self
+            .adrfam
+            .filter(|given| !given.eq_ignore_ascii_case(family))
+        {
+            return refuse(format!(
+                "`listen_address.adrfam` of {} is \"{family}\", not \"{given}\"",
+                self.traddr
+            ));
+        }
+        match self.trsvcid.parse::<u16>() {
+            Ok(port) if port != 0 => Ok(SocketAddr::new(self.traddr, port)),
+            _ => refuse(format!(
+                "`listen_address.trsvcid` is a TCP port as a string, such as \"4420\", not \"{}\"",
+                self.trsvcid
+            )),
+        }
+    }
+}
+
+/// `nvmf_subsystem_add_listener`
+#[derive(Debug)]
+pub(super) struct Add {
+    nqn: String,
+    address: SocketAddr,
+}
+
+impl Add {
+    pub(super) fn read(mut params: Params) -> Result<Self, ErrorObject> {
+        let no = [json!(false)];
+        without(&mut params, "secure_channel", &no, "Throughline has no TLS")?;
+        let optimized = [json!("optimized")];
+        without(
+            &mut params,
+            "ana_state",
+            &optimized,
+            "Throughline has no ANA",
+        )?;
+        without(&mut params, "sock_impl", &[], "Throughline has its own TCP")?;
+        let (nqn, address) = Given::read(params)?;
+        Ok(Self { nqn, address })
+    }
+
+    /// Where the target listens already, the subsystem can be reached there, which is what is asked for.
+    pub(super) fn answer(self, running: &Running) -> Result<Value, ErrorObject> {
+        running.change(|config| {
+            check_subsystem(config, &self.nqn)?;
+            let listens = listens(config, self.address);
+            let change = (!listens).then_some(Change::AddListener(self.address));
+            Ok((change, Value::Bool(true)))
+        })
+    }
+}
+
+/// `nvmf_subsystem_remove_listener`
+#[derive(Debug)]
+pub(super) struct Remove {
+    nqn: String,
+    address: SocketAddr,
+}
+
+impl Remove {
+    pub(super) fn read(params: Params) -> Result<Self, ErrorObject> {
+        let (nqn, address) = Given::read(params)?;
+        Ok(Self { nqn, address })
+    }
+
+    pub(super) fn answer(self, running: &Running) -> Result<Value, ErrorObject> {
+        running.change(|config| {
+            check_subsystem(config, &self.nqn)?;
+            let subsystems = &config.target.subsystems;
+            let others = subsystems.iter().any(|other| other.nqn != self.nqn);
+            if self.nqn != DISCOVERY && others && listens(config, self.address) {
+                return Err(ErrorObject::invalid_params(&format!(
+                    "{} is every subsystem's, other than in SPDK: call this with the `nqn` {DISCOVERY} \
+                    to close it for all, or change the subsystem's hosts",
+                    self.address
+                )));
+            }
+            Ok((Some(Change::RemoveListener(self.address)), Value::Bool(true)))
+        })
+    }
+}
+
+fn listens(config: &Config, address: SocketAddr) -> bool {
+    let mut listeners = config.target.listeners.iter();
+    listeners.any(|&listener| SocketAddr::from(listener) == address)
+}
+
+/// The subsystem is there, or the whole target is meant.
+fn check_subsystem(config: &Config, nqn: &str) -> Result<(), ErrorObject> {
+    let known = config.target.subsystems.iter().any(|s| s.nqn == nqn);
+    if nqn == DISCOVERY || known {
+        return Ok(());
+    }
+    Err(told(config, &ChangeError::NoSubsystem(nqn.to_owned())))
+}
+
+/// A listener as SPDK shows it.
+pub(super) fn shown(address: SocketAddr) -> Value {
+    json!({
+        "trtype": "TCP",
+        "adrfam": if address.is_ipv4() { "IPv4" } else { "IPv6" },
+        "traddr": address.ip().to_string(),
+        "trsvcid": address.port().to_string(),
+    })
+}

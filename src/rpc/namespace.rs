@@ -1,0 +1,146 @@
+//! Namespaces: `nvmf_subsystem_add_ns`, `nvmf_subsystem_remove_ns`.
+
+use engine::{Config, NamespaceConfig, StoreDevice, WritePolicy};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::change::{Change, ChangeError, NSID_MAX};
+use super::params::{self, Params, Uuid, read, without, without_target};
+use super::target::{Running, told};
+use crate::control::ErrorObject;
+
+/// `nvmf_subsystem_add_ns`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Add {
+    nqn: String,
+    namespace: Namespace,
+}
+
+/// The namespace. `write` and `block_size` are our own, as in the configuration.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Namespace {
+    /// Name of a store.
+    bdev_name: String,
+    /// 0 or none: the lowest that is free.
+    nsid: Option<params::Within<0, { NSID_MAX as u64 }>>,
+    uuid: Option<Uuid>,
+    #[serde(default)]
+    write: Write,
+    block_size: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Write {
+    #[default]
+    Through,
+    Back,
+}
+
+impl Add {
+    pub(super) fn read(mut params: Params) -> Result<Self, ErrorObject> {
+        without_target(&mut params)?;
+        if let Some(Value::Object(namespace)) = params.get_mut("namespace") {
+            let no = [json!(false)];
+            let mut without = |key, harmless: &[Value], why| without(namespace, key, harmless, why);
+            let why = "a namespace is known by its UUID (`uuid`)";
+            without("nguid", &[], why)?;
+            without("eui64", &[], why)?;
+            without("ptpl_file", &[], "Throughline has no reservations")?;
+            without("anagrpid", &[json!(0)], "Throughline has no ANA")?;
+            let why = "every host that may connect sees every namespace";
+            without("no_auto_visible", &no, why)?;
+            without("hide_metadata", &no, "no namespace has metadata")?;
+        }
+        let add: Self = read(params)?;
+        match add.namespace.block_size {
+            None | Some(512 | 4096) => Ok(add),
+            Some(size) => Err(ErrorObject::invalid_params(&format!(
+                "`namespace.block_size` is 512 or 4096, not {size}; the device's when left out"
+            ))),
+        }
+    }
+
+    pub(super) fn answer(self, running: &Running) -> Result<Value, ErrorObject> {
+        running.change(|config| {
+            let nsid = match self.namespace.nsid {
+                Some(given) if given.0 != 0 => given.0 as u32,
+                _ => free_nsid(config, &self.nqn)?,
+            };
+            let store = self.namespace.bdev_name;
+            suggest_store(config, &store)?;
+            let uuid =
+                (self.namespace.uuid).map_or_else(|| derive(&self.nqn, nsid, &store), |u| u.0);
+            let namespace = NamespaceConfig {
+                nsid,
+                store,
+                uuid: Some(uuid),
+                write: match self.namespace.write {
+                    Write::Through => WritePolicy::Through,
+                    Write::Back => WritePolicy::Back,
+                },
+                block_size: self.namespace.block_size,
+            };
+            let nqn = self.nqn;
+            Ok((Some(Change::AddNamespace { nqn, namespace }), json!(nsid)))
+        })
+    }
+}
+
+/// A UUID that stays with the store: one that came of the number alone would, once the
+/// number has another store, pass the other's data to hosts as those they had.
+fn derive(nqn: &str, nsid: u32, store: &str) -> [u8; 16] {
+    let name = format!("{nqn}/{nsid}/{store}");
+    uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, name.as_bytes()).into_bytes()
+}
+
+/// The lowest number that no namespace of the subsystem has, as SPDK gives them.
+fn free_nsid(config: &Config, nqn: &str) -> Result<u32, ErrorObject> {
+    let subsystem = config.target.subsystems.iter().find(|s| s.nqn == nqn);
+    let Some(subsystem) = subsystem else {
+        return Err(told(config, &ChangeError::NoSubsystem(nqn.to_owned())));
+    };
+    let taken = |nsid: &u32| subsystem.namespaces.iter().any(|ns| ns.nsid == *nsid);
+    let full = || {
+        let why = format!("{nqn} has {NSID_MAX} namespaces: take another subsystem");
+        ErrorObject::invalid_params(&why)
+    };
+    (1..=NSID_MAX).find(|nsid| !taken(nsid)).ok_or_else(full)
+}
+
+/// Refuses a bdev's name where the store of that bdev has another.
+fn suggest_store(config: &Config, name: &str) -> Result<(), ErrorObject> {
+    let named = config.stores.iter().any(|store| store.name == name);
+    let of_bdev = |device: &StoreDevice| matches!(device, StoreDevice::Bdev(bdev) if bdev == name);
+    let store = config.stores.iter().find(|store| of_bdev(&store.device));
+    match store {
+        Some(store) if !named => Err(ErrorObject::invalid_params(&format!(
+            "`namespace.bdev_name` is a store's name: write \"{}\" for the bdev {name}",
+            store.name
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// `nvmf_subsystem_remove_ns`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Remove {
+    nqn: String,
+    nsid: u32,
+}
+
+impl Remove {
+    pub(super) fn read(mut params: Params) -> Result<Self, ErrorObject> {
+        without_target(&mut params)?;
+        read(params)
+    }
+
+    pub(super) fn answer(self, running: &Running) -> Result<Value, ErrorObject> {
+        let Self { nqn, nsid } = self;
+        let change = Change::RemoveNamespace { nqn, nsid };
+        running.change(|_| Ok((Some(change), Value::Bool(true))))
+    }
+}

@@ -1,0 +1,191 @@
+//! Subsystems: `nvmf_create_subsystem`, `nvmf_delete_subsystem`, `nvmf_get_subsystems`.
+
+use std::net::SocketAddr;
+
+use engine::{Config, NamespaceConfig, SubsystemConfig, WritePolicy};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::change::{Change, NSID_MAX};
+use super::listener;
+use super::params::{Identify, Nqn, Params, read, without, without_target};
+use super::target::{Description, Running};
+use crate::config::{default_serial, uuid_text};
+use crate::control::ErrorObject;
+
+/// The discovery service's NQN (base 2.0, 4.5).
+pub(super) const DISCOVERY: &str = "nqn.2014-08.org.nvmexpress.discovery";
+
+/// Highest number of a controller (base 2.0, 3.1.1).
+const CNTLID_MAX: u16 = 0xffef;
+
+/// What SPDK answers where nothing has that name: its errno.
+const ENODEV: i64 = -19;
+
+/// `nvmf_create_subsystem`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Create {
+    nqn: Nqn,
+    serial_number: Option<Identify<20>>,
+    model_number: Option<Identify<40>>,
+    #[serde(default)]
+    allow_any_host: bool,
+}
+
+impl Create {
+    pub(super) fn read(mut params: Params) -> Result<Self, ErrorObject> {
+        without_target(&mut params)?;
+        let no = [json!(false)];
+        let none = [json!(0)];
+        let mut without = |key, harmless: &[Value], why| without(&mut params, key, harmless, why);
+        without("ana_reporting", &no, "Throughline has no ANA")?;
+        without("passthrough", &no, "Throughline passes no command through")?;
+        without("enable_nssr", &no, "Throughline has no subsystem reset")?;
+        let namespaces = [json!(0), json!(NSID_MAX)];
+        let why = "every subsystem takes 1024 namespaces";
+        without("max_namespaces", &namespaces, why)?;
+        without("min_cntlid", &[json!(1)], "controllers have numbers from 1")?;
+        let why = "controllers have numbers up to 65519";
+        without("max_cntlid", &[json!(CNTLID_MAX)], why)?;
+        let why = "the largest transfer limits these commands too";
+        for limit in [
+            "max_discard_size_kib",
+            "max_write_zeroes_size_kib",
+            "dmrsl",
+            "wzsl",
+        ] {
+            without(limit, &none, why)?;
+        }
+        read(params)
+    }
+
+    pub(super) fn answer(self, running: &Running) -> Result<Value, ErrorObject> {
+        running.change(|config| {
+            let serial = self.serial_number.map(|serial| serial.0);
+            let subsystem = SubsystemConfig {
+                nqn: self.nqn.0,
+                serial: serial.unwrap_or_else(|| free_serial(config)),
+                model: self
+                    .model_number
+                    .map_or("Throughline".into(), |model| model.0),
+                hosts: (!self.allow_any_host).then(Vec::new),
+                namespaces: Vec::new(),
+            };
+            Ok((Some(Change::AddSubsystem(subsystem)), Value::Bool(true)))
+        })
+    }
+}
+
+/// The first of the serial numbers that subsystems have by themselves and none has.
+fn free_serial(config: &Config) -> String {
+    let subsystems = &config.target.subsystems;
+    let serials = (0..).map(default_serial);
+    let mut free = serials.filter(|serial| !subsystems.iter().any(|s| s.serial == *serial));
+    free.next().unwrap_or_default()
+}
+
+/// `nvmf_delete_subsystem`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Delete {
+    nqn: String,
+}
+
+impl Delete {
+    pub(super) fn read(mut params: Params) -> Result<Self, ErrorObject> {
+        without_target(&mut params)?;
+        read(params)
+    }
+
+    pub(super) fn answer(self, running: &Running) -> Result<Value, ErrorObject> {
+        let change = Change::RemoveSubsystem { nqn: self.nqn };
+        running.change(|_| Ok((Some(change), Value::Bool(true))))
+    }
+}
+
+/// `nvmf_get_subsystems`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Get {
+    nqn: Option<String>,
+}
+
+impl Get {
+    pub(super) fn read(mut params: Params) -> Result<Self, ErrorObject> {
+        without_target(&mut params)?;
+        read(params)
+    }
+
+    pub(super) fn answer(self, running: &Running) -> Result<Value, ErrorObject> {
+        let (config, description) = (running.config(), running.describe());
+        let listeners: Vec<Value> = (config.target.listeners.iter())
+            .map(|&listener| listener::shown(SocketAddr::from(listener)))
+            .collect();
+        let discovery = json!({
+            "nqn": DISCOVERY,
+            "subtype": "Discovery",
+            "listen_addresses": listeners,
+            "allow_any_host": true,
+            "hosts": [],
+        });
+        let subsystems = config.target.subsystems.iter();
+        let shown = subsystems.map(|subsystem| show(subsystem, &listeners, &description));
+        let mut all: Vec<Value> = [discovery].into_iter().chain(shown).collect();
+        if let Some(nqn) = &self.nqn {
+            all.retain(|subsystem| subsystem["nqn"] == **nqn);
+            if all.is_empty() {
+                let why = format!("No such device: there is no subsystem {nqn}");
+                return Err(ErrorObject::new(ENODEV, why));
+            }
+        }
+        Ok(Value::Array(all))
+    }
+}
+
+fn show(subsystem: &SubsystemConfig, listeners: &[Value], description: &Description) -> Value {
+    let hosts = subsystem.hosts.iter().flatten();
+    let hosts: Vec<Value> = hosts.map(|host| json!({ "nqn": host })).collect();
+    let namespaces = subsystem.namespaces.iter();
+    let namespaces: Vec<Value> = namespaces
+        .map(|namespace| show_namespace(&subsystem.nqn, namespace, description))
+        .collect();
+    json!({
+        "nqn": subsystem.nqn,
+        "subtype": "NVMe",
+        "listen_addresses": listeners,
+        "allow_any_host": subsystem.hosts.is_none(),
+        "hosts": hosts,
+        "serial_number": subsystem.serial,
+        "model_number": subsystem.model,
+        "max_namespaces": NSID_MAX,
+        "min_cntlid": 1,
+        "max_cntlid": CNTLID_MAX,
+        "namespaces": namespaces,
+    })
+}
+
+fn show_namespace(nqn: &str, namespace: &NamespaceConfig, description: &Description) -> Value {
+    let mut shown = json!({
+        "nsid": namespace.nsid,
+        "bdev_name": namespace.store,
+        "name": namespace.store,
+    });
+    let described = description.namespaces.iter();
+    let mut described = described.filter(|ns| ns.nqn == nqn && ns.nsid == namespace.nsid);
+    if let Some(uuid) = namespace
+        .uuid
+        .or_else(|| described.next().map(|ns| ns.uuid))
+    {
+        shown["uuid"] = uuid_text(uuid).into();
+    }
+    shown["write"] = match namespace.write {
+        WritePolicy::Through => "through",
+        WritePolicy::Back => "back",
+    }
+    .into();
+    if let Some(size) = namespace.block_size {
+        shown["block_size"] = size.into();
+    }
+    shown
+}
