@@ -56,7 +56,7 @@ pub(crate) fn sent(bytes: &[u8]) {
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use support::host::{Options, Queue, pattern};
+use support::pattern;
 
 /// Ranges merged where they touch, in order.
 fn union(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
@@ -93,8 +93,7 @@ fn k03_k05_z10_what_the_devices_see_is_where_the_frames_are() {
         block_size: None,
     }];
     support::with_engine(&config, |handle| {
-        let (_admin, mut io) =
-            Queue::controller(support::target(), Options::default(), support::NQN).unwrap();
+        let (_admin, mut io) = support::controller();
         for (len, in_capsule) in [(4096, true), (4096, false), (131_072, false)] {
             for i in 0..16 {
                 let data = pattern(len as u64 + i, len);

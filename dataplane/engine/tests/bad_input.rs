@@ -6,10 +6,13 @@ mod support;
 use std::net::Shutdown;
 
 use engine::Handle;
-use support::host::{
-    C2H_TERM, CAPSULE_CMD, CAPSULE_RESP, H2C_DATA, Options, Queue, R2T, WRITE, pattern,
+use support::{
+    controller, eventually, host, host_with_digests, network, pattern, snapshot, target,
+    with_engine,
 };
-use support::{NQN, eventually, network, snapshot, target, with_engine};
+use testkit::blocking::Queue;
+use testkit::pdu::kind;
+use testkit::{Command, Fault, Payload, Pdu};
 
 const LBA_OUT_OF_RANGE: u16 = 0x4080;
 const INVALID_OPCODE: u16 = 0x4001;
@@ -20,7 +23,7 @@ const TRANSIENT_TRANSPORT_ERROR: u16 = 0x0022;
 fn z12_bad_input_disturbs_nobody_else() {
     network();
     with_engine(&support::config(512), |handle| {
-        let (_admin, mut healthy) = Queue::controller(target(), Options::default(), NQN).unwrap();
+        let (_admin, mut healthy) = controller();
         let before = pools(handle);
         let cases: [(&str, fn()); 10] = [
             ("a range beyond the namespace", out_of_range),
@@ -61,19 +64,15 @@ fn pools(handle: &Handle) -> Vec<(&'static str, u64)> {
         .collect()
 }
 
-fn controller(options: Options) -> (Queue, Queue) {
-    Queue::controller(target(), options, NQN).unwrap()
-}
-
 /// The connection ends with a C2HTermReq (NVMe/TCP 3.6.2.5) and no answer to anything else.
 fn expect_termination(queue: &mut Queue) {
     let pdu = queue.receive().expect("a C2HTermReq");
-    assert_eq!(pdu.kind, C2H_TERM, "{pdu:?}");
+    assert!(matches!(pdu, Pdu::Term { .. }), "{pdu:?}");
     assert!(queue.is_closed());
 }
 
 fn out_of_range() {
-    let (_admin, mut io) = controller(Options::default());
+    let (_admin, mut io) = controller();
     let blocks = support::NAMESPACE_BYTES / 512;
     assert_eq!(
         io.write(blocks - 7, 512, &pattern(1, 4096), true).unwrap(),
@@ -94,23 +93,19 @@ fn out_of_range() {
 }
 
 fn unknown_opcode() {
-    let (_admin, mut io) = controller(Options::default());
-    let mut command = [0; 64];
-    (command[0], command[4]) = (0x7e, 1);
-    assert_eq!(
-        io.command(command, None, false, 0).unwrap().0,
-        INVALID_OPCODE
-    );
+    let (_admin, mut io) = controller();
+    let command = Command::new(0x7e, 1);
+    assert_eq!(io.status_of(command).unwrap(), INVALID_OPCODE);
     assert_eq!(io.flush().unwrap(), 0, "the queue goes on");
 }
 
 fn before_connect() {
-    let mut queue = Queue::initialize(target(), Options::default()).unwrap();
+    let mut queue = Queue::initialize(target(), host()).unwrap();
     assert_eq!(queue.flush().unwrap(), COMMAND_SEQUENCE_ERROR);
 }
 
 fn unknown_pdu() {
-    let (_admin, mut io) = controller(Options::default());
+    let (_admin, mut io) = controller();
     io.send(&[
         0x5a, 0, 24, 0, 24, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
     ])
@@ -126,44 +121,33 @@ fn send_header(queue: &mut Queue, common: &[u8; 8]) {
 }
 
 fn truncated_pdu() {
-    let (_admin, mut io) = controller(Options::default());
-    send_header(&mut io, &[CAPSULE_CMD, 0, 72, 0, 40, 0, 0, 0]);
+    let (_admin, mut io) = controller();
+    send_header(&mut io, &[kind::CAPSULE_CMD, 0, 72, 0, 40, 0, 0, 0]);
     expect_termination(&mut io);
 }
 
 fn oversize_pdu() {
-    let (_admin, mut io) = controller(Options::default());
-    send_header(&mut io, &[CAPSULE_CMD, 0, 72, 72, 0, 0, 0, 0x40]);
+    let (_admin, mut io) = controller();
+    send_header(&mut io, &[kind::CAPSULE_CMD, 0, 72, 72, 0, 0, 0, 0x40]);
     expect_termination(&mut io);
 }
 
 fn bad_header_digest() {
-    let (_admin, mut io) = controller(Options {
-        header_digest: true,
-        ..Options::default()
-    });
-    let mut pdu = io.build(CAPSULE_CMD, 0, &[0; 64], &[]);
-    *pdu.last_mut().unwrap() ^= 1;
-    io.send(&pdu).unwrap();
+    let host = host_with_digests(true, false);
+    let (_admin, mut io) = Queue::controller(target(), host).unwrap();
+    io.host.misbehave(Fault::HeaderDigest);
+    io.host.command(Command::flush(1));
     expect_termination(&mut io);
 }
 
 /// Not fatal: the command fails, its data is dropped, the queue goes on.
 fn bad_data_digest() {
-    let (_admin, mut io) = controller(Options {
-        data_digest: true,
-        ..Options::default()
-    });
+    let host = host_with_digests(false, true);
+    let (_admin, mut io) = Queue::controller(target(), host).unwrap();
     let good = pattern(7, 4096);
     assert_eq!(io.write(0, 512, &good, true).unwrap(), 0);
-    let mut command = write_command(9, 0, 4096);
-    command[39] = 0x01;
-    let mut pdu = io.build(CAPSULE_CMD, 0, &command, &pattern(8, 4096));
-    *pdu.last_mut().unwrap() ^= 0x80;
-    io.send(&pdu).unwrap();
-    let response = io.receive().unwrap();
-    assert_eq!(response.kind, CAPSULE_RESP);
-    let status = u16::from_le_bytes([response.header[22], response.header[23]]) >> 1;
+    io.host.misbehave(Fault::DataDigest);
+    let status = io.write(0, 512, &pattern(8, 4096), true).unwrap();
     assert_eq!(status & 0x3fff, TRANSIENT_TRANSPORT_ERROR);
     assert!(
         io.read(0, 512, 4096).unwrap().1 == good,
@@ -171,42 +155,29 @@ fn bad_data_digest() {
     );
 }
 
+/// A write of 64 KiB that is asked for: what the R2T has in CCCID and TTAG.
+fn asked_for(io: &mut Queue) -> (u16, u16) {
+    let payload = Payload::Withheld(65536);
+    io.host.command(Command::write(1, 0, 128, payload));
+    match io.receive().unwrap() {
+        Pdu::R2t { cid, ttag, .. } => (cid, ttag),
+        other => panic!("{other:?} for an R2T"),
+    }
+}
+
 fn wrong_offset() {
-    let (_admin, mut io) = controller(Options::default());
-    io.send_pdu(CAPSULE_CMD, 0, &write_command(3, 0, 65536), &[])
-        .unwrap();
-    let r2t = io.receive().unwrap();
-    assert_eq!(r2t.kind, R2T);
-    let mut header = [0; 16];
-    header[..4].copy_from_slice(&r2t.header[8..12]);
-    header[4..8].copy_from_slice(&4096u32.to_le_bytes());
-    header[8..12].copy_from_slice(&4096u32.to_le_bytes());
-    io.send_pdu(H2C_DATA, 0, &header, &pattern(1, 4096))
-        .unwrap();
+    let (_admin, mut io) = controller();
+    let (cid, ttag) = asked_for(&mut io);
+    let data = io.h2c_data(cid, ttag, 4096, &pattern(1, 4096), false);
+    io.send(&data).unwrap();
     expect_termination(&mut io);
 }
 
 fn vanish() {
-    let (admin, mut io) = controller(Options::default());
-    io.send_pdu(CAPSULE_CMD, 0, &write_command(3, 0, 65536), &[])
-        .unwrap();
-    let r2t = io.receive().unwrap();
-    assert_eq!(r2t.kind, R2T);
-    let mut header = [0; 16];
-    header[..4].copy_from_slice(&r2t.header[8..12]);
-    header[8..12].copy_from_slice(&65536u32.to_le_bytes());
-    let whole = io.build(H2C_DATA, 4, &header, &pattern(1, 65536));
+    let (admin, mut io) = controller();
+    let (cid, ttag) = asked_for(&mut io);
+    let whole = io.h2c_data(cid, ttag, 0, &pattern(1, 65536), true);
     io.send(&whole[..30_000]).unwrap();
     io.shutdown(Shutdown::Both);
     drop(admin);
-}
-
-fn write_command(cid: u8, lba: u64, len: u32) -> [u8; 64] {
-    let mut command = [0; 64];
-    command[..5].copy_from_slice(&[WRITE, 0x40, cid, 0, 1]);
-    command[32..36].copy_from_slice(&len.to_le_bytes());
-    command[39] = 0x5a;
-    command[40..48].copy_from_slice(&lba.to_le_bytes());
-    command[48..50].copy_from_slice(&((len / 512 - 1) as u16).to_le_bytes());
-    command
 }

@@ -3,8 +3,8 @@
 
 mod support;
 
-use support::host::{Options, Queue, pattern};
-use support::{NQN, eventually, network, snapshot, target, with_engine};
+use support::{eventually, host_with_digests, network, pattern, snapshot, target, with_engine};
+use testkit::blocking::Queue;
 
 const CYCLES: u64 = 10_000;
 
@@ -23,12 +23,8 @@ fn k06_ten_thousand_connections_leave_nothing_behind() {
         };
         let before = pools();
         for cycle in 0..CYCLES {
-            let options = Options {
-                header_digest: cycle % 2 == 1,
-                data_digest: cycle % 3 == 1,
-                ..Options::default()
-            };
-            let (mut admin, mut io) = Queue::controller(target(), options, NQN)
+            let host = host_with_digests(cycle % 2 == 1, cycle % 3 == 1);
+            let (mut admin, mut io) = Queue::controller(target(), host)
                 .unwrap_or_else(|error| panic!("cycle {cycle}: {error}"));
             let (status, data) = admin.identify(1, 0).unwrap();
             assert_eq!((status, &data[4..10]), (0, &b"TL0001"[..]), "cycle {cycle}");

@@ -4,8 +4,9 @@
 mod support;
 
 use engine::{Detail, IoKind, NamespaceConfig, SubsystemConfig, WritePolicy};
-use support::host::{Options, Queue, pattern};
-use support::{NQN, eventually, network, snapshot, target, with_engine};
+use support::{NQN, controller, eventually, host, network, pattern, snapshot, target, with_engine};
+use testkit::Config;
+use testkit::blocking::Queue;
 
 const OTHER: &str = "nqn.2026-01.example.throughline:other";
 
@@ -28,9 +29,12 @@ fn k08_counters_by_namespace_and_connection() {
     };
     config.target.subsystems.push(other);
     with_engine(&config, |handle| {
-        let options = Options::default();
-        let (_admin, mut io) = Queue::controller(target(), options, NQN).unwrap();
-        let (_admin2, _idle) = Queue::controller(target(), options, OTHER).unwrap();
+        let (_admin, mut io) = controller();
+        let other = Config {
+            subsystem: OTHER.into(),
+            ..host()
+        };
+        let (_admin2, _idle) = Queue::controller(target(), other).unwrap();
         for i in 0..100 {
             let data = pattern(i, 4096);
             assert_eq!(io.write(i * 8, 512, &data, i % 2 == 0).unwrap(), 0);

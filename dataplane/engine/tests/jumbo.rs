@@ -4,11 +4,11 @@
 mod support;
 
 use engine::{Config, Handle, ShardSnapshot};
-use support::host::{Options, Queue, pattern};
 use support::{
-    NQN, Random, join_tap, network_of, network_with_offloads, snapshot, tap_network, target,
+    controller, join_tap, network_of, network_with_offloads, pattern, snapshot, tap_network,
     with_engine,
 };
+use testkit::Random;
 
 const MTU: u16 = 9000;
 const BLOCK: usize = 512;
@@ -32,9 +32,9 @@ fn config(device: &str, cluster_size: u32) -> Config {
 /// Random writes and reads against a model. Returns how many pages had one, two,
 /// three and four segments, and the bytes that were copied.
 fn exercise(handle: &Handle) -> ([u64; 4], u64) {
-    let (_admin, mut io) = Queue::controller(target(), Options::default(), NQN).unwrap();
+    let (_admin, mut io) = controller();
     let mut model = vec![0; BYTES];
-    let mut random = Random::new();
+    let mut random = Random::new(0);
     let mut below = |n| random.below(n);
     for round in 0..ROUNDS {
         let most = [16, 256][below(2)];

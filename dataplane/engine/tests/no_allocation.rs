@@ -7,8 +7,11 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use support::host::{Options, Queue, pattern};
-use support::{NQN, Random, network, snapshot, target, with_engine};
+use support::{
+    controller, host_with_digests, network, pattern, queue, snapshot, target, with_engine,
+};
+use testkit::Random;
+use testkit::blocking::Queue;
 
 /// Counts what all threads but the client's ask for: those that poll.
 struct Counting;
@@ -45,12 +48,8 @@ fn k04_no_allocation_per_frame_or_io() {
     network();
     with_engine(&support::config(512), |_| {
         IS_CLIENT.set(true);
-        let options = Options {
-            header_digest: true,
-            data_digest: true,
-            ..Options::default()
-        };
-        let (_admin, mut io) = Queue::controller(target(), options, NQN).unwrap();
+        let host = host_with_digests(true, true);
+        let (_admin, mut io) = Queue::controller(target(), host).unwrap();
         let mut round = |rounds: u64| {
             for i in 0..rounds {
                 for (len, in_capsule) in [(4096, true), (4096, false), (131_072, false)] {
@@ -86,16 +85,15 @@ fn k04_no_allocation_in_write_back_on_two_shards() {
     config.ports[0].device += ",qpairs=2";
     with_engine(&config, |handle| {
         IS_CLIENT.set(true);
-        let (admin, first) = Queue::controller(target(), Options::default(), NQN).unwrap();
+        let (admin, first) = controller();
         let mut queues = vec![first];
         for qid in 2..=QUEUES {
-            let queue = Queue::connect(target(), Options::default(), NQN, qid, admin.cntlid);
-            queues.push(queue.unwrap());
+            queues.push(queue(qid, admin.cntlid()));
         }
-        let mut random = Random::new();
+        let mut random = Random::new(0);
         let mut rounds = |n: u64| {
             for round in 0..n {
-                let queue = &mut queues[random.below(QUEUES.into())];
+                let queue = &mut queues[random.below(usize::from(QUEUES))];
                 let most = [8, 256][random.below(2)];
                 let blocks = 1 + random.below(most);
                 let lba = random.below(BYTES / 512 - blocks) as u64;

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use engine::{Handle, WritePolicy};
-use support::host::{Options, Queue, pattern};
-use support::{NQN, Random, network, snapshot, target, with_engine};
+use support::{controller, network, pattern, queue, snapshot, with_engine};
+use testkit::Random;
+use testkit::blocking::Queue;
 
 const BLOCK: usize = 512;
 const DEVICE_BLOCK: usize = 4096;
@@ -35,7 +36,7 @@ fn side_by_side(queues: Vec<Queue>, model: &Arc<Mutex<Vec<u8>>>) -> Vec<Queue> {
         .map(|(me, mut queue)| {
             let model = Arc::clone(model);
             thread::spawn(move || {
-                let mut random = Random(me as u64 + 1);
+                let mut random = Random::new(me as u64 + 1);
                 for round in 0..ROUNDS / 4 {
                     // In a corner, so that they meet; and in two MiB, which two shards own.
                     let block = random.below(2) * (1 << 20) / BLOCK + random.below(64) * 8 + me;
@@ -73,7 +74,7 @@ fn z11_blocks_smaller_than_the_devices_are_completed() {
     config.target.subsystems[0].namespaces[0].block_size = Some(BLOCK as u32);
     let file = path.clone();
     with_engine(&config, move |handle| {
-        let (mut admin, first) = Queue::controller(target(), Options::default(), NQN).unwrap();
+        let (mut admin, first) = controller();
         let (_, namespace) = admin.identify(0, 1).unwrap();
         let blocks = u64::from_le_bytes(namespace[..8].try_into().unwrap());
         assert_eq!(blocks, (BYTES / BLOCK) as u64, "NSZE");
@@ -85,12 +86,11 @@ fn z11_blocks_smaller_than_the_devices_are_completed() {
         }
         let mut queues = vec![first];
         for qid in 2..=QUEUES {
-            let queue = Queue::connect(target(), Options::default(), NQN, qid, admin.cntlid);
-            queues.push(queue.unwrap());
+            queues.push(queue(qid, admin.cntlid()));
         }
-        let mut random = Random::new();
+        let mut random = Random::new(0);
         for round in 0..ROUNDS {
-            let queue = &mut queues[random.below(QUEUES.into())];
+            let queue = &mut queues[random.below(usize::from(QUEUES))];
             let most = [3, 20, 200][random.below(3)];
             let blocks = 1 + random.below(most);
             let lba = random.below(BYTES / BLOCK - blocks);

@@ -11,8 +11,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use engine::{StoreConfig, StoreDevice, WritePolicy};
-use support::host::{CAPSULE_CMD, H2C_DATA, Options, Queue, R2T, pattern};
-use support::{NAMESPACE_BYTES, NQN, network, snapshot, target, with_engine};
+use support::{NAMESPACE_BYTES, controller, network, pattern, queue, snapshot, with_engine};
+use testkit::blocking::Queue;
+use testkit::{Command, Payload, Pdu};
 
 /// Controllers, and I/O queues of each, that stall.
 const CONTROLLERS: usize = 10;
@@ -23,40 +24,36 @@ const BLOCK: usize = 512;
 /// How long the client that works does so.
 const WORKING: Duration = Duration::from_secs(6);
 
-fn rw(opcode: u8, nsid: u8, lba: u64, len: usize) -> [u8; 64] {
-    let mut command = [0; 64];
-    (command[0], command[1], command[4]) = (opcode, 0x40, nsid);
-    command[32..36].copy_from_slice(&(len as u32).to_le_bytes());
-    command[40..48].copy_from_slice(&lba.to_le_bytes());
-    command[48..50].copy_from_slice(&((len / BLOCK - 1) as u16).to_le_bytes());
-    command
+fn write(nsid: u32, lba: u64, payload: Payload) -> Command {
+    let len = match &payload {
+        Payload::Capsule(data) | Payload::Asked(data) => data.len(),
+        Payload::Withheld(len) => *len,
+        other => panic!("{other:?} is not written"),
+    };
+    Command::write(nsid, lba, (len / BLOCK) as u32, payload)
 }
 
 /// Half of a write whose data come in the capsule.
-fn half_a_capsule(queue: &mut Queue, nsid: u8, part: usize) -> io::Result<()> {
-    let mut command = rw(0x01, nsid, 0, 8192);
-    command[39] = 0x01;
-    let capsule = queue.build(CAPSULE_CMD, 0, &command, &[0xee; 8192]);
+fn half_a_capsule(queue: &mut Queue, nsid: u32, part: usize) -> io::Result<()> {
+    let command = write(nsid, 0, Payload::Capsule(vec![0xee; 8192]));
+    let (_, capsule) = queue.host.capsule(command);
     queue.send(&capsule[..part])
 }
 
 /// As many writes by R2T as a queue takes; half of the data of the first asked for.
-fn half_an_answer(queue: &mut Queue, nsid: u8) -> io::Result<()> {
-    for cid in 0..16u16 {
-        let mut command = rw(0x01, nsid, 0, 64 << 10);
-        command[2..4].copy_from_slice(&cid.to_le_bytes());
-        command[39] = 0x5a;
-        queue.send_pdu(CAPSULE_CMD, 0, &command, &[])?;
+fn half_an_answer(queue: &mut Queue, nsid: u32) -> io::Result<()> {
+    for _ in 0..16 {
+        queue
+            .host
+            .command(write(nsid, 0, Payload::Withheld(64 << 10)));
     }
+    queue.flush_out()?;
     queue.set_patience(Duration::from_millis(20));
-    let pdu = match queue.receive() {
-        Ok(pdu) if pdu.kind == R2T => pdu,
+    let Ok(Pdu::R2t { cid, ttag, .. }) = queue.receive() else {
         // Nobody asks, or the command is refused: what there is, others have.
-        _ => return Ok(()),
+        return Ok(());
     };
-    let asked = &pdu.header[8..12];
-    let header = [asked, &[0; 4], &(64u32 << 10).to_le_bytes(), &[0; 4]].concat();
-    let data = queue.build(H2C_DATA, 0x04, &header, &[0xee; 64 << 10]);
+    let data = queue.h2c_data(cid, ttag, 0, &[0xee; 64 << 10], true);
     queue.send(&data[..32 << 10])
 }
 
@@ -83,33 +80,26 @@ fn work(queue: &mut Queue) -> Longest {
     let end = Instant::now() + WORKING;
     while Instant::now() < end {
         longest.rounds += 1;
-        let nsid = 1 + (longest.rounds % 2) as u8;
+        let nsid = 1 + (longest.rounds % 2) as u32;
         let lba = 1024 + longest.rounds * 977 % (NAMESPACE_BYTES / 512 - 2048);
         let small = pattern(longest.rounds, 4096);
-        let status = timed(&mut longest.small, || {
-            queue.command(rw(0x01, nsid, lba, 4096), Some(&small), true, 0)
+        let done = timed(&mut longest.small, || {
+            queue.command(write(nsid, lba, Payload::Capsule(small.clone())))
         });
-        assert_eq!(status.unwrap().0, 0, "a write in a capsule");
-        let large = pattern(longest.rounds, 128 << 10);
-        let mut read = |len: usize| {
-            let (status, _, data) = timed(&mut longest.read, || {
-                queue.command(rw(0x02, nsid, lba, len), None, false, len)
-            })
-            .unwrap();
-            assert_eq!(status, 0, "a read");
-            data
+        assert_eq!(done.unwrap().status, 0, "a write in a capsule");
+        let mut read = |queue: &mut Queue, len: usize| {
+            let command = Command::read(nsid, lba, (len / BLOCK) as u32, len);
+            let done = timed(&mut longest.read, || queue.command(command)).unwrap();
+            assert_eq!(done.status, 0, "a read");
+            done.data
         };
-        assert!(read(4096) == small);
-        let written = rw(0x01, nsid, lba, large.len());
-        let status = timed(&mut longest.large, || {
-            queue.command(written, Some(&large), false, 0)
+        assert!(read(queue, 4096) == small);
+        let large = pattern(longest.rounds, 128 << 10);
+        let done = timed(&mut longest.large, || {
+            queue.command(write(nsid, lba, Payload::Asked(large.clone())))
         });
-        assert_eq!(status.unwrap().0, 0, "a write by R2T");
-        let (status, _, data) = timed(&mut longest.read, || {
-            queue.command(rw(0x02, nsid, lba, large.len()), None, false, large.len())
-        })
-        .unwrap();
-        assert!(status == 0 && data == large);
+        assert_eq!(done.unwrap().status, 0, "a write by R2T");
+        assert!(read(queue, large.len()) == large);
     }
     longest
 }
@@ -138,17 +128,16 @@ fn z12_a_thousand_stalled_writers_do_not_stop_another_client() {
         let mut admins = Vec::new();
         let mut stalled = Vec::new();
         for _ in 0..CONTROLLERS {
-            let (admin, first) = Queue::controller(target(), Options::default(), NQN).unwrap();
+            let (admin, first) = controller();
             stalled.push(first);
             for qid in 2..=QUEUES {
-                let options = Options::default();
-                stalled.push(Queue::connect(target(), options, NQN, qid, admin.cntlid).unwrap());
+                stalled.push(queue(qid, admin.cntlid()));
             }
             admins.push(admin);
         }
         let begun = Instant::now();
         for (i, queue) in stalled.iter_mut().enumerate() {
-            let nsid = 1 + (i / 3 % 2) as u8;
+            let nsid = 1 + (i / 3 % 2) as u32;
             match i % 3 {
                 0 => half_a_capsule(queue, nsid, 4096).unwrap(),
                 1 => half_an_answer(queue, nsid).unwrap(),
@@ -171,7 +160,7 @@ fn z12_a_thousand_stalled_writers_do_not_stop_another_client() {
             }
         });
         // It comes when all of them are there already.
-        let (_admin, mut queue) = Queue::controller(target(), Options::default(), NQN).unwrap();
+        let (_admin, mut queue) = controller();
         let longest = work(&mut queue);
         stop.store(true, Ordering::Relaxed);
         dripper.join().unwrap();

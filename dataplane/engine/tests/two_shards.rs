@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use engine::{Config, Handle};
-use support::host::{Options, Queue, WRITE, pattern};
-use support::{NQN, Random, eventually, network, snapshot, target, with_engine};
+use support::{controller, eventually, network, pattern, queue, snapshot, with_engine};
+use testkit::blocking::Queue;
+use testkit::{Command, Payload, Pdu, Random};
 
 const BLOCK: usize = 512;
 const BYTES: usize = 16 << 20;
@@ -59,11 +60,11 @@ fn some_range(random: &mut Random) -> std::ops::Range<usize> {
 /// One request at a time, by any queue of either shard: each sees what the
 /// others did, a flush makes all of it durable on every shard.
 fn one_after_the_other(queues: &mut [Queue], path: &PathBuf, model: &mut [u8]) {
-    let mut random = Random::new();
+    let mut random = Random::new(0);
     for round in 0..ROUNDS {
         let bytes = some_range(&mut random);
         let (lba, len) = ((bytes.start / BLOCK) as u64, bytes.len());
-        let queue = &mut queues[random.below(QUEUES.into())];
+        let queue = &mut queues[random.below(usize::from(QUEUES))];
         match random.below(20) {
             0..9 => {
                 let data = pattern(round, len);
@@ -108,7 +109,7 @@ fn all_at_once(queues: Vec<Queue>, model: &Arc<Mutex<Vec<u8>>>) {
         .map(|(me, mut queue)| {
             let model = Arc::clone(model);
             thread::spawn(move || {
-                let mut random = Random(me as u64 + 1);
+                let mut random = Random::new(me as u64 + 1);
                 for round in 0..ROUNDS / 8 {
                     let slot = random.below(BYTES / BLOCK / usize::from(QUEUES));
                     let block = slot * usize::from(QUEUES) + me;
@@ -138,42 +139,21 @@ fn all_at_once(queues: Vec<Queue>, model: &Arc<Mutex<Vec<u8>>>) {
 /// takes, and writes of which half came.
 fn gone_in_the_middle(cntlid: u16) {
     for round in 0..QUEUES {
-        let mut queue =
-            Queue::connect(target(), Options::default(), NQN, 20 + round, cntlid).unwrap();
-        for cid in 0..16u16 {
-            let mut command = [0; 64];
-            command[0] = if cid % 2 == 0 { 0x02 } else { WRITE };
-            command[1] = 0x40;
-            command[2..4].copy_from_slice(&cid.to_le_bytes());
-            command[4] = 1;
-            command[32..36].copy_from_slice(&(128u32 << 10).to_le_bytes());
-            command[39] = 0x5a;
+        let mut queue = queue(20 + round, cntlid);
+        for i in 0..16u64 {
+            let lba = (i * 97 * 128) % (BYTES as u64 / 512 - 256);
             // No write of theirs ever has all its data.
-            let lba = (u64::from(cid) * 97 * 128) % (BYTES as u64 / 512 - 256);
-            command[40..48].copy_from_slice(&lba.to_le_bytes());
-            command[48..50].copy_from_slice(&255u16.to_le_bytes());
-            queue
-                .send_pdu(support::host::CAPSULE_CMD, 0, &command, &[])
-                .unwrap();
+            queue.host.command(match i % 2 {
+                0 => Command::read(1, lba, 256, 128 << 10),
+                _ => Command::write(1, lba, 256, Payload::Withheld(128 << 10)),
+            });
         }
         // Some data of the first write that is asked for, and no more.
         loop {
-            let pdu = queue.receive().unwrap();
-            if pdu.kind == support::host::R2T {
-                let mut pdu = queue.build(
-                    support::host::H2C_DATA,
-                    0x04,
-                    &[
-                        &pdu.header[8..12],
-                        &[0; 4],
-                        &(128u32 << 10).to_le_bytes(),
-                        &[0; 4],
-                    ]
-                    .concat(),
-                    &vec![0xee; 128 << 10],
-                );
-                pdu.truncate(50_000);
-                queue.send(&pdu).unwrap();
+            if let Pdu::R2t { cid, ttag, .. } = queue.receive().unwrap() {
+                let data = vec![0xee; 128 << 10];
+                let pdu = queue.h2c_data(cid, ttag, 0, &data, true);
+                queue.send(&pdu[..50_000]).unwrap();
                 break;
             }
         }
@@ -189,11 +169,10 @@ fn z11_z12_pages_of_two_shards_are_one_volume() {
     let file = path.clone();
     let (tell, told) = std::sync::mpsc::channel();
     with_engine(&config, move |handle| {
-        let connect = |qid, cntlid| Queue::connect(target(), Options::default(), NQN, qid, cntlid);
-        let (admin, first) = Queue::controller(target(), Options::default(), NQN).unwrap();
+        let (admin, first) = controller();
         let mut queues = vec![first];
         for qid in 2..=QUEUES {
-            queues.push(connect(qid, admin.cntlid).unwrap());
+            queues.push(queue(qid, admin.cntlid()));
         }
         let connections = |handle: &Handle| -> Vec<u64> {
             let shards = snapshot(handle).shards;
@@ -212,7 +191,7 @@ fn z11_z12_pages_of_two_shards_are_one_volume() {
             assert!(counts.iter().all(|&n| n > 0), "{name} by shard: {counts:?}");
         }
 
-        gone_in_the_middle(admin.cntlid);
+        gone_in_the_middle(admin.cntlid());
         let expected = u64::from(QUEUES) + 1;
         eventually("the dead are buried", || {
             connections(handle).iter().sum::<u64>() == expected

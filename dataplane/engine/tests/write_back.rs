@@ -5,8 +5,8 @@ mod support;
 
 use std::fs;
 
-use support::host::{Options, Queue, pattern};
-use support::{NQN, Random, network, snapshot, target, with_engine};
+use support::{controller, network, pattern, snapshot, with_engine};
+use testkit::Random;
 
 const BLOCK: usize = 512;
 const BYTES: usize = 8 << 20;
@@ -25,15 +25,11 @@ fn z11_z12_z13_a_volatile_write_cache_loses_nothing() {
     let (tell, told) = std::sync::mpsc::channel();
     let file = path.clone();
     with_engine(&config, move |handle| {
-        let (mut admin, mut io) = Queue::controller(target(), Options::default(), NQN).unwrap();
-        let (_, controller) = admin.identify(1, 0).unwrap();
-        assert_eq!(
-            controller[525] & 1,
-            1,
-            "a volatile write cache is advertised"
-        );
+        let (mut admin, mut io) = controller();
+        let (_, identity) = admin.identify(1, 0).unwrap();
+        assert_eq!(identity[525] & 1, 1, "a volatile write cache is advertised");
         let mut model = vec![0; BYTES];
-        let mut random = Random::new();
+        let mut random = Random::new(0);
         let mut below = |n| random.below(n);
         for round in 0..ROUNDS {
             if round == ROUNDS / 2 {
@@ -44,7 +40,7 @@ fn z11_z12_z13_a_volatile_write_cache_loses_nothing() {
                     fs::read(&file).unwrap() == model,
                     "all of it is on the device"
                 );
-                (admin, io) = Queue::controller(target(), Options::default(), NQN).unwrap();
+                (admin, io) = controller();
             }
             let blocks = if below(4) == 0 {
                 1 + below(128)

@@ -160,12 +160,11 @@ impl Queue {
         self.stream.write_all(bytes)
     }
 
-    /// The bytes of a PDU.
-    pub fn build(&self, kind: u8, flags: u8, fields: &[u8], data: &[u8]) -> Vec<u8> {
+    /// The bytes of an H2CData.
+    pub fn h2c_data(&self, cid: u16, ttag: u16, offset: u32, data: &[u8], last: bool) -> Vec<u8> {
         let mut pdu = Vec::new();
-        self.host
-            .format()
-            .write(&mut pdu, kind, flags, fields, data);
+        let format = self.host.format();
+        format.h2c_data(&mut pdu, cid, ttag, offset, data, last);
         pdu
     }
 

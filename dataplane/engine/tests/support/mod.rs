@@ -1,10 +1,8 @@
 //! What the integration tests share: a network of their own, an engine on it,
-//! and a host that speaks NVMe/TCP through the kernel's TCP.
+//! and what the test kit's host needs to know to speak with it.
 //!
 //! Each test binary is a process of its own, since DPDK starts once per process.
 #![allow(dead_code)]
-
-pub mod host;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -16,6 +14,7 @@ use engine::{
     Config, Detail, Handle, MemoryConfig, NamespaceConfig, PortConfig, Snapshot, StoreConfig,
     StoreDevice, SubsystemConfig, TargetConfig, WritePolicy,
 };
+use testkit::blocking::Queue;
 
 /// The target's address and the kernel's, on the two ends of a veth pair (RFC 5737).
 pub const TARGET: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -105,22 +104,35 @@ pub fn write_back(file: &Path, block_size: usize) -> Config {
     config
 }
 
-/// Numbers that look random and are the same in every run (xorshift), from a seed that is not 0.
-pub struct Random(pub u64);
-
-impl Random {
-    /// From a seed as good as any.
-    pub fn new() -> Self {
-        Self(0x2545_f491_4f6c_dd1d)
+/// A host of the subsystem.
+pub fn host() -> testkit::Config {
+    testkit::Config {
+        // A machine that is busy with other things does not end the test.
+        keep_alive: Duration::from_secs(120),
+        ..testkit::Config::new(NQN)
     }
+}
 
-    /// A number below `n`.
-    pub fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) as usize % n
-    }
+/// A host with these digests.
+pub fn host_with_digests(header_digest: bool, data_digest: bool) -> testkit::Config {
+    let mut config = host();
+    (config.format.header_digest, config.format.data_digest) = (header_digest, data_digest);
+    config
+}
+
+/// An Admin Queue and an I/O queue of a host.
+pub fn controller() -> (Queue, Queue) {
+    Queue::controller(target(), host()).expect("a controller")
+}
+
+/// I/O queue `qid` of controller `cntlid`.
+pub fn queue(qid: u16, cntlid: u16) -> Queue {
+    Queue::connect(target(), host(), qid, cntlid).expect("an I/O queue")
+}
+
+/// `len` bytes that `number` names.
+pub fn pattern(number: u64, len: usize) -> Vec<u8> {
+    testkit::pattern::stream::bytes(number, 0, len)
 }
 
 /// Puts the process into a network namespace of its own with a veth pair:
@@ -226,12 +238,9 @@ pub fn snapshot(handle: &Handle) -> Snapshot {
 }
 
 /// Waits until `done` holds, or fails with `what`.
-pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !done() {
-        assert!(Instant::now() < deadline, "{what}");
-        thread::sleep(Duration::from_millis(10));
-    }
+#[track_caller]
+pub fn eventually(what: &str, done: impl FnMut() -> bool) {
+    testkit::eventually(what, Duration::from_secs(10), done);
 }
 
 /// Stops the engine even when the client panics.
