@@ -19,6 +19,9 @@ pub const NQN_LEN_MAX: usize = 223;
 /// (NVMe/TCP 3.3.1: 8,192 bytes whatever IOCCSZ says).
 pub const ADMIN_IN_CAPSULE_BYTES: u32 = 8192;
 
+/// Most entries an Admin Queue may have (base 3.1.3.8); MQES is about I/O queues.
+pub(crate) const ADMIN_QUEUE_DEPTH: u16 = 4096;
+
 /// Everything a [`Target`](crate::Target) needs to know.
 #[derive(Clone, Debug)]
 pub struct TargetConfig {

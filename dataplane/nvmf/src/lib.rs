@@ -22,6 +22,7 @@ mod session;
 mod shard;
 mod slots;
 mod status;
+mod subsystem;
 mod target;
 mod units;
 

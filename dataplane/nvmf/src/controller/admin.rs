@@ -11,7 +11,7 @@ use super::{Controller, Events, discovery};
 use crate::command::{AdminCommand, FabricsCommand, FeatureSelect, SqeView};
 use crate::slots::{VolumeRef, Work};
 use crate::status::Status;
-use crate::target::{Namespaces, Target};
+use crate::subsystem::{Namespaces, Subsystems};
 use crate::units::{Cid, Nsid, Timestamp};
 
 /// The side of a controller that its Admin Queue's session owns.
@@ -68,16 +68,17 @@ fn names_none(nsid: Nsid) -> bool {
 }
 
 impl AdminQueue {
-    /// The Admin Queue of `controller`, just connected.
+    /// The Admin Queue of `controller`, just connected. I/O queues may have
+    /// `queue_depth` entries.
     pub fn new(
         controller: Arc<Controller>,
-        target: &Target,
+        queue_depth: u16,
         keep_alive_ms: u32,
         now: Timestamp,
     ) -> Self {
         let namespaces = controller.subsystem.as_ref().map(|s| s.namespaces());
         let mut queue = Self {
-            properties: Properties::new(target.config().queue_depth),
+            properties: Properties::new(queue_depth),
             features: Features::new(keep_alive_ms),
             events: Events::new(),
             changed: ChangedNamespaces::none(),
@@ -203,7 +204,7 @@ impl AdminQueue {
     pub fn execute(
         &mut self,
         sqe: &SqeView<'_>,
-        target: &Target,
+        subsystems: &Subsystems,
         now: Timestamp,
     ) -> Result<Reply, Status> {
         if !self.properties.is_ready() {
@@ -216,7 +217,7 @@ impl AdminQueue {
         }
         match command {
             AdminCommand::Identify { cns, csi, .. } => {
-                self.identify(target).check(cns, csi, sqe.nsid())?;
+                self.identify(subsystems).check(cns, csi, sqe.nsid())?;
                 let work = Work::Identify { cns, csi };
                 let len = identify::LEN;
                 Ok(Reply::Data { work, len })
@@ -228,9 +229,9 @@ impl AdminQueue {
                 offset,
                 csi,
             } => {
-                let whole = self.log_len(lid, target, sqe.nsid())?;
+                let whole = self.log_len(lid, subsystems, sqe.nsid())?;
                 // MDTS; and no log begins behind its end (base 5.16).
-                if len > u64::from(target.config().max_io_bytes) || offset > whole {
+                if len > u64::from(subsystems.config().max_io_bytes) || offset > whole {
                     return Err(Status::INVALID_FIELD);
                 }
                 let work = Work::LogPage {
@@ -304,9 +305,9 @@ impl AdminQueue {
     }
 
     /// Bytes of the log `lid`.
-    fn log_len(&self, lid: u8, target: &Target, nsid: Nsid) -> Result<u64, Status> {
+    fn log_len(&self, lid: u8, subsystems: &Subsystems, nsid: Nsid) -> Result<u64, Status> {
         match &self.namespaces {
-            None if lid == lid::DISCOVERY => Ok(discovery::len(target, &self.controller.host)),
+            None if lid == lid::DISCOVERY => Ok(discovery::len(subsystems, &self.controller.host)),
             None => Err(Status::INVALID_LOG_PAGE),
             Some(_) => {
                 let len = log::len(lid)?;
@@ -321,10 +322,17 @@ impl AdminQueue {
     }
 
     /// Writes bytes `at..` of the data for `work` into `page`.
-    pub fn fill(&mut self, work: Work, nsid: Nsid, target: &Target, at: u64, page: &mut [u8]) {
+    pub fn fill(
+        &mut self,
+        work: Work,
+        nsid: Nsid,
+        subsystems: &Subsystems,
+        at: u64,
+        page: &mut [u8],
+    ) {
         match work {
             Work::Identify { cns, csi } => {
-                let identify = self.identify(target);
+                let identify = self.identify(subsystems);
                 // Checked before, but namespaces may have gone since.
                 match identify.check(cns, csi, nsid) {
                     Ok(structure) => identify.fill(structure, nsid, page),
@@ -336,7 +344,7 @@ impl AdminQueue {
             } => {
                 let mut w = Window::new(offset + at, page);
                 if self.is_discovery() {
-                    discovery::fill(target, &self.controller.host, &mut w);
+                    discovery::fill(subsystems, &self.controller.host, &mut w);
                 } else {
                     log::fill(lid, csi, &self.controller, &self.changed, &mut w);
                 }
@@ -365,10 +373,10 @@ impl AdminQueue {
         }
     }
 
-    fn identify<'a>(&'a self, target: &'a Target) -> Identify<'a> {
+    fn identify<'a>(&'a self, subsystems: &'a Subsystems) -> Identify<'a> {
         let subsystem = self.controller.subsystem.as_deref();
         Identify {
-            config: target.config(),
+            config: subsystems.config(),
             cntlid: self.controller.cntlid,
             subsystem: subsystem.zip(self.namespaces.as_deref()),
         }

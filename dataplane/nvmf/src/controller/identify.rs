@@ -6,7 +6,7 @@ use super::properties::VERSION;
 use super::window::Window;
 use crate::config::{DISCOVERY_NQN, NamespaceConfig, TargetConfig};
 use crate::status::Status;
-use crate::target::{Namespaces, Subsystem};
+use crate::subsystem::{Namespaces, Subsystem};
 use crate::units::{BlockSize, Cntlid, Nsid};
 
 /// Length of every Identify data structure in bytes.

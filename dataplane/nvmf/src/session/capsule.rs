@@ -214,7 +214,7 @@ impl Session {
                 )
             }
             Queue::Admin(admin) => {
-                let reply = admin.execute(sqe, &self.target, self.now)?;
+                let reply = admin.execute(sqe, self.target.subsystems(), self.now)?;
                 self.plan_reply(reply, sqe, capsule_len, shard)
             }
             // Nothing but Connect may come first (base 6.3).

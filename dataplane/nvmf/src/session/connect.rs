@@ -6,7 +6,7 @@ use crate::controller::AdminQueue;
 use crate::shard::Shard;
 use crate::slots::{SlotIndex, Work};
 use crate::status::Status;
-use crate::target::ConnectError;
+use crate::subsystem::ConnectError;
 use crate::units::Qid;
 
 impl Session {
@@ -52,7 +52,8 @@ impl Session {
         let cntlid = if qid == Qid::ADMIN {
             let controller = self.target.connect_admin(data, sq_size)?;
             let cntlid = controller.cntlid.0;
-            let admin = AdminQueue::new(controller, &self.target, keep_alive_ms, self.now);
+            let depth = self.target.config().queue_depth;
+            let admin = AdminQueue::new(controller, depth, keep_alive_ms, self.now);
             self.queue = Queue::Admin(Box::new(admin));
             cntlid
         } else {

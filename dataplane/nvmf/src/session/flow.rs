@@ -165,7 +165,13 @@ impl Session {
         for at in (0..len).step_by(PAGE_SIZE) {
             let n = PAGE_SIZE.min(len - at);
             let mut page = shard.pages.alloc().ok_or(Status::INTERNAL_ERROR)?;
-            admin.fill(work, nsid, &self.target, at as u64, &mut page[..n]);
+            admin.fill(
+                work,
+                nsid,
+                self.target.subsystems(),
+                at as u64,
+                &mut page[..n],
+            );
             let slice = page.freeze().slice(0..n);
             let run = shard.commands.slots[index].run.take();
             let mut run = run.ok_or(Status::INTERNAL_ERROR)?;

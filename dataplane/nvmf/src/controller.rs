@@ -23,7 +23,7 @@ use pages::sync::{Held, Watched};
 use crate::command::FabricsCommand;
 use crate::config::DISCOVERY_NQN;
 use crate::status::Status;
-use crate::target::{ConnectError, Subsystem};
+use crate::subsystem::{ConnectError, Subsystem};
 use crate::units::{Cntlid, Qid};
 
 /// One controller of the target.
