@@ -1,8 +1,8 @@
 //! A controller: what its queues share, wherever their connections are.
 //!
-//! The connections of one controller may be on different shards. What they
-//! share is here; everything else of a controller belongs to the session of
-//! its Admin Queue ([`AdminQueue`]).
+//! The queues of one controller may be on different shards. What they share is
+//! here; everything else of a controller belongs to its Admin Queue
+//! ([`AdminQueue`]).
 
 mod admin;
 mod discovery;

@@ -17,21 +17,24 @@ mod bytes;
 pub mod command;
 mod config;
 mod controller;
-pub mod pdu;
-mod session;
-mod shard;
-mod slots;
+mod counters;
+mod queue;
+mod resources;
 mod status;
 mod subsystem;
 mod target;
+pub mod tcp;
 mod units;
+mod work;
 
 pub use config::{
     ADMIN_IN_CAPSULE_BYTES, ConfigError, DISCOVERY_NQN, Hosts, Listener, NQN_LEN_MAX,
     NamespaceConfig, SubsystemConfig, TargetConfig,
 };
-pub use session::{CloseReason, Endpoints, Progress, Session, Wire};
-pub use shard::{CommandPool, Counters, Shard};
+pub use counters::Counters;
+pub use queue::pool::CommandPool;
+pub use resources::Resources;
 pub use status::Status;
 pub use target::{ControllerInfo, Target};
+pub use tcp::{CloseReason, Endpoints, Progress, Session, Wire, pdu};
 pub use units::{BlockRange, BlockSize, Cid, Cntlid, Lba, Nsid, Qid, Timestamp, Ttag};

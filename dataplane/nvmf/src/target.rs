@@ -22,7 +22,7 @@ use crate::units::{Cntlid, Qid};
 pub struct Target {
     subsystems: Subsystems,
     registry: Mutex<Registry>,
-    sessions: AtomicU64,
+    queues: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -57,7 +57,7 @@ impl Target {
         Ok(Arc::new(Self {
             subsystems: Subsystems::new(config),
             registry: Mutex::default(),
-            sessions: AtomicU64::new(1),
+            queues: AtomicU64::new(1),
         }))
     }
 
@@ -112,9 +112,9 @@ impl Target {
         controller.is_some()
     }
 
-    /// A number for a new session.
-    pub(crate) fn session_id(&self) -> u64 {
-        self.sessions.fetch_add(1, Ordering::Relaxed)
+    /// A number for a new queue.
+    pub(crate) fn queue_id(&self) -> u64 {
+        self.queues.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Creates a controller for a Connect to the Admin Queue (base 6.3).

@@ -1,4 +1,4 @@
-//! What the session of an Admin Queue holds, and how Admin commands are answered.
+//! What an Admin Queue holds besides its commands, and how Admin commands are executed.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use super::properties::{Change, Properties};
 use super::window::Window;
 use super::{Controller, Events, discovery};
 use crate::command::{AdminCommand, FabricsCommand, FeatureSelect, SqeView};
-use crate::slots::{VolumeRef, Work};
 use crate::status::Status;
 use crate::subsystem::{Namespaces, Subsystems};
 use crate::units::{Cid, Nsid, Timestamp};
+use crate::work::{NamespaceRef, Work};
 
-/// The side of a controller that its Admin Queue's session owns.
+/// The side of a controller that its Admin Queue owns.
 #[derive(Debug)]
 pub(crate) struct AdminQueue {
     pub controller: Arc<Controller>,
@@ -25,11 +25,11 @@ pub(crate) struct AdminQueue {
     /// As last seen; `None` for a discovery controller.
     namespaces: Option<Arc<Namespaces>>,
     changed: ChangedNamespaces,
-    /// When the host must have been heard from; `None` if it need not.
+    /// When the Keep Alive Timer runs out; `None` if it is disabled.
     deadline: Option<Timestamp>,
 }
 
-/// How a command is answered.
+/// What is to be done for a command.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reply {
     /// It is done; dwords 0 and 1 of the completion.
@@ -86,7 +86,7 @@ impl AdminQueue {
             namespaces,
             controller,
         };
-        queue.heard(now);
+        queue.touch_keep_alive(now);
         queue
     }
 
@@ -97,15 +97,15 @@ impl AdminQueue {
 
     /// Traffic Based Keep Alive (base 3.9.2): when the Keep Alive Timer runs out and
     /// any queue had a command meanwhile, it starts again.
-    pub fn heed_traffic(&mut self, now: Timestamp) {
+    pub fn touch_keep_alive_by_traffic(&mut self, now: Timestamp) {
         // Discovery controllers do not offer it.
         if self.is_overdue(now) && !self.is_discovery() && self.controller.take_traffic() {
-            self.heard(now);
+            self.touch_keep_alive(now);
         }
     }
 
     /// Restarts the Keep Alive Timer. What came before it counts no more.
-    fn heard(&mut self, now: Timestamp) {
+    fn touch_keep_alive(&mut self, now: Timestamp) {
         let idle = match self.features.keep_alive_ms {
             0 if self.is_discovery() => DISCOVERY_IDLE_MS,
             ms => ms,
@@ -180,14 +180,14 @@ impl AdminQueue {
 
     /// The first namespace from `first` on that has a volatile write cache, and
     /// so must be flushed before a shutdown is complete (base 3.6.2).
-    pub fn next_cached(&self, first: Nsid) -> Option<VolumeRef> {
+    pub fn next_cached(&self, first: Nsid) -> Option<NamespaceRef> {
         let namespaces = self.namespaces.as_deref()?;
         let next = namespaces
             .iter()
             .find(|ns| ns.nsid >= first && ns.volatile_write_cache)?;
-        Some(VolumeRef {
+        Some(NamespaceRef {
             nsid: next.nsid,
-            volume: next.index,
+            index: next.index,
             block_size: next.block_size,
         })
     }
@@ -213,7 +213,7 @@ impl AdminQueue {
         self.refresh();
         let command = AdminCommand::read(sqe)?;
         if self.is_discovery() && self.features.keep_alive_ms == 0 {
-            self.heard(now);
+            self.touch_keep_alive(now);
         }
         match command {
             AdminCommand::Identify { cns, csi, .. } => {
@@ -261,7 +261,7 @@ impl AdminQueue {
             AdminCommand::Abort { cid, .. } => Ok(Reply::Abort(cid)),
             AdminCommand::AsyncEventRequest => Ok(Reply::Park),
             AdminCommand::KeepAlive => {
-                self.heard(now);
+                self.touch_keep_alive(now);
                 Ok(Reply::Done(0))
             }
         }
@@ -293,7 +293,7 @@ impl AdminQueue {
         let has_cache = self.has_cache();
         let result = self.features.set(fid, value, &self.controller, has_cache)?;
         if fid == features::fid::KEEP_ALIVE_TIMER {
-            self.heard(now);
+            self.touch_keep_alive(now);
         }
         Ok(Reply::Done(result.into()))
     }
