@@ -45,7 +45,7 @@ events::counters! {
         sequence_error,
         /// Connections terminated for a header digest that did not match.
         header_digest_error,
-        /// Connections terminated for data outside the range asked for.
+        /// Connections terminated for data outside the range of an R2T.
         data_out_of_range,
         /// Connections terminated for more data in a PDU than allowed.
         data_limit_exceeded,

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Each file owns a part: `plan` says what a command is and needs, `flow` who
-//! gets what it needs and when, `requests` what the volumes are asked for. What
+//! gets what it needs and when, `requests` what the volumes have to do. What
 //! the queue needs of its connection is [`Transport`]; nothing else here knows that
 //! there is one.
 
@@ -181,13 +181,19 @@ impl Queue {
         self.state == State::Connected
     }
 
-    /// Why it takes no more commands, if it does not.
+    /// Why it takes no more commands; `None` while it does.
     #[inline]
     pub fn ended(&self) -> Option<End> {
         match self.state {
             State::Ended(end) | State::Closed(end) => Some(end),
             _ => None,
         }
+    }
+
+    /// Whether it takes no more commands.
+    #[inline]
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, State::Ended(_) | State::Closed(_))
     }
 
     /// Whether [`Queue::close`] was called.
@@ -208,7 +214,7 @@ impl Queue {
         self.now = now;
     }
 
-    /// Asks for the memory of what the queue holds apart: before it is given commands.
+    /// Prefetches what the queue holds in memory of its own, before it is given commands.
     #[inline]
     pub fn prefetch(&self) {
         if let Role::Io(io) = &self.role {
@@ -328,7 +334,7 @@ impl Queue {
     /// Takes no more commands, and leaves the controller: an Admin Queue takes it
     /// along (base 3.3.1.2). The first reason stays.
     pub fn end(&mut self, end: End) {
-        if self.ended().is_none() {
+        if !self.is_over() {
             self.state = State::Ended(end);
         }
         self.waiting.drop_fetches();

@@ -47,7 +47,7 @@ impl Subsystems {
 #[derive(Debug)]
 pub(crate) struct Subsystem {
     pub config: SubsystemConfig,
-    /// Their number is their generation; compared by sessions without the lock.
+    /// Their number is their generation; compared by queues without the lock.
     namespaces: Watched<Arc<Namespaces>>,
 }
 
@@ -122,7 +122,7 @@ impl Namespaces {
     }
 }
 
-/// Why a Connect is refused, with the result its completion carries.
+/// The status of a Connect that is refused, and the result that goes with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ConnectError {
     pub status: Status,

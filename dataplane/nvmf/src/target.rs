@@ -72,7 +72,7 @@ impl Target {
     }
 
     /// Replaces the namespaces of the subsystem `nqn`: added, removed, resized.
-    /// Hosts that asked for it get an asynchronous event (base 5.2, Namespace
+    /// Hosts that enabled it get an asynchronous event (base 5.2, Namespace
     /// Attribute Changed). `Ok(false)` if there is no such subsystem.
     ///
     /// # Errors

@@ -61,7 +61,7 @@ pub enum Progress {
 pub enum CloseReason {
     /// The host sent Disconnect.
     Disconnected,
-    /// A PDU was malformed or out of order; a terminate request tells the host.
+    /// A PDU was malformed or out of order; a terminate request says so to the host.
     Malformed(FatalStatus),
     /// The host sent a terminate request with this FES.
     TerminatedByHost(u16),
@@ -149,13 +149,14 @@ impl Session {
         if self.rx.is_blocked() {
             return self.unblock(resources);
         }
-        match self.queue.ended() {
-            Some(_) => Progress::Closing,
-            None => Progress::Taken,
+        if self.queue.is_over() {
+            Progress::Closing
+        } else {
+            Progress::Taken
         }
     }
 
-    /// Asks for the memory of what the session holds apart: before it is given bytes.
+    /// Prefetches what the session holds in memory of its own, before it is given bytes.
     #[inline]
     pub fn prefetch(&self) {
         self.queue.prefetch();
@@ -202,7 +203,7 @@ impl Session {
             resources.counters.timeouts += 1;
             self.shut(reason);
         }
-        if self.queue.ended().is_some() {
+        if self.queue.is_over() {
             self.queue.yield_turn(resources);
         }
         if self.rx.is_blocked() {
@@ -212,7 +213,7 @@ impl Session {
         now.plus_ms(TICK_MS)
     }
 
-    /// Why the connection is to be closed, once it is. The engine transmits
+    /// The reason to close the connection, as soon as there is one. The engine transmits
     /// until [`Session::transmit`] says there is nothing left, then closes the
     /// connection and the session.
     pub fn closing(&self) -> Option<CloseReason> {
@@ -276,7 +277,7 @@ impl Session {
 
     /// Stops taking bytes, and ends the queue. The first reason stays.
     fn shut(&mut self, reason: CloseReason) {
-        if self.queue.ended().is_none() {
+        if !self.queue.is_over() {
             self.reason = reason;
         }
         self.rx.discard();
@@ -286,7 +287,7 @@ impl Session {
     /// Terminates the connection for a malformed PDU with `header`
     /// (NVMe/TCP 3.5.2).
     fn terminate(&mut self, error: FatalError, header: &[u8], resources: &mut Resources<'_>) {
-        if self.queue.ended().is_none() {
+        if !self.queue.is_over() {
             count_malformed(resources, error.status);
             self.tx.terminate(error, header);
             self.shut(CloseReason::Malformed(error.status));

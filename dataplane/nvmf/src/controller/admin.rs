@@ -40,16 +40,16 @@ pub(crate) enum Reply {
     Abort(Cid),
     /// `len` bytes go to the host.
     Data {
-        /// What they are.
+        /// Which data they are.
         work: Work,
-        /// How many.
+        /// Their number.
         len: u32,
     },
     /// `len` bytes come from the host.
     Receive {
         /// What is to be done with them.
         work: Work,
-        /// How many.
+        /// Their number.
         len: u32,
     },
     /// The controller was reset: parked requests are void.

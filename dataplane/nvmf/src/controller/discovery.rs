@@ -36,7 +36,7 @@ pub(super) fn fill(subsystems: &Subsystems, host: &str, w: &mut Window<'_>) {
             }
         }
     }
-    // GENCTR: what the log tells is fixed when the target starts.
+    // GENCTR: what the log says is fixed when the target starts.
     w.put(0, 1u64.to_le_bytes());
     // NUMREC; RECFMT is 0.
     w.put(8, records.to_le_bytes());

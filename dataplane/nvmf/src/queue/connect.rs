@@ -1,4 +1,4 @@
-//! Connect: what makes a connection a queue (base 6.3).
+//! Connect: how a connection becomes a queue of a controller (base 6.3).
 
 use super::slots::SlotIndex;
 use super::{IoQueue, Queue, Role, State, Transport, flow};
@@ -40,7 +40,7 @@ impl Queue {
         }
     }
 
-    /// Makes this connection the queue that `work` asks for; gives its CNTLID.
+    /// Makes this the queue that `work` names; returns its CNTLID.
     fn accept(&mut self, data: &ConnectData<'_>, work: Work) -> Result<u16, ConnectError> {
         let Work::Connect {
             qid,

@@ -367,7 +367,7 @@ impl Queue {
         self.send_events(transport, resources);
     }
 
-    /// The volumes are to be asked for what the command is about.
+    /// The command's requests are to be handed out.
     fn make_ready(&mut self, index: SlotIndex, resources: &mut Resources<'_>) {
         resources.commands.slots[index].enter(SlotState::Ready);
         self.requests.push(&mut resources.commands.slots, index);

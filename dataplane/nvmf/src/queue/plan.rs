@@ -411,7 +411,7 @@ fn data_in(
             }
             true
         }
-        // Data in the capsule that the descriptor does not speak of.
+        // Data in the capsule that the descriptor does not describe.
         Sgl::Transport { .. } if capsule_len > 0 => return Err(Status::INVALID_FIELD),
         Sgl::Transport { .. } => false,
     };

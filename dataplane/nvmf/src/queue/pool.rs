@@ -48,7 +48,7 @@ pub struct CommandPool {
     fetching_max: usize,
     passing_max: usize,
     /// More shared slots, which I/O queues leave to connections and Admin Queues:
-    /// keep-alives are answered whatever drives do.
+    /// Keep Alive commands complete whatever drives do.
     admin_more: usize,
     runs_reserved: usize,
     runs_for_reads: usize,

@@ -9,7 +9,7 @@ use crate::status::Status;
 use crate::units::Nsid;
 use crate::work::Work;
 
-/// Commands that the volumes are asked for.
+/// Commands that have, or had, requests for the volumes.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     /// Commands with requests to hand out.
@@ -44,7 +44,7 @@ impl Queue {
         resources: &mut Resources<'_>,
     ) -> Option<Request> {
         loop {
-            if self.ended().is_some() {
+            if self.is_over() {
                 return None;
             }
             let index = self.requests.ready.head()?;
@@ -76,7 +76,7 @@ impl Queue {
         }
     }
 
-    /// What the first command that is ready asks for next.
+    /// The next operation of the first command that is ready.
     fn next_io(&mut self, index: SlotIndex, resources: &mut Resources<'_>) -> Option<Io> {
         let slot = &mut resources.commands.slots[index];
         Some(match slot.work {

@@ -3,8 +3,8 @@
 use super::slots::{SlotIndex, Slots};
 
 /// A queue's way to its host (base 2.2). It hands commands over with
-/// [`Queue::take`](super::Queue::take), and does what the queue then needs done
-/// in its own time, in the order that it was told.
+/// [`Queue::take`](super::Queue::take), and later does what the queue then calls for,
+/// in that order.
 ///
 /// Data of a command is in its slot's run, which was begun: what is fetched goes
 /// there, what goes to the host comes from there. How the bytes move is the

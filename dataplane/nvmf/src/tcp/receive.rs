@@ -169,7 +169,7 @@ impl Session {
         resources: &mut Resources<'_>,
     ) -> Progress {
         loop {
-            if self.queue.ended().is_some() {
+            if self.queue.is_over() {
                 self.rx.discard();
                 return Progress::Closing;
             }
@@ -313,7 +313,7 @@ impl Session {
                 Ok(Step::On)
             }
             PduType::H2cTermReq => {
-                // It needs no answer (NVMe/TCP 3.5.2).
+                // No PDU follows it (NVMe/TCP 3.5.2).
                 resources.counters.terminated_by_host += 1;
                 self.shut(CloseReason::TerminatedByHost(TermReq::read(view).status));
                 Ok(Step::On)
