@@ -20,7 +20,11 @@ mod plan;
 pub(crate) mod pool;
 mod requests;
 pub(crate) mod slots;
+mod submission;
 mod transport;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -37,6 +41,7 @@ pub(crate) use plan::Taken;
 use pool::{FORBEARANCE_MS, Purpose};
 use requests::Requests;
 use slots::{HeldSlots, QueueId, Slot, SlotIndex, SlotState};
+use submission::SubmissionQueue;
 pub(crate) use transport::Transport;
 
 /// The queue that one connection is, or is to become by Connect.
@@ -99,34 +104,6 @@ pub(crate) enum End {
     Transport,
 }
 
-/// The Submission Queue, of which there are only numbers over fabrics (base 3.3.2.1).
-#[derive(Clone, Copy, Debug)]
-struct SubmissionQueue {
-    /// Entries (SQSIZE + 1): commands that may be outstanding.
-    entries: u16,
-    /// SQ Head Pointer.
-    head: u16,
-    /// Whether responses carry the head.
-    flow_control: bool,
-    /// Commands that were taken and have no response yet.
-    outstanding: u16,
-}
-
-/// Entries assumed before Connect says how many.
-const ENTRIES_BEFORE_CONNECT: u16 = 32;
-
-impl SubmissionQueue {
-    /// SQHD after one more command.
-    #[inline]
-    fn next_head(&self) -> u16 {
-        if self.head + 1 >= self.entries {
-            0
-        } else {
-            self.head + 1
-        }
-    }
-}
-
 impl Queue {
     /// A queue of `target` on a connection just accepted.
     pub fn new(target: &Arc<Target>, now: Timestamp) -> Self {
@@ -136,12 +113,7 @@ impl Queue {
             target: Arc::clone(target),
             role: Role::None,
             state: State::Unconnected,
-            submission: SubmissionQueue {
-                entries: ENTRIES_BEFORE_CONNECT,
-                head: 0,
-                flow_control: true,
-                outstanding: 0,
-            },
+            submission: SubmissionQueue::new(),
             held: HeldSlots::by(id),
             waiting: Waiting::default(),
             requests: Requests::default(),
@@ -173,7 +145,7 @@ impl Queue {
 
     /// Commands the host may have outstanding.
     pub fn entries(&self) -> u16 {
-        self.submission.entries
+        self.submission.entries()
     }
 
     /// Whether Connect was accepted, and the queue has not ended.
@@ -240,20 +212,19 @@ impl Queue {
     /// SQHD, as the next response carries it; `None` with SQ flow control disabled.
     #[inline]
     pub fn sq_head(&self) -> Option<u16> {
-        let queue = &self.submission;
-        queue.flow_control.then(|| queue.next_head())
+        self.submission.head()
     }
 
     /// The response to the command in `index` is on its way: the command is over.
     #[inline]
     pub fn responded(&mut self, index: SlotIndex, resources: &mut Resources<'_>) {
-        self.submission.head = self.submission.next_head();
+        self.submission.advance();
         self.release(index, resources);
     }
 
     /// The response to a command that never got a slot is on its way.
     pub fn refused(&mut self) {
-        self.submission.head = self.submission.next_head();
+        self.submission.advance();
     }
 
     /// The status of a command that the shard has no resources for.
@@ -385,7 +356,7 @@ impl Queue {
             resources.runs.put(run);
         }
         resources.commands.free(index, &mut self.held);
-        self.submission.outstanding -= 1;
+        self.submission.end(1);
     }
 
     /// Frees the slot of a command whose response comes later.
@@ -430,7 +401,7 @@ impl Queue {
     /// After a reset parked requests are void, and are not completed.
     fn drop_parked(&mut self) {
         if let Role::Admin(admin) = &mut self.role {
-            self.submission.outstanding -= admin.events.unpark_all();
+            self.submission.end(admin.events.unpark_all());
         }
     }
 }

@@ -69,8 +69,7 @@ impl Queue {
         if let Role::Io(_) = self.role {
             self.waiting.reserve(usize::from(sq_size) + 1);
         }
-        self.submission.entries = sq_size + 1;
-        self.submission.flow_control = !no_flow_control;
+        self.submission.connect(sq_size + 1, !no_flow_control);
         Ok(cntlid)
     }
 

@@ -92,7 +92,7 @@ impl Queue {
             return Ok(Taken::Started);
         }
         self.note_traffic();
-        if self.submission.outstanding >= self.submission.entries {
+        if self.submission.is_full() {
             return Err(Overrun);
         }
         let purpose = match &self.role {
@@ -103,7 +103,7 @@ impl Queue {
         let Some(index) = taken else {
             return Ok(Taken::NoSlot);
         };
-        self.submission.outstanding += 1;
+        self.submission.take();
         let plan = match self.plan(sqe, capsule_len, transport, resources) {
             Ok(plan) => plan,
             Err(status) => {
