@@ -19,6 +19,9 @@ pub const NQN_LEN_MAX: usize = 223;
 /// (NVMe/TCP 3.3.1: 8,192 bytes whatever IOCCSZ says).
 pub const ADMIN_IN_CAPSULE_BYTES: u32 = 8192;
 
+/// Most entries an Admin Queue may have (base 3.1.3.8); MQES is about I/O queues.
+pub(crate) const ADMIN_QUEUE_DEPTH: u16 = 4096;
+
 /// Everything a [`Target`](crate::Target) needs to know.
 #[derive(Clone, Debug)]
 pub struct TargetConfig {
@@ -39,9 +42,9 @@ pub struct TargetConfig {
     pub queue_depth: u16,
     /// Controllers that may exist at a time, over all subsystems.
     pub max_controllers: u16,
-    /// Whether a host that asks for header digests gets them.
+    /// Whether a host that requests header digests gets them.
     pub header_digest: bool,
-    /// Whether a host that asks for data digests gets them.
+    /// Whether a host that requests data digests gets them.
     pub data_digest: bool,
     /// Whether the last C2HData PDU may carry the SUCCESS flag in place of a
     /// response capsule. Done only on queues with SQ flow control disabled,
@@ -49,7 +52,7 @@ pub struct TargetConfig {
     pub success_flag: bool,
     /// Time for ICReq and Connect to arrive on a new connection, in milliseconds.
     pub handshake_ms: u32,
-    /// How long a host may take to answer an R2T, to finish a PDU, or to read
+    /// How long a host may take to send what an R2T requests, to finish a PDU, or to read
     /// anything of what was sent, before its connection is closed, in milliseconds.
     pub data_ms: u32,
 }
@@ -136,7 +139,7 @@ pub struct Listener {
     pub port: u16,
 }
 
-/// Why a configuration cannot be served.
+/// What is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConfigError {
     /// An NQN is empty, too long, not `nqn.…`, or has characters outside printable ASCII.

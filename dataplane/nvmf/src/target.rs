@@ -4,16 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sync::Watched;
-
 use crate::command::{ConnectData, ConnectField, FabricsCommand};
 use crate::config::{
-    ConfigError, DISCOVERY_NQN, Hosts, NamespaceConfig, SubsystemConfig, TargetConfig,
+    ADMIN_QUEUE_DEPTH, ConfigError, DISCOVERY_NQN, NamespaceConfig, TargetConfig,
     validate_namespaces,
 };
 use crate::controller::{Controller, Enabled};
 use crate::status::Status;
-use crate::units::{Cntlid, Nsid, Qid};
+use crate::subsystem::{ConnectError, Subsystem, Subsystems};
+use crate::units::{Cntlid, Qid};
 
 /// Subsystems, and the registry of their controllers.
 ///
@@ -21,10 +20,9 @@ use crate::units::{Cntlid, Nsid, Qid};
 /// namespace and management only, never for a frame or an I/O command.
 #[derive(Debug)]
 pub struct Target {
-    config: TargetConfig,
-    subsystems: Vec<Arc<Subsystem>>,
+    subsystems: Subsystems,
     registry: Mutex<Registry>,
-    sessions: AtomicU64,
+    queues: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -32,9 +30,6 @@ struct Registry {
     controllers: BTreeMap<Cntlid, Arc<Controller>>,
     last: u16,
 }
-
-/// Most entries an Admin Queue may have (base 3.1.3.8); MQES is about I/O queues.
-pub(crate) const ADMIN_QUEUE_DEPTH: u16 = 4096;
 
 /// Highest CNTLID given out (base 3.1.1: FFF0h and up are reserved).
 const CNTLID_MAX: u16 = 0xffef;
@@ -59,22 +54,25 @@ impl Target {
     /// If the configuration is not valid.
     pub fn new(config: TargetConfig) -> Result<Arc<Self>, ConfigError> {
         config.validate()?;
-        let subsystems = config.subsystems.iter().cloned().map(Subsystem::new);
         Ok(Arc::new(Self {
-            subsystems: subsystems.map(Arc::new).collect(),
-            config,
+            subsystems: Subsystems::new(config),
             registry: Mutex::default(),
-            sessions: AtomicU64::new(1),
+            queues: AtomicU64::new(1),
         }))
     }
 
     /// What it was made from; namespaces may have changed since.
     pub fn config(&self) -> &TargetConfig {
-        &self.config
+        self.subsystems.config()
+    }
+
+    /// The subsystems there are.
+    pub(crate) fn subsystems(&self) -> &Subsystems {
+        &self.subsystems
     }
 
     /// Replaces the namespaces of the subsystem `nqn`: added, removed, resized.
-    /// Hosts that asked for it get an asynchronous event (base 5.2, Namespace
+    /// Hosts that enabled it get an asynchronous event (base 5.2, Namespace
     /// Attribute Changed). `Ok(false)` if there is no such subsystem.
     ///
     /// # Errors
@@ -85,7 +83,7 @@ impl Target {
         namespaces: Vec<NamespaceConfig>,
     ) -> Result<bool, ConfigError> {
         validate_namespaces(nqn, &namespaces)?;
-        let Some(subsystem) = self.subsystems.iter().find(|s| s.config.nqn == nqn) else {
+        let Some(subsystem) = self.subsystems.find(nqn) else {
             return Ok(false);
         };
         subsystem.set_namespaces(namespaces);
@@ -114,15 +112,9 @@ impl Target {
         controller.is_some()
     }
 
-    /// A number for a new session.
-    pub(crate) fn session_id(&self) -> u64 {
-        self.sessions.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// The subsystems that `host` may use, for the discovery log.
-    pub(crate) fn subsystems_for(&self, host: &str) -> impl Iterator<Item = &Subsystem> {
-        let allowed = move |s: &&Subsystem| s.allows(host);
-        self.subsystems.iter().map(Arc::as_ref).filter(allowed)
+    /// A number for a new queue.
+    pub(crate) fn queue_id(&self) -> u64 {
+        self.queues.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Creates a controller for a Connect to the Admin Queue (base 6.3).
@@ -139,7 +131,7 @@ impl Target {
             return Err(ConnectError::data(ConnectField::Cntlid));
         }
         let mut registry = lock(&self.registry);
-        if registry.controllers.len() >= usize::from(self.config.max_controllers) {
+        if registry.controllers.len() >= usize::from(self.config().max_controllers) {
             return Err(Status::CONNECT_CONTROLLER_BUSY.into());
         }
         let cntlid = registry.next_cntlid();
@@ -155,7 +147,7 @@ impl Target {
         qid: Qid,
         sq_size: u16,
     ) -> Result<(Arc<Controller>, Enabled), ConnectError> {
-        if sq_size == 0 || sq_size >= self.config.queue_depth {
+        if sq_size == 0 || sq_size >= self.config().queue_depth {
             return Err(ConnectError::command(FabricsCommand::CONNECT_SQ_SIZE_AT));
         }
         let subsystem = self.subsystem_for(data)?;
@@ -193,8 +185,7 @@ impl Target {
         if data.subsystem == DISCOVERY_NQN {
             return Ok(None);
         }
-        let named = |s: &&Arc<Subsystem>| s.config.nqn == data.subsystem;
-        let subsystem = self.subsystems.iter().find(named);
+        let subsystem = self.subsystems.find(data.subsystem);
         let subsystem = subsystem.ok_or(ConnectError::data(ConnectField::Subsystem))?;
         if !subsystem.allows(data.host) {
             return Err(Status::CONNECT_INVALID_HOST.into());
@@ -216,115 +207,6 @@ impl Registry {
                 return Cntlid(self.last);
             }
         }
-    }
-}
-
-/// Why a Connect is refused, with the result its completion carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ConnectError {
-    pub status: Status,
-    /// Dword 0: IPO, and IATTR in bit 16 (base 6.3, Figure 385).
-    pub result: u32,
-}
-
-impl ConnectError {
-    /// Invalid Parameters: the field at `offset` of the command.
-    pub fn command(offset: u16) -> Self {
-        Self {
-            status: Status::CONNECT_INVALID_PARAMETERS,
-            result: u32::from(offset),
-        }
-    }
-
-    /// Invalid Parameters: `field` of the data.
-    pub fn data(field: ConnectField) -> Self {
-        Self {
-            status: Status::CONNECT_INVALID_PARAMETERS,
-            result: 1 << 16 | field as u32,
-        }
-    }
-}
-
-impl From<Status> for ConnectError {
-    fn from(status: Status) -> Self {
-        Self { status, result: 0 }
-    }
-}
-
-/// One NVM subsystem: what it offers now.
-#[derive(Debug)]
-pub(crate) struct Subsystem {
-    pub config: SubsystemConfig,
-    /// Their number is their generation; compared by sessions without the lock.
-    namespaces: Watched<Arc<Namespaces>>,
-}
-
-/// The namespaces of a subsystem at some time, by number.
-#[derive(Debug)]
-pub(crate) struct Namespaces {
-    generation: u64,
-    by_nsid: Box<[Option<NamespaceConfig>]>,
-}
-
-impl Subsystem {
-    fn new(mut config: SubsystemConfig) -> Self {
-        let namespaces = std::mem::take(&mut config.namespaces);
-        Self {
-            config,
-            namespaces: Watched::new(Arc::new(Namespaces::new(0, namespaces))),
-        }
-    }
-
-    fn allows(&self, host: &str) -> bool {
-        match &self.config.hosts {
-            Hosts::Any => true,
-            Hosts::Listed(hosts) => hosts.iter().any(|h| h == host),
-        }
-    }
-
-    fn set_namespaces(&self, namespaces: Vec<NamespaceConfig>) {
-        let mut current = self.namespaces.lock();
-        let generation = current.generation + 1;
-        *current = Arc::new(Namespaces::new(generation, namespaces));
-        self.namespaces.publish(&current, generation);
-    }
-
-    /// The namespaces now.
-    pub fn namespaces(&self) -> Arc<Namespaces> {
-        Arc::clone(&self.namespaces.lock())
-    }
-
-    /// Whether `seen` is what there is now. Takes no lock.
-    #[inline]
-    pub fn is_current(&self, seen: &Namespaces) -> bool {
-        self.namespaces.number() == seen.generation
-    }
-}
-
-impl Namespaces {
-    fn new(generation: u64, namespaces: Vec<NamespaceConfig>) -> Self {
-        let highest = namespaces.iter().map(|ns| ns.nsid.0).max().unwrap_or(0);
-        let mut by_nsid = vec![None; highest as usize].into_boxed_slice();
-        for ns in namespaces {
-            let at = ns.nsid.0 as usize - 1;
-            by_nsid[at] = Some(ns);
-        }
-        Self {
-            generation,
-            by_nsid,
-        }
-    }
-
-    /// The namespace `nsid`, if it is active.
-    #[inline]
-    pub fn get(&self, nsid: Nsid) -> Option<&NamespaceConfig> {
-        let at = (nsid.0 as usize).checked_sub(1)?;
-        self.by_nsid.get(at)?.as_ref()
-    }
-
-    /// The active namespaces, in the order of their numbers.
-    pub fn iter(&self) -> impl Iterator<Item = &NamespaceConfig> {
-        self.by_nsid.iter().flatten()
     }
 }
 

@@ -109,7 +109,7 @@ fn identify_namespaces_and_their_lists() {
 
 /// NPWG and its kin, by which partitions and filesystems align: 4 KiB in blocks, zero's based.
 #[test]
-fn nvm_4_1_5_1_blocks_smaller_than_a_page_ask_for_writes_of_whole_pages() {
+fn nvm_4_1_5_1_small_blocks_have_optimal_write_sizes_of_a_page() {
     with_admin(|rig, admin| {
         // OPTPERF, and NPWG, NPWA, NPDG, NPDA, NOWS, all of which it makes valid.
         for (nsid, optperf, fields) in [(1, 1 << 4, [7; 5]), (2, 0, [0; 5])] {
@@ -124,7 +124,7 @@ fn nvm_4_1_5_1_blocks_smaller_than_a_page_ask_for_writes_of_whole_pages() {
 }
 
 #[test]
-fn identify_of_what_is_not_there() {
+fn identify_refuses_unknown_structures_and_namespaces() {
     with_admin(|rig, admin| {
         // Inactive but valid: zeros.
         for cns in [0x00, 0x08] {
@@ -342,7 +342,7 @@ fn base_5_2_events_are_parked_up_to_the_limit() {
 }
 
 #[test]
-fn base_5_2_a_changed_namespace_is_told_once_until_the_log_is_read() {
+fn base_5_2_a_changed_namespace_is_one_event_until_the_log_is_read() {
     with_admin(|rig, admin| {
         admin.set_features(rig, 0x0b, 0x100);
         let cids: Vec<u16> = (0..3)

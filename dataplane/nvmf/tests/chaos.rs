@@ -8,7 +8,7 @@ use rig::Random;
 use rig::chaos::{Script, play};
 
 #[test]
-fn whatever_a_host_sends_nothing_breaks_and_nothing_stays() {
+fn random_hosts_break_nothing_and_leak_nothing() {
     let mut sum = BTreeMap::<&str, u64>::new();
     for seed in 0..2000u64 {
         let mut random = Random::new(seed);

@@ -326,7 +326,7 @@ fn fatal_errors_have_the_numbers_of_the_specification() {
 }
 
 #[test]
-fn connect_s_names_end_and_are_not_too_long() {
+fn connect_data_needs_terminated_nqns_of_legal_length() {
     let mut data = connect_data(1, rig::NQN, &"n".repeat(223));
     assert!(ConnectData::read(data.first_chunk().unwrap()).is_ok());
     data[512 + 223] = b'n';

@@ -22,7 +22,7 @@ fn field(error: ConfigError) -> &'static str {
 }
 
 #[test]
-fn the_default_and_the_lab_s_are_good() {
+fn the_default_configuration_and_the_lab_s_are_valid() {
     assert!(TargetConfig::default().validate().is_ok());
     assert!(config().validate().is_ok());
 }
@@ -59,7 +59,7 @@ fn numbers_have_ranges() {
 }
 
 #[test]
-fn names_are_nqns_and_their_own() {
+fn subsystem_and_host_names_are_valid_and_unique_nqns() {
     for nqn in [
         "",
         "iqn.2026",
@@ -78,7 +78,7 @@ fn names_are_nqns_and_their_own() {
 }
 
 #[test]
-fn namespaces_have_numbers_blocks_and_identifiers() {
+fn namespaces_need_unique_numbers_blocks_and_an_identifier() {
     let nqn = || NQN.to_string();
     for nsid in [0, 1025] {
         let e = error(|c| c.subsystems[0].namespaces[0].nsid = Nsid(nsid));
@@ -103,7 +103,7 @@ fn namespaces_have_numbers_blocks_and_identifiers() {
 }
 
 #[test]
-fn a_bad_change_of_namespaces_changes_nothing() {
+fn an_invalid_change_of_namespaces_changes_nothing() {
     let target = Target::new(config()).unwrap();
     let twice = vec![namespace(1, BlockSize::B512, 4096); 2];
     assert!(target.set_namespaces(NQN, twice).is_err());

@@ -21,7 +21,7 @@ fn fresh(rig: &mut Rig) -> Host {
 }
 
 #[test]
-fn connect_says_what_is_wrong_with_it() {
+fn a_refused_connect_names_the_invalid_parameter() {
     let mut rig = Rig::new();
     let mut connect = |qid, sq_size, data: &[u8]| {
         let mut host = fresh(&mut rig);
@@ -97,7 +97,7 @@ fn connect_checks_its_format_and_its_data_s_length() {
 }
 
 #[test]
-fn nothing_but_connect_may_come_first() {
+fn commands_before_connect_are_sequence_errors() {
     let mut rig = Rig::new();
     let mut host = fresh(&mut rig);
     for opcode in [0x06, 0x02, 0x01, 0x18, 0x0c] {
@@ -285,7 +285,7 @@ fn io_only(io: &mut Host, rig: &mut Rig) -> Answer {
 }
 
 #[test]
-fn authentication_is_not_asked_for_and_not_supported() {
+fn authentication_is_neither_required_nor_supported() {
     let mut rig = Rig::new();
     let mut admin = Host::admin(&mut rig, Manners::default());
     for fctype in [5, 6] {
@@ -296,7 +296,7 @@ fn authentication_is_not_asked_for_and_not_supported() {
 }
 
 #[test]
-fn base_3_9_a_silent_host_loses_its_controller() {
+fn base_3_9_a_controller_ends_when_keep_alive_expires() {
     let mut rig = Rig::new();
     let manners = Manners {
         keep_alive_ms: 5000,
@@ -336,7 +336,7 @@ fn base_3_9_a_silent_host_loses_its_controller() {
 
 /// Traffic Based Keep Alive: I/O on another shard is as good as Keep Alive commands.
 #[test]
-fn base_3_9_2_io_keeps_a_controller_and_silence_ends_it() {
+fn base_3_9_2_io_restarts_the_keep_alive_timer() {
     let mut rig = Rig::new();
     let manners = Manners {
         keep_alive_ms: 5000,
@@ -390,7 +390,7 @@ fn base_3_9_2_io_keeps_a_controller_and_silence_ends_it() {
 }
 
 #[test]
-fn keep_alive_is_off_when_the_host_says_so_except_for_discovery() {
+fn a_zero_keep_alive_timeout_disables_it_except_for_discovery() {
     let mut rig = Rig::new();
     let mut admin = Host::admin(&mut rig, Manners::default());
     rig.now = rig.now.plus_ms(100_000_000);
@@ -411,7 +411,7 @@ fn keep_alive_is_off_when_the_host_says_so_except_for_discovery() {
 }
 
 #[test]
-fn a_connection_that_says_nothing_is_closed() {
+fn a_connection_without_icreq_or_connect_is_closed_in_time() {
     let mut rig = Rig::new();
     let start = rig.now;
     let mut silent = Host::new(&rig, Manners::default());
@@ -456,7 +456,7 @@ fn management_can_end_a_controller() {
 }
 
 #[test]
-fn icreq_is_negotiated_and_refused() {
+fn icreq_negotiates_digests_and_refuses_what_is_not_supported() {
     let mut config = config();
     config.header_digest = false;
     let mut rig = Rig::with(config, Sizes::default());

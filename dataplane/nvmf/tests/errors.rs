@@ -258,7 +258,7 @@ fn no_r2t_follows_a_wrong_data_digest() {
 }
 
 #[test]
-fn a_second_icreq_and_a_first_pdu_that_is_none() {
+fn a_second_icreq_and_a_first_pdu_that_is_not_icreq_are_sequence_errors() {
     terminates(plain(), (SEQUENCE, 0), |_, io| io.ic_req());
     for pdu_type in [4, 6] {
         let mut rig = Rig::new();
@@ -274,7 +274,7 @@ fn a_second_icreq_and_a_first_pdu_that_is_none() {
 }
 
 #[test]
-fn data_that_nobody_asked_for() {
+fn h2c_data_without_an_r2t_is_refused() {
     // Before any R2T: no slot, a slot in use by somebody else.
     for ttag in [0, 1, 2, 77, 65535] {
         terminates(plain(), (INVALID_FIELD, 10), move |_, io| {
@@ -372,7 +372,7 @@ fn data_outside_its_r2t() {
 }
 
 #[test]
-fn the_terminate_request_shows_the_header_in_error() {
+fn the_terminate_request_carries_the_header_in_error() {
     let mut rig = Rig::new();
     let mut admin = Host::admin(&mut rig, plain());
     let mut io = admin.io(&mut rig, 1, 32);
@@ -410,7 +410,7 @@ fn a_terminate_request_waits_for_the_pdu_under_way() {
 }
 
 #[test]
-fn a_host_may_terminate() {
+fn a_terminate_request_of_the_host_closes_the_connection() {
     let mut rig = Rig::new();
     let mut admin = Host::admin(&mut rig, digests());
     let mut io = admin.io(&mut rig, 1, 32);

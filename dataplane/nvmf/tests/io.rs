@@ -177,7 +177,7 @@ fn z10_reads_are_sent_from_the_pages_the_device_filled() {
 }
 
 #[test]
-fn nvme_tcp_3_6_2_10_large_writes_are_asked_for_in_several_r2ts() {
+fn nvme_tcp_3_6_2_10_large_writes_take_several_r2ts() {
     let mut config = config();
     config.max_h2c_bytes = 16 * 1024;
     let mut rig = Rig::with(config, rig::Sizes::default());
@@ -270,7 +270,7 @@ fn a_full_wire_is_resumed_where_it_stopped() {
 }
 
 #[test]
-fn base_6_3_responses_tell_the_submission_queue_head() {
+fn base_6_3_responses_carry_the_submission_queue_head() {
     let (mut rig, mut admin, mut io) = connected(Manners::default());
     // Connect was entry 0 of 64.
     for n in 0..130u16 {
@@ -472,7 +472,7 @@ fn force_unit_access_is_passed_on_and_implied_without_write_cache() {
 }
 
 #[test]
-fn i_o_goes_by_the_namespaces_as_they_are_now() {
+fn io_commands_see_the_namespaces_as_they_are_now() {
     let (mut rig, mut admin, mut io) = connected(Manners::default());
     let block = vec![1; 512];
     assert_eq!(sc(io.write(&mut rig, 1, 2048, 1, &block).status), (0, 0x80));

@@ -66,7 +66,7 @@ fn without_a_slot_the_stream_blocks_until_there_is_one() {
 }
 
 #[test]
-fn admin_queues_and_connections_have_slots_and_runs_whatever_drives_do() {
+fn admin_queues_and_connects_have_slots_and_runs_while_devices_hang() {
     let mut rig = small(Sizes {
         slots: 32,
         runs: 40,
@@ -155,7 +155,7 @@ fn r2ts(rig: &mut Rig, io: &mut Host) -> VecDeque<(u16, u16)> {
 }
 
 #[test]
-fn hosts_that_write_more_than_there_is_room_for_have_alike() {
+fn hosts_that_exceed_the_write_credit_share_it_evenly() {
     const WRITE: usize = 16384;
     let mut rig = small(Sizes {
         write_bytes: 8 * WRITE as u64,
@@ -275,7 +275,7 @@ fn a_stream_blocked_too_long_has_its_command_interrupted() {
 }
 
 #[test]
-fn refusals_wait_for_the_wire_and_tell_a_delay_to_hosts_that_heed_it() {
+fn refusals_wait_for_the_wire_and_carry_a_retry_delay_if_acre_is_set() {
     let mut rig = small(Sizes {
         runs: 2,
         runs_reserved: 0,
@@ -347,7 +347,7 @@ fn without_pages_for_pull_ups_the_stream_blocks_in_the_middle_of_data() {
 /// In clusters larger than a page a slice may be cut where a physical page
 /// ends, so that its first part needs a pull-up and the next command follows.
 #[test]
-fn what_follows_blocked_data_in_its_slice_is_kept_with_it() {
+fn a_command_behind_blocked_data_in_one_slice_is_kept_with_it() {
     for data_digest in [false, true] {
         let manners = Manners {
             data_digest,
@@ -413,7 +413,7 @@ fn control_data_waits_for_pages() {
 }
 
 #[test]
-fn data_that_does_not_come_ends_the_connection() {
+fn requested_data_that_does_not_come_ends_the_connection() {
     let mut rig = Rig::new();
     let mut admin = Host::admin(&mut rig, Manners::default());
     let mut io = admin.io(&mut rig, 1, 32);
@@ -440,7 +440,7 @@ fn data_that_does_not_come_ends_the_connection() {
 
 /// Other commands on the connection do not excuse it.
 #[test]
-fn each_r2t_is_to_be_answered_in_time() {
+fn each_r2t_has_a_timeout_of_its_own() {
     let mut rig = Rig::new();
     let mut admin = Host::admin(&mut rig, Manners::default());
     let mut io = admin.io(&mut rig, 1, 32);
@@ -492,7 +492,7 @@ fn a_host_that_reads_nothing_is_closed() {
 /// Eight deep queues on a shard that has room for a fraction:
 /// all of it gets done, in whatever order the shard can.
 #[test]
-fn a_crowd_on_a_small_shard_gets_everything_done() {
+fn many_deep_queues_on_a_small_shard_complete_everything() {
     let mut rig = small(Sizes {
         frames: 4096,
         runs: 6,
@@ -559,7 +559,7 @@ fn complete_held(rig: &mut Rig, hosts: &mut [(Host, Vec<u16>)]) {
 }
 
 #[test]
-fn progress_is_told() {
+fn receive_returns_its_progress() {
     let mut rig = Rig::new();
     let mut admin = Host::admin(&mut rig, Manners::default());
     let (_, capsule) = admin.capsule(sqe(0x18, 0), &[]);

@@ -19,7 +19,7 @@ fn digests() -> Manners {
 }
 
 #[test]
-fn i_o_commands_that_cannot_be_done() {
+fn invalid_io_commands_complete_with_their_status() {
     let mut rig = Rig::new();
     let mut admin = Host::admin(&mut rig, plain());
     let mut io = admin.io(&mut rig, 1, 32);
@@ -107,7 +107,7 @@ fn write_as_read() -> [u8; 64] {
 
 /// Issue 2: a client that vanishes mid-write, at every byte.
 #[test]
-fn a_client_that_vanishes_gives_everything_back() {
+fn a_connection_lost_at_any_byte_of_a_write_leaks_nothing() {
     let mut rig = Rig::new();
     for at in 0..=72 + 4 + 4096 + 4 {
         let mut admin = Host::admin(&mut rig, digests());
@@ -130,7 +130,7 @@ fn a_client_that_vanishes_gives_everything_back() {
 }
 
 #[test]
-fn a_client_that_vanishes_with_everything_under_way() {
+fn a_connection_lost_with_all_kinds_of_commands_under_way_leaks_nothing() {
     let mut rig = Rig::new();
     let mut admin = Host::admin(&mut rig, digests());
     let mut io = admin.io(&mut rig, 1, 64);

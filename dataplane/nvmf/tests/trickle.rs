@@ -7,8 +7,8 @@ use rig::host::{Host, Manners, Pdu, in_capsule, rw, write_asked};
 use rig::wire::Cut;
 use rig::{Random, Rig, Sizes, config};
 
-/// A shard that can ask for 32 KiB and no second 16.
-fn poor() -> Rig {
+/// A shard with credit for 32 KiB, but not for 16 more.
+fn scarce() -> Rig {
     let sizes = Sizes {
         write_bytes: 40_000,
         ..Sizes::default()
@@ -35,47 +35,47 @@ fn pass(rig: &mut Rig, ms: u64, hosts: &mut [&mut Host]) {
     }
 }
 
-/// How a host may bring 32 KiB in small change.
+/// How a host may send 32 KiB slowly.
 #[derive(Clone, Copy, Debug)]
-enum Change {
+enum Trickle {
     /// One PDU, byte after byte.
     Bytes,
     /// A PDU for each byte.
     Pdus,
 }
 
-impl Change {
+impl Trickle {
     /// The `n`th of what is sent.
-    fn coin(self, io: &Host, (cid, ttag): (u16, u16), n: u32) -> Vec<u8> {
+    fn part(self, io: &Host, (cid, ttag): (u16, u16), n: u32) -> Vec<u8> {
         match self {
-            Change::Bytes if n == 0 => io.h2c_data(cid, ttag, 0, &[7; 32768], true)[..25].to_vec(),
-            Change::Bytes => vec![7],
-            Change::Pdus => io.h2c_data(cid, ttag, n, &[7], false),
+            Trickle::Bytes if n == 0 => io.h2c_data(cid, ttag, 0, &[7; 32768], true)[..25].to_vec(),
+            Trickle::Bytes => vec![7],
+            Trickle::Pdus => io.h2c_data(cid, ttag, n, &[7], false),
         }
     }
 }
 
 #[test]
-fn z12_who_owes_data_and_sends_it_by_the_byte_is_given_up_when_others_wait() {
-    for change in [Change::Bytes, Change::Pdus] {
-        let mut rig = poor();
+fn z12_a_host_that_sends_data_byte_by_byte_is_closed_when_others_wait() {
+    for trickle in [Trickle::Bytes, Trickle::Pdus] {
+        let mut rig = scarce();
         let mut admin = Host::admin(&mut rig, Manners::default());
-        let mut miser = admin.io(&mut rig, 1, 32);
+        let mut slow = admin.io(&mut rig, 1, 32);
         let mut other = admin.io(&mut rig, 2, 32);
-        let tags = asked(&mut rig, &mut miser, 8);
+        let tags = asked(&mut rig, &mut slow, 8);
         let waits = other.submit_asked(&mut rig, write_asked(8, 4), &[3; 16384]);
         assert!(other.session.is_waiting());
         for n in 0..10 {
-            assert_eq!(miser.session.closing(), None, "{change:?}: after {n}");
-            let coin = change.coin(&miser, tags, n);
-            miser.send(&mut rig, &coin);
-            pass(&mut rig, 100, &mut [&mut other, &mut miser]);
+            assert_eq!(slow.session.closing(), None, "{trickle:?}: after {n}");
+            let part = trickle.part(&slow, tags, n);
+            slow.send(&mut rig, &part);
+            pass(&mut rig, 100, &mut [&mut other, &mut slow]);
         }
-        assert_eq!(miser.session.closing(), Some(CloseReason::DataTimeout));
+        assert_eq!(slow.session.closing(), Some(CloseReason::DataTimeout));
         assert_eq!(rig.counters.timeouts, 1);
-        miser.close(&mut rig);
+        slow.close(&mut rig);
         other.run(&mut rig);
-        assert_eq!(other.answer(waits).status, 0, "{change:?}");
+        assert_eq!(other.answer(waits).status, 0, "{trickle:?}");
         other.close(&mut rig);
         admin.close(&mut rig);
         rig.assert_all_returned();
@@ -83,8 +83,8 @@ fn z12_who_owes_data_and_sends_it_by_the_byte_is_given_up_when_others_wait() {
 }
 
 #[test]
-fn z12_who_brings_a_page_a_second_may_go_on() {
-    let mut rig = poor();
+fn z12_a_host_that_sends_a_page_a_second_stays_connected() {
+    let mut rig = scarce();
     let admin = Host::admin(&mut rig, Manners::default());
     let mut slow = admin.io(&mut rig, 1, 32);
     let mut other = admin.io(&mut rig, 2, 32);
@@ -108,25 +108,25 @@ fn z12_who_brings_a_page_a_second_may_go_on() {
 
 /// Nor for ever when nobody waits: less than a page in the whole time for an answer is none.
 #[test]
-fn z12_small_change_does_not_put_the_timeout_off() {
+fn z12_less_than_a_page_does_not_restart_the_data_timeout() {
     let mut rig = Rig::new();
     let mut admin = Host::admin(&mut rig, Manners::default());
-    let mut miser = admin.io(&mut rig, 1, 32);
+    let mut slow = admin.io(&mut rig, 1, 32);
     let mut in_place = admin.io(&mut rig, 2, 32);
-    let tags = asked(&mut rig, &mut miser, 8);
+    let tags = asked(&mut rig, &mut slow, 8);
     let mut sqe = rw(0x01, 2, 0, 2);
     in_capsule(&mut sqe, 8192);
     let (_, capsule) = in_place.capsule(sqe, &[1; 8192]);
     for (n, byte) in capsule.iter().enumerate().take(60) {
-        for host in [&miser, &in_place] {
+        for host in [&slow, &in_place] {
             assert_eq!(host.session.closing(), None, "after {n}");
         }
-        let coin = Change::Pdus.coin(&miser, tags, n as u32);
-        miser.send(&mut rig, &coin);
+        let part = Trickle::Pdus.part(&slow, tags, n as u32);
+        slow.send(&mut rig, &part);
         in_place.send(&mut rig, &[*byte]);
-        pass(&mut rig, 500, &mut [&mut miser, &mut in_place]);
+        pass(&mut rig, 500, &mut [&mut slow, &mut in_place]);
     }
-    for mut host in [miser, in_place] {
+    for mut host in [slow, in_place] {
         assert_eq!(host.session.closing(), Some(CloseReason::DataTimeout));
         host.close(&mut rig);
     }
@@ -136,7 +136,7 @@ fn z12_small_change_does_not_put_the_timeout_off() {
 
 /// The shard takes nothing while its stream is blocked; that is not the host's doing.
 #[test]
-fn z12_who_was_not_listened_to_is_not_late() {
+fn z12_time_in_which_the_stream_was_blocked_does_not_count_as_late() {
     // Frames that are full: a pull-up finds no room in them, and needs a page.
     let mut rig = Rig::with(
         config(),

@@ -28,7 +28,7 @@ fn writes(host: &mut Host, first: u64, count: u64) -> Vec<u16> {
 
 /// One queue asks for all slots at once, and for more.
 #[test]
-fn data_comes_behind_more_capsules_than_there_are_slots() {
+fn requested_data_behind_more_capsules_than_slots_arrives() {
     let sizes = Sizes {
         slots: 8,
         ..Sizes::default()
@@ -55,7 +55,7 @@ fn data_comes_behind_more_capsules_than_there_are_slots() {
 /// Two queues, neither deeper than there are slots, each with capsules in front
 /// of the data that it owes when all slots are taken.
 #[test]
-fn two_queues_do_not_wait_for_each_other_s_slots() {
+fn two_queues_do_not_deadlock_over_slots() {
     let sizes = Sizes {
         slots: 16,
         ..Sizes::default()
@@ -92,7 +92,7 @@ fn two_queues_do_not_wait_for_each_other_s_slots() {
 /// Small writes of three queues, one after the other without an end, use up the
 /// credit that a large write of a fourth waits for.
 #[test]
-fn a_large_write_is_not_overtaken_for_ever() {
+fn small_writes_do_not_starve_a_large_one() {
     let sizes = Sizes {
         write_bytes: 4 * BLOCK as u64,
         ..Sizes::default()
@@ -149,7 +149,7 @@ fn a_large_write_is_not_overtaken_for_ever() {
 /// Reads of one queue are more than there are slots, always: they leave one for
 /// the write of another that waits.
 #[test]
-fn reads_without_an_end_leave_a_slot_to_a_write() {
+fn endless_reads_do_not_starve_a_write() {
     let sizes = Sizes {
         slots: 8,
         write_bytes: BLOCK as u64,

@@ -243,8 +243,8 @@ pub struct NvmeDoor {
 impl NvmeDoor {
     /// The shard's resources as NVMe sessions borrow them.
     #[inline]
-    fn lend<'a>(&'a mut self, buffers: &'a Buffers) -> nvmf::Shard<'a> {
-        nvmf::Shard {
+    fn lend<'a>(&'a mut self, buffers: &'a Buffers) -> nvmf::Resources<'a> {
+        nvmf::Resources {
             runs: &buffers.runs,
             pages: &buffers.pages,
             ledger: &buffers.ledger,

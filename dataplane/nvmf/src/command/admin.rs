@@ -13,7 +13,7 @@ pub enum AdminCommand {
         lid: u8,
         /// Retain Asynchronous Event: do not clear the event (RAE).
         retain: bool,
-        /// Bytes asked for: a multiple of 4 (from NUMD).
+        /// Bytes requested: a multiple of 4 (from NUMD).
         len: u64,
         /// Offset of the first byte (LPO).
         offset: u64,
@@ -100,7 +100,7 @@ impl AdminCommand {
         opcode::KEEP_ALIVE,
     ];
 
-    /// Reads one.
+    /// Decodes an Admin command from its submission queue entry.
     ///
     /// # Errors
     /// [`Status::INVALID_OPCODE`]; [`Status::INVALID_FIELD`] for a reserved
@@ -154,7 +154,7 @@ impl AdminCommand {
         }
     }
 
-    /// Writes one.
+    /// Encodes an Admin command, for hosts.
     pub fn write(self, cid: Cid, nsid: Nsid, sgl: Sgl) -> Sqe {
         let sqe = match self {
             AdminCommand::GetLogPage {

@@ -18,7 +18,7 @@ mod fctype {
 }
 
 /// A Fabrics command. Authentication commands are not supported: no Connect
-/// response asks for them (AUTHREQ is 0).
+/// response requires them (AUTHREQ is 0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FabricsCommand {
     /// Property Set (base 6.6).
@@ -75,7 +75,7 @@ impl FabricsCommand {
     /// Offset of SQSIZE in Connect, for IPO.
     pub(crate) const CONNECT_SQ_SIZE_AT: u16 = 44;
 
-    /// Reads one.
+    /// Decodes a Fabrics command from its submission queue entry.
     ///
     /// # Errors
     /// [`Status::INVALID_OPCODE`] for a type that is not supported,
@@ -108,7 +108,7 @@ impl FabricsCommand {
         }
     }
 
-    /// Writes one.
+    /// Encodes a Fabrics command, for hosts.
     pub fn write(self, cid: Cid, sgl: Sgl) -> Sqe {
         let attribute = |width| match width {
             PropertyWidth::Four => 0,
@@ -166,7 +166,7 @@ pub struct ConnectData<'a> {
     pub cntlid: Cntlid,
     /// NVM Subsystem NQN.
     pub subsystem: &'a str,
-    /// Host NQN. May be empty: some hosts have none unless they are told one.
+    /// Host NQN. May be empty: some hosts have none unless one is configured.
     pub host: &'a str,
 }
 
@@ -186,7 +186,7 @@ impl<'a> ConnectData<'a> {
     /// Length in bytes.
     pub const LEN: usize = CONNECT_DATA_LEN;
 
-    /// Reads it.
+    /// Decodes it.
     ///
     /// # Errors
     /// The field that is no NQN: not NUL-terminated, too long, not text, or
@@ -208,7 +208,7 @@ impl<'a> ConnectData<'a> {
         })
     }
 
-    /// Writes it.
+    /// Encodes it, for hosts.
     pub fn write(&self) -> [u8; CONNECT_DATA_LEN] {
         let mut bytes = [0; CONNECT_DATA_LEN];
         put(&mut bytes, 0, self.host_id);

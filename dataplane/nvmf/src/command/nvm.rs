@@ -67,7 +67,7 @@ impl NvmCommand {
         opcode::DATASET_MANAGEMENT,
     ];
 
-    /// Reads one.
+    /// Decodes an I/O command from its submission queue entry.
     ///
     /// Hints (DSM, Limited Retry) and protection information fields are
     /// ignored: no namespace has protection information.
@@ -106,7 +106,7 @@ impl NvmCommand {
         }
     }
 
-    /// Writes one.
+    /// Encodes an I/O command, for hosts.
     pub fn write(self, cid: Cid, nsid: Nsid, sgl: Sgl) -> Sqe {
         let with = |opcode, range: BlockRange, control: u32| {
             Sqe::new(opcode, cid)
@@ -157,7 +157,7 @@ impl DatasetRange {
     /// Length of one in bytes.
     pub const LEN: usize = 16;
 
-    /// Reads one; context attributes are hints and are ignored.
+    /// Decodes one; context attributes are hints and are ignored.
     pub fn read(bytes: &[u8; Self::LEN]) -> Self {
         Self {
             first: Lba(u64_at(bytes, 8)),
@@ -165,7 +165,7 @@ impl DatasetRange {
         }
     }
 
-    /// Writes one.
+    /// Encodes one, for hosts.
     pub fn write(self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
         put(&mut bytes, 4, self.blocks.to_le_bytes());

@@ -13,7 +13,7 @@ pub enum Sgl {
         /// Bytes.
         len: u32,
     },
-    /// Moved by data PDUs: Transport Data Block descriptor. Also that of
+    /// Moved by the transport: Transport Data Block descriptor. Also that of
     /// commands without data.
     Transport {
         /// Bytes.

@@ -1,4 +1,4 @@
-//! What the session of an Admin Queue holds, and how Admin commands are answered.
+//! What an Admin Queue holds besides its commands, and how Admin commands are executed.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use super::properties::{Change, Properties};
 use super::window::Window;
 use super::{Controller, Events, discovery};
 use crate::command::{AdminCommand, FabricsCommand, FeatureSelect, SqeView};
-use crate::slots::{VolumeRef, Work};
 use crate::status::Status;
-use crate::target::{Namespaces, Target};
+use crate::subsystem::{Namespaces, Subsystems};
 use crate::units::{Cid, Nsid, Timestamp};
+use crate::work::{NamespaceRef, Work};
 
-/// The side of a controller that its Admin Queue's session owns.
+/// The side of a controller that its Admin Queue owns.
 #[derive(Debug)]
 pub(crate) struct AdminQueue {
     pub controller: Arc<Controller>,
@@ -25,11 +25,11 @@ pub(crate) struct AdminQueue {
     /// As last seen; `None` for a discovery controller.
     namespaces: Option<Arc<Namespaces>>,
     changed: ChangedNamespaces,
-    /// When the host must have been heard from; `None` if it need not.
+    /// When the Keep Alive Timer runs out; `None` if it is disabled.
     deadline: Option<Timestamp>,
 }
 
-/// How a command is answered.
+/// What is to be done for a command.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reply {
     /// It is done; dwords 0 and 1 of the completion.
@@ -40,16 +40,16 @@ pub(crate) enum Reply {
     Abort(Cid),
     /// `len` bytes go to the host.
     Data {
-        /// What they are.
+        /// Which data they are.
         work: Work,
-        /// How many.
+        /// Their number.
         len: u32,
     },
     /// `len` bytes come from the host.
     Receive {
         /// What is to be done with them.
         work: Work,
-        /// How many.
+        /// Their number.
         len: u32,
     },
     /// The controller was reset: parked requests are void.
@@ -68,16 +68,17 @@ fn names_none(nsid: Nsid) -> bool {
 }
 
 impl AdminQueue {
-    /// The Admin Queue of `controller`, just connected.
+    /// The Admin Queue of `controller`, just connected. I/O queues may have
+    /// `queue_depth` entries.
     pub fn new(
         controller: Arc<Controller>,
-        target: &Target,
+        queue_depth: u16,
         keep_alive_ms: u32,
         now: Timestamp,
     ) -> Self {
         let namespaces = controller.subsystem.as_ref().map(|s| s.namespaces());
         let mut queue = Self {
-            properties: Properties::new(target.config().queue_depth),
+            properties: Properties::new(queue_depth),
             features: Features::new(keep_alive_ms),
             events: Events::new(),
             changed: ChangedNamespaces::none(),
@@ -85,7 +86,7 @@ impl AdminQueue {
             namespaces,
             controller,
         };
-        queue.heard(now);
+        queue.touch_keep_alive(now);
         queue
     }
 
@@ -96,15 +97,15 @@ impl AdminQueue {
 
     /// Traffic Based Keep Alive (base 3.9.2): when the Keep Alive Timer runs out and
     /// any queue had a command meanwhile, it starts again.
-    pub fn heed_traffic(&mut self, now: Timestamp) {
+    pub fn touch_keep_alive_by_traffic(&mut self, now: Timestamp) {
         // Discovery controllers do not offer it.
         if self.is_overdue(now) && !self.is_discovery() && self.controller.take_traffic() {
-            self.heard(now);
+            self.touch_keep_alive(now);
         }
     }
 
     /// Restarts the Keep Alive Timer. What came before it counts no more.
-    fn heard(&mut self, now: Timestamp) {
+    fn touch_keep_alive(&mut self, now: Timestamp) {
         let idle = match self.features.keep_alive_ms {
             0 if self.is_discovery() => DISCOVERY_IDLE_MS,
             ms => ms,
@@ -179,14 +180,14 @@ impl AdminQueue {
 
     /// The first namespace from `first` on that has a volatile write cache, and
     /// so must be flushed before a shutdown is complete (base 3.6.2).
-    pub fn next_cached(&self, first: Nsid) -> Option<VolumeRef> {
+    pub fn next_cached(&self, first: Nsid) -> Option<NamespaceRef> {
         let namespaces = self.namespaces.as_deref()?;
         let next = namespaces
             .iter()
             .find(|ns| ns.nsid >= first && ns.volatile_write_cache)?;
-        Some(VolumeRef {
+        Some(NamespaceRef {
             nsid: next.nsid,
-            volume: next.index,
+            index: next.index,
             block_size: next.block_size,
         })
     }
@@ -203,7 +204,7 @@ impl AdminQueue {
     pub fn execute(
         &mut self,
         sqe: &SqeView<'_>,
-        target: &Target,
+        subsystems: &Subsystems,
         now: Timestamp,
     ) -> Result<Reply, Status> {
         if !self.properties.is_ready() {
@@ -212,11 +213,11 @@ impl AdminQueue {
         self.refresh();
         let command = AdminCommand::read(sqe)?;
         if self.is_discovery() && self.features.keep_alive_ms == 0 {
-            self.heard(now);
+            self.touch_keep_alive(now);
         }
         match command {
             AdminCommand::Identify { cns, csi, .. } => {
-                self.identify(target).check(cns, csi, sqe.nsid())?;
+                self.identify(subsystems).check(cns, csi, sqe.nsid())?;
                 let work = Work::Identify { cns, csi };
                 let len = identify::LEN;
                 Ok(Reply::Data { work, len })
@@ -228,9 +229,9 @@ impl AdminQueue {
                 offset,
                 csi,
             } => {
-                let whole = self.log_len(lid, target, sqe.nsid())?;
+                let whole = self.log_len(lid, subsystems, sqe.nsid())?;
                 // MDTS; and no log begins behind its end (base 5.16).
-                if len > u64::from(target.config().max_io_bytes) || offset > whole {
+                if len > u64::from(subsystems.config().max_io_bytes) || offset > whole {
                     return Err(Status::INVALID_FIELD);
                 }
                 let work = Work::LogPage {
@@ -260,7 +261,7 @@ impl AdminQueue {
             AdminCommand::Abort { cid, .. } => Ok(Reply::Abort(cid)),
             AdminCommand::AsyncEventRequest => Ok(Reply::Park),
             AdminCommand::KeepAlive => {
-                self.heard(now);
+                self.touch_keep_alive(now);
                 Ok(Reply::Done(0))
             }
         }
@@ -292,7 +293,7 @@ impl AdminQueue {
         let has_cache = self.has_cache();
         let result = self.features.set(fid, value, &self.controller, has_cache)?;
         if fid == features::fid::KEEP_ALIVE_TIMER {
-            self.heard(now);
+            self.touch_keep_alive(now);
         }
         Ok(Reply::Done(result.into()))
     }
@@ -304,9 +305,9 @@ impl AdminQueue {
     }
 
     /// Bytes of the log `lid`.
-    fn log_len(&self, lid: u8, target: &Target, nsid: Nsid) -> Result<u64, Status> {
+    fn log_len(&self, lid: u8, subsystems: &Subsystems, nsid: Nsid) -> Result<u64, Status> {
         match &self.namespaces {
-            None if lid == lid::DISCOVERY => Ok(discovery::len(target, &self.controller.host)),
+            None if lid == lid::DISCOVERY => Ok(discovery::len(subsystems, &self.controller.host)),
             None => Err(Status::INVALID_LOG_PAGE),
             Some(_) => {
                 let len = log::len(lid)?;
@@ -321,10 +322,17 @@ impl AdminQueue {
     }
 
     /// Writes bytes `at..` of the data for `work` into `page`.
-    pub fn fill(&mut self, work: Work, nsid: Nsid, target: &Target, at: u64, page: &mut [u8]) {
+    pub fn fill(
+        &mut self,
+        work: Work,
+        nsid: Nsid,
+        subsystems: &Subsystems,
+        at: u64,
+        page: &mut [u8],
+    ) {
         match work {
             Work::Identify { cns, csi } => {
-                let identify = self.identify(target);
+                let identify = self.identify(subsystems);
                 // Checked before, but namespaces may have gone since.
                 match identify.check(cns, csi, nsid) {
                     Ok(structure) => identify.fill(structure, nsid, page),
@@ -336,7 +344,7 @@ impl AdminQueue {
             } => {
                 let mut w = Window::new(offset + at, page);
                 if self.is_discovery() {
-                    discovery::fill(target, &self.controller.host, &mut w);
+                    discovery::fill(subsystems, &self.controller.host, &mut w);
                 } else {
                     log::fill(lid, csi, &self.controller, &self.changed, &mut w);
                 }
@@ -365,10 +373,10 @@ impl AdminQueue {
         }
     }
 
-    fn identify<'a>(&'a self, target: &'a Target) -> Identify<'a> {
+    fn identify<'a>(&'a self, subsystems: &'a Subsystems) -> Identify<'a> {
         let subsystem = self.controller.subsystem.as_deref();
         Identify {
-            config: target.config(),
+            config: subsystems.config(),
             cntlid: self.controller.cntlid,
             subsystem: subsystem.zip(self.namespaces.as_deref()),
         }

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use super::window::Window;
-use crate::config::Listener;
-use crate::target::{ADMIN_QUEUE_DEPTH, Target};
+use crate::config::{ADMIN_QUEUE_DEPTH, Listener};
+use crate::subsystem::Subsystems;
 use crate::units::Cntlid;
 
 /// Length of the header, and of each entry, in bytes.
@@ -19,16 +19,16 @@ const SUBTYPE_NVM: u8 = 2;
 const TREQ: u8 = 0b110;
 
 /// Bytes of the log for `host`.
-pub(super) fn len(target: &Target, host: &str) -> u64 {
-    let records = target.subsystems_for(host).count() * target.config().listeners.len();
+pub(super) fn len(subsystems: &Subsystems, host: &str) -> u64 {
+    let records = subsystems.allowed(host).count() * subsystems.config().listeners.len();
     ENTRY_LEN * (1 + records as u64)
 }
 
 /// Writes the part of the log for `host` that `w` shows.
-pub(super) fn fill(target: &Target, host: &str, w: &mut Window<'_>) {
+pub(super) fn fill(subsystems: &Subsystems, host: &str, w: &mut Window<'_>) {
     let mut records = 0;
-    for subsystem in target.subsystems_for(host) {
-        for (port, listener) in target.config().listeners.iter().enumerate() {
+    for subsystem in subsystems.allowed(host) {
+        for (port, listener) in subsystems.config().listeners.iter().enumerate() {
             records += 1;
             let at = ENTRY_LEN * records;
             if w.sees(at, ENTRY_LEN) {
@@ -36,7 +36,7 @@ pub(super) fn fill(target: &Target, host: &str, w: &mut Window<'_>) {
             }
         }
     }
-    // GENCTR: what the log tells is fixed when the target starts.
+    // GENCTR: what the log says is fixed when the target starts.
     w.put(0, 1u64.to_le_bytes());
     // NUMREC; RECFMT is 0.
     w.put(8, records.to_le_bytes());

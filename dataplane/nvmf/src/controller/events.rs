@@ -1,4 +1,4 @@
-//! Asynchronous events: requests parked until there is something to tell (base 5.2).
+//! Asynchronous events: requests parked until there is one to report (base 5.2).
 
 use crate::units::Cid;
 
@@ -8,7 +8,7 @@ pub(super) const LIMIT: u8 = 3;
 /// Notice of the Asynchronous Event Configuration: Namespace Attribute Notices.
 pub(super) const NAMESPACE_NOTICES: u32 = 1 << 8;
 
-/// Log page that tells which namespaces changed.
+/// The log page with the namespaces that changed.
 pub(super) const CHANGED_NAMESPACES_LOG: u8 = 0x04;
 
 /// Dword 0 of a completion: type Notice, information Namespace Attribute
@@ -19,9 +19,9 @@ const NAMESPACE_CHANGED: u32 = 0x02 | (CHANGED_NAMESPACES_LOG as u32) << 16;
 #[derive(Debug, Default)]
 pub(crate) struct Events {
     parked: Vec<Cid>,
-    /// Namespaces changed, and no event has told it yet.
+    /// Namespaces changed, and no event has reported it yet.
     pending: bool,
-    /// Told, and masked until the host reads the log page.
+    /// Reported, and masked until the host reads the log page.
     masked: bool,
 }
 
@@ -56,7 +56,7 @@ impl Events {
     }
 
     /// A request to complete now, with its dword 0; `config` is the
-    /// Asynchronous Event Configuration. It stays until [`Events::told`].
+    /// Asynchronous Event Configuration. It stays until [`Events::reported`].
     pub fn due(&self, config: u32) -> Option<(Cid, u32)> {
         if !self.pending || self.masked || config & NAMESPACE_NOTICES == 0 {
             return None;
@@ -66,7 +66,7 @@ impl Events {
     }
 
     /// The request that was due is completed.
-    pub fn told(&mut self) {
+    pub fn reported(&mut self) {
         self.parked.pop();
         self.pending = false;
         self.masked = true;

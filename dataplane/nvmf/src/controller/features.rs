@@ -26,7 +26,7 @@ pub(super) const HOST_BEHAVIOR_LEN: u32 = 512;
 /// Bytes of an extended Host Identifier, the only kind over fabrics.
 const HOST_IDENTIFIER_LEN: u32 = 16;
 
-/// Values that belong to the Admin Queue's session alone.
+/// Values that belong to the Admin Queue alone.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Features {
     arbitration: u32,
@@ -179,8 +179,8 @@ impl Features {
                 if sqs == 0xffff || cqs == 0xffff {
                     return Err(Status::INVALID_FIELD);
                 }
-                let asked = sqs.min(cqs) as u16 + 1;
-                return controller.grant_queues(asked).map(queues);
+                let requested = sqs.min(cqs) as u16 + 1;
+                return controller.grant_queues(requested).map(queues);
             }
             fid::WRITE_ATOMICITY => self.write_atomicity = value & 1,
             fid::ASYNC_EVENTS => self.async_events = value,

@@ -6,7 +6,7 @@ use super::properties::VERSION;
 use super::window::Window;
 use crate::config::{DISCOVERY_NQN, NamespaceConfig, TargetConfig};
 use crate::status::Status;
-use crate::target::{Namespaces, Subsystem};
+use crate::subsystem::{Namespaces, Subsystem};
 use crate::units::{BlockSize, Cntlid, Nsid};
 
 /// Length of every Identify data structure in bytes.
@@ -28,7 +28,7 @@ mod cns {
 /// CSI of the NVM command set.
 const CSI_NVM: u8 = 0;
 
-/// What one Identify command is answered from.
+/// What Identify data structures are made from.
 pub(super) struct Identify<'a> {
     pub config: &'a TargetConfig,
     pub cntlid: Cntlid,
@@ -50,7 +50,7 @@ pub(super) enum Structure {
 }
 
 impl Identify<'_> {
-    /// Which structure answers, or why none does.
+    /// The structure that `cns`, `csi` and `nsid` name.
     ///
     /// # Errors
     /// [`Status::INVALID_FIELD`] for a CNS or command set that is not

@@ -74,7 +74,7 @@ pub(super) fn fill(
                 w.put(u64::from(fid) * 4, (1u32 | 1 << 20).to_le_bytes());
             }
         }
-        // Error Information: no entry is ever made, as every error is told in
+        // Error Information: no entry is ever made, as every error is reported in
         // the completion of the command it belongs to (base 5.16.1.2).
         _ => {}
     }

@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use block::NamespaceIndex;
 use nvmf::{
-    BlockSize, CommandPool, Counters, Endpoints, Hosts, Listener, NamespaceConfig, Nsid, Session,
-    Shard, SubsystemConfig, Target, TargetConfig, Timestamp,
+    BlockSize, CommandPool, Counters, Endpoints, Hosts, Listener, NamespaceConfig, Nsid, Resources,
+    Session, SubsystemConfig, Target, TargetConfig, Timestamp,
 };
 use pages::{Arena, ClusterPool, CopyLedger, HeapRegion, PAGE_SIZE, RunPool};
 pub use testkit::Random;
@@ -102,8 +102,8 @@ impl Rig {
         }
     }
 
-    pub fn shard(&mut self) -> Shard<'_> {
-        Shard {
+    pub fn shard(&mut self) -> Resources<'_> {
+        Resources {
             runs: &self.runs,
             pages: &self.pages,
             ledger: &self.ledger,

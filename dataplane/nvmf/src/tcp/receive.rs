@@ -5,20 +5,27 @@
 
 use pages::{PlaceError, Refusal, Slice};
 
-use super::{CloseReason, PATIENCE_MS, Phase, Progress, Session};
-use crate::bytes::crc32c;
-use crate::pdu::{
+use super::pdu::{
     CapsuleCmd, FatalError, FatalStatus, Format, H2cData, HeaderView, IcReq, IcResp, PduType,
     TermReq,
 };
-use crate::shard::Shard;
-use crate::slots::{PROGRESS_BYTES, SlotIndex, SlotState};
+use super::r2t::R2ts;
+use super::{CloseReason, Progress, Session};
+use crate::bytes::crc32c;
+use crate::command::SqeView;
+use crate::config::ADMIN_IN_CAPSULE_BYTES;
+use crate::queue::slots::{PROGRESS_BYTES, SlotIndex, SlotState};
+use crate::queue::{Taken, Transport};
+use crate::resources::Resources;
 use crate::status::Status;
 use crate::units::{Cid, Timestamp};
 
 /// Where in the stream we are.
 #[derive(Debug)]
 pub(super) struct Receiver {
+    /// Whether ICReq has come.
+    initialized: bool,
+    format: Format,
     state: State,
     /// What was received but not taken, while blocked.
     kept: Option<Slice>,
@@ -26,11 +33,16 @@ pub(super) struct Receiver {
     blocked: Option<Timestamp>,
     /// Until when nothing could be taken: so long the host was not late.
     freed: Timestamp,
-    /// When the PDU that is arriving began, or last brought data worth a mention.
-    heard: Timestamp,
+    /// When the PDU that is arriving began, or last brought [`PROGRESS_BYTES`] of data.
+    progress_at: Timestamp,
     /// A header, or a data digest, that slices have cut.
     gather: [u8; GATHER],
 }
+
+/// How long a stream may be blocked for want of resources before the command
+/// in its way is refused with Command Interrupted, in milliseconds: a device
+/// hangs. Hosts lose patience after 30 seconds.
+const PATIENCE_MS: u64 = 10_000;
 
 /// Longest header with its digest.
 const GATHER: usize = HeaderView::LEN_MAX + 4;
@@ -47,12 +59,12 @@ enum State {
 
 /// The rest of a PDU behind its header.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Body {
-    pub sink: Sink,
+struct Body {
+    sink: Sink,
     /// Bytes of padding to come.
-    pub padding: u32,
+    padding: u32,
     /// Bytes of data to come.
-    pub left: u32,
+    left: u32,
     /// CRC32C of the data so far, if digests are used.
     crc: u32,
     /// Bytes at the front of what is to come that are in `crc` already.
@@ -60,7 +72,7 @@ pub(super) struct Body {
 }
 
 impl Body {
-    pub fn new(sink: Sink, padding: usize, left: u32) -> Self {
+    fn new(sink: Sink, padding: usize, left: u32) -> Self {
         Self {
             sink,
             padding: padding as u32,
@@ -73,7 +85,7 @@ impl Body {
 
 /// Where data goes.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Sink {
+enum Sink {
     /// To a command: into its run, or nowhere if it has none.
     Slot(SlotIndex),
     /// Nowhere: there was no slot for its command, which is to be refused.
@@ -82,7 +94,7 @@ pub(super) enum Sink {
 
 /// What a step along the stream came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+enum Step {
     /// Go on.
     On,
     /// More bytes are needed.
@@ -92,17 +104,22 @@ pub(super) enum Step {
 }
 
 impl Receiver {
+    /// The receiving side of a connection that is not initialized.
     pub fn new() -> Self {
         Self {
+            initialized: false,
+            format: Format::default(),
             state: State::Header { have: 0 },
             kept: None,
             blocked: None,
             freed: Timestamp(0),
-            heard: Timestamp(0),
+            progress_at: Timestamp(0),
             gather: [0; GATHER],
         }
     }
 
+    /// Whether nothing can be taken, for want of a resource.
+    #[inline]
     pub fn is_blocked(&self) -> bool {
         self.blocked.is_some()
     }
@@ -113,10 +130,10 @@ impl Receiver {
         matches!(self.state, State::Header { have: 1.. })
     }
 
-    /// Since when a PDU that is partly there has brought nothing worth a mention.
+    /// Since when a PDU that is partly there has brought less than [`PROGRESS_BYTES`].
     pub fn inside_since(&self) -> Option<Timestamp> {
         let inside = !matches!(self.state, State::Header { have: 0 });
-        inside.then_some(self.heard.max(self.freed))
+        inside.then_some(self.progress_at.max(self.freed))
     }
 
     /// Until when the host could bring nothing, because nothing was taken.
@@ -125,17 +142,35 @@ impl Receiver {
     }
 
     /// Drops what was kept: nothing is taken any more.
-    pub fn let_go(&mut self) {
+    pub fn discard(&mut self) {
         self.kept = None;
         self.blocked = None;
+    }
+
+    /// `body` follows in the stream; a byte of data at least.
+    #[inline]
+    fn begin_body(&mut self, body: Body) {
+        self.state = State::Body(body);
+    }
+
+    /// Whether the stream has been blocked for so long that the command in its
+    /// way is to be refused rather than to wait on.
+    fn out_of_patience(&self, now: Timestamp) -> bool {
+        let since = self.blocked;
+        since.is_some_and(|since| now >= since.plus_ms(PATIENCE_MS))
     }
 }
 
 impl Session {
     /// Takes `rest` as far as it can, and keeps what it cannot.
-    pub(super) fn feed(&mut self, mut rest: Option<Slice>, shard: &mut Shard<'_>) -> Progress {
+    pub(super) fn feed(
+        &mut self,
+        mut rest: Option<Slice>,
+        resources: &mut Resources<'_>,
+    ) -> Progress {
         loop {
-            if matches!(self.phase, Phase::Closing(_) | Phase::Closed(_)) {
+            if self.queue.is_over() {
+                self.rx.discard();
                 return Progress::Closing;
             }
             if rest.as_ref().is_none_or(Slice::is_empty) {
@@ -145,21 +180,21 @@ impl Session {
                 }
             }
             let step = match self.rx.state {
-                State::Header { have } => self.header(have, &mut rest, shard),
-                State::Body(body) => self.body(body, &mut rest, shard),
-                State::Digest { body, have } => self.digest(body, have, &mut rest, shard),
+                State::Header { have } => self.header(have, &mut rest, resources),
+                State::Body(body) => self.body(body, &mut rest, resources),
+                State::Digest { body, have } => self.digest(body, have, &mut rest, resources),
             };
             match step {
                 Step::On => {
                     if self.rx.blocked.take().is_some() {
-                        self.rx.freed = self.now;
+                        self.rx.freed = self.queue.now();
                     }
                 }
                 Step::More => return Progress::Taken,
                 Step::Blocked => {
                     if self.rx.blocked.is_none() {
-                        shard.counters.blocked += 1;
-                        self.rx.blocked = Some(self.now);
+                        resources.counters.blocked += 1;
+                        self.rx.blocked = Some(self.queue.now());
                     }
                     self.rx.kept = rest;
                     return Progress::Blocked;
@@ -169,31 +204,29 @@ impl Session {
     }
 
     /// Tries again with what was kept.
-    pub(super) fn unblock(&mut self, shard: &mut Shard<'_>) -> Progress {
+    pub(super) fn unblock(&mut self, resources: &mut Resources<'_>) -> Progress {
         let kept = self.rx.kept.take();
-        self.feed(kept, shard)
-    }
-
-    /// Whether the stream has been blocked for so long that the command in its
-    /// way is to be refused rather than to wait on.
-    pub(super) fn out_of_patience(&self) -> bool {
-        let since = self.rx.blocked;
-        since.is_some_and(|since| self.now >= since.plus_ms(PATIENCE_MS))
+        self.feed(kept, resources)
     }
 
     #[inline]
-    fn header(&mut self, have: u8, rest: &mut Option<Slice>, shard: &mut Shard<'_>) -> Step {
+    fn header(
+        &mut self,
+        have: u8,
+        rest: &mut Option<Slice>,
+        resources: &mut Resources<'_>,
+    ) -> Step {
         let Some(slice) = rest.as_mut().filter(|_| have == 0) else {
-            return self.gather(have, rest, shard);
+            return self.gather(have, rest, resources);
         };
-        self.rx.heard = self.now;
-        let need = header_len(slice.bytes()[0], self.format);
+        self.rx.progress_at = self.queue.now();
+        let need = header_len(slice.bytes()[0], self.rx.format);
         if slice.len() < need {
-            shard.counters.headers_gathered += 1;
-            return self.gather(have, rest, shard);
+            resources.counters.headers_gathered += 1;
+            return self.gather(have, rest, resources);
         }
         // The usual case: it is all there, and is read in place.
-        let step = self.on_header(&slice.bytes()[..need], shard);
+        let step = self.on_header(&slice.bytes()[..need], resources);
         if step == Step::On {
             slice.advance(need);
         }
@@ -202,7 +235,12 @@ impl Session {
 
     /// A header that slices have cut, of which `have` bytes are there.
     #[inline(never)]
-    fn gather(&mut self, have: u8, rest: &mut Option<Slice>, shard: &mut Shard<'_>) -> Step {
+    fn gather(
+        &mut self,
+        have: u8,
+        rest: &mut Option<Slice>,
+        resources: &mut Resources<'_>,
+    ) -> Step {
         let mut have = usize::from(have);
         if let Some(slice) = rest {
             if have == 0 {
@@ -210,13 +248,13 @@ impl Session {
                 slice.advance(1);
                 have = 1;
             }
-            let need = header_len(self.rx.gather[0], self.format);
+            let need = header_len(self.rx.gather[0], self.rx.format);
             let n = slice.len().min(need - have);
             self.rx.gather[have..have + n].copy_from_slice(&slice.bytes()[..n]);
             slice.advance(n);
             have += n;
         }
-        let need = header_len(self.rx.gather[0], self.format);
+        let need = header_len(self.rx.gather[0], self.rx.format);
         self.rx.state = State::Header { have: have as u8 };
         if have < need {
             return Step::More;
@@ -224,7 +262,7 @@ impl Session {
         let gathered = self.rx.gather;
         // Whatever the header leads to replaces this state, unless it is blocked.
         self.rx.state = State::Header { have: 0 };
-        let step = self.on_header(&gathered[..need], shard);
+        let step = self.on_header(&gathered[..need], resources);
         if step == Step::Blocked {
             self.rx.state = State::Header { have: need as u8 };
         }
@@ -233,37 +271,41 @@ impl Session {
 
     /// Acts on a whole header.
     #[inline(never)]
-    fn on_header(&mut self, bytes: &[u8], shard: &mut Shard<'_>) -> Step {
-        let result = match HeaderView::check(bytes, self.format) {
-            Ok(view) => self.on_pdu(&view, shard),
+    fn on_header(&mut self, bytes: &[u8], resources: &mut Resources<'_>) -> Step {
+        let result = match HeaderView::check(bytes, self.rx.format) {
+            Ok(view) => self.on_pdu(&view, resources),
             Err(error) => Err(error),
         };
         match result {
             Ok(step) => {
-                shard.counters.pdus_in += u64::from(step == Step::On);
+                resources.counters.pdus_in += u64::from(step == Step::On);
                 step
             }
             Err(error) => {
                 let hlen = bytes.len().min(HeaderView::LEN_MAX);
-                self.terminate(error, &bytes[..hlen], shard);
+                self.terminate(error, &bytes[..hlen], resources);
                 Step::On
             }
         }
     }
 
     #[inline]
-    fn on_pdu(&mut self, view: &HeaderView<'_>, shard: &mut Shard<'_>) -> Result<Step, FatalError> {
-        let initialized = self.phase != Phase::Initialize;
+    fn on_pdu(
+        &mut self,
+        view: &HeaderView<'_>,
+        resources: &mut Resources<'_>,
+    ) -> Result<Step, FatalError> {
+        let initialized = self.rx.initialized;
         match view.pdu_type() {
             PduType::CapsuleCmd if initialized => {
                 let sqe = CapsuleCmd::entry(view);
-                let padding = view.data_offset() - self.format.header_len(PduType::CapsuleCmd);
-                self.on_capsule(&sqe, view.data_len(), padding, shard)
+                let padding = view.data_offset() - self.rx.format.header_len(PduType::CapsuleCmd);
+                self.on_capsule(&sqe, view.data_len(), padding, resources)
             }
             PduType::H2cData if initialized => {
                 let data = H2cData::read(view)?;
-                let padding = view.data_offset() - self.format.header_len(PduType::H2cData);
-                self.on_h2c_data(&data, padding, shard)?;
+                let padding = view.data_offset() - self.rx.format.header_len(PduType::H2cData);
+                self.on_h2c_data(&data, padding, resources)?;
                 Ok(Step::On)
             }
             PduType::IcReq if !initialized => {
@@ -271,8 +313,8 @@ impl Session {
                 Ok(Step::On)
             }
             PduType::H2cTermReq => {
-                // It needs no answer (NVMe/TCP 3.5.2).
-                shard.counters.terminated_by_host += 1;
+                // No PDU follows it (NVMe/TCP 3.5.2).
+                resources.counters.terminated_by_host += 1;
                 self.shut(CloseReason::TerminatedByHost(TermReq::read(view).status));
                 Ok(Step::On)
             }
@@ -283,59 +325,86 @@ impl Session {
 
     /// Initialize Connection Request (NVMe/TCP 3.4).
     fn on_ic_req(&mut self, request: &IcReq) {
-        let config = self.target.config();
+        let config = self.queue.target().config();
         let response = IcResp {
             header_digest: request.header_digest && config.header_digest,
             data_digest: request.data_digest && config.data_digest,
             h2c_data_max: config.max_h2c_bytes,
         };
-        self.tx.initialize(&response);
-        self.format = Format {
+        let format = Format {
             header_digest: response.header_digest,
             data_digest: response.data_digest,
             alignment: request.host_alignment,
         };
-        // MAXR2T needs no memory: one R2T per command is out at a time.
-        self.phase = Phase::Unconnected;
+        self.tx.initialize(&response, format);
+        self.rx.format = format;
+        self.rx.initialized = true;
     }
 
-    /// Data the host was asked for (NVMe/TCP 3.6.2.8).
+    /// A command capsule came, with `data_len` bytes of data behind `padding` bytes.
+    fn on_capsule(
+        &mut self,
+        sqe: &SqeView<'_>,
+        data_len: u32,
+        padding: usize,
+        resources: &mut Resources<'_>,
+    ) -> Result<Step, FatalError> {
+        // In-capsule data beyond what any queue takes (NVMe/TCP 3.3.1).
+        let config = self.queue.target().config();
+        if data_len > config.in_capsule_bytes.max(ADMIN_IN_CAPSULE_BYTES) {
+            return Err(FatalError::invalid_field(4));
+        }
+        let may_wait = !self.rx.out_of_patience(self.queue.now());
+        let taken = (self.queue).take(sqe, data_len, may_wait, &mut self.tx, resources);
+        match taken.map_err(|_| FatalError::plain(FatalStatus::SequenceError))? {
+            Taken::Started => {}
+            Taken::DataFollows(index) => {
+                let body = Body::new(Sink::Slot(index), padding, data_len);
+                self.rx.begin_body(body);
+            }
+            Taken::NoRun => return Ok(Step::Blocked),
+            Taken::NoSlot if may_wait || !self.tx.can_refuse() => return Ok(Step::Blocked),
+            Taken::NoSlot if data_len > 0 => {
+                let body = Body::new(Sink::Refused(sqe.cid()), padding, data_len);
+                self.rx.begin_body(body);
+            }
+            Taken::NoSlot => self.refuse(sqe.cid(), resources),
+        }
+        Ok(Step::On)
+    }
+
+    /// Responds to a command that never got a slot.
+    fn refuse(&mut self, cid: Cid, resources: &mut Resources<'_>) {
+        let status = self.queue.interrupted(resources);
+        resources.counters.errors += 1;
+        self.tx.refuse(cid, status);
+    }
+
+    /// Data that the host was requested to send (NVMe/TCP 3.6.2.8).
     fn on_h2c_data(
         &mut self,
         data: &H2cData,
         padding: usize,
-        shard: &mut Shard<'_>,
+        resources: &mut Resources<'_>,
     ) -> Result<(), FatalError> {
         let index = SlotIndex(data.ttag.0);
-        let slot = shard.commands.slots.get(index);
-        // TTAG and CCCID must be those of an R2T of this connection.
+        let slot = resources.commands.slots.get(index);
+        // TTAG must be that of an R2T of this connection.
         let slot = slot
-            .filter(|slot| slot.owner == self.id && slot.state == SlotState::Owed)
+            .filter(|slot| self.queue.owns(slot) && R2ts::is_outstanding(slot))
             .ok_or(FatalError::invalid_field(10))?;
-        if slot.cid != data.cid {
-            return Err(FatalError::invalid_field(8));
-        }
-        if data.len > self.target.config().max_h2c_bytes {
-            return Err(FatalError::plain(FatalStatus::DataLimitExceeded));
-        }
-        // In order, without gaps, within the R2T.
-        let end = data.offset.checked_add(data.len);
-        let end = end.filter(|&end| data.offset == slot.moved && end <= slot.granted);
-        let end = end.ok_or(FatalError::plain(FatalStatus::DataOutOfRange))?;
-        if data.last && end < slot.granted {
-            // LAST_PDU in FLAGS, but the R2T is not answered.
-            return Err(FatalError::invalid_field(1));
-        }
-        self.expect(Body::new(Sink::Slot(index), padding, data.len));
+        self.tx.r2ts.check(data, slot)?;
+        let body = Body::new(Sink::Slot(index), padding, data.len);
+        self.rx.begin_body(body);
         Ok(())
     }
 
-    /// `body` follows in the stream; a byte of data at least.
-    pub(super) fn expect(&mut self, body: Body) {
-        self.rx.state = State::Body(body);
-    }
-
-    fn body(&mut self, mut body: Body, rest: &mut Option<Slice>, shard: &mut Shard<'_>) -> Step {
+    fn body(
+        &mut self,
+        mut body: Body,
+        rest: &mut Option<Slice>,
+        resources: &mut Resources<'_>,
+    ) -> Step {
         let Some(mut slice) = rest.take() else {
             return Step::More;
         };
@@ -355,9 +424,9 @@ impl Session {
             slice
         };
         let left = body.left;
-        let back = self.take_data(&mut body, data, shard);
+        let back = self.take_data(&mut body, data, resources);
         if left / PROGRESS_BYTES > body.left / PROGRESS_BYTES {
-            self.rx.heard = self.now;
+            self.rx.progress_at = self.queue.now();
         }
         self.rx.state = State::Body(body);
         if let Some(data) = back {
@@ -370,19 +439,24 @@ impl Session {
         }
         if body.left == 0 {
             self.rx.state = State::Header { have: 0 };
-            if self.format.data_digest {
+            if self.rx.format.data_digest {
                 self.rx.state = State::Digest { body, have: 0 };
             } else {
-                self.end_of_body(body.sink, shard);
+                self.end_of_body(body.sink, resources);
             }
         }
         Step::On
     }
 
     /// Takes `data`, the next bytes of `body`; what cannot be placed now comes back.
-    fn take_data(&mut self, body: &mut Body, data: Slice, shard: &mut Shard<'_>) -> Option<Slice> {
+    fn take_data(
+        &mut self,
+        body: &mut Body,
+        data: Slice,
+        resources: &mut Resources<'_>,
+    ) -> Option<Slice> {
         let len = data.len() as u32;
-        if self.format.data_digest {
+        if self.rx.format.data_digest {
             let fresh = &data.bytes()[body.digested.min(len) as usize..];
             body.crc = crc32c(body.crc, fresh);
             body.digested = body.digested.max(len) - len;
@@ -391,19 +465,14 @@ impl Session {
             body.left -= len;
             return None;
         };
-        let pull_up = shard.pull_up();
-        let slot = &mut shard.commands.slots[index];
-        let moved = slot.moved;
-        let placed = match &mut slot.run {
-            Some(run) => run.place(moved as usize, data, &pull_up),
-            None => Ok(()),
-        };
-        let Err(error) = placed else {
+        let pull_up = resources.pull_up();
+        let slot = &mut resources.commands.slots[index];
+        let Err(error) = slot.place(data, &pull_up) else {
             body.left -= len;
-            slot.took(len, self.now);
+            slot.add_received(len, self.queue.now());
             return None;
         };
-        self.not_placed(body, index, error, len, shard)
+        self.not_placed(body, index, error, len, resources)
     }
 
     /// `len` bytes for the command were taken as far as could be; what is left comes back, or is dropped.
@@ -414,27 +483,27 @@ impl Session {
         index: SlotIndex,
         error: PlaceError,
         len: u32,
-        shard: &mut Shard<'_>,
+        resources: &mut Resources<'_>,
     ) -> Option<Slice> {
-        let moved = shard.commands.slots[index].moved;
-        if error.reason == Refusal::OutOfPages && !self.out_of_patience() {
+        let moved = resources.commands.slots[index].moved;
+        if error.reason == Refusal::OutOfPages && !self.rx.out_of_patience(self.queue.now()) {
             let taken = error.at as u32 - moved;
             body.left -= taken;
             body.digested += len - taken;
-            shard.commands.slots[index].took(taken, self.now);
+            resources.commands.slots[index].add_received(taken, self.queue.now());
             return Some(error.slice);
         }
         // The command fails; the rest of its data is of no use.
         let status = match error.reason {
-            Refusal::OutOfPages => self.interrupted(shard),
+            Refusal::OutOfPages => self.queue.interrupted(resources),
             _ => Status::INTERNAL_ERROR,
         };
-        if let Some(run) = shard.commands.slots[index].run.take() {
-            shard.runs.put(run);
+        if let Some(run) = resources.commands.slots[index].run.take() {
+            resources.runs.put(run);
         }
         body.left -= len;
-        let slot = &mut shard.commands.slots[index];
-        slot.took(len, self.now);
+        let slot = &mut resources.commands.slots[index];
+        slot.add_received(len, self.queue.now());
         slot.status = status;
         None
     }
@@ -445,7 +514,7 @@ impl Session {
         body: Body,
         have: u8,
         rest: &mut Option<Slice>,
-        shard: &mut Shard<'_>,
+        resources: &mut Resources<'_>,
     ) -> Step {
         let Some(slice) = rest else {
             return Step::More;
@@ -462,31 +531,40 @@ impl Session {
         }
         self.rx.state = State::Header { have: 0 };
         if self.rx.gather[..4] != body.crc.to_le_bytes() {
-            shard.counters.data_digest_errors += 1;
+            resources.counters.data_digest_errors += 1;
             // Not fatal: the command alone fails (NVMe/TCP 3.3.2.2, 3.5.1).
             if let Sink::Slot(index) = body.sink {
-                let slot = &mut shard.commands.slots[index];
+                let slot = &mut resources.commands.slots[index];
                 if slot.status.is_success() {
                     slot.status = Status::TRANSIENT_TRANSPORT_ERROR;
                 }
             }
         }
-        self.end_of_body(body.sink, shard);
+        self.end_of_body(body.sink, resources);
         Step::On
     }
 
     /// All data of a PDU is there.
-    fn end_of_body(&mut self, sink: Sink, shard: &mut Shard<'_>) {
+    fn end_of_body(&mut self, sink: Sink, resources: &mut Resources<'_>) {
         match sink {
-            Sink::Refused(cid) => self.refuse(cid, shard),
+            Sink::Refused(cid) => self.refuse(cid, resources),
             Sink::Slot(index) => {
-                let slot = &shard.commands.slots[index];
+                let slot = &resources.commands.slots[index];
                 if slot.state == SlotState::Receiving {
-                    self.start(index, shard);
-                } else if slot.moved == slot.granted {
-                    self.r2t_answered(index, shard);
+                    self.queue.start(index, &mut self.tx, resources);
+                } else if slot.moved == slot.requested {
+                    self.on_r2t_complete(index, resources);
                 }
             }
+        }
+    }
+    /// All data of the command's R2T is there: the next R2T, or the command goes on.
+    fn on_r2t_complete(&mut self, index: SlotIndex, resources: &mut Resources<'_>) {
+        let slots = &mut resources.commands.slots;
+        if self.tx.r2ts.complete(&slots[index]) {
+            self.tx.fetch(slots, index);
+        } else {
+            self.queue.fetched(index, &mut self.tx, resources);
         }
     }
 }

@@ -2,13 +2,17 @@
 
 use pages::{Chunk, Inline};
 
-use super::{CloseReason, Phase, Session, SubmissionQueue};
+use super::Session;
+use super::pdu::{C2hData, CapsuleResp, FatalError, Format, HeaderBytes, IcResp, TermReq};
+use super::r2t::R2ts;
 use crate::bytes::crc32c;
-use crate::pdu::{C2hData, CapsuleResp, FatalError, HeaderBytes, IcResp, R2t, TermReq};
-use crate::shard::Shard;
-use crate::slots::{Fifo, Slot, SlotIndex, SlotState, Slots, Work};
+use crate::config::TargetConfig;
+use crate::queue::slots::{Fifo, Slot, SlotIndex, SlotState, Slots};
+use crate::queue::{End, Transport};
+use crate::resources::Resources;
 use crate::status::Status;
-use crate::units::{Cid, Timestamp, Ttag};
+use crate::units::{Cid, Timestamp};
+use crate::work::Work;
 
 /// Where a session sends: the connection's TCP send queue.
 pub trait Wire {
@@ -23,12 +27,17 @@ pub trait Wire {
 /// What is to be sent, and how far it is.
 #[derive(Debug)]
 pub(super) struct Transmitter {
+    format: Format,
+    /// Whether the SUCCESS flag of data may stand for a response.
+    success_flag: bool,
+    /// R2Ts are sent from here; what they request comes to the receiver.
+    pub r2ts: R2ts,
     /// ICResp or a terminate request.
     control: Option<Control>,
     /// The PDU under way.
     current: Option<Current>,
     /// Commands with an R2T, data or a response to send.
-    queue: Fifo,
+    outgoing: Fifo,
     /// Responses to commands that never got a slot.
     refused: [(Cid, Status); REFUSALS],
     refusals: usize,
@@ -86,11 +95,15 @@ enum Part {
 }
 
 impl Transmitter {
-    pub fn new() -> Self {
+    /// The sending side of a connection that is not initialized.
+    pub fn new(config: &TargetConfig) -> Self {
         Self {
+            format: Format::default(),
+            success_flag: config.success_flag,
+            r2ts: R2ts::new(config.max_h2c_bytes),
             control: None,
             current: None,
-            queue: Fifo::EMPTY,
+            outgoing: Fifo::EMPTY,
             refused: [(Cid(0), Status::SUCCESS); REFUSALS],
             refusals: 0,
             stalled: None,
@@ -102,25 +115,20 @@ impl Transmitter {
         self.stalled
     }
 
-    /// The connection is initialized.
-    pub fn initialize(&mut self, response: &IcResp) {
+    /// The connection is initialized: what follows `response` is in `format`.
+    pub fn initialize(&mut self, response: &IcResp, format: Format) {
         let bytes = response.write();
+        self.format = format;
         self.control = Some(Control { bytes, sent: 0 });
     }
 
     /// The connection is to be terminated for `error` in `header`.
     pub fn terminate(&mut self, error: FatalError, header: &[u8]) {
         let bytes = TermReq::from(error).write(header);
-        // Should ICResp still be there, the host is told no less by this.
+        // Should ICResp still be there, this says no less to the host.
         if self.control.is_none_or(|control| control.sent == 0) {
             self.control = Some(Control { bytes, sent: 0 });
         }
-    }
-
-    /// The command has something to send.
-    #[inline]
-    pub fn queue(&mut self, slots: &mut Slots, index: SlotIndex) {
-        self.queue.push(slots, index);
     }
 
     /// Whether there is room for one more refusal.
@@ -137,52 +145,46 @@ impl Transmitter {
     }
 }
 
-impl SubmissionQueue {
-    /// SQHD after one more command.
+impl Transport for Transmitter {
     #[inline]
-    fn next_head(&self) -> u16 {
-        if self.head + 1 >= self.entries {
-            0
-        } else {
-            self.head + 1
-        }
+    fn fetch(&mut self, slots: &mut Slots, index: SlotIndex) {
+        self.outgoing.push(slots, index);
     }
 
-    /// SQHD as a response tells it.
     #[inline]
-    fn told_head(&self) -> Option<u16> {
-        self.flow_control.then(|| self.next_head())
+    fn respond(&mut self, slots: &mut Slots, index: SlotIndex) {
+        self.outgoing.push(slots, index);
     }
 }
 
 impl Session {
     /// Sends as much as `wire` takes. True if nothing is left to send.
-    pub fn transmit(&mut self, wire: &mut impl Wire, shard: &mut Shard<'_>) -> bool {
+    pub fn transmit(&mut self, wire: &mut impl Wire, resources: &mut Resources<'_>) -> bool {
         let mut meter = Meter { wire, sent: false };
-        let done = self.send_all(&mut meter, shard);
+        let done = self.send_all(&mut meter, resources);
         self.tx.stalled = match (done, meter.sent, self.tx.stalled) {
             (true, ..) => None,
             (false, false, Some(since)) => Some(since),
-            _ => Some(self.now),
+            _ => Some(self.queue.now()),
         };
         done
     }
 
-    fn send_all(&mut self, wire: &mut impl Wire, shard: &mut Shard<'_>) -> bool {
+    fn send_all(&mut self, wire: &mut impl Wire, resources: &mut Resources<'_>) -> bool {
         loop {
-            if matches!(self.phase, Phase::Closed(_)) {
+            if self.queue.is_closed() {
                 return true;
             }
             let sent = if let Some(current) = self.tx.current {
-                self.send_current(current, wire, shard)
+                self.send_current(current, wire, resources)
             } else if self.tx.control.is_some() {
-                self.send_control(wire, shard)
+                self.send_control(wire, resources)
             } else if !self.may_send_more() {
                 return true;
             } else if self.tx.refusals > 0 {
-                self.send_refusal(wire, shard)
-            } else if let Some(index) = self.tx.queue.head() {
-                self.send_next(index, wire, shard)
+                self.send_refusal(wire, resources)
+            } else if let Some(index) = self.tx.outgoing.head() {
+                self.send_next(index, wire, resources)
             } else {
                 return true;
             };
@@ -195,82 +197,73 @@ impl Session {
     /// Whether another PDU may follow what was sent: nothing comes after a
     /// terminate request, nor for a controller that is gone.
     fn may_send_more(&self) -> bool {
-        matches!(
-            self.phase,
-            Phase::Initialize
-                | Phase::Unconnected
-                | Phase::Connected
-                | Phase::Closing(CloseReason::Disconnected)
-        )
+        matches!(self.queue.ended(), None | Some(End::Disconnected))
     }
 
     #[cold]
-    fn send_control(&mut self, wire: &mut impl Wire, shard: &mut Shard<'_>) -> bool {
+    fn send_control(&mut self, wire: &mut impl Wire, resources: &mut Resources<'_>) -> bool {
         let Some(control) = &mut self.tx.control else {
             return true;
         };
         let whole = send_from(wire, control.bytes.bytes(), &mut control.sent);
         if whole {
             self.tx.control = None;
-            shard.counters.pdus_out += 1;
+            resources.counters.pdus_out += 1;
         }
         whole
     }
 
     #[cold]
-    fn send_refusal(&mut self, wire: &mut impl Wire, shard: &mut Shard<'_>) -> bool {
+    fn send_refusal(&mut self, wire: &mut impl Wire, resources: &mut Resources<'_>) -> bool {
         let (cid, status) = self.tx.refused[0];
         let response = CapsuleResp {
             result: 0,
-            sq_head: self.sq.told_head(),
+            sq_head: self.queue.sq_head(),
             cid,
             status,
         };
-        if !send(wire, response.write(self.format).bytes()) {
+        if !send(wire, response.write(self.tx.format).bytes()) {
             return false;
         }
         self.tx.refused.copy_within(1.., 0);
         self.tx.refusals -= 1;
-        self.sq.head = self.sq.next_head();
-        shard.counters.pdus_out += 1;
+        self.queue.refused();
+        resources.counters.pdus_out += 1;
         true
     }
 
-    /// Begins with the head of the queue.
+    /// Begins with the command that has waited longest.
     #[inline]
-    fn send_next(&mut self, index: SlotIndex, wire: &mut impl Wire, shard: &mut Shard<'_>) -> bool {
-        let slot = &mut shard.commands.slots[index];
-        if slot.state == SlotState::Asking {
-            let r2t = R2t {
-                cid: slot.cid,
-                ttag: Ttag(index.0),
-                offset: slot.moved,
-                len: slot.granted - slot.moved,
-            };
-            if !send(wire, r2t.write(self.format).bytes()) {
+    fn send_next(
+        &mut self,
+        index: SlotIndex,
+        wire: &mut impl Wire,
+        resources: &mut Resources<'_>,
+    ) -> bool {
+        let slot = &mut resources.commands.slots[index];
+        if slot.state == SlotState::Fetching {
+            let r2t = self.tx.r2ts.next(index, slot);
+            if !send(wire, r2t.write(self.tx.format).bytes()) {
                 return false;
             }
-            slot.enter(SlotState::Owed);
-            slot.since = self.now;
-            self.owed += 1;
-            shard.counters.r2ts += 1;
-            shard.counters.pdus_out += 1;
-            self.tx.queue.pop(&shard.commands.slots);
+            self.tx.r2ts.sent(&r2t, slot, self.queue.now());
+            resources.counters.r2ts += 1;
+            resources.counters.pdus_out += 1;
+            self.tx.outgoing.pop(&resources.commands.slots);
             return true;
         }
         if slot.run.is_none() {
             // Nothing but the response.
             let response = self.response(slot);
-            if !send(wire, response.write(self.format).bytes()) {
+            if !send(wire, response.write(self.tx.format).bytes()) {
                 return false;
             }
-            shard.counters.pdus_out += 1;
-            self.tx.queue.pop(&shard.commands.slots);
-            self.sq.head = self.sq.next_head();
-            self.release(index, shard);
+            resources.counters.pdus_out += 1;
+            self.tx.outgoing.pop(&resources.commands.slots);
+            self.queue.responded(index, resources);
             return true;
         }
-        self.tx.queue.pop(&shard.commands.slots);
+        self.tx.outgoing.pop(&resources.commands.slots);
         self.tx.current = Some(Current {
             index,
             part: Part::Header { sent: 0 },
@@ -279,12 +272,12 @@ impl Session {
         true
     }
 
-    /// What the host is told of a command that is over.
+    /// The response to a command that is over.
     #[inline]
     fn response(&self, slot: &Slot) -> CapsuleResp {
         CapsuleResp {
             result: slot.result,
-            sq_head: self.sq.told_head(),
+            sq_head: self.queue.sq_head(),
             cid: slot.cid,
             status: slot.status,
         }
@@ -295,11 +288,11 @@ impl Session {
         &mut self,
         mut current: Current,
         wire: &mut impl Wire,
-        shard: &mut Shard<'_>,
+        resources: &mut Resources<'_>,
     ) -> bool {
         let index = current.index;
-        let success = self.is_told_by_flag(index, shard);
-        let slot = &mut shard.commands.slots[index];
+        let success = self.success_by_flag(index, resources);
+        let slot = &mut resources.commands.slots[index];
         match current.part {
             Part::Header { mut sent } => {
                 let header = C2hData {
@@ -309,7 +302,7 @@ impl Session {
                     last: true,
                     success,
                 };
-                let whole = send_from(wire, header.write(self.format).bytes(), &mut sent);
+                let whole = send_from(wire, header.write(self.tx.format).bytes(), &mut sent);
                 current.part = if whole {
                     Part::Data
                 } else {
@@ -327,7 +320,7 @@ impl Session {
                 for slice in run.slices(moved as usize..slot.len as usize) {
                     let n = slice.len() as u32;
                     let mut crc = current.crc;
-                    if self.format.data_digest {
+                    if self.tx.format.data_digest {
                         crc = crc32c(crc, slice.bytes());
                     }
                     if wire.send(Chunk::Slice(slice)).is_err() {
@@ -340,12 +333,12 @@ impl Session {
                 slot.moved = moved;
                 if whole {
                     current.part = Part::Trailer;
-                    shard.counters.pdus_out += 1;
+                    resources.counters.pdus_out += 1;
                 }
                 self.tx.current = Some(current);
                 whole
             }
-            Part::Trailer => self.send_trailer(current, success, wire, shard),
+            Part::Trailer => self.send_trailer(current, success, wire, resources),
         }
     }
 
@@ -355,41 +348,40 @@ impl Session {
         current: Current,
         success: bool,
         wire: &mut impl Wire,
-        shard: &mut Shard<'_>,
+        resources: &mut Resources<'_>,
     ) -> bool {
-        let slot = &shard.commands.slots[current.index];
+        let slot = &resources.commands.slots[current.index];
         let mut bytes = [0; Inline::CAPACITY];
         let mut len = 0;
         let mut append = |part: &[u8]| {
             bytes[len..len + part.len()].copy_from_slice(part);
             len += part.len();
         };
-        if self.format.data_digest {
+        if self.tx.format.data_digest {
             append(&current.crc.to_le_bytes());
         }
         if !success {
-            append(self.response(slot).write(self.format).bytes());
+            append(self.response(slot).write(self.tx.format).bytes());
         }
         if len > 0 && !send(wire, &bytes[..len]) {
             return false;
         }
-        shard.counters.pdus_out += u64::from(!success);
+        resources.counters.pdus_out += u64::from(!success);
         if let Work::Read { .. } = slot.work {
-            shard.counters.bytes_out += u64::from(slot.len);
+            resources.counters.bytes_out += u64::from(slot.len);
         }
         self.tx.current = None;
-        self.sq.head = self.sq.next_head();
-        self.release(current.index, shard);
+        self.queue.responded(current.index, resources);
         true
     }
 
     /// Whether the SUCCESS flag of the data stands for the response: it
     /// carries neither a result nor SQHD (NVMe/TCP 3.6.2.9).
     #[inline]
-    fn is_told_by_flag(&self, index: SlotIndex, shard: &Shard<'_>) -> bool {
-        let slot = &shard.commands.slots[index];
-        self.target.config().success_flag
-            && !self.sq.flow_control
+    fn success_by_flag(&self, index: SlotIndex, resources: &Resources<'_>) -> bool {
+        let slot = &resources.commands.slots[index];
+        self.tx.success_flag
+            && self.queue.sq_head().is_none()
             && slot.run.is_some()
             && slot.status.is_success()
             && slot.result == 0

@@ -1,21 +1,40 @@
-//! Command capsules: what each command is, and what it needs.
+//! What each command is, and what it needs.
 
-use super::receive::{Body, Sink, Step};
-use super::{CloseReason, IoQueue, Queue, Session};
+use super::pool::Purpose;
+use super::slots::SlotIndex;
+use super::{End, IoQueue, Queue, Role, Transport};
 use crate::command::{ConnectData, FabricsCommand, NvmCommand, Sgl, SqeView};
 use crate::config::ADMIN_IN_CAPSULE_BYTES;
 use crate::controller::Reply;
-use crate::pdu::{FatalError, FatalStatus};
-use crate::shard::{Purpose, Shard};
-use crate::slots::{SlotIndex, VolumeRef, Work};
+use crate::resources::Resources;
 use crate::status::Status;
 use crate::units::{BlockRange, Nsid};
+use crate::work::{NamespaceRef, Work};
+
+/// What became of a command that a transport handed over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Taken {
+    /// It is under way.
+    Started,
+    /// Its data follows in the capsule and goes to this slot: to its run, or nowhere
+    /// if it has none. When all is there, [`Queue::start`] is to be called.
+    DataFollows(SlotIndex),
+    /// Nothing was taken: there is no slot for it. To be handed over again when
+    /// resources of the shard were given back, or refused.
+    NoSlot,
+    /// Nothing was taken: there is no run for its data. To be handed over again.
+    NoRun,
+}
+
+/// The host has sent more commands than the Submission Queue has entries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Overrun;
 
 /// What a command comes to, before it holds anything but its slot.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     work: Work,
-    volume: Option<VolumeRef>,
+    namespace: Option<NamespaceRef>,
     transfer: Transfer,
     result: u64,
 }
@@ -24,15 +43,8 @@ struct Plan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Transfer {
     None,
-    /// From the host, in the capsule or by R2T.
-    In {
-        len: u32,
-        in_capsule: bool,
-    },
-    /// To the host.
-    Out {
-        len: u32,
-    },
+    FromHost { len: u32, in_capsule: bool },
+    ToHost { len: u32 },
 }
 
 impl Plan {
@@ -40,7 +52,7 @@ impl Plan {
     fn done(result: u64) -> Self {
         Self {
             work: Work::Respond,
-            volume: None,
+            namespace: None,
             transfer: Transfer::None,
             result,
         }
@@ -49,110 +61,90 @@ impl Plan {
     fn of(work: Work, transfer: Transfer) -> Self {
         Self {
             work,
-            volume: None,
+            namespace: None,
             transfer,
             result: 0,
         }
     }
 }
 
-impl Session {
-    /// A command capsule came, with `data_len` bytes of data behind `padding` bytes.
-    pub(super) fn on_capsule(
+impl Queue {
+    /// Takes a command with `capsule_len` bytes of data in its capsule. It `may_wait`
+    /// if the transport can hand it over again; else it is completed with an error if
+    /// there is no run for its data.
+    ///
+    /// # Errors
+    /// If the host may not have as many commands outstanding.
+    pub fn take(
         &mut self,
         sqe: &SqeView<'_>,
-        data_len: u32,
-        padding: usize,
-        shard: &mut Shard<'_>,
-    ) -> Result<Step, FatalError> {
-        if let Queue::Io(io) = &self.queue
-            && !io.controller.is_still(io.enabled)
+        capsule_len: u32,
+        may_wait: bool,
+        transport: &mut impl Transport,
+        resources: &mut Resources<'_>,
+    ) -> Result<Taken, Overrun> {
+        if let Role::Io(io) = &self.role
+            && !io.is_valid()
         {
-            // No answer: a status might be final for the host, while another
+            // No response: a status might be final for the host, while another
             // controller, or this one later, would do what it wants.
-            self.shut(CloseReason::ControllerGone);
-            return Ok(Step::On);
+            self.end(End::ControllerGone);
+            return Ok(Taken::Started);
         }
         self.note_traffic();
-        // In-capsule data beyond what any queue takes (NVMe/TCP 3.3.1).
-        let config = self.target.config();
-        if data_len > config.in_capsule_bytes.max(ADMIN_IN_CAPSULE_BYTES) {
-            return Err(FatalError::invalid_field(4));
+        if self.submission.is_full() {
+            return Err(Overrun);
         }
-        if self.sq.outstanding >= self.sq.entries {
-            // More commands than the submission queue has entries.
-            return Err(FatalError::plain(FatalStatus::SequenceError));
-        }
-        let purpose = match &self.queue {
-            Queue::Io(_) => Purpose::Io,
-            Queue::Admin(_) | Queue::None => Purpose::Admin,
+        let purpose = match &self.role {
+            Role::Io(_) => Purpose::Io,
+            Role::Admin(_) | Role::None => Purpose::Admin,
         };
-        let taken = (shard.commands).take(purpose, sqe.cid(), &mut self.held);
+        let taken = (resources.commands).take(purpose, sqe.cid(), &mut self.held);
         let Some(index) = taken else {
-            return Ok(self.no_slot(sqe, data_len, padding, shard));
+            return Ok(Taken::NoSlot);
         };
-        self.sq.outstanding += 1;
-        let plan = match self.plan(sqe, data_len, shard) {
+        self.submission.take();
+        let plan = match self.plan(sqe, capsule_len, transport, resources) {
             Ok(plan) => plan,
             Err(status) => {
-                shard.commands.slots[index].status = status;
+                resources.commands.slots[index].status = status;
                 Plan::done(0)
             }
         };
-        if let Transfer::In {
+        if let Transfer::FromHost {
             len,
             in_capsule: true,
         } = plan.transfer
-            && !self.begin_run(index, &plan, len, shard)
+            && !self.begin_run(index, &plan, len, resources)
         {
-            if !self.out_of_patience() {
-                self.release(index, shard);
-                return Ok(Step::Blocked);
+            if may_wait {
+                self.release(index, resources);
+                return Ok(Taken::NoRun);
             }
-            shard.commands.slots[index].status = self.interrupted(shard);
+            resources.commands.slots[index].status = self.interrupted(resources);
         }
-        self.count(sqe, shard);
-        let slot = &mut shard.commands.slots[index];
+        self.count(sqe, resources);
+        let slot = &mut resources.commands.slots[index];
         slot.work = plan.work;
         slot.result = plan.result;
-        if let Some(volume) = plan.volume {
-            slot.volume = volume;
+        if let Some(namespace) = plan.namespace {
+            slot.namespace = namespace;
         } else {
-            slot.volume.nsid = sqe.nsid();
+            slot.namespace.nsid = sqe.nsid();
         }
-        if let Transfer::In { len, .. } | Transfer::Out { len } = plan.transfer {
+        if let Transfer::FromHost { len, .. } | Transfer::ToHost { len } = plan.transfer {
             slot.len = len;
         }
-        if data_len > 0 {
+        if capsule_len > 0 {
             // Placed if there is a run for it, else taken and dropped.
-            self.expect(Body::new(Sink::Slot(index), padding, data_len));
-            return Ok(Step::On);
+            return Ok(Taken::DataFollows(index));
         }
         match plan.transfer {
-            Transfer::None => self.start(index, shard),
-            Transfer::In { .. } => self.ask(index, shard),
-            Transfer::Out { .. } => self.await_run(index, shard),
+            Transfer::None => self.start(index, transport, resources),
+            Transfer::FromHost { .. } => self.fetch(index, transport, resources),
+            Transfer::ToHost { .. } => self.await_run(index, transport, resources),
         }
-        Ok(Step::On)
-    }
-
-    /// There is no slot: wait for one, or refuse when that took too long.
-    fn no_slot(
-        &mut self,
-        sqe: &SqeView<'_>,
-        data_len: u32,
-        padding: usize,
-        shard: &mut Shard<'_>,
-    ) -> Step {
-        if !self.out_of_patience() || !self.tx.can_refuse() {
-            return Step::Blocked;
-        }
-        if data_len > 0 {
-            self.expect(Body::new(Sink::Refused(sqe.cid()), padding, data_len));
-        } else {
-            self.refuse(sqe.cid(), shard);
-        }
-        Step::On
+        Ok(Taken::Started)
     }
 
     /// Takes a run for in-capsule data; false if there is none.
@@ -161,31 +153,32 @@ impl Session {
         index: SlotIndex,
         plan: &Plan,
         len: u32,
-        shard: &mut Shard<'_>,
+        resources: &mut Resources<'_>,
     ) -> bool {
-        let Some(mut run) = shard.run_for_capsule() else {
+        let Some(mut run) = resources.run_for_capsule() else {
             return false;
         };
-        let slot = &mut shard.commands.slots[index];
-        let offset = match (plan.work, plan.volume) {
-            (Work::Write { range, .. }, Some(volume)) => range.offset(volume.block_size),
+        let slot = &mut resources.commands.slots[index];
+        let offset = match (plan.work, plan.namespace) {
+            (Work::Write { range, .. }, Some(namespace)) => range.offset(namespace.block_size),
             _ => 0,
         };
         if run.begin(offset, len as usize).is_ok() {
             slot.run = Some(run);
         } else {
             slot.status = Status::INTERNAL_ERROR;
-            shard.runs.put(run);
+            resources.runs.put(run);
         }
         true
     }
 
-    fn count(&self, sqe: &SqeView<'_>, shard: &mut Shard<'_>) {
-        let counters = &mut shard.counters;
-        match (&self.queue, sqe.opcode()) {
-            (Queue::Io(_), 0x02) => counters.reads += 1,
-            (Queue::Io(_), 0x01) => counters.writes += 1,
-            (Queue::Io(_), _) if !sqe.is_fabrics() => counters.io_others += 1,
+    /// Counts the command by what it is.
+    fn count(&self, sqe: &SqeView<'_>, resources: &mut Resources<'_>) {
+        let counters = &mut resources.counters;
+        match (&self.role, sqe.opcode()) {
+            (Role::Io(_), 0x02) => counters.reads += 1,
+            (Role::Io(_), 0x01) => counters.writes += 1,
+            (Role::Io(_), _) if !sqe.is_fabrics() => counters.io_others += 1,
             _ => counters.admin_commands += 1,
         }
     }
@@ -197,14 +190,15 @@ impl Session {
         &mut self,
         sqe: &SqeView<'_>,
         capsule_len: u32,
-        shard: &mut Shard<'_>,
+        transport: &mut impl Transport,
+        resources: &mut Resources<'_>,
     ) -> Result<Plan, Status> {
         sqe.check()?;
         if sqe.is_fabrics() {
-            return self.plan_fabrics(sqe, capsule_len, shard);
+            return self.plan_fabrics(sqe, capsule_len, transport, resources);
         }
-        match &mut self.queue {
-            Queue::Io(io) => {
+        match &mut self.role {
+            Role::Io(io) => {
                 let config = self.target.config();
                 io.plan(
                     sqe,
@@ -213,12 +207,12 @@ impl Session {
                     config.in_capsule_bytes,
                 )
             }
-            Queue::Admin(admin) => {
-                let reply = admin.execute(sqe, &self.target, self.now)?;
-                self.plan_reply(reply, sqe, capsule_len, shard)
+            Role::Admin(admin) => {
+                let reply = admin.execute(sqe, self.target.subsystems(), self.now)?;
+                self.plan_reply(reply, sqe, capsule_len, transport, resources)
             }
             // Nothing but Connect may come first (base 6.3).
-            Queue::None => Err(Status::COMMAND_SEQUENCE_ERROR),
+            Role::None => Err(Status::COMMAND_SEQUENCE_ERROR),
         }
     }
 
@@ -226,12 +220,13 @@ impl Session {
         &mut self,
         sqe: &SqeView<'_>,
         capsule_len: u32,
-        shard: &mut Shard<'_>,
+        transport: &mut impl Transport,
+        resources: &mut Resources<'_>,
     ) -> Result<Plan, Status> {
         let command = FabricsCommand::read(sqe)?;
-        match (&mut self.queue, command) {
+        match (&mut self.role, command) {
             (
-                Queue::None,
+                Role::None,
                 FabricsCommand::Connect {
                     record_format,
                     qid,
@@ -252,20 +247,20 @@ impl Session {
                 let len = ConnectData::LEN as u32;
                 Ok(Plan::of(work, data_in(sqe, len, len, capsule_len)?))
             }
-            (Queue::None, _) => Err(Status::COMMAND_SEQUENCE_ERROR),
-            (Queue::Admin(admin), _) => {
+            (Role::None, _) => Err(Status::COMMAND_SEQUENCE_ERROR),
+            (Role::Admin(admin), _) => {
                 let reply = admin.fabrics(command)?;
-                self.plan_reply(reply, sqe, capsule_len, shard)
+                self.plan_reply(reply, sqe, capsule_len, transport, resources)
             }
-            (Queue::Io(_), FabricsCommand::Connect { .. }) => Err(Status::COMMAND_SEQUENCE_ERROR),
-            (Queue::Io(_), FabricsCommand::Disconnect { record_format }) => {
+            (Role::Io(_), FabricsCommand::Connect { .. }) => Err(Status::COMMAND_SEQUENCE_ERROR),
+            (Role::Io(_), FabricsCommand::Disconnect { record_format }) => {
                 if record_format != 0 {
                     return Err(Status::CONNECT_INCOMPATIBLE_FORMAT);
                 }
                 Ok(Plan::of(Work::Disconnect, Transfer::None))
             }
             // Properties belong to the Admin Queue.
-            (Queue::Io(_), _) => Err(Status::INVALID_FIELD),
+            (Role::Io(_), _) => Err(Status::INVALID_FIELD),
         }
     }
 
@@ -274,13 +269,16 @@ impl Session {
         reply: Reply,
         sqe: &SqeView<'_>,
         capsule_len: u32,
-        shard: &mut Shard<'_>,
+        transport: &mut impl Transport,
+        resources: &mut Resources<'_>,
     ) -> Result<Plan, Status> {
         Ok(match reply {
             Reply::Done(result) => Plan::done(result),
             Reply::Park => Plan::of(Work::Park, Transfer::None),
             // Dword 0 bit 0: the command was not aborted (base 5.1).
-            Reply::Abort(cid) => Plan::done(u64::from(!self.abort_parked(cid, shard))),
+            Reply::Abort(cid) => {
+                Plan::done(u64::from(!self.abort_parked(cid, transport, resources)))
+            }
             Reply::Reset => {
                 self.drop_parked();
                 Plan::done(0)
@@ -291,7 +289,7 @@ impl Session {
             }
             Reply::Data { work, len } => match sqe.sgl()? {
                 Sgl::Transport { len: room } if room >= len => {
-                    Plan::of(work, Transfer::Out { len })
+                    Plan::of(work, Transfer::ToHost { len })
                 }
                 Sgl::Transport { .. } => return Err(Status::DATA_SGL_LENGTH_INVALID),
                 Sgl::InCapsule { .. } => return Err(Status::SGL_DESCRIPTOR_TYPE_INVALID),
@@ -322,9 +320,9 @@ impl IoQueue {
             .get(nsid)
             .ok_or(Status::INVALID_NAMESPACE)?;
         let block_size = namespace.block_size;
-        let volume = VolumeRef {
+        let found = NamespaceRef {
             nsid,
-            volume: namespace.index,
+            index: namespace.index,
             block_size,
         };
         let blocks = namespace.blocks;
@@ -351,7 +349,7 @@ impl IoQueue {
                     Sgl::Transport { .. } => return Err(Status::DATA_SGL_LENGTH_INVALID),
                     Sgl::InCapsule { .. } => return Err(Status::SGL_DESCRIPTOR_TYPE_INVALID),
                 }
-                (Work::Read { range, fua }, Transfer::Out { len })
+                (Work::Read { range, fua }, Transfer::ToHost { len })
             }
             NvmCommand::Write { range, fua } => {
                 let range = within(range)?;
@@ -386,16 +384,10 @@ impl IoQueue {
         };
         Ok(Plan {
             work,
-            volume: Some(volume),
+            namespace: Some(found),
             transfer,
             result: 0,
         })
-    }
-
-    /// Blocks of the namespace of `volume` now.
-    pub(super) fn blocks_of(&mut self, volume: VolumeRef) -> Option<u64> {
-        let namespace = self.namespaces().get(volume.nsid)?;
-        (namespace.index == volume.volume).then_some(namespace.blocks)
     }
 }
 
@@ -419,12 +411,12 @@ fn data_in(
             }
             true
         }
-        // Data in the capsule that the descriptor does not speak of.
+        // Data in the capsule that the descriptor does not describe.
         Sgl::Transport { .. } if capsule_len > 0 => return Err(Status::INVALID_FIELD),
         Sgl::Transport { .. } => false,
     };
     if sgl.data_len() != len {
         return Err(Status::DATA_SGL_LENGTH_INVALID);
     }
-    Ok(Transfer::In { len, in_capsule })
+    Ok(Transfer::FromHost { len, in_capsule })
 }

@@ -1,17 +1,19 @@
 //! Command slots: everything the target remembers of a command under way.
 //!
 //! A slot is in one state ([`SlotState`]) and in at most one [`Fifo`] of its
-//! session; all slots of a session are chained, so that closing it finds them.
+//! queue; all slots of a queue are chained, so that closing it finds them.
 
 use std::ops::{Index, IndexMut};
 
-use pages::{PAGE_SIZE, PageRun};
+use block::NamespaceIndex;
+use pages::{PAGE_SIZE, PageRun, PlaceError, PullUp, Slice};
 
 use crate::status::Status;
-use crate::units::{BlockRange, BlockSize, Cid, Nsid, Qid, Timestamp};
-use block::NamespaceIndex;
+use crate::units::{BlockSize, Cid, Nsid, Timestamp};
+use crate::work::{NamespaceRef, Work};
 
-/// A slot's number; also the Transfer Tag of its R2Ts.
+/// A slot's number in its shard. No other command under way there has it, so that
+/// a transport may name a command's data by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SlotIndex(pub u16);
 
@@ -24,21 +26,22 @@ impl SlotIndex {
     }
 }
 
-/// What a host that owes data has to bring in the time it has: a page, or the rest.
+/// What a host has to send of the data that was requested of it in the time it
+/// has: a page, or the rest.
 pub(crate) const PROGRESS_BYTES: u32 = PAGE_SIZE as u32;
 
 /// Where a command is.
 ///
 /// ```text
 /// Receiving → Ready → AtDevice → Sending                    write, data in the capsule
-/// Receiving → Asking → Owed → Ready → AtDevice …             write by R2T; Owed → Asking for the next R2T
+/// Receiving → Fetching → Ready → AtDevice → Sending          write, data fetched
 /// Receiving → Waiting → Ready → AtDevice → Sending           read
 /// Receiving → Waiting → Sending                              identify, log page
 /// Receiving → Ready → AtDevice → Sending                     flush, shutdown
 /// Receiving → Sending                                        everything else
 /// ```
 ///
-/// A write that may not be asked for yet, and an asynchronous event request
+/// A write whose data may not be fetched yet, and an asynchronous event request
 /// without an event, give their slots back until it is time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SlotState {
@@ -48,13 +51,11 @@ pub(crate) enum SlotState {
     Receiving,
     /// Waits for a run or a page.
     Waiting,
-    /// An R2T is to be sent.
-    Asking,
-    /// The host owes H2CData.
-    Owed,
-    /// A request for the engine.
+    /// The transport fetches its data from the host.
+    Fetching,
+    /// A request for the volumes.
     Ready,
-    /// The engine has all of it.
+    /// The volumes have all of it.
     AtDevice,
     /// Data, a response or both are to be sent.
     Sending,
@@ -64,13 +65,12 @@ impl SlotState {
     /// Whether a command may go from here to `next`. From anywhere it may be
     /// dropped: that frees its slot.
     const fn may_become(self, next: SlotState) -> bool {
-        use SlotState::{Asking, AtDevice, Free, Owed, Ready, Receiving, Sending, Waiting};
+        use SlotState::{AtDevice, Fetching, Free, Ready, Receiving, Sending, Waiting};
         match self {
             Free => matches!(next, Receiving),
-            Receiving => matches!(next, Waiting | Asking | Ready | Sending),
+            Receiving => matches!(next, Waiting | Fetching | Ready | Sending),
             Waiting => matches!(next, Ready | Sending),
-            Asking => matches!(next, Owed),
-            Owed => matches!(next, Asking | Ready | Sending),
+            Fetching => matches!(next, Ready | Sending),
             Ready => matches!(next, AtDevice | Sending),
             AtDevice => matches!(next, Sending),
             Sending => false,
@@ -78,112 +78,36 @@ impl SlotState {
     }
 }
 
-/// What a command is about.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Work {
-    /// Nothing is left to do but to respond.
-    Respond,
-    Read {
-        range: BlockRange,
-        fua: bool,
-    },
-    Write {
-        range: BlockRange,
-        fua: bool,
-    },
-    WriteZeroes {
-        range: BlockRange,
-        fua: bool,
-        deallocate: bool,
-    },
-    Flush,
-    /// An asynchronous event request.
-    Park,
-    Disconnect,
-    /// Flushes the namespaces that cache, `next` before others; then the
-    /// controller is shut down.
-    ShutDown {
-        next: Option<Nsid>,
-    },
-    /// Dataset Management: `next` of `ranges` is the one to hand out.
-    Dataset {
-        ranges: u16,
-        next: u16,
-        deallocate: bool,
-    },
-    Connect {
-        qid: Qid,
-        sq_size: u16,
-        no_flow_control: bool,
-        keep_alive_ms: u32,
-    },
-    Identify {
-        cns: u8,
-        csi: u8,
-    },
-    LogPage {
-        lid: u8,
-        csi: u8,
-        retain: bool,
-        offset: u64,
-    },
-    /// Get Features of one whose value is data.
-    FeatureData {
-        fid: u8,
-    },
-    /// Set Features of Host Behavior Support, whose value is data.
-    SetHostBehavior,
-}
-
-impl Work {
-    /// Whether its data goes to the host.
-    #[inline]
-    pub fn is_to_host(&self) -> bool {
-        matches!(
-            self,
-            Work::Read { .. }
-                | Work::Identify { .. }
-                | Work::LogPage { .. }
-                | Work::FeatureData { .. }
-        )
-    }
-}
-
-/// The volume an I/O command is for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct VolumeRef {
-    pub nsid: Nsid,
-    pub volume: NamespaceIndex,
-    pub block_size: BlockSize,
-}
-
 /// What a slot in use is counted as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Share {
-    /// The one that is its session's own.
+    /// The one that is its queue's own.
     Own,
     /// A shared one whose command waits for no host.
     Passing,
-    /// A shared one whose host owes data.
-    Asked,
+    /// A shared one whose data is fetched from the host.
+    Fetching,
 }
 
-/// The slots of a session.
+/// A queue's number: no other queue of the target has had it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct QueueId(pub u64);
+
+/// The slots of a queue.
 #[derive(Debug)]
-pub(crate) struct Held {
-    /// The session.
-    owner: u64,
+pub(crate) struct HeldSlots {
+    queue: QueueId,
     /// The first of them; they are chained.
     chain: SlotIndex,
     /// Whether one is its own.
     pub own: bool,
 }
 
-impl Held {
-    /// None yet, for the session `owner`.
-    pub fn by(owner: u64) -> Self {
+impl HeldSlots {
+    /// None yet, for `queue`.
+    pub fn by(queue: QueueId) -> Self {
         Self {
-            owner,
+            queue,
             chain: SlotIndex::NONE,
             own: false,
         }
@@ -198,26 +122,26 @@ impl Held {
 /// One command under way.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    /// The session it belongs to.
-    pub owner: u64,
+    /// The queue that its command came in.
+    pub queue: QueueId,
     /// Dwords 0 and 1 of its completion.
     pub result: u64,
     /// Holds its data, in either direction.
     pub run: Option<Box<PageRun>>,
     pub work: Work,
-    pub volume: VolumeRef,
+    pub namespace: NamespaceRef,
     /// Bytes of data it transfers.
     pub len: u32,
     /// Bytes received so far, or sent.
     pub moved: u32,
-    /// Where the R2T that is out ends.
-    pub granted: u32,
-    /// When it began to wait, an R2T of it was sent, or data worth a mention came.
+    /// Bytes of the data to fetch that the transport has requested of the host.
+    pub requested: u32,
+    /// When it began to wait, its data was requested, or [`PROGRESS_BYTES`] more had come.
     pub since: Timestamp,
     /// Write credit it holds, in bytes.
     pub credit: u32,
-    /// Requests the engine has for it: one, up to 256 of Dataset Management, or a flush
-    /// for each namespace.
+    /// Requests that the volumes have of it: one, up to 256 of Dataset Management, or a
+    /// flush for each namespace.
     pub at_device: u16,
     /// Counts the slot's commands, so that no completion meets a later one.
     pub generation: u32,
@@ -227,7 +151,7 @@ pub(crate) struct Slot {
     pub share: Share,
     /// The next in its [`Fifo`].
     next: SlotIndex,
-    /// Its neighbours among the session's slots.
+    /// Its neighbours among the queue's slots.
     left: SlotIndex,
     right: SlotIndex,
 }
@@ -244,10 +168,22 @@ impl Slot {
         self.state = next;
     }
 
+    /// Places `data`, the next bytes of its data, if it has a run for them.
+    ///
+    /// # Errors
+    /// What was not placed comes back, and why.
+    #[inline]
+    pub fn place(&mut self, data: Slice, pull_up: &PullUp<'_>) -> Result<(), PlaceError> {
+        match &mut self.run {
+            Some(run) => run.place(self.moved as usize, data, pull_up),
+            None => Ok(()),
+        }
+    }
+
     /// `len` more bytes of its data have come. A byte now and then is no progress:
     /// less than [`PROGRESS_BYTES`] leave the host as late as it was.
     #[inline]
-    pub fn took(&mut self, len: u32, now: Timestamp) {
+    pub fn add_received(&mut self, len: u32, now: Timestamp) {
         let moved = self.moved + len;
         if moved / PROGRESS_BYTES > self.moved / PROGRESS_BYTES {
             self.since = now;
@@ -256,18 +192,18 @@ impl Slot {
     }
 
     const EMPTY: Slot = Slot {
-        owner: 0,
+        queue: QueueId(0),
         result: 0,
         run: None,
         work: Work::Respond,
-        volume: VolumeRef {
+        namespace: NamespaceRef {
             nsid: Nsid(0),
-            volume: NamespaceIndex(0),
+            index: NamespaceIndex(0),
             block_size: BlockSize::B512,
         },
         len: 0,
         moved: 0,
-        granted: 0,
+        requested: 0,
         since: Timestamp(0),
         credit: 0,
         at_device: 0,
@@ -314,21 +250,21 @@ impl Slots {
 
     /// Takes a slot for a command, and chains it to those `held`.
     #[inline]
-    pub fn take(&mut self, cid: Cid, share: Share, held: &mut Held) -> Option<SlotIndex> {
+    pub fn take(&mut self, cid: Cid, share: Share, held: &mut HeldSlots) -> Option<SlotIndex> {
         let index = self.free.pop()?;
         let right = std::mem::replace(&mut held.chain, index);
         if let Some(right) = right.get() {
             self[right].left = index;
         }
         let slot = &mut self[index];
-        slot.owner = held.owner;
+        slot.queue = held.queue;
         slot.share = share;
         held.own |= share == Share::Own;
         slot.result = 0;
         slot.work = Work::Respond;
         slot.len = 0;
         slot.moved = 0;
-        slot.granted = 0;
+        slot.requested = 0;
         slot.generation = slot.generation.wrapping_add(1);
         slot.cid = cid;
         slot.status = Status::SUCCESS;
@@ -338,10 +274,10 @@ impl Slots {
         Some(index)
     }
 
-    /// Unchains and frees a slot, which holds no run and no credit any more; tells
+    /// Unchains and frees a slot, which holds no run and no credit any more; returns
     /// what it was counted as.
     #[inline]
-    pub fn free(&mut self, index: SlotIndex, held: &mut Held) -> Share {
+    pub fn free(&mut self, index: SlotIndex, held: &mut HeldSlots) -> Share {
         let slot = &mut self[index];
         debug_assert!(slot.run.is_none() && slot.credit == 0 && slot.at_device == 0);
         debug_assert_ne!(slot.state, SlotState::Free);
@@ -385,6 +321,12 @@ impl IndexMut<SlotIndex> for Slots {
 pub(crate) struct Fifo {
     head: SlotIndex,
     tail: SlotIndex,
+}
+
+impl Default for Fifo {
+    fn default() -> Self {
+        Self::EMPTY
+    }
 }
 
 impl Fifo {
@@ -431,9 +373,7 @@ mod tests {
     #[test]
     fn the_states_of_a_command() {
         use SlotState::*;
-        let all = [
-            Free, Receiving, Waiting, Asking, Owed, Ready, AtDevice, Sending,
-        ];
+        let all = [Free, Receiving, Waiting, Fetching, Ready, AtDevice, Sending];
         let mut table = String::new();
         for from in all {
             let next: Vec<_> = all.into_iter().filter(|&to| from.may_become(to)).collect();
@@ -441,10 +381,9 @@ mod tests {
         }
         let expected = "\
 Free → [Receiving]
-Receiving → [Waiting, Asking, Ready, Sending]
+Receiving → [Waiting, Fetching, Ready, Sending]
 Waiting → [Ready, Sending]
-Asking → [Owed]
-Owed → [Asking, Ready, Sending]
+Fetching → [Ready, Sending]
 Ready → [AtDevice, Sending]
 AtDevice → [Sending]
 Sending → []
@@ -455,7 +394,7 @@ Sending → []
     #[test]
     fn slots_leave_a_chain_from_either_end_and_the_middle() {
         let mut slots = Slots::new(4);
-        let mut held = Held::by(1);
+        let mut held = HeldSlots::by(QueueId(1));
         let taken: Vec<_> = (0..4)
             .map(|i| slots.take(Cid(i), Share::Passing, &mut held).unwrap())
             .collect();
@@ -469,7 +408,7 @@ Sending → []
     #[test]
     fn a_slot_used_again_has_another_generation() {
         let mut slots = Slots::new(1);
-        let mut held = Held::by(1);
+        let mut held = HeldSlots::by(QueueId(1));
         let first = slots.take(Cid(0), Share::Passing, &mut held).unwrap();
         let generation = slots[first].generation;
         slots.free(first, &mut held);
@@ -481,7 +420,7 @@ Sending → []
     #[test]
     fn a_fifo_keeps_its_order() {
         let mut slots = Slots::new(3);
-        let mut held = Held::by(1);
+        let mut held = HeldSlots::by(QueueId(1));
         let mut fifo = Fifo::EMPTY;
         let taken: Vec<_> = (0..3)
             .map(|i| slots.take(Cid(i), Share::Passing, &mut held).unwrap())

@@ -1,19 +1,25 @@
-//! Connect: what makes a connection a queue (base 6.3).
+//! Connect: how a connection becomes a queue of a controller (base 6.3).
 
-use super::{IoQueue, Phase, Queue, Session, flow};
+use super::slots::SlotIndex;
+use super::{IoQueue, Queue, Role, State, Transport, flow};
 use crate::command::{ConnectData, FabricsCommand};
 use crate::controller::AdminQueue;
-use crate::shard::Shard;
-use crate::slots::{SlotIndex, Work};
+use crate::resources::Resources;
 use crate::status::Status;
-use crate::target::ConnectError;
+use crate::subsystem::ConnectError;
 use crate::units::Qid;
+use crate::work::Work;
 
-impl Session {
+impl Queue {
     /// Connect's data is there.
-    pub(super) fn connect(&mut self, index: SlotIndex, shard: &mut Shard<'_>) {
+    pub(super) fn connect(
+        &mut self,
+        index: SlotIndex,
+        transport: &mut impl Transport,
+        resources: &mut Resources<'_>,
+    ) {
         let mut bytes = [0; ConnectData::LEN];
-        let slot = &shard.commands.slots[index];
+        let slot = &resources.commands.slots[index];
         let work = slot.work;
         flow::gather(slot, 0, &mut bytes);
         let result = match ConnectData::read(&bytes) {
@@ -22,19 +28,19 @@ impl Session {
         };
         match result {
             Ok(cntlid) => {
-                shard.counters.connects += 1;
-                shard.commands.slots[index].result = cntlid.into();
-                self.respond(index, shard);
+                resources.counters.connects += 1;
+                resources.commands.slots[index].result = cntlid.into();
+                self.respond(index, transport, resources);
             }
             Err(error) => {
-                shard.counters.connects_refused += 1;
-                shard.commands.slots[index].result = error.result.into();
-                self.fail(index, error.status, shard);
+                resources.counters.connects_refused += 1;
+                resources.commands.slots[index].result = error.result.into();
+                self.fail(index, error.status, transport, resources);
             }
         }
     }
 
-    /// Makes this connection the queue that `work` asks for; gives its CNTLID.
+    /// Makes this the queue that `work` names; returns its CNTLID.
     fn accept(&mut self, data: &ConnectData<'_>, work: Work) -> Result<u16, ConnectError> {
         let Work::Connect {
             qid,
@@ -45,25 +51,25 @@ impl Session {
         else {
             return Err(Status::INTERNAL_ERROR.into());
         };
-        if self.phase != Phase::Unconnected {
+        if self.state != State::Unconnected {
             // Two Connects at once: the other one was first.
             return Err(Status::COMMAND_SEQUENCE_ERROR.into());
         }
         let cntlid = if qid == Qid::ADMIN {
             let controller = self.target.connect_admin(data, sq_size)?;
             let cntlid = controller.cntlid.0;
-            let admin = AdminQueue::new(controller, &self.target, keep_alive_ms, self.now);
-            self.queue = Queue::Admin(Box::new(admin));
+            let depth = self.target.config().queue_depth;
+            let admin = AdminQueue::new(controller, depth, keep_alive_ms, self.now);
+            self.role = Role::Admin(Box::new(admin));
             cntlid
         } else {
             self.accept_io(data, qid, sq_size)?
         };
-        self.phase = Phase::Connected;
-        if let Queue::Io(_) = self.queue {
-            self.asking.reserve_exact(usize::from(sq_size) + 1);
+        self.state = State::Connected;
+        if let Role::Io(_) = self.role {
+            self.waiting.reserve(usize::from(sq_size) + 1);
         }
-        self.sq.entries = sq_size + 1;
-        self.sq.flow_control = !no_flow_control;
+        self.submission.connect(sq_size + 1, !no_flow_control);
         Ok(cntlid)
     }
 
@@ -78,16 +84,9 @@ impl Session {
         let Some(subsystem) = &controller.subsystem else {
             return Err(ConnectError::command(FabricsCommand::CONNECT_QID_AT));
         };
-        self.queue = Queue::Io(Box::new(IoQueue {
-            namespaces: subsystem.namespaces(),
-            controller,
-            enabled,
-            qid,
-            reads: 0,
-            writes: 0,
-            units_read: 0,
-            units_written: 0,
-        }));
+        let namespaces = subsystem.namespaces();
+        let io = IoQueue::new(controller, enabled, qid, namespaces);
+        self.role = Role::Io(Box::new(io));
         Ok(cntlid)
     }
 }

@@ -153,7 +153,7 @@ pub enum FatalStatus {
     SequenceError = 2,
     /// The header digest does not match; FEI is the received one.
     HeaderDigestError = 3,
-    /// Data outside the range asked for.
+    /// Data outside the range of its R2T.
     DataOutOfRange = 4,
     /// More data than MAXH2CDATA in a PDU (from a host: more R2Ts than MAXR2T).
     DataLimitExceeded = 5,
@@ -304,13 +304,13 @@ impl<'a> HeaderView<'a> {
         })
     }
 
-    /// Its type.
+    /// PDU-Type.
     #[inline]
     pub fn pdu_type(&self) -> PduType {
         self.pdu_type
     }
 
-    /// Its flags.
+    /// FLAGS.
     #[inline]
     pub fn flags(&self) -> Flags {
         Flags(self.bytes[1])

@@ -1,23 +1,55 @@
-//! Requests to the engine, and its completions.
+//! Requests to the volumes, and their completions.
 
-use super::{Phase, Queue, Session, flow};
 use block::{Completion, Flags, Io, Request, RequestId};
 
-use crate::shard::Shard;
-use crate::slots::{SlotIndex, SlotState, Work};
+use super::slots::{Fifo, SlotIndex, SlotState, Slots};
+use super::{Queue, Role, Transport, flow};
+use crate::resources::Resources;
 use crate::status::Status;
 use crate::units::Nsid;
+use crate::work::Work;
 
-impl Session {
-    /// The next request for the engine, if one is ready.
-    pub fn next_request(&mut self, shard: &mut Shard<'_>) -> Option<Request> {
+/// Commands that have, or had, requests for the volumes.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    /// Commands with requests to hand out.
+    ready: Fifo,
+    /// Requests that the volumes have.
+    at_device: u16,
+}
+
+impl Requests {
+    /// The command has requests to hand out.
+    #[inline]
+    pub fn push(&mut self, slots: &mut Slots, index: SlotIndex) {
+        self.ready.push(slots, index);
+    }
+
+    /// Requests handed out and not completed.
+    pub fn outstanding(&self) -> usize {
+        self.at_device.into()
+    }
+
+    /// Hands out nothing more.
+    pub fn drop_ready(&mut self) {
+        self.ready = Fifo::EMPTY;
+    }
+}
+
+impl Queue {
+    /// The next request for the volumes, if one is ready.
+    pub fn next_request(
+        &mut self,
+        transport: &mut impl Transport,
+        resources: &mut Resources<'_>,
+    ) -> Option<Request> {
         loop {
-            if self.closing().is_some() {
+            if self.is_over() {
                 return None;
             }
-            let index = self.ready.head()?;
-            let io = self.next_io(index, shard);
-            let slot = &mut shard.commands.slots[index];
+            let index = self.requests.ready.head()?;
+            let io = self.next_io(index, resources);
+            let slot = &mut resources.commands.slots[index];
             let is_last = match slot.work {
                 Work::Dataset { ranges, next, .. } => next == ranges,
                 Work::ShutDown { next } => next.is_none(),
@@ -25,33 +57,33 @@ impl Session {
             };
             if is_last {
                 slot.enter(SlotState::AtDevice);
-                self.ready.pop(&shard.commands.slots);
+                self.requests.ready.pop(&resources.commands.slots);
             }
-            let slot = &mut shard.commands.slots[index];
+            let slot = &mut resources.commands.slots[index];
             if let Some(io) = io {
                 slot.at_device += 1;
-                self.at_device += 1;
+                self.requests.at_device += 1;
                 return Some(Request {
                     id: request_id(index, slot.generation),
-                    namespace: slot.volume.volume,
+                    namespace: slot.namespace.index,
                     io,
                 });
             }
             // Dataset Management whose last ranges are empty; a shutdown with nothing cached.
             if slot.at_device == 0 {
-                self.finish(index, shard);
+                self.finish(index, transport, resources);
             }
         }
     }
 
-    /// What the command at the head of `ready` asks for next.
-    fn next_io(&mut self, index: SlotIndex, shard: &mut Shard<'_>) -> Option<Io> {
-        let slot = &mut shard.commands.slots[index];
+    /// The next operation of the first command that is ready.
+    fn next_io(&mut self, index: SlotIndex, resources: &mut Resources<'_>) -> Option<Io> {
+        let slot = &mut resources.commands.slots[index];
         Some(match slot.work {
             Work::Read { fua, .. } => Io::read(slot.run.take()?, Flags::fua(fua)),
             Work::Write { fua, .. } => {
-                shard.ledger.stored(slot.len as usize);
-                shard.counters.bytes_in += u64::from(slot.len);
+                resources.ledger.stored(slot.len as usize);
+                resources.counters.bytes_in += u64::from(slot.len);
                 Io::write(slot.run.take()?, Flags::fua(fua))
             }
             Work::WriteZeroes {
@@ -59,22 +91,22 @@ impl Session {
                 fua,
                 deallocate,
             } => {
-                let size = slot.volume.block_size;
+                let size = slot.namespace.block_size;
                 let flags = Flags { fua, deallocate };
                 Io::write_zeroes(range.offset(size), range.len(size), flags)
             }
             Work::Flush => Io::flush(),
             Work::ShutDown { next } => {
-                let admin = match &self.queue {
-                    Queue::Admin(admin) => Some(admin),
+                let admin = match &self.role {
+                    Role::Admin(admin) => Some(admin),
                     _ => None,
                 };
                 let cached = |first| admin?.next_cached(first);
                 let flush = next.and_then(cached);
-                let behind = flush.and_then(|volume| cached(Nsid(volume.nsid.0 + 1)));
-                let next = behind.map(|volume| volume.nsid);
+                let behind = flush.and_then(|namespace| cached(Nsid(namespace.nsid.0 + 1)));
+                let next = behind.map(|namespace| namespace.nsid);
                 slot.work = Work::ShutDown { next };
-                slot.volume = flush?;
+                slot.namespace = flush?;
                 Io::flush()
             }
             Work::Dataset {
@@ -92,33 +124,38 @@ impl Session {
                     next,
                     deallocate,
                 };
-                let (range, size) = (range?, slot.volume.block_size);
+                let (range, size) = (range?, slot.namespace.block_size);
                 Io::deallocate(range.offset(size), range.len(size))
             }
             _ => return None,
         })
     }
 
-    /// Takes an answer of the engine, and queues what goes to the host for it.
-    /// After [`Session::close`] it only gives back what the request held.
+    /// Takes the end of a request, and has the transport send what goes to the host
+    /// for it. After [`Queue::close`] it only gives back what the request held.
     ///
     /// A read that is said to have succeeded but whose run is not complete
     /// fails. The completion of a request that is not outstanding is dropped.
-    pub fn complete(&mut self, completion: Completion, shard: &mut Shard<'_>) {
+    pub fn complete(
+        &mut self,
+        completion: Completion,
+        transport: &mut impl Transport,
+        resources: &mut Resources<'_>,
+    ) {
         let Completion { id, result, run } = completion;
         let (index, generation) = slot_of(id);
-        let slot = shard.commands.slots.get(index).filter(|slot| {
-            slot.owner == self.id && slot.generation == generation && slot.at_device > 0
+        let slot = resources.commands.slots.get(index).filter(|slot| {
+            slot.queue == self.id && slot.generation == generation && slot.at_device > 0
         });
         if slot.is_none() {
             debug_assert!(false, "a completion without its request");
             if let Some(run) = run {
-                shard.runs.put(run);
+                resources.runs.put(run);
             }
             return;
         }
-        self.at_device -= 1;
-        let slot = &mut shard.commands.slots[index];
+        self.requests.at_device -= 1;
+        let slot = &mut resources.commands.slots[index];
         slot.at_device -= 1;
         if run.is_some() {
             slot.run = run;
@@ -131,16 +168,21 @@ impl Session {
             return;
         }
         self.note_traffic();
-        if matches!(self.phase, Phase::Closed(_)) {
-            self.release(index, shard);
+        if self.is_closed() {
+            self.release(index, resources);
         } else if slot.state == SlotState::AtDevice {
-            self.finish(index, shard);
+            self.finish(index, transport, resources);
         }
     }
 
-    /// The engine is done with all of a command.
-    fn finish(&mut self, index: SlotIndex, shard: &mut Shard<'_>) {
-        let slot = &mut shard.commands.slots[index];
+    /// The volumes are done with all of a command.
+    fn finish(
+        &mut self,
+        index: SlotIndex,
+        transport: &mut impl Transport,
+        resources: &mut Resources<'_>,
+    ) {
+        let slot = &mut resources.commands.slots[index];
         let (work, len) = (slot.work, slot.len);
         if let Work::Read { .. } = work
             && slot.status.is_success()
@@ -152,32 +194,21 @@ impl Session {
         }
         if !slot.status.is_success() {
             let status = slot.status;
-            return self.fail(index, status, shard);
+            return self.fail(index, status, transport, resources);
         }
-        if let Queue::Io(io) = &mut self.queue {
-            let units = u64::from(len.div_ceil(512));
-            match work {
-                Work::Read { .. } => {
-                    io.reads += 1;
-                    io.units_read += units;
-                }
-                Work::Write { .. } => {
-                    io.writes += 1;
-                    io.units_written += units;
-                }
-                _ => {}
-            }
+        if let Role::Io(io) = &mut self.role {
+            io.count(&work, len);
         }
         match work {
-            Work::Read { .. } => shard.ledger.loaded(len as usize),
+            Work::Read { .. } => resources.ledger.loaded(len as usize),
             Work::ShutDown { .. } => {
-                if let Queue::Admin(admin) = &mut self.queue {
+                if let Role::Admin(admin) = &mut self.role {
                     admin.flushed();
                 }
             }
             _ => {}
         }
-        self.respond(index, shard);
+        self.respond(index, transport, resources);
     }
 }
 

@@ -1,8 +1,8 @@
 //! A controller: what its queues share, wherever their connections are.
 //!
-//! The connections of one controller may be on different shards. What they
-//! share is here; everything else of a controller belongs to the session of
-//! its Admin Queue ([`AdminQueue`]).
+//! The queues of one controller may be on different shards. What they share is
+//! here; everything else of a controller belongs to its Admin Queue
+//! ([`AdminQueue`]).
 
 mod admin;
 mod discovery;
@@ -23,7 +23,7 @@ use sync::{Held, Watched};
 use crate::command::FabricsCommand;
 use crate::config::DISCOVERY_NQN;
 use crate::status::Status;
-use crate::target::{ConnectError, Subsystem};
+use crate::subsystem::{ConnectError, Subsystem};
 use crate::units::{Cntlid, Qid};
 
 /// One controller of the target.
@@ -107,7 +107,7 @@ impl Controller {
         }
     }
 
-    /// Whether it is still enabled as it was. What an I/O queue asks before
+    /// Whether it is still enabled as it was. I/O queues check it before
     /// each command: one load, no lock.
     #[inline]
     pub fn is_still(&self, enabled: Enabled) -> bool {
@@ -196,17 +196,17 @@ impl Controller {
         queues.connected.iter().map(|w| w.count_ones() as u16).sum()
     }
 
-    /// Number of Queues feature: grants up to `asked` I/O queues.
+    /// Number of Queues feature: grants up to `requested` I/O queues.
     ///
     /// # Errors
     /// [`Status::COMMAND_SEQUENCE_ERROR`] once I/O queues exist (base 5.27.1.5).
-    pub fn grant_queues(&self, asked: u16) -> Result<u16, Status> {
+    pub fn grant_queues(&self, requested: u16) -> Result<u16, Status> {
         let mut queues = self.queues.lock();
         if queues.connected != [0; 17] {
             return Err(Status::COMMAND_SEQUENCE_ERROR);
         }
         let most = self.subsystem.as_ref().map_or(0, |s| s.config.max_queues);
-        queues.granted = asked.min(most);
+        queues.granted = requested.min(most);
         Ok(queues.granted)
     }
 
@@ -226,7 +226,7 @@ impl Controller {
         self.write_cache.store(on, Ordering::Relaxed);
     }
 
-    /// Whether the host heeds the retry delay in a status.
+    /// Whether the host obeys the retry delay in a status (ACRE).
     pub fn retry_delays(&self) -> bool {
         self.retry_delays.load(Ordering::Relaxed)
     }

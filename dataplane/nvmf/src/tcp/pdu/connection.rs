@@ -10,9 +10,9 @@ pub struct IcReq {
     /// Alignment of the data the host wants to receive, in bytes: 4 to 128
     /// (HPDA, a number of dwords minus one).
     pub host_alignment: u8,
-    /// The host asks for header digests.
+    /// The host requests header digests.
     pub header_digest: bool,
-    /// The host asks for data digests.
+    /// The host requests data digests.
     pub data_digest: bool,
     /// Outstanding R2Ts the host takes for one command, at least 1 (MAXR2T is
     /// one less).
@@ -23,7 +23,7 @@ pub struct IcReq {
 const FORMAT_VERSION: u16 = 0;
 
 impl IcReq {
-    /// Reads it.
+    /// Decodes an ICReq PDU whose common header was checked.
     ///
     /// # Errors
     /// [`FatalStatus::UnsupportedParameter`] for another format version,
@@ -48,7 +48,7 @@ impl IcReq {
         })
     }
 
-    /// Writes it.
+    /// Encodes an ICReq PDU's header.
     pub fn write(&self) -> HeaderBytes {
         let mut out = HeaderBytes::begin(PduType::IcReq, Flags::default(), 0, Format::default());
         out.put(
@@ -77,7 +77,8 @@ pub struct IcResp {
 }
 
 impl IcResp {
-    /// Reads it; CPDA other than 0 is not produced here and is not read.
+    /// Decodes an ICResp PDU whose common header was checked;
+    /// CPDA other than 0 is not produced here and is not read.
     ///
     /// # Errors
     /// As [`IcReq::read`].
@@ -96,7 +97,7 @@ impl IcResp {
         })
     }
 
-    /// Writes it. CPDA is 0: some hosts take no other.
+    /// Encodes an ICResp PDU. CPDA is 0: some hosts take no other.
     pub fn write(&self) -> HeaderBytes {
         let mut out = HeaderBytes::begin(PduType::IcResp, Flags::default(), 0, Format::default());
         out.put(11, [digests(self.header_digest, self.data_digest)]);
@@ -121,7 +122,7 @@ pub struct TermReq {
 }
 
 impl TermReq {
-    /// Reads it.
+    /// Decodes a terminate request PDU whose common header was checked.
     pub fn read(view: &HeaderView<'_>) -> Self {
         Self {
             status: view.u16_at(8),
@@ -129,8 +130,8 @@ impl TermReq {
         }
     }
 
-    /// Writes one of the controller about `header`, the header in error (cut
-    /// after 128 bytes).
+    /// Encodes a C2HTermReq PDU about `header`, the header in error (cut after
+    /// 128 bytes).
     pub fn write(&self, header: &[u8]) -> HeaderBytes {
         let mut out =
             HeaderBytes::begin(PduType::C2hTermReq, Flags::default(), 0, Format::default());

@@ -25,7 +25,7 @@ impl CapsuleCmd {
         SqeView::new(entry)
     }
 
-    /// Reads it.
+    /// Decodes a CapsuleCmd PDU whose common header was checked.
     pub fn read(view: &HeaderView<'_>) -> Self {
         Self {
             sqe: array_at(view.bytes(), 8),
@@ -33,7 +33,7 @@ impl CapsuleCmd {
         }
     }
 
-    /// Writes it.
+    /// Encodes a CapsuleCmd PDU's header, with its digest.
     pub fn write(&self, format: Format) -> HeaderBytes {
         let mut out =
             HeaderBytes::begin(PduType::CapsuleCmd, Flags::default(), self.data_len, format);
@@ -60,7 +60,7 @@ impl CapsuleResp {
     /// SQHD of a queue without SQ flow control (base 6.3).
     const NO_SQ_HEAD: u16 = 0xffff;
 
-    /// Reads it.
+    /// Decodes a CapsuleResp PDU whose common header was checked.
     pub fn read(view: &HeaderView<'_>) -> Self {
         let cqe = &view.bytes()[8..];
         let sq_head = u16_at(cqe, 8);
@@ -72,7 +72,7 @@ impl CapsuleResp {
         }
     }
 
-    /// Writes it. SQID is reserved over fabrics, and the Phase Tag is 0.
+    /// Encodes a CapsuleResp PDU. SQID is reserved over fabrics, and the Phase Tag is 0.
     #[inline]
     pub fn write(&self, format: Format) -> HeaderBytes {
         let mut out = HeaderBytes::begin(PduType::CapsuleResp, Flags::default(), 0, format);
@@ -98,17 +98,17 @@ pub struct R2t {
     pub cid: Cid,
     /// The controller's tag, to come back in H2CData.
     pub ttag: Ttag,
-    /// Offset of the first byte asked for (R2TO).
+    /// Offset of the first byte requested (R2TO).
     pub offset: u32,
-    /// Bytes asked for, at least 1 (R2TL).
+    /// Bytes requested, at least 1 (R2TL).
     pub len: u32,
 }
 
 impl R2t {
-    /// Reads it.
+    /// Decodes an R2T PDU whose common header was checked.
     ///
     /// # Errors
-    /// If it asks for nothing.
+    /// If it requests no bytes.
     pub fn read(view: &HeaderView<'_>) -> Result<Self, FatalError> {
         let len = view.u32_at(16);
         if len == 0 {
@@ -122,7 +122,7 @@ impl R2t {
         })
     }
 
-    /// Writes it.
+    /// Encodes an R2T PDU's header, with its digest.
     #[inline]
     pub fn write(&self, format: Format) -> HeaderBytes {
         let mut out = HeaderBytes::begin(PduType::R2t, Flags::default(), 0, format);
@@ -140,13 +140,13 @@ impl R2t {
 pub struct H2cData {
     /// The command (CCCID).
     pub cid: Cid,
-    /// The tag of the R2T it answers.
+    /// The tag of the R2T that requested it.
     pub ttag: Ttag,
     /// Offset of its first byte in the command's data (DATAO).
     pub offset: u32,
     /// Bytes of data, at least 1 (DATAL).
     pub len: u32,
-    /// Whether it is the last of its R2T.
+    /// LAST_PDU: no more data follows for its R2T.
     pub last: bool,
 }
 
@@ -154,7 +154,7 @@ pub struct H2cData {
 const DATAL_AT: usize = 16;
 
 impl H2cData {
-    /// Reads it.
+    /// Decodes an H2CData PDU whose common header was checked.
     ///
     /// # Errors
     /// If DATAL is not what PLEN says.
@@ -173,7 +173,7 @@ impl H2cData {
         })
     }
 
-    /// Writes it.
+    /// Encodes an H2CData PDU's header, with its digest.
     pub fn write(&self, format: Format) -> HeaderBytes {
         let flags = Flags::default().with(Flags::LAST, self.last);
         let mut out = HeaderBytes::begin(PduType::H2cData, flags, self.len, format);
@@ -195,14 +195,14 @@ pub struct C2hData {
     pub offset: u32,
     /// Bytes of data, at least 1 (DATAL).
     pub len: u32,
-    /// Whether it is the last of its command.
+    /// LAST_PDU: no more data follows for its command.
     pub last: bool,
-    /// Whether it stands for the response capsule, too; only if `last`.
+    /// SUCCESS: it stands for the response capsule, too; only if `last`.
     pub success: bool,
 }
 
 impl C2hData {
-    /// Reads it.
+    /// Decodes a C2HData PDU whose common header was checked.
     ///
     /// # Errors
     /// If DATAL is not what PLEN says, or SUCCESS is set without LAST_PDU.
@@ -225,7 +225,7 @@ impl C2hData {
         })
     }
 
-    /// Writes it.
+    /// Encodes a C2HData PDU's header, with its digest.
     #[inline]
     pub fn write(&self, format: Format) -> HeaderBytes {
         let flags = Flags::default()

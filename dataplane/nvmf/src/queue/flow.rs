@@ -1,0 +1,434 @@
+//! The course of a command: who gets a run, when data is fetched, when a command
+//! is over.
+
+use std::collections::VecDeque;
+
+use pages::{PAGE_SIZE, PageRun};
+
+use super::pool::Purpose;
+use super::slots::{Fifo, Slot, SlotIndex, SlotState};
+use super::{End, Queue, Role, Transport};
+use crate::command::DatasetRange;
+use crate::resources::Resources;
+use crate::status::Status;
+use crate::units::{BlockRange, Cid, Timestamp};
+use crate::work::{NamespaceRef, Work};
+
+/// Commands of a queue that wait for what the shard is short of, and the credit of
+/// those that have got it.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// Commands whose data is to be fetched, waiting for a slot, a run and credit;
+    /// room for as many as the queue has entries.
+    fetches: VecDeque<WaitingFetch>,
+    /// Commands whose data goes to the host, waiting for a run.
+    fills: Fifo,
+    /// Bytes of credit that the queue's commands hold.
+    credit: u64,
+}
+
+/// A command whose data is still to be fetched; it has no slot.
+#[derive(Clone, Copy, Debug)]
+struct WaitingFetch {
+    /// When it came.
+    since: Timestamp,
+    work: Work,
+    namespace: NamespaceRef,
+    len: u32,
+    cid: Cid,
+}
+
+impl Waiting {
+    /// Makes room for the commands of a queue of so many entries.
+    pub fn reserve(&mut self, entries: usize) {
+        self.fetches.reserve_exact(entries);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.fetches.is_empty() && self.fills.is_empty()
+    }
+
+    /// Forgets the commands that have no slots.
+    pub fn drop_fetches(&mut self) {
+        self.fetches = VecDeque::new();
+    }
+
+    /// Forgets every command; their slots are released.
+    pub fn drop_all(&mut self) {
+        self.drop_fetches();
+        self.fills = Fifo::EMPTY;
+    }
+
+    /// The command in `index` needs its credit no more.
+    #[inline]
+    pub fn return_credit(&mut self, index: SlotIndex, resources: &mut Resources<'_>) {
+        self.credit -= resources.commands.return_credit(index);
+    }
+}
+
+impl Queue {
+    /// The data of the command in `index` is to be fetched: now, or when those
+    /// before it have been and there is what it takes.
+    #[inline]
+    pub(super) fn fetch(
+        &mut self,
+        index: SlotIndex,
+        transport: &mut impl Transport,
+        resources: &mut Resources<'_>,
+    ) {
+        if self.waiting.fetches.is_empty() && self.fetch_now(index, transport, resources) {
+            return;
+        }
+        let slot = &resources.commands.slots[index];
+        self.waiting.fetches.push_back(WaitingFetch {
+            since: self.now,
+            work: slot.work,
+            namespace: slot.namespace,
+            len: slot.len,
+            cid: slot.cid,
+        });
+        self.set_aside(index, resources);
+        // Its slot may be what the first of those that wait needs.
+        self.promote(transport, resources);
+    }
+
+    /// A command whose data goes to the host.
+    pub(super) fn await_run(
+        &mut self,
+        index: SlotIndex,
+        transport: &mut impl Transport,
+        resources: &mut Resources<'_>,
+    ) {
+        resources.commands.slots[index].since = self.now;
+        resources.commands.slots[index].enter(SlotState::Waiting);
+        (self.waiting.fills).push(&mut resources.commands.slots, index);
+        self.promote(transport, resources);
+    }
+
+    /// Gives runs and credit to commands that wait for them, as far as they go.
+    pub fn promote(&mut self, transport: &mut impl Transport, resources: &mut Resources<'_>) {
+        while let Some(index) = self.waiting.fills.head() {
+            if !self.fill(index, transport, resources) {
+                let since = resources.commands.slots[index].since;
+                resources.commands.note_wait(since, self.now);
+                break;
+            }
+        }
+        while let Some(&fetch) = self.waiting.fetches.front() {
+            if !self.fetch_next(&fetch, transport, resources) {
+                if self.waiting.credit == 0 {
+                    resources.commands.reserve_turn(self.id);
+                    resources.commands.note_wait(fetch.since, self.now);
+                }
+                break;
+            }
+            self.waiting.fetches.pop_front();
+        }
+    }
+
+    /// Fetches the data of the command that has waited longest; false if anything is short.
+    fn fetch_next(
+        &mut self,
+        fetch: &WaitingFetch,
+        transport: &mut impl Transport,
+        resources: &mut Resources<'_>,
+    ) -> bool {
+        let taken = (resources.commands).take(Purpose::Fetch, fetch.cid, &mut self.held);
+        let Some(index) = taken else {
+            return false;
+        };
+        let slot = &mut resources.commands.slots[index];
+        slot.work = fetch.work;
+        slot.namespace = fetch.namespace;
+        slot.len = fetch.len;
+        let begun = self.fetch_now(index, transport, resources);
+        if !begun {
+            self.set_aside(index, resources);
+        }
+        begun
+    }
+
+    /// Fetches data, if there is what it takes.
+    #[inline]
+    fn fetch_now(
+        &mut self,
+        index: SlotIndex,
+        transport: &mut impl Transport,
+        resources: &mut Resources<'_>,
+    ) -> bool {
+        let Some(run) = resources.run_for_fetch() else {
+            return false;
+        };
+        let Some(credit) = resources.commands.take_credit(index, self.waiting.credit) else {
+            resources.runs.put(run);
+            return false;
+        };
+        self.waiting.credit += credit;
+        if self.begin(index, run, transport, resources) {
+            resources.commands.slots[index].enter(SlotState::Fetching);
+            transport.fetch(&mut resources.commands.slots, index);
+        }
+        true
+    }
+
+    /// Gets the first command that waits for a run going; false if something is short.
+    fn fill(
+        &mut self,
+        index: SlotIndex,
+        transport: &mut impl Transport,
+        resources: &mut Resources<'_>,
+    ) -> bool {
+        let run = match &self.role {
+            Role::Admin(_) => resources.runs.take(),
+            _ => resources.run_for_read(),
+        };
+        let Some(run) = run else {
+            return false;
+        };
+        let slot = &resources.commands.slots[index];
+        if !matches!(slot.work, Work::Read { .. }) {
+            let pages = (slot.len as usize).div_ceil(PAGE_SIZE);
+            if resources.pages.free() < pages {
+                resources.runs.put(run);
+                return false;
+            }
+        }
+        self.waiting.fills.pop(&resources.commands.slots);
+        if !self.begin(index, run, transport, resources) {
+            return true;
+        }
+        let work = resources.commands.slots[index].work;
+        if let Work::Read { .. } = work {
+            self.make_ready(index, resources);
+            return true;
+        }
+        match self.build(index, resources) {
+            Ok(()) => self.respond(index, transport, resources),
+            Err(status) => self.fail(index, status, transport, resources),
+        }
+        true
+    }
+
+    /// Begins `run` for the command; fails the command if it is too long for one.
+    fn begin(
+        &mut self,
+        index: SlotIndex,
+        mut run: Box<PageRun>,
+        transport: &mut impl Transport,
+        resources: &mut Resources<'_>,
+    ) -> bool {
+        let slot = &mut resources.commands.slots[index];
+        let offset = match slot.work {
+            Work::Read { range, .. } | Work::Write { range, .. } => {
+                range.offset(slot.namespace.block_size)
+            }
+            _ => 0,
+        };
+        let begun = run.begin(offset, slot.len as usize).is_ok();
+        slot.run = Some(run);
+        if !begun {
+            self.fail(index, Status::INTERNAL_ERROR, transport, resources);
+        }
+        begun
+    }
+
+    /// Writes control data into fresh pages of the command's run.
+    fn build(&mut self, index: SlotIndex, resources: &mut Resources<'_>) -> Result<(), Status> {
+        let Role::Admin(admin) = &mut self.role else {
+            return Err(Status::INTERNAL_ERROR);
+        };
+        let slot = &resources.commands.slots[index];
+        let (work, nsid, len) = (slot.work, slot.namespace.nsid, slot.len as usize);
+        for at in (0..len).step_by(PAGE_SIZE) {
+            let n = PAGE_SIZE.min(len - at);
+            let mut page = resources.pages.alloc().ok_or(Status::INTERNAL_ERROR)?;
+            admin.fill(
+                work,
+                nsid,
+                self.target.subsystems(),
+                at as u64,
+                &mut page[..n],
+            );
+            let slice = page.freeze().slice(0..n);
+            let run = resources.commands.slots[index].run.take();
+            let mut run = run.ok_or(Status::INTERNAL_ERROR)?;
+            let placed = run.place(at, slice, &resources.pull_up());
+            resources.commands.slots[index].run = Some(run);
+            placed.map_err(|_| Status::INTERNAL_ERROR)?;
+        }
+        admin.filled(work);
+        Ok(())
+    }
+
+    /// The data of the command in `index` has been fetched, or as much of it as is of
+    /// any use.
+    pub fn fetched(
+        &mut self,
+        index: SlotIndex,
+        transport: &mut impl Transport,
+        resources: &mut Resources<'_>,
+    ) {
+        resources.commands.fetched(index);
+        self.start(index, transport, resources);
+    }
+
+    /// The command has all the data it takes: it runs.
+    pub fn start(
+        &mut self,
+        index: SlotIndex,
+        transport: &mut impl Transport,
+        resources: &mut Resources<'_>,
+    ) {
+        let slot = &resources.commands.slots[index];
+        if !slot.status.is_success() {
+            let status = slot.status;
+            return self.fail(index, status, transport, resources);
+        }
+        match slot.work {
+            Work::Write { .. } | Work::WriteZeroes { .. } | Work::Flush | Work::ShutDown { .. } => {
+                self.make_ready(index, resources);
+            }
+            Work::Dataset { .. } => self.start_dataset(index, transport, resources),
+            Work::Connect { .. } => self.connect(index, transport, resources),
+            Work::Disconnect => {
+                self.respond(index, transport, resources);
+                self.end(End::Disconnected);
+            }
+            Work::Park => self.park(index, transport, resources),
+            Work::SetHostBehavior => {
+                let mut acre = [0];
+                gather(slot, 0, &mut acre);
+                if let Role::Admin(admin) = &mut self.role {
+                    admin.set_host_behavior(acre[0]);
+                }
+                self.respond(index, transport, resources);
+            }
+            _ => self.respond(index, transport, resources),
+        }
+    }
+
+    /// The ranges of Dataset Management have come: each must be inside the
+    /// namespace before any is handed out.
+    fn start_dataset(
+        &mut self,
+        index: SlotIndex,
+        transport: &mut impl Transport,
+        resources: &mut Resources<'_>,
+    ) {
+        let slot = &resources.commands.slots[index];
+        let Work::Dataset {
+            ranges, deallocate, ..
+        } = slot.work
+        else {
+            return;
+        };
+        let blocks = match &mut self.role {
+            Role::Io(io) => io.blocks_of(slot.namespace),
+            _ => None,
+        };
+        let Some(blocks) = blocks else {
+            return self.fail(index, Status::INVALID_NAMESPACE, transport, resources);
+        };
+        let outside = (0..ranges).any(|n| {
+            let range = dataset_range(slot, n);
+            let end = range.first.0.checked_add(range.blocks.into());
+            end.is_none_or(|end| end > blocks)
+        });
+        if outside {
+            self.fail(index, Status::LBA_OUT_OF_RANGE, transport, resources);
+        } else if deallocate {
+            self.make_ready(index, resources);
+        } else {
+            self.respond(index, transport, resources);
+        }
+    }
+
+    /// Parks an asynchronous event request (base 5.2).
+    fn park(
+        &mut self,
+        index: SlotIndex,
+        transport: &mut impl Transport,
+        resources: &mut Resources<'_>,
+    ) {
+        let cid = resources.commands.slots[index].cid;
+        let parked = match &mut self.role {
+            Role::Admin(admin) => admin.events.park(cid),
+            _ => false,
+        };
+        if !parked {
+            return self.fail(
+                index,
+                Status::ASYNC_EVENT_LIMIT_EXCEEDED,
+                transport,
+                resources,
+            );
+        }
+        self.set_aside(index, resources);
+        self.send_events(transport, resources);
+    }
+
+    /// The command's requests are to be handed out.
+    fn make_ready(&mut self, index: SlotIndex, resources: &mut Resources<'_>) {
+        resources.commands.slots[index].enter(SlotState::Ready);
+        self.requests.push(&mut resources.commands.slots, index);
+    }
+
+    /// The command is over with `status`, an error.
+    pub(super) fn fail(
+        &mut self,
+        index: SlotIndex,
+        status: Status,
+        transport: &mut impl Transport,
+        resources: &mut Resources<'_>,
+    ) {
+        resources.counters.errors += 1;
+        resources.commands.slots[index].status = status;
+        if let Some(run) = resources.commands.slots[index].run.take() {
+            resources.runs.put(run);
+        }
+        self.respond(index, transport, resources);
+    }
+
+    /// The command is over: its response, after its data if it still has a
+    /// run that goes to the host, is to be sent.
+    pub(super) fn respond(
+        &mut self,
+        index: SlotIndex,
+        transport: &mut impl Transport,
+        resources: &mut Resources<'_>,
+    ) {
+        self.waiting.return_credit(index, resources);
+        let slot = &mut resources.commands.slots[index];
+        if !slot.work.is_to_host()
+            && let Some(run) = slot.run.take()
+        {
+            resources.runs.put(run);
+        }
+        slot.enter(SlotState::Sending);
+        slot.moved = 0;
+        transport.respond(&mut resources.commands.slots, index);
+    }
+}
+
+/// Range `n` of Dataset Management.
+pub(super) fn dataset_range(slot: &Slot, n: u16) -> DatasetRange {
+    let mut bytes = [0; DatasetRange::LEN];
+    gather(slot, usize::from(n) * DatasetRange::LEN, &mut bytes);
+    DatasetRange::read(&bytes)
+}
+
+/// The range as one to deallocate; `None` if it is empty.
+pub(super) fn non_empty(range: DatasetRange) -> Option<BlockRange> {
+    BlockRange::new(range.first, range.blocks)
+}
+
+/// Reads control data of a command, from `at` on, wherever it lies.
+pub(super) fn gather(slot: &Slot, at: usize, out: &mut [u8]) {
+    let Some(run) = &slot.run else { return };
+    let mut rest = out;
+    for slice in run.slices(at..at + rest.len()) {
+        let (head, tail) = rest.split_at_mut(slice.len());
+        head.copy_from_slice(slice.bytes());
+        rest = tail;
+    }
+}

@@ -1,0 +1,110 @@
+//! What an I/O Queue holds besides its commands.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::controller::{Controller, Enabled};
+use crate::subsystem::Namespaces;
+use crate::units::Qid;
+use crate::work::{NamespaceRef, Work};
+
+/// The state of an I/O Queue that is connected.
+#[derive(Debug)]
+pub(super) struct IoQueue {
+    pub controller: Arc<Controller>,
+    pub qid: Qid,
+    enabled: Enabled,
+    /// As last seen.
+    namespaces: Arc<Namespaces>,
+    usage: Usage,
+}
+
+/// What the queue moved and has not added to its controller's sum.
+#[derive(Debug, Default)]
+struct Usage {
+    reads: u64,
+    writes: u64,
+    /// In 512-byte units.
+    units_read: u64,
+    /// In 512-byte units.
+    units_written: u64,
+}
+
+impl IoQueue {
+    /// Queue `qid` of `controller`, which was `enabled` when the queue was added.
+    pub fn new(
+        controller: Arc<Controller>,
+        enabled: Enabled,
+        qid: Qid,
+        namespaces: Arc<Namespaces>,
+    ) -> Self {
+        Self {
+            controller,
+            qid,
+            enabled,
+            namespaces,
+            usage: Usage::default(),
+        }
+    }
+
+    /// Whether the controller is enabled as it was when the queue was connected.
+    #[inline]
+    pub fn is_valid(&self) -> bool {
+        self.controller.is_still(self.enabled)
+    }
+
+    /// The namespaces as they are now.
+    #[inline]
+    pub fn namespaces(&mut self) -> &Namespaces {
+        if let Some(subsystem) = &self.controller.subsystem
+            && !subsystem.is_current(&self.namespaces)
+        {
+            self.namespaces = subsystem.namespaces();
+        }
+        &self.namespaces
+    }
+
+    /// Blocks of `namespace` now; `None` if it is gone, or another has its number.
+    pub fn blocks_of(&mut self, namespace: NamespaceRef) -> Option<u64> {
+        let current = self.namespaces().get(namespace.nsid)?;
+        (current.index == namespace.index).then_some(current.blocks)
+    }
+
+    /// A command that moved `len` bytes succeeded.
+    #[inline]
+    pub fn count(&mut self, work: &Work, len: u32) {
+        let units = u64::from(len.div_ceil(512));
+        match work {
+            Work::Read { .. } => {
+                self.usage.reads += 1;
+                self.usage.units_read += units;
+            }
+            Work::Write { .. } => {
+                self.usage.writes += 1;
+                self.usage.units_written += units;
+            }
+            _ => {}
+        }
+    }
+
+    /// Adds what was moved to the controller's sum.
+    pub fn publish_usage(&mut self) {
+        let (mine, sums) = (&mut self.usage, &self.controller.usage);
+        for (mine, sum) in [
+            (&mut mine.reads, &sums.reads),
+            (&mut mine.writes, &sums.writes),
+            (&mut mine.units_read, &sums.units_read),
+            (&mut mine.units_written, &sums.units_written),
+        ] {
+            if *mine > 0 {
+                sum.fetch_add(std::mem::take(mine), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Leaves the controller.
+    pub fn disconnect(&mut self) {
+        self.publish_usage();
+        self.controller.remove_queue(self.qid, self.enabled);
+    }
+}

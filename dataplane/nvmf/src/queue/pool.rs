@@ -1,0 +1,278 @@
+//! The command slots of a shard, and who may have how many.
+
+use std::fmt;
+
+use super::slots::{HeldSlots, QueueId, Share, SlotIndex, Slots};
+use crate::units::{Cid, Timestamp};
+
+/// How long a command may wait for what others hold, in milliseconds. After that
+/// hosts that hold it, and have sent nothing for as long, are disconnected.
+pub(crate) const FORBEARANCE_MS: u64 = 1000;
+
+/// The shard's command slots, and the credit that data is fetched on.
+///
+/// All memory for commands under way, whatever the number of connections:
+/// made once, at start-up.
+///
+/// # Why no command waits for ever
+///
+/// In a byte stream the data that was requested of a host comes behind the
+/// capsules that it has sent by then, as many as its queue has entries, and every
+/// capsule needs a slot to be taken out of the stream. If writes whose data is still
+/// to come held all the slots, capsules with that data behind them would wait for
+/// slots, and none would ever go on. Therefore:
+///
+/// 1. A write waits without a slot until its data may be fetched. What is known of
+///    it is kept by its queue, which has room for as many as it has entries.
+/// 2. Writes whose data is being fetched have at most `fetching_max` of the shared
+///    slots. The others are only passed through, by commands that wait for no host:
+///    they come back as devices get done. So there is always a slot for the capsule
+///    in the way, however many are in the way, until the data behind them has come:
+///    what was requested arrives.
+/// 3. Commands that pass through have at most `passing_max` of the shared slots,
+///    so there is one for a write that waits, once those before it are done. Page
+///    runs are divided likewise (`Resources::run_for_fetch`, `runs_reserved`).
+/// 4. Each queue has a slot of its own besides, and the queue that was first to find
+///    nothing to fetch with is not overtaken by another.
+///
+/// Where there is room the rules cost a few comparisons of counts.
+pub struct CommandPool {
+    pub(crate) slots: Slots,
+    /// Slots that are one queue's each, and how many of them are in use.
+    own_max: usize,
+    own: usize,
+    /// Slots for all, and how many of them writes have whose data is being fetched.
+    shared_max: usize,
+    fetching: usize,
+    /// Most slots of `shared_max` that such writes have, and that other commands have.
+    fetching_max: usize,
+    passing_max: usize,
+    /// More shared slots, which I/O queues leave to connections and Admin Queues:
+    /// Keep Alive commands complete whatever drives do.
+    admin_more: usize,
+    runs_reserved: usize,
+    runs_for_reads: usize,
+    write_bytes: u64,
+    write_bytes_left: u64,
+    /// When some command last found that it waited too long for a run or for credit.
+    starved: Option<Timestamp>,
+    /// The queue that no other overtakes.
+    first: Option<QueueId>,
+}
+
+/// What a slot is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A command of an I/O queue, as it comes out of the stream.
+    Io,
+    /// One of an Admin Queue, or of a connection that is no queue yet.
+    Admin,
+    /// A write whose data is to be fetched.
+    Fetch,
+}
+
+/// One slot of so many is set aside, for each thing that slots are set aside for.
+const ASIDE_OF: usize = 16;
+
+impl CommandPool {
+    /// A pool of `slots` command slots (at least 2) whose writes may together
+    /// pin `write_bytes` of receive buffers for data to fetch. `runs_reserved` page runs
+    /// are kept for in-capsule data and admin commands; less than the run pool has.
+    pub fn new(slots: u16, write_bytes: u64, runs_reserved: usize) -> Self {
+        let slots = slots.max(2);
+        let mut pool = Self {
+            slots: Slots::new(slots),
+            own_max: 0,
+            own: 0,
+            shared_max: 0,
+            fetching: 0,
+            fetching_max: 0,
+            passing_max: 0,
+            admin_more: usize::from(slots) / ASIDE_OF,
+            runs_reserved,
+            runs_for_reads: 0,
+            write_bytes,
+            write_bytes_left: write_bytes,
+            starved: None,
+            first: None,
+        };
+        pool.divide();
+        pool
+    }
+
+    /// Keeps what every one of `queues` queues needs to go on, whatever the
+    /// others do: a slot each, of those there are, and `runs_for_reads` runs
+    /// that no write which waits for data may take.
+    pub fn keep(mut self, queues: usize, runs_for_reads: usize) -> Self {
+        (self.own_max, self.runs_for_reads) = (queues, runs_for_reads);
+        self.divide();
+        self
+    }
+
+    /// Divides the slots; of those that are shared there are two at least.
+    fn divide(&mut self) {
+        let rest = self.slots.available() - self.admin_more;
+        self.own_max = self.own_max.min(rest - 2);
+        self.shared_max = rest - self.own_max;
+        let aside = (self.shared_max / ASIDE_OF).max(1);
+        self.fetching_max = self.shared_max - aside;
+        self.passing_max = self.shared_max - aside;
+    }
+
+    /// Takes a slot for a command of the queue that has `held`.
+    #[inline]
+    pub(crate) fn take(
+        &mut self,
+        purpose: Purpose,
+        cid: Cid,
+        held: &mut HeldSlots,
+    ) -> Option<SlotIndex> {
+        if !held.own && self.own < self.own_max {
+            let index = self.slots.take(cid, Share::Own, held)?;
+            self.own += 1;
+            return Some(index);
+        }
+        let shared = self.shared();
+        let free = match purpose {
+            Purpose::Io => shared < self.shared_max && shared - self.fetching < self.passing_max,
+            Purpose::Admin => shared < self.shared_max + self.admin_more,
+            Purpose::Fetch => shared < self.shared_max && self.fetching < self.fetching_max,
+        };
+        if !free {
+            return None;
+        }
+        self.slots.take(cid, Share::Passing, held)
+    }
+
+    /// Shared slots in use.
+    #[inline]
+    fn shared(&self) -> usize {
+        self.slots.in_use() - self.own
+    }
+
+    /// Frees a slot.
+    #[inline]
+    pub(crate) fn free(&mut self, index: SlotIndex, held: &mut HeldSlots) {
+        match self.slots.free(index, held) {
+            Share::Own => self.own -= 1,
+            Share::Fetching => self.fetching -= 1,
+            Share::Passing => {}
+        }
+    }
+
+    /// All data that the command in `index` takes has been fetched.
+    #[inline]
+    pub(crate) fn fetched(&mut self, index: SlotIndex) {
+        let share = &mut self.slots[index].share;
+        if *share == Share::Fetching {
+            *share = Share::Passing;
+            self.fetching -= 1;
+        }
+    }
+
+    /// A command has waited for a run or credit since `since`.
+    #[inline]
+    pub(crate) fn note_wait(&mut self, since: Timestamp, now: Timestamp) {
+        if now >= since.plus_ms(FORBEARANCE_MS) {
+            self.starved = Some(now);
+        }
+    }
+
+    /// Whether commands wait too long because others hold what they need: then no
+    /// host that holds it has more time than that.
+    pub(crate) fn is_starved(&self, now: Timestamp) -> bool {
+        self.starved
+            .is_some_and(|starved| now < starved.plus_ms(FORBEARANCE_MS))
+    }
+
+    /// Slots in use: commands under way on all connections of the shard.
+    pub fn in_use(&self) -> usize {
+        self.slots.in_use()
+    }
+
+    /// Bytes that have been requested of hosts and whose writes are not complete.
+    pub fn write_bytes_granted(&self) -> u64 {
+        self.write_bytes - self.write_bytes_left
+    }
+
+    /// Takes what the write in `slot` needs, besides its run, for its data to be
+    /// fetched; `held` is what its queue has already. Returns the credit; none if
+    /// that is for others.
+    ///
+    /// A queue that has more than is left gets no more: one alone has half, and
+    /// N that all want more have an N+1st each, whoever came first, and leave one to
+    /// the next (the dynamic threshold of shared buffers: Choudhury and Hahne, 1998).
+    /// One write is always allowed, however large: otherwise it would never be.
+    #[inline]
+    pub(crate) fn take_credit(&mut self, slot: SlotIndex, held: u64) -> Option<u64> {
+        let (bytes, share, queue) = {
+            let slot = &self.slots[slot];
+            (slot.len, slot.share, slot.queue)
+        };
+        let overtakes = self.first.is_some_and(|first| first != queue);
+        let greedy = held > self.write_bytes_left;
+        let whole = self.write_bytes_left == self.write_bytes;
+        let short = u64::from(bytes) > self.write_bytes_left && !whole;
+        let crowded = share == Share::Passing && self.fetching >= self.fetching_max;
+        if overtakes || greedy || short || crowded {
+            return None;
+        }
+        let taken = u64::from(bytes).min(self.write_bytes_left);
+        self.write_bytes_left -= taken;
+        let slot = &mut self.slots[slot];
+        slot.credit = taken as u32;
+        if share == Share::Passing {
+            slot.share = Share::Fetching;
+            self.fetching += 1;
+        }
+        self.first = None;
+        Some(taken)
+    }
+
+    /// Gives the credit of `slot` back; how much that is.
+    #[inline]
+    pub(crate) fn return_credit(&mut self, slot: SlotIndex) -> u64 {
+        let credit = u64::from(std::mem::take(&mut self.slots[slot].credit));
+        self.write_bytes_left += credit;
+        credit
+    }
+
+    /// `queue` has nothing to fetch with: from now on none overtakes it, unless
+    /// another has waited for longer.
+    pub(crate) fn reserve_turn(&mut self, queue: QueueId) {
+        self.first.get_or_insert(queue);
+    }
+
+    /// `queue` has nothing to fetch any more.
+    pub(crate) fn yield_turn(&mut self, queue: QueueId) {
+        if self.first == Some(queue) {
+            self.first = None;
+        }
+    }
+
+    /// Whether none overtakes `queue`.
+    pub(crate) fn is_first(&self, queue: QueueId) -> bool {
+        self.first == Some(queue)
+    }
+
+    /// Runs that are kept for in-capsule data and admin commands.
+    #[inline]
+    pub(crate) fn runs_reserved(&self) -> usize {
+        self.runs_reserved
+    }
+
+    /// Runs that are kept for whatever waits for no host.
+    #[inline]
+    pub(crate) fn runs_for_others(&self) -> usize {
+        self.runs_reserved + self.runs_for_reads
+    }
+}
+
+impl fmt::Debug for CommandPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CommandPool")
+            .field("in_use", &self.in_use())
+            .field("write_bytes_granted", &self.write_bytes_granted())
+            .finish_non_exhaustive()
+    }
+}

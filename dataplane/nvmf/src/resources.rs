@@ -1,0 +1,58 @@
+//! What a shard lends to its sessions: pools, ledger, command slots, counters.
+
+use pages::{ClusterPool, CopyLedger, PageRun, PullUp, RunPool};
+
+use crate::counters::Counters;
+use crate::queue::pool::CommandPool;
+
+/// A shard's resources, borrowed for one call.
+pub struct Resources<'a> {
+    /// Page runs for data in both directions; made for at least `max_io_bytes`.
+    pub runs: &'a RunPool,
+    /// Whole pages for pull-ups and for control data (identify, log pages).
+    pub pages: &'a ClusterPool,
+    /// Where copies are counted. Payload accepted and given out is counted
+    /// here by the queues (`stored`, `loaded`).
+    pub ledger: &'a CopyLedger,
+    /// Slots for commands under way, shared by the shard's sessions.
+    pub commands: &'a mut CommandPool,
+    /// What happened.
+    pub counters: &'a mut Counters,
+}
+
+impl<'a> Resources<'a> {
+    /// What [`PageRun::place`] needs.
+    #[inline]
+    pub(crate) fn pull_up(&self) -> PullUp<'a> {
+        PullUp::new(self.pages, self.ledger)
+    }
+
+    /// A run for data that is in the stream already. Every run may be taken:
+    /// the command goes on to the device without waiting for the host.
+    #[inline]
+    pub(crate) fn run_for_capsule(&mut self) -> Option<Box<PageRun>> {
+        self.runs.take()
+    }
+
+    /// A run for data that a volume gives. A part of the pool is left for
+    /// in-capsule data, so that commands that wait can never stop the streams
+    /// that what they wait for comes in.
+    #[inline]
+    pub(crate) fn run_for_read(&mut self) -> Option<Box<PageRun>> {
+        self.run_beyond(self.commands.runs_reserved())
+    }
+
+    /// A run for data that is still to be fetched: half of the others at most, so
+    /// that hosts that are slow to send do not stop those that read.
+    #[inline]
+    pub(crate) fn run_for_fetch(&mut self) -> Option<Box<PageRun>> {
+        self.run_beyond(self.commands.runs_for_others())
+    }
+
+    #[inline]
+    fn run_beyond(&mut self, reserved: usize) -> Option<Box<PageRun>> {
+        (self.runs.available() > reserved)
+            .then(|| self.runs.take())
+            .flatten()
+    }
+}

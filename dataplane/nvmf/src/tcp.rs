@@ -1,0 +1,309 @@
+//! NVMe over TCP: a connection, which carries one queue.
+//!
+//! ```text
+//!  slices ─▶ receive ─▶ queue ─▶ requests
+//!                        │  ▲
+//!  chunks ◀─ transmit ◀──┘  └─── completions
+//! ```
+//!
+//! `receive` reads PDUs out of the stream and hands commands and data to the queue,
+//! `transmit` sends what the queue has for the host, `r2t` fetches data. Digests,
+//! alignment and limits of PDUs are known here alone.
+//!
+//! Source: NVM Express TCP Transport Specification 1.0.
+
+pub mod pdu;
+mod r2t;
+mod receive;
+mod transmit;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use block::{Completion, Request};
+use pages::Slice;
+
+use crate::queue::slots::Slot;
+use crate::queue::{End, Queue};
+use crate::resources::Resources;
+use crate::target::Target;
+use crate::units::{Cntlid, Qid, Timestamp};
+use pdu::{FatalError, FatalStatus};
+use r2t::R2ts;
+use receive::Receiver;
+use transmit::Transmitter;
+pub use transmit::Wire;
+
+/// The two ends of a connection, for logs and listings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoints {
+    /// Our end.
+    pub local: SocketAddr,
+    /// The host's end.
+    pub host: SocketAddr,
+}
+
+/// What became of received bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// All taken.
+    Taken,
+    /// Something is short (a command slot, a page run, a page). The session
+    /// keeps the rest; the engine reads no more of this connection until
+    /// [`Session::resume`] or [`Session::advance`] has unblocked it.
+    Blocked,
+    /// The connection is closing; bytes are dropped.
+    Closing,
+}
+
+/// Why a session closes its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The host sent Disconnect.
+    Disconnected,
+    /// A PDU was malformed or out of order; a terminate request says so to the host.
+    Malformed(FatalStatus),
+    /// The host sent a terminate request with this FES.
+    TerminatedByHost(u16),
+    /// ICReq or Connect did not come in time.
+    HandshakeTimeout,
+    /// The host was silent longer than its Keep Alive Timeout.
+    KeepAliveTimeout,
+    /// Data that was requested of the host did not come in time.
+    DataTimeout,
+    /// The host did not read what was sent to it.
+    SendTimeout,
+    /// The controller this queue belongs to was reset, shut down or ended.
+    ControllerGone,
+    /// The engine closed it: the TCP connection is gone.
+    ConnectionLost,
+}
+
+/// One connection of a host: the NVMe/TCP protocol over in-order slices.
+///
+/// State per connection is fixed when it becomes a queue; commands under way
+/// live in the shard's [`CommandPool`](crate::CommandPool).
+#[derive(Debug)]
+pub struct Session {
+    endpoints: Endpoints,
+    queue: Queue,
+    rx: Receiver,
+    tx: Transmitter,
+    /// Why the connection closes, if it is not the queue that ended.
+    reason: CloseReason,
+}
+
+/// How long [`Session::advance`] may stay away at most, in milliseconds.
+const TICK_MS: u64 = 500;
+
+impl Session {
+    /// A session on a connection just accepted.
+    pub fn new(target: &Arc<Target>, endpoints: Endpoints, now: Timestamp) -> Self {
+        Self {
+            endpoints,
+            queue: Queue::new(target, now),
+            rx: Receiver::new(),
+            tx: Transmitter::new(target.config()),
+            reason: CloseReason::ConnectionLost,
+        }
+    }
+
+    /// The two ends.
+    pub fn endpoints(&self) -> Endpoints {
+        self.endpoints
+    }
+
+    /// The queue this connection is, once Connect was accepted.
+    pub fn queue(&self) -> Option<(Cntlid, Qid)> {
+        self.queue.number()
+    }
+
+    /// Commands the host may have outstanding.
+    pub fn queue_entries(&self) -> u16 {
+        self.queue.entries()
+    }
+
+    /// Takes the next bytes of the stream. Payload stays in its cluster.
+    ///
+    /// # Errors
+    /// Gives the slice back, untouched, if the session is still blocked.
+    pub fn receive(
+        &mut self,
+        now: Timestamp,
+        slice: Slice,
+        resources: &mut Resources<'_>,
+    ) -> Result<Progress, Slice> {
+        self.queue.set_now(now);
+        if self.rx.is_blocked() && self.unblock(resources) == Progress::Blocked {
+            return Err(slice);
+        }
+        Ok(self.feed(Some(slice), resources))
+    }
+
+    /// Goes on with bytes kept back and commands waiting for a run or for write
+    /// credit. To be called for sessions that [`Session::is_waiting`] after
+    /// resources of the shard were given back.
+    pub fn resume(&mut self, now: Timestamp, resources: &mut Resources<'_>) -> Progress {
+        self.queue.set_now(now);
+        self.queue.promote(&mut self.tx, resources);
+        if self.rx.is_blocked() {
+            return self.unblock(resources);
+        }
+        if self.queue.is_over() {
+            Progress::Closing
+        } else {
+            Progress::Taken
+        }
+    }
+
+    /// Prefetches what the session holds in memory of its own, before it is given bytes.
+    #[inline]
+    pub fn prefetch(&self) {
+        self.queue.prefetch();
+    }
+
+    /// Whether the stream itself is blocked, after [`Progress::Blocked`]:
+    /// nothing can be received.
+    pub fn is_blocked(&self) -> bool {
+        self.rx.is_blocked()
+    }
+
+    /// Whether anything waits for a resource of the shard: the stream
+    /// ([`Session::is_blocked`]), or commands that need a run or write credit.
+    ///
+    /// A session that waits without being blocked must go on receiving: the
+    /// data that was requested for other commands of it comes in the same stream,
+    /// and with it the resources are given back.
+    pub fn is_waiting(&self) -> bool {
+        self.is_blocked() || self.queue.is_waiting()
+    }
+
+    /// Whether no other session's data is fetched until this one's has been: it is
+    /// to be resumed before others.
+    pub fn is_first(&self, resources: &Resources<'_>) -> bool {
+        self.queue.is_first(resources)
+    }
+
+    /// Requests handed out by [`Session::next_request`] and not yet completed.
+    pub fn outstanding(&self) -> usize {
+        self.queue.outstanding()
+    }
+
+    /// Lets time pass: timeouts, asynchronous events, the end of the controller
+    /// on another shard. Returns when to be called again at the latest.
+    /// Requests may be ready, and something to transmit, afterwards.
+    pub fn advance(&mut self, now: Timestamp, resources: &mut Resources<'_>) -> Timestamp {
+        if let Some(end) = self.queue.check_timers(now) {
+            if end != End::ControllerGone {
+                resources.counters.timeouts += 1;
+            }
+            self.queue.end(end);
+            self.rx.discard();
+        } else if let Some(reason) = self.overdue(resources) {
+            resources.counters.timeouts += 1;
+            self.shut(reason);
+        }
+        if self.queue.is_over() {
+            self.queue.yield_turn(resources);
+        }
+        if self.rx.is_blocked() {
+            self.unblock(resources);
+        }
+        self.queue.advance(&mut self.tx, resources);
+        now.plus_ms(TICK_MS)
+    }
+
+    /// The reason to close the connection, as soon as there is one. The engine transmits
+    /// until [`Session::transmit`] says there is nothing left, then closes the
+    /// connection and the session.
+    pub fn closing(&self) -> Option<CloseReason> {
+        Some(match self.queue.ended()? {
+            End::Disconnected => CloseReason::Disconnected,
+            End::ConnectTimeout => CloseReason::HandshakeTimeout,
+            End::KeepAliveTimeout => CloseReason::KeepAliveTimeout,
+            End::ControllerGone => CloseReason::ControllerGone,
+            End::Transport => self.reason,
+        })
+    }
+
+    /// Gives every buffer, run and slot back, except those of requests that are
+    /// outstanding: keep the session and pass their completions to
+    /// [`Session::complete`] until [`Session::outstanding`] is 0.
+    ///
+    /// To be called when the TCP connection is gone, for whatever reason.
+    pub fn close(&mut self, resources: &mut Resources<'_>) {
+        self.shut(CloseReason::ConnectionLost);
+        self.rx = Receiver::new();
+        self.tx = Transmitter::new(self.queue.target().config());
+        self.queue.close(resources);
+    }
+
+    /// The next request for the volumes, if one is ready.
+    pub fn next_request(&mut self, resources: &mut Resources<'_>) -> Option<Request> {
+        self.queue.next_request(&mut self.tx, resources)
+    }
+
+    /// Takes the end of a request, and queues what goes to the host for it.
+    /// After [`Session::close`] it only gives back what the request held.
+    ///
+    /// A read that is said to have succeeded but whose run is not complete
+    /// fails. The completion of a request that is not outstanding is dropped.
+    pub fn complete(&mut self, completion: Completion, resources: &mut Resources<'_>) {
+        self.queue.complete(completion, &mut self.tx, resources);
+    }
+
+    /// Whether the host does not read, or does not send what it has to.
+    fn overdue(&self, resources: &Resources<'_>) -> Option<CloseReason> {
+        if !self.queue.is_connected() {
+            return None;
+        }
+        let data_ms = self.queue.data_ms(resources);
+        let late = |since: Timestamp| self.queue.now() >= since.plus_ms(data_ms);
+        if self.tx.stalled().is_some_and(late) {
+            return Some(CloseReason::SendTimeout);
+        }
+        if self.rx.is_blocked() {
+            // It is not the host that data waits for.
+            return None;
+        }
+        let late_inside = self.rx.inside_since().is_some_and(late);
+        let late_data = || {
+            let freed = self.rx.freed();
+            let late = |slot: &Slot| R2ts::is_outstanding(slot) && late(slot.since.max(freed));
+            self.tx.r2ts.any_outstanding() && self.queue.any_fetch(late, resources)
+        };
+        (late_inside || late_data()).then_some(CloseReason::DataTimeout)
+    }
+
+    /// Stops taking bytes, and ends the queue. The first reason stays.
+    fn shut(&mut self, reason: CloseReason) {
+        if !self.queue.is_over() {
+            self.reason = reason;
+        }
+        self.rx.discard();
+        self.queue.end(End::Transport);
+    }
+
+    /// Terminates the connection for a malformed PDU with `header`
+    /// (NVMe/TCP 3.5.2).
+    fn terminate(&mut self, error: FatalError, header: &[u8], resources: &mut Resources<'_>) {
+        if !self.queue.is_over() {
+            count_malformed(resources, error.status);
+            self.tx.terminate(error, header);
+            self.shut(CloseReason::Malformed(error.status));
+        }
+    }
+}
+
+/// Counts a connection that is terminated for a malformed PDU.
+fn count_malformed(resources: &mut Resources<'_>, status: FatalStatus) {
+    let counters = &mut *resources.counters;
+    *match status {
+        FatalStatus::InvalidHeaderField => &mut counters.invalid_header_field,
+        FatalStatus::SequenceError => &mut counters.sequence_error,
+        FatalStatus::HeaderDigestError => &mut counters.header_digest_error,
+        FatalStatus::DataOutOfRange => &mut counters.data_out_of_range,
+        FatalStatus::DataLimitExceeded => &mut counters.data_limit_exceeded,
+        FatalStatus::UnsupportedParameter => &mut counters.unsupported_parameter,
+    } += 1;
+}
