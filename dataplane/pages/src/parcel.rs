@@ -1,4 +1,4 @@
-//! Segments on their way between shards (DESIGN: what must cross is a message).
+//! Segments on their way between shards: what must cross is a message.
 //!
 //! Counts are not atomic, so a handle never leaves its shard. Its home keeps it
 //! in an [`Abroad`] and sends a [`Parcel`], which says where the bytes are; the
