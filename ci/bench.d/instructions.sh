@@ -23,9 +23,9 @@ count() {
 	local stages
 	stages=$(annotated "$out" yes | jq --argjson commands "$(jq .commands "$figures")" '
 		. as $lines | def of($name): [$lines[] | select(.name == $name) | .n] | max // error("no function \($name)");
-		"engine::shard::link::Link::" as $link | of("engine::alone::Alone::poll_counted") as $all
-		| of($link + "receive") as $receive | of("net::stack::receive::<impl net::stack::Stack>::receive") as $tcp
-		| (of($link + "serve") + of($link + "complete")) as $session | of("engine::volume::Volumes::start") as $submit | of($link + "transmit") as $transmit
+		def link($name): of("shard::link::Link<P>::" + $name); of("engine::alone::Alone::poll_counted") as $all
+		| link("receive") as $receive | of("net::stack::receive::<impl net::stack::Stack>::receive") as $tcp
+		| (link("serve") + link("complete")) as $session | of("volume::volumes::Volumes<D>::start") as $submit | link("transmit") as $transmit
 		| {receive: ($receive - $tcp), tcp: $tcp, protocol: ($session - $submit), submit: $submit,
 		   complete: ($all - $receive - $session - $transmit), transmit: $transmit}
 		| map_values(. / $commands | round)')

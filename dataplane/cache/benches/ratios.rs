@@ -86,7 +86,7 @@ fn ratio(ours: f64, theirs: f64) -> String {
     format!("1 : {:.1}", theirs / ours)
 }
 
-/// Each case of FIGS. 7A–7D, and pull-up, against copying the page.
+/// Each case of row Z7, FIGS. 7A–7D, and pull-up, against copying the page.
 fn merging() {
     println!("\nmerging into a page, ns per write (median of {ROUNDS})\n");
     println!("                      case |  merge | copy, hot  | merge / copy");

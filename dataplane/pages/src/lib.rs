@@ -23,7 +23,6 @@ mod ledger;
 mod lending;
 mod logical;
 mod merge;
-pub mod placement;
 mod prefetch;
 mod pull_up;
 mod run;

@@ -91,7 +91,7 @@ impl fmt::Display for NullRead {
 impl std::error::Error for NullRead {}
 
 impl LogicalPage {
-    /// A page of which nothing is known: one NULL segment of 4096 bytes (FIG. 3C).
+    /// A page of which nothing is known: one NULL segment of 4096 bytes (row Z5, FIG. 3C).
     pub fn new() -> Self {
         Self::covering(0..PAGE_SIZE)
     }

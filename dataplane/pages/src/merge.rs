@@ -4,7 +4,7 @@ use crate::cluster::Cluster;
 use crate::logical::MAX_SEGMENTS;
 use crate::segment::Segment;
 
-/// Most pieces a merge can leave: four, one of them cut into three (FIG. 7D).
+/// Most pieces a merge can leave: four, one of them cut into three (row Z7, FIG. 7D).
 pub(crate) const MAX_PIECES: usize = MAX_SEGMENTS + 2;
 
 /// A part of one of the segments that are merged.
@@ -46,7 +46,7 @@ impl Layout {
     /// `new` laid at `offset` over slots that begin at `start`.
     ///
     /// Of each existing segment, what lies before and behind the new one stays:
-    /// nothing (covered), its head, its tail, or both (FIGS. 7A–7D).
+    /// nothing (covered), its head, its tail, or both (row Z7, FIGS. 7A–7D).
     pub fn overlay(sources: Sources<'_>, start: usize, offset: usize) -> Self {
         let end = offset + sources.new.len();
         let mut layout = Self {

@@ -1,4 +1,4 @@
-//! Rows C1–C8: FIGS. 7 and 8, and the least number of descriptors against a
+//! Rows C1–C8: FIGS. 7 and 8 of row C2, and the least number of descriptors against a
 //! search over every way to divide.
 
 use pages::{Arena, ClusterPool, CopyLedger, HeapRegion, PAGE_SIZE, PullUp, RunPool};

@@ -115,6 +115,7 @@ impl<P: Port> Link<P> {
     }
 
     /// Frames of the port into the stack; how many.
+    #[inline(never)] // a border of stages, for profiles and `ci/bench --instructions`
     pub(crate) fn receive<M: Machine<Port = P>>(
         &mut self,
         common: &mut Common<M>,

@@ -15,6 +15,7 @@ mod jobs;
 mod mesh;
 mod message;
 mod peer;
+mod placement;
 mod remote;
 mod slab;
 mod volumes;

@@ -14,11 +14,12 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use block::{Buffers, Fault, Flags, Io, Op, VolumeId};
-use pages::{PageRun, PullUp, RunPool, Segment, SegmentKind, Slice, placement};
+use pages::{PageRun, PullUp, RunPool, Segment, SegmentKind, Slice};
 
 use crate::cached::Cached;
 use crate::message::{Message, Token};
 use crate::peer::{Part, Peer, PeerEnds, Quota, Way};
+use crate::placement;
 use crate::slab::Slab;
 use crate::volumes::{Caller, Ends, Requester, Sizes};
 
@@ -61,7 +62,7 @@ impl Split {
         match &self.rest {
             // The rest of a request that failed is not asked for.
             _ if self.result.is_err() => None,
-            Rest::Bytes(bytes) => placement::by_owner(self.volume.0, bytes.clone(), shards).next(),
+            Rest::Bytes(bytes) => placement::by_owner(self.volume, bytes.clone(), shards).next(),
             Rest::Shards(shards) => (!shards.is_empty()).then_some((shards.start, 0..0)),
         }
     }
@@ -184,7 +185,7 @@ impl Remote {
     /// Whether no other shard has to do with a request.
     fn is_mine(&self, volume: VolumeId, io: &Io) -> bool {
         let own = |range: Range<u64>| {
-            placement::by_owner(volume.0, range, self.shards).all(|(owner, _)| owner == self.me)
+            placement::by_owner(volume, range, self.shards).all(|(owner, _)| owner == self.me)
         };
         self.peers.is_empty()
             || match io.op {

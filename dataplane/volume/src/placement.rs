@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
+use block::VolumeId;
+
 /// Bytes of a volume that have one owner: a request that does not cross a
 /// border of this size concerns one shard alone.
-pub const OWNED_RANGE: u64 = 1 << 20;
+pub(crate) const OWNED_RANGE: u64 = 1 << 20;
 
 /// The shard, of `shards`, that owns byte `offset` of volume `volume`.
 ///
@@ -13,17 +15,17 @@ pub const OWNED_RANGE: u64 = 1 << 20;
 ///
 /// # Panics
 /// If there is no shard.
-pub fn owner(volume: u16, offset: u64, shards: usize) -> usize {
+pub(crate) fn owner(volume: VolumeId, offset: u64, shards: usize) -> usize {
     assert!(shards > 0, "a page has an owner");
     let range = offset / OWNED_RANGE;
-    let mut hash = (range ^ u64::from(volume) << 48).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut hash = (range ^ u64::from(volume.0) << 48).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     hash = (hash ^ hash >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
     ((u128::from(hash ^ hash >> 32) * shards as u128) >> 64) as usize
 }
 
 /// The parts of bytes `range` of volume `volume` by owner: as few as possible.
-pub fn by_owner(
-    volume: u16,
+pub(crate) fn by_owner(
+    volume: VolumeId,
     range: Range<u64>,
     shards: usize,
 ) -> impl Iterator<Item = (usize, Range<u64>)> {
