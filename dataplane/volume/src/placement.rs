@@ -53,17 +53,20 @@ mod tests {
     fn every_byte_has_one_owner_and_owners_share_evenly() {
         let mut owned = [0; 8];
         for range in 0..8000u64 {
-            let shard = owner(3, range * OWNED_RANGE, 8);
-            assert_eq!(shard, owner(3, range * OWNED_RANGE + OWNED_RANGE - 1, 8));
+            let shard = owner(VolumeId(3), range * OWNED_RANGE, 8);
+            assert_eq!(
+                shard,
+                owner(VolumeId(3), range * OWNED_RANGE + OWNED_RANGE - 1, 8)
+            );
             owned[shard] += 1;
         }
         assert!(owned.iter().all(|&n| (900..1100).contains(&n)), "{owned:?}");
         assert_ne!(
             (0..64)
-                .map(|r| owner(1, r * OWNED_RANGE, 8))
+                .map(|r| owner(VolumeId(1), r * OWNED_RANGE, 8))
                 .collect::<Vec<_>>(),
             (0..64)
-                .map(|r| owner(2, r * OWNED_RANGE, 8))
+                .map(|r| owner(VolumeId(2), r * OWNED_RANGE, 8))
                 .collect::<Vec<_>>()
         );
     }
@@ -71,7 +74,7 @@ mod tests {
     #[test]
     fn a_range_is_cut_where_the_owner_changes() {
         let range = 1000..(40 << 20) + 5;
-        let parts: Vec<_> = by_owner(0, range.clone(), 3).collect();
+        let parts: Vec<_> = by_owner(VolumeId(0), range.clone(), 3).collect();
         assert_eq!(
             (parts[0].1.start, parts.last().unwrap().1.end),
             (range.start, range.end)
@@ -80,7 +83,7 @@ mod tests {
             assert_eq!(pair[0].1.end, pair[1].1.start);
             assert_ne!(pair[0].0, pair[1].0);
         }
-        assert_eq!(by_owner(0, 5..5, 3).count(), 0);
-        assert_eq!(by_owner(0, range, 1).count(), 1);
+        assert_eq!(by_owner(VolumeId(0), 5..5, 3).count(), 0);
+        assert_eq!(by_owner(VolumeId(0), range, 1).count(), 1);
     }
 }
