@@ -186,6 +186,7 @@ pub(crate) mod tests {
 
     pub(crate) fn snapshot() -> Snapshot {
         let shard = ShardSnapshot {
+            namespace_indexes: Vec::new(),
             core: 1,
             polls: 1000,
             polls_busy: 250,

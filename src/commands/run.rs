@@ -138,6 +138,7 @@ fn tell_service_manager(handle: Handle, summary: String, cores: Vec<u32>) -> any
         let mut look_at = Instant::now();
         while !handle.is_stopping() {
             thread::sleep(Duration::from_millis(20));
+            handle.tend();
             let Some(every) = every.filter(|_| Instant::now() >= look_at) else {
                 continue;
             };

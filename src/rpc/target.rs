@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use engine::{Config, Handle};
 
-use super::change::{Change, ChangeError};
+use super::change::{self, Change, ChangeError};
 use crate::config::{Source, digest};
 use crate::control::ErrorObject;
 
@@ -56,18 +56,27 @@ pub(crate) struct NamespaceDescription {
 }
 
 impl Target for Handle {
-    fn change(&self, _: Change, _: Duration) -> Result<(), ChangeError> {
-        if !self.is_ready() {
-            return Err(ChangeError::NotServing);
-        }
-        Err(ChangeError::Refused(
-            "the engine takes no changes while it runs: change the configuration and restart"
-                .into(),
-        ))
+    fn change(&self, change: Change, timeout: Duration) -> Result<(), ChangeError> {
+        Handle::change(self, change, timeout)
     }
 
     fn describe(&self) -> Description {
-        Description::default()
+        let (stores, namespaces) = self.offered();
+        let store = |store: engine::StoreInfo| StoreDescription {
+            name: store.name,
+            block_size: store.geometry.block_size,
+            blocks: store.geometry.blocks,
+        };
+        let namespace =
+            |(nqn, namespace): (String, engine::OfferedNamespace)| NamespaceDescription {
+                nqn,
+                nsid: namespace.nsid.0,
+                uuid: namespace.uuid,
+            };
+        Description {
+            stores: stores.into_iter().map(store).collect(),
+            namespaces: namespaces.into_iter().map(namespace).collect(),
+        }
     }
 }
 
@@ -116,7 +125,7 @@ impl Running {
             return Ok(result);
         };
         let mut next = state.config.clone();
-        (change.apply(&mut next)).map_err(|error| told(&state.config, &error))?;
+        (change::apply(&change, &mut next)).map_err(|error| told(&state.config, &error))?;
         log::info!("asked by the control socket: {change:?}");
         match self.target.change(change, CHANGE) {
             Ok(()) => {

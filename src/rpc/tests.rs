@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use engine::{Config, Handle};
 use serde_json::{Value, json};
 
-use super::change::{Change, ChangeError};
+use super::change::{self, Change, ChangeError};
 use super::target::{Description, NamespaceDescription, StoreDescription, Target};
 use super::*;
 use crate::config::load_source;
@@ -49,7 +49,7 @@ impl Target for Arc<Fake> {
         assert!(timeout > Duration::ZERO);
         let broken = self.broken.lock().unwrap().clone();
         if broken.is_none() || broken == Some(ChangeError::Unanswered) {
-            change.apply(&mut self.config.lock().unwrap())?;
+            change::apply(&change, &mut self.config.lock().unwrap())?;
         }
         broken.map_or(Ok(()), Err)
     }

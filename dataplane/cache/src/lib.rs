@@ -286,6 +286,15 @@ impl PageCache {
         self.volumes[volume.index()].config.policy = policy;
     }
 
+    /// The device behind `volume` has grown: requests may reach as far as `len` bytes. A length
+    /// that is shorter, or no multiple of its blocks, changes nothing.
+    pub fn grow(&mut self, volume: VolumeId, len: u64) {
+        let config = &mut self.volumes[volume.index()].config;
+        if len > config.len && len.is_multiple_of(config.block as u64) {
+            config.len = len;
+        }
+    }
+
     /// Takes a request to read, write or flush. It comes back, with its run, from
     /// [`PageCache::next_completion`] under the same `id`, perhaps at once.
     ///

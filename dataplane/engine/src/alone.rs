@@ -8,7 +8,6 @@
 
 use std::collections::VecDeque;
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use dpdk_sys::{tl_cluster_pool, tl_mbuf, tl_rx_seg, tl_wire};
@@ -106,12 +105,14 @@ fn drive_shard(
             }),
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let target = build::target(&config, &stores)?;
+    let offer = build::offer(&config, &stores)?;
+    let target = build::target(&config, &offer)?;
     let secret = build::secret();
     let mut shard = build::shard(
         &config,
         &ports,
-        &Arc::clone(&target),
+        &target,
+        &(offer.volumes(), offer.policies()),
         &secret,
         0,
         core,

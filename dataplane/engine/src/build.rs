@@ -4,13 +4,13 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use block::{Device, NamespaceIndex, VolumeId, WritePolicy};
+use block::{Device, VolumeId, WritePolicy};
 use net::{Cidr, MacAddress, Offload, Route, Stack, StackConfig, rss};
-use nvmf::{BlockSize, Hosts, Listener, Nsid, Target};
-use shard::{Common, DoorKind, Doors, Inventory, Link, NamespaceName, NvmeDoor, Sizing};
+use nvmf::{Listener, Target};
+use shard::{Common, DoorKind, Doors, Link, NvmeDoor, Offer, Sizing, StoreInfo};
 use volume::{PeerEnds, Volumes, mesh, ring_capacity};
 
-use crate::config::{Config, NamespaceConfig, PortConfig, SubsystemConfig};
+use crate::config::{Config, PortConfig, StoreConfig};
 use crate::error::Error;
 use crate::machine::{Core, Shard};
 use crate::memory::Memory;
@@ -21,39 +21,24 @@ use crate::tsc::Tsc;
 
 /// Payload segments that may be on their way to a NIC, by reference, per queue pair.
 const TRANSMIT_SEGMENTS: u32 = 8192;
-/// I/O queues of one controller.
-const QUEUES_MAX: u16 = 128;
+/// The volume of each namespace, and the policy of each volume.
+pub(crate) type VolumePlan = (Vec<VolumeId>, Vec<WritePolicy>);
 
-/// Every namespace, by [`NamespaceIndex`].
-fn namespaces(config: &Config) -> impl Iterator<Item = (&SubsystemConfig, &NamespaceConfig)> {
-    let subsystems = config.target.subsystems.iter();
-    subsystems.flat_map(|subsystem| subsystem.namespaces.iter().map(move |n| (subsystem, n)))
-}
-
-/// What counters belong to.
-pub(crate) fn inventory(config: &Config) -> Inventory {
-    Inventory {
-        ports: config.ports.iter().map(|port| port.name.clone()).collect(),
-        namespaces: namespaces(config)
-            .map(|(subsystem, namespace)| NamespaceName {
-                subsystem: subsystem.nqn.clone(),
-                nsid: namespace.nsid,
-                store: namespace.store.clone(),
-            })
-            .collect(),
-    }
+/// What the engine offers when it starts.
+pub(crate) fn offer(config: &Config, stores: &[Store]) -> Result<Offer, Error> {
+    let info = |(config, store): (&StoreConfig, &Store)| {
+        StoreInfo::new(config.name.clone(), store.geometry())
+    };
+    let stores = config.stores.iter().zip(stores).map(info).collect();
+    Offer::new(&config.target.subsystems, stores).map_err(Error::Target)
 }
 
 /// The target, with each namespace as large as its store.
-pub(crate) fn target(config: &Config, stores: &[Store]) -> Result<Arc<Target>, Error> {
-    let mut indexes = (0..).map(NamespaceIndex);
-    let subsystems = (config.target.subsystems.iter())
-        .map(|subsystem| self::subsystem(config, subsystem, stores, &mut indexes))
-        .collect::<Result<_, _>>()?;
+pub(crate) fn target(config: &Config, offer: &Offer) -> Result<Arc<Target>, Error> {
     let listener = |&(address, port): &_| Listener { address, port };
     let target = &config.target;
     Target::new(nvmf::TargetConfig {
-        subsystems,
+        subsystems: offer.subsystems.clone(),
         listeners: target.listeners.iter().map(listener).collect(),
         max_io_bytes: target.max_io_bytes,
         max_h2c_bytes: target.max_io_bytes,
@@ -64,72 +49,13 @@ pub(crate) fn target(config: &Config, stores: &[Store]) -> Result<Arc<Target>, E
     .map_err(|error| Error::Target(error.to_string()))
 }
 
-fn subsystem(
-    config: &Config,
-    subsystem: &SubsystemConfig,
-    stores: &[Store],
-    indexes: &mut impl Iterator<Item = NamespaceIndex>,
-) -> Result<nvmf::SubsystemConfig, Error> {
-    let mut namespace = |namespace: &NamespaceConfig| {
-        let refuse = |why: String| Error::Target(format!("namespace {}: {why}", namespace.nsid));
-        let store = store_of(config, namespace)
-            .ok_or_else(|| refuse(format!("there is no store {:?}", namespace.store)))?;
-        let geometry = stores[store.index()].geometry();
-        let device = geometry.block_size;
-        let block = namespace.block_size.unwrap_or(device);
-        // Where it is smaller, blocks of the device are completed before they are written.
-        if !block.max(device).is_multiple_of(block.min(device)) {
-            return Err(refuse(format!(
-                "blocks of {block} bytes on a device of {device}"
-            )));
-        }
-        if block < device && namespace.write != WritePolicy::Back {
-            return Err(refuse(format!(
-                "blocks of {block} bytes on a device of {device} are completed in the page cache: write = \"back\""
-            )));
-        }
-        Ok(nvmf::NamespaceConfig {
-            nsid: Nsid(namespace.nsid),
-            index: indexes.next().unwrap_or(NamespaceIndex(u32::MAX)),
-            block_size: BlockSize::from_bytes(block)
-                .ok_or_else(|| refuse(format!("blocks of {block} bytes")))?,
-            blocks: geometry.blocks * u64::from(device) / u64::from(block),
-            uuid: namespace.uuid.unwrap_or_else(|| {
-                let name = format!("{}/{}", subsystem.nqn, namespace.nsid);
-                uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, name.as_bytes()).into_bytes()
-            }),
-            nguid: [0; 16],
-            eui64: [0; 8],
-            volatile_write_cache: geometry.write_cache || namespace.write == WritePolicy::Back,
-            deallocated_reads_zero: false,
-        })
-    };
-    Ok(nvmf::SubsystemConfig {
-        nqn: subsystem.nqn.clone(),
-        serial: subsystem.serial.clone(),
-        model: subsystem.model.clone(),
-        namespaces: subsystem
-            .namespaces
-            .iter()
-            .map(&mut namespace)
-            .collect::<Result<_, _>>()?,
-        hosts: subsystem.hosts.clone().map_or(Hosts::Any, Hosts::Listed),
-        max_queues: QUEUES_MAX,
-    })
-}
-
-/// The volume of a namespace: its store's place in the configuration.
-fn store_of(config: &Config, namespace: &NamespaceConfig) -> Option<VolumeId> {
-    let place = (config.stores.iter()).position(|store| store.name == namespace.store)?;
-    Some(VolumeId(place as u16))
-}
-
 /// A shard, listening, with its queues set up; its ports are not started.
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn shard(
     config: &Config,
     ports: &[Port],
     target: &Arc<Target>,
+    volumes: &VolumePlan,
     secret: &[u8; 32],
     index: usize,
     core: u32,
@@ -158,16 +84,12 @@ pub(crate) fn shard(
         copy: config.copy,
         seed: u64::from_ne_bytes(secret[..8].try_into().expect("eight bytes")),
     };
-    // `target` has refused a namespace without a store.
-    let volumes: Vec<_> = namespaces(config)
-        .filter_map(|(_, namespace)| store_of(config, namespace))
-        .collect();
     let common = Common {
         volumes: Volumes::new(
             index,
             stores,
-            &policies(config),
-            &volumes,
+            volumes.1.as_slice(),
+            volumes.0.as_slice(),
             &sizing.volumes(),
             StoreSlot::new,
         ),
@@ -188,27 +110,13 @@ pub(crate) fn shard(
     Ok(shard)
 }
 
-/// The rings that requests cross, if pages are cached and have owners: for each
-/// shard its ends, by shard, or none.
+/// The rings that requests cross where pages are cached and have owners: for each
+/// shard its ends, by shard.
 pub(crate) fn rings(config: &Config) -> Vec<Vec<Option<PeerEnds>>> {
-    let shards = config.cores.len();
-    if shards < 2 || !policies(config).contains(&WritePolicy::Back) {
-        return (0..shards).map(|_| Vec::new()).collect();
+    match config.cores.len() {
+        1 => vec![Vec::new()],
+        shards => mesh(shards, ring_capacity(config.target.max_io_bytes as usize)),
     }
-    mesh(shards, ring_capacity(config.target.max_io_bytes as usize))
-}
-
-/// The policy of each store: behind the cache if a namespace on it is.
-fn policies(config: &Config) -> Vec<WritePolicy> {
-    let namespaces = || config.target.subsystems.iter().flat_map(|s| &s.namespaces);
-    let is_back =
-        |store: &str| namespaces().any(|n| n.store == store && n.write == WritePolicy::Back);
-    (config.stores.iter())
-        .map(|store| match is_back(&store.name) {
-            true => WritePolicy::Back,
-            false => WritePolicy::Through,
-        })
-        .collect()
 }
 
 /// Random bytes for hashes and sequence numbers.

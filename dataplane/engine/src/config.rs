@@ -4,8 +4,7 @@
 
 use std::net::IpAddr;
 
-use block::WritePolicy;
-use shard::MemoryConfig;
+use shard::{MemoryConfig, SubsystemConfig};
 
 /// Everything an engine needs to start.
 #[derive(Clone, Debug)]
@@ -85,35 +84,4 @@ pub struct TargetConfig {
     pub queue_depth: u16,
     /// Subsystems.
     pub subsystems: Vec<SubsystemConfig>,
-}
-
-/// A subsystem: what a host connects to.
-#[derive(Clone, Debug)]
-pub struct SubsystemConfig {
-    /// NVMe qualified name.
-    pub nqn: String,
-    /// Serial number, at most 20 ASCII characters.
-    pub serial: String,
-    /// Model number, at most 40 ASCII characters.
-    pub model: String,
-    /// Host NQNs that may connect; `None` lets any.
-    pub hosts: Option<Vec<String>>,
-    /// Namespaces.
-    pub namespaces: Vec<NamespaceConfig>,
-}
-
-/// A namespace backed by a store.
-#[derive(Clone, Debug)]
-pub struct NamespaceConfig {
-    /// Namespace id, from 1.
-    pub nsid: u32,
-    /// Name of a store.
-    pub store: String,
-    /// UUID; derived from the subsystem and nsid when not given.
-    pub uuid: Option<[u8; 16]>,
-    /// Whether writes are cached (row Z12) or go through.
-    pub write: WritePolicy,
-    /// Bytes of a block as hosts see it; the device's when not given. Smaller
-    /// ones than the device's are completed in the page cache (row Z11).
-    pub block_size: Option<u32>,
 }

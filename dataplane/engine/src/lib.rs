@@ -27,15 +27,14 @@ mod tsc;
 
 pub use alone::{Alone, alone};
 pub use block::{IoCounters, IoKind, NamespaceCounters, WritePolicy};
-pub use config::{
-    Config, NamespaceConfig, PortConfig, StoreConfig, StoreDevice, SubsystemConfig, TargetConfig,
-};
+pub use config::{Config, PortConfig, StoreConfig, StoreDevice, TargetConfig};
 pub use error::Error;
 pub use events::{Counter, Histogram, Kind, Stage};
 pub use net::ConnectionInfo;
-pub use nvmf::{Cntlid, ControllerInfo};
+pub use nvmf::{Cntlid, ControllerInfo, NamespaceConfig as OfferedNamespace};
 pub use run::run;
 pub use shard::{
-    Capture, CaptureError, CaptureLimits, Captured, ConnectionSnapshot, Detail, Handle, Inventory,
-    Layer, MemoryConfig, NamespaceName, PoolSnapshot, ShardSnapshot, Snapshot,
+    Capture, CaptureError, CaptureLimits, Captured, Change, ChangeError, ConnectionSnapshot,
+    Detail, Handle, Inventory, Layer, MemoryConfig, NSID_MAX, NamespaceConfig, NamespaceName,
+    PoolSnapshot, ShardSnapshot, Snapshot, StoreInfo, SubsystemConfig,
 };

@@ -58,6 +58,7 @@ struct Plan<'a> {
     ports: &'a [Port],
     controllers: &'a Controllers,
     target: &'a Arc<Target>,
+    volumes: build::VolumePlan,
     secret: [u8; 32],
     phase: Progress,
     /// How often shards have arrived at the next of the points where all wait
@@ -85,9 +86,11 @@ fn serve(config: &Config, handle: &Handle, environment: &Environment) -> Result<
     // The first shard's stores say what the namespaces look like.
     let spdk = SpdkThread::create("shard0", lcores[0])?;
     let stores = open_stores(config, &controllers)?;
-    let target = build::target(config, &stores)?;
-    let inventory = build::inventory(config);
-    handle.expect_shards(lcores.len(), tsc_hz(), inventory, &target);
+    let offer = build::offer(config, &stores)?;
+    let target = build::target(config, &offer)?;
+    let volumes = (offer.volumes(), offer.policies());
+    let names = config.ports.iter().map(|port| port.name.clone()).collect();
+    handle.expect_shards(lcores.len(), tsc_hz(), names, offer, &target);
     let links = (build::rings(config).into_iter()).zip(shard::between(lcores.len()));
     let plan = Plan {
         config,
@@ -95,6 +98,7 @@ fn serve(config: &Config, handle: &Handle, environment: &Environment) -> Result<
         ports: &ports,
         controllers: &controllers,
         target: &target,
+        volumes,
         secret: build::secret(),
         phase: Progress::default(),
         arrived: Progress::default(),
@@ -200,6 +204,7 @@ impl Plan<'_> {
             self.config,
             self.ports,
             self.target,
+            &self.volumes,
             &self.secret,
             index,
             core,

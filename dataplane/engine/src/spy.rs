@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use block::{Command, Op, WritePolicy};
 
-use crate::config::NamespaceConfig;
+use shard::NamespaceConfig;
 
 /// Addresses, as seen on one shard.
 #[derive(Default)]

@@ -282,11 +282,10 @@ impl TargetConfig {
 }
 
 impl SubsystemConfig {
-    fn validate(&self) -> Result<(), ConfigError> {
+    /// Checks everything that can be wrong.
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         check_nqn(&self.nqn)?;
-        if let Hosts::Listed(hosts) = &self.hosts {
-            hosts.iter().try_for_each(|host| check_nqn(host))?;
-        }
+        self.hosts.validate()?;
         for (text, most, field) in [(&self.serial, 20, "serial"), (&self.model, 40, "model")] {
             if text.is_empty() || text.len() > most || !is_printable(text) {
                 let nqn = self.nqn.clone();
@@ -300,6 +299,16 @@ impl SubsystemConfig {
             });
         }
         validate_namespaces(&self.nqn, &self.namespaces)
+    }
+}
+
+impl Hosts {
+    /// Checks that those listed have NQNs.
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        match self {
+            Hosts::Any => Ok(()),
+            Hosts::Listed(hosts) => hosts.iter().try_for_each(|host| check_nqn(host)),
+        }
     }
 }
 

@@ -92,7 +92,7 @@
 //! | namespace management, Format NVM, Sanitize, firmware, self-test | the configuration of the target decides, not a host |
 //! | Flush of all namespaces (NSID FFFFFFFFh) | reported so in VWC; a host flushes each |
 //! | entries in the Error Information log, events for errors and SMART | every error is the status of the command that it belongs to; there is neither sensor nor wear |
-//! | discovery log changes, registrations, referrals | listeners and subsystems are those of the start, and the log's generation counter stays 1 |
+//! | discovery log changes, registrations, referrals | the generation counter (GENCTR) tells; no event is sent |
 //! | saved features, timestamps, power states beyond 0 | a controller lives as long as its association |
 //! | access frequency, limited retry and the other hints of I/O commands | legal to ignore |
 //! | SGL segments and several descriptors (MSDBD 1), keyed descriptors | hosts over TCP describe their memory to themselves; keys are RDMA's |

@@ -1,34 +1,49 @@
 //! NVM subsystems: who may use them, and the namespaces they have now.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sync::Watched;
 
 use crate::command::ConnectField;
-use crate::config::{Hosts, NamespaceConfig, SubsystemConfig, TargetConfig};
+use crate::config::{Hosts, Listener, NamespaceConfig, SubsystemConfig, TargetConfig};
 use crate::status::Status;
 use crate::units::Nsid;
 
-/// The subsystems of a target, and what all of them have in common.
-#[derive(Debug)]
+/// What a target offers at some time: its subsystems, and where they can be reached.
+#[derive(Clone, Debug)]
 pub(crate) struct Subsystems {
-    config: TargetConfig,
+    config: Arc<TargetConfig>,
     list: Vec<Arc<Subsystem>>,
+    listeners: Vec<Listener>,
+    /// How often what the discovery log says was changed.
+    changes: u64,
 }
 
 impl Subsystems {
     /// Those of `config`, which was found valid.
-    pub fn new(config: TargetConfig) -> Self {
+    pub fn new(config: Arc<TargetConfig>) -> Self {
         let subsystems = config.subsystems.iter().cloned().map(Subsystem::new);
         Self {
             list: subsystems.map(Arc::new).collect(),
+            listeners: config.listeners.clone(),
+            changes: 0,
             config,
         }
     }
 
-    /// What they were made from; namespaces may have changed since.
+    /// What they were made from; what is offered may have changed since.
     pub fn config(&self) -> &TargetConfig {
         &self.config
+    }
+
+    /// Where they can be reached.
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
+    }
+
+    /// Changes with everything that the discovery log says; never 0.
+    pub fn generation(&self) -> u64 {
+        self.changes + 1
     }
 
     /// The subsystem named `nqn`.
@@ -41,12 +56,36 @@ impl Subsystems {
         let allowed = move |s: &&Subsystem| s.allows(host);
         self.list.iter().map(Arc::as_ref).filter(allowed)
     }
+
+    /// Offers one more.
+    pub fn add(&mut self, config: SubsystemConfig) {
+        self.list.push(Arc::new(Subsystem::new(config)));
+    }
+
+    /// Offers the subsystem named `nqn` no more; false if there is none.
+    pub fn remove(&mut self, nqn: &str) -> bool {
+        let before = self.list.len();
+        self.list.retain(|subsystem| subsystem.config.nqn != nqn);
+        self.list.len() < before
+    }
+
+    /// Replaces where they can be reached.
+    pub fn set_listeners(&mut self, listeners: Vec<Listener>) {
+        self.listeners = listeners;
+    }
+
+    /// What the discovery log says is not what it was.
+    pub fn changed(&mut self) {
+        self.changes += 1;
+    }
 }
 
 /// One NVM subsystem: what it offers now.
 #[derive(Debug)]
 pub(crate) struct Subsystem {
+    /// What it was made from, but for hosts and namespaces.
     pub config: SubsystemConfig,
+    hosts: Mutex<Hosts>,
     /// Their number is their generation; compared by queues without the lock.
     namespaces: Watched<Arc<Namespaces>>,
 }
@@ -61,7 +100,9 @@ pub(crate) struct Namespaces {
 impl Subsystem {
     fn new(mut config: SubsystemConfig) -> Self {
         let namespaces = std::mem::take(&mut config.namespaces);
+        let hosts = std::mem::replace(&mut config.hosts, Hosts::Any);
         Self {
+            hosts: Mutex::new(hosts),
             config,
             namespaces: Watched::new(Arc::new(Namespaces::new(0, namespaces))),
         }
@@ -69,10 +110,15 @@ impl Subsystem {
 
     /// Whether `host` may use it.
     pub fn allows(&self, host: &str) -> bool {
-        match &self.config.hosts {
+        match &*lock(&self.hosts) {
             Hosts::Any => true,
             Hosts::Listed(hosts) => hosts.iter().any(|h| h == host),
         }
+    }
+
+    /// Replaces who may use it.
+    pub fn set_hosts(&self, hosts: Hosts) {
+        *lock(&self.hosts) = hosts;
     }
 
     /// Replaces the namespaces, which were found valid.
@@ -152,4 +198,10 @@ impl From<Status> for ConnectError {
     fn from(status: Status) -> Self {
         Self { status, result: 0 }
     }
+}
+
+/// Locks, whatever a panicking holder may have left: all these values are
+/// replaced whole.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
+
+use sync::Watched;
 
 use crate::command::{ConnectData, ConnectField, FabricsCommand};
 use crate::config::{
-    ADMIN_QUEUE_DEPTH, ConfigError, DISCOVERY_NQN, NamespaceConfig, TargetConfig,
-    validate_namespaces,
+    ADMIN_QUEUE_DEPTH, ConfigError, DISCOVERY_NQN, Hosts, Listener, NamespaceConfig,
+    SubsystemConfig, TargetConfig, validate_namespaces,
 };
 use crate::controller::{Controller, Enabled};
 use crate::status::Status;
-use crate::subsystem::{ConnectError, Subsystem, Subsystems};
+use crate::subsystem::{ConnectError, Subsystem, Subsystems, lock};
 use crate::units::{Cntlid, Qid};
 
 /// Subsystems, and the registry of their controllers.
@@ -20,7 +22,8 @@ use crate::units::{Cntlid, Qid};
 /// namespace and management only, never for a frame or an I/O command.
 #[derive(Debug)]
 pub struct Target {
-    subsystems: Subsystems,
+    config: Arc<TargetConfig>,
+    offered: Watched<Arc<Subsystems>>,
     registry: Mutex<Registry>,
     queues: AtomicU64,
 }
@@ -54,21 +57,91 @@ impl Target {
     /// If the configuration is not valid.
     pub fn new(config: TargetConfig) -> Result<Arc<Self>, ConfigError> {
         config.validate()?;
+        let config = Arc::new(config);
         Ok(Arc::new(Self {
-            subsystems: Subsystems::new(config),
+            offered: Watched::new(Arc::new(Subsystems::new(Arc::clone(&config)))),
+            config,
             registry: Mutex::default(),
             queues: AtomicU64::new(1),
         }))
     }
 
-    /// What it was made from; namespaces may have changed since.
+    /// What it was made from; what is offered may have changed since.
     pub fn config(&self) -> &TargetConfig {
-        self.subsystems.config()
+        &self.config
     }
 
-    /// The subsystems there are.
-    pub(crate) fn subsystems(&self) -> &Subsystems {
-        &self.subsystems
+    /// What is offered now.
+    pub(crate) fn subsystems(&self) -> Arc<Subsystems> {
+        Arc::clone(&self.offered.lock())
+    }
+
+    /// Replaces what is offered.
+    fn offer(&self, change: impl FnOnce(&mut Subsystems)) {
+        let mut offered = self.offered.lock();
+        let mut next = Subsystems::clone(&offered);
+        change(&mut next);
+        next.changed();
+        *offered = Arc::new(next);
+        let number = self.offered.number() + 1;
+        self.offered.publish(&offered, number);
+    }
+
+    /// Offers one more subsystem.
+    ///
+    /// # Errors
+    /// If it is not valid, or there is one of that NQN; nothing changes then.
+    pub fn add_subsystem(&self, config: SubsystemConfig) -> Result<(), ConfigError> {
+        config.validate()?;
+        if config.nqn == DISCOVERY_NQN || self.subsystems().find(&config.nqn).is_some() {
+            return Err(ConfigError::NqnTaken(config.nqn));
+        }
+        self.offer(|offered| offered.add(config));
+        Ok(())
+    }
+
+    /// Ends the subsystem `nqn` and its controllers. False if there is none.
+    pub fn remove_subsystem(&self, nqn: &str) -> bool {
+        let Some(subsystem) = self.subsystems().find(nqn).cloned() else {
+            return false;
+        };
+        self.offer(|offered| {
+            offered.remove(nqn);
+        });
+        self.end_controllers(&subsystem, |_| true);
+        true
+    }
+
+    /// Replaces who may use the subsystem `nqn`; controllers of hosts that may not
+    /// any more end. `Ok(false)` if there is no such subsystem.
+    ///
+    /// # Errors
+    /// If a host's NQN is not valid; nothing changes then.
+    pub fn set_hosts(&self, nqn: &str, hosts: Hosts) -> Result<bool, ConfigError> {
+        hosts.validate()?;
+        let Some(subsystem) = self.subsystems().find(nqn).cloned() else {
+            return Ok(false);
+        };
+        subsystem.set_hosts(hosts);
+        self.offer(|_| ());
+        self.end_controllers(&subsystem, |host| !subsystem.allows(host));
+        Ok(true)
+    }
+
+    /// Replaces the addresses that the discovery log names.
+    pub fn set_listeners(&self, listeners: Vec<Listener>) {
+        self.offer(|offered| offered.set_listeners(listeners));
+    }
+
+    /// The addresses that the discovery log names.
+    pub fn listeners(&self) -> Vec<Listener> {
+        self.subsystems().listeners().to_vec()
+    }
+
+    /// The namespaces of the subsystem `nqn`; `None` if there is no such subsystem.
+    pub fn namespaces(&self, nqn: &str) -> Option<Vec<NamespaceConfig>> {
+        let namespaces = self.subsystems().find(nqn)?.namespaces();
+        Some(namespaces.iter().cloned().collect())
     }
 
     /// Replaces the namespaces of the subsystem `nqn`: added, removed, resized.
@@ -83,11 +156,27 @@ impl Target {
         namespaces: Vec<NamespaceConfig>,
     ) -> Result<bool, ConfigError> {
         validate_namespaces(nqn, &namespaces)?;
-        let Some(subsystem) = self.subsystems.find(nqn) else {
+        let subsystems = self.subsystems();
+        let Some(subsystem) = subsystems.find(nqn) else {
             return Ok(false);
         };
         subsystem.set_namespaces(namespaces);
         Ok(true)
+    }
+
+    /// Ends the controllers of a subsystem whose hosts are `unwanted`. A Connect that
+    /// found the host allowed just before is among them: the registry is locked there too.
+    fn end_controllers(&self, subsystem: &Arc<Subsystem>, unwanted: impl Fn(&str) -> bool) {
+        let mut registry = lock(&self.registry);
+        registry.controllers.retain(|_, controller| {
+            let ours = controller.subsystem.as_ref();
+            let ends =
+                ours.is_some_and(|ours| Arc::ptr_eq(ours, subsystem)) && unwanted(&controller.host);
+            if ends {
+                controller.end();
+            }
+            !ends
+        });
     }
 
     /// The controllers there are, in the order of their numbers.
@@ -131,6 +220,8 @@ impl Target {
             return Err(ConnectError::data(ConnectField::Cntlid));
         }
         let mut registry = lock(&self.registry);
+        // Again, now that nobody ends controllers: the subsystem is there, and the host may use it.
+        self.subsystem_for(data)?;
         if registry.controllers.len() >= usize::from(self.config().max_controllers) {
             return Err(Status::CONNECT_CONTROLLER_BUSY.into());
         }
@@ -185,7 +276,8 @@ impl Target {
         if data.subsystem == DISCOVERY_NQN {
             return Ok(None);
         }
-        let subsystem = self.subsystems.find(data.subsystem);
+        let subsystems = self.subsystems();
+        let subsystem = subsystems.find(data.subsystem);
         let subsystem = subsystem.ok_or(ConnectError::data(ConnectField::Subsystem))?;
         if !subsystem.allows(data.host) {
             return Err(Status::CONNECT_INVALID_HOST.into());
@@ -208,10 +300,4 @@ impl Registry {
             }
         }
     }
-}
-
-/// Locks, whatever a panicking holder may have left: all these values are
-/// replaced whole.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

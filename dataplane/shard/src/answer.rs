@@ -97,7 +97,11 @@ impl<M: Machine> Shard<M> {
             cycles_total: self.clock.ticks(),
             cycles_by_stage: self.stages.by_stage(),
             io: volumes.io(),
-            namespaces: volumes.namespaces().cloned().collect(),
+            namespaces: volumes
+                .namespaces()
+                .map(|(_, counters)| counters.clone())
+                .collect(),
+            namespace_indexes: volumes.namespaces().map(|(index, _)| index).collect(),
             pages_by_segments: volumes.pages_by_segments(),
             copied_bytes: pages::CopyReason::ALL
                 .iter()

@@ -1,14 +1,17 @@
 //! The control side's hold on a running engine.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use block::{NamespaceIndex, VolumeId};
 use nvmf::Target;
 use sync::Watched;
 
 use crate::capture_desk::CaptureDesk;
-use crate::snapshot::{Inventory, ShardSnapshot, Snapshot};
+use crate::change::{Change, ChangeError, Changes, ShardEnds};
+use crate::offer::{Offer, StoreInfo};
+use crate::snapshot::{Inventory, NamespaceName, ShardSnapshot, Snapshot};
 
 /// Stops running shards and asks them for their counters, from any thread.
 ///
@@ -31,6 +34,12 @@ struct Shared {
     /// What each shard counts while it polls.
     rounds: OnceLock<Box<[Rounds]>>,
     captures: CaptureDesk,
+    /// One change at a time: its end belongs to whoever asked for it.
+    changing: Mutex<()>,
+    /// From when shards are expected on.
+    changes: Mutex<Option<Changes>>,
+    /// By shard, until it takes its own.
+    change_ends: Mutex<Vec<Option<ShardEnds>>>,
 }
 
 /// Written by one shard alone, on a cache line (and its neighbour) of its own.
@@ -41,7 +50,7 @@ struct Rounds(AtomicU64);
 #[derive(Default)]
 struct Answers {
     tsc_hz: u64,
-    inventory: Arc<Inventory>,
+    ports: Vec<String>,
     target: Option<Arc<Target>>,
     shards: Vec<Option<ShardSnapshot>>,
 }
@@ -89,14 +98,19 @@ impl Handle {
         self.shared.answers.publish(&answers, question);
         loop {
             if !answers.shards.is_empty() && answers.shards.iter().all(Option::is_some) {
-                let shards = answers.shards.iter_mut().filter_map(Option::take).collect();
-                let (tsc_hz, inventory) = (answers.tsc_hz, Arc::clone(&answers.inventory));
+                let mut shards: Vec<_> =
+                    answers.shards.iter_mut().filter_map(Option::take).collect();
+                let (tsc_hz, ports) = (answers.tsc_hz, answers.ports.clone());
                 let target = answers.target.clone();
                 drop(answers);
+                let (indexes, namespaces) = self.namespaces();
+                for shard in &mut shards {
+                    shard.in_order_of(&indexes);
+                }
                 return Some(Snapshot {
                     tsc_hz,
                     shards,
-                    inventory,
+                    inventory: Arc::new(Inventory { ports, namespaces }),
                     controllers: target.map_or_else(Vec::new, |target| target.controllers()),
                 });
             }
@@ -110,10 +124,19 @@ impl Handle {
         }
     }
 
+    /// The namespaces that are offered.
+    fn namespaces(&self) -> (Vec<NamespaceIndex>, Vec<NamespaceName>) {
+        let changes = lock(&self.shared.changes);
+        changes
+            .as_ref()
+            .map(Changes::namespaces)
+            .unwrap_or_default()
+    }
+
     /// The names of the ports, and how many shards there are.
     pub(crate) fn ports_and_shards(&self) -> (Vec<String>, usize) {
         let answers = self.shared.answers.lock();
-        (answers.inventory.ports.clone(), answers.shards.len())
+        (answers.ports.clone(), answers.shards.len())
     }
 
     /// Whether a capture runs, or its file is not finished yet.
@@ -147,15 +170,106 @@ impl Handle {
         &self,
         shards: usize,
         tsc_hz: u64,
-        inventory: Inventory,
+        ports: Vec<String>,
+        offer: Offer,
         target: &Arc<Target>,
     ) {
         (self.shared.rounds).get_or_init(|| (0..shards).map(|_| Rounds::default()).collect());
+        let (changes, ends) = Changes::new(shards, offer, target);
+        *lock(&self.shared.change_ends) = ends.into_iter().map(Some).collect();
         let mut answers = self.shared.answers.lock();
         answers.shards = vec![None; shards];
         answers.tsc_hz = tsc_hz;
-        answers.inventory = Arc::new(inventory);
+        answers.ports = ports;
         answers.target = Some(Arc::clone(target));
+        drop(answers);
+        *lock(&self.shared.changes) = Some(changes);
+    }
+
+    /// Makes a change on every shard: what hosts may use is there before they see it,
+    /// and drained before it is free for others.
+    ///
+    /// # Errors
+    /// Nothing has changed, but for [`ChangeError::Unanswered`]: then it goes on in
+    /// [`Handle::tend`], and no other change begins before it is made.
+    pub fn change(&self, change: Change, timeout: Duration) -> Result<(), ChangeError> {
+        let _turn = lock(&self.shared.changing);
+        let deadline = Instant::now() + timeout;
+        // One that was left behind may have come to its end.
+        self.poll_change();
+        self.begin_change(change)?;
+        loop {
+            if let Some(result) = self.poll_change() {
+                return result;
+            }
+            if Instant::now() >= deadline {
+                return Err(ChangeError::Unanswered);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// To be called now and then while shards run, by a thread that has nothing to wait
+    /// for: changes that were left behind go on, and hosts are told of devices that have
+    /// another size.
+    pub fn tend(&self) {
+        let Ok(_turn) = self.shared.changing.try_lock() else {
+            return;
+        };
+        if let Some(Err(error)) = self.poll_change() {
+            log::error!("a change was not made: {error}");
+        }
+        if let Some(store) = self.resized() {
+            log::info!("the device of store `{store}` has another size: hosts are told");
+            if let Err(error) = self.begin_change(Change::Resize { store }) {
+                log::debug!("not yet: {error}");
+            }
+        }
+    }
+
+    /// Begins a change; [`Handle::poll_change`] makes it.
+    ///
+    /// # Errors
+    /// It does not fit what is offered, or another is under way.
+    pub fn begin_change(&self, change: Change) -> Result<(), ChangeError> {
+        match &mut *lock(&self.shared.changes) {
+            Some(changes) if self.is_ready() => changes.begin(change),
+            _ => Err(ChangeError::NotServing),
+        }
+    }
+
+    /// Goes on with the change under way; its end, once there is one.
+    pub fn poll_change(&self) -> Option<Result<(), ChangeError>> {
+        lock(&self.shared.changes).as_mut()?.poll()
+    }
+
+    /// A store whose device was resized: to be told to hosts by [`Change::Resize`].
+    pub fn resized(&self) -> Option<String> {
+        lock(&self.shared.changes).as_ref()?.resized()
+    }
+
+    /// The stores that are open, and namespaces as hosts see them with their subsystems' NQNs.
+    pub fn offered(&self) -> (Vec<StoreInfo>, Vec<(String, nvmf::NamespaceConfig)>) {
+        let changes = lock(&self.shared.changes);
+        let Some(changes) = changes.as_ref() else {
+            return Default::default();
+        };
+        (changes.stores().to_vec(), changes.as_hosts_see())
+    }
+
+    /// A shard's ends of the rings that changes cross; each has them once.
+    pub(crate) fn take_change_ends(&self, shard: usize) -> Option<ShardEnds> {
+        lock(&self.shared.change_ends).get_mut(shard)?.take()
+    }
+
+    /// A device has so many blocks now.
+    pub(crate) fn note_resized(&self, volume: VolumeId, blocks: u64) {
+        // What is not noted now is seen again at the next look.
+        if let Ok(mut changes) = self.shared.changes.try_lock()
+            && let Some(changes) = changes.as_mut()
+        {
+            changes.note_resized(volume, blocks);
+        }
     }
 
     /// Says whether every shard polls and every listener is open.
@@ -185,4 +299,9 @@ impl Handle {
             self.shared.answered.notify_all();
         }
     }
+}
+
+/// Locks, whatever a panicking holder may have left: these values are whole between calls.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

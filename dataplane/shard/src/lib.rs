@@ -16,23 +16,29 @@
 mod answer;
 mod capture;
 mod capture_desk;
+mod change;
 mod clock;
+mod config;
 mod door;
 mod handle;
 mod link;
 mod machine;
 mod notices;
+mod offer;
 mod poll;
 mod sizing;
 mod snapshot;
 
 pub use capture::{Capture, CaptureError, CaptureLimits, Captured};
+pub use change::{Change, ChangeError, NSID_MAX};
 pub use clock::Clock;
+pub use config::{NamespaceConfig, SubsystemConfig};
 pub use door::{Door, DoorKind, Doors, Ending, NvmeDoor, Session};
 pub use handle::{Detail, Handle};
 pub use link::Link;
 pub use machine::{Machine, Memory, Port, PortCounters};
 pub use notices::{NoticeCounters, Notices, between};
+pub use offer::{Offer, StoreInfo};
 pub use poll::{Common, Shard};
 pub use sizing::{MemoryConfig, Sizing};
 pub use snapshot::{

@@ -286,6 +286,13 @@ impl<P: Port> Link<P> {
         self.open == 0 && !self.stack.wants_transmit()
     }
 
+    /// Listens at an address no more. Connections that came in there stay.
+    pub(crate) fn unlisten(&mut self, address: SocketAddr) {
+        while let Some(at) = self.listeners.iter().position(|l| l.address == address) {
+            self.stack.unlisten(self.listeners.swap_remove(at).id);
+        }
+    }
+
     /// Takes back what the port held; it is closed.
     pub(crate) fn stop(&mut self) {
         self.port.stop();

@@ -4,12 +4,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use block::Request;
+use block::{Request, VolumeId};
 use events::{Stage, StageClock};
 use net::{ConnectError, ConnectionId, Instant, Tap};
 use volume::{Origin, PeerEnds, Volumes};
 
 use crate::answer;
+use crate::change::Steps;
 use crate::clock::Clock;
 use crate::door::{DoorKind, Doors, Session};
 use crate::handle::Handle;
@@ -17,6 +18,8 @@ use crate::link::Link;
 use crate::machine::{Machine, Memory};
 use crate::notices::Notices;
 
+/// How often devices are looked at for another size.
+const LOOK: Duration = Duration::from_millis(100);
 /// How often an idle moment is used to write dirty pages back.
 const IDLE: Duration = Duration::from_millis(1);
 
@@ -85,6 +88,10 @@ pub struct Shard<M: Machine> {
     pub(crate) listing: Option<answer::Listing>,
     /// The last change of captures seen.
     captures_seen: u64,
+    pub(crate) steps: Steps,
+    /// Where the look for devices that were resized goes on, and when.
+    look_at: VolumeId,
+    look_next: Instant,
     /// When an idle moment is next used.
     idle_at: Instant,
 }
@@ -113,6 +120,9 @@ impl<M: Machine> Shard<M> {
             answered: 0,
             listing: None,
             captures_seen: 0,
+            steps: Steps::default(),
+            look_at: VolumeId(0),
+            look_next: Instant::ZERO,
             idle_at: Instant::ZERO,
         }
     }
@@ -149,13 +159,32 @@ impl<M: Machine> Shard<M> {
     }
 
     /// What is done between turns, now and then, off the I/O path: notices of other
-    /// shards, questions, captures.
+    /// shards, changes, questions, captures.
     pub fn housekeep(&mut self, handle: &Handle) {
         let now = self.now();
+        if self.steps.ends.is_none() {
+            self.steps.ends = handle.take_change_ends(self.index);
+        }
+        self.make_steps();
+        if self.index == 0 && now >= self.look_next {
+            self.look_next = now + LOOK;
+            self.look_for_resized(handle);
+        }
         self.notices.exchange(&mut self.links, now);
         handle.heartbeat(self.index);
         self.answer(handle);
         self.capture(handle);
+    }
+
+    /// Says which devices have another size than they had. The first shard does it for all.
+    fn look_for_resized(&mut self, handle: &Handle) {
+        let volumes = &self.common.volumes;
+        let Some((volume, blocks)) = volumes.resized(self.look_at) else {
+            self.look_at = VolumeId(0);
+            return;
+        };
+        self.look_at = VolumeId(volume.0 + 1);
+        handle.note_resized(volume, blocks);
     }
 
     /// Begins or ends a capture, if there is news of one.

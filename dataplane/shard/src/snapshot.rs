@@ -1,9 +1,10 @@
 //! Counters as a value: what `throughline stats` prints.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use block::{IoCounters, NamespaceCounters};
+use block::{IoCounters, NamespaceCounters, NamespaceIndex};
 use events::{Counter, Stage};
 use net::ConnectionInfo;
 use nvmf::ControllerInfo;
@@ -58,6 +59,8 @@ pub struct ShardSnapshot {
     pub io: IoCounters,
     /// The same by namespace, with latencies, in the order of [`Inventory::namespaces`].
     pub namespaces: Vec<NamespaceCounters>,
+    /// Which namespaces those are, while they are in the shard's own order; then empty.
+    pub namespace_indexes: Vec<NamespaceIndex>,
     /// Logical pages written, by number of segments: 1, 2, 3, 4.
     pub pages_by_segments: [u64; 4],
     /// Bytes the CPU copied, by reason.
@@ -70,6 +73,17 @@ pub struct ShardSnapshot {
     pub connection_list: Vec<ConnectionSnapshot>,
     /// Counters with names of their own, by layer.
     pub counters: Vec<Layer>,
+}
+
+impl ShardSnapshot {
+    /// Puts its namespaces in the order of `indexes`: one that the shard does not have
+    /// counted nothing.
+    pub(crate) fn in_order_of(&mut self, indexes: &[NamespaceIndex]) {
+        let counters = std::mem::take(&mut self.namespaces);
+        let known: BTreeMap<_, _> = (self.namespace_indexes.drain(..).zip(counters)).collect();
+        let of = |index| known.get(index).cloned().unwrap_or_default();
+        self.namespaces = indexes.iter().map(of).collect();
+    }
 }
 
 /// The counters of a layer.

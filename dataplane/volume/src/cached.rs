@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use block::{Buffers, Device, Fault, Flags, Io, Op, RequestId, VolumeId, WritePolicy};
+use block::{Buffers, Device, Fault, Flags, Geometry, Io, Op, RequestId, VolumeId, WritePolicy};
 use cache::{CacheConfig, OperationId, PageCache, VolumeConfig};
 use events::Counter;
 use pages::{ClusterPool, PageRun};
@@ -63,6 +63,8 @@ struct Zeros {
 /// The cache of a shard, and which volumes are behind it.
 pub(crate) struct Cached {
     cache: Option<PageCache>,
+    /// What it is made by, when a volume first wants it.
+    config: CacheConfig,
     /// How many volumes there are; requests on those that the cache does not hold
     /// go straight to the device.
     volumes: u16,
@@ -83,15 +85,14 @@ impl Cached {
         policies: &[WritePolicy],
         sizes: &Sizes,
     ) -> Self {
-        let wanted = policies.contains(&WritePolicy::Back);
         // Our own, and the parts that every shard, this one too, may ask for.
         let others = remote::parts(sizes) * sizes.shards;
         let requests = sizes.cached + others;
-        let mut cache = wanted.then(|| {
-            // Room for what requests under way pin at most, whatever was configured.
-            let least = 8 * requests + 8;
-            let clusters = sizes.cache_clusters.max(least);
-            PageCache::new(CacheConfig {
+        // Room for what requests under way pin at most, whatever was configured.
+        let clusters = sizes.cache_clusters.max(8 * requests + 8);
+        let mut cached = Self {
+            cache: None,
+            config: CacheConfig {
                 pages: clusters,
                 clusters,
                 dirty_pages: clusters / 4,
@@ -99,24 +100,54 @@ impl Cached {
                 operations: OPERATIONS,
                 max_bytes: sizes.max_bytes,
                 seed: sizes.seed,
-            })
-        });
-        for (volume, &policy) in (0..).map(VolumeId).zip(policies) {
-            if let (WritePolicy::Back, Some(cache)) = (policy, &mut cache) {
-                let config = VolumeConfig::of(jobs.geometry(volume), policy);
-                // A volume that does not fit goes straight to its device.
-                cache.add_volume(volume, config).ok();
-            }
-        }
-        Self {
-            cache,
+            },
             volumes: policies.len() as u16,
             admitted: Slab::new(requests),
             queued: VecDeque::with_capacity(sizes.requests + others),
             waiting: VecDeque::with_capacity(requests),
             max_bytes: sizes.max_bytes,
             relief_wait: 0,
+        };
+        for (volume, &policy) in (0..).map(VolumeId).zip(policies) {
+            cached.set_policy(volume, policy, jobs.geometry(volume));
         }
+        cached
+    }
+
+    /// Says when writes to a volume are complete. Once behind the cache a volume stays
+    /// there, where the policy may be to write through. Allocates when the first
+    /// volume wants the cache.
+    pub(crate) fn set_policy(
+        &mut self,
+        volume: VolumeId,
+        policy: WritePolicy,
+        geometry: &Geometry,
+    ) {
+        match (&mut self.cache, policy) {
+            (Some(cache), _) if cache.holds(volume) => cache.set_policy(volume, policy),
+            (_, WritePolicy::Through) => {}
+            (cache, WritePolicy::Back) => {
+                let config = VolumeConfig::of(geometry, policy);
+                let cache = cache.get_or_insert_with(|| PageCache::new(self.config));
+                // A volume that does not fit goes straight to its device.
+                cache.add_volume(volume, config).ok();
+            }
+        }
+    }
+
+    /// A volume's device has grown.
+    pub(crate) fn grow(&mut self, volume: VolumeId, len: u64) {
+        if let Some(cache) = &mut self.cache
+            && cache.holds(volume)
+        {
+            cache.grow(volume, len);
+        }
+    }
+
+    /// Whether any volume is behind the cache.
+    #[inline]
+    pub(crate) fn is_used(&self) -> bool {
+        self.cache.is_some()
     }
 
     /// Whether the volume is behind the cache.
@@ -251,13 +282,21 @@ impl Cached {
         }
     }
 
-    /// Flushes every volume; on the shard's own account.
-    pub(crate) fn flush_all(&mut self, buffers: &Buffers, ends: &mut Ends) {
+    /// Writes what is dirty of a volume that the cache holds; on the shard's own account.
+    pub(crate) fn flush(&mut self, volume: VolumeId, buffers: &Buffers, ends: &mut Ends) {
+        self.start(Requester::Shard, volume, Io::flush(), buffers, ends);
+    }
+
+    /// Flushes every volume, on the shard's own account; how many those are.
+    pub(crate) fn flush_all(&mut self, buffers: &Buffers, ends: &mut Ends) -> usize {
+        let mut flushes = 0;
         for volume in (0..self.volumes).map(VolumeId) {
             if self.holds(volume) {
-                self.start(Requester::Shard, volume, Io::flush(), buffers, ends);
+                self.flush(volume, buffers, ends);
+                flushes += 1;
             }
         }
+        flushes
     }
 
     /// Pages that only memory holds.

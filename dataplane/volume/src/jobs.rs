@@ -127,6 +127,24 @@ impl<D: Device, T> Jobs<D, T> {
         &self.backings[volume.index()].geometry
     }
 
+    /// The next volume, from `first` on, whose device has another size than it had; what
+    /// is the same of a device as long as it is open is not looked at again.
+    pub(crate) fn resized(&self, first: VolumeId) -> Option<(VolumeId, u64)> {
+        let rest = (0..).map(VolumeId).zip(&self.backings).skip(first.index());
+        let mut open = rest.filter(|(_, backing)| !backing.device.is_gone());
+        open.find_map(|(volume, backing)| {
+            let blocks = backing.device.geometry().blocks;
+            (blocks != backing.geometry.blocks).then_some((volume, blocks))
+        })
+    }
+
+    /// Takes the size of a volume's device as it is now.
+    pub(crate) fn resize(&mut self, volume: VolumeId) -> Geometry {
+        let backing = &mut self.backings[volume.index()];
+        backing.geometry.blocks = backing.device.geometry().blocks;
+        backing.geometry
+    }
+
     /// Whether another job can be started.
     pub(crate) fn has_room(&self) -> bool {
         self.jobs.has_room()

@@ -61,6 +61,8 @@ pub(crate) enum Requester {
     Part(u32),
     /// A part of another shard's request.
     Remote { shard: u16, token: u16 },
+    /// A door's request that came too late.
+    Refused(Caller),
     /// The shard's own flush.
     Shard,
 }
@@ -83,14 +85,34 @@ pub struct Volumes<D: Device> {
     cached: Cached,
     remote: Remote,
     ends: Ends,
-    namespaces: Box<[Namespace]>,
+    /// By [`NamespaceIndex`], which is never given again.
+    namespaces: Vec<Option<Box<Namespace>>>,
+    /// What those that are gone counted.
+    gone: IoCounters,
+    /// Flushes of the shard's own that are under way.
+    own_flushes: usize,
     pages_by_segments: [u64; 4],
 }
 
 /// A namespace, as hosts see a volume.
 struct Namespace {
     volume: VolumeId,
+    /// Requests not yet at their end.
+    in_flight: u32,
+    /// Takes no more requests: it is about to go.
+    closed: bool,
     counters: NamespaceCounters,
+}
+
+impl Namespace {
+    fn of(volume: VolumeId) -> Option<Box<Self>> {
+        Some(Box::new(Self {
+            volume,
+            in_flight: 0,
+            closed: false,
+            counters: NamespaceCounters::default(),
+        }))
+    }
 }
 
 /// What requests in the cache and at other shards use, of fields of which others stay free.
@@ -126,11 +148,10 @@ impl<D: Device> Volumes<D> {
             jobs,
             ends: VecDeque::with_capacity(4 * sizes.requests),
             namespaces: (namespaces.iter())
-                .map(|&volume| Namespace {
-                    volume,
-                    counters: NamespaceCounters::default(),
-                })
+                .map(|&volume| Namespace::of(volume))
                 .collect(),
+            gone: IoCounters::default(),
+            own_flushes: 0,
             pages_by_segments: [0; 4],
         }
     }
@@ -144,8 +165,16 @@ impl<D: Device> Volumes<D> {
         buffers: &Buffers,
         stages: &mut StageClock<impl Ticks>,
     ) {
-        let Request { id, namespace, io } = request;
-        let volume = self.namespaces[namespace.index()].volume;
+        let namespace = request.namespace;
+        let Some(entry) = self.namespaces[namespace.index()]
+            .as_deref_mut()
+            .filter(|entry| !entry.closed)
+        else {
+            return self.refuse(origin, request, stages);
+        };
+        entry.in_flight += 1;
+        let volume = entry.volume;
+        let Request { id, io, .. } = request;
         if let (Op::Write, Some(run)) = (io.op, &io.run) {
             for (sum, n) in self.pages_by_segments.iter_mut().zip(run.fragments()) {
                 *sum += u64::from(n);
@@ -177,12 +206,88 @@ impl<D: Device> Volumes<D> {
         stages.end(Stage::Submit);
     }
 
+    /// A request that its host had begun when the namespace went.
+    #[cold]
+    fn refuse(&mut self, origin: Origin, request: Request, stages: &StageClock<impl Ticks>) {
+        let caller = Caller {
+            origin,
+            id: request.id,
+            kind: IoKind::of(request.io.op),
+            bytes: request.io.len,
+            namespace: request.namespace,
+            started: stages.lap(),
+        };
+        let requester = Requester::Refused(caller);
+        (self.ends).push_back((requester, Err(Fault::Gone), request.io.run));
+    }
+
+    /// Shows `volume` as one more namespace, with this policy.
+    pub fn add_namespace(
+        &mut self,
+        namespace: NamespaceIndex,
+        volume: VolumeId,
+        policy: WritePolicy,
+    ) {
+        (self.cached).set_policy(volume, policy, self.jobs.geometry(volume));
+        if self.namespaces.len() <= namespace.index() {
+            self.namespaces.resize_with(namespace.index() + 1, || None);
+        }
+        self.namespaces[namespace.index()] = Namespace::of(volume);
+    }
+
+    /// The namespace takes no more requests; whether those it had are at their end.
+    pub fn close_namespace(&mut self, namespace: NamespaceIndex) -> bool {
+        match self.namespaces.get_mut(namespace.index()) {
+            Some(Some(entry)) => {
+                entry.closed = true;
+                entry.in_flight == 0
+            }
+            _ => true,
+        }
+    }
+
+    /// Begins to write what is dirty of a volume; [`Volumes::is_flushing`] says when it is done.
+    pub fn flush_volume(&mut self, volume: VolumeId, buffers: &Buffers) {
+        if self.cached.holds(volume) {
+            self.own_flushes += 1;
+            self.cached.flush(volume, buffers, &mut self.ends);
+            self.cached.pump(&mut self.jobs, buffers, &mut self.ends);
+        }
+    }
+
+    /// Whether a flush of the shard's own is under way.
+    pub fn is_flushing(&self) -> bool {
+        self.own_flushes > 0
+    }
+
+    /// Forgets a namespace that was [closed](Volumes::close_namespace).
+    pub fn remove_namespace(&mut self, namespace: NamespaceIndex) {
+        let entry = self.namespaces.get_mut(namespace.index());
+        if let Some(entry) = entry.and_then(Option::take) {
+            self.gone.combine(&entry.counters.io, |sum, n| *sum += n);
+        }
+    }
+
+    /// The next volume, from `first` on, whose device has another size than it had, and its blocks.
+    pub fn resized(&self, first: VolumeId) -> Option<(VolumeId, u64)> {
+        self.jobs.resized(first)
+    }
+
+    /// Takes the size of a volume's device as it is now.
+    pub fn resize(&mut self, volume: VolumeId) {
+        let len = self.jobs.resize(volume).len();
+        self.cached.grow(volume, len);
+    }
+
     /// Polls devices and lets what waited go on; whether there was work.
     pub fn poll(&mut self, buffers: &Buffers) -> bool {
         let mut busy = self.jobs.poll(buffers);
-        busy |= self.remote.poll(context!(self, buffers));
-        self.cached.relieve(self.remote.is_crowded(), buffers);
-        self.cached.resume(buffers);
+        // Other shards ask for pages only where all have a cache.
+        if self.cached.is_used() {
+            busy |= self.remote.poll(context!(self, buffers));
+            self.cached.relieve(self.remote.is_crowded(), buffers);
+            self.cached.resume(buffers);
+        }
         self.cached.pump(&mut self.jobs, buffers, &mut self.ends);
         busy | self.has_completed()
     }
@@ -217,7 +322,11 @@ impl<D: Device> Volumes<D> {
                     (self.remote).part_done(part, result, run, context!(self, buffers));
                 }
                 Requester::Remote { shard, token } => self.remote.served(shard, token, result, run),
+                Requester::Refused(caller) => {
+                    return Some(caller.ended(result, run, stages.since(caller.started)));
+                }
                 Requester::Shard => {
+                    self.own_flushes -= 1;
                     if let Err(fault) = result {
                         log::error!(
                             "flushing the page cache failed: {fault}; dirty pages are lost with this process"
@@ -262,7 +371,7 @@ impl<D: Device> Volumes<D> {
 
     /// Asks for everything dirty to be written; the shard stops.
     pub fn flush(&mut self, buffers: &Buffers) {
-        self.cached.flush_all(buffers, &mut self.ends);
+        self.own_flushes += self.cached.flush_all(buffers, &mut self.ends);
         self.cached.pump(&mut self.jobs, buffers, &mut self.ends);
     }
 
@@ -284,16 +393,17 @@ impl<D: Device> Volumes<D> {
         (self.jobs.ops_len(), self.jobs.ops_available())
     }
 
-    /// Of each namespace, by [`NamespaceIndex`].
-    pub fn namespaces(&self) -> impl Iterator<Item = &NamespaceCounters> {
-        self.namespaces.iter().map(|namespace| &namespace.counters)
+    /// Of each namespace that there is.
+    pub fn namespaces(&self) -> impl Iterator<Item = (NamespaceIndex, &NamespaceCounters)> {
+        let entries = (0..).map(NamespaceIndex).zip(&self.namespaces);
+        entries.filter_map(|(index, entry)| Some((index, &entry.as_ref()?.counters)))
     }
 
-    /// The sum over all namespaces.
+    /// The sum over all namespaces that there are or were.
     pub fn io(&self) -> IoCounters {
-        let mut sum = IoCounters::default();
-        for namespace in self.namespaces() {
-            sum.combine(&namespace.io, |sum, n| *sum += n);
+        let mut sum = self.gone;
+        for (_, counters) in self.namespaces() {
+            sum.combine(&counters.io, |sum, n| *sum += n);
         }
         sum
     }
@@ -325,15 +435,28 @@ impl<D: Device> Volumes<D> {
         stages: &StageClock<impl Ticks>,
     ) -> Ended {
         let nanoseconds = stages.since(caller.started);
-        let counters = &mut self.namespaces[caller.namespace.index()].counters;
-        counters.count(caller.kind, caller.bytes, nanoseconds, result.is_ok());
-        let id = caller.id;
+        if let Some(entry) = self.namespaces[caller.namespace.index()].as_deref_mut() {
+            entry.in_flight -= 1;
+            (entry.counters).count(caller.kind, caller.bytes, nanoseconds, result.is_ok());
+        }
+        caller.ended(result, run, nanoseconds)
+    }
+}
+
+impl Caller {
+    fn ended(
+        &self,
+        result: Result<(), Fault>,
+        run: Option<Box<PageRun>>,
+        nanoseconds: u64,
+    ) -> Ended {
+        let id = self.id;
         Ended {
-            origin: caller.origin,
+            origin: self.origin,
             completion: Completion { id, result, run },
-            kind: caller.kind,
-            bytes: caller.bytes,
-            namespace: caller.namespace,
+            kind: self.kind,
+            bytes: self.bytes,
+            namespace: self.namespace,
             nanoseconds,
         }
     }

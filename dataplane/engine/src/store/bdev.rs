@@ -18,7 +18,17 @@ pub(crate) struct Bdev {
     bdev: NonNull<tl_bdev>,
     channel: NonNull<tl_channel>,
     info: tl_bdev_info,
-    removed: Rc<Cell<bool>>,
+    /// Its blocks, which may become more or fewer while it is open.
+    blocks: Cell<u64>,
+    events: Rc<Events>,
+}
+
+/// What SPDK said of it since it was opened.
+#[derive(Default)]
+struct Events {
+    removed: Cell<bool>,
+    /// Not yet looked at.
+    resized: Cell<bool>,
 }
 
 impl Bdev {
@@ -30,11 +40,11 @@ impl Bdev {
             code,
         };
         let name = CString::new(bdev).map_err(|_| fail("its bdev name", -libc::EINVAL))?;
-        let removed = Rc::new(Cell::new(false));
+        let events = Rc::new(Events::default());
         let mut out = ptr::null_mut();
-        // SAFETY: the name is read during the call; `removed` outlives the descriptor.
+        // SAFETY: the name is read during the call; `events` outlives the descriptor.
         let code = unsafe {
-            let arg = Rc::as_ptr(&removed).cast_mut().cast();
+            let arg = Rc::as_ptr(&events).cast_mut().cast();
             spdk_sys::tl_bdev_open(name.as_ptr(), true, Some(on_event), arg, &mut out)
         };
         let bdev = NonNull::new(out).filter(|_| code >= 0).ok_or_else(|| {
@@ -50,24 +60,20 @@ impl Bdev {
             unsafe { spdk_sys::tl_bdev_close(bdev.as_ptr()) };
             return Err(fail("getting a channel", -libc::ENOMEM));
         };
-        // SAFETY: plain data, filled by the call.
-        let info = unsafe {
-            let mut info = std::mem::zeroed();
-            spdk_sys::tl_bdev_info(bdev.as_ptr(), &mut info);
-            info
-        };
+        let info = info_of(bdev);
         Ok(Self {
             bdev,
             channel,
+            blocks: Cell::new(info.num_blocks),
             info,
-            removed,
+            events,
         })
     }
 
     pub(crate) fn geometry(&self) -> Geometry {
         Geometry {
             block_size: self.info.block_size,
-            blocks: self.info.num_blocks,
+            blocks: self.blocks(),
             metadata: self.info.md_size,
             // Above this SPDK copies behind our back; we pull up and count it instead.
             alignment: self.info.buf_align.max(1),
@@ -80,8 +86,16 @@ impl Bdev {
         }
     }
 
+    /// Its blocks now.
+    fn blocks(&self) -> u64 {
+        if self.events.resized.take() {
+            self.blocks.set(info_of(self.bdev).num_blocks);
+        }
+        self.blocks.get()
+    }
+
     pub(crate) fn is_gone(&self) -> bool {
-        self.removed.get()
+        self.events.removed.get()
     }
 
     pub(crate) fn submit(
@@ -104,9 +118,7 @@ impl Bdev {
                 match kind {
                     Op::Read => spdk_sys::tl_bdev_readv(bdev, channel, io, iov, n, block, blocks),
                     Op::Write => spdk_sys::tl_bdev_writev(bdev, channel, io, iov, n, block, blocks),
-                    Op::Flush => {
-                        spdk_sys::tl_bdev_flush(bdev, channel, io, 0, self.info.num_blocks)
-                    }
+                    Op::Flush => spdk_sys::tl_bdev_flush(bdev, channel, io, 0, self.blocks()),
                     Op::WriteZeroes => {
                         spdk_sys::tl_bdev_write_zeroes(bdev, channel, io, block, blocks)
                     }
@@ -114,6 +126,16 @@ impl Bdev {
                 }
             }
         })
+    }
+}
+
+/// What SPDK says of an open block device.
+fn info_of(bdev: NonNull<tl_bdev>) -> tl_bdev_info {
+    // SAFETY: plain data, filled by the call, from a descriptor that is open.
+    unsafe {
+        let mut info = std::mem::zeroed();
+        spdk_sys::tl_bdev_info(bdev.as_ptr(), &mut info);
+        info
     }
 }
 
@@ -129,8 +151,11 @@ impl Drop for Bdev {
 
 /// Runs on the shard's SPDK thread.
 unsafe extern "C" fn on_event(arg: *mut c_void, event: i32) {
-    if event as u32 == spdk_sys::TL_BDEV_REMOVED {
-        // SAFETY: `arg` is the cell that the open descriptor keeps alive.
-        unsafe { &*arg.cast::<Cell<bool>>() }.set(true);
+    // SAFETY: `arg` is what the open descriptor keeps alive.
+    let events = unsafe { &*arg.cast::<Events>() };
+    match event as u32 {
+        spdk_sys::TL_BDEV_REMOVED => events.removed.set(true),
+        spdk_sys::TL_BDEV_RESIZED => events.resized.set(true),
+        _ => {}
     }
 }

@@ -20,7 +20,7 @@ const TREQ: u8 = 0b110;
 
 /// Bytes of the log for `host`.
 pub(super) fn len(subsystems: &Subsystems, host: &str) -> u64 {
-    let records = subsystems.allowed(host).count() * subsystems.config().listeners.len();
+    let records = subsystems.allowed(host).count() * subsystems.listeners().len();
     ENTRY_LEN * (1 + records as u64)
 }
 
@@ -28,7 +28,7 @@ pub(super) fn len(subsystems: &Subsystems, host: &str) -> u64 {
 pub(super) fn fill(subsystems: &Subsystems, host: &str, w: &mut Window<'_>) {
     let mut records = 0;
     for subsystem in subsystems.allowed(host) {
-        for (port, listener) in subsystems.config().listeners.iter().enumerate() {
+        for (port, listener) in subsystems.listeners().iter().enumerate() {
             records += 1;
             let at = ENTRY_LEN * records;
             if w.sees(at, ENTRY_LEN) {
@@ -36,8 +36,8 @@ pub(super) fn fill(subsystems: &Subsystems, host: &str, w: &mut Window<'_>) {
             }
         }
     }
-    // GENCTR: what the log says is fixed when the target starts.
-    w.put(0, 1u64.to_le_bytes());
+    // GENCTR: another one whenever the log may say something else.
+    w.put(0, subsystems.generation().to_le_bytes());
     // NUMREC; RECFMT is 0.
     w.put(8, records.to_le_bytes());
 }

@@ -245,7 +245,7 @@ impl Queue {
             admin.fill(
                 work,
                 nsid,
-                self.target.subsystems(),
+                &self.target.subsystems(),
                 at as u64,
                 &mut page[..n],
             );

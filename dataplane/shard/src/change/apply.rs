@@ -1,0 +1,88 @@
+//! A shard's part of a change.
+
+use sync::ring::{Receiver, Sender};
+
+use super::step::{Answer, Step, WORDS};
+use crate::machine::{Machine, Memory};
+use crate::poll::Shard;
+
+/// A shard's ends of the rings that steps and answers cross.
+pub(crate) struct ShardEnds {
+    pub(crate) steps: Receiver<WORDS>,
+    pub(crate) answers: Sender<WORDS>,
+}
+
+/// The steps that a shard makes, one after the other.
+#[derive(Default)]
+pub(crate) struct Steps {
+    pub(crate) ends: Option<ShardEnds>,
+    /// Begun, and not yet done.
+    pending: Option<Step>,
+}
+
+impl<M: Machine> Shard<M> {
+    /// Makes steps of changes, or goes on with one.
+    pub(crate) fn make_steps(&mut self) {
+        loop {
+            let begun = self.steps.pending.take();
+            let Some(ends) = &mut self.steps.ends else {
+                return;
+            };
+            let (step, is_new) = match begun {
+                Some(step) => (step, false),
+                None => match ends.steps.receive() {
+                    Some(words) => (Step::from_words(words), true),
+                    None => return,
+                },
+            };
+            let Some(answer) = self.make(step, is_new) else {
+                self.steps.pending = Some(step);
+                return;
+            };
+            if let Some(ends) = &mut self.steps.ends
+                && ends.answers.send(answer.into_words()).is_err()
+            {
+                unreachable!("a step is sent when the one before it was answered");
+            }
+        }
+    }
+
+    /// Begins a step, or looks whether it is done; `None` if it is not.
+    fn make(&mut self, step: Step, is_new: bool) -> Option<Answer> {
+        let volumes = &mut self.common.volumes;
+        match step {
+            Step::AddNamespace {
+                index,
+                volume,
+                policy,
+            } => volumes.add_namespace(index, volume, policy),
+            Step::CloseNamespace(index) => {
+                if !volumes.close_namespace(index) {
+                    return None;
+                }
+            }
+            Step::FlushVolume(volume) => {
+                if is_new {
+                    volumes.flush_volume(volume, self.common.memory.buffers());
+                }
+                if volumes.is_flushing() {
+                    return None;
+                }
+            }
+            Step::RemoveNamespace(index) => volumes.remove_namespace(index),
+            Step::Resize(volume) => volumes.resize(volume),
+            Step::Listen(address, door) => {
+                if let Err(why) = self.listen(&[(address, door)]) {
+                    log::error!("shard {}: {why}", self.index);
+                    return Some(Answer::Refused);
+                }
+            }
+            Step::Unlisten(address) => {
+                for link in &mut self.links {
+                    link.unlisten(address);
+                }
+            }
+        }
+        Some(Answer::Done)
+    }
+}

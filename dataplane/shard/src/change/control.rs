@@ -1,0 +1,455 @@
+//! The control side of changes: what is offered, and the change under way.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use block::NamespaceIndex;
+use nvmf::{Listener, Target};
+use sync::ring::{Receiver, Sender, ring};
+
+use super::apply::ShardEnds;
+use super::step::{Answer, Step, WORDS};
+use super::{Change, ChangeError, NSID_MAX};
+use crate::config::{NamespaceConfig, SubsystemConfig};
+use crate::door::DoorKind;
+use crate::offer::{self, Offer, Offered, StoreInfo};
+use crate::snapshot::NamespaceName;
+
+/// One shard, from the control side.
+struct Peer {
+    steps: Sender<WORDS>,
+    answers: Receiver<WORDS>,
+    /// How it answered the step under way.
+    answer: Option<Answer>,
+}
+
+/// What is offered now, and the change under way.
+pub(crate) struct Changes {
+    target: Arc<Target>,
+    shards: Vec<Peer>,
+    stores: Vec<StoreInfo>,
+    namespaces: Vec<Offered>,
+    /// Never given twice: a host's command may name a namespace that is gone.
+    next_index: u32,
+    running: Option<Running>,
+}
+
+/// What the control side does between steps of shards.
+enum Do {
+    /// Every shard makes a step.
+    Shards(Step),
+    /// Hosts see what `Changes` does with the target.
+    Target(Box<dyn FnOnce(&mut Changes) -> Result<(), ChangeError> + Send>),
+}
+
+/// A change under way.
+struct Running {
+    todo: VecDeque<Do>,
+    /// Made by every shard if one of them refuses a step.
+    undo: Vec<Step>,
+    /// Shards make a step now.
+    stepping: bool,
+    result: Result<(), ChangeError>,
+}
+
+impl Changes {
+    /// For so many shards, of whose ends the other half is returned.
+    pub(crate) fn new(shards: usize, offer: Offer, target: &Arc<Target>) -> (Self, Vec<ShardEnds>) {
+        let pair = |_| {
+            let (steps, answers) = (ring(1), ring(1));
+            let peer = Peer {
+                steps: steps.0,
+                answers: answers.1,
+                answer: None,
+            };
+            let ends = ShardEnds {
+                steps: steps.1,
+                answers: answers.0,
+            };
+            (peer, ends)
+        };
+        let (shards, ends) = (0..shards).map(pair).unzip();
+        let changes = Self {
+            target: Arc::clone(target),
+            shards,
+            next_index: offer.namespaces.len() as u32,
+            stores: offer.stores,
+            namespaces: offer.namespaces,
+            running: None,
+        };
+        (changes, ends)
+    }
+
+    /// The namespaces that are offered: their indexes and names.
+    pub(crate) fn namespaces(&self) -> (Vec<NamespaceIndex>, Vec<NamespaceName>) {
+        let name = |namespace: &Offered| NamespaceName {
+            subsystem: namespace.nqn.clone(),
+            nsid: namespace.nsid,
+            store: namespace.store.clone(),
+        };
+        let list = self.namespaces.iter();
+        list.map(|namespace| (namespace.index, name(namespace)))
+            .unzip()
+    }
+
+    /// The stores that are open.
+    pub(crate) fn stores(&self) -> &[StoreInfo] {
+        &self.stores
+    }
+
+    /// Namespaces as hosts see them, with the NQNs of their subsystems.
+    pub(crate) fn as_hosts_see(&self) -> Vec<(String, nvmf::NamespaceConfig)> {
+        let mut nqns: Vec<_> = self.namespaces.iter().map(|ns| ns.nqn.clone()).collect();
+        nqns.dedup();
+        let of = |nqn: String| {
+            let namespaces = self.target.namespaces(&nqn).unwrap_or_default();
+            namespaces.into_iter().map(move |ns| (nqn.clone(), ns))
+        };
+        nqns.into_iter().flat_map(of).collect()
+    }
+
+    /// Begins a change.
+    ///
+    /// # Errors
+    /// It does not fit what is offered, or another one is under way; nothing changes.
+    pub(crate) fn begin(&mut self, change: Change) -> Result<(), ChangeError> {
+        if self.running.is_some() {
+            return Err(ChangeError::Refused(
+                "another change is not finished: a device may be slow to end its requests".into(),
+            ));
+        }
+        let (todo, undo) = match change {
+            Change::AddSubsystem(config) => self.add_subsystem(&config)?,
+            Change::RemoveSubsystem { nqn } => self.remove_subsystem(nqn)?,
+            Change::AddNamespace { nqn, namespace } => self.add_namespace(nqn, &namespace)?,
+            Change::RemoveNamespace { nqn, nsid } => self.remove_namespace(nqn, nsid)?,
+            Change::SetHosts { nqn, hosts } => self.set_hosts(nqn, hosts)?,
+            Change::AddListener(address) => self.add_listener(address)?,
+            Change::RemoveListener(address) => self.remove_listener(address)?,
+            Change::Resize { store } => self.resize(&store)?,
+        };
+        self.running = Some(Running {
+            todo: todo.into(),
+            undo,
+            stepping: false,
+            result: Ok(()),
+        });
+        Ok(())
+    }
+
+    /// Goes on with the change under way; its end, once there is one.
+    pub(crate) fn poll(&mut self) -> Option<Result<(), ChangeError>> {
+        loop {
+            let mut running = self.running.take()?;
+            if running.stepping {
+                if !self.has_answers() {
+                    self.running = Some(running);
+                    return None;
+                }
+                running.stepping = false;
+                if self
+                    .shards
+                    .iter()
+                    .any(|s| s.answer == Some(Answer::Refused))
+                {
+                    running.result = Err(ChangeError::Refused(
+                        "a shard refused it; the log says why".into(),
+                    ));
+                    let undo = std::mem::take(&mut running.undo);
+                    running.todo = undo.into_iter().map(Do::Shards).collect();
+                }
+            }
+            match running.todo.pop_front() {
+                Some(Do::Shards(step)) => {
+                    self.send(step);
+                    running.stepping = true;
+                }
+                Some(Do::Target(make)) => {
+                    if let Err(error) = make(self) {
+                        running.result = Err(error);
+                        let undo = std::mem::take(&mut running.undo);
+                        running.todo = undo.into_iter().map(Do::Shards).collect();
+                    }
+                }
+                None => return Some(running.result),
+            }
+            self.running = Some(running);
+        }
+    }
+
+    /// Whether every shard has answered the step under way.
+    fn has_answers(&mut self) -> bool {
+        for shard in &mut self.shards {
+            if shard.answer.is_none() {
+                shard.answer = shard.answers.receive().map(Answer::from_words);
+            }
+        }
+        self.shards.iter().all(|shard| shard.answer.is_some())
+    }
+
+    fn send(&mut self, step: Step) {
+        for shard in &mut self.shards {
+            shard.answer = None;
+            if shard.steps.send(step.into_words()).is_err() {
+                unreachable!("the step before was answered");
+            }
+        }
+    }
+
+    fn index(&mut self) -> NamespaceIndex {
+        self.next_index += 1;
+        NamespaceIndex(self.next_index - 1)
+    }
+
+    fn subsystem(&self, nqn: &str) -> Result<(), ChangeError> {
+        match self.target.namespaces(nqn) {
+            Some(_) => Ok(()),
+            None => Err(ChangeError::NoSubsystem(nqn.to_owned())),
+        }
+    }
+
+    /// Whether a namespace's store is there and free.
+    fn check_store(&self, namespace: &NamespaceConfig) -> Result<(), ChangeError> {
+        if !(1..=NSID_MAX).contains(&namespace.nsid) {
+            return Err(ChangeError::NsidOutOfRange(namespace.nsid));
+        }
+        let store = &namespace.store;
+        if offer::volume_of(&self.stores, store).is_none() {
+            return Err(ChangeError::NoStore(store.clone()));
+        }
+        match self.namespaces.iter().find(|other| other.store == *store) {
+            None => Ok(()),
+            Some(other) => Err(ChangeError::StoreTaken(
+                store.clone(),
+                other.nqn.clone(),
+                other.nsid,
+            )),
+        }
+    }
+
+    fn add_subsystem(&mut self, config: &SubsystemConfig) -> Result<Plan, ChangeError> {
+        if self.subsystem(&config.nqn).is_ok() {
+            return Err(ChangeError::SubsystemExists(config.nqn.clone()));
+        }
+        for (i, namespace) in config.namespaces.iter().enumerate() {
+            self.check_store(namespace)?;
+            let mut before = config.namespaces[..i].iter();
+            if before.any(|other| other.store == namespace.store) {
+                let (store, nqn) = (namespace.store.clone(), config.nqn.clone());
+                return Err(ChangeError::StoreTaken(store, nqn, namespace.nsid));
+            }
+        }
+        let first = NamespaceIndex(self.next_index);
+        let (subsystem, offered) =
+            offer::subsystem(config, &self.stores, first).map_err(ChangeError::Refused)?;
+        self.next_index += offered.len() as u32;
+        let undo = offered.iter().map(|ns| Step::RemoveNamespace(ns.index));
+        let undo = undo.collect();
+        let mut todo: Vec<_> = offered.iter().map(add_step).collect();
+        todo.push(Do::Target(Box::new(move |changes| {
+            (changes.target.add_subsystem(subsystem)).map_err(refused)?;
+            changes.namespaces.extend(offered);
+            Ok(())
+        })));
+        Ok((todo, undo))
+    }
+
+    fn remove_subsystem(&self, nqn: String) -> Result<Plan, ChangeError> {
+        self.subsystem(&nqn)?;
+        let namespaces: Vec<_> = (self.namespaces.iter())
+            .filter(|ns| ns.nqn == nqn)
+            .cloned()
+            .collect();
+        let mut todo = vec![Do::Target(Box::new(move |changes: &mut Changes| {
+            changes.target.remove_subsystem(&nqn);
+            Ok(())
+        }) as Box<_>)];
+        namespaces.iter().for_each(|ns| todo.extend(drain(ns)));
+        Ok((todo, Vec::new()))
+    }
+
+    fn add_namespace(
+        &mut self,
+        nqn: String,
+        config: &NamespaceConfig,
+    ) -> Result<Plan, ChangeError> {
+        self.subsystem(&nqn)?;
+        let mut own = self.namespaces.iter().filter(|ns| ns.nqn == nqn);
+        if own.any(|ns| ns.nsid == config.nsid) {
+            return Err(ChangeError::NamespaceExists(nqn, config.nsid));
+        }
+        self.check_store(config)?;
+        let index = self.index();
+        let namespace =
+            offer::namespace(&nqn, config, &self.stores, index).map_err(ChangeError::Refused)?;
+        let Some(offered) = offer::entry(&nqn, config, &self.stores, index) else {
+            return Err(ChangeError::NoStore(config.store.clone()));
+        };
+        let todo = vec![
+            add_step(&offered),
+            Do::Target(Box::new(move |changes| {
+                changes.edit_namespaces(&nqn, |list| list.push(namespace))?;
+                changes.namespaces.push(offered);
+                Ok(())
+            })),
+        ];
+        Ok((todo, vec![Step::RemoveNamespace(index)]))
+    }
+
+    fn remove_namespace(&self, nqn: String, nsid: u32) -> Result<Plan, ChangeError> {
+        self.subsystem(&nqn)?;
+        let mut own = self.namespaces.iter().filter(|ns| ns.nqn == nqn);
+        let Some(offered) = own.find(|ns| ns.nsid == nsid).cloned() else {
+            return Err(ChangeError::NoNamespace(nqn, nsid));
+        };
+        let hide = move |changes: &mut Changes| {
+            changes.edit_namespaces(&nqn, |list| list.retain(|ns| ns.nsid.0 != nsid))
+        };
+        let mut todo = vec![Do::Target(Box::new(hide))];
+        todo.extend(drain(&offered));
+        Ok((todo, Vec::new()))
+    }
+
+    fn set_hosts(&self, nqn: String, hosts: Option<Vec<String>>) -> Result<Plan, ChangeError> {
+        self.subsystem(&nqn)?;
+        let todo = vec![Do::Target(Box::new(move |changes: &mut Changes| {
+            let made = changes.target.set_hosts(&nqn, offer::hosts(hosts));
+            made.map(drop).map_err(refused)
+        }) as Box<_>)];
+        Ok((todo, Vec::new()))
+    }
+
+    fn add_listener(&self, address: SocketAddr) -> Result<Plan, ChangeError> {
+        if self.target.listeners().contains(&listener(address)) {
+            return Err(ChangeError::ListenerExists(address));
+        }
+        let todo = vec![
+            Do::Shards(Step::Listen(address, DoorKind::Nvme)),
+            Do::Target(Box::new(move |changes| {
+                let mut listeners = changes.target.listeners();
+                listeners.push(listener(address));
+                changes.target.set_listeners(listeners);
+                Ok(())
+            })),
+        ];
+        Ok((todo, vec![Step::Unlisten(address)]))
+    }
+
+    fn remove_listener(&self, address: SocketAddr) -> Result<Plan, ChangeError> {
+        let gone = listener(address);
+        if !self.target.listeners().contains(&gone) {
+            return Err(ChangeError::NoListener(address));
+        }
+        let todo = vec![
+            Do::Target(Box::new(move |changes: &mut Changes| {
+                let mut listeners = changes.target.listeners();
+                listeners.retain(|listener| *listener != gone);
+                changes.target.set_listeners(listeners);
+                Ok(())
+            }) as Box<_>),
+            Do::Shards(Step::Unlisten(address)),
+        ];
+        Ok((todo, Vec::new()))
+    }
+
+    fn resize(&self, store: &str) -> Result<Plan, ChangeError> {
+        let Some(volume) = offer::volume_of(&self.stores, store) else {
+            return Err(ChangeError::NoStore(store.to_owned()));
+        };
+        let Some(blocks) = self.stores[volume.index()].resized else {
+            return Ok((Vec::new(), Vec::new()));
+        };
+        let publish = move |changes: &mut Changes| {
+            let info = &mut changes.stores[volume.index()];
+            info.geometry.blocks = blocks;
+            info.resized = None;
+            let len = info.geometry.len();
+            let of_volume = changes.namespaces.iter().filter(|ns| ns.volume == volume);
+            for namespace in of_volume.cloned().collect::<Vec<_>>() {
+                changes.edit_namespaces(&namespace.nqn, |list| {
+                    let own = list.iter_mut().find(|ns| ns.index == namespace.index);
+                    if let Some(own) = own {
+                        own.blocks = len / u64::from(own.block_size.bytes());
+                    }
+                })?;
+            }
+            Ok(())
+        };
+        let grows = blocks > self.stores[volume.index()].geometry.blocks;
+        let (step, publish) = (
+            Do::Shards(Step::Resize(volume)),
+            Do::Target(Box::new(publish) as Box<_>),
+        );
+        // Hosts may use blocks once every shard knows them, and none that are gone.
+        let todo = match grows {
+            true => vec![step, publish],
+            false => vec![publish, step],
+        };
+        Ok((todo, Vec::new()))
+    }
+
+    /// A shard says that a store's device has so many blocks now.
+    pub(crate) fn note_resized(&mut self, volume: block::VolumeId, blocks: u64) {
+        if let Some(store) = self.stores.get_mut(volume.index()) {
+            store.resized = (blocks != store.geometry.blocks).then_some(blocks);
+        }
+    }
+
+    /// The first store whose device was resized, and whose namespaces were not yet.
+    pub(crate) fn resized(&self) -> Option<String> {
+        let store = self.stores.iter().find(|store| store.resized.is_some())?;
+        Some(store.name.clone())
+    }
+
+    /// Shows hosts the namespaces of a subsystem as `edit` leaves them.
+    fn edit_namespaces(
+        &self,
+        nqn: &str,
+        edit: impl FnOnce(&mut Vec<nvmf::NamespaceConfig>),
+    ) -> Result<(), ChangeError> {
+        let mut list = (self.target.namespaces(nqn))
+            .ok_or_else(|| ChangeError::NoSubsystem(nqn.to_owned()))?;
+        edit(&mut list);
+        (self.target.set_namespaces(nqn, list))
+            .map(drop)
+            .map_err(refused)
+    }
+}
+
+/// What is to be done, in order, and what undoes it.
+type Plan = (Vec<Do>, Vec<Step>);
+
+fn refused(error: nvmf::ConfigError) -> ChangeError {
+    ChangeError::Refused(error.to_string())
+}
+
+fn listener(address: SocketAddr) -> Listener {
+    Listener {
+        address: address.ip(),
+        port: address.port(),
+    }
+}
+
+fn add_step(namespace: &Offered) -> Do {
+    Do::Shards(Step::AddNamespace {
+        index: namespace.index,
+        volume: namespace.volume,
+        policy: namespace.policy,
+    })
+}
+
+/// A namespace that hosts see no more: its requests end, and what is dirty is
+/// written, before its store is free.
+fn drain(namespace: &Offered) -> [Do; 4] {
+    let index = namespace.index;
+    [
+        Do::Shards(Step::CloseNamespace(index)),
+        Do::Shards(Step::FlushVolume(namespace.volume)),
+        Do::Shards(Step::RemoveNamespace(index)),
+        Do::Target(Box::new(move |changes: &mut Changes| {
+            changes.namespaces.retain(|ns| ns.index != index);
+            Ok(())
+        })),
+    ]
+}
