@@ -22,7 +22,7 @@
 //! 3. *The flow* (`queue/flow`): runs and credit for data to fetch, in the order the commands came.
 //!    The queue has its transport fetch the data: over TCP by R2T (`tcp/r2t`).
 //! 4. *Requests* (`queue/requests`): [`Session::next_request`] hands out what is complete,
-//!    [`Session::complete`] takes what the volumes answer.
+//!    [`Session::complete`] takes their ends.
 //! 5. *The response* (`tcp/transmit`): [`Session::transmit`] sends data by reference to its pages,
 //!    then the response capsule, or the SUCCESS flag in its place.
 //!
