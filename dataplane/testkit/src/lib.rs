@@ -9,10 +9,12 @@
 //!   a [`Violation`].
 //! * [`Association`]: the connections of one controller, an Admin Queue and I/O queues.
 //! * [`blocking`]: the same host over the kernel's TCP.
-//! * [`poll_until`], [`eventually`]: waiting with an end, which says what was waited for.
+//! * [`poll_until`], [`spin`], [`eventually`]: waiting with an end, which says what was
+//!   waited for.
 //!
 //! Nothing in it depends on time, addresses or the order of a hash table: the same calls give
-//! the same bytes in every run. ([`blocking`] and [`eventually`] wait for others, and do.)
+//! the same bytes in every run. ([`blocking`],
+//! [`spin`] and [`eventually`] wait for others, and do.)
 
 mod association;
 pub mod blocking;
@@ -30,4 +32,4 @@ pub use crc32c::crc32c;
 pub use host::{Cid, Completion, Conduct, Config, Fault, Host, Initialized, Lost, Status};
 pub use pdu::{Format, Pdu, Violation};
 pub use random::{Integer, Random};
-pub use wait::{eventually, poll_for, poll_until};
+pub use wait::{eventually, poll_for, poll_until, spin};
