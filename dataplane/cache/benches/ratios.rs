@@ -14,6 +14,7 @@ use block::{Flags, Io, RequestId, VolumeId, WritePolicy};
 use cache::{CacheConfig, PageCache, VolumeConfig};
 use common::{Lab, Mss, SIZES, assemble, copy, median};
 use pages::{CopyReason, LogicalPage, PAGE_SIZE, RunPool, Segment};
+use testkit::Random;
 
 const COLD: usize = 256 << 20;
 const HOT: usize = 64 << 10;
@@ -190,13 +191,8 @@ fn cache_hits() {
         let pages = bytes / PAGE_SIZE;
         let (mut cache, volume, runs) = cache(&lab, pages);
         let mut target = vec![1u8; bytes];
-        let mut random = 1usize;
-        let mut next = || {
-            random = random
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
-            (random >> 33) % pages
-        };
+        let mut random = Random::new(1);
+        let mut next = || random.below(pages);
         let mut read = |page: usize, to: Option<&mut [u8]>| {
             let mut run = runs.take().expect("a run");
             run.begin((page * PAGE_SIZE) as u64, PAGE_SIZE)

@@ -129,11 +129,10 @@ mod tests {
     fn entries_are_found_until_they_are_removed() {
         let mut table = Table::new(64, 7);
         let mut model = std::collections::HashMap::new();
-        let mut random = 1u64;
+        let mut random = testkit::Random::new(1);
         for _ in 0..if cfg!(miri) { 100 } else { 20_000 } {
-            random = random.wrapping_mul(6364136223846793005).wrapping_add(1);
-            let volume = VolumeId((random >> 33) as u16 % 2);
-            let index = (random >> 40) % 60;
+            let volume = VolumeId(random.below(2));
+            let index = random.below(60);
             match model.remove(&(volume, index)) {
                 Some(id) => table.remove(id),
                 None => {

@@ -3,40 +3,12 @@
 
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use support::{
     controller, host_with_digests, network, pattern, queue, snapshot, target, with_engine,
 };
 use testkit::Random;
+use testkit::allocations::{Counting, everywhere, stand_by};
 use testkit::blocking::Queue;
-
-/// Counts what all threads but the client's ask for: those that poll.
-struct Counting;
-
-static ASKED: AtomicU64 = AtomicU64::new(0);
-
-thread_local! {
-    static IS_CLIENT: Cell<bool> = const { Cell::new(false) };
-}
-
-// SAFETY: passes every call on to the system's allocator unchanged.
-#[allow(unsafe_code)]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if !IS_CLIENT.get() {
-            ASKED.fetch_add(1, Ordering::Relaxed);
-        }
-        // SAFETY: the caller's contract is the system allocator's.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -47,7 +19,7 @@ static ALLOCATOR: Counting = Counting;
 fn k04_no_allocation_per_frame_or_io() {
     network();
     with_engine(&support::config(512), |_| {
-        IS_CLIENT.set(true);
+        stand_by();
         let host = host_with_digests(true, true);
         let (_admin, mut io) = Queue::controller(target(), host).unwrap();
         let mut round = |rounds: u64| {
@@ -60,14 +32,10 @@ fn k04_no_allocation_per_frame_or_io() {
             }
         };
         round(10);
-        let before = ASKED.load(Ordering::Relaxed);
+        let before = everywhere();
         assert!(before > 0, "start-up is counted");
         round(1000);
-        assert_eq!(
-            ASKED.load(Ordering::Relaxed) - before,
-            0,
-            "allocations on the I/O path"
-        );
+        assert_eq!(everywhere() - before, 0, "allocations on the I/O path");
     });
 }
 
@@ -84,7 +52,7 @@ fn k04_no_allocation_in_write_back_on_two_shards() {
     config.cores = vec![0, 1];
     config.ports[0].device += ",qpairs=2";
     with_engine(&config, |handle| {
-        IS_CLIENT.set(true);
+        stand_by();
         let (admin, first) = controller();
         let mut queues = vec![first];
         for qid in 2..=QUEUES {
@@ -107,10 +75,10 @@ fn k04_no_allocation_in_write_back_on_two_shards() {
             }
         };
         rounds(500);
-        let before = ASKED.load(Ordering::Relaxed);
+        let before = everywhere();
         assert!(before > 0, "start-up is counted");
         rounds(2000);
-        let asked = ASKED.load(Ordering::Relaxed) - before;
+        let asked = everywhere() - before;
         assert_eq!(asked, 0, "allocations on the I/O path");
         for shard in snapshot(handle).shards {
             let cache = shard.counters.iter().find(|layer| layer.name == "cache");

@@ -3,32 +3,10 @@
 
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
 use net::{Duration, Event, Instant, PortFull, RxFrame, Stack, Transmit, TxFrame, Verdict};
 use pages::{Arena, ClusterPool, HeapRegion, Slice};
 use support::configs;
-
-thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call goes to the system's allocator as it came.
-#[allow(unsafe_code)]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller keeps the contract.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
+use testkit::allocations::{Counting, here};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -106,7 +84,7 @@ fn k04_nothing_is_allocated_after_the_start() {
     let source = ClusterPool::carve(&source, 1, 4096).unwrap();
     let page = source.alloc().unwrap().freeze().slice(0..4096);
     b.stack.listen(to, 8).unwrap();
-    let before = COUNT.with(Cell::get);
+    let before = here();
     let (mut now, mut received, mut closed) = (Instant::from_millis(1), 0u64, 0);
     let mut open = Some(a.stack.connect(now, to, None).unwrap());
     for turn in 0..20_000u64 {
@@ -146,7 +124,7 @@ fn k04_nothing_is_allocated_after_the_start() {
             }
         }
     }
-    let allocated = COUNT.with(Cell::get) - before;
+    let allocated = here() - before;
     let stats = a.stack.stats();
     assert!(
         received > 10 << 20 && closed >= 2,

@@ -1,38 +1,18 @@
 //! After a connection is set up, I/O allocates nothing (issue 2, "must hold").
 //!
 //! One test to this file: the counting allocator is the process's.
-#![allow(unsafe_code)]
 
 mod rig;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use pages::Slice;
 use rig::host::{Host, Manners, Pdu, in_capsule, rw, sqe, transport};
 use rig::{Rig, Sizes, config};
-
-struct Counting;
+use testkit::allocations::{Counting, here};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-    static COUNTS: Cell<bool> = const { Cell::new(false) };
-}
-
-// SAFETY: passes everything to the system's allocator as it is.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if COUNTS.get() {
-            ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        }
-        // SAFETY: the caller's promises are those of the system's allocator.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
 }
 
 #[global_allocator]
@@ -40,9 +20,9 @@ static COUNTING: Counting = Counting;
 
 /// Runs `f` and counts the allocations it makes.
 fn counted<T>(f: impl FnOnce() -> T) -> T {
-    COUNTS.set(true);
+    let before = here();
     let result = f();
-    COUNTS.set(false);
+    ALLOCATIONS.set(ALLOCATIONS.get() + here() - before);
     result
 }
 

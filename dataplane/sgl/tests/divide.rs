@@ -6,6 +6,7 @@ use sgl::{
     Chain, Descriptor, Direction, Divider, Element, Joined, Limits, Progress, Refused, Request,
     RequestState,
 };
+use testkit::Random;
 
 /// Every descriptor of `chain` with its elements, `slots` at most each.
 fn all<C: Chain + ?Sized>(
@@ -297,13 +298,8 @@ fn may_be_one(
 
 #[test]
 fn c02_no_division_has_fewer_descriptors() {
-    let mut seed = 1u64;
-    let mut below = |n: u64| {
-        seed = seed
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        (seed >> 33) % n
-    };
+    let mut random = Random::new(1);
+    let mut below = |n: u64| random.below(n);
     let (mut divided, mut refused) = (0, 0);
     for case in 0..20_000 {
         let block = [1, 1, 2, 4][below(4) as usize];

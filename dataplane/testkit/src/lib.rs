@@ -3,17 +3,22 @@
 //! * [`Random`]: one generator of numbers for all tests; everything follows from a seed.
 //! * [`pattern`]: bytes that tell the volume, block and version they belong to, so that a
 //!   wrong block is named when it is compared.
+//! * [`property()`]: sequences of operations by seed, on every core; one that fails is shrunk.
+//! * [`allocations`]: an allocator that counts.
 //! * [`Host`]: the host's side of one NVMe/TCP connection, sans I/O: bytes in, bytes out,
 //!   time as an argument. Written from the specifications and independent of the target's
 //!   code, which it is held against: what the target does against the specification ends in
 //!   a [`Violation`].
 //! * [`Association`]: the connections of one controller, an Admin Queue and I/O queues.
 //! * [`blocking`]: the same host over the kernel's TCP.
-//! * [`poll_until`], [`eventually`]: waiting with an end, which says what was waited for.
+//! * [`poll_until`], [`spin`], [`eventually`]: waiting with an end, which says what was
+//!   waited for.
 //!
 //! Nothing in it depends on time, addresses or the order of a hash table: the same calls give
-//! the same bytes in every run. ([`blocking`] and [`eventually`] wait for others, and do.)
+//! the same bytes in every run. ([`blocking`],
+//! [`spin`] and [`eventually`] wait for others, and do.)
 
+pub mod allocations;
 mod association;
 pub mod blocking;
 pub mod command;
@@ -21,6 +26,7 @@ mod crc32c;
 mod host;
 pub mod pattern;
 pub mod pdu;
+mod property;
 mod random;
 mod wait;
 
@@ -29,5 +35,6 @@ pub use command::{Command, Payload};
 pub use crc32c::crc32c;
 pub use host::{Cid, Completion, Conduct, Config, Fault, Host, Initialized, Lost, Status};
 pub use pdu::{Format, Pdu, Violation};
+pub use property::{operations, property};
 pub use random::{Integer, Random};
-pub use wait::{eventually, poll_for, poll_until};
+pub use wait::{eventually, poll_for, poll_until, spin};

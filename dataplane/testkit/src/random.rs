@@ -74,8 +74,8 @@ impl Random {
     }
 
     /// True once in `n` times; always if `n` is 0 or 1.
-    pub fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
+    pub fn one_in<T: Integer>(&mut self, n: T) -> bool {
+        self.below(n.to_word()) == 0
     }
 
     /// One of `items`, which must not be empty.

@@ -22,6 +22,22 @@ pub fn poll_for<T>(what: &str, turns: usize, mut turn: impl FnMut() -> Option<T>
     panic!("waited {turns} turns for this: {what}");
 }
 
+/// As [`poll_for`], for what takes time: devices, other threads that are as busy. Calls
+/// `turn` without pause, and panics with `what` if it gives nothing within `patience`.
+#[track_caller]
+pub fn spin<T>(what: &str, patience: Duration, mut turn: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(result) = turn() {
+            return result;
+        }
+        assert!(
+            begun.elapsed() < patience,
+            "waited {patience:?} for this: {what}"
+        );
+    }
+}
+
 /// Waits until `done` is true, which others make it: threads, programs, devices. Panics with
 /// `what` if it is not within `patience`.
 #[track_caller]
@@ -49,12 +65,19 @@ mod tests {
         });
         assert_eq!((got, turns), ("here", 3));
         eventually("what is so already", Duration::ZERO, || true);
+        spin("what is there already", Duration::ZERO, || Some(()));
     }
 
     #[test]
     #[should_panic(expected = "waited 5 turns for this: a completion")]
     fn what_does_not_come_is_named() {
         poll_until("a completion", 5, || false);
+    }
+
+    #[test]
+    #[should_panic(expected = "waited 2ms for this: a device")]
+    fn what_takes_too_long_is_named() {
+        spin("a device", Duration::from_millis(2), || None::<()>);
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod common;
 mod spdk;
 
 use common::{Arena, c, eal, ok, pattern};
-use spdk::{Io, Spdk};
+use spdk::{Io, PATIENCE, Spdk};
 use spdk_sys as s;
 use std::ptr;
 
@@ -306,11 +306,12 @@ fn rpc_server(spdk: &Spdk) {
         }
         answer
     });
-    while !client.is_finished() {
+    testkit::spin("an answer of SPDK's JSON-RPC server", PATIENCE, || {
         // SAFETY: on the app thread.
         unsafe { s::tl_spdk_rpc_poll() };
         spdk.poll();
-    }
+        client.is_finished().then_some(())
+    });
     assert!(client.join().expect("client").contains("\"num_blocks\""));
     // SAFETY: listening.
     unsafe { s::tl_spdk_rpc_close() };

@@ -8,7 +8,7 @@ mod common;
 mod spdk;
 
 use common::{Arena, c, eal, ok, pattern};
-use spdk::{Io, Spdk};
+use spdk::{Io, PATIENCE, Spdk};
 use spdk_sys as s;
 use std::ptr;
 
@@ -181,13 +181,14 @@ impl Path {
     }
 
     fn wait(&self, io: &mut Io) -> (i32, i32, i32) {
-        loop {
-            if let Some(result) = io.result() {
-                return result;
+        testkit::spin("the end of an I/O", PATIENCE, || {
+            let result = io.result();
+            if result.is_none() {
+                // SAFETY: the queue pair is this thread's.
+                unsafe { s::tl_nvme_qpair_poll(self.qpair, 0) };
             }
-            // SAFETY: the queue pair is this thread's.
-            unsafe { s::tl_nvme_qpair_poll(self.qpair, 0) };
-        }
+            result
+        })
     }
 
     fn write(&self, io: &mut Io, iov: &[s::tl_iovec], lba: u64, n: u32) -> i32 {

@@ -3,6 +3,9 @@
 use std::time::{Duration, Instant};
 
 use engine::Alone;
+use testkit::command::{CC_ENABLED, property};
+use testkit::pdu::kind;
+use testkit::{Command, Config, Host, Payload, Random};
 
 use crate::NQN;
 use crate::tcp::{Hosts, MSS};
@@ -15,10 +18,9 @@ pub const BLOCK: u64 = 512;
 const QUEUES: usize = 128;
 /// Entries of an I/O queue.
 const ENTRIES: u16 = 128;
-const CAPSULE: usize = 72;
-/// PDU types (NVMe/TCP 3.6.1).
-const CAPSULE_RESP: u8 = 0x05;
-const C2H_DATA: u8 = 0x07;
+/// Where a capsule has its CID and SLBA.
+const CID_AT: usize = 8 + 2;
+const SLBA_AT: usize = 8 + 40;
 
 /// How long the target has for an answer while hosts connect.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,15 +40,14 @@ pub struct Load {
     operation: Operation,
     digest: bool,
     blocks: u64,
-    page: Box<[u8; IO]>,
-    page_digest: [u8; 4],
+    /// The capsule of every command, its data and their digest in it. Only its CID and SLBA
+    /// are written anew: the load is to cost little beside what is measured.
+    capsule: Vec<u8>,
     /// The queue whose turn it is.
     turn: usize,
-    random: u64,
+    random: Random,
     outgoing: Vec<u8>,
     begun: Instant,
-    /// Dword 0 of the last command's response.
-    result: u16,
     /// Commands sent and not answered.
     under_way: usize,
     pub answered: u64,
@@ -62,25 +63,26 @@ impl Load {
         digest: bool,
         blocks: u64,
     ) -> Self {
-        let mut page = Box::new([0; IO]);
-        let mut state = 0x9e37_79b9_7f4a_7c15u64;
-        for bytes in page.chunks_mut(8) {
-            bytes.copy_from_slice(&next(&mut state).to_le_bytes());
-        }
-        let page_digest = crc32c::crc32c(&page[..]).to_le_bytes();
+        let mut random = Random::new(0);
+        let blocks_of_one = (IO as u64 / BLOCK) as u32;
+        let command = match operation {
+            Operation::Read => Command::read(1, 0, blocks_of_one, IO),
+            Operation::Write => {
+                Command::write(1, 0, blocks_of_one, Payload::Capsule(random.bytes(IO)))
+            }
+        };
+        let (_, capsule) = Host::new(config(digest, ENTRIES)).capsule(command);
         let mut load = Self {
             hosts,
             queues: Vec::new(),
             operation,
             digest,
             blocks,
-            page,
-            page_digest,
+            capsule,
             turn: 0,
-            random: state,
+            random,
             outgoing: Vec::with_capacity(64 << 10),
             begun: Instant::now(),
-            result: 0,
             under_way: 0,
             answered: 0,
         };
@@ -126,7 +128,7 @@ impl Load {
 
     /// Commands until `depth` are under way, each on the next queue.
     fn issue(&mut self, alone: &mut Alone, depth: usize) {
-        let whole = self.command_len();
+        let whole = self.capsule.len();
         while self.under_way < depth {
             let connection = self.queues[self.turn];
             self.turn = (self.turn + 1) % self.queues.len();
@@ -153,13 +155,6 @@ impl Load {
         self.outgoing.drain(..len);
     }
 
-    fn command_len(&self) -> usize {
-        match self.operation {
-            Operation::Read => CAPSULE,
-            Operation::Write => CAPSULE + IO + self.digest_len(),
-        }
-    }
-
     fn digest_len(&self) -> usize {
         if self.digest { 4 } else { 0 }
     }
@@ -174,39 +169,23 @@ impl Load {
 
     /// Appends a command at a random place to what is going out.
     fn command(&mut self) {
-        let lba =
-            next(&mut self.random) % (self.blocks / (IO as u64 / BLOCK)) * (IO as u64 / BLOCK);
-        let mut sqe = [0; 64];
-        sqe[0] = match self.operation {
-            Operation::Read => 2,
-            Operation::Write => 1,
-        };
-        sqe[1] = 0x40;
+        let pages = self.blocks / (IO as u64 / BLOCK);
+        let lba = self.random.below(pages) * (IO as u64 / BLOCK);
         let number = self.answered + self.under_way as u64;
-        sqe[2..4].copy_from_slice(&(number as u16 % ENTRIES).to_le_bytes());
-        sqe[4] = 1;
-        sqe[32..36].copy_from_slice(&(IO as u32).to_le_bytes());
-        sqe[39] = match self.operation {
-            Operation::Read => 0x5a,
-            Operation::Write => 0x01,
-        };
-        sqe[40..48].copy_from_slice(&lba.to_le_bytes());
-        sqe[48] = (IO as u64 / BLOCK - 1) as u8;
-        match self.operation {
-            Operation::Read => capsule(&mut self.outgoing, &sqe, &[], None),
-            Operation::Write => {
-                let digest = self.digest.then_some(&self.page_digest);
-                capsule(&mut self.outgoing, &sqe, &self.page[..], digest);
-            }
-        }
+        let start = self.outgoing.len();
+        self.outgoing.extend_from_slice(&self.capsule);
+        let capsule = &mut self.outgoing[start..];
+        let cid = number as u16 % ENTRIES;
+        capsule[CID_AT..CID_AT + 2].copy_from_slice(&cid.to_le_bytes());
+        capsule[SLBA_AT..SLBA_AT + 8].copy_from_slice(&lba.to_le_bytes());
     }
 
     /// Takes what was sent, and checks of each answer that it is one and says success.
     fn take_answers(&mut self, alone: &mut Alone) {
         let whole = self.answer_len();
         let kind = match self.operation {
-            Operation::Read => C2H_DATA,
-            Operation::Write => CAPSULE_RESP,
+            Operation::Read => kind::C2H_DATA,
+            Operation::Write => kind::CAPSULE_RESP,
         };
         let mut answered = 0;
         self.hosts.collect(alone, |arrived| {
@@ -224,117 +203,62 @@ impl Load {
 
     /// One more controller, with so many I/O queues.
     fn controller(&mut self, alone: &mut Alone, queues: usize) {
-        let admin = self.queue(alone, 0, 31, 0xffff);
-        let controller = self.result;
-        // Property Set of CC: I/O queue entry sizes 64 and 16, enable (base 3.1.3.5).
-        let mut sqe = [0; 64];
-        (sqe[0], sqe[1], sqe[39]) = (0x7f, 0x40, 0x5a);
-        sqe[44] = 0x14;
-        sqe[48..52].copy_from_slice(&0x0046_0001u32.to_le_bytes());
-        self.exchange(alone, admin, &sqe, &[]);
+        let (connection, mut admin) = self.queue(alone, 0, 32, 0xffff);
+        let cntlid = admin.cntlid().expect("connected");
+        admin.command(Command::property_set(property::CC, CC_ENABLED));
+        self.exchange(alone, connection, &mut admin);
         for queue in 1..=queues {
-            let connection = self.queue(alone, queue as u16, ENTRIES - 1, controller);
+            let (connection, _) = self.queue(alone, queue as u16, ENTRIES, cntlid);
             self.hosts.connections[connection].received = 0;
             self.queues.push(connection);
         }
     }
 
-    /// A connection that is queue `qid` of `controller`, which is in `result` then.
-    fn queue(&mut self, alone: &mut Alone, qid: u16, sq_size: u16, controller: u16) -> usize {
+    /// A connection that is queue `qid` of controller `cntlid`.
+    fn queue(&mut self, alone: &mut Alone, qid: u16, entries: u16, cntlid: u16) -> (usize, Host) {
         self.hosts
             .set_time(self.begun.elapsed().as_millis() as u32 + 1);
         let connection = self.hosts.open(alone);
-        let mut request = [0; 128];
-        (request[2], request[4]) = (128, 128);
-        request[11] = u8::from(self.digest) << 1;
-        self.say(alone, connection, &request);
-        let answer = self.answer(alone, connection, 128);
-        assert_eq!((answer[0], answer[11]), (0x01, request[11]), "an ICResp");
-        // Connect, without a keep-alive timer.
-        let mut sqe = [0; 64];
-        (sqe[0], sqe[1], sqe[4], sqe[39]) = (0x7f, 0x40, 0x01, 0x01);
-        sqe[32..36].copy_from_slice(&1024u32.to_le_bytes());
-        sqe[42..44].copy_from_slice(&qid.to_le_bytes());
-        sqe[44..46].copy_from_slice(&sq_size.to_le_bytes());
-        let mut data = [0; 1024];
-        data[..16].copy_from_slice(&[0x5a; 16]);
-        data[16..18].copy_from_slice(&controller.to_le_bytes());
-        data[256..256 + NQN.len()].copy_from_slice(NQN.as_bytes());
-        let host = b"nqn.2014-08.org.nvmexpress:uuid:5a5a5a5a-5a5a-5a5a-5a5a-5a5a5a5a5a5a";
-        data[512..512 + host.len()].copy_from_slice(host);
-        self.exchange(alone, connection, &sqe, &data);
-        connection
+        let mut host = Host::new(config(self.digest, entries));
+        host.initialize();
+        host.connect(qid, cntlid);
+        self.exchange(alone, connection, &mut host);
+        (connection, host)
     }
 
-    /// A command and its response, which must be success; dword 0 is in `result` then.
-    fn exchange(&mut self, alone: &mut Alone, connection: usize, sqe: &[u8; 64], data: &[u8]) {
-        let mut bytes = Vec::new();
-        let digest = crc32c::crc32c(data).to_le_bytes();
-        let digest = (self.digest && !data.is_empty()).then_some(&digest);
-        capsule(&mut bytes, sqe, data, digest);
-        self.say(alone, connection, &bytes);
-        let answer = self.answer(alone, connection, 24);
-        assert_eq!(
-            (answer[0], &answer[22..24]),
-            (CAPSULE_RESP, &[0, 0][..]),
-            "success"
-        );
-        self.result = u16::from_le_bytes([answer[8], answer[9]]);
-    }
-
-    /// Sends once the window allows it: among thousands of new connections windows open as
-    /// older ones fall silent.
-    fn say(&mut self, alone: &mut Alone, connection: usize, bytes: &[u8]) {
-        let deadline = Instant::now() + PATIENCE;
-        while self.hosts.connections[connection].room() < bytes.len() {
-            assert!(
-                Instant::now() < deadline,
-                "connection {connection} has no window"
-            );
-            alone.poll();
-            self.hosts
-                .collect(alone, |_| panic!("an answer to no question"));
-        }
-        self.hosts.send(alone, connection, bytes);
-    }
-
-    /// The next `len` bytes of a connection.
-    fn answer(&mut self, alone: &mut Alone, connection: usize, len: usize) -> Vec<u8> {
-        let mut bytes = Vec::new();
+    /// Serves `host` until its command is done, which must succeed. It sends once the window
+    /// allows it: among thousands of new connections windows open as older ones fall silent.
+    fn exchange(&mut self, alone: &mut Alone, connection: usize, host: &mut Host) {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
+            let bytes = host.outgoing();
+            if !bytes.is_empty() && self.hosts.connections[connection].room() >= bytes.len() {
+                self.hosts.send(alone, connection, bytes);
+                host.consume(bytes.len());
+            }
             alone.poll();
             self.hosts.collect(alone, |arrived| {
                 assert_eq!(arrived.connection, connection, "nobody else was asked");
-                bytes.extend_from_slice(arrived.head);
-                arrived
-                    .rest
-                    .iter()
-                    .for_each(|piece| bytes.extend_from_slice(piece));
+                for piece in std::iter::once(&arrived.head).chain(arrived.rest) {
+                    host.receive(piece).expect("what the specification says");
+                }
             });
-            if bytes.len() >= len {
+            if let Some(done) = host.next_completion() {
+                assert_eq!(done.status, 0, "success");
                 self.hosts.acknowledge(alone, connection);
-                return bytes;
+                return;
             }
         }
         panic!("no answer on connection {connection}");
     }
 }
 
-/// Appends a command capsule (NVMe/TCP 3.6.2.5).
-fn capsule(out: &mut Vec<u8>, sqe: &[u8; 64], data: &[u8], digest: Option<&[u8; 4]>) {
-    let len = CAPSULE + data.len() + digest.map_or(0, |digest| digest.len());
-    let data_at = if data.is_empty() { 0 } else { CAPSULE as u8 };
-    out.extend_from_slice(&[
-        0x04,
-        u8::from(digest.is_some()) << 1,
-        CAPSULE as u8,
-        data_at,
-    ]);
-    out.extend_from_slice(&(len as u32).to_le_bytes());
-    out.extend_from_slice(sqe);
-    out.extend_from_slice(data);
-    out.extend_from_slice(digest.map_or(&[], |digest| digest));
+/// A host of the target, without a keep-alive timer.
+fn config(digest: bool, entries: u16) -> Config {
+    let mut config = Config::new(NQN);
+    config.format.data_digest = digest;
+    config.entries = entries;
+    config
 }
 
 /// `piece` lies `at` bytes behind the beginning of an answer; answers of
@@ -354,12 +278,4 @@ fn check(piece: &[u8], at: u64, whole: u64, kind: u8) {
         assert!(right, "an answer that is not a success");
         begin += whole as i64;
     }
-}
-
-/// xorshift64.
-fn next(state: &mut u64) -> u64 {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    *state
 }

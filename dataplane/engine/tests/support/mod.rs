@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use engine::{
     Config, Detail, Handle, MemoryConfig, NamespaceConfig, PortConfig, Snapshot, StoreConfig,
@@ -209,13 +209,11 @@ pub fn with_engine(config: &Config, client: impl FnOnce(&Handle) + Send + 'stati
     let theirs = handle.clone();
     let client = thread::spawn(move || {
         let stop = StopOnDrop(theirs);
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !stop.0.is_ready() {
-            if stop.0.is_stopping() {
-                return; // it could not start: its error is reported below
-            }
-            assert!(Instant::now() < deadline, "the engine does not start");
-            thread::sleep(Duration::from_millis(5));
+        testkit::eventually("the engine's start", Duration::from_secs(60), || {
+            stop.0.is_ready() || stop.0.is_stopping()
+        });
+        if !stop.0.is_ready() {
+            return; // it could not start: its error is reported below
         }
         client(&stop.0);
     });

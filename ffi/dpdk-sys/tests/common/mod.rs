@@ -201,14 +201,7 @@ pub fn pcap_frames(file: &[u8]) -> Vec<Vec<u8>> {
     frames
 }
 
-/// Bytes that differ everywhere and tell where they came from.
+/// Bytes that differ everywhere, `seed` by `seed`.
 pub fn pattern(len: usize, seed: u32) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(2_654_435_761).max(1);
-    let mut step = || {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        (state >> 8) as u8
-    };
-    (0..len).map(|_| step()).collect()
+    testkit::pattern::stream::bytes(seed.into(), 0, len)
 }

@@ -6,6 +6,11 @@ use spdk_sys as s;
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr;
 use std::sync::Mutex;
+use std::time::Duration;
+use testkit::spin;
+
+/// How long SPDK has for anything that is asked of it.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 static LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
@@ -58,9 +63,10 @@ impl Spdk {
                 Some(on_done),
                 (&raw mut rc).cast(),
             );
-            while (&raw const rc).read_volatile().is_none() {
+            spin("SPDK's start", PATIENCE, || {
                 spdk.poll();
-            }
+                (&raw const rc).read_volatile()
+            });
         }
         assert_eq!(rc, Some(0), "configuration: {:?}", spdk.log());
         // The IOVA SPDK uses is the one DPDK knows.
@@ -86,12 +92,13 @@ impl Spdk {
 
     /// Polls until the I/O is done: its status code type, status code and errno.
     pub fn wait(&self, io: &mut Io) -> (i32, i32, i32) {
-        loop {
-            if let Some(result) = io.result() {
-                return result;
+        spin("the end of an I/O", PATIENCE, || {
+            let result = io.result();
+            if result.is_none() {
+                self.poll();
             }
-            self.poll();
-        }
+            result
+        })
     }
 
     /// Takes everything down in order, EAL included.
@@ -100,14 +107,16 @@ impl Spdk {
         // SAFETY: nothing is open any more; rc lives until it is set.
         unsafe {
             s::tl_spdk_stop(Some(on_done), (&raw mut rc).cast());
-            while (&raw const rc).read_volatile().is_none() {
+            spin("SPDK's end", PATIENCE, || {
                 self.poll();
-            }
+                (&raw const rc).read_volatile()
+            });
             s::tl_spdk_thread_set(self.thread);
             ok(s::tl_spdk_thread_exit(self.thread));
-            while !s::tl_spdk_thread_exited(self.thread) {
+            spin("the end of an SPDK thread", PATIENCE, || {
                 self.poll();
-            }
+                s::tl_spdk_thread_exited(self.thread).then_some(())
+            });
             s::tl_spdk_thread_set(ptr::null_mut());
             s::tl_spdk_thread_destroy(self.thread);
             s::tl_spdk_threads_fini();
