@@ -19,7 +19,7 @@ fn generate(random: &mut Random) -> Vec<(Setup, Op)> {
         dirty_pages: [0, 8, 1000][random.below(3)],
         whole_pages: [40, 60, 300][random.below(3)],
         cluster_size: [2048, 2048, 16384][random.below(3)],
-        seed: random.next(),
+        seed: random.word(),
     };
     let cells = setup.len() / CELL;
     let unit = match random.below(3) {

@@ -4,10 +4,10 @@ mod common;
 
 use block::{Flags, Io, RequestId, VolumeId, WritePolicy};
 use cache::{CacheConfig, PageCache, VolumeConfig};
-use common::allocations::{Counting, allocations};
 use common::device::FAILED;
 use common::{Lab, Random};
 use pages::RunPool;
+use testkit::{Counting, allocations};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;

@@ -8,7 +8,7 @@ use block::{Device, NamespaceIndex, VolumeId, WritePolicy};
 use net::{Cidr, MacAddress, Offload, Route, Stack, StackConfig, rss};
 use nvmf::{BlockSize, Hosts, Listener, Nsid, Target};
 use shard::{Common, DoorKind, Doors, Inventory, Link, NamespaceName, NvmeDoor, Sizing};
-use volume::{PeerEnds, Volumes, mesh, ring_capacity};
+use volume::{PeerEnds, Volumes};
 
 use crate::config::{Config, NamespaceConfig, PortConfig, SubsystemConfig};
 use crate::error::Error;
@@ -195,7 +195,7 @@ pub(crate) fn rings(config: &Config) -> Vec<Vec<Option<PeerEnds>>> {
     if shards < 2 || !policies(config).contains(&WritePolicy::Back) {
         return (0..shards).map(|_| Vec::new()).collect();
     }
-    mesh(shards, ring_capacity(config.target.max_io_bytes as usize))
+    volume::rings(shards, config.target.max_io_bytes as usize)
 }
 
 /// The policy of each store: behind the cache if a namespace on it is.

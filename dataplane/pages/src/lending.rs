@@ -56,61 +56,12 @@ impl LentSegment {
         let address = NonNull::new(address).expect("a segment's address");
         (address, self.len as usize, self.origin)
     }
-
-    /// As two words, to be sent to the other shard.
-    pub fn into_words(self) -> [u64; 2] {
-        [
-            self.address as u64,
-            u64::from(self.len) << 48 | self.origin.word(),
-        ]
-    }
-
-    /// What [`LentSegment::into_words`] gave.
-    ///
-    /// # Safety
-    /// The words are those of a segment that was lent, they are used once, and
-    /// they came over something that orders what was done before they were sent
-    /// before what is done now, as a ring does. Whoever borrows the segment
-    /// reads the memory that they name.
-    #[allow(unsafe_code)]
-    pub unsafe fn from_words([address, rest]: [u64; 2]) -> Self {
-        Self {
-            address: address as usize,
-            len: (rest >> 48) as u32,
-            origin: Return::of(rest & ((1 << 48) - 1)),
-        }
-    }
 }
 
 impl Return {
     /// The number of the [`LentTable`] that it is for.
     pub fn lender(&self) -> u16 {
         self.lender
-    }
-
-    /// As a word, of which the upper 16 bits are zero, to be sent to the lender.
-    pub fn into_word(self) -> u64 {
-        self.word()
-    }
-
-    /// What [`Return::into_word`] gave.
-    ///
-    /// # Safety
-    /// As [`LentSegment::from_words`]: the lender frees what the word names.
-    #[allow(unsafe_code)]
-    pub unsafe fn from_word(word: u64) -> Self {
-        Self::of(word)
-    }
-
-    fn word(&self) -> u64 {
-        u64::from(self.lender) << 32 | u64::from(self.slot)
-    }
-
-    fn of(word: u64) -> Self {
-        Self {
-            lender: (word >> 32) as u16,
-            slot: word as u32,
-        }
     }
 }
 

@@ -3,9 +3,9 @@
 
 mod common;
 
-use common::allocations::{Counting, allocations};
 use common::{Lab, Random};
 use pages::{CopyReason, RunPool};
+use testkit::{Counting, allocations};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;

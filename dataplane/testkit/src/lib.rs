@@ -1,6 +1,8 @@
 //! What tests are made of. For development only: nothing that is shipped uses it.
 //!
 //! * [`Random`]: one generator of numbers for all tests; everything follows from a seed.
+//! * [`property`]: checks sequences of operations from seeds, and shrinks one that fails.
+//! * [`Counting`], [`allocations`]: what a test allocates.
 //! * [`pattern`]: bytes that tell the volume, block and version they belong to, so that a
 //!   wrong block is named when it is compared.
 //! * [`Host`]: the host's side of one NVMe/TCP connection, sans I/O: bytes in, bytes out,
@@ -14,6 +16,7 @@
 //! Nothing in it depends on time, addresses or the order of a hash table: the same calls give
 //! the same bytes in every run. ([`blocking`] and [`eventually`] wait for others, and do.)
 
+mod allocations;
 mod association;
 pub mod blocking;
 pub mod command;
@@ -21,13 +24,16 @@ mod crc32c;
 mod host;
 pub mod pattern;
 pub mod pdu;
+mod property;
 mod random;
 mod wait;
 
+pub use allocations::{Counting, allocations};
 pub use association::{Association, Controller, Setback};
 pub use command::{Command, Payload};
 pub use crc32c::crc32c;
 pub use host::{Cid, Completion, Conduct, Config, Fault, Host, Initialized, Lost, Status};
 pub use pdu::{Format, Pdu, Violation};
+pub use property::{operations, property};
 pub use random::{Integer, Random};
 pub use wait::{eventually, poll_for, poll_until};

@@ -6,7 +6,7 @@ use pages::{
     Arena, Cluster, ClusterPool, CopyLedger, HeapRegion, PAGE_SIZE, PageRun, PullUp, Segment,
 };
 
-use super::property::Random;
+use testkit::Random;
 
 /// Ethernet, IPv4 and TCP headers before the payload of a frame.
 pub const HEADERS: usize = 66;
