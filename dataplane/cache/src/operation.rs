@@ -30,7 +30,7 @@ pub(crate) struct OperationSlot {
     /// `None` while the slot is free.
     pub op: Option<Op>,
     pub fua: bool,
-    /// Whose bytes a read is for, or who waits for a write or a flush.
+    /// The request that a read's bytes are for, or that waits for a write or a flush.
     pub request: Option<u32>,
     /// Of a read: its pages' entries are pinned until it ends.
     pub pinned: bool,

@@ -247,7 +247,7 @@ impl Cached {
     /// Drops every clean page; the shard stops.
     pub(crate) fn drop_clean(&mut self) {
         if let Some(cache) = &mut self.cache {
-            cache.forget();
+            cache.drop_clean();
         }
     }
 
