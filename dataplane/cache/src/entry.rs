@@ -3,9 +3,8 @@
 use std::ops::Range;
 
 use block::VolumeId;
+use collections::{Links, Node};
 use pages::{LogicalPage, PAGE_SIZE};
-
-use crate::list::{Links, Node};
 
 /// The smallest block a device has, in bytes: what validity is tracked by.
 pub(crate) const SECTOR: usize = 512;

@@ -23,7 +23,6 @@
 //!   [`PageCache::clusters`].
 
 mod entry;
-mod list;
 mod operation;
 mod page;
 mod pressure;
@@ -37,10 +36,10 @@ mod write_back;
 use std::fmt;
 
 use block::{Completion, Fault, Geometry, Io, RequestId, VolumeId, WritePolicy};
+use collections::List;
 use pages::{PAGE_SIZE, PageRun, PullUp, RunPool};
 
 use entry::Entry;
-use list::List;
 use operation::OperationSlot;
 use request::RequestSlot;
 use shelf::Shelves;

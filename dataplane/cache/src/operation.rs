@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use block::{Fault, Flags, Io, Op, VolumeId};
+use collections::{Links, Node};
 use pages::{PAGE_SIZE, PageRun, PullUp};
 
 use crate::PageCache;
-use crate::list::{Links, Node};
 use crate::request::Phase;
 
 /// An operation for the device behind a volume.

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use block::{Completion, Fault, Io, Op, RequestId, VolumeId, WritePolicy};
+use collections::{Links, Node};
 use pages::{PAGE_SIZE, PageRun, PullUp};
 
-use crate::list::{Links, Node};
 use crate::{PageCache, Volume};
 
 /// A request that was not taken.

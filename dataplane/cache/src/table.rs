@@ -2,9 +2,9 @@
 //! open addressing, sized at the start.
 
 use block::VolumeId;
+use collections::NONE;
 
 use crate::entry::Entry;
-use crate::list::NONE;
 
 /// Entries and the index over them.
 pub(crate) struct Table {

@@ -8,6 +8,8 @@
 
 use std::ptr::NonNull;
 
+use collections::Slab;
+
 use crate::segment::Segment;
 
 /// A segment's bytes, lent to another shard. It must be taken into a
@@ -31,8 +33,7 @@ pub struct Return {
 /// The segments that a shard has lent.
 pub struct LentTable {
     lender: u16,
-    lent: Box<[Option<Segment>]>,
-    free: Vec<u32>,
+    lent: Slab<Segment>,
 }
 
 impl LentSegment {
@@ -70,8 +71,7 @@ impl LentTable {
     pub fn new(lender: u16, count: usize) -> Self {
         Self {
             lender,
-            lent: (0..count).map(|_| None).collect(),
-            free: (0..count as u32).rev().collect(),
+            lent: Slab::new(count),
         }
     }
 
@@ -83,19 +83,16 @@ impl LentTable {
         let Some(address) = segment.address() else {
             return Err(segment);
         };
-        let Some(slot) = self.free.pop() else {
-            return Err(segment);
-        };
-        let lent = LentSegment {
+        let len = segment.len() as u32;
+        let slot = self.lent.insert(segment)?;
+        Ok(LentSegment {
             address: address.as_ptr().expose_provenance(),
-            len: segment.len() as u32,
+            len,
             origin: Return {
                 lender: self.lender,
                 slot,
             },
-        };
-        self.lent[slot as usize] = Some(segment);
-        Ok(lent)
+        })
     }
 
     /// The borrower has returned a segment: its handle is dropped.
@@ -107,24 +104,23 @@ impl LentTable {
             returned.lender, self.lender,
             "a segment was returned to another table"
         );
-        let segment = self.lent[returned.slot as usize].take();
+        let segment = self.lent.remove(returned.slot);
         assert!(segment.is_some(), "a segment was returned twice");
-        self.free.push(returned.slot);
     }
 
     /// How many more can be lent now.
     pub fn room(&self) -> usize {
-        self.free.len()
+        self.lent.room()
     }
 
     /// Segments lent at the moment.
     pub fn len(&self) -> usize {
-        self.lent.len() - self.free.len()
+        self.lent.len()
     }
 
     /// Whether none is lent.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.lent.is_empty()
     }
 }
 
@@ -132,7 +128,7 @@ impl Drop for LentTable {
     fn drop(&mut self) {
         // Other shards may be reading what they were lent: it stays for good,
         // and with it its pool and its arena.
-        for segment in self.lent.iter_mut().filter_map(Option::take) {
+        for segment in self.lent.drain() {
             std::mem::forget(segment);
         }
     }

@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 
 use block::{Buffers, Device, Fault, Flags, Io, Op, RequestId, VolumeId, WritePolicy};
 use cache::{CacheConfig, OperationId, PageCache, VolumeConfig};
+use collections::Slab;
 use events::Counter;
 use pages::{ClusterPool, PageRun};
 
 use crate::jobs::Jobs;
 use crate::remote;
-use crate::slab::Slab;
 use crate::volumes::{Ends, Requester, Sizes, Ticket as AnyTicket};
 
 /// Device operations the cache may have in flight.

@@ -17,7 +17,6 @@ mod message;
 mod peer;
 mod placement;
 mod remote;
-mod slab;
 mod volumes;
 
 pub use jobs::JobCounters;

@@ -4,12 +4,12 @@
 use std::collections::VecDeque;
 
 use block::{Fault, Flags, Op, VolumeId};
+use collections::Slab;
 use pages::{BorrowedPool, LentSegment, LentTable, PageRun, Return, Segment, SegmentKind, Slice};
 use sync::mesh::{Ends, mesh};
 use sync::ring::{Receiver, Sender};
 
 use crate::message::{Message, Token};
-use crate::slab::Slab;
 
 /// Why segments are lent. Each has a quota of its own: data that a slow client
 /// has yet to read leaves room for what others write.

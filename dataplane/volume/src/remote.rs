@@ -14,13 +14,13 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use block::{Buffers, Fault, Flags, Io, Op, VolumeId};
+use collections::Slab;
 use pages::{PageRun, PullUp, RunPool, Segment, SegmentKind, Slice};
 
 use crate::cached::Cached;
 use crate::message::{Message, Token};
 use crate::peer::{self, Part, Peer, PeerEnds, Quota, Way};
 use crate::placement;
-use crate::slab::Slab;
 use crate::volumes::{Caller, Ends, Requester, Sizes};
 
 /// What a shard uses for every request.
