@@ -31,7 +31,7 @@ count() {
 		| map_values(. / $commands | round)')
 	annotated "$out" no | jq --argjson commands "$(jq .commands "$figures")" --argjson stages "$stages" '
 		(.[] | select(.name == "PROGRAM TOTALS") | .n) as $total
-		| (map(select(.name | test("^<?(net|nvmf|cache|block|sync|pages|sgl|engine)::|^tl_")))
+		| (map(select(.name | test("^<?(net|nvmf|shard|volume|cache|block|collections|sync|pages|sgl|engine)::|^tl_")))
 			| group_by(.name) | map({name: .[0].name, n: (map(.n) | add / $commands)}) | sort_by(-.n) | .[:16]) as $functions
 		| {total: ($total / $commands | round), stages: $stages, functions: ($functions | map({key: .name, value: (.n | round)}) | from_entries)}'
 }

@@ -27,37 +27,6 @@ pub enum Fault {
     Internal,
 }
 
-impl Fault {
-    /// As a number that [`Fault::from_word`] reads, for rings between shards; never 0.
-    pub const fn to_word(self) -> u32 {
-        match self {
-            Fault::Busy => 1,
-            Fault::Gone => 2,
-            Fault::NoSpace => 3,
-            Fault::ReadError => 4,
-            Fault::WriteError => 5,
-            Fault::Internal => 6,
-            Fault::Device { code_type, code } => 1 << 16 | (code_type as u32) << 8 | code as u32,
-        }
-    }
-
-    /// The fault of a number that [`Fault::to_word`] made.
-    pub const fn from_word(word: u32) -> Fault {
-        match word {
-            1 => Fault::Busy,
-            2 => Fault::Gone,
-            3 => Fault::NoSpace,
-            4 => Fault::ReadError,
-            5 => Fault::WriteError,
-            word if word >> 16 == 1 => Fault::Device {
-                code_type: (word >> 8) as u8,
-                code: word as u8,
-            },
-            _ => Fault::Internal,
-        }
-    }
-}
-
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -75,26 +44,3 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
-
-#[cfg(test)]
-mod tests {
-    use super::Fault;
-
-    #[test]
-    fn faults_cross_rings_as_they_are() {
-        let codes = (0..8)
-            .flat_map(|code_type| (0..=u8::MAX).map(move |code| Fault::Device { code_type, code }));
-        let faults = [
-            Fault::Busy,
-            Fault::Gone,
-            Fault::NoSpace,
-            Fault::ReadError,
-            Fault::WriteError,
-            Fault::Internal,
-        ];
-        for fault in faults.into_iter().chain(codes) {
-            assert_ne!(fault.to_word(), 0);
-            assert_eq!(Fault::from_word(fault.to_word()), fault);
-        }
-    }
-}

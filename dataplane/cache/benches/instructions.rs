@@ -75,7 +75,7 @@ fn count(case: &str, times: usize) -> Option<u64> {
 /// Pages assembled from frames.
 fn assemble_pages(mss: Mss, times: usize) {
     let lab = Lab::new(8 << 20, mss.most(), 512);
-    lab.lend_all();
+    lab.post_all();
     let mut frames = Vec::with_capacity(4096);
     let bytes = TIMES * PAGE_SIZE;
     lab.receive(0, bytes, mss, &mut frames);
@@ -89,7 +89,7 @@ fn assemble_pages(mss: Mss, times: usize) {
 
 fn copy_pages(times: usize) {
     let lab = Lab::new(8 << 20, 1448, 1);
-    lab.lend_all();
+    lab.post_all();
     let mut frames = Vec::with_capacity(4096);
     let mut to = vec![0; TIMES * PAGE_SIZE];
     lab.receive(0, to.len(), Mss::Stream(1448), &mut frames);

@@ -25,7 +25,7 @@ fn assembling(c: &mut Criterion) {
             .chain(SIZES.map(Mss::Stream))
         {
             let lab = Lab::new(bytes, mss.most(), 1024);
-            lab.lend_all();
+            lab.post_all();
             let mut first = 0;
             let mut run = lab.runs.take().expect("a run");
             group.bench_function(format!("assembled, {mss}, {set}"), |b| {
@@ -40,14 +40,14 @@ fn assembling(c: &mut Criterion) {
                         run.begin(0, BATCH).expect("as long as a run can be");
                         assemble(&mut run, frames, &lab.pull_up());
                         run.clear();
-                        lab.lend_again(n);
+                        lab.post_again(n);
                     },
                     BatchSize::PerIteration,
                 );
             });
         }
         let lab = Lab::new(bytes, 1448, 1);
-        lab.lend_all();
+        lab.post_all();
         let mut frames = Vec::with_capacity(bytes / 2048);
         lab.receive(0, bytes / 2048 * 1448, Mss::Stream(1448), &mut frames);
         let mut target = vec![1u8; bytes];

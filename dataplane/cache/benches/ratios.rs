@@ -40,7 +40,7 @@ fn assembling() {
     {
         for (name, batch, bytes) in [("hot", HOT, HOT), ("cold", BATCH, COLD)] {
             let lab = Lab::new(bytes.max(1 << 20), mss.most(), 2 * BATCH / PAGE_SIZE);
-            lab.lend_all();
+            lab.post_all();
             let mut target = vec![1u8; bytes];
             let mut frames = Vec::with_capacity(BATCH / 256);
             let (mut ours, mut theirs) = (Vec::new(), Vec::new());
@@ -59,7 +59,7 @@ fn assembling() {
                 ours.push(start.elapsed().as_nanos() as f64);
                 assert!(run.is_complete());
                 run.clear();
-                lab.lend_again(n);
+                lab.post_again(n);
 
                 let n = receive(&mut frames);
                 let start = Instant::now();
@@ -67,7 +67,7 @@ fn assembling() {
                 theirs.push(start.elapsed().as_nanos() as f64);
                 black_box(&target);
                 frames.clear();
-                lab.lend_again(n);
+                lab.post_again(n);
                 to = (to + batch) % bytes;
             }
             let pages = (batch / PAGE_SIZE) as f64;

@@ -3,9 +3,8 @@
 use std::ops::Range;
 
 use block::VolumeId;
+use collections::{Links, Node};
 use pages::{LogicalPage, PAGE_SIZE};
-
-use crate::list::{Links, Node};
 
 /// The smallest block a device has, in bytes: what validity is tracked by.
 pub(crate) const SECTOR: usize = 512;
@@ -28,7 +27,7 @@ impl Sectors {
         Self::touched(&(start..range.end.next_multiple_of(block)))
     }
 
-    /// The sectors in blocks of `block` bytes of which `range` has some bytes, but not all.
+    /// The sectors of the blocks of `block` bytes that `range` covers in part.
     pub fn partial(range: &Range<usize>, block: usize) -> Self {
         let inner = range.start.next_multiple_of(block)..range.end / block * block;
         Self::blocks(range, block).without(match inner.is_empty() {
@@ -117,7 +116,7 @@ pub(crate) struct Entry {
     /// Number of the first write that is in no device write yet; `u64::MAX` if none.
     pub since: u64,
     /// As `since`, for the device writes in flight.
-    pub flying_since: u64,
+    pub in_flight_since: u64,
     links: [Links; 2],
     pub volume: VolumeId,
     /// Requests and device reads that need the entry to stay.
@@ -145,7 +144,7 @@ impl Entry {
             page: LogicalPage::new(),
             index: 0,
             since: u64::MAX,
-            flying_since: u64::MAX,
+            in_flight_since: u64::MAX,
             links: [Links::UNLINKED; 2],
             volume: VolumeId(0),
             pins: 0,
@@ -158,7 +157,7 @@ impl Entry {
         }
     }
 
-    /// Whether nothing would be lost and nobody would miss it.
+    /// Whether the page can be dropped: nothing of it is dirty, in flight or pinned.
     pub fn is_reclaimable(&self) -> bool {
         self.pins == 0 && self.dirty.is_empty() && !self.in_flight
     }

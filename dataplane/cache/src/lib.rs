@@ -23,7 +23,6 @@
 //!   [`PageCache::clusters`].
 
 mod entry;
-mod list;
 mod operation;
 mod page;
 mod pressure;
@@ -37,10 +36,10 @@ mod write_back;
 use std::fmt;
 
 use block::{Completion, Fault, Geometry, Io, RequestId, VolumeId, WritePolicy};
+use collections::List;
 use pages::{PAGE_SIZE, PageRun, PullUp, RunPool};
 
 use entry::Entry;
-use list::List;
 use operation::OperationSlot;
 use request::RequestSlot;
 use shelf::Shelves;
@@ -56,7 +55,7 @@ pub struct CacheConfig {
     pub pages: usize,
     /// Most clusters those pages may refer to, receive clusters and whole pages alike.
     pub clusters: usize,
-    /// Pages that may be dirty before the oldest are written back unasked.
+    /// Dirty pages beyond this number are written back, oldest first.
     pub dirty_pages: usize,
     /// Requests in progress.
     pub requests: usize,
@@ -64,7 +63,7 @@ pub struct CacheConfig {
     pub operations: usize,
     /// Longest request and longest device operation, in bytes.
     pub max_bytes: usize,
-    /// Keeps whoever chooses addresses from choosing collisions in the index.
+    /// Of the index's hash: hosts that choose addresses cannot choose collisions.
     pub seed: u64,
 }
 
@@ -94,8 +93,8 @@ impl VolumeConfig {
     }
 }
 
-/// A volume that a cache cannot hold: its block size is none of those a
-/// [`VolumeConfig`] can have, or its length is not a multiple of it.
+/// A volume that a cache cannot hold: its block size is not one that
+/// [`VolumeConfig::block`] can be, or its length is not a multiple of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnfitVolume;
 
@@ -112,7 +111,7 @@ events::counters! {
     pub struct CacheCounters {
         /// Pages of reads served from the cache.
         hits,
-        /// Pages of reads for which the device was asked.
+        /// Pages of reads that were read from the device.
         misses,
         /// Pages merged into the cache by writes.
         merged,
@@ -177,7 +176,7 @@ pub struct PageCache {
     /// Operations to be handed out.
     ready: List,
     /// Operations in the caller's hands.
-    flying: usize,
+    in_flight: usize,
     /// Requests to be handed back.
     done: List,
     /// Requests that lack something to go on, oldest first.
@@ -232,7 +231,7 @@ impl PageCache {
             free_requests,
             free_operations,
             ready: List::new(0),
-            flying: 0,
+            in_flight: 0,
             done: List::new(0),
             stalled_reads: List::new(0),
             stalled_writes: List::new(0),
@@ -322,7 +321,7 @@ impl PageCache {
     /// The next operation for a device to do.
     pub fn next_operation(&mut self) -> Option<Operation> {
         let id = self.ready.pop_front(&mut self.operations)?;
-        self.flying += 1;
+        self.in_flight += 1;
         Some(self.operations[id as usize].hand_out(id))
     }
 
@@ -337,7 +336,7 @@ impl PageCache {
         result: Result<(), Fault>,
         memory: &PullUp<'_>,
     ) {
-        self.flying -= 1;
+        self.in_flight -= 1;
         self.counters.failed += u64::from(result.is_err());
         self.operations[id.0 as usize].take_back(run);
         self.finish_operation(id.0, result, memory);

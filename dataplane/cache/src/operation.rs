@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use block::{Fault, Flags, Io, Op, VolumeId};
+use collections::{Links, Node};
 use pages::{PAGE_SIZE, PageRun, PullUp};
 
 use crate::PageCache;
-use crate::list::{Links, Node};
 use crate::request::Phase;
 
 /// An operation for the device behind a volume.
@@ -30,7 +30,7 @@ pub(crate) struct OperationSlot {
     /// `None` while the slot is free.
     pub op: Option<Op>,
     pub fua: bool,
-    /// Whose bytes a read is for, or who waits for a write or a flush.
+    /// The request that a read's bytes are for, or that waits for a write or a flush.
     pub request: Option<u32>,
     /// Of a read: its pages' entries are pinned until it ends.
     pub pinned: bool,

@@ -7,8 +7,8 @@ use crate::PageCache;
 use crate::entry::Sectors;
 use crate::page;
 
-/// How many pages are looked at before a search is given up: what is skipped is
-/// in flight and comes back.
+/// How many pages a search looks at before it gives up. Those that it skips are in
+/// flight; when their operation completes, the search is made again.
 const LOOKED_AT: usize = 64;
 
 /// Clusters that a page can refer to: one for each segment (row Z8).
@@ -25,8 +25,8 @@ impl PageCache {
         Some(entry)
     }
 
-    /// The page was used again. That is noted, and taken into account when
-    /// reclaim comes by: a hit touches no other page's entry.
+    /// Marks the page as used again. Reclaim looks at the mark, so that a hit
+    /// touches no other page's entry.
     pub(crate) fn touch(&mut self, entry: u32) {
         self.table.get_mut(entry).used = true;
     }
@@ -45,7 +45,7 @@ impl PageCache {
         debug_assert!(self.clusters() <= self.config.clusters);
     }
 
-    /// Forgets a page that is clean and that nobody waits for.
+    /// Drops a page that is clean, and that no request and no operation needs.
     pub(crate) fn evict(&mut self, entry: u32) {
         let e = self.table.get_mut(entry);
         debug_assert!(e.is_reclaimable());
@@ -58,7 +58,7 @@ impl PageCache {
     }
 
     /// Reclaims the least recently used clean page; dirty ones that are older
-    /// are written, to be reclaimed next. False if there is none to reclaim now.
+    /// are written, to be reclaimed next. False if none can be reclaimed now.
     pub(crate) fn reclaim(&mut self) -> bool {
         self.reclaim_clean(true)
     }
@@ -159,9 +159,9 @@ impl PageCache {
         true
     }
 
-    /// Gives up at least `clusters` clusters, for others to use (row Z12): clean
-    /// pages at once, then by compaction, and what must be written first comes
-    /// free with its operation. Returns how many came free at once.
+    /// Frees at least `clusters` clusters for other uses (row Z12): those of clean
+    /// pages, then by compaction. Those of dirty pages become free when their device
+    /// writes complete. Returns how many became free at once.
     pub fn give_back(&mut self, clusters: usize, memory: &PullUp<'_>) -> usize {
         let before = self.clusters();
         while before.saturating_sub(self.clusters()) < clusters {
@@ -173,9 +173,9 @@ impl PageCache {
         before.saturating_sub(self.clusters())
     }
 
-    /// Forgets every page that is clean and that nobody waits for. Returns how
-    /// many are left.
-    pub fn forget(&mut self) -> usize {
+    /// Drops every page that is clean, and that no request and no operation needs.
+    /// Returns how many are left.
+    pub fn drop_clean(&mut self) -> usize {
         let mut next = self.lru.last();
         while let Some(entry) = next {
             next = self.lru.before(self.table.entries(), entry);
@@ -187,8 +187,8 @@ impl PageCache {
         self.pages()
     }
 
-    /// When writes wait for room, nothing is in flight, and nothing can be
-    /// written because the device fails: they are told so. What is dirty stays.
+    /// Fails the writes that wait for room when nothing is in flight and nothing can
+    /// be written because the device fails. What is dirty stays so.
     pub(crate) fn fail_if_stuck(&mut self) {
         let idle = self.free_operations.len() == self.config.operations;
         let failed = self.volumes.iter().any(|volume| !volume.failed.is_empty());

@@ -28,9 +28,9 @@ impl PageCache {
             .take()
             .expect("the run is here while nothing is pending");
         self.serve(volume, &mut run);
-        let complete = match self.ask(id, volume, run, memory) {
-            Asked::All => true,
-            Asked::Short => false,
+        let complete = match self.read_missing(id, volume, run, memory) {
+            Issued::All => true,
+            Issued::Short => false,
         };
         match (self.requests[id as usize].pending, complete) {
             (0, true) => self.finish(id),
@@ -58,19 +58,19 @@ impl PageCache {
         }
     }
 
-    /// Asks the device for every page of the run that is missing.
-    fn ask(
+    /// Issues device reads for every page of the run that is missing.
+    fn read_missing(
         &mut self,
         id: u32,
         volume: VolumeId,
         mut run: Box<PageRun>,
         memory: &PullUp<'_>,
-    ) -> Asked {
+    ) -> Issued {
         let first = run.offset() / PAGE_SIZE as u64;
         let block = self.volumes[volume.index()].config.block as u64;
         let whole_blocks =
             run.offset().is_multiple_of(block) && (run.len() as u64).is_multiple_of(block);
-        let mut asked = Asked::All;
+        let mut issued = Issued::All;
         let mut i = 0;
         while i < run.pages().len() {
             if run.pages()[i].missing() == 0 {
@@ -78,7 +78,7 @@ impl PageCache {
                 continue;
             }
             if self.free_operations.is_empty() {
-                asked = Asked::Short;
+                issued = Issued::Short;
                 break;
             }
             let (missing, pinned) = self.pin_missing(volume, &run, i);
@@ -87,26 +87,26 @@ impl PageCache {
                 // Everything is to be read: the device fills the request's own run.
                 if !self.place_fresh(&mut run, memory) {
                     self.unpin_pages(volume, pages, pinned);
-                    asked = Asked::Short;
+                    issued = Issued::Short;
                     break;
                 }
-                self.ask_device(id, pinned, run, true);
-                return Asked::All;
+                self.issue_read(id, pinned, run, true);
+                return Issued::All;
             }
             let start = (pages.start * PAGE_SIZE as u64).max(run.offset());
             let end = (pages.end * PAGE_SIZE as u64).min(run.offset() + run.len() as u64);
             match self.blocks_to_read(start / block * block..end.next_multiple_of(block), memory) {
-                Some(blocks) => self.ask_device(id, pinned, blocks, false),
+                Some(blocks) => self.issue_read(id, pinned, blocks, false),
                 None => {
                     self.unpin_pages(volume, pages, pinned);
-                    asked = Asked::Short;
+                    issued = Issued::Short;
                     break;
                 }
             }
             i = missing.end;
         }
         self.requests[id as usize].run = Some(run);
-        asked
+        issued
     }
 
     /// A run over whole blocks with fresh pages to read them into.
@@ -134,7 +134,7 @@ impl PageCache {
         true
     }
 
-    pub(crate) fn ask_device(&mut self, request: u32, pinned: bool, run: Box<PageRun>, owns: bool) {
+    pub(crate) fn issue_read(&mut self, request: u32, pinned: bool, run: Box<PageRun>, owns: bool) {
         let slot = &mut self.requests[request as usize];
         slot.pending += 1;
         let volume = slot.volume;
@@ -143,10 +143,9 @@ impl PageCache {
         (slot.pinned, slot.owns) = (pinned, owns);
     }
 
-    /// The missing pages of the run from `i` on, side by side, whose entries
-    /// are pinned, or else of which none has an entry or can have one. Without
-    /// an entry nothing on the device is out of date, and the bytes read go to
-    /// the request alone.
+    /// The adjacent missing pages of the run from `i` on: either each has an entry,
+    /// which is pinned now, or none has one or can get one. For a page without an
+    /// entry the device is up to date, and the bytes read go to the request alone.
     fn pin_missing(&mut self, volume: VolumeId, run: &PageRun, i: usize) -> (Range<usize>, bool) {
         let first = run.offset() / PAGE_SIZE as u64;
         let pinned = self.pin(volume, first + i as u64);
@@ -163,7 +162,7 @@ impl PageCache {
         (i..end, pinned)
     }
 
-    /// Keeps the page's entry, a new one if it has none. False if there is none to be had.
+    /// Pins the page's entry, and makes one if there is none. False if none is free.
     fn pin(&mut self, volume: VolumeId, index: u64) -> bool {
         let entry = match self.table.find(volume, index) {
             Some(entry) => {
@@ -187,7 +186,7 @@ impl PageCache {
         }
     }
 
-    /// An entry need not stay any more; without a valid byte, it goes.
+    /// Unpins an entry. One without a valid byte is dropped.
     pub(crate) fn unpin(&mut self, entry: u32) {
         let e = self.table.get_mut(entry);
         e.pins -= 1;
@@ -219,7 +218,7 @@ impl PageCache {
                 self.fill(entry, &run.pages()[i], memory);
             }
             if ok && owns {
-                self.lay_over(entry, &mut run.pages_mut()[i], memory);
+                self.overlay(entry, &mut run.pages_mut()[i], memory);
             } else if ok
                 && reads
                 && let Some(target) = &mut target
@@ -227,7 +226,7 @@ impl PageCache {
                 let i_there = (index - target.offset() / PAGE_SIZE as u64) as usize;
                 let page = &mut target.pages_mut()[i_there];
                 page.mirror(&run.pages()[i]);
-                self.lay_over(entry, page, memory);
+                self.overlay(entry, page, memory);
             }
             if let Some(entry) = entry.filter(|_| pinned) {
                 self.unpin(entry);
@@ -247,7 +246,7 @@ impl PageCache {
 
     /// Lays what the cache has, which may be newer, over the bytes read.
     /// Without memory for that the page becomes NULL, to be read again.
-    fn lay_over(&self, entry: Option<u32>, page: &mut LogicalPage, memory: &PullUp<'_>) {
+    fn overlay(&self, entry: Option<u32>, page: &mut LogicalPage, memory: &PullUp<'_>) {
         let Some(entry) = entry.map(|entry| self.table.get(entry)) else {
             return;
         };
@@ -294,8 +293,8 @@ impl PageCache {
 
 /// Whether a read got as far as it could.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    /// Every missing page was asked for.
+enum Issued {
+    /// A device read was issued for every missing page.
     All,
     /// Memory or operations ran out.
     Short,

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use block::{Completion, Fault, Io, Op, RequestId, VolumeId, WritePolicy};
+use collections::{Links, Node};
 use pages::{PAGE_SIZE, PageRun, PullUp};
 
-use crate::list::{Links, Node};
 use crate::{PageCache, Volume};
 
 /// A request that was not taken.
@@ -121,7 +121,8 @@ impl PageCache {
         io: Io,
     ) -> Result<u32, Refused> {
         let refused = |fault, io| Err(Refused { fault, io });
-        let Some(Volume { config, .. }) = self.volumes.get(volume.index()) else {
+        let place = self.volumes.get(volume.index());
+        let Some(Volume { config, .. }) = place.filter(|volume| volume.held) else {
             return refused(Fault::Internal, io);
         };
         let (offset, len) = match (&io.run, io.op) {
@@ -178,7 +179,7 @@ impl PageCache {
         }
     }
 
-    /// Takes the request as far as it goes now.
+    /// Advances the request as far as possible now.
     pub(crate) fn step(&mut self, id: u32, memory: &PullUp<'_>) {
         match self.requests[id as usize].phase {
             Phase::Reading => {

@@ -53,7 +53,7 @@ impl Shelves {
         self.pages.len() < self.most
     }
 
-    /// Lets go of empty shelves: a few are looked at. Whether there were any.
+    /// Drops the empty ones of the next few shelves. True if there were any.
     pub fn tidy(&mut self) -> bool {
         let before = self.pages.len();
         for _ in 0..LOOKED_AT.min(self.pages.len()) {

@@ -2,9 +2,9 @@
 //! open addressing, sized at the start.
 
 use block::VolumeId;
+use collections::NONE;
 
 use crate::entry::Entry;
-use crate::list::NONE;
 
 /// Entries and the index over them.
 pub(crate) struct Table {
@@ -17,8 +17,8 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Room for `pages` entries. `seed` keeps whoever chooses addresses from
-    /// choosing collisions.
+    /// Room for `pages` entries. `seed` is the hash's: hosts that choose addresses
+    /// cannot choose collisions.
     pub fn new(pages: usize, seed: u64) -> Self {
         let slots = (pages.max(1) * 2).next_power_of_two();
         Self {
@@ -94,7 +94,7 @@ impl Table {
         while self.slots[hole] != id {
             hole = (hole + 1) & mask;
         }
-        // Move back whoever could not have its place because this one was there.
+        // Move back the entries that this one had displaced.
         let mut slot = hole;
         loop {
             slot = (slot + 1) & mask;

@@ -83,7 +83,7 @@ impl PageCache {
                 return match self.blocks_to_read(bytes, memory) {
                     Some(blocks) => {
                         self.counters.completed += 1;
-                        self.ask_device(id, false, blocks, false);
+                        self.issue_read(id, false, blocks, false);
                         Merged::Waits
                     }
                     None => Merged::Stalled,
@@ -117,7 +117,7 @@ impl PageCache {
         Some(entry)
     }
 
-    /// Lays `page` over the entry's, in one step: nobody sees half of it.
+    /// Lays `page` over the entry's, in one step: no read sees half of it.
     fn merge(
         &mut self,
         entry: u32,

@@ -60,7 +60,7 @@ impl PageCache {
         };
         run.begin(bytes.start, (bytes.end - bytes.start) as usize)
             .expect("no longer than a request");
-        let since = self.take_off(volume, &mut run);
+        let since = self.begin_write(volume, &mut run);
         self.counters.written += run.pages().len() as u64;
         let slot = self.issue(volume, Op::Write, request, Some(run));
         (slot.fua, slot.since) = (fua, since);
@@ -77,7 +77,7 @@ impl PageCache {
     /// Makes the run a second view of the entries' bytes, which are in flight
     /// from now on: the entries may be written meanwhile, the run stays as it
     /// is. Returns the number of the oldest write among them.
-    fn take_off(&mut self, volume: VolumeId, run: &mut PageRun) -> u64 {
+    fn begin_write(&mut self, volume: VolumeId, run: &mut PageRun) -> u64 {
         let first = run.offset() / PAGE;
         let mut oldest = u64::MAX;
         for (index, page) in (first..).zip(run.pages_mut()) {
@@ -88,7 +88,7 @@ impl PageCache {
             let entry = self.table.get_mut(id);
             page.mirror(&entry.page);
             entry.dirty = entry.dirty.without(Sectors::touched(&page.extent()));
-            entry.flying_since = entry.since;
+            entry.in_flight_since = entry.since;
             entry.in_flight = true;
             oldest = oldest.min(entry.since);
             if entry.dirty.is_empty() {
@@ -122,10 +122,10 @@ impl PageCache {
             if result.is_err() {
                 // Never lost: it is dirty as before, and the next flush tries again.
                 entry.dirty = entry.dirty.or(Sectors::touched(&part));
-                entry.since = entry.since.min(entry.flying_since);
+                entry.since = entry.since.min(entry.in_flight_since);
                 entry.failed = true;
             }
-            entry.flying_since = u64::MAX;
+            entry.in_flight_since = u64::MAX;
             let volume = &mut self.volumes[volume.index()];
             if entry.failed {
                 volume.failed.push_back(self.table.entries(), id);
@@ -189,7 +189,8 @@ impl PageCache {
         }
         let slot = &mut self.requests[id as usize];
         slot.cursor = 0;
-        // What is left may be taken along by another operation before its turn comes.
+        // What is left may be written along with pages of another request before it is
+        // this one's turn.
         slot.flush_after |= fua && (others || left || waits && slot.pending == 0);
         if slot.pending > 0 {
             return true;
@@ -307,7 +308,7 @@ impl PageCache {
             && self.write_around(entry, 0..u64::MAX, None, false)
     }
 
-    /// Operations that writing unasked leaves to reads and to those who wait.
+    /// Operations that background write-back leaves for reads and for requests that wait.
     fn reserved(&self) -> usize {
         self.config.operations / 4
     }

@@ -564,6 +564,7 @@ fn what_is_not_for_a_cache_comes_back() {
         (world.volume, zeroes),
         (world.volume, Io::deallocate(0, 512)),
         (VolumeId(0), Io::flush_range(0, 512)),
+        (VolumeId(0), Io::flush()),
         (VolumeId(2), Io::flush()),
     ] {
         let pull_up = world.lab.pull_up();

@@ -1,5 +1,4 @@
 //! Pages that cross from one shard to another and back, on threads of their own.
-#![allow(unsafe_code)]
 
 mod common;
 
@@ -9,12 +8,16 @@ use std::thread;
 use block::{Flags, Io, RequestId, VolumeId, WritePolicy};
 use cache::{CacheConfig, PageCache, VolumeConfig};
 use common::{Lab, Random};
-use pages::{BorrowedPool, LentSegment, LentTable, PAGE_SIZE, Return, RunPool};
+use pages::{BorrowedPool, LentSegment, LentTable, PAGE_SIZE, RunPool};
 use sync::ring::ring;
 
-/// A message's first word: a segment for the request, or that it is complete.
-const LENT: u64 = 0;
-const COMPLETE: u64 = 1;
+/// What the lender says to the owner.
+enum Message {
+    /// A segment of the write, and where it is in it.
+    Lent { at: usize, segment: LentSegment },
+    /// The write is complete: its number, and the sum of its bytes.
+    Complete { tag: u64, sum: u64 },
+}
 
 /// One shard receives, another owns the pages: writes go over by reference,
 /// are read back by reference, and every cluster is returned.
@@ -54,13 +57,11 @@ fn frames_written_on_one_shard_are_cached_on_another_without_a_copy() {
         run.begin(0, PAGE_SIZE).unwrap();
         while round < ROUNDS {
             match from_lender.receive() {
-                Some([LENT, at, a, b]) => {
-                    // SAFETY: the lender sends each segment that it lends once.
-                    let lent = unsafe { LentSegment::from_words([a, b]) };
-                    let slice = borrowed.borrow(lent).unwrap();
-                    run.place(at as usize, slice, &lab.pull_up()).unwrap();
+                Some(Message::Lent { at, segment }) => {
+                    let slice = borrowed.borrow(segment).unwrap();
+                    run.place(at, slice, &lab.pull_up()).unwrap();
                 }
-                Some([_, tag, sum, _]) => {
+                Some(Message::Complete { tag, sum }) => {
                     assert!(run.is_complete() && tag == round);
                     let request = Io::write(run, Flags::NONE);
                     cache
@@ -98,14 +99,15 @@ fn frames_written_on_one_shard_are_cached_on_another_without_a_copy() {
             while to_lender.room() > 0
                 && let Some(back) = borrowed.next_return()
             {
-                to_lender.send([back.into_word()]).unwrap();
+                to_lender.send(back).unwrap();
             }
         }
         assert_eq!(lab.ledger.bytes_copied_total(), 0);
         drop((run, cache));
         while let Some(back) = borrowed.next_return() {
-            let word = back.into_word();
-            while to_lender.send([word]).is_err() {
+            let mut unsent = back;
+            while let Err(back) = to_lender.send(unsent) {
+                unsent = back;
                 thread::yield_now();
             }
         }
@@ -119,9 +121,8 @@ fn frames_written_on_one_shard_are_cached_on_another_without_a_copy() {
     while !ended || !lent.is_empty() {
         ended |= finished.try_recv().is_ok();
         assert!(ended || !owner.is_finished(), "the owner panicked");
-        while let Some([word]) = from_owner.receive() {
-            // SAFETY: the owner sends each return once.
-            lent.take_back(unsafe { Return::from_word(word) });
+        while let Some(back) = from_owner.receive() {
+            lent.take_back(back);
         }
         if rounds == ROUNDS || to_owner.room() < 4 || lab.frames.free() < 3 {
             thread::yield_now();
@@ -132,10 +133,10 @@ fn frames_written_on_one_shard_are_cached_on_another_without_a_copy() {
             let fill = random.below(256) as u8;
             sum += u64::from(fill) * len as u64;
             let segment = lent.lend(lab.data_with_room(fill, len)).unwrap();
-            let [a, b] = segment.into_words();
-            to_owner.send([LENT, at, a, b]).unwrap();
+            assert!(to_owner.send(Message::Lent { at, segment }).is_ok());
         }
-        to_owner.send([COMPLETE, rounds, sum, 0]).unwrap();
+        let complete = Message::Complete { tag: rounds, sum };
+        assert!(to_owner.send(complete).is_ok());
         rounds += 1;
     }
     owner.join().unwrap();

@@ -8,7 +8,7 @@ use block::{Device, VolumeId, WritePolicy};
 use net::{Cidr, MacAddress, Offload, Route, Stack, StackConfig, rss};
 use nvmf::{Listener, Target};
 use shard::{Common, DoorKind, Doors, Link, NvmeDoor, Offer, Sizing, StoreInfo};
-use volume::{PeerEnds, Volumes, mesh, ring_capacity};
+use volume::{PeerEnds, Volumes};
 
 use crate::config::{Config, PortConfig, StoreConfig};
 use crate::error::Error;
@@ -113,10 +113,7 @@ pub(crate) fn shard(
 /// The rings that requests cross where pages are cached and have owners: for each
 /// shard its ends, by shard.
 pub(crate) fn rings(config: &Config) -> Vec<Vec<Option<PeerEnds>>> {
-    match config.cores.len() {
-        1 => vec![Vec::new()],
-        shards => mesh(shards, ring_capacity(config.target.max_io_bytes as usize)),
-    }
+    volume::rings(config.cores.len(), config.target.max_io_bytes as usize)
 }
 
 /// Random bytes for hashes and sequence numbers.

@@ -145,7 +145,7 @@ impl ReceivePool {
     /// Lends every cluster that became free to the NIC again.
     pub(crate) fn replenish(&mut self, clusters: &ClusterPool) {
         loop {
-            let n = clusters.lend(&mut self.returning);
+            let n = clusters.post(&mut self.returning);
             if n == 0 {
                 return;
             }
@@ -225,8 +225,8 @@ impl Memory {
         carve(guard / PAGE_SIZE, PAGE_SIZE, "guard")?;
         let clusters = carve(config.clusters as usize, cluster_size, "clusters")?;
         let receive = ReceivePool::new(&format!("clusters{shard}"), &clusters, shift)?;
-        let mut lent = [0; 256];
-        while clusters.lend(&mut lent) > 0 {}
+        let mut posted = [0; 256];
+        while clusters.post(&mut posted) > 0 {}
         Ok(Self {
             receive,
             buffers: Buffers {

@@ -115,8 +115,8 @@ fn rfc4862_5_4_no_shard_uses_an_address_that_another_heard_to_be_taken() {
     let ip = packet(ours, all_nodes, 58, icmp, 2, 0, 255);
     let frame = ethernet(MAC_B.0, [0x33, 0x33, 0, 0, 0, 1], 0x86dd, &ip);
     other.receive(now, &frame);
-    let words = other.stack.poll_notice().expect("news").into_words();
-    owner.stack.notice(now, Notice::from_words(words).unwrap());
+    let notice = other.stack.poll_notice().expect("news");
+    owner.stack.notice(now, notice);
     now += net::Duration::from_secs(2);
     for shard in [&mut owner, &mut other] {
         shard.turn(now);

@@ -96,8 +96,8 @@ pub enum PageState {
 /// What the system knows of one physical page (row Z2).
 ///
 /// The links that index and sort are not here but where they are followed: in
-/// the free list of its pool, and with whoever keeps logical pages, because one
-/// physical page can serve many blocks.
+/// the free list of its pool, and in the tables of those that keep logical pages,
+/// because one physical page can serve many blocks.
 #[derive(Debug, Default)]
 pub struct PageStructure {
     references: Cell<u32>,

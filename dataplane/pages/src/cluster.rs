@@ -94,8 +94,8 @@ impl Cluster {
         unsafe { self.unit().structure.add(page).as_ref() }
     }
 
-    /// How many bytes are in use, from the front: all of them, unless who wrote
-    /// the cluster said less.
+    /// How many bytes are in use, from the front: all of them, unless the writer of
+    /// the cluster said that there are fewer.
     pub fn filled(&self) -> usize {
         self.unit().filled.get() as usize
     }
@@ -195,7 +195,8 @@ impl fmt::Debug for Cluster {
     }
 }
 
-/// A cluster with one owner, who may write it; [`Fresh::freeze`] makes it shareable.
+/// A cluster with a single handle, through which it may be written;
+/// [`Fresh::freeze`] makes it shareable.
 pub struct Fresh(Cluster);
 
 impl Fresh {

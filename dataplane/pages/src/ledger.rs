@@ -41,7 +41,7 @@ impl CopyReason {
         self.trace_name().text()
     }
 
-    /// The name tracepoints tell.
+    /// The name in tracepoints, which end at a NUL.
     const fn trace_name(self) -> Name {
         Name::new(match self {
             CopyReason::PullUp => "pull_up\0",

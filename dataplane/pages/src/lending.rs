@@ -8,6 +8,8 @@
 
 use std::ptr::NonNull;
 
+use collections::Slab;
+
 use crate::segment::Segment;
 
 /// A segment's bytes, lent to another shard. It must be taken into a
@@ -31,8 +33,7 @@ pub struct Return {
 /// The segments that a shard has lent.
 pub struct LentTable {
     lender: u16,
-    lent: Box<[Option<Segment>]>,
-    free: Vec<u32>,
+    lent: Slab<Segment>,
 }
 
 impl LentSegment {
@@ -56,61 +57,12 @@ impl LentSegment {
         let address = NonNull::new(address).expect("a segment's address");
         (address, self.len as usize, self.origin)
     }
-
-    /// As two words, to be sent to the other shard.
-    pub fn into_words(self) -> [u64; 2] {
-        [
-            self.address as u64,
-            u64::from(self.len) << 48 | self.origin.word(),
-        ]
-    }
-
-    /// What [`LentSegment::into_words`] gave.
-    ///
-    /// # Safety
-    /// The words are those of a segment that was lent, they are used once, and
-    /// they came over something that orders what was done before they were sent
-    /// before what is done now, as a ring does. Whoever borrows the segment
-    /// reads the memory that they name.
-    #[allow(unsafe_code)]
-    pub unsafe fn from_words([address, rest]: [u64; 2]) -> Self {
-        Self {
-            address: address as usize,
-            len: (rest >> 48) as u32,
-            origin: Return::of(rest & ((1 << 48) - 1)),
-        }
-    }
 }
 
 impl Return {
     /// The number of the [`LentTable`] that it is for.
     pub fn lender(&self) -> u16 {
         self.lender
-    }
-
-    /// As a word, of which the upper 16 bits are zero, to be sent to the lender.
-    pub fn into_word(self) -> u64 {
-        self.word()
-    }
-
-    /// What [`Return::into_word`] gave.
-    ///
-    /// # Safety
-    /// As [`LentSegment::from_words`]: the lender frees what the word names.
-    #[allow(unsafe_code)]
-    pub unsafe fn from_word(word: u64) -> Self {
-        Self::of(word)
-    }
-
-    fn word(&self) -> u64 {
-        u64::from(self.lender) << 32 | u64::from(self.slot)
-    }
-
-    fn of(word: u64) -> Self {
-        Self {
-            lender: (word >> 32) as u16,
-            slot: word as u32,
-        }
     }
 }
 
@@ -119,8 +71,7 @@ impl LentTable {
     pub fn new(lender: u16, count: usize) -> Self {
         Self {
             lender,
-            lent: (0..count).map(|_| None).collect(),
-            free: (0..count as u32).rev().collect(),
+            lent: Slab::new(count),
         }
     }
 
@@ -132,19 +83,16 @@ impl LentTable {
         let Some(address) = segment.address() else {
             return Err(segment);
         };
-        let Some(slot) = self.free.pop() else {
-            return Err(segment);
-        };
-        let lent = LentSegment {
+        let len = segment.len() as u32;
+        let slot = self.lent.insert(segment)?;
+        Ok(LentSegment {
             address: address.as_ptr().expose_provenance(),
-            len: segment.len() as u32,
+            len,
             origin: Return {
                 lender: self.lender,
                 slot,
             },
-        };
-        self.lent[slot as usize] = Some(segment);
-        Ok(lent)
+        })
     }
 
     /// The borrower has returned a segment: its handle is dropped.
@@ -156,24 +104,23 @@ impl LentTable {
             returned.lender, self.lender,
             "a segment was returned to another table"
         );
-        let segment = self.lent[returned.slot as usize].take();
+        let segment = self.lent.remove(returned.slot);
         assert!(segment.is_some(), "a segment was returned twice");
-        self.free.push(returned.slot);
     }
 
     /// How many more can be lent now.
     pub fn room(&self) -> usize {
-        self.free.len()
+        self.lent.room()
     }
 
     /// Segments lent at the moment.
     pub fn len(&self) -> usize {
-        self.lent.len() - self.free.len()
+        self.lent.len()
     }
 
     /// Whether none is lent.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.lent.is_empty()
     }
 }
 
@@ -181,7 +128,7 @@ impl Drop for LentTable {
     fn drop(&mut self) {
         // Other shards may be reading what they were lent: it stays for good,
         // and with it its pool and its arena.
-        for segment in self.lent.iter_mut().filter_map(Option::take) {
+        for segment in self.lent.drain() {
             std::mem::forget(segment);
         }
     }

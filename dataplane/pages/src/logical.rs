@@ -152,7 +152,7 @@ impl LogicalPage {
         rest.or_else(|segment| self.put(offset, segment, pull_up, Gaps::Keep))
     }
 
-    /// As [`LogicalPage::write`], for whoever keeps track of valid bytes apart
+    /// As [`LogicalPage::write`], for callers that keep track of valid bytes apart
     /// from the page: to get back to four segments, NULL may become zeros.
     ///
     /// # Errors
@@ -365,7 +365,7 @@ impl LogicalPage {
         if first < 1 {
             std::mem::swap(&mut self.slots[1], &mut segment);
         }
-        // What was joined is in `segment` now, and goes.
+        // `segment` is the one that was joined to its neighbour now, and is dropped.
         let grown = self.slots[first].len() + segment.len();
         self.slots[first].crop(0, grown);
         self.slots[MAX_SEGMENTS - 1] = Segment::gap(self.slots[MAX_SEGMENTS - 1].len() - len);
@@ -407,7 +407,8 @@ impl LogicalPage {
         Ok(())
     }
 
-    /// Takes over the pieces of a merge, of which `joined` are one segment now.
+    /// Takes over the pieces of a merge; those in the runs of `joined` have become one
+    /// segment each.
     fn rebuild(&mut self, pieces: &[Piece], mut joined: [Joined; 2], mut new: Segment) {
         let sources = Sources {
             slots: self.segments(),

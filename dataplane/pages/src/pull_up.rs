@@ -30,7 +30,7 @@ pub struct PullUp<'a> {
 pub(crate) enum Gaps {
     /// They stay NULL, and segments on both sides of one are never joined.
     Keep,
-    /// They may become zeros: whoever writes knows which bytes are valid.
+    /// They may become zeros: the caller knows which bytes are valid.
     Fill,
 }
 

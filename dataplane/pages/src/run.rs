@@ -91,7 +91,7 @@ impl PageRun {
     }
 
     /// Starts a request for `len` bytes at byte address `offset` of the volume.
-    /// All of them are NULL until they are placed; what the run held before is let go.
+    /// All of them are NULL until they are placed; what the run held before is dropped.
     ///
     /// # Errors
     /// [`TooLong`] if `len` is more than the pool's `max_bytes`; the run is then empty.
@@ -324,7 +324,7 @@ impl PageRun {
         histogram
     }
 
-    /// Lets go of everything; the run covers nothing.
+    /// Drops every reference; the run covers nothing afterwards.
     pub fn clear(&mut self) {
         for page in &mut self.pages[..self.used] {
             page.reset();

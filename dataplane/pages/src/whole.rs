@@ -20,7 +20,7 @@ impl LogicalPage {
     }
 
     /// Copies all bytes that are not NULL, zeros too, into a fresh page, each
-    /// to its own offset, and lets go of the clusters they were in. NULL stays
+    /// to its own offset, and drops the references to the clusters they were in. NULL stays
     /// NULL. Returns how many bytes were copied, which are counted as `reason`:
     /// none if the page [is whole](LogicalPage::is_whole).
     ///

@@ -1,10 +1,9 @@
 //! Segments lent to another shard and returned.
-#![allow(unsafe_code)]
 
 mod common;
 
 use common::Lab;
-use pages::{BorrowedPool, LentSegment, LentTable, Return, Segment};
+use pages::{BorrowedPool, LentTable, Segment};
 
 #[test]
 fn a_borrowed_segment_is_counted_here_and_returned_after_its_last_handle() {
@@ -79,40 +78,4 @@ fn a_lender_that_ends_first_leaves_its_bytes_in_place() {
         borrowed.borrow(segment).unwrap()
     };
     assert_eq!(slice.bytes(), [9; 100]);
-}
-
-#[test]
-fn a_lent_segment_and_its_return_cross_as_words() {
-    let lab = Lab::new(4, 2048, 1);
-    let mut lent = LentTable::new(u16::MAX, 3);
-    let borrowed = BorrowedPool::new(3);
-    for fill in 1..=3 {
-        let words = lent.lend(lab.data(fill, 1982)).unwrap().into_words();
-        // SAFETY: lent one line up, and taken in once.
-        let segment = unsafe { LentSegment::from_words(words) };
-        assert_eq!((segment.lender(), segment.len()), (u16::MAX, 1982));
-        assert_eq!(borrowed.borrow(segment).unwrap().bytes(), [fill; 1982]);
-    }
-    while let Some(back) = borrowed.next_return() {
-        let word = back.into_word();
-        assert_eq!(word >> 48, 0, "there is room for a tag");
-        // SAFETY: of a segment that was borrowed and is no more, and used once.
-        lent.take_back(unsafe { Return::from_word(word) });
-    }
-    assert!(lent.is_empty());
-    lab.assert_nothing_leaked();
-}
-
-#[test]
-#[should_panic(expected = "returned twice")]
-fn a_segment_is_not_returned_twice() {
-    let lab = Lab::new(4, 2048, 1);
-    let mut lent = LentTable::new(0, 1);
-    let borrowed = BorrowedPool::new(1);
-    drop(borrowed.borrow(lent.lend(lab.data(1, 10)).unwrap()));
-    let word = borrowed.next_return().unwrap().into_word();
-    for _ in 0..2 {
-        // SAFETY: nothing is lent any more, so nothing is freed too early.
-        lent.take_back(unsafe { Return::from_word(word) });
-    }
 }

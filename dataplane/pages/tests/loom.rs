@@ -8,7 +8,7 @@ use loom::sync::Arc;
 use loom::thread;
 use sync::ring::{Receiver, ring};
 
-fn wait(receiver: &mut Receiver<1>) -> [u64; 1] {
+fn wait(receiver: &mut Receiver<u64>) -> u64 {
     loop {
         match receiver.receive() {
             Some(message) => return message,
@@ -29,18 +29,18 @@ fn lent_bytes_are_never_written_while_another_shard_reads_them() {
         let seen = Arc::clone(&cluster);
         let borrower = thread::spawn(move || {
             for round in 1..=2 {
-                assert_eq!(wait(&mut arrivals), [round]);
+                assert_eq!(wait(&mut arrivals), round);
                 // SAFETY: lent, and not returned yet; loom checks it.
                 let value = seen.with(|bytes| unsafe { *bytes });
                 assert_eq!(value, round, "the bytes came with the message");
-                back.send([round]).unwrap();
+                back.send(round).unwrap();
             }
         });
         for round in 1..=2 {
             // SAFETY: not lent; loom checks it.
             cluster.with_mut(|bytes| unsafe { *bytes = round });
-            there.send([round]).unwrap();
-            assert_eq!(wait(&mut returns), [round]);
+            there.send(round).unwrap();
+            assert_eq!(wait(&mut returns), round);
         }
         borrower.join().unwrap();
     });

@@ -5,7 +5,7 @@
 //! to a file and not to a drive or a host, so it is not in the ledger of copied
 //! bytes; the capture tells itself how many bytes it took.
 //!
-//! Each shard has a ring of words of its own (`sync::words`), laid out
+//! Each shard has a ring of words of its own (`sync::slots`), laid out
 //! before the capture starts. It puts a frame's bytes there and publishes the
 //! whole; whoever writes the file takes it out. A shard that finds no room
 //! counts the frame as dropped and goes on: it waits for nobody.
@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use net::{pcap_header, pcap_record};
-use sync::words::{Reader, words};
+use sync::slots::{Reader, slots};
 
 use crate::capture_desk::{Copier, Offer, Start};
 use crate::handle::Handle;
@@ -76,7 +76,7 @@ impl Handle {
 /// A capture that runs, until it is dropped.
 pub struct Capture {
     handle: Handle,
-    rings: Vec<Reader<1>>,
+    rings: Vec<Reader<u64>>,
     start: Start,
     snap: usize,
     pending: Vec<Frame>,
@@ -130,7 +130,7 @@ impl Capture {
         snap: usize,
         ring_words: usize,
     ) -> (Self, Vec<Option<Box<Copier>>>) {
-        let (writers, rings): (Vec<_>, _) = (0..shards).map(|_| words(ring_words)).unzip();
+        let (writers, rings): (Vec<_>, _) = (0..shards).map(|_| slots(ring_words)).unzip();
         let start = Start::now();
         let copier = |ring| {
             Some(Box::new(Copier {
@@ -204,8 +204,7 @@ impl Capture {
             while left > 0 {
                 let mut next = || {
                     left -= 1;
-                    let [word] = ring.take().expect("a frame is published whole");
-                    word
+                    ring.take().expect("a frame is published whole")
                 };
                 let (at_ns, lengths) = (next(), next());
                 let captured = (lengths >> 32) as usize;

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use net::{Direction, Tap, pcap_bytes};
 use sync::Watched;
-use sync::words::Writer;
+use sync::slots::Writer;
 
 /// Words before a frame's bytes: when, and its lengths.
 pub(crate) const HEAD: usize = 2;
 
 /// A shard's end of a capture.
 pub(crate) struct Copier {
-    pub(crate) ring: Writer<1>,
+    pub(crate) ring: Writer<u64>,
     pub(crate) start: Start,
     /// Nanoseconds of the Unix epoch at the shard's time zero.
     pub(crate) epoch_ns: u64,
@@ -49,7 +49,7 @@ impl Tap for Copier {
             word[..bytes.len()].copy_from_slice(bytes);
             u64::from_le_bytes(word)
         });
-        (head.into_iter().chain(body)).for_each(|word| self.ring.put([word]));
+        (head.into_iter().chain(body)).for_each(|word| self.ring.put(word));
         self.ring.publish();
     }
 }

@@ -7,15 +7,15 @@
 //! the I/O path: rings are looked at between polls.
 
 use net::{Instant, Notice};
+use sync::mesh::{Ends, mesh};
 use sync::ring::{Receiver, Sender};
-
-use volume::{Ends, mesh};
 
 use crate::link::Link;
 use crate::machine::Port;
 
-/// Words of a message: the port, and the notice about it.
-const WORDS: usize = 1 + Notice::WORDS;
+/// The number of a port, and a notice about it.
+type Message = (usize, Notice);
+
 /// Notices that a ring has room for.
 const CAPACITY: usize = 128;
 
@@ -35,14 +35,14 @@ events::counters! {
 /// One shard's ends of the rings to and from the others.
 #[derive(Default)]
 pub struct Notices {
-    to: Vec<Sender<WORDS>>,
-    from: Vec<Receiver<WORDS>>,
+    to: Vec<Sender<Message>>,
+    from: Vec<Receiver<Message>>,
     pub(crate) counters: NoticeCounters,
 }
 
 /// The notices of so many shards, by shard.
 pub fn between(shards: usize) -> Vec<Notices> {
-    let of = |ends: Vec<Option<Ends<WORDS>>>| {
+    let of = |ends: Vec<Option<Ends<Message>>>| {
         let mut notices = Notices::default();
         for Ends { to, from } in ends.into_iter().flatten() {
             notices.to.push(to);
@@ -54,8 +54,7 @@ pub fn between(shards: usize) -> Vec<Notices> {
 }
 
 impl Notices {
-    /// Passes what this shard's stacks have heard to the other shards, and what those
-    /// have heard to its stacks.
+    /// Gives other shards the notices of this one's stacks, and these those of the others.
     pub(crate) fn exchange(&mut self, links: &mut [Link<impl Port>], now: Instant) {
         if self.to.is_empty() {
             return;
@@ -66,12 +65,9 @@ impl Notices {
             }
         }
         for ring in &mut self.from {
-            while let Some([port, words @ ..]) = ring.receive() {
-                let Some(notice) = Notice::from_words(words) else {
-                    continue;
-                };
+            while let Some((port, notice)) = ring.receive() {
                 self.counters.received += 1;
-                if let Some(link) = links.get_mut(port as usize) {
+                if let Some(link) = links.get_mut(port) {
                     link.notice(now, notice);
                 }
             }
@@ -79,9 +75,8 @@ impl Notices {
     }
 
     fn publish(&mut self, port: usize, notice: Notice) {
-        let [a, b, c, d, e, f] = notice.into_words();
         for ring in &mut self.to {
-            match ring.send([port as u64, a, b, c, d, e, f]) {
+            match ring.send((port, notice)) {
                 Ok(()) => self.counters.sent += 1,
                 Err(_) => self.counters.lost += 1,
             }

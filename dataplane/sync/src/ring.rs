@@ -1,28 +1,29 @@
-//! A lock-free ring of messages from one thread to another, each a slot of
-//! [`words`](crate::words): one sender, one receiver. What a message refers to
-//! is ordered with it. What the words mean is its users' affair.
+//! A lock-free ring of messages from one thread to another, each in one of
+//! [`slots`](crate::slots): one sender, one receiver. What a message refers to
+//! is ordered with it.
 
-use crate::words::{Reader, Writer, words};
+use crate::slots::{Reader, Writer, slots};
 
 /// The end that sends.
-pub struct Sender<const N: usize>(Writer<N>);
+pub struct Sender<T>(Writer<T>);
 
 /// The end that receives.
-pub struct Receiver<const N: usize>(Reader<N>);
+pub struct Receiver<T>(Reader<T>);
 
-/// A ring for up to `capacity` messages of `N` words, rounded up to a power of two.
-pub fn ring<const N: usize>(capacity: usize) -> (Sender<N>, Receiver<N>) {
-    let (writer, reader) = words(capacity);
+/// A ring for up to `capacity` messages, rounded up to a power of two. Messages
+/// that are never received are dropped when both ends are gone.
+pub fn ring<T: Send>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    let (writer, reader) = slots(capacity);
     (Sender(writer), Receiver(reader))
 }
 
-impl<const N: usize> Sender<N> {
+impl<T> Sender<T> {
     /// Sends a message.
     ///
     /// # Errors
     /// It comes back if the ring is full.
     #[inline]
-    pub fn send(&mut self, message: [u64; N]) -> Result<(), [u64; N]> {
+    pub fn send(&mut self, message: T) -> Result<(), T> {
         if !self.0.has_room(1) {
             return Err(message);
         }
@@ -38,12 +39,12 @@ impl<const N: usize> Sender<N> {
     }
 }
 
-impl<const N: usize> Receiver<N> {
+impl<T> Receiver<T> {
     /// The next message, if one has come.
     #[inline]
-    pub fn receive(&mut self) -> Option<[u64; N]> {
-        let words = self.0.take()?;
+    pub fn receive(&mut self) -> Option<T> {
+        let message = self.0.take()?;
         self.0.release();
-        Some(words)
+        Some(message)
     }
 }

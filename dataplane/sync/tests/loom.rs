@@ -7,7 +7,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 use sync::ring::{Receiver, ring};
-use sync::words::{Reader, words};
+use sync::slots::{Reader, slots};
 use sync::{Progress, Watched};
 
 /// As wide as the messages between shards: no word of one may come with those of another.
@@ -15,7 +15,7 @@ fn message(n: u64) -> [u64; 4] {
     [n, n + 1, n + 2, n + 3]
 }
 
-fn wait<const N: usize>(receiver: &mut Receiver<N>) -> [u64; N] {
+fn wait<T>(receiver: &mut Receiver<T>) -> T {
     loop {
         match receiver.receive() {
             Some(message) => return message,
@@ -67,12 +67,12 @@ fn a_full_ring_refuses_and_keeps_what_it_has() {
 }
 
 /// Everything in the ring of a capture: records of a number and as many words more.
-fn collect(reader: &mut Reader<1>, into: &mut Vec<u64>) {
+fn collect(reader: &mut Reader<u64>, into: &mut Vec<u64>) {
     let mut left = reader.look();
     while left > 0 {
-        let [n] = reader.take().expect("a record's head");
+        let n = reader.take().expect("a record's head");
         for _ in 0..n {
-            assert_eq!(reader.take(), Some([n]), "a record is whole");
+            assert_eq!(reader.take(), Some(n), "a record is whole");
         }
         reader.release();
         left -= 1 + n as usize;
@@ -85,14 +85,14 @@ fn collect(reader: &mut Reader<1>, into: &mut Vec<u64>) {
 #[test]
 fn records_are_whole_and_all_there_when_the_writer_is_gone() {
     loom::model(|| {
-        let (mut writer, mut reader) = words::<1>(4);
+        let (mut writer, mut reader) = slots::<u64>(4);
         let writing = thread::spawn(move || {
             for n in 1..=2 {
                 if !writer.has_room(1 + n as usize) {
                     writer.miss();
                     continue;
                 }
-                (0..=n).for_each(|_| writer.put([n]));
+                (0..=n).for_each(|_| writer.put(n));
                 writer.publish();
             }
         });
@@ -117,7 +117,7 @@ fn records_are_whole_and_all_there_when_the_writer_is_gone() {
 #[test]
 fn a_slot_is_not_written_again_before_it_is_released() {
     loom::model(|| {
-        let (mut writer, mut reader) = words::<1>(1);
+        let (mut writer, mut reader) = slots::<u64>(1);
         let cell = Arc::new(UnsafeCell::new(0));
         let seen = Arc::clone(&cell);
         let writing = thread::spawn(move || {
@@ -127,7 +127,7 @@ fn a_slot_is_not_written_again_before_it_is_released() {
                 }
                 // SAFETY: the slot is the writer's; loom checks it.
                 cell.with_mut(|value| unsafe { *value = n });
-                writer.put([n]);
+                writer.put(n);
                 writer.publish();
             }
         });
@@ -135,7 +135,7 @@ fn a_slot_is_not_written_again_before_it_is_released() {
             while reader.look() == 0 {
                 thread::yield_now();
             }
-            assert_eq!(reader.take(), Some([n]));
+            assert_eq!(reader.take(), Some(n));
             // SAFETY: not released yet; loom checks it.
             assert_eq!(seen.with(|value| unsafe { *value }), n);
             reader.release();

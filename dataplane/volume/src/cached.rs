@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 
 use block::{Buffers, Device, Fault, Flags, Geometry, Io, Op, RequestId, VolumeId, WritePolicy};
 use cache::{CacheConfig, OperationId, PageCache, VolumeConfig};
+use collections::Slab;
 use events::Counter;
 use pages::{ClusterPool, PageRun};
 
 use crate::jobs::Jobs;
 use crate::remote;
-use crate::slab::Slab;
 use crate::volumes::{Ends, Requester, Sizes, Ticket as AnyTicket};
 
 /// Device operations the cache may have in flight.
@@ -278,7 +278,7 @@ impl Cached {
     /// Drops every clean page; the shard stops.
     pub(crate) fn drop_clean(&mut self) {
         if let Some(cache) = &mut self.cache {
-            cache.forget();
+            cache.drop_clean();
         }
     }
 

@@ -10,10 +10,9 @@ use std::collections::VecDeque;
 use block::{
     Buffers, Command, Completed, Device, Fault, Geometry, Io, NotStarted, Op, OpTable, VolumeId,
 };
+use collections::Slab;
 use pages::{CopyReason, PAGE_SIZE, PageRun};
 use sgl::{Divider, Element, PageCursor, Refused, RequestState};
-
-use crate::slab::Slab;
 
 /// How a job ended; its run is back.
 pub(crate) struct Done<T> {

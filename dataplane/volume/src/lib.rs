@@ -8,20 +8,18 @@
 //!   device's limits allow ([`sgl`]; rows Z9, C1).
 //! * With [`block::WritePolicy::Back`] a volume is behind the page cache, one in each
 //!   shard. Every page has one owner; what other shards own is asked of them
-//!   over rings ([`mesh`]), by reference.
+//!   over rings ([`sync::mesh`]), by reference.
+#![forbid(unsafe_code)]
 
 mod cached;
 mod jobs;
-mod mesh;
 mod message;
 mod peer;
 mod placement;
 mod remote;
-mod slab;
 mod volumes;
 
 pub use jobs::JobCounters;
-pub use mesh::{Ends, mesh};
 pub use peer::PeerEnds;
-pub use remote::ring_capacity;
+pub use remote::rings;
 pub use volumes::{Ended, Origin, Sizes, Volumes, cache_counters_at_zero};

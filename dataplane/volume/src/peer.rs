@@ -4,12 +4,12 @@
 use std::collections::VecDeque;
 
 use block::{Fault, Flags, Op, VolumeId};
+use collections::Slab;
 use pages::{BorrowedPool, LentSegment, LentTable, PageRun, Return, Segment, SegmentKind, Slice};
+use sync::mesh::{Ends, mesh};
 use sync::ring::{Receiver, Sender};
 
-use crate::mesh::Ends;
-use crate::message::{Message, Token, WORDS};
-use crate::slab::Slab;
+use crate::message::{Message, Token};
 
 /// Why segments are lent. Each has a quota of its own: data that a slow client
 /// has yet to read leaves room for what others write.
@@ -51,12 +51,22 @@ pub(crate) struct RemoteRequest {
     pub(crate) result: Result<(), Fault>,
 }
 
-/// One shard's ends of the rings that requests cross.
-pub type PeerEnds = Ends<WORDS>;
+/// One shard's ends of the rings that requests cross between it and another.
+pub struct PeerEnds(Ends<Message>);
+
+/// Rings for `capacity` messages each between so many shards: for each shard its
+/// ends, by shard; `None` in its own place.
+pub(crate) fn rings(shards: usize, capacity: usize) -> Vec<Vec<Option<PeerEnds>>> {
+    let of = |ends: Vec<Option<Ends<Message>>>| {
+        let ends = ends.into_iter();
+        ends.map(|ends| ends.map(PeerEnds)).collect()
+    };
+    mesh(shards, capacity).into_iter().map(of).collect()
+}
 
 pub(crate) struct Peer {
-    to: Sender<WORDS>,
-    from: Receiver<WORDS>,
+    to: Sender<Message>,
+    from: Receiver<Message>,
     /// What it was lent, by [`Way`].
     lent: [LentTable; 2],
     /// What it lent us, by [`Way`].
@@ -76,8 +86,8 @@ impl Peer {
         let number = |way: Way| (2 * me + way as usize) as u16;
         let ways = [Way::Written, Way::Read];
         Self {
-            to: ends.to,
-            from: ends.from,
+            to: ends.0.to,
+            from: ends.0.from,
             lent: ways.map(|way| LentTable::new(number(way), quota.segments[way as usize])),
             borrowed: ways.map(|way| BorrowedPool::new(quota.segments[way as usize])),
             quota,
@@ -90,7 +100,7 @@ impl Peer {
     /// The next message of the peer, returns aside.
     pub(crate) fn receive(&mut self) -> Option<Message> {
         loop {
-            match Message::from_words(self.from.receive()?) {
+            match self.from.receive()? {
                 Message::Return(segment) => self.take_back(segment),
                 message => return Some(message),
             }
@@ -104,8 +114,8 @@ impl Peer {
 
     /// Sends a message; the caller looked for room.
     pub(crate) fn send(&mut self, message: Message) {
-        if self.to.send(message.into_words()).is_err() {
-            unreachable!("the caller looked for room in the ring");
+        if let Err(message) = self.to.send(message) {
+            unreachable!("no room in the ring for {message:?}");
         }
     }
 

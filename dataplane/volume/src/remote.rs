@@ -14,13 +14,13 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use block::{Buffers, Fault, Flags, Io, Op, VolumeId};
+use collections::Slab;
 use pages::{PageRun, PullUp, RunPool, Segment, SegmentKind, Slice};
 
 use crate::cached::Cached;
 use crate::message::{Message, Token};
-use crate::peer::{Part, Peer, PeerEnds, Quota, Way};
+use crate::peer::{self, Part, Peer, PeerEnds, Quota, Way};
 use crate::placement;
-use crate::slab::Slab;
 use crate::volumes::{Caller, Ends, Requester, Sizes};
 
 /// What a shard uses for every request.
@@ -548,7 +548,9 @@ fn segments_of(bytes: usize) -> usize {
     (bytes / pages::PAGE_SIZE + 2) * pages::MAX_SEGMENTS
 }
 
-/// Messages that a ring between two shards has room for: a few of the longest requests.
-pub fn ring_capacity(max_bytes: usize) -> usize {
-    4 * (segments_of(max_bytes) + 1)
+/// The rings that requests of up to `max_bytes` bytes cross between so many shards:
+/// for each shard its ends, by shard; `None` in its own place.
+pub fn rings(shards: usize, max_bytes: usize) -> Vec<Vec<Option<PeerEnds>>> {
+    // A few of the longest requests.
+    peer::rings(shards, 4 * (segments_of(max_bytes) + 1))
 }

@@ -54,16 +54,16 @@ impl Lab {
         next
     }
 
-    /// Lends every cluster to the port, so that [`Lab::receive`] can have any.
-    pub fn lend_all(&self) {
-        let mut lent = vec![0; self.frames.len()];
-        assert_eq!(self.frames.lend(&mut lent), lent.len());
+    /// Posts every cluster to the port, so that [`Lab::receive`] can have any.
+    pub fn post_all(&self) {
+        let mut posted = vec![0; self.frames.len()];
+        assert_eq!(self.frames.post(&mut posted), posted.len());
     }
 
-    /// Gives clusters that are not held any more back to the port.
-    pub fn lend_again(&self, n: usize) {
-        let mut lent = vec![0; n];
-        assert_eq!(self.frames.lend(&mut lent), n);
+    /// Posts clusters that are not held any more to the port again.
+    pub fn post_again(&self, n: usize) {
+        let mut posted = vec![0; n];
+        assert_eq!(self.frames.post(&mut posted), n);
     }
 }
 

@@ -44,7 +44,7 @@ pub enum Op {
     },
     /// From now on one device operation in `n` fails; 0 for none.
     Failing {
-        n: usize,
+        n: u64,
     },
 }
 

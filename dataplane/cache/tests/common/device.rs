@@ -19,7 +19,7 @@ pub struct Device {
     pub cached: bool,
     block: usize,
     /// One operation in so many fails; 0 for none.
-    pub failing: usize,
+    pub failing: u64,
     pub writes: usize,
     pub reads: usize,
 }
@@ -65,7 +65,7 @@ impl Device {
     }
 
     /// Some blocks of a write reach the device: one in `n`, or all.
-    fn take_effect(&mut self, operation: &Operation, random: &mut Random, n: usize, all: bool) {
+    fn take_effect(&mut self, operation: &Operation, random: &mut Random, n: u64, all: bool) {
         if let (Op::Write, Some(run)) = (operation.io.op, &operation.io.run) {
             let fua = operation.io.flags.fua;
             let bytes = contents(run);

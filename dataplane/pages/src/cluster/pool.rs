@@ -43,7 +43,7 @@ pub(super) struct Pool {
     pub arena: Rc<Arena>,
     pub cluster_size: usize,
     pub units: Box<[Unit]>,
-    /// Clusters without a handle that are not lent to a port, last freed on top.
+    /// Clusters without a handle that are not posted to a port, last freed on top.
     pub free: RefCell<Vec<u32>>,
     /// Clusters with at least one handle.
     pub held: Cell<usize>,
@@ -132,7 +132,7 @@ impl Pool {
 
 /// A fixed set of equal clusters in an arena.
 ///
-/// A cluster is *free* (in the pool), *lent* (a port may receive into it), or
+/// A cluster is *free* (in the pool), *posted* (a port may receive into it), or
 /// *held* (some [`Cluster`] or [`Fresh`] refers to it). It becomes free again
 /// when the last handle is dropped. The pool's memory outlives every handle.
 pub struct ClusterPool {
@@ -182,13 +182,13 @@ impl ClusterPool {
         self.get().held.get()
     }
 
-    /// Clusters that no handle holds: in the pool or lent to a port. This is
+    /// Clusters that no handle holds: in the pool or posted to a port. This is
     /// the number back-pressure derives from.
     pub fn unheld(&self) -> usize {
         self.len() - self.held()
     }
 
-    /// Clusters that [`ClusterPool::alloc`] and [`ClusterPool::lend`] can still give out.
+    /// Clusters that [`ClusterPool::alloc`] and [`ClusterPool::post`] can still give out.
     pub fn free(&self) -> usize {
         self.get().free.borrow().len()
     }
@@ -227,8 +227,9 @@ impl ClusterPool {
         ))
     }
 
-    /// Lends free clusters to a port: fills `out` from the front and returns how many.
-    pub fn lend(&self, out: &mut [u32]) -> usize {
+    /// Posts free clusters to a port, to receive into: fills `out` from the front and
+    /// returns how many.
+    pub fn post(&self, out: &mut [u32]) -> usize {
         let mut free = self.get().free.borrow_mut();
         let n = out.len().min(free.len());
         let keep = free.len() - n;
@@ -237,7 +238,7 @@ impl ClusterPool {
         n
     }
 
-    /// Takes back a lent cluster that the port received into.
+    /// Takes back a posted cluster that the port received into.
     ///
     /// The port must have given up the cluster: it writes to it no more.
     ///
@@ -266,7 +267,7 @@ impl ClusterPool {
         self.get().hold(index, filled as u32)
     }
 
-    /// Takes back a lent cluster that the port did not use, to be written by the CPU.
+    /// Takes back a posted cluster that the port did not use, to be written by the CPU.
     ///
     /// # Panics
     /// As [`ClusterPool::adopt`].
@@ -274,7 +275,7 @@ impl ClusterPool {
         Fresh(self.adopt(index))
     }
 
-    /// Takes back a lent cluster that the port never used.
+    /// Takes back a posted cluster that the port never used.
     ///
     /// # Panics
     /// As [`ClusterPool::adopt`].

@@ -38,14 +38,14 @@ fn a_cluster_returns_with_its_last_handle() {
 }
 
 #[test]
-fn lent_clusters_are_adopted_when_the_port_received() {
+fn posted_clusters_are_adopted_when_the_port_received() {
     let pool = pool(4, 2048);
-    let mut lent = [0; 8];
-    assert_eq!(pool.lend(&mut lent), 4);
+    let mut posted = [0; 8];
+    assert_eq!(pool.post(&mut posted), 4);
     assert!(pool.alloc().is_none());
     drop(pool.adopt(2));
-    assert_eq!(pool.lend(&mut lent), 1);
-    assert_eq!(lent[0], 2);
+    assert_eq!(pool.post(&mut posted), 1);
+    assert_eq!(posted[0], 2);
 }
 
 #[test]

@@ -2,14 +2,14 @@
 
 use sync::ring::{Receiver, Sender};
 
-use super::step::{Answer, Step, WORDS};
+use super::step::{Answer, Step};
 use crate::machine::{Machine, Memory};
 use crate::poll::Shard;
 
 /// A shard's ends of the rings that steps and answers cross.
 pub(crate) struct ShardEnds {
-    pub(crate) steps: Receiver<WORDS>,
-    pub(crate) answers: Sender<WORDS>,
+    pub(crate) steps: Receiver<Step>,
+    pub(crate) answers: Sender<Answer>,
 }
 
 /// The steps that a shard makes, one after the other.
@@ -31,7 +31,7 @@ impl<M: Machine> Shard<M> {
             let (step, is_new) = match begun {
                 Some(step) => (step, false),
                 None => match ends.steps.receive() {
-                    Some(words) => (Step::from_words(words), true),
+                    Some(step) => (step, true),
                     None => return,
                 },
             };
@@ -40,7 +40,7 @@ impl<M: Machine> Shard<M> {
                 return;
             };
             if let Some(ends) = &mut self.steps.ends
-                && ends.answers.send(answer.into_words()).is_err()
+                && ends.answers.send(answer).is_err()
             {
                 unreachable!("a step is sent when the one before it was answered");
             }

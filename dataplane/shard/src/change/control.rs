@@ -9,7 +9,7 @@ use nvmf::{Listener, Target};
 use sync::ring::{Receiver, Sender, ring};
 
 use super::apply::ShardEnds;
-use super::step::{Answer, Step, WORDS};
+use super::step::{Answer, Step};
 use super::{Change, ChangeError, NSID_MAX};
 use crate::config::{NamespaceConfig, SubsystemConfig};
 use crate::door::DoorKind;
@@ -18,8 +18,8 @@ use crate::snapshot::NamespaceName;
 
 /// One shard, from the control side.
 struct Peer {
-    steps: Sender<WORDS>,
-    answers: Receiver<WORDS>,
+    steps: Sender<Step>,
+    answers: Receiver<Answer>,
     /// How it answered the step under way.
     answer: Option<Answer>,
 }
@@ -182,7 +182,7 @@ impl Changes {
     fn has_answers(&mut self) -> bool {
         for shard in &mut self.shards {
             if shard.answer.is_none() {
-                shard.answer = shard.answers.receive().map(Answer::from_words);
+                shard.answer = shard.answers.receive();
             }
         }
         self.shards.iter().all(|shard| shard.answer.is_some())
@@ -191,7 +191,7 @@ impl Changes {
     fn send(&mut self, step: Step) {
         for shard in &mut self.shards {
             shard.answer = None;
-            if shard.steps.send(step.into_words()).is_err() {
+            if shard.steps.send(step).is_err() {
                 unreachable!("the step before was answered");
             }
         }

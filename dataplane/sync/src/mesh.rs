@@ -1,19 +1,19 @@
-//! Rings between shards: a ring each way between any two.
+//! Rings between any two of several threads, one each way.
 
-use sync::ring::{Receiver, Sender, ring};
+use crate::ring::{Receiver, Sender, ring};
 
-/// One shard's ends of the two rings between it and another, of messages of `N` words.
-pub struct Ends<const N: usize> {
+/// One shard's ends of the two rings between it and another.
+pub struct Ends<M> {
     /// What this shard sends.
-    pub to: Sender<N>,
+    pub to: Sender<M>,
     /// What the other sends.
-    pub from: Receiver<N>,
+    pub from: Receiver<M>,
 }
 
 /// Rings for `capacity` messages each between so many shards: for each shard
 /// its ends, by shard; `None` in its own place.
-pub fn mesh<const N: usize>(shards: usize, capacity: usize) -> Vec<Vec<Option<Ends<N>>>> {
-    let mut ends: Vec<Vec<Option<Ends<N>>>> = (0..shards)
+pub fn mesh<M: Send>(shards: usize, capacity: usize) -> Vec<Vec<Option<Ends<M>>>> {
+    let mut ends: Vec<Vec<Option<Ends<M>>>> = (0..shards)
         .map(|_| (0..shards).map(|_| None).collect())
         .collect();
     let pairs = (0..shards).flat_map(|one| (one + 1..shards).map(move |other| (one, other)));
