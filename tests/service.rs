@@ -75,6 +75,13 @@ impl Service {
         false
     }
 
+    /// Takes what was said until now.
+    fn forget(&self) {
+        self.socket.set_nonblocking(true).unwrap();
+        while self.socket.recv(&mut [0; 4096]).is_ok() {}
+        self.socket.set_nonblocking(false).unwrap();
+    }
+
     /// The thread of a shard other than the first, which is the main thread.
     fn worker(&self) -> i32 {
         let tasks = format!("/proc/{}/task", self.child.id());
@@ -133,12 +140,13 @@ fn k06_the_watchdog_is_fed_only_while_every_shard_polls() {
         );
     }
     let stopped = Stopped::new(service.worker());
-    // What was on its way before, and a look that began before.
-    service.hears("nothing begins so", 1);
-    assert!(
-        !service.hears("WATCHDOG=1", 3),
-        "a shard stands still, and nothing says so"
-    );
+    // What was said before, what was on its way, and a look that began before; then no more.
+    service.forget();
+    let mut more = 0;
+    while service.hears("WATCHDOG=1", 3) {
+        more += 1;
+        assert!(more <= 2, "a shard stands still, and nothing says so");
+    }
     drop(stopped);
     assert!(
         service.hears("WATCHDOG=1", 30),

@@ -92,7 +92,7 @@ fn k08_counters_by_namespace_and_connection() {
         assert_eq!(controller.subsystem, NQN);
 
         let brief = handle
-            .snapshot(Detail::Counters, std::time::Duration::from_secs(5))
+            .snapshot(Detail::Counters, testkit::blocking::PATIENCE)
             .expect("the shards answer");
         assert!(brief.shards[0].connection_list.is_empty());
         drop((_admin, io, _admin2, _idle));

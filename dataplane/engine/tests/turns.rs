@@ -6,7 +6,7 @@ mod support;
 
 use std::io;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use support::{host, network, pattern, snapshot, target, with_engine};
 use testkit::blocking::Queue;
@@ -71,7 +71,6 @@ fn z12_queues_deeper_than_the_shard_s_requests_get_everything_done() {
         let begun = Instant::now();
         let work = |(mut queue, qid): (Queue, u16)| {
             thread::spawn(move || {
-                queue.set_patience(Duration::from_secs(30));
                 flood(&mut queue, qid).unwrap_or_else(|error| panic!("queue {qid}: {error}"));
                 for cid in 0..COMMANDS {
                     let (lba, data) = write(qid, cid);

@@ -10,7 +10,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use engine::{Config, Handle};
-use support::{controller, eventually, network, pattern, queue, snapshot, with_engine};
+use support::{
+    connections, controller, eventually, network, pattern, queue, queues_on_all_shards, snapshot,
+    with_engine,
+};
 use testkit::blocking::Queue;
 use testkit::{Command, Payload, Pdu, Random};
 
@@ -139,7 +142,7 @@ fn all_at_once(queues: Vec<Queue>, model: &Arc<Mutex<Vec<u8>>>) {
 /// takes, and writes of which half came.
 fn gone_in_the_middle(cntlid: u16) {
     for round in 0..QUEUES {
-        let mut queue = queue(20 + round, cntlid);
+        let mut queue = queue(100 + round, cntlid);
         for i in 0..16u64 {
             let lba = (i * 97 * 128) % (BYTES as u64 / 512 - 256);
             // No write of theirs ever has all its data.
@@ -169,20 +172,13 @@ fn z11_z12_pages_of_two_shards_are_one_volume() {
     let file = path.clone();
     let (tell, told) = std::sync::mpsc::channel();
     with_engine(&config, move |handle| {
-        let (admin, first) = controller();
-        let mut queues = vec![first];
-        for qid in 2..=QUEUES {
-            queues.push(queue(qid, admin.cntlid()));
-        }
-        let connections = |handle: &Handle| -> Vec<u64> {
-            let shards = snapshot(handle).shards;
-            shards.iter().map(|shard| shard.connections).collect()
-        };
-        let spread = connections(handle);
-        assert!(
-            spread.iter().all(|&n| n > 0),
-            "connections by shard: {spread:?}"
-        );
+        let (admin, _first) = controller();
+        let each = usize::from(QUEUES) / 2;
+        let mut queues = queues_on_all_shards(handle, admin.cntlid(), 2, each);
+        // Neighbours are of different shards.
+        let others = queues.split_off(each);
+        let pairs = queues.into_iter().zip(others);
+        let mut queues: Vec<Queue> = pairs.flat_map(|(one, other)| [one, other]).collect();
 
         let mut model = vec![0; BYTES];
         one_after_the_other(&mut queues, &file, &mut model);
@@ -192,7 +188,8 @@ fn z11_z12_pages_of_two_shards_are_one_volume() {
         }
 
         gone_in_the_middle(admin.cntlid());
-        let expected = u64::from(QUEUES) + 1;
+        // And the controller's Admin Queue and first I/O queue.
+        let expected = u64::from(QUEUES) + 2;
         eventually("the dead are buried", || {
             connections(handle).iter().sum::<u64>() == expected
         });

@@ -1,5 +1,5 @@
 //! To look at a burst beforehand changes nothing but time: two stacks get the same
-//! frames of several connections, and one of them foresees them, or something else.
+//! frames of several connections, and one of them looks at them first, or something else.
 
 mod support;
 
@@ -58,7 +58,7 @@ fn next(random: &mut Random, i: usize, seq: &mut u32, iss: u32, stamp: u32) -> S
 fn run(seed: u64, ipv6: bool) {
     let mut random = Random::new(seed);
     let (mut blind, ids) = open(ipv6);
-    let (mut foresees, same) = open(ipv6);
+    let (mut looks, same) = open(ipv6);
     assert_eq!(ids, same);
     let mut seqs = [IRS + 1; CONNECTIONS];
     for stamp in 101..160 {
@@ -71,19 +71,19 @@ fn run(seed: u64, ipv6: bool) {
             }
         }
         let heads = frames.iter().map(Vec::as_slice);
-        let stack = &mut foresees.host.stack;
+        let stack = &mut looks.host.stack;
         match random.below(8) {
-            0 => stack.foresee(heads.rev()),
-            1 => stack.foresee(heads.map(|frame| &frame[..frame.len().min(30)])),
-            2 => stack.foresee(heads.step_by(2)),
+            0 => stack.prefetch_burst(heads.rev()),
+            1 => stack.prefetch_burst(heads.map(|frame| &frame[..frame.len().min(30)])),
+            2 => stack.prefetch_burst(heads.step_by(2)),
             3 => {}
-            _ => stack.foresee(heads),
+            _ => stack.prefetch_burst(heads),
         }
         let abort = random
             .chance(20, 1000)
             .then(|| ids[random.below(5) as usize].0);
         let mut seen = Vec::new();
-        for t in [&mut blind, &mut foresees] {
+        for t in [&mut blind, &mut looks] {
             for (n, frame) in frames.iter().enumerate() {
                 t.host.receive(t.now, frame);
                 if let Some(id) = abort.filter(|_| n == frames.len() / 2) {
@@ -105,7 +105,7 @@ fn run(seed: u64, ipv6: bool) {
 }
 
 #[test]
-fn what_is_foreseen_changes_nothing_but_time() {
+fn what_is_prefetched_changes_nothing_but_time() {
     for seed in 0..100 {
         run(seed, seed % 4 == 0);
     }
@@ -124,11 +124,15 @@ fn connections_of_a_burst_are_known_by_their_slots() {
         .iter()
         .map(|segment| t.frame(segment))
         .collect();
-    t.host.stack.foresee(frames.iter().map(Vec::as_slice));
+    t.host
+        .stack
+        .prefetch_burst(frames.iter().map(Vec::as_slice));
     let slots = [3, 1, 3, 0].map(|i: usize| ids[i].0.slot());
-    assert_eq!(t.host.stack.foreseen().collect::<Vec<_>>(), slots);
+    assert_eq!(t.host.stack.prefetched().collect::<Vec<_>>(), slots);
     let strangers = seg(ACK, IRS + 1, 0).ports(1, 4420);
     let stranger = t.frame(&strangers);
-    t.host.stack.foresee(std::iter::once(stranger.as_slice()));
-    assert_eq!(t.host.stack.foreseen().count(), 0);
+    t.host
+        .stack
+        .prefetch_burst(std::iter::once(stranger.as_slice()));
+    assert_eq!(t.host.stack.prefetched().count(), 0);
 }

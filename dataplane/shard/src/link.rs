@@ -129,8 +129,8 @@ impl<P: Port> Link<P> {
         let frames = self.port.poll(memory);
         if frames > 0 {
             stages.end(Stage::Receive);
-            self.stack.foresee(self.port.heads(frames));
-            for slot in self.stack.foreseen() {
+            self.stack.prefetch_burst(self.port.heads(frames));
+            for slot in self.stack.prefetched() {
                 prefetch(&self.connections[slot]);
             }
             for i in 0..frames {
@@ -151,7 +151,7 @@ impl<P: Port> Link<P> {
 
     /// Asks for the memory of the sessions that the last burst was for: all at once, not each in its turn.
     fn prefetch_sessions(&self) {
-        let slots = || self.stack.foreseen();
+        let slots = || self.stack.prefetched();
         let connections = || slots().filter_map(|slot| self.connections[slot].as_deref());
         connections().for_each(prefetch);
         connections().for_each(|connection| connection.session.prefetch());

@@ -5,7 +5,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The system's allocator, counting what each thread allocates.
 pub struct Counting;
@@ -16,11 +16,16 @@ thread_local! {
 }
 
 static EVERYWHERE: AtomicU64 = AtomicU64::new(0);
+/// Set by the process's first thread, which allocates before any other: the test harness's.
+static BEGUN: AtomicBool = AtomicBool::new(false);
 
 // SAFETY: every call is handed on to the system's allocator as it is.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         HERE.set(HERE.get() + 1);
+        if !BEGUN.swap(true, Ordering::Relaxed) {
+            stand_by();
+        }
         if !IS_BYSTANDER.get() {
             EVERYWHERE.fetch_add(1, Ordering::Relaxed);
         }
@@ -49,6 +54,13 @@ pub fn allocations(work: impl FnOnce()) -> u64 {
 /// This thread only watches: what it allocates is left out of [`everywhere`].
 pub fn stand_by() {
     IS_BYSTANDER.set(true);
+}
+
+/// This thread's allocations are in [`everywhere`]: those of every thread are, but of the
+/// process's first. That is the test harness's, which has something to say when a test takes
+/// long; a test that may run on it says this.
+pub fn take_part() {
+    IS_BYSTANDER.set(false);
 }
 
 /// How many allocations all threads made so far, without those that [`stand_by`].

@@ -9,7 +9,9 @@ use crate::host::{Completion, Config, Host, Status};
 use crate::pdu::Pdu;
 
 /// How long the target has for an answer, unless [`Queue::set_patience`] says otherwise.
-const PATIENCE: Duration = Duration::from_secs(10);
+///
+/// It ends tests that hang: no machine is so busy that another reaches it.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One queue of a controller.
 ///
@@ -210,9 +212,11 @@ impl Queue {
         }
     }
 
-    /// How long to wait for what the target says.
+    /// How long to wait for what the target says, and for its room for what is sent.
     pub fn set_patience(&self, patience: Duration) {
         let set = self.stream.set_read_timeout(Some(patience));
+        set.expect("a time that is not zero");
+        let set = self.stream.set_write_timeout(Some(patience));
         set.expect("a time that is not zero");
     }
 

@@ -74,7 +74,7 @@ mod target {
                 .spawn()
                 .expect("starts");
             let mut target = Self { child, port, dir };
-            let until = Instant::now() + Duration::from_secs(20);
+            let until = Instant::now() + Duration::from_secs(60);
             while TcpStream::connect(("127.0.0.1", port)).is_err() {
                 let ended = target.child.try_wait().expect("a child");
                 let log = || std::fs::read_to_string(target.dir.join("log")).unwrap_or_default();
@@ -337,7 +337,7 @@ impl Path {
         drop(target);
         let rc = self.read(&mut io, &whole, 64, 8);
         if rc == 0 {
-            let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
             let mut lost = false;
             while io.result().is_none() && std::time::Instant::now() < until {
                 // SAFETY: as in wait.

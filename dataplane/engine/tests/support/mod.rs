@@ -14,7 +14,7 @@ use engine::{
     Config, Detail, Handle, MemoryConfig, NamespaceConfig, PortConfig, Snapshot, StoreConfig,
     StoreDevice, SubsystemConfig, TargetConfig, WritePolicy,
 };
-use testkit::blocking::Queue;
+use testkit::blocking::{PATIENCE, Queue};
 
 /// The target's address and the kernel's, on the two ends of a veth pair (RFC 5737).
 pub const TARGET: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -209,7 +209,7 @@ pub fn with_engine(config: &Config, client: impl FnOnce(&Handle) + Send + 'stati
     let theirs = handle.clone();
     let client = thread::spawn(move || {
         let stop = StopOnDrop(theirs);
-        testkit::eventually("the engine's start", Duration::from_secs(60), || {
+        testkit::eventually("the engine's start", PATIENCE, || {
             stop.0.is_ready() || stop.0.is_stopping()
         });
         if !stop.0.is_ready() {
@@ -231,14 +231,55 @@ pub fn with_engine(config: &Config, client: impl FnOnce(&Handle) + Send + 'stati
 /// The counters, which must come.
 pub fn snapshot(handle: &Handle) -> Snapshot {
     handle
-        .snapshot(Detail::Connections, Duration::from_secs(5))
+        .snapshot(Detail::Connections, PATIENCE)
         .expect("the shards answer")
+}
+
+/// Connections of every shard.
+pub fn connections(handle: &Handle) -> Vec<u64> {
+    let shards = snapshot(handle).shards;
+    shards.iter().map(|shard| shard.connections).collect()
+}
+
+/// I/O queues of controller `cntlid`, from `qid` on: `each` on every shard, by shard.
+///
+/// A connection belongs to the shard that the hash of its ports says, and the
+/// kernel picks our port: it is luck where one lies. So as many are made as it
+/// takes, and those that a shard has too many of are closed again.
+///
+/// Nobody else may connect meanwhile.
+pub fn queues_on_all_shards(handle: &Handle, cntlid: u16, qid: u16, each: usize) -> Vec<Queue> {
+    let mut before = connections(handle);
+    let mut queues: Vec<Vec<Queue>> = before.iter().map(|_| Vec::new()).collect();
+    let mut surplus = Vec::new();
+    for qid in qid..qid + 64 {
+        if queues.iter().all(|queues| queues.len() == each) {
+            break;
+        }
+        let queue = queue(qid, cntlid);
+        let now = connections(handle);
+        let shard = now.iter().zip(&before).position(|(now, before)| now > before);
+        let place = &mut queues[shard.expect("a connection more")];
+        match place.len() < each {
+            true => place.push(queue),
+            false => surplus.push(queue),
+        }
+        before = now;
+    }
+    let by_shard: Vec<_> = queues.iter().map(Vec::len).collect();
+    assert_eq!(by_shard, vec![each; by_shard.len()], "queues by shard");
+    let left = before.iter().sum::<u64>() - surplus.len() as u64;
+    drop(surplus);
+    eventually("a queue too many is closed", || {
+        connections(handle).iter().sum::<u64>() == left
+    });
+    queues.into_iter().flatten().collect()
 }
 
 /// Waits until `done` holds, or fails with `what`.
 #[track_caller]
 pub fn eventually(what: &str, done: impl FnMut() -> bool) {
-    testkit::eventually(what, Duration::from_secs(10), done);
+    testkit::eventually(what, PATIENCE, done);
 }
 
 /// Stops the engine even when the client panics.

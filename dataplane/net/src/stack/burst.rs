@@ -16,14 +16,14 @@ const CHANGES: usize = 32;
 
 /// The connections of a burst, in the order of their frames.
 pub(super) struct Burst {
-    flows: [Foreseen; CHANGES],
+    flows: [Prefetched; CHANGES],
     len: usize,
     /// Those before it have come.
     next: usize,
 }
 
 #[derive(Clone, Copy)]
-struct Foreseen {
+struct Prefetched {
     flow: V4Flow,
     hash: u64,
     /// What the table has for the hash; whether it is that flow is seen when it comes.
@@ -32,7 +32,7 @@ struct Foreseen {
 
 impl Burst {
     pub(super) const NONE: Burst = Burst {
-        flows: [Foreseen {
+        flows: [Prefetched {
             flow: V4Flow::NONE,
             hash: 0,
             index: NONE,
@@ -46,7 +46,7 @@ impl Stack {
     /// Looks at the frames that [`Stack::receive`] is given next, by their first bytes, so
     /// that what it needs for them is in the caches by then. It is right to leave that
     /// out, or to give others: nothing but time depends on it. IPv4 only.
-    pub fn foresee<'a>(&mut self, heads: impl Iterator<Item = &'a [u8]>) {
+    pub fn prefetch_burst<'a>(&mut self, heads: impl Iterator<Item = &'a [u8]>) {
         let burst = &mut self.burst;
         (burst.len, burst.next) = (0, 0);
         let mut last = self.train.v4_flow();
@@ -57,11 +57,11 @@ impl Stack {
                 continue;
             }
             last = flow;
-            let Some(foreseen) = burst.flows.get_mut(burst.len) else {
+            let Some(known) = burst.flows.get_mut(burst.len) else {
                 break;
             };
             let hash = FlowKey::of_v4(flow.addresses, flow.ports).hash(self.table_key);
-            *foreseen = Foreseen {
+            *known = Prefetched {
                 flow,
                 hash,
                 index: NONE,
@@ -70,30 +70,30 @@ impl Stack {
             self.table.prefetch(hash);
         }
         // A step for all before the next: each finds what the one before asked for.
-        for foreseen in &mut self.burst.flows[..self.burst.len] {
-            let found = self.table.find(foreseen.hash, |_| true);
-            foreseen.index = found.filter(|i| i & REMEMBERED == 0).unwrap_or(NONE);
-            if let Some(connection) = self.connections.get(foreseen.index as usize) {
+        for known in &mut self.burst.flows[..self.burst.len] {
+            let found = self.table.find(known.hash, |_| true);
+            known.index = found.filter(|i| i & REMEMBERED == 0).unwrap_or(NONE);
+            if let Some(connection) = self.connections.get(known.index as usize) {
                 prefetch(connection);
-                self.cx.prefetch(foreseen.index);
+                self.cx.prefetch(known.index);
             }
         }
-        for index in self.foreseen() {
+        for index in self.prefetched() {
             self.connections[index].prefetch(&self.cx);
         }
     }
 
     /// The connections, by [`ConnectionId::slot`](crate::ConnectionId::slot), whose frames
-    /// were [foreseen](Stack::foresee), but for those of the connection that was the last before.
-    pub fn foreseen(&self) -> impl Iterator<Item = usize> {
+    /// were [prefetched](Stack::prefetch_burst), but for those of the connection that was the last before.
+    pub fn prefetched(&self) -> impl Iterator<Item = usize> {
         let flows = &self.burst.flows[..self.burst.len];
         flows
             .iter()
-            .map(|foreseen| foreseen.index as usize)
+            .map(|flow| flow.index as usize)
             .filter(|&index| index < self.connections.len())
     }
 
-    /// Begins the train of the frame, if it was foreseen and is of a connection.
+    /// Begins the train of the frame, if it was prefetched and is of a connection.
     #[inline]
     pub(super) fn turn_to(&mut self, head: &[u8]) {
         let flows = &self.burst.flows[self.burst.next..self.burst.len];
@@ -104,7 +104,7 @@ impl Stack {
             return;
         };
         let flow = v4_flow(header);
-        let Some(at) = flows.iter().position(|foreseen| foreseen.flow == flow) else {
+        let Some(at) = flows.iter().position(|known| known.flow == flow) else {
             return;
         };
         let index = flows[at].index;
