@@ -1,0 +1,81 @@
+//! Why a test did not pass.
+
+use std::fmt::{self, Display};
+use std::panic::Location;
+
+/// What a test, or a step of one, comes to.
+pub type Result<T> = std::result::Result<T, Failure>;
+
+/// What a test ends with.
+pub type Outcome = Result<()>;
+
+/// Why a test did not pass.
+#[derive(Clone, Debug)]
+pub enum Failure {
+    /// Something else came than was expected.
+    Failed {
+        /// What was expected, and what came.
+        what: String,
+        /// The line of the test, or of the library, that says so.
+        at: &'static Location<'static>,
+    },
+    /// The test cannot run here, for this reason.
+    Skipped(String),
+}
+
+impl Failure {
+    /// A failure of the caller's line.
+    #[track_caller]
+    pub fn new(what: impl Display) -> Self {
+        Self::Failed {
+            what: what.to_string(),
+            at: Location::caller(),
+        }
+    }
+
+    /// The same failure, with what was being done before its reason.
+    #[must_use]
+    pub fn during(self, doing: impl Display) -> Self {
+        match self {
+            Self::Failed { what, at } => Self::Failed {
+                what: format!("{doing}: {what}"),
+                at,
+            },
+            skipped @ Self::Skipped(_) => skipped,
+        }
+    }
+}
+
+impl Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed { what, at } => write!(out, "{what} ({}:{})", at.file(), at.line()),
+            Self::Skipped(reason) => write!(out, "skipped: {reason}"),
+        }
+    }
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    #[track_caller]
+    fn from(error: E) -> Self {
+        Self::new(error)
+    }
+}
+
+/// Ends a test, or a step of one, with a failure whose reason is formatted.
+#[macro_export]
+macro_rules! fail {
+    ($($reason:tt)*) => {
+        return Err($crate::Failure::new(format!($($reason)*)))
+    };
+}
+
+/// Fails with a formatted reason unless a condition holds.
+#[macro_export]
+macro_rules! ensure {
+    ($condition:expr, $($reason:tt)*) => {
+        if !$condition {
+            $crate::fail!($($reason)*);
+        }
+    };
+}
