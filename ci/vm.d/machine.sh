@@ -56,7 +56,7 @@ await_guest() {
 	local name
 	for name; do
 		# Kept for it until it has booted.
-		on "$name" true 90
+		on "$name" true 180
 		line_from "$name" "${qmp_out[$name]}" 10 >/dev/null
 		qmp "$name" '{"execute":"qmp_capabilities"}' >/dev/null
 	done

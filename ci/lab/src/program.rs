@@ -31,13 +31,14 @@ pub struct Program<'n> {
     namespace: &'n Namespace,
     process: Process,
     files: Files,
+    arguments: Vec<String>,
     interfaces: Vec<String>,
     /// What clients had taken when it came up: nothing.
     at_first: Value,
 }
 
-/// The files of a run.
-#[derive(Clone, Debug)]
+/// The files of a program. A socket that it has left behind goes with them.
+#[derive(Debug)]
 struct Files {
     config: PathBuf,
     socket: PathBuf,
@@ -107,13 +108,24 @@ impl<'n> Program<'n> {
         arguments: &[&str],
     ) -> Result<Self> {
         let files = Files::write(test, config)?;
-        let interfaces: Vec<String> = (config.ports.iter())
-            .filter_map(Section::interface)
-            .collect();
+        let interfaces = (config.ports.iter()).filter_map(Section::interface);
+        let interfaces: Vec<String> = interfaces.collect();
         for interface in &interfaces {
             namespace.kernel_ignores(interface)?;
         }
-        let tool = command(namespace, "run", &files)?.args(arguments);
+        let arguments = arguments.iter().copied().map(String::from).collect();
+        Self::run(test, namespace, files, arguments, interfaces)
+    }
+
+    #[track_caller]
+    fn run(
+        test: &Test,
+        namespace: &'n Namespace,
+        files: Files,
+        arguments: Vec<String>,
+        interfaces: Vec<String>,
+    ) -> Result<Self> {
+        let tool = command(namespace, "run", &files)?.args(&arguments);
         let process = tool.within(RUN).start()?;
         process.show_on_failure();
         let mut program = Self {
@@ -121,6 +133,7 @@ impl<'n> Program<'n> {
             namespace,
             process,
             files,
+            arguments,
             interfaces,
             at_first: Value::Null,
         };
@@ -128,10 +141,8 @@ impl<'n> Program<'n> {
             if program.log().contains(" ready: ") {
                 return Ok(Ok(()));
             }
-            ensure!(
-                program.process.is_running(),
-                "the program ended before it was ready"
-            );
+            let runs = program.process.is_running();
+            ensure!(runs, "the program ended before it was ready");
             Ok(Err("it does not say so".into()))
         })?;
         program.at_first = program.stats()?.lent();
@@ -338,9 +349,36 @@ impl<'n> Program<'n> {
         self.stop()
     }
 
-    /// SIGKILL: as a crash would. What it leaves behind stays.
+    /// SIGKILL, as a crash: nothing is given back in order.
     pub fn kill(self) {
         self.process.kill();
+    }
+
+    /// SIGKILL, and the same program again on what it left behind: its socket is
+    /// there, and nobody has closed its connections.
+    ///
+    /// # Errors
+    ///
+    /// It does not come up again.
+    #[track_caller]
+    pub fn kill_and_start_again(self) -> Result<Self> {
+        let Self {
+            test,
+            namespace,
+            process,
+            files,
+            arguments,
+            interfaces,
+            ..
+        } = self;
+        process.kill();
+        Self::run(&test, namespace, files, arguments, interfaces)
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.socket);
     }
 }
 

@@ -5,7 +5,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use lab::config::{HOST, NQN, TARGET, WIRE};
-use lab::{Config, Lab, Load, Outcome, Result, Test, Tool, check, ensure, expect, frames, wait};
+use lab::{
+    Config, Failure, Lab, Load, MIB, Outcome, Result, Test, Tool, check, ensure, expect, frames,
+    wait,
+};
 use serde_json::Value;
 
 fn k06_control_socket_as_spdk_users_know_it(test: &Test) -> Outcome {
@@ -52,6 +55,41 @@ fn k06_stop_under_load(test: &Test) -> Outcome {
     let mut client = lab.host.perf(&program.at(NQN), &load)?.start()?;
     program.busy(&mut client, NQN, 2)?;
     program.stop()
+}
+
+/// Killed in the middle of writes, three times: it comes up on what it left behind,
+/// and takes the same hugepages again.
+fn k06_killed_and_started_again(test: &Test) -> Outcome {
+    let lab = Lab::new(test)?;
+    let mut program = lab.start(&Config::three_disks())?;
+    let free = hugepages_free()?;
+    for _ in 0..3 {
+        let load = Load::new("randwrite", 131_072).depth(32).seconds(120);
+        let mut client = lab.host.perf(&program.at(NQN), &load)?.start()?;
+        program.busy(&mut client, NQN, 2)?;
+        program = program.kill_and_start_again()?;
+        client.kill();
+        wait::until("the client's hugepages are back", || {
+            let now = hugepages_free()?;
+            Ok(if now >= free {
+                Ok(())
+            } else {
+                Err(format!("{now} of {free} are free"))
+            })
+        })?;
+        lab.host
+            .there_and_back(&program.at(NQN), 131_072, 4 * MIB)?;
+    }
+    program.ends_well()
+}
+
+fn hugepages_free() -> Result<u64> {
+    let told = fs::read_to_string("/proc/meminfo")?;
+    let line = told
+        .lines()
+        .find_map(|line| line.strip_prefix("HugePages_Free:"));
+    let free = line.and_then(|number| number.trim().parse().ok());
+    free.ok_or_else(|| Failure::new(format!("no hugepages in {told}")))
 }
 
 fn k06_check_tells_when_it_is_ready(test: &Test) -> Outcome {
@@ -314,6 +352,7 @@ lab::tests![
     k06_control_socket_as_spdk_users_know_it,
     k06_second_program_is_refused,
     k06_stop_under_load,
+    k06_killed_and_started_again,
     k06_check_tells_when_it_is_ready,
     k08_metrics_and_top_see_what_runs,
     k08_tracepoints_are_in_the_release,
