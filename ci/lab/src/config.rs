@@ -112,6 +112,14 @@ impl Config {
             .subsystem(closed.key("hosts", vec!["nqn.2026-01.com.example:somebody-else"]))
     }
 
+    /// The first address of the first port, without the length of its prefix.
+    pub(crate) fn address(&self) -> String {
+        let addresses = self.ports.first().and_then(|port| port.get("addresses"));
+        let first = addresses.and_then(|list| list.get(0)?.as_str());
+        let address = first.and_then(|address| address.split('/').next());
+        address.unwrap_or(TARGET).to_owned()
+    }
+
     /// On these cores.
     #[must_use]
     pub fn cores(mut self, cores: &[u32]) -> Self {
@@ -200,5 +208,6 @@ mod tests {
             Some(1)
         );
         assert_eq!(file["memory"]["pages"].as_integer(), Some(64));
+        assert_eq!(config.address(), TARGET);
     }
 }

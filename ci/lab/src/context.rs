@@ -46,8 +46,8 @@ impl Test {
     /// For tests of this crate itself.
     #[cfg(test)]
     pub(crate) fn scratch(name: &str) -> Self {
-        let dir = format!("lab-{name}-{}", std::process::id());
-        Self::new(std::env::temp_dir().join(dir), false).expect("a directory")
+        let dir = crate::machine::target().join("lab/scratch").join(name);
+        Self::new(dir, false).expect("a directory")
     }
 
     /// Where its files are.

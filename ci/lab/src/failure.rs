@@ -33,6 +33,16 @@ impl Failure {
         }
     }
 
+    /// The same failure, of the caller's line: for steps that closures take.
+    #[must_use]
+    #[track_caller]
+    pub(crate) fn here(self) -> Self {
+        match self {
+            Self::Failed { what, .. } => Self::new(what),
+            skipped @ Self::Skipped(_) => skipped,
+        }
+    }
+
     /// The same failure, with what was being done before its reason.
     #[must_use]
     pub fn during(self, doing: impl Display) -> Self {
@@ -78,4 +88,29 @@ macro_rules! ensure {
             $crate::fail!($($reason)*);
         }
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn step() -> Result<u8> {
+        // An error of the standard library's, by `?`.
+        Ok("x".parse::<u8>()?)
+    }
+
+    #[test]
+    fn a_failure_is_of_the_line_that_took_the_step() {
+        let (line, failed) = (line!(), step());
+        let told = failed
+            .expect_err("x is no number")
+            .during("reading x")
+            .to_string();
+        let place = format!("({}:{line})", file!());
+        assert_eq!(
+            told,
+            format!("reading x: invalid digit found in string {place}")
+        );
+    }
 }

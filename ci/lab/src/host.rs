@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::config::TARGET;
 use crate::context::same_bytes;
 use crate::{Namespace, Outcome, Result, Test, Tool, machine};
 
@@ -25,19 +24,19 @@ pub struct TransportId {
 }
 
 impl TransportId {
-    /// A subsystem at the address that ports have when nothing else is said.
-    pub fn new(nqn: &str) -> Self {
+    /// A subsystem at an address.
+    pub fn new(nqn: &str, address: &str) -> Self {
         Self {
-            address: TARGET.into(),
+            address: address.into(),
             nqn: Some(nqn.into()),
         }
     }
 
-    /// The discovery service at that address.
-    pub fn discovery() -> Self {
+    /// The discovery service at an address.
+    pub fn discovery(address: &str) -> Self {
         Self {
+            address: address.into(),
             nqn: None,
-            ..Self::new("")
         }
     }
 
@@ -287,10 +286,10 @@ mod tests {
 
     #[test]
     fn an_address_says_its_family() {
-        let id = TransportId::new("nqn.x");
+        let id = TransportId::new("nqn.x", "192.0.2.1");
         let text = "trtype:TCP adrfam:IPv4 traddr:192.0.2.1 trsvcid:4420 subnqn:nqn.x";
         assert_eq!(id.text(), text);
-        let id = TransportId::discovery().over("2001:db8::1");
+        let id = TransportId::discovery("192.0.2.1").over("2001:db8::1");
         assert_eq!(
             id.text(),
             "trtype:TCP adrfam:IPv6 traddr:2001:db8::1 trsvcid:4420"

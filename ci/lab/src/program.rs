@@ -33,6 +33,7 @@ pub struct Program<'n> {
     files: Files,
     arguments: Vec<String>,
     interfaces: Vec<String>,
+    address: String,
     /// What clients had taken when it came up: nothing.
     at_first: Value,
 }
@@ -114,7 +115,8 @@ impl<'n> Program<'n> {
             namespace.kernel_ignores(interface)?;
         }
         let arguments = arguments.iter().copied().map(String::from).collect();
-        Self::run(test, namespace, files, arguments, interfaces)
+        let address = config.address();
+        Self::run(test, namespace, files, arguments, interfaces, address)
     }
 
     #[track_caller]
@@ -124,6 +126,7 @@ impl<'n> Program<'n> {
         files: Files,
         arguments: Vec<String>,
         interfaces: Vec<String>,
+        address: String,
     ) -> Result<Self> {
         let tool = command(namespace, "run", &files)?.args(&arguments);
         let process = tool.within(RUN).start()?;
@@ -135,6 +138,7 @@ impl<'n> Program<'n> {
             files,
             arguments,
             interfaces,
+            address,
             at_first: Value::Null,
         };
         wait::until("the program is ready", || {
@@ -149,9 +153,14 @@ impl<'n> Program<'n> {
         Ok(program)
     }
 
-    /// How a host reaches a subsystem of it.
+    /// How a host reaches a subsystem of it: by the first address of its first port.
     pub fn at(&self, nqn: &str) -> TransportId {
-        TransportId::new(nqn)
+        TransportId::new(nqn, &self.address)
+    }
+
+    /// How a host reaches its discovery service.
+    pub fn discovery(&self) -> TransportId {
+        TransportId::discovery(&self.address)
     }
 
     /// What it has logged so far.
@@ -369,10 +378,11 @@ impl<'n> Program<'n> {
             files,
             arguments,
             interfaces,
+            address,
             ..
         } = self;
         process.kill();
-        Self::run(&test, namespace, files, arguments, interfaces)
+        Self::run(&test, namespace, files, arguments, interfaces, address)
     }
 }
 

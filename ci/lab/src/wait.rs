@@ -25,7 +25,11 @@ pub fn until<T>(
 ) -> Result<T> {
     let deadline = Instant::now() + SOON;
     loop {
-        match condition()? {
+        let asked = match condition() {
+            Ok(asked) => asked,
+            Err(failure) => return Err(failure.here()),
+        };
+        match asked {
             Ok(answer) => return Ok(answer),
             Err(why) if Instant::now() >= deadline => {
                 let seconds = SOON.as_secs();
@@ -33,5 +37,28 @@ pub fn until<T>(
             }
             Err(_) => thread::sleep(PAUSE),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_is_asked_until_it_holds_and_its_failure_is_the_callers() {
+        let mut asked = 0;
+        let third = until("the third", || {
+            asked += 1;
+            Ok(if asked == 3 {
+                Ok(asked)
+            } else {
+                Err(format!("{asked}"))
+            })
+        });
+        assert_eq!(third.expect("it comes"), 3);
+        let gone = || Err(Failure::new("it is gone"));
+        let (line, failed) = (line!(), until::<()>("what is gone", gone));
+        let told = failed.expect_err("it never comes").to_string();
+        assert!(told.ends_with(&format!("wait.rs:{line})")), "{told}");
     }
 }

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use lab::config::{NQN, NQN_4K, NQN_CLOSED, TARGET, WIRE};
-use lab::{Config, Lab, Load, Outcome, Test, TransportId, expect, wait};
+use lab::{Config, Host, Lab, Load, MIB, Namespace, Outcome, Program, Test, expect, veth, wait};
 
 /// How long a link is gone: many round trips, and less than any host waits.
 const OUTAGE: Duration = Duration::from_millis(300);
@@ -22,7 +22,7 @@ fn k05_identify_and_discovery(test: &Test) -> Outcome {
     };
     expect::contains("the serial number", &field("Serial Number:"), "LAB0001")?;
     expect::contains("the model number", &field("Model Number:"), "Throughline")?;
-    let discovered = lab.host.identify(&TransportId::discovery())?.succeeds()?;
+    let discovered = lab.host.identify(&program.discovery())?.succeeds()?;
     expect::contains("the discovery log", &discovered.stdout, NQN)?;
     program.ends_well()
 }
@@ -75,6 +75,31 @@ fn k05_two_clients_at_once(test: &Test) -> Outcome {
     one.succeeds()?;
     two.succeeds()?;
     program.ends_well()
+}
+
+/// Two programs with a core, a namespace and a wire to the host each: what becomes
+/// of one is nothing to the other.
+fn k05_two_programs_beside_each_other(test: &Test) -> Outcome {
+    let [one, two, host] = ["one", "two", "host"].map(|role| Namespace::new(test, role));
+    let (one, two, host) = (one?, two?, Host::new(test, host?));
+    veth((&one, WIRE), (&host.namespace, "wire0"))?;
+    veth((&two, WIRE), (&host.namespace, "wire1"))?;
+    host.namespace
+        .run("ip address add 192.0.2.2/24 dev wire0")?;
+    host.namespace
+        .run("ip address add 198.51.100.2/24 dev wire1")?;
+    let config = Config::one_disk();
+    let first = Program::start(test, &one, &config.clone().cores(&[0]))?;
+    let config = config.port_key("addresses", vec!["198.51.100.1/24"]);
+    let second = Program::start(test, &two, &config)?;
+    let load = Load::new("verify", 16384).seconds(6);
+    let mut client = host.bdevperf(&second.at(NQN), &load)?.start()?;
+    second.busy(&mut client, NQN, 2)?;
+    host.there_and_back(&first.at(NQN), 131_072, 4 * MIB)?;
+    first.kill();
+    client.succeeds()?;
+    host.there_and_back(&second.at(NQN), 131_072, 4 * MIB)?;
+    second.ends_well()
 }
 
 /// One client is killed in the middle of large writes; another goes on
@@ -185,6 +210,7 @@ lab::tests![
     z06_verify_at_many_sizes,
     z06_header_and_data_digests,
     k05_two_clients_at_once,
+    k05_two_programs_beside_each_other,
     z12_client_killed_while_writing,
     z12_connections_come_and_go,
     k05_who_may_not_connect,
