@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-use crate::{End, Failure, Namespace, Outcome, Result, sys};
+use crate::failure::OrFail;
+use crate::{End, Namespace, Outcome, Result, sys};
 
 // Also what the tests of the crate `net` against Linux use where there is no netem.
 #[allow(dead_code)]
@@ -30,17 +31,14 @@ impl Carried {
     /// The words are not understood, or the kernel refuses.
     #[track_caller]
     pub fn between(ends: [End<'_>; 2], how: [&str; 2]) -> Result<Self> {
-        let parse = |words| wire::Netem::parse(words).map_err(Failure::new);
-        let how = [parse(how[0])?, parse(how[1])?];
+        let [first, second] = how.map(wire::Netem::parse);
+        let how = [first.or_fail(|why| why)?, second.or_fail(|why| why)?];
         // One of a veth takes the other with it.
         for (namespace, interface) in ends {
             namespace.tries(&format!("ip link del {interface}"))?;
         }
-        let [(a, first), (b, second)] = ends;
-        let mut taps = [
-            a.within(|| sys::tap(first))?,
-            b.within(|| sys::tap(second))?,
-        ];
+        let [(a, here), (b, there)] = ends;
+        let mut taps = [a.within(|| sys::tap(here))?, b.within(|| sys::tap(there))?];
         for (namespace, interface) in ends {
             up(namespace, interface)?;
         }

@@ -72,6 +72,22 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
+/// Failures of the caller's line out of errors of any kind.
+pub(crate) trait OrFail<T, E> {
+    /// The value, or a failure for this reason.
+    #[track_caller]
+    fn or_fail(self, reason: impl FnOnce(E) -> String) -> Result<T>;
+}
+
+impl<T, E> OrFail<T, E> for std::result::Result<T, E> {
+    fn or_fail(self, reason: impl FnOnce(E) -> String) -> Result<T> {
+        match self {
+            Ok(value) => Ok(value),
+            Err(error) => Err(Failure::new(reason(error))),
+        }
+    }
+}
+
 /// Ends a test, or a step of one, with a failure whose reason is formatted.
 #[macro_export]
 macro_rules! fail {

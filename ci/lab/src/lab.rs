@@ -25,25 +25,15 @@ impl Lab {
     /// The kernel refuses.
     #[track_caller]
     pub fn new(test: &Test) -> Result<Self> {
-        let lab = Self::unwired(test)?;
-        veth((&lab.target, WIRE), (&lab.host.namespace, WIRE))?;
-        lab.address_host()?;
-        Ok(lab)
-    }
-
-    /// The two with nothing between them.
-    ///
-    /// # Errors
-    ///
-    /// The kernel refuses.
-    #[track_caller]
-    pub fn unwired(test: &Test) -> Result<Self> {
-        Ok(Self {
+        let lab = Self {
             test: test.clone(),
             target: Namespace::new(test, "target")?,
             host: Host::new(test, Namespace::new(test, "host")?),
             carried: None,
-        })
+        };
+        veth((&lab.target, WIRE), (&lab.host.namespace, WIRE))?;
+        lab.address_host()?;
+        Ok(lab)
     }
 
     /// Starts the program on the target's side.

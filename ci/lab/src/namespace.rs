@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::process::{self, Command};
 use std::thread;
 
+use crate::failure::OrFail;
 use crate::machine::PREFIX;
-use crate::{Failure, Outcome, Result, Test, Tool, sys};
+use crate::{Outcome, Result, Test, Tool, sys};
 
 /// Data blocks (of 4 KiB to 128 KiB) go as they are when no offload is in the
 /// way: every frame carries at most the wire's MTU.
@@ -132,6 +133,25 @@ impl Namespace {
         self.tries(&format!("nft delete table netdev {interface}"))
             .map(drop)
     }
+
+    /// Does something on a thread that is in it.
+    ///
+    /// # Errors
+    ///
+    /// It fails, or there is no entering it.
+    #[track_caller]
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> Result<T> {
+        let inside = File::open(self.path())?;
+        let done = thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                sys::enter_net(&inside)?;
+                work()
+            });
+            thread.join()
+        });
+        let done = done.or_fail(|_| format!("a thread in {} panicked", self.name))?;
+        done.or_fail(|error| format!("in {}: {error}", self.name))
+    }
 }
 
 impl Drop for Namespace {
@@ -180,35 +200,4 @@ pub fn mtu(ends: [End<'_>; 2], bytes: u32) -> Outcome {
 /// Whether the kernel has netem.
 pub(crate) fn has_netem(namespace: &Namespace) -> Result<bool> {
     namespace.tries("tc qdisc replace dev lo root netem loss 1%")
-}
-
-impl Namespace {
-    /// Reads a file as a process in it does: of `/proc/sys/net` and `/sys/class/net`.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be read.
-    #[track_caller]
-    pub fn read(&self, path: &str) -> Result<String> {
-        Ok(self.tool("cat").arg(path).succeeds()?.stdout)
-    }
-
-    /// Does something on a thread that is in it.
-    ///
-    /// # Errors
-    ///
-    /// It fails, or there is no entering it.
-    #[track_caller]
-    pub fn within<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> Result<T> {
-        let inside = File::open(self.path())?;
-        let done = thread::scope(|scope| {
-            let thread = scope.spawn(move || {
-                sys::enter_net(&inside)?;
-                work()
-            });
-            thread.join()
-        });
-        let done = done.map_err(|_| Failure::new(format!("a thread in {} panicked", self.name)))?;
-        done.map_err(|error| Failure::new(format!("in {}: {error}", self.name)))
-    }
 }

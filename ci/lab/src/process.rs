@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::failure::OrFail;
 use crate::{Failure, Result, Test};
 
 /// What a tool may take when nothing else is said.
@@ -95,8 +96,7 @@ impl Tool {
         command
             .stdout(File::create(&out)?)
             .stderr(File::create(&err)?);
-        let child =
-            (command.spawn()).map_err(|error| Failure::new(format!("{}: {error}", self.name)))?;
+        let child = (command.spawn()).or_fail(|error| format!("{}: {error}", self.name))?;
         Ok(Process {
             test: self.test,
             name: self.name,

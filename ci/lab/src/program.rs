@@ -188,11 +188,6 @@ impl<'n> Program<'n> {
         )
     }
 
-    /// The file of its configuration.
-    pub fn config(&self) -> &Path {
-        &self.files.config
-    }
-
     /// Its control socket.
     pub fn socket(&self) -> &Path {
         &self.files.socket

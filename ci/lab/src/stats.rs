@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::{Failure, Result};
+use crate::Result;
+use crate::failure::OrFail;
 
 /// Counters of a running program.
 #[derive(Clone, Debug)]
@@ -17,7 +18,7 @@ impl Stats {
     #[track_caller]
     pub fn parse(text: &str) -> Result<Self> {
         (serde_json::from_str(text).map(Self))
-            .map_err(|error| Failure::new(format!("statistics that are not JSON: {error}: {text}")))
+            .or_fail(|error| format!("statistics that are not JSON: {error}: {text}"))
     }
 
     /// The shards.
