@@ -1,16 +1,15 @@
 # shellcheck shell=bash
 # A lab in two network namespaces joined by a veth: one end belongs to `throughline run`, on the other SPDK's initiator
-# tools use the kernel's TCP. To be sourced; needs root, ci/setup, and LOG and common.sh before it.
+# tools use the kernel's TCP. For ci/demo, ci/bench and ci/profile, which source it; needs root, ci/setup, and LOG and
+# common.sh before it. The tests are in Rust: ci/lab/tests.
 #
 #   lab_up DIR                        namespaces, the wire, a place for files
-#   lab_wire NETEM... // NETEM...     a worse wire
 #   lab_config [EXTRA...]             writes DIR/throughline.toml
 #   lab_mtu BYTES                     of the wire
 #   lab_receive_on_own_cores          for runs that measure
 #   lab_start [ARGUMENT...]           starts the target and waits until it is ready
 #   lab_stop                          SIGTERM, and waits; fails unless it ended cleanly
 #   lab_stats FILE                    its counters
-#   lab_scrape FILE                   its metrics
 #   lab_identify | lab_dd | lab_bdevperf | lab_perf | lab_initiator     the other side
 #   lab_kill PID                      one of them, at once
 #   lab_down                          everything away; by itself on any exit
@@ -20,17 +19,14 @@
 LAB_TARGET=192.0.2.1
 LAB_INITIATOR=192.0.2.2
 LAB_PORT=4420
-LAB_FAMILY=IPv4
-# The target's addresses, and other keys of its port.
-LAB_ADDRESSES="\"$LAB_TARGET/24\"" LAB_PORT_KEYS=''
-LAB_METRICS_PORT=9464 # inside the target's namespace
+LAB_PORT_KEYS='' # other keys of the target's port than its address
 LAB_NQN=nqn.2026-01.com.example:lab
 LAB_DISK_MIB=256
 # Data blocks (of 4 KiB to 128 KiB) go as they are when no offload is in the way: every frame carries at most 1500 bytes.
 LAB_OFFLOADS=(tx off rx off sg off tso off gso off gro off)
 LAB_CORES=1
 
-lab_dir='' lab_wire_pid='' lab_target_ns='' lab_initiator_ns='' lab_target_pid=''
+lab_dir='' lab_target_ns='' lab_initiator_ns='' lab_target_pid=''
 
 lab_up() {
 	lab_dir=$1
@@ -55,32 +51,6 @@ lab_up() {
 	done
 	ip -n "$lab_initiator_ns" address add "$LAB_INITIATOR/24" dev wire0
 	ip netns exec "$lab_initiator_ns" ethtool -k wire0 >>"$LOG" 2>&1
-}
-
-# lab_wire NETEM... // NETEM...: a wire of ours in the place of the veth, which does to what the target sends and to what the
-# initiator sends as it is told; "-" is nothing. The target must be stopped. See dataplane/net/examples/impaired_wire.rs.
-lab_wire() {
-	local ns deadline wire=${CARGO_TARGET_DIR:-$root/target}/debug/examples/impaired_wire
-	if [ -z "$lab_wire_pid" ]; then
-		(cd "$root" && cargo build --locked -p net --example impaired_wire) >>"$LOG" 2>&1 || return
-	else
-		lab_kill "$lab_wire_pid"
-	fi
-	ip -n "$lab_target_ns" link del wire0 2>/dev/null
-	"$wire" "/run/netns/$lab_target_ns" "/run/netns/$lab_initiator_ns" wire0 "$@" >"$lab_dir/wire.log" 2>&1 &
-	lab_wire_pid=$!
-	deadline=$((SECONDS + 10))
-	until grep -qx ready "$lab_dir/wire.log"; do
-		if ! kill -0 "$lab_wire_pid" 2>/dev/null || [ $SECONDS -gt $deadline ]; then
-			echo "no wire: $(cat "$lab_dir/wire.log")"
-			return 1
-		fi
-		sleep 0.02
-	done
-	for ns in "$lab_target_ns" "$lab_initiator_ns"; do
-		ip netns exec "$ns" ethtool -K wire0 "${LAB_OFFLOADS[@]}" >>"$LOG" 2>&1
-		ip -n "$ns" link set wire0 mtu 1500 txqueuelen 10000 up || return
-	done
 }
 
 lab_down() {
@@ -120,11 +90,10 @@ lab_config() {
 		cores = [$LAB_CORES]
 		[[port]]
 		device = "wire0"
-		addresses = [$LAB_ADDRESSES]
+		addresses = ["$LAB_TARGET/24"]
 		$LAB_PORT_KEYS
 		[control]
 		socket = "$LAB_SOCKET"
-		metrics = "127.0.0.1:$LAB_METRICS_PORT"
 	END
 	if [ $# -gt 0 ]; then
 		printf '%s\n' "$@" >>"$lab_dir/throughline.toml"
@@ -191,18 +160,9 @@ lab_stop() {
 
 lab_stats() { "$THROUGHLINE" stats --json --socket "$LAB_SOCKET" >"$1"; }
 
-# What a scraper of the target gets: head and body.
-lab_scrape() {
-	printf 'GET /metrics HTTP/1.1\r\nHost: lab\r\n\r\n' |
-		ip netns exec "$lab_target_ns" socat -t 5 - "TCP4:127.0.0.1:$LAB_METRICS_PORT" >"$1"
-}
-
-# A number out of the target's counters, all shards together: lab_count FILE '.io.reads'
-lab_count() { jq "[.shards[] | $2] | add" "$1"; }
-
 # ---- the initiator ---------------------------------------------------------------------------------------------------
 
-lab_trid() { echo "trtype:TCP adrfam:$LAB_FAMILY traddr:$LAB_TARGET trsvcid:$LAB_PORT${1:+ subnqn:$1}"; }
+lab_trid() { echo "trtype:TCP adrfam:IPv4 traddr:$LAB_TARGET trsvcid:$LAB_PORT subnqn:$LAB_NQN"; }
 
 # lab_initiator SECONDS COMMAND...: runs one of SPDK's tools on core 0 of the other side, with hugepages and run-time files
 # of its own that vanish with it.
@@ -216,15 +176,15 @@ lab_initiator() {
 	' sh "$@" </dev/null
 }
 
-lab_identify() { lab_initiator 15 "$LAB_BIN/spdk_nvme_identify" -d 128 -r "$(lab_trid "${1-$LAB_NQN}")"; }
+lab_identify() { lab_initiator 15 "$LAB_BIN/spdk_nvme_identify" -d 128 -r "$(lab_trid)"; }
 
-# The JSON that attaches the target's namespaces as Nn1, Nn2 …: lab_attach [NQN] [EXTRA PARAMETERS]
+# The JSON that attaches the target's namespaces as Nn1, Nn2 ….
 lab_attach() {
 	local file
 	file=$(mktemp "$lab_dir/attach-XXXXXX.json")
-	jq -n --arg nqn "${1:-$LAB_NQN}" --arg traddr "$LAB_TARGET" --arg family "$LAB_FAMILY" --arg port "$LAB_PORT" --argjson extra "${2:-{\}}" '
+	jq -n --arg nqn "$LAB_NQN" --arg traddr "$LAB_TARGET" --arg port "$LAB_PORT" '
 		{subsystems: [{subsystem: "bdev", config: [{method: "bdev_nvme_attach_controller", params:
-			({name: "N", trtype: "TCP", adrfam: $family, traddr: $traddr, trsvcid: $port, subnqn: $nqn} + $extra)}]}]}
+			{name: "N", trtype: "TCP", adrfam: "IPv4", traddr: $traddr, trsvcid: $port, subnqn: $nqn}}]}]}
 	' >"$file"
 	echo "$file"
 }
@@ -243,7 +203,7 @@ lab_bdevperf() {
 	lab_initiator 60 "$LAB_BIN/bdevperf" -u -s 256 -m 0x1 -r /run/dpdk/rpc.sock --json "$json" "$@"
 }
 
-lab_perf() { lab_initiator 60 "$LAB_BIN/spdk_nvme_perf" -s 256 -c 0x1 -r "$(lab_trid "$LAB_NQN")" "$@"; }
+lab_perf() { lab_initiator 60 "$LAB_BIN/spdk_nvme_perf" -s 256 -c 0x1 -r "$(lab_trid)" "$@"; }
 
 # ---- what tools print ------------------------------------------------------------------------------------------------
 

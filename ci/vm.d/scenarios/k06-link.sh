@@ -19,7 +19,8 @@ link false
 sleep 2
 link true
 end client short 90
-on client '! dmesg | grep -qi reconnecting' || fail "two seconds without a link cost the connection"
+on client '! dmesg | grep -qi reconnecting' ||
+	fail "two seconds without a link cost the connection: $(on client 'dmesg | grep -i nvme | tail -n 6' | tr '\n' ' ')"
 disconnect
 
 # Longer than the client's keep-alive of 5 seconds: it gives the connection up, and makes another.
