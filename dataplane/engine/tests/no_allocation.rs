@@ -4,7 +4,8 @@
 mod support;
 
 use support::{
-    controller, host_with_digests, network, pattern, queues_on_all_shards, snapshot, target, with_engine,
+    controller, host_with_digests, network, pattern, queues_on_all_shards, snapshot, target,
+    with_engine,
 };
 use testkit::Random;
 use testkit::allocations::{Counting, everywhere, stand_by, take_part};

@@ -258,7 +258,10 @@ pub fn queues_on_all_shards(handle: &Handle, cntlid: u16, qid: u16, each: usize)
         }
         let queue = queue(qid, cntlid);
         let now = connections(handle);
-        let shard = now.iter().zip(&before).position(|(now, before)| now > before);
+        let shard = now
+            .iter()
+            .zip(&before)
+            .position(|(now, before)| now > before);
         let place = &mut queues[shard.expect("a connection more")];
         match place.len() < each {
             true => place.push(queue),
