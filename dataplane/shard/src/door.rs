@@ -328,7 +328,9 @@ impl Door for nvmf::Session {
 
 #[cfg(test)]
 pub mod tests {
+    use std::cell::RefCell;
     use std::collections::VecDeque;
+    use std::rc::Rc;
 
     use pages::Chunk;
 
@@ -339,7 +341,7 @@ pub mod tests {
         remote: SocketAddr,
         chunks: VecDeque<Chunk>,
         /// Bytes that came.
-        pub(crate) received: Vec<u8>,
+        heard: Rc<RefCell<Vec<u8>>>,
     }
 
     impl Echo {
@@ -347,8 +349,12 @@ pub mod tests {
             Self {
                 remote,
                 chunks: VecDeque::new(),
-                received: Vec::new(),
+                heard: Rc::default(),
             }
+        }
+
+        pub(crate) fn heard(&self) -> Rc<RefCell<Vec<u8>>> {
+            Rc::clone(&self.heard)
         }
 
         pub(crate) fn say(&mut self, chunk: Chunk) {
@@ -360,7 +366,7 @@ pub mod tests {
         type Shared = ();
 
         fn receive(&mut self, _: Timestamp, slice: Slice, _: &Buffers, (): &mut ()) {
-            self.received.extend_from_slice(slice.bytes());
+            self.heard.borrow_mut().extend_from_slice(slice.bytes());
             self.chunks.push_back(Chunk::Slice(slice));
         }
 

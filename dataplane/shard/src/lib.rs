@@ -28,6 +28,8 @@ mod offer;
 mod poll;
 mod sizing;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 pub use capture::{Capture, CaptureError, CaptureLimits, Captured};
 pub use change::{Change, ChangeError, NSID_MAX};

@@ -1,0 +1,424 @@
+//! Shards on a wire between them, without a world: connections that a shard opens, and
+//! changes while it runs.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use block::{
+    Buffers, Command, Device, Geometry, NotStarted, OpIndex, OpTable, VolumeId, WritePolicy,
+};
+use events::Ticks;
+use net::{MacAddress, PortFull, RxFrame, Stack, StackConfig, Transmit, TxFrame};
+use nvmf::Target;
+use pages::{Arena, Chunk, ClusterPool, CopyLedger, HeapRegion, Inline, PAGE_SIZE, RunPool};
+use volume::Volumes;
+
+use crate::door::{Session, tests::Echo};
+use crate::{
+    Change, ChangeError, Common, DoorKind, Doors, Handle, Link, Machine, Memory, MemoryConfig,
+    NamespaceConfig, NvmeDoor, Offer, Port, PortCounters, Shard, Sizing, StoreInfo,
+    SubsystemConfig,
+};
+
+const NQN: &str = "nqn.2026-01.com.example:changes";
+const SIZES: MemoryConfig = MemoryConfig {
+    clusters: 512,
+    cluster_size: 2048,
+    pages: 256,
+    requests: 16,
+    connections: 16,
+};
+
+thread_local! {
+    static NOW: Cell<u64> = const { Cell::new(1) };
+}
+
+#[derive(Clone, Copy)]
+struct Clock;
+
+impl Ticks for Clock {
+    fn now(&self) -> u64 {
+        NOW.get()
+    }
+    fn hz(&self) -> u64 {
+        1_000_000_000
+    }
+}
+
+/// Pools on the heap.
+struct Heap {
+    buffers: Buffers,
+    free: RefCell<Vec<u32>>,
+}
+
+impl Heap {
+    fn new() -> Self {
+        let (clusters, pages) = (SIZES.clusters as usize, SIZES.pages as usize);
+        let arena = Arena::new(HeapRegion::new(2 + pages + clusters / 2));
+        let zero_page = arena.zero_page().unwrap();
+        let buffers = Buffers {
+            pages: ClusterPool::carve(&arena, pages, PAGE_SIZE).unwrap(),
+            clusters: ClusterPool::carve(&arena, clusters, 2048).unwrap(),
+            runs: RunPool::new(SIZES.runs() as usize, 1 << 17),
+            runs_len: SIZES.runs() as usize,
+            ledger: Rc::new(CopyLedger::new()),
+            zero_page,
+        };
+        let mut heap = Self {
+            buffers,
+            free: RefCell::default(),
+        };
+        heap.replenish();
+        heap
+    }
+}
+
+impl Memory for Heap {
+    fn buffers(&self) -> &Buffers {
+        &self.buffers
+    }
+
+    fn replenish(&mut self) {
+        let mut indexes = [0; 64];
+        loop {
+            let n = self.buffers.clusters.post(&mut indexes);
+            self.free.get_mut().extend(&indexes[..n]);
+            if n == 0 {
+                return;
+            }
+        }
+    }
+}
+
+type Frames = Rc<RefCell<VecDeque<Vec<u8>>>>;
+
+/// One end of a wire.
+struct End {
+    from: Frames,
+    to: Frames,
+    counters: PortCounters,
+}
+
+impl Transmit for End {
+    fn transmit(&mut self, frame: TxFrame<'_>) -> Result<(), PortFull> {
+        let mut bytes = frame.headers.to_vec();
+        for piece in frame.payload.pieces() {
+            bytes.extend_from_slice(piece.bytes());
+        }
+        self.to.borrow_mut().push_back(bytes);
+        Ok(())
+    }
+}
+
+impl Port for End {
+    type Memory = Heap;
+
+    fn poll(&mut self, _: &Heap) -> usize {
+        self.from.borrow().len()
+    }
+
+    fn heads(&self, _: usize) -> impl Iterator<Item = &[u8]> {
+        std::iter::empty()
+    }
+
+    fn frame(&mut self, _: usize, memory: &Heap, receive: impl FnOnce(RxFrame<'_>)) {
+        let bytes = self.from.borrow_mut().pop_front().unwrap();
+        let index = memory.free.borrow_mut().pop().expect("a free cluster");
+        let mut fresh = memory.buffers.clusters.adopt_fresh(index);
+        fresh[..bytes.len()].copy_from_slice(&bytes);
+        let cluster = fresh.freeze_filled(bytes.len());
+        receive(RxFrame::new(cluster.slice(0..bytes.len())));
+    }
+
+    fn flush(&mut self) {}
+
+    fn stop(&mut self) {}
+
+    fn counters(&self) -> &PortCounters {
+        &self.counters
+    }
+}
+
+/// A device of which only the size matters here.
+struct Disk(Rc<Cell<u64>>);
+
+impl Device for Disk {
+    type Slot = ();
+
+    fn geometry(&self) -> Geometry {
+        Geometry {
+            block_size: 512,
+            blocks: self.0.get(),
+            metadata: 0,
+            alignment: 1,
+            prp: false,
+            max_elements: 256,
+            max_bytes: 1 << 20,
+            write_cache: false,
+            write_zeroes: true,
+            unmap: true,
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        false
+    }
+
+    fn poll(&mut self) -> bool {
+        false
+    }
+
+    fn submit(
+        &mut self,
+        ops: &mut OpTable<()>,
+        op: OpIndex,
+        _: usize,
+        _: Command,
+    ) -> Result<(), NotStarted> {
+        let request = ops.request(op);
+        let result = Ok(());
+        (ops.ends()).push(block::Completed {
+            op,
+            request,
+            result,
+        });
+        Ok(())
+    }
+}
+
+struct World;
+
+impl Machine for World {
+    type Ticks = Clock;
+    type Memory = Heap;
+    type Port = End;
+    type Device = Disk;
+
+    fn enter(&self) {}
+
+    fn poll(&mut self) -> bool {
+        false
+    }
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+/// Shard `index` with a device at one end of a wire, and what it offers.
+fn shard(
+    index: usize,
+    last: u8,
+    wire: (Frames, Frames),
+    blocks: &Rc<Cell<u64>>,
+) -> (Shard<World>, Arc<Target>, Offer) {
+    let memory = Heap::new();
+    let own = format!("192.0.2.{last}/24");
+    let stack = Stack::new(StackConfig {
+        connections_max: 16,
+        receive_clusters: SIZES.clusters as usize,
+        receive_headroom: 16,
+        half_open_max: 8,
+        duplicate_address_detection: false,
+        ..StackConfig::new(
+            MacAddress([2, 0, 0, 0, 0, last]),
+            own.parse().unwrap(),
+            [last; 32],
+        )
+    });
+    let disk = Disk(Rc::clone(blocks));
+    let stores = vec![StoreInfo::new("disk0".into(), disk.geometry())];
+    let subsystem = SubsystemConfig {
+        nqn: NQN.into(),
+        serial: "1".into(),
+        model: "test".into(),
+        hosts: None,
+        namespaces: Vec::new(),
+    };
+    let offer = Offer::new(&[subsystem], stores).unwrap();
+    let target = Target::new(nvmf::TargetConfig {
+        subsystems: offer.subsystems.clone(),
+        ..nvmf::TargetConfig::default()
+    });
+    let target = target.unwrap();
+    let sizing = Sizing {
+        memory: &SIZES,
+        shards: 1,
+        max_io_bytes: 1 << 17,
+        cluster_payload: 1460,
+        copy: false,
+        seed: 1,
+    };
+    let policies = [WritePolicy::Through];
+    let common = Common {
+        volumes: Volumes::new(index, vec![disk], &policies, &[], &sizing.volumes(), || ()),
+        doors: Doors {
+            nvme: NvmeDoor {
+                commands: sizing.commands(),
+                counters: nvmf::Counters::default(),
+                target: Arc::clone(&target),
+            },
+        },
+        memory,
+    };
+    let end = End {
+        from: wire.0,
+        to: wire.1,
+        counters: PortCounters::default(),
+    };
+    let links = vec![Link::new(0, end, stack.unwrap())];
+    let shard = Shard::new(index, 0, common, links, World, Clock);
+    (shard, target, offer)
+}
+
+fn turn(shards: &mut [&mut Shard<World>]) {
+    NOW.set(NOW.get() + 50_000);
+    shards.iter_mut().for_each(|shard| shard.poll());
+}
+
+#[test]
+fn connections_that_a_shard_opens_have_a_session_like_those_that_come_in() {
+    let (a, b) = (Frames::default(), Frames::default());
+    let blocks = Rc::new(Cell::new(1000));
+    let (mut caller, ..) = shard(0, 1, (Rc::clone(&a), Rc::clone(&b)), &blocks);
+    let (mut called, ..) = shard(0, 2, (b, a), &blocks);
+    let to = address("192.0.2.2:4420");
+    called.listen(&[(to, DoorKind::Echo)]).unwrap();
+    let mut echo = Echo::new(to);
+    let heard = echo.heard();
+    echo.say(Chunk::Inline(Inline::new(b"hello").unwrap()));
+    caller.connect(0, to, Session::Echo(echo)).unwrap();
+    for _ in 0..1000 {
+        turn(&mut [&mut caller, &mut called]);
+        if heard.borrow().len() >= 5 {
+            break;
+        }
+    }
+    assert_eq!(&heard.borrow()[..5], b"hello");
+    assert_eq!(
+        (caller.links[0].connections(), called.links[0].connections()),
+        (1, 1)
+    );
+    // Both ends are given back when the caller hangs up.
+    caller.abort_connections();
+    for _ in 0..1000 {
+        turn(&mut [&mut caller, &mut called]);
+    }
+    assert!(caller.is_quiet() && called.is_quiet());
+}
+
+#[test]
+fn a_connection_that_nobody_takes_ends() {
+    let (a, b) = (Frames::default(), Frames::default());
+    let blocks = Rc::new(Cell::new(1000));
+    let (mut caller, ..) = shard(0, 1, (Rc::clone(&a), Rc::clone(&b)), &blocks);
+    let (mut called, ..) = shard(0, 2, (b, a), &blocks);
+    let to = address("192.0.2.2:4420");
+    caller.connect(0, to, Session::Echo(Echo::new(to))).unwrap();
+    assert!(!caller.is_quiet());
+    for _ in 0..1000 {
+        turn(&mut [&mut caller, &mut called]);
+    }
+    assert!(caller.is_quiet(), "refused by a reset");
+}
+
+/// Makes a change with the shard polling, as its threads would.
+fn change(handle: &Handle, shard: &mut Shard<World>, change: Change) -> Result<(), ChangeError> {
+    handle.begin_change(change)?;
+    for _ in 0..1000 {
+        if let Some(result) = handle.poll_change() {
+            return result;
+        }
+        turn(&mut [shard]);
+        shard.housekeep(handle);
+    }
+    panic!("the change does not end");
+}
+
+#[test]
+fn namespaces_and_listeners_come_grow_and_go_while_a_shard_runs() {
+    let (a, b) = (Frames::default(), Frames::default());
+    let blocks = Rc::new(Cell::new(1000));
+    let (mut shard, target, offer) = shard(0, 1, (a, b), &blocks);
+    let handle = Handle::new();
+    let refused = handle.change(Change::AddListener(address("192.0.2.1:1")), Duration::ZERO);
+    assert_eq!(refused, Err(ChangeError::NotServing));
+    handle.expect_shards(1, 1, vec!["port0".into()], offer, &target);
+    handle.set_ready(true);
+
+    let namespace = NamespaceConfig {
+        nsid: 3,
+        store: "disk0".into(),
+        uuid: Some([7; 16]),
+        write: WritePolicy::Back,
+        block_size: None,
+    };
+    let add = Change::AddNamespace {
+        nqn: NQN.into(),
+        namespace: namespace.clone(),
+    };
+    change(&handle, &mut shard, add.clone()).unwrap();
+    let seen = target.namespaces(NQN).unwrap();
+    assert_eq!((seen[0].nsid.0, seen[0].blocks, seen.len()), (3, 1000, 1));
+    assert!(seen[0].volatile_write_cache);
+    assert!(
+        shard.common.volumes.cache_counters().is_some(),
+        "its cache is there"
+    );
+    let again = change(&handle, &mut shard, add.clone());
+    assert_eq!(again, Err(ChangeError::NamespaceExists(NQN.into(), 3)));
+    let taken = Change::AddNamespace {
+        nqn: NQN.into(),
+        namespace: NamespaceConfig {
+            nsid: 4,
+            ..namespace
+        },
+    };
+    let taken = change(&handle, &mut shard, taken);
+    assert_eq!(
+        taken,
+        Err(ChangeError::StoreTaken("disk0".into(), NQN.into(), 3))
+    );
+
+    // Its device grows, and later shrinks.
+    for now in [2000, 500] {
+        blocks.set(now);
+        for _ in 0..10_000 {
+            turn(&mut [&mut shard]);
+            shard.housekeep(&handle);
+            handle.tend();
+        }
+        assert_eq!(target.namespaces(NQN).unwrap()[0].blocks, now);
+        assert_eq!(shard.common.volumes.resized(VolumeId(0)), None);
+    }
+
+    let remove = Change::RemoveNamespace {
+        nqn: NQN.into(),
+        nsid: 3,
+    };
+    let index = target.namespaces(NQN).unwrap()[0].index;
+    change(&handle, &mut shard, remove.clone()).unwrap();
+    assert!(target.namespaces(NQN).unwrap().is_empty());
+    let gone = change(&handle, &mut shard, remove);
+    assert_eq!(gone, Err(ChangeError::NoNamespace(NQN.into(), 3)));
+    // The same again is another namespace: its index was never used.
+    change(&handle, &mut shard, add).unwrap();
+    assert!(target.namespaces(NQN).unwrap()[0].index > index);
+
+    let (own, other) = (address("192.0.2.1:4420"), address("192.0.2.99:4420"));
+    change(&handle, &mut shard, Change::AddListener(own)).unwrap();
+    assert_eq!(target.listeners().len(), 1);
+    let refused = change(&handle, &mut shard, Change::AddListener(other));
+    assert!(
+        matches!(refused, Err(ChangeError::Refused(_))),
+        "{refused:?}"
+    );
+    assert_eq!(target.listeners().len(), 1);
+    change(&handle, &mut shard, Change::RemoveListener(own)).unwrap();
+    let none = change(&handle, &mut shard, Change::RemoveListener(own));
+    assert_eq!(none, Err(ChangeError::NoListener(own)));
+}
