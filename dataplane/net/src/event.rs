@@ -59,7 +59,7 @@ pub enum Event {
     Closed {
         /// The connection.
         connection: ConnectionId,
-        /// Why.
+        /// What ended it.
         reason: CloseReason,
     },
 }

@@ -61,7 +61,7 @@ impl fmt::Display for Refusal {
 /// A refused write; the page is as it was, and the segment comes back.
 #[derive(Debug)]
 pub struct WriteError {
-    /// Why.
+    /// The rule it broke.
     pub reason: Refusal,
     /// What was to be written.
     pub segment: Segment,

@@ -36,7 +36,7 @@ pub struct OutOfPages;
 /// A refused [`PageRun::place`]: what was not placed comes back.
 #[derive(Debug)]
 pub struct PlaceError {
-    /// Why.
+    /// The rule it broke.
     pub reason: Refusal,
     /// Where, from the start of the request: bytes before it were placed.
     pub at: usize,

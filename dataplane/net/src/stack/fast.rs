@@ -97,7 +97,7 @@ pub(super) fn v4_flow(header: &V4Start) -> V4Flow {
     }
 }
 
-/// Whether it is.
+/// Whether a frame is a TCP segment over IPv4, without options of IP and not a fragment (RFC 791, 3.1).
 #[inline]
 pub(super) fn is_v4_tcp(header: &V4Start) -> bool {
     word(header, 11) & 0x00ff_ffff == V4_KIND && header[23] == TCP && half(header, 20) & 0x3fff == 0

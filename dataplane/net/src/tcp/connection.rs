@@ -187,9 +187,9 @@ impl Connection {
         }
     }
 
-    /// Tells the application, unless it does not listen any more.
+    /// Publishes an event to the application, unless it has released the connection.
     #[inline]
-    pub(crate) fn tell(&mut self, cx: &mut Shared, event: u8) {
+    pub(crate) fn publish(&mut self, cx: &mut Shared, event: u8) {
         if !self.has(flag::ORPHAN) {
             self.events |= event;
             cx.announce(self.index);
@@ -272,7 +272,7 @@ impl Connection {
             && room.bytes >= SEND_BYTES_MAX as usize / 4
         {
             self.clear(flag::WANTS_ROOM);
-            self.tell(cx, event::WRITABLE);
+            self.publish(cx, event::WRITABLE);
         }
     }
 
@@ -349,7 +349,7 @@ impl Connection {
         self.timers = Timers::NONE;
         cx.wheel.cancel(self.index);
         self.events &= !event::WRITABLE;
-        self.tell(cx, event::CLOSED);
+        self.publish(cx, event::CLOSED);
     }
 }
 

@@ -129,7 +129,7 @@ impl Connection {
         self.become_established(cx, segment);
         self.ack_now(cx);
         cx.counters.tcp_connected += 1;
-        self.tell(cx, event::CONNECTED);
+        self.publish(cx, event::CONNECTED);
         Reply::Nothing
     }
 
@@ -300,11 +300,11 @@ impl Connection {
             // From here on the application knows of it.
             self.clear(has::ORPHAN);
             cx.counters.tcp_accepted += 1;
-            self.tell(cx, event::ACCEPTED);
+            self.publish(cx, event::ACCEPTED);
         } else {
             self.ack_now(cx);
             cx.counters.tcp_connected += 1;
-            self.tell(cx, event::CONNECTED);
+            self.publish(cx, event::CONNECTED);
         }
     }
 

@@ -77,7 +77,7 @@ impl Connection {
         rcv.queue.push(&mut cx.slices, text, seq);
         self.note_yield(len, 1);
         self.grow_window(cx, len);
-        self.tell(cx, event::READABLE);
+        self.publish(cx, event::READABLE);
         if self.owes_ack(len, false) {
             self.ack_now(cx);
         } else if self.timers.ack_at == NEVER {

@@ -81,7 +81,7 @@ impl Connection {
             cx.budget.refund(freed);
             self.rcv.sacks.advance(nxt);
         }
-        self.tell(cx, event::READABLE);
+        self.publish(cx, event::READABLE);
         self.schedule_ack(cx, segment, waited);
     }
 
@@ -153,7 +153,7 @@ impl Connection {
         self.rcv.edge = self.rcv.edge.max(self.rcv.nxt);
         cx.budget.adjust(&mut self.rcv.grant, 0);
         self.step(Input::Fin);
-        self.tell(cx, event::PEER_CLOSED);
+        self.publish(cx, event::PEER_CLOSED);
         self.ack_now(cx);
     }
 }

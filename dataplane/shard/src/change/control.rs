@@ -17,7 +17,7 @@ use crate::offer::{self, Offer, Offered, StoreInfo};
 use crate::snapshot::NamespaceName;
 
 /// One shard, from the control side.
-struct Peer {
+struct ShardRings {
     steps: Sender<Step>,
     answers: Receiver<Answer>,
     /// How it answered the step under way.
@@ -27,7 +27,7 @@ struct Peer {
 /// What is offered now, and the change under way.
 pub(crate) struct Changes {
     target: Arc<Target>,
-    shards: Vec<Peer>,
+    shards: Vec<ShardRings>,
     stores: Vec<StoreInfo>,
     namespaces: Vec<Offered>,
     /// Never given twice: a host's command may name a namespace that is gone.
@@ -35,12 +35,15 @@ pub(crate) struct Changes {
     running: Option<Running>,
 }
 
-/// What the control side does between steps of shards.
+/// What is done with the target between steps of shards.
+type Make = Box<dyn FnOnce(&mut Changes) -> Result<(), ChangeError> + Send>;
+
+/// One part of a change.
 enum Do {
     /// Every shard makes a step.
     Shards(Step),
     /// Hosts see what `Changes` does with the target.
-    Target(Box<dyn FnOnce(&mut Changes) -> Result<(), ChangeError> + Send>),
+    Target(Make),
 }
 
 /// A change under way.
@@ -58,7 +61,7 @@ impl Changes {
     pub(crate) fn new(shards: usize, offer: Offer, target: &Arc<Target>) -> (Self, Vec<ShardEnds>) {
         let pair = |_| {
             let (steps, answers) = (ring(1), ring(1));
-            let peer = Peer {
+            let rings = ShardRings {
                 steps: steps.0,
                 answers: answers.1,
                 answer: None,
@@ -67,7 +70,7 @@ impl Changes {
                 steps: steps.1,
                 answers: answers.0,
             };
-            (peer, ends)
+            (rings, ends)
         };
         let (shards, ends) = (0..shards).map(pair).unzip();
         let changes = Self {
