@@ -5,21 +5,50 @@ use lab::{Config, Lab, Load, MIB, Outcome, Program, Test, ensure, expect};
 
 const FILE: u64 = 64 * MIB;
 
+/// Does something that copies `most` bytes at most, unless either side had to send
+/// segments again: Linux's are shorter then while it has SACK blocks to send, and a
+/// page of five is pulled up (row Z8). A machine that is too busy for the two makes
+/// them do so; one run of three without is enough.
+fn copies_at_most(program: &Program<'_>, most: u64, step: impl Fn() -> Outcome) -> Outcome {
+    let mut attempts = 3;
+    loop {
+        attempts -= 1;
+        let before = program.stats()?;
+        step()?;
+        let after = program.stats()?;
+        let since = |counter| after.since(&before, &format!("counters.tcp.{counter}"));
+        let (copied, again) = (after.since(&before, "copied_bytes"), SENT_AGAIN.map(since));
+        if copied <= most || attempts == 0 || again == [0; 4] {
+            let what = format!("bytes copied, with {SENT_AGAIN:?} of {again:?}");
+            return expect::at_most(&what, copied, most);
+        }
+    }
+}
+
+/// What TCP counts when one side or the other has sent segments again.
+const SENT_AGAIN: [&str; 4] = [
+    "tcp_retransmitted",
+    "tcp_dsacks_received",
+    "tcp_out_of_order",
+    "tcp_out_of_window",
+];
+
 /// A file of 64 MiB by commands of so many bytes, with not a byte of it copied.
 fn file_without_a_copy(test: &Test, command_bytes: u64) -> Outcome {
     let lab = Lab::new(test)?;
     let program = lab.start(&Config::three_disks())?;
-    let before = program.stats()?;
-    lab.host
-        .there_and_back(&program.at(NQN), command_bytes, FILE)?;
-    let after = program.stats()?;
-    expect::equal("bytes copied", after.since(&before, "copied_bytes"), 0)?;
-    expect::equal(
-        "bytes written",
-        after.since(&before, "io.written_bytes"),
-        FILE,
-    )?;
-    expect::at_least("bytes read", after.since(&before, "io.read_bytes"), FILE)?;
+    copies_at_most(&program, 0, || {
+        let before = program.stats()?;
+        lab.host
+            .there_and_back(&program.at(NQN), command_bytes, FILE)?;
+        let after = program.stats()?;
+        expect::equal(
+            "bytes written",
+            after.since(&before, "io.written_bytes"),
+            FILE,
+        )?;
+        expect::at_least("bytes read", after.since(&before, "io.read_bytes"), FILE)
+    })?;
     program.ends_well()
 }
 
@@ -122,24 +151,20 @@ fn z01_jumbo_frames(test: &Test) -> Outcome {
     lab.mtu(9000)?;
     let program = lab.start(&Config::three_disks().port_key("mtu", 9000))?;
     let disk = program.at(NQN);
-    lab.host.there_and_back(&disk, 131_072, FILE)?;
-    lab.host.there_and_back(&disk, 3584, 7 * MIB)?;
-    let verify = Load::new("verify", 20480).depth(32).seconds(2);
-    lab.host.bdevperf(&disk, &verify)?.succeeds()?;
-    let stats = program.stats()?;
-    test.figure(format!(
-        "pages by segments {}",
-        stats.show("pages_by_segments")
-    ));
-    let pulled_up = stats.sum("copied_bytes.pull_up");
-    expect::equal(
-        "bytes copied otherwise",
-        stats.sum("copied_bytes"),
-        pulled_up,
-    )?;
     // Where a sender stops in the middle of a segment, as it may when its buffer is
     // full, a page has a piece too many.
-    expect::at_most("bytes pulled up", pulled_up, 4096)?;
+    copies_at_most(&program, 4096, || {
+        lab.host.there_and_back(&disk, 131_072, FILE)?;
+        lab.host.there_and_back(&disk, 3584, 7 * MIB)?;
+        let verify = Load::new("verify", 20480).depth(32).seconds(2);
+        lab.host.bdevperf(&disk, &verify)?.succeeds().map(drop)
+    })?;
+    let stats = program.stats()?;
+    let segments = stats.show("pages_by_segments");
+    test.figure(format!("pages by segments {segments}"));
+    let pulled_up = stats.sum("copied_bytes.pull_up");
+    let copied = stats.sum("copied_bytes");
+    expect::equal("bytes copied otherwise", copied - pulled_up, 0)?;
     program.stop()
 }
 
