@@ -551,6 +551,26 @@ fn segments_of(bytes: usize) -> usize {
 /// The rings that requests of up to `max_bytes` bytes cross between so many shards:
 /// for each shard its ends, by shard; `None` in its own place.
 pub fn rings(shards: usize, max_bytes: usize) -> Vec<Vec<Option<PeerEnds>>> {
+    if shards < 2 {
+        // It owns every page, and has nobody to ask.
+        return (0..shards).map(|_| Vec::new()).collect();
+    }
     // A few of the longest requests.
     peer::rings(shards, 4 * (segments_of(max_bytes) + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_alone_has_no_rings_and_owns_every_page() {
+        let alone = rings(1, 1 << 17);
+        assert_eq!((alone.len(), alone[0].len()), (1, 0));
+        for (shard, ends) in rings(3, 1 << 17).iter().enumerate() {
+            assert_eq!(ends.len(), 3);
+            let own = ends.iter().enumerate().filter(|(_, ends)| ends.is_none());
+            assert_eq!(own.map(|(i, _)| i).collect::<Vec<_>>(), [shard]);
+        }
+    }
 }
