@@ -204,8 +204,8 @@ impl<M: Machine> Shard<M> {
         }
     }
 
-    /// One turn: frames in, requests out, completions in, frames out.
-    pub fn poll(&mut self) {
+    /// One turn: frames in, requests out, completions in, frames out; whether there was work.
+    pub fn poll(&mut self) -> bool {
         let tick = self.stages.begin();
         let now = Instant(self.clock.nanoseconds(tick));
         let common = &mut self.common;
@@ -237,6 +237,7 @@ impl<M: Machine> Shard<M> {
         }
         self.polls += 1;
         self.polls_busy += u64::from(busy);
+        busy
     }
 
     /// Shares pages and notices with other shards from now on; `ends` by shard.
@@ -261,6 +262,11 @@ impl<M: Machine> Shard<M> {
     /// Requests and device jobs not yet at their end.
     pub fn requests_in_flight(&self) -> usize {
         self.common.volumes.in_flight()
+    }
+
+    /// Command slots that sessions hold.
+    pub fn command_slots_in_use(&self) -> usize {
+        self.common.doors.nvme.commands.in_use()
     }
 
     /// Pages that only memory holds.

@@ -277,7 +277,9 @@ fn shard(
 
 fn turn(shards: &mut [&mut Shard<World>]) {
     NOW.set(NOW.get() + 50_000);
-    shards.iter_mut().for_each(|shard| shard.poll());
+    for shard in shards {
+        shard.poll();
+    }
 }
 
 #[test]

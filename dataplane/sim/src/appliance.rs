@@ -1,0 +1,292 @@
+//! An appliance: shards that share ports and devices, from their start to their stop
+//! or until they are killed.
+
+mod build;
+mod stop;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use block::WritePolicy;
+use nvmf::Target;
+use pages::Arena;
+use shard::Handle;
+use testkit::Random;
+
+use crate::clock::{self, MICROSECOND, MILLISECOND, Nanoseconds};
+use crate::device::Machine;
+use crate::disk::Disk;
+use crate::dma::Reach;
+use crate::frame::Frame;
+use crate::plan::{AppliancePlan, NetworkPlan, VolumePlan};
+use crate::port::Nic;
+use crate::trace::{Trace, event};
+pub(crate) use build::{address, stack_config};
+use stop::Stage;
+
+pub(crate) type Shard = shard::Shard<Machine>;
+
+/// The longest that an idle shard is not polled: its timers are late by no more.
+const IDLE_MAX: Nanoseconds = 10 * MILLISECOND;
+
+/// The subsystem that all hosts connect to.
+pub(crate) const SUBSYSTEM: &str = "nqn.2026-01.com.example:sim";
+/// The port that it listens on.
+pub(crate) const TCP_PORT: u16 = 4420;
+
+/// An appliance, on or off, with the devices that outlive it.
+pub(crate) struct Appliance {
+    index: usize,
+    plan: AppliancePlan,
+    network: NetworkPlan,
+    volumes: Vec<VolumePlan>,
+    disks: Vec<Rc<RefCell<Disk>>>,
+    nic: Nic,
+    random: Random,
+    trace: Trace,
+    running: Option<Running>,
+    has_left_dirty: bool,
+}
+
+/// One start of an appliance.
+struct Running {
+    shards: Vec<Shard>,
+    turns: Vec<Turn>,
+    handle: Handle,
+    target: Arc<Target>,
+    arenas: Vec<Rc<Arena>>,
+    /// It was killed: what it still does reaches no device.
+    is_dead: Rc<Cell<bool>>,
+    stopping: Option<Stopping>,
+}
+
+/// When a shard is polled next.
+struct Turn {
+    at: Nanoseconds,
+    /// How long it waits if it finds nothing to do.
+    idle: Nanoseconds,
+}
+
+/// A stop under way.
+struct Stopping {
+    stages: Vec<Stage>,
+    deadline: Nanoseconds,
+}
+
+/// What became of a stop.
+pub(crate) enum Stopped {
+    NotYet,
+    /// Everything was given back.
+    Done,
+    /// Something was not.
+    Wrong(String),
+}
+
+impl Appliance {
+    pub(crate) fn new(
+        index: usize,
+        plan: &AppliancePlan,
+        network: &NetworkPlan,
+        volumes: &[VolumePlan],
+        random: &mut Random,
+        trace: &Trace,
+    ) -> Self {
+        let disks = (volumes.iter().enumerate())
+            .map(|(i, volume)| {
+                let disk = Disk::new(i, volume.disk.clone(), random.fork(), trace);
+                Rc::new(RefCell::new(disk))
+            })
+            .collect();
+        Self {
+            index,
+            plan: plan.clone(),
+            network: network.clone(),
+            volumes: volumes.to_vec(),
+            disks,
+            nic: Nic::new(plan.nic, build::steering(plan.shards, 0), plan.shards),
+            random: random.fork(),
+            trace: trace.clone(),
+            running: None,
+            has_left_dirty: false,
+        }
+    }
+
+    pub(crate) fn disks(&self) -> &[Rc<RefCell<Disk>>] {
+        &self.disks
+    }
+
+    /// What it did at a device that must not be.
+    pub(crate) fn breach(&self) -> Option<String> {
+        let breach = |disk: &Rc<RefCell<Disk>>| disk.borrow().breach().map(str::to_owned);
+        self.disks.iter().find_map(breach)
+    }
+
+    pub(crate) fn policy(&self, volume: usize) -> WritePolicy {
+        self.volumes[volume].policy
+    }
+
+    /// Whether its last stop left pages that no device took.
+    pub(crate) fn has_left_dirty(&self) -> bool {
+        self.has_left_dirty
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.running
+            .as_ref()
+            .is_some_and(|running| running.stopping.is_some())
+    }
+
+    /// Turns it on.
+    pub(crate) fn start(&mut self) {
+        assert!(self.running.is_none(), "it is on already");
+        event!(
+            self.trace,
+            "start",
+            [self.index],
+            "appliance {}",
+            self.index
+        );
+        self.nic.clear();
+        let running = self.build();
+        let mut reach = Reach::default();
+        running.arenas.iter().for_each(|arena| reach.add(arena));
+        for disk in &self.disks {
+            disk.borrow_mut().set_reach(reach.clone());
+        }
+        self.running = Some(running);
+    }
+
+    /// Kills it: what it had under way at devices is done in part, and everything else is gone.
+    /// What was in its memory is taken apart without reaching anything; the error says what
+    /// of it could not be.
+    pub(crate) fn kill(&mut self, power: bool) -> Result<(), String> {
+        let Some(running) = self.running.take() else {
+            return Ok(());
+        };
+        event!(
+            self.trace,
+            "kill",
+            [self.index, power],
+            "appliance {}, power {power}",
+            self.index
+        );
+        for disk in &self.disks {
+            disk.borrow_mut().kill(power);
+        }
+        self.nic.clear();
+        let result = running.take_apart(clock::now());
+        self.nic.clear();
+        for disk in &self.disks {
+            disk.borrow_mut().set_reach(Reach::default());
+        }
+        result
+    }
+
+    /// A frame came.
+    pub(crate) fn receive(&mut self, frame: Frame) {
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        if let Some(queue) = self.nic.receive(frame) {
+            running.wake(queue, self.random.below(3 * MICROSECOND));
+        }
+    }
+
+    /// When something happens next.
+    pub(crate) fn next_time(&self) -> Option<Nanoseconds> {
+        let turns = self.running.iter().flat_map(|running| &running.turns);
+        let disks = self
+            .disks
+            .iter()
+            .filter_map(|disk| disk.borrow().next_time());
+        turns.map(|turn| turn.at).chain(disks).min()
+    }
+
+    /// Does what is due: devices, then shards, in order; gives away the frames that they sent.
+    pub(crate) fn advance(&mut self, mut send: impl FnMut(Frame)) {
+        let now = clock::now();
+        let mut woken = Vec::new();
+        for disk in &self.disks {
+            disk.borrow_mut().advance(&mut woken);
+        }
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        for shard in woken {
+            running.wake(shard, self.random.below(3 * MICROSECOND));
+        }
+        for index in 0..running.shards.len() {
+            if running.turns[index].at > now {
+                continue;
+            }
+            let busy = running.poll(index, &mut self.random);
+            self.nic.take_sent(index).into_iter().for_each(&mut send);
+            let turn = &mut running.turns[index];
+            turn.idle = match busy {
+                true => 5 * MICROSECOND,
+                false => (turn.idle * 2).min(IDLE_MAX),
+            };
+            let held_up = self.plan.held_up_one_in;
+            turn.at = now + turn.idle / 2 + self.random.below(turn.idle);
+            if held_up > 0 && self.random.one_in(held_up) {
+                turn.at = now + self.random.below(20 * MILLISECOND);
+            } else if busy {
+                // It may have said something to the others.
+                for other in (0..running.shards.len()).filter(|&other| other != index) {
+                    running.wake(other, MICROSECOND + self.random.below(5 * MICROSECOND));
+                }
+            }
+        }
+    }
+
+    /// Cluster, page and slot counts for whoever looks for what holds a run up.
+    pub(crate) fn describe(&self) -> String {
+        let Some(running) = &self.running else {
+            return "the appliance is off".into();
+        };
+        let mut text = String::new();
+        for shard in &running.shards {
+            let snapshot = shard.snapshot(Vec::new());
+            let pools = snapshot
+                .pools
+                .iter()
+                .map(|pool| format!("{} {}/{}", pool.name, pool.free, pool.size));
+            text += &format!(
+                "\n    shard {}: {} requests, {} dirty pages, {} connections; free: {}",
+                shard.index(),
+                shard.requests_in_flight(),
+                shard.dirty_pages(),
+                snapshot.connections,
+                pools.collect::<Vec<_>>().join(", ")
+            );
+        }
+        text
+    }
+}
+
+impl Running {
+    /// Polls a shard no later than `after` from now.
+    fn wake(&mut self, shard: usize, after: Nanoseconds) {
+        let turn = &mut self.turns[shard];
+        turn.at = turn.at.min(clock::now() + after);
+        turn.idle = 5 * MICROSECOND;
+    }
+
+    /// One turn of a shard; whether there was work.
+    fn poll(&mut self, index: usize, random: &mut Random) -> bool {
+        if self.stopping.is_some() {
+            return self.stop_step(index);
+        }
+        let shard = &mut self.shards[index];
+        let busy = shard.poll();
+        if random.one_in(4) {
+            shard.housekeep(&self.handle);
+        }
+        busy
+    }
+}

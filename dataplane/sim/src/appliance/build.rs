@@ -1,0 +1,221 @@
+//! Building an appliance's shards, as the engine does.
+
+use std::cell::Cell;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use block::{Device as _, VolumeId, WritePolicy};
+use net::{Cidr, MacAddress, Offload, Stack, StackConfig, TcpConfig, rss};
+use nvmf::{Listener, Target, TargetConfig};
+use shard::{
+    Common, DoorKind, Doors, Handle, Link, NamespaceConfig, NvmeDoor, Offer, Sizing, StoreInfo,
+    SubsystemConfig,
+};
+use volume::Volumes;
+
+use super::{Appliance, Running, SUBSYSTEM, Shard, TCP_PORT, Turn};
+use crate::clock::{self, MICROSECOND, VirtualTime};
+use crate::device::{Device, Machine};
+use crate::memory::Memory;
+use crate::plan::NetworkPlan;
+use crate::wire::Node;
+
+/// Bytes of Ethernet, VLAN tag, IP and TCP in front of a segment's payload, at most.
+const HEADERS: usize = 18 + 40 + 32;
+
+/// The redirection that NICs start with.
+pub(super) fn steering(shards: usize, queue: u16) -> rss::Steering {
+    rss::Steering {
+        key: rss::SYMMETRIC_KEY,
+        table: (0..128).map(|i| i % shards as u16).collect(),
+        queue,
+    }
+}
+
+/// The address of a node.
+pub(crate) fn address(network: &NetworkPlan, node: Node) -> IpAddr {
+    let host = match node {
+        Node::Appliance(i) => 1 + i as u8,
+        Node::Host(i) => 101 + i as u8,
+    };
+    match network.ipv6 {
+        true => IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(host)]),
+        false => IpAddr::from([192, 0, 2, host]),
+    }
+}
+
+/// What stacks of all nodes have in common.
+pub(crate) fn stack_config(network: &NetworkPlan, node: Node, secret: u64) -> StackConfig {
+    let prefix = if network.ipv6 { 64 } else { 24 };
+    let net = Cidr::new(address(network, node), prefix).expect("a network");
+    let mut key = [0; 32];
+    for (i, bytes) in key.chunks_mut(8).enumerate() {
+        bytes.copy_from_slice(&secret.wrapping_add(i as u64).to_le_bytes());
+    }
+    StackConfig {
+        mtu: network.mtu,
+        vlan: network.vlan,
+        duplicate_address_detection: network.duplicate_address_detection,
+        tcp: TcpConfig {
+            rto_max: network.rto_max,
+            ..TcpConfig::default()
+        },
+        time_wait_max: 64,
+        neighbors_max: 16,
+        listeners_max: 2,
+        send_chunks_per_connection: 512,
+        send_chunks_total: 4096,
+        segments_in_flight_total: 4096,
+        ..StackConfig::new(MacAddress(node.mac()), net, key)
+    }
+}
+
+impl Appliance {
+    pub(super) fn build(&mut self) -> Running {
+        let plan = &self.plan;
+        let secret = self.random.word();
+        let is_dead = Rc::new(Cell::new(false));
+        let geometry = |volume: &crate::plan::VolumePlan| volume.disk.geometry;
+        let stores = (self.volumes.iter().enumerate())
+            .map(|(i, volume)| StoreInfo::new(format!("disk{i}"), geometry(volume)))
+            .collect();
+        let namespaces = (self.volumes.iter().enumerate())
+            .map(|(i, volume)| NamespaceConfig {
+                nsid: i as u32 + 1,
+                store: format!("disk{i}"),
+                uuid: None,
+                write: volume.policy,
+                block_size: Some(volume.block),
+            })
+            .collect();
+        let subsystem = SubsystemConfig {
+            nqn: SUBSYSTEM.into(),
+            serial: "TL0001".into(),
+            model: "Throughline".into(),
+            hosts: None,
+            namespaces,
+        };
+        let offer = Offer::new(&[subsystem], stores).expect("namespaces that fit their devices");
+        let ip = address(&self.network, Node::Appliance(self.index));
+        let target = Target::new(TargetConfig {
+            subsystems: offer.subsystems.clone(),
+            listeners: vec![Listener {
+                address: ip,
+                port: TCP_PORT,
+            }],
+            max_io_bytes: plan.max_io_bytes,
+            max_h2c_bytes: plan.max_io_bytes,
+            in_capsule_bytes: plan.in_capsule_bytes,
+            queue_depth: plan.queue_depth,
+            success_flag: plan.success_flag,
+            data_ms: plan.data_ms,
+            ..TargetConfig::default()
+        })
+        .expect("a target that is valid");
+        let volumes = (offer.volumes(), offer.policies());
+        let mut shards: Vec<Shard> = (0..plan.shards)
+            .map(|index| self.shard(index, secret, &target, &volumes, &is_dead))
+            .collect();
+        let rings = volume::rings(plan.shards, plan.max_io_bytes as usize);
+        let links = rings.into_iter().zip(shard::between(plan.shards));
+        for (shard, (ends, notices)) in shards.iter_mut().zip(links) {
+            shard.join(ends, notices);
+            let listener = (SocketAddr::new(ip, TCP_PORT), DoorKind::Nvme);
+            shard.listen(&[listener]).expect("the port has the address");
+        }
+        let handle = Handle::new();
+        handle.expect_shards(
+            plan.shards,
+            clock::SECOND,
+            vec!["port0".into()],
+            offer,
+            &target,
+        );
+        let turn = |_| Turn {
+            at: clock::now(),
+            idle: MICROSECOND,
+        };
+        Running {
+            turns: (0..plan.shards).map(turn).collect(),
+            arenas: (shards.iter())
+                .map(|shard| Rc::clone(shard.memory().arena()))
+                .collect(),
+            shards,
+            handle,
+            target,
+            is_dead,
+            stopping: None,
+        }
+    }
+
+    fn shard(
+        &self,
+        index: usize,
+        secret: u64,
+        target: &Arc<Target>,
+        volumes: &(Vec<VolumeId>, Vec<WritePolicy>),
+        is_dead: &Rc<Cell<bool>>,
+    ) -> Shard {
+        let plan = &self.plan;
+        let max_io = plan.max_io_bytes as usize;
+        let memory = Memory::new(&plan.memory, max_io);
+        let stack = Stack::new(self.stack(index, secret)).expect("a stack that is valid");
+        let links = vec![Link::new(0, self.nic.port(index), stack)];
+        let devices: Vec<_> = (self.disks.iter())
+            .map(|disk| Device::new(index, disk, is_dead))
+            .collect();
+        debug_assert!(devices.iter().all(|device| !device.geometry().is_empty()));
+        let sizing = Sizing {
+            memory: &plan.memory,
+            shards: plan.shards,
+            max_io_bytes: max_io,
+            cluster_payload: self.cluster_payload(),
+            copy: plan.copy,
+            seed: secret,
+        };
+        let sizes = sizing.volumes();
+        let common = Common {
+            volumes: Volumes::new(index, devices, &volumes.1, &volumes.0, &sizes, || ()),
+            doors: Doors {
+                nvme: NvmeDoor {
+                    commands: sizing.commands(),
+                    counters: nvmf::Counters::default(),
+                    target: Arc::clone(target),
+                },
+            },
+            memory,
+        };
+        Shard::new(index, index as u32, common, links, Machine, VirtualTime)
+    }
+
+    fn stack(&self, index: usize, secret: u64) -> StackConfig {
+        let (plan, network) = (&self.plan, &self.network);
+        let clusters = plan.memory.clusters as usize;
+        StackConfig {
+            offload: Offload {
+                rx_ip_checksum: plan.nic.verifies,
+                rx_l4_checksum: plan.nic.verifies,
+                tx_ip_checksum: network.transmit_checksums,
+                tx_l4_checksum: network.transmit_checksums,
+                tso_max_bytes: network.tso_max_bytes,
+                buffers_max: 0,
+            },
+            connections_max: plan.memory.connections as usize,
+            half_open_max: plan.memory.connections as usize,
+            receive_clusters: clusters,
+            cluster_payload: self.cluster_payload(),
+            receive_headroom: (clusters / 8).clamp(1, 4096),
+            steering: (plan.shards > 1).then(|| steering(plan.shards, index as u16)),
+            owns_addresses: index == 0,
+            ..stack_config(network, Node::Appliance(self.index), secret)
+        }
+    }
+
+    /// TCP payload in each of the clusters that a full frame takes.
+    fn cluster_payload(&self) -> usize {
+        let room = self.plan.memory.cluster_size as usize;
+        let frame = self.network.mtu + 18 + self.plan.nic.shift;
+        (self.network.mtu - (HEADERS - 18)) / frame.div_ceil(room)
+    }
+}

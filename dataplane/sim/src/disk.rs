@@ -1,0 +1,378 @@
+//! A device: blocks, a volatile cache, commands under way, and everything that can
+//! go wrong with them. It outlives the appliance that uses it.
+
+mod image;
+mod pending;
+
+use std::collections::BTreeMap;
+
+use block::{Command, Completed, Fault, Geometry, NotStarted, Op, OpEnds, OpIndex};
+use testkit::Random;
+
+use crate::clock::{self, Nanoseconds};
+use crate::dma::{List, Reach};
+use crate::trace::{Trace, event};
+
+use image::Image;
+pub(crate) use image::Loss;
+use pending::Pending;
+
+/// Bytes that a device writes as a whole, whatever its blocks are.
+pub(crate) const SECTOR: usize = 512;
+
+/// What a device is.
+#[derive(Clone, Debug)]
+pub(crate) struct DiskConfig {
+    pub(crate) geometry: Geometry,
+    /// Nanoseconds that a command takes.
+    pub(crate) latency: (Nanoseconds, Nanoseconds),
+    /// Commands that it takes at a time.
+    pub(crate) depth: usize,
+    /// One command in so many ends at once, inside of `submit`; 0: none.
+    pub(crate) immediate_one_in: u64,
+    /// Deallocated blocks read as zeros; else some do.
+    pub(crate) deallocation_zeroes: bool,
+    /// One write in so many goes elsewhere and is told to be done; 0: none.
+    pub(crate) misdirected_one_in: u64,
+    /// One write in so many is told to be done and is not; 0: none.
+    pub(crate) lost_one_in: u64,
+}
+
+/// What is wrong with a device for a while.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Trouble {
+    /// Commands take so many times longer; 0 and 1: no.
+    pub(crate) slow: u64,
+    /// Commands that fail: which, how, and one in how many.
+    pub(crate) failing: Option<Failing>,
+    /// It starts none.
+    pub(crate) is_full: bool,
+}
+
+/// Commands that fail.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failing {
+    /// Of these operations, by [`Op`]'s number.
+    pub(crate) ops: [bool; 5],
+    pub(crate) fault: Fault,
+    pub(crate) one_in: u64,
+    /// They are not even started.
+    pub(crate) at_submit: bool,
+}
+
+/// What happens at a device at some time: an early part of a command, or its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Early,
+    End,
+}
+
+/// Who asked, and where the end goes.
+pub(crate) struct Ticket {
+    pub(crate) shard: usize,
+    pub(crate) ends: OpEnds,
+    pub(crate) op: OpIndex,
+    pub(crate) request: u32,
+}
+
+impl Ticket {
+    /// Gives the end to whoever asked.
+    pub(crate) fn end(&self, result: Result<(), Fault>) {
+        self.ends.push(Completed {
+            op: self.op,
+            request: self.request,
+            result,
+        });
+    }
+}
+
+/// A device.
+pub(crate) struct Disk {
+    index: usize,
+    config: DiskConfig,
+    random: Random,
+    trace: Trace,
+    image: Image,
+    pending: BTreeMap<u64, Pending>,
+    /// By time and command.
+    steps: BTreeMap<(Nanoseconds, u64, Step), ()>,
+    /// Commands that ended and were not yet taken, oldest first.
+    ended: Vec<(Ticket, Result<(), Fault>)>,
+    commands: u64,
+    is_gone: bool,
+    pub(crate) trouble: Trouble,
+    /// Commands that failed.
+    faults: u64,
+    reach: Reach,
+    /// What the appliance asked for and must not.
+    breach: Option<String>,
+}
+
+impl Disk {
+    pub(crate) fn new(index: usize, config: DiskConfig, random: Random, trace: &Trace) -> Self {
+        let image = Image::new(config.geometry.len() as usize, config.geometry.write_cache);
+        Self {
+            index,
+            config,
+            random,
+            trace: trace.clone(),
+            image,
+            pending: BTreeMap::new(),
+            steps: BTreeMap::new(),
+            ended: Vec::new(),
+            commands: 0,
+            is_gone: false,
+            trouble: Trouble::default(),
+            faults: 0,
+            reach: Reach::default(),
+            breach: None,
+        }
+    }
+
+    pub(crate) fn geometry(&self) -> Geometry {
+        self.config.geometry
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.is_gone
+    }
+
+    /// Commands that failed so far.
+    pub(crate) fn faults(&self) -> u64 {
+        self.faults
+    }
+
+    /// What the appliance did that a device does not allow.
+    pub(crate) fn breach(&self) -> Option<&str> {
+        self.breach.as_deref()
+    }
+
+    /// The memory that it may reach from now on.
+    pub(crate) fn set_reach(&mut self, reach: Reach) {
+        self.reach = reach;
+    }
+
+    pub(crate) fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    /// Something that must not be.
+    pub(crate) fn report(&mut self, what: String) {
+        self.breach.get_or_insert(what);
+    }
+
+    /// It goes away for good: what is under way fails.
+    pub(crate) fn go(&mut self) {
+        event!(self.trace, "disk-gone", [self.index], "{}", self.index);
+        self.is_gone = true;
+        self.steps.clear();
+        for (_, pending) in std::mem::take(&mut self.pending) {
+            self.faults += 1;
+            self.ended.push((pending.ticket, Err(Fault::Gone)));
+        }
+    }
+
+    /// When something happens next.
+    pub(crate) fn next_time(&self) -> Option<Nanoseconds> {
+        self.steps.keys().next().map(|&(time, ..)| time)
+    }
+
+    /// Takes a command. Its list has been checked for where it lies, and nothing else.
+    pub(crate) fn submit(
+        &mut self,
+        ticket: Ticket,
+        list: List,
+        command: Command,
+    ) -> Result<(), NotStarted> {
+        if let Err(what) = self.check(&command, &list) {
+            self.report(format!("disk {}: {what}: {command:?}", self.index));
+            return Err(NotStarted::Failed(Fault::Internal));
+        }
+        if self.is_gone {
+            self.faults += 1;
+            return Err(NotStarted::Failed(Fault::Gone));
+        }
+        if self.trouble.is_full || self.pending.len() >= self.config.depth {
+            return Err(NotStarted::Full);
+        }
+        let failure = self.trouble.failing.filter(|failing| {
+            failing.ops[command.op as usize] && self.random.one_in(failing.one_in)
+        });
+        self.commands += 1;
+        let id = self.commands;
+        let (shard, blocks) = (ticket.shard, command.blocks);
+        let (op, block) = (command.op, command.block);
+        event!(
+            self.trace,
+            "disk-submit",
+            [
+                self.index,
+                id,
+                op as u64,
+                block,
+                blocks,
+                list.elements().len()
+            ],
+            "disk {} command {id}: {op:?} {blocks} at {block} in {} elements, shard {shard}",
+            self.index,
+            list.elements().len()
+        );
+        if let Some(failing) = failure.filter(|failing| failing.at_submit) {
+            self.faults += 1;
+            return Err(NotStarted::Failed(failing.fault));
+        }
+        let mut pending = Pending::new(ticket, list, command, self.config.geometry.block_size);
+        pending.failure = failure.map(|failing| failing.fault);
+        pending.flush_to = self.image.now();
+        if self.random.chance(1, 2) {
+            pending.capture(&self.image);
+        }
+        let now = clock::now();
+        let immediate = self.config.immediate_one_in;
+        if immediate > 0 && self.random.one_in(immediate) {
+            self.pending.insert(id, pending);
+            self.end(id);
+            return Ok(());
+        }
+        let (least, most) = self.config.latency;
+        let latency = self.random.range(least..=most) * self.trouble.slow.max(1);
+        if op != Op::Flush && self.random.one_in(8) {
+            let early = now + self.random.below(latency);
+            self.steps.insert((early, id, Step::Early), ());
+        }
+        self.steps.insert((now + latency, id, Step::End), ());
+        self.pending.insert(id, pending);
+        Ok(())
+    }
+
+    /// Does what is due; the shards whose commands ended.
+    pub(crate) fn advance(&mut self, woken: &mut Vec<usize>) {
+        while let Some((&(time, id, step), ())) = self.steps.first_key_value()
+            && time <= clock::now()
+        {
+            self.steps.pop_first();
+            match step {
+                Step::Early => {
+                    if let Some(pending) = self.pending.get_mut(&id) {
+                        pending.do_some(&mut self.image, &mut self.random);
+                    }
+                }
+                Step::End => {
+                    if let Some(pending) = self.pending.get(&id) {
+                        woken.push(pending.ticket.shard);
+                    }
+                    self.end(id);
+                }
+            }
+        }
+    }
+
+    /// The next command of `shard` that ended.
+    pub(crate) fn next_ended(&mut self, shard: usize) -> Option<(Ticket, Result<(), Fault>)> {
+        let at = (self.ended.iter()).position(|(ticket, _)| ticket.shard == shard)?;
+        Some(self.ended.remove(at))
+    }
+
+    /// The appliance is killed: every command under way is done in part, in whole, or not.
+    /// With its power a volatile cache loses some or all of what it has.
+    ///
+    /// After this no command refers to the appliance's memory.
+    pub(crate) fn kill(&mut self, power: bool) {
+        self.steps.clear();
+        for (_, mut pending) in std::mem::take(&mut self.pending) {
+            pending.do_some(&mut self.image, &mut self.random);
+            self.ended.push((pending.ticket, Ok(())));
+        }
+        // What is left of the appliance is taken apart as if everything were done.
+        for (ticket, result) in self.ended.drain(..) {
+            ticket.end(result);
+        }
+        let loss = if !power {
+            Loss::Nothing
+        } else {
+            *(self.random).pick(&[Loss::Everything, Loss::Everything, Loss::Some])
+        };
+        let lost = self.image.lose(loss, &mut self.random);
+        event!(
+            self.trace,
+            "disk-kill",
+            [self.index, lost],
+            "disk {}: {loss:?}, {lost} sectors go back",
+            self.index
+        );
+    }
+
+    /// Whether the command is one that the device takes.
+    fn check(&self, command: &Command, list: &List) -> Result<(), &'static str> {
+        let Geometry {
+            block_size,
+            blocks,
+            alignment,
+            prp,
+            max_elements,
+            max_bytes,
+            ..
+        } = self.config.geometry;
+        let ensure = |holds, what| if holds { Ok(()) } else { Err(what) };
+        let bytes = command.blocks * u64::from(block_size);
+        ensure(command.block + command.blocks <= blocks, "beyond the end")?;
+        match command.op {
+            Op::Flush => return ensure(list.elements().is_empty(), "a flush with data"),
+            Op::WriteZeroes => ensure(self.config.geometry.write_zeroes, "does not write zeroes")?,
+            Op::Deallocate => ensure(self.config.geometry.unmap, "does not deallocate")?,
+            Op::Read | Op::Write => {
+                ensure(bytes == list.len(), "a list of another length")?;
+                ensure(bytes <= max_bytes.into(), "too many bytes")?;
+            }
+        }
+        ensure(command.blocks > 0, "no block")?;
+        let elements = list.elements();
+        ensure(elements.len() <= max_elements as usize, "too many elements")?;
+        let aligned = |n: u64| n.is_multiple_of(alignment.into());
+        let each = elements
+            .iter()
+            .all(|e| aligned(e.address) && aligned(e.len) && e.len > 0);
+        ensure(each, "elements that are not aligned")?;
+        let at_page = |n: u64| n.is_multiple_of(pages::PAGE_SIZE as u64);
+        let meet = |pair: &[sgl::Element]| at_page(pair[0].end()) && at_page(pair[1].address);
+        ensure(
+            !prp || elements.windows(2).all(meet),
+            "elements that do not meet at pages",
+        )
+    }
+
+    fn end(&mut self, id: u64) {
+        let Some(mut pending) = self.pending.remove(&id) else {
+            return;
+        };
+        let config = &self.config;
+        let is_write = pending.command.op == Op::Write;
+        let is_lost = is_write && config.lost_one_in > 0 && self.random.one_in(config.lost_one_in);
+        let misdirected = config.misdirected_one_in;
+        if is_write && misdirected > 0 && self.random.one_in(misdirected) {
+            let room = config.geometry.blocks - pending.command.blocks;
+            pending.command.block = self.random.range(0..=room);
+        }
+        let result = match pending.failure {
+            Some(fault) => {
+                self.faults += 1;
+                pending.do_some(&mut self.image, &mut self.random);
+                Err(fault)
+            }
+            None if is_lost => Ok(()),
+            None => {
+                let zeroes = config.deallocation_zeroes;
+                pending.do_all(&mut self.image, &mut self.random, zeroes);
+                Ok(())
+            }
+        };
+        event!(
+            self.trace,
+            "disk-end",
+            [self.index, id, result.is_ok()],
+            "disk {} command {id}: {result:?}",
+            self.index
+        );
+        self.ended.push((pending.ticket, result));
+    }
+}

@@ -1,0 +1,272 @@
+//! A host: a machine with its own TCP, that speaks NVMe/TCP with the appliance, gives it
+//! commands, and tells the oracle what came of them.
+
+mod commands;
+mod network;
+mod session;
+
+use std::collections::VecDeque;
+
+use testkit::Random;
+
+use crate::clock::{self, MICROSECOND, MILLISECOND, Nanoseconds, SECOND};
+use crate::frame::Frame;
+use crate::oracle::{Extent, Oracle, Violation};
+use crate::plan::{HostPlan, NetworkPlan, VolumePlan};
+use crate::trace::{Trace, event};
+use crate::world::Devices;
+pub(crate) use commands::Target;
+use network::Network;
+use session::Session;
+
+/// How long a host waits that nothing has disturbed: then the appliance is at fault.
+const PATIENCE_MAX: Nanoseconds = 30 * SECOND;
+
+/// What a host uses of the world.
+pub(crate) struct Context<'a> {
+    pub(crate) oracle: &'a mut Oracle,
+    pub(crate) devices: &'a dyn Devices,
+    /// Nothing goes wrong in this run.
+    pub(crate) is_calm: bool,
+}
+
+/// What a host is after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Goal {
+    /// Commands by chance, so many more.
+    Work(u32),
+    /// To read these.
+    Verify(VecDeque<Extent>),
+}
+
+/// A host.
+pub(crate) struct Host {
+    index: usize,
+    plan: HostPlan,
+    targets: Vec<Target>,
+    network: Network,
+    random: Random,
+    trace: Trace,
+    goal: Goal,
+    session: Option<Session>,
+    /// When it connects again.
+    retry_at: Nanoseconds,
+    /// When it gives its next command.
+    next_command: Nanoseconds,
+    turn_at: Nanoseconds,
+    is_stalled: bool,
+    is_deaf: bool,
+}
+
+impl Host {
+    pub(crate) fn new(
+        index: usize,
+        plan: &HostPlan,
+        network: &NetworkPlan,
+        volumes: &[VolumePlan],
+        random: &mut Random,
+        trace: &Trace,
+    ) -> Self {
+        Self {
+            index,
+            plan: plan.clone(),
+            targets: volumes.iter().enumerate().map(Target::new).collect(),
+            network: Network::new(index, network, random.word()),
+            random: random.fork(),
+            trace: trace.clone(),
+            goal: Goal::Work(plan.commands),
+            session: None,
+            retry_at: 0,
+            next_command: 0,
+            turn_at: 0,
+            is_stalled: false,
+            is_deaf: false,
+        }
+    }
+
+    /// Whether it has nothing left to do.
+    pub(crate) fn is_done(&self) -> bool {
+        let left = match &self.goal {
+            Goal::Work(commands) => *commands as usize,
+            Goal::Verify(extents) => extents.len(),
+        };
+        left == 0 && self.session.as_ref().is_none_or(Session::is_idle)
+    }
+
+    /// Leaves what it did, and reads `extents`.
+    pub(crate) fn verify(&mut self, extents: Vec<Extent>) {
+        self.goal = Goal::Verify(extents.into());
+        self.turn_at = clock::now();
+    }
+
+    /// It gives no more commands.
+    pub(crate) fn rest(&mut self) {
+        self.goal = Goal::Work(0);
+    }
+
+    pub(crate) fn stall(&mut self, is_stalled: bool) {
+        self.is_stalled = is_stalled;
+        self.turn_at = clock::now();
+    }
+
+    pub(crate) fn deafen(&mut self, is_deaf: bool) {
+        self.is_deaf = is_deaf;
+        self.turn_at = clock::now();
+    }
+
+    /// Something happened to its connections: it does not wait for them for long.
+    pub(crate) fn disturb(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.is_disturbed = true;
+        }
+    }
+
+    /// A frame came.
+    pub(crate) fn receive(&mut self, frame: Frame) {
+        self.network.received.push_back(frame);
+        self.turn_at = self
+            .turn_at
+            .min(clock::now() + self.random.below(2 * MICROSECOND));
+    }
+
+    /// When something happens next.
+    pub(crate) fn next_time(&self) -> Nanoseconds {
+        self.turn_at
+    }
+
+    /// Gives up its controller, in one way or another.
+    pub(crate) fn reset(&mut self, cx: &mut Context<'_>) {
+        let graceful = self.random.chance(1, 2);
+        self.leave(graceful, "a reset", cx);
+        self.turn_at = clock::now();
+    }
+
+    /// What it waits for, for whoever looks for what holds a run up.
+    pub(crate) fn describe(&self, oracle: &Oracle) -> String {
+        let session = self
+            .session
+            .as_ref()
+            .map(|session| session.describe(oracle));
+        let session = session.unwrap_or_else(|| "no controller".into());
+        format!("host {}: {:?}, {session}", self.index, self.goal)
+    }
+
+    /// A turn: what came, what there is to say, what to do next; gives away the frames it sends.
+    pub(crate) fn advance(
+        &mut self,
+        cx: &mut Context<'_>,
+        send: impl FnMut(Frame),
+    ) -> Result<(), Violation> {
+        let now = clock::now();
+        if self.turn_at > now {
+            return Ok(());
+        }
+        self.network.receive();
+        self.connect();
+        if let Some(session) = &mut self.session {
+            session.stall(self.is_stalled);
+            let is_deaf = self.is_deaf;
+            let lost = session.advance(&mut self.network, is_deaf)?;
+            if let Some(why) = lost {
+                if cx.is_calm && session.is_ready() && !session.is_disturbed {
+                    return Err(Violation(format!(
+                        "host {} lost its controller though nothing goes wrong: {why}",
+                        self.index
+                    )));
+                }
+                self.leave(false, &why, cx);
+            }
+        }
+        self.complete(cx)?;
+        self.give(cx);
+        if let Some(session) = &mut self.session {
+            session.send(&mut self.network);
+        }
+        self.look_at_the_clock(cx)?;
+        self.network.transmit(send);
+        self.turn_at = self.next_turn();
+        Ok(())
+    }
+
+    /// Connects, if it is time to.
+    fn connect(&mut self) {
+        if self.session.is_some() || clock::now() < self.retry_at || self.is_done() {
+            return;
+        }
+        event!(self.trace, "connect", [self.index], "host {}", self.index);
+        self.session = Some(Session::new(self.index, &self.plan));
+    }
+
+    /// Its connections are gone, or are to go. What was under way has an unknown end.
+    fn leave(&mut self, graceful: bool, why: &str, cx: &mut Context<'_>) {
+        let Some(session) = self.session.take() else {
+            return;
+        };
+        let lost = session.leave(graceful, &mut self.network);
+        event!(
+            self.trace,
+            "leave",
+            [self.index, lost.len(), graceful],
+            "host {} with {} commands under way: {why}",
+            self.index,
+            lost.len()
+        );
+        for (given, was_sent) in lost {
+            for op in given.ops {
+                cx.oracle.lose(op, was_sent);
+            }
+            // What was to be verified still is.
+            if let (Goal::Verify(extents), Some(extent)) = (&mut self.goal, given.verifies) {
+                extents.push_back(extent);
+            }
+        }
+        self.retry_at = clock::now() + self.random.range(1..=50u64) * MILLISECOND;
+    }
+
+    /// Gives up what takes too long.
+    fn look_at_the_clock(&mut self, cx: &mut Context<'_>) -> Result<(), Violation> {
+        let Some(session) = &self.session else {
+            return Ok(());
+        };
+        let waits = clock::now() - session.waits_since();
+        let patience = match session.is_disturbed {
+            true => self.plan.patience,
+            false => PATIENCE_MAX,
+        };
+        if waits < patience {
+            return Ok(());
+        }
+        if !session.is_disturbed {
+            return Err(Violation(format!(
+                "nothing ended in {} s: {}",
+                patience / SECOND,
+                self.describe(cx.oracle)
+            )));
+        }
+        self.leave(false, "it takes too long", cx);
+        Ok(())
+    }
+
+    fn next_turn(&mut self) -> Nanoseconds {
+        let now = clock::now();
+        let mut next = now + SECOND;
+        let mut at_most = |time: Nanoseconds| next = next.min(time);
+        if let Some(deadline) = self.network.next_deadline() {
+            at_most(deadline);
+        }
+        let is_done = self.is_done();
+        match &mut self.session {
+            None if !is_done => at_most(self.retry_at),
+            None => {}
+            Some(session) => {
+                if let Some(deadline) = session.next_deadline() {
+                    at_most(deadline);
+                }
+                if session.has_room() && matches!(self.goal, Goal::Work(1..)) {
+                    at_most(self.next_command);
+                }
+            }
+        }
+        next.max(now + MICROSECOND)
+    }
+}

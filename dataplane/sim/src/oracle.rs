@@ -1,0 +1,354 @@
+//! What every read may return: a history of each sector of each volume.
+//!
+//! A sector is 512 bytes; writes are atomic for each, and for no more. For every sector
+//! the oracle keeps the writes whose data it may hold now, and those that it may hold
+//! after a crash. Each write has a version of its own, so that what is read says which.
+//!
+//! * A read returns the data of a write that was not surely overwritten before the read
+//!   began: overwritten by a write that began after the first had ended, and was acknowledged.
+//! * What was read, stays, until a later write, or one that ran beside, takes its place.
+//! * A write that failed, or whose end nobody knows, may have been done or not.
+//! * After a crash a sector holds what it held at some time after its last promise: the
+//!   acknowledgment of a write on a volume without a volatile cache, or with FUA; or the
+//!   beginning of a flush that succeeded, for what was acknowledged before that.
+//!
+//! Order is that of calls, not of virtual time: of two events at one instant one was first.
+
+mod history;
+mod report;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use testkit::pattern::{Found, Stamp, identify};
+
+use crate::clock::{self, Nanoseconds};
+use history::{Entry, History, Value};
+pub(crate) use history::{NEVER, Tick};
+
+/// Bytes of a sector.
+pub(crate) const SECTOR: usize = 512;
+
+/// Names a request. Of a write, the version of its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct OpId(pub(crate) u32);
+
+/// What was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Read,
+    Write,
+    WriteZeroes,
+    /// Advice: each sector may read as zeros from then on.
+    Deallocate,
+    Flush,
+}
+
+/// Sectors of a volume; none, of a flush.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub(crate) volume: usize,
+    pub(crate) first: u64,
+    pub(crate) sectors: u64,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    UnderWay,
+    Succeeded,
+    Failed(u16),
+    /// Its connection was lost first.
+    Lost,
+}
+
+/// A request.
+#[derive(Clone, Debug)]
+struct Op {
+    who: String,
+    kind: Kind,
+    extent: Extent,
+    fua: bool,
+    start: Tick,
+    begun: Nanoseconds,
+    ended: Nanoseconds,
+    end: End,
+}
+
+/// A volume as the oracle knows it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct VolumeRules {
+    pub(crate) sectors: u64,
+    /// Acknowledged writes may be lost until they are flushed.
+    pub(crate) is_volatile: bool,
+}
+
+/// Something that must not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation(pub String);
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The histories of all volumes.
+pub(crate) struct Oracle {
+    now: Tick,
+    volumes: Vec<(VolumeRules, History)>,
+    /// By [`OpId`]; the first is the state before all writes.
+    ops: Vec<Op>,
+    /// Reads under way, by their beginnings.
+    reading: BTreeMap<Tick, OpId>,
+    /// Sectors that were compared.
+    compared: u64,
+}
+
+impl Oracle {
+    pub(crate) fn new(volumes: &[VolumeRules]) -> Self {
+        let nowhere = Extent {
+            volume: 0,
+            first: 0,
+            sectors: 0,
+        };
+        let initial = Op {
+            who: "nobody".into(),
+            kind: Kind::WriteZeroes,
+            extent: nowhere,
+            fua: false,
+            start: 0,
+            begun: 0,
+            ended: 0,
+            end: End::Succeeded,
+        };
+        Self {
+            now: 1,
+            volumes: (volumes.iter())
+                .map(|&rules| (rules, History::new(rules.sectors)))
+                .collect(),
+            ops: vec![initial],
+            reading: BTreeMap::new(),
+            compared: 0,
+        }
+    }
+
+    /// Sectors that were compared so far.
+    pub(crate) fn compared(&self) -> u64 {
+        self.compared
+    }
+
+    /// Requests so far.
+    pub(crate) fn requests(&self) -> u64 {
+        self.ops.len() as u64 - 1
+    }
+
+    fn tick(&mut self) -> Tick {
+        self.now += 1;
+        self.now
+    }
+
+    /// `who` asks for something.
+    pub(crate) fn begin(&mut self, who: String, kind: Kind, extent: Extent, fua: bool) -> OpId {
+        let start = self.tick();
+        let id = OpId(self.ops.len() as u32);
+        let value = match kind {
+            Kind::Write => Some(Value::Version(id.0)),
+            Kind::WriteZeroes | Kind::Deallocate => Some(Value::Zeros),
+            Kind::Read | Kind::Flush => None,
+        };
+        if let Some(value) = value {
+            let (_, history) = &mut self.volumes[extent.volume];
+            for sector in extent.first..extent.first + extent.sectors {
+                history.begin(sector, Entry::new(id, value));
+            }
+        }
+        if kind == Kind::Read {
+            self.reading.insert(start, id);
+        }
+        self.ops.push(Op {
+            who,
+            kind,
+            extent,
+            fua,
+            start,
+            begun: clock::now(),
+            ended: 0,
+            end: End::UnderWay,
+        });
+        id
+    }
+
+    /// The data of write `id`.
+    pub(crate) fn data(&self, id: OpId) -> Vec<u8> {
+        let Extent {
+            volume,
+            first,
+            sectors,
+        } = self.ops[id.0 as usize].extent;
+        let stamp = Stamp {
+            volume: volume as u32,
+            block: first,
+            version: id.0,
+        };
+        testkit::pattern::blocks(stamp, SECTOR, sectors as usize)
+    }
+
+    pub(crate) fn volume_of(&self, id: OpId) -> usize {
+        self.ops[id.0 as usize].extent.volume
+    }
+
+    /// A request succeeded; `data` is what a read returned.
+    pub(crate) fn succeed(&mut self, id: OpId, data: &[u8]) -> Result<(), Violation> {
+        let now = self.tick();
+        let op = self.end(id, End::Succeeded);
+        match op.kind {
+            Kind::Read => {
+                let result = self.check_read(id, &op, data, now);
+                self.reading.remove(&op.start);
+                return result;
+            }
+            Kind::Write | Kind::WriteZeroes => {
+                let oldest = self.oldest_read();
+                let (rules, history) = &mut self.volumes[op.extent.volume];
+                let durable = op.fua || !rules.is_volatile;
+                for sector in op.extent.first..op.extent.first + op.extent.sectors {
+                    history.acknowledge(sector, id, op.start, now, durable);
+                    history.forget(sector, oldest);
+                }
+            }
+            Kind::Deallocate => self.over(id, &op, now),
+            Kind::Flush => {
+                let oldest = self.oldest_read();
+                self.volumes[op.extent.volume].1.flush(op.start, oldest);
+            }
+        }
+        Ok(())
+    }
+
+    /// A request failed. Whether a write was done, nobody knows; but it is over.
+    pub(crate) fn fail(&mut self, id: OpId, status: u16) {
+        let now = self.tick();
+        let op = self.end(id, End::Failed(status));
+        self.over(id, &op, now);
+    }
+
+    /// The connection of a request was lost before its end came.
+    ///
+    /// A write that its device still holds may be done at any later time, also after the
+    /// host has connected again and written something else: until the appliance is
+    /// [settled](Oracle::settle), it is a write under way.
+    pub(crate) fn lose(&mut self, id: OpId, was_sent: bool) {
+        let now = self.tick();
+        let op = self.end(id, End::Lost);
+        if !was_sent {
+            self.volumes[op.extent.volume].1.withdraw(&op.extent, id);
+        }
+        if op.kind == Kind::Read || !was_sent {
+            self.over(id, &op, now);
+        }
+    }
+
+    /// No request is under way below: what was lost is done by now, or never will be.
+    pub(crate) fn settle(&mut self) {
+        let now = self.tick();
+        for (_, history) in &mut self.volumes {
+            history.settle(now);
+        }
+    }
+
+    /// The appliance was killed: everything goes back to some state since its last promise.
+    pub(crate) fn crash(&mut self) {
+        self.settle();
+        for (_, history) in &mut self.volumes {
+            history.crash();
+        }
+    }
+
+    /// Sectors of a volume that were ever written, in extents of at most `most`.
+    pub(crate) fn written(&self, volume: usize, most: u64) -> Vec<Extent> {
+        let mut extents: Vec<Extent> = Vec::new();
+        for first in self.volumes[volume].1.written() {
+            match extents.last_mut() {
+                Some(last) if last.first + last.sectors == first && last.sectors < most => {
+                    last.sectors += 1;
+                }
+                _ => extents.push(Extent {
+                    volume,
+                    first,
+                    sectors: 1,
+                }),
+            }
+        }
+        extents
+    }
+
+    fn end(&mut self, id: OpId, end: End) -> Op {
+        let op = &mut self.ops[id.0 as usize];
+        assert_eq!(op.end, End::UnderWay, "a request ends once");
+        (op.end, op.ended) = (end, clock::now());
+        op.clone()
+    }
+
+    /// A request that changes nothing from now on.
+    fn over(&mut self, id: OpId, op: &Op, now: Tick) {
+        match op.kind {
+            Kind::Read => {
+                self.reading.remove(&op.start);
+            }
+            Kind::Flush => {}
+            Kind::Write | Kind::WriteZeroes | Kind::Deallocate => {
+                let (_, history) = &mut self.volumes[op.extent.volume];
+                for sector in op.extent.first..op.extent.first + op.extent.sectors {
+                    history.over(sector, id, now);
+                }
+            }
+        }
+    }
+
+    fn oldest_read(&self) -> Tick {
+        self.reading.keys().next().copied().unwrap_or(NEVER)
+    }
+
+    fn check_read(&mut self, id: OpId, op: &Op, data: &[u8], now: Tick) -> Result<(), Violation> {
+        if data.len() as u64 != op.extent.sectors * SECTOR as u64 {
+            return Err(Violation(format!(
+                "{} returned {} bytes",
+                self.describe(id),
+                data.len()
+            )));
+        }
+        for (sector, bytes) in (op.extent.first..).zip(data.chunks(SECTOR)) {
+            self.compared += 1;
+            let value = self.value_of(id, sector, bytes)?;
+            let acknowledged = |write: OpId| self.ops[write.0 as usize].end == End::Succeeded;
+            let (_, history) = &mut self.volumes[op.extent.volume];
+            if !history.read(sector, value, op.start, now, acknowledged) {
+                return Err(self.unexpected(id, sector, &format!("{value}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a sector's bytes are.
+    fn value_of(&self, id: OpId, sector: u64, bytes: &[u8]) -> Result<Value, Violation> {
+        let volume = self.ops[id.0 as usize].extent.volume as u32;
+        if let Some(stamp) = Stamp::of(bytes)
+            && (stamp.volume, stamp.block) == (volume, sector)
+        {
+            return Ok(Value::Version(stamp.version));
+        }
+        if bytes.iter().all(|&byte| byte == 0) {
+            return Ok(Value::Zeros);
+        }
+        // Not one sector: what its first line is, and the first that differs from it.
+        let first = identify(&bytes[..testkit::pattern::LINE]);
+        let mut what = format!("{first}");
+        if let Found::Line(stamp, _) = first
+            && let Err(wrong) = stamp.check(bytes)
+        {
+            what = format!("{first}, then at byte {}: {}", wrong.at, wrong.found);
+        }
+        Err(self.unexpected(id, sector, &what))
+    }
+}

@@ -1,0 +1,207 @@
+//! The history of a volume's sectors.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::{Extent, OpId};
+
+/// A place in the order of events.
+pub(crate) type Tick = u64;
+
+/// Not yet.
+pub(crate) const NEVER: Tick = Tick::MAX;
+
+/// What a sector holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    Version(u32),
+    Zeros,
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Version(version) => write!(f, "version {version}"),
+            Value::Zeros => f.write_str("zeros"),
+        }
+    }
+}
+
+/// A write whose data a sector may hold, now or after a crash.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) write: OpId,
+    pub(super) value: Value,
+    /// If it was done, then before this.
+    pub(super) by: Tick,
+    /// Since when the sector surely holds something later.
+    pub(super) superseded: Tick,
+    /// Since when something later is acknowledged: a flush that begins afterwards makes it stay.
+    pub(super) covered: Tick,
+    /// It cannot come back after a crash.
+    pub(super) is_gone: bool,
+}
+
+impl Entry {
+    pub(super) fn new(write: OpId, value: Value) -> Self {
+        Self {
+            write,
+            value,
+            by: NEVER,
+            superseded: NEVER,
+            covered: NEVER,
+            is_gone: false,
+        }
+    }
+}
+
+/// Of each sector, the writes whose data it may hold.
+pub(super) struct History {
+    /// Empty: zeros, and never written.
+    sectors: Vec<Vec<Entry>>,
+    /// Sectors with entries that a crash may bring back.
+    loose: BTreeSet<u64>,
+}
+
+impl History {
+    pub(super) fn new(sectors: u64) -> Self {
+        Self {
+            sectors: vec![Vec::new(); sectors as usize],
+            loose: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn entries(&self, sector: u64) -> &[Entry] {
+        &self.sectors[sector as usize]
+    }
+
+    pub(super) fn written(&self) -> impl Iterator<Item = u64> {
+        let sectors = (0..).zip(&self.sectors);
+        sectors
+            .filter(|(_, entries)| !entries.is_empty())
+            .map(|(sector, _)| sector)
+    }
+
+    /// A write begins, and may be done from now on.
+    pub(super) fn begin(&mut self, sector: u64, entry: Entry) {
+        let entries = &mut self.sectors[sector as usize];
+        if entries.is_empty() {
+            entries.push(Entry {
+                by: 0,
+                ..Entry::new(OpId(0), Value::Zeros)
+            });
+        }
+        entries.push(entry);
+    }
+
+    /// A write is acknowledged: what was done before it began is overwritten, for good if
+    /// the write is durable.
+    pub(super) fn acknowledge(
+        &mut self,
+        sector: u64,
+        write: OpId,
+        start: Tick,
+        now: Tick,
+        durable: bool,
+    ) {
+        for entry in &mut self.sectors[sector as usize] {
+            if entry.write == write {
+                entry.by = entry.by.min(now);
+            } else if entry.by < start {
+                entry.superseded = entry.superseded.min(now);
+                entry.covered = entry.covered.min(now);
+                entry.is_gone |= durable;
+            }
+        }
+        self.loose.insert(sector);
+    }
+
+    /// A write is over, done or not.
+    pub(super) fn over(&mut self, sector: u64, write: OpId, now: Tick) {
+        for entry in &mut self.sectors[sector as usize] {
+            if entry.write == write {
+                entry.by = entry.by.min(now);
+            }
+        }
+    }
+
+    /// A write never left its host.
+    pub(super) fn withdraw(&mut self, extent: &Extent, write: OpId) {
+        for sector in extent.first..extent.first + extent.sectors {
+            self.sectors[sector as usize].retain(|entry| entry.write != write);
+        }
+    }
+
+    /// A read that began at `start` returned `value`; whether it may.
+    pub(super) fn read(
+        &mut self,
+        sector: u64,
+        value: Value,
+        start: Tick,
+        now: Tick,
+        acknowledged: impl Fn(OpId) -> bool,
+    ) -> bool {
+        let entries = &mut self.sectors[sector as usize];
+        if entries.is_empty() {
+            return value == Value::Zeros;
+        }
+        let is_it = |entry: &Entry| entry.value == value && entry.superseded > start;
+        let mut those = entries.iter().filter(|entry| is_it(entry));
+        let (Some(first), more) = (those.next(), those.next().is_some()) else {
+            return false;
+        };
+        // Zeros may be of several writes.
+        let only = (!more).then_some(first.write);
+        let covers = only.is_some_and(acknowledged);
+        for entry in entries.iter_mut() {
+            if Some(entry.write) == only {
+                entry.by = entry.by.min(now);
+            } else if !is_it(entry) && entry.by < start {
+                entry.superseded = entry.superseded.min(now);
+                if covers {
+                    entry.covered = entry.covered.min(now);
+                }
+                self.loose.insert(sector);
+            }
+        }
+        true
+    }
+
+    /// A flush that began at `start` succeeded.
+    pub(super) fn flush(&mut self, start: Tick, oldest_read: Tick) {
+        for sector in std::mem::take(&mut self.loose) {
+            for entry in &mut self.sectors[sector as usize] {
+                entry.is_gone |= entry.covered < start;
+            }
+            self.forget(sector, oldest_read);
+            let entries = &self.sectors[sector as usize];
+            if entries.iter().any(|entry| entry.superseded < NEVER) {
+                self.loose.insert(sector);
+            }
+        }
+    }
+
+    /// Drops what neither a read under way nor a crash can bring back.
+    pub(super) fn forget(&mut self, sector: u64, oldest_read: Tick) {
+        self.sectors[sector as usize]
+            .retain(|entry| !(entry.is_gone && entry.superseded < oldest_read));
+    }
+
+    /// Nothing is under way.
+    pub(super) fn settle(&mut self, now: Tick) {
+        for entry in self.sectors.iter_mut().flatten() {
+            entry.by = entry.by.min(now);
+        }
+    }
+
+    /// Every sector holds something that it can hold after a crash.
+    pub(super) fn crash(&mut self) {
+        self.loose.clear();
+        for entries in &mut self.sectors {
+            entries.retain(|entry| !entry.is_gone);
+            for entry in entries {
+                (entry.superseded, entry.covered) = (NEVER, NEVER);
+            }
+        }
+    }
+}

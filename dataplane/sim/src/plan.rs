@@ -1,0 +1,298 @@
+//! What a run consists of: everything that is drawn before it begins.
+
+mod trouble;
+
+use std::time::Duration;
+
+use block::{Geometry, WritePolicy};
+use shard::MemoryConfig;
+use testkit::Random;
+
+use crate::clock::{MICROSECOND, MILLISECOND, Nanoseconds, SECOND};
+use crate::disk::DiskConfig;
+use crate::port::NicConfig;
+use crate::wire::Quality;
+pub(crate) use trouble::Event;
+
+/// The network that everybody is in.
+#[derive(Clone, Debug)]
+pub(crate) struct NetworkPlan {
+    pub(crate) ipv6: bool,
+    pub(crate) vlan: Option<u16>,
+    pub(crate) mtu: usize,
+    /// The appliance's NIC completes checksums; and cuts segments, if not 0.
+    pub(crate) transmit_checksums: bool,
+    pub(crate) tso_max_bytes: usize,
+    pub(crate) duplicate_address_detection: bool,
+    pub(crate) rto_max: Duration,
+}
+
+/// A namespace, and the device behind it.
+#[derive(Clone, Debug)]
+pub(crate) struct VolumePlan {
+    pub(crate) disk: DiskConfig,
+    pub(crate) policy: WritePolicy,
+    /// Bytes of a block as hosts see it.
+    pub(crate) block: u32,
+    /// Where most commands go: first byte and length.
+    pub(crate) windows: Vec<(u64, u64)>,
+}
+
+impl VolumePlan {
+    /// Acknowledged writes may be lost until they are flushed.
+    pub(crate) fn is_volatile(&self) -> bool {
+        self.disk.geometry.write_cache || self.policy == WritePolicy::Back
+    }
+}
+
+/// An appliance.
+#[derive(Clone, Debug)]
+pub(crate) struct AppliancePlan {
+    pub(crate) shards: usize,
+    pub(crate) memory: MemoryConfig,
+    pub(crate) nic: NicConfig,
+    pub(crate) max_io_bytes: u32,
+    pub(crate) in_capsule_bytes: u32,
+    pub(crate) queue_depth: u16,
+    pub(crate) success_flag: bool,
+    pub(crate) data_ms: u32,
+    pub(crate) copy: bool,
+    /// One poll in so many finds its shard held up by something else for a while; 0: none.
+    pub(crate) held_up_one_in: u64,
+}
+
+/// A host.
+#[derive(Clone, Debug)]
+pub(crate) struct HostPlan {
+    pub(crate) link: Quality,
+    pub(crate) queues: u16,
+    pub(crate) entries: u16,
+    pub(crate) header_digest: bool,
+    pub(crate) data_digest: bool,
+    pub(crate) hpda: u8,
+    pub(crate) max_r2t: u32,
+    pub(crate) no_flow_control: bool,
+    pub(crate) keep_alive: Duration,
+    /// How long it waits for a command before it gives its controller up.
+    pub(crate) patience: Nanoseconds,
+    /// Commands that it gives altogether.
+    pub(crate) commands: u32,
+    /// Between two commands of a queue, at most.
+    pub(crate) pause: Nanoseconds,
+    /// Bytes of a command at most.
+    pub(crate) bytes_max: u32,
+    /// One command with data in so many has a wrong digest; 0: none.
+    pub(crate) wrong_digest_one_in: u64,
+    /// Weights: read, write, write zeroes, deallocate, flush.
+    pub(crate) weights: [u64; 5],
+}
+
+/// A run.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) network: NetworkPlan,
+    pub(crate) appliance: AppliancePlan,
+    pub(crate) volumes: Vec<VolumePlan>,
+    pub(crate) hosts: Vec<HostPlan>,
+    /// What goes wrong, and when.
+    pub(crate) events: Vec<(Nanoseconds, Event)>,
+    /// When everything that goes wrong ends.
+    pub(crate) healed_at: Nanoseconds,
+}
+
+impl Plan {
+    /// The plan that `random` draws.
+    pub(crate) fn draw(random: &mut Random) -> Self {
+        let network = NetworkPlan::draw(random);
+        let appliance = AppliancePlan::draw(random, network.mtu);
+        let volumes = (0..random.range(1..=3u32)).map(|_| VolumePlan::draw(random));
+        let mut volumes: Vec<_> = volumes.collect();
+        if volumes.len() > 1 && random.chance(1, 2) {
+            volumes[0].policy = WritePolicy::Back;
+        }
+        let active = random.range(20..=400u64) * MILLISECOND;
+        let hosts = (0..*random.pick(&[1, 1, 2, 2, 3, 4]))
+            .map(|_| HostPlan::draw(random, &appliance, active))
+            .collect();
+        let mut plan = Self {
+            network,
+            appliance,
+            volumes,
+            hosts,
+            events: Vec::new(),
+            healed_at: active,
+        };
+        if !random.chance(3, 20) {
+            plan.draw_trouble(random, active);
+        }
+        plan
+    }
+
+    /// Whether nothing goes wrong in it: then every command succeeds, and no connection is lost.
+    pub(crate) fn is_calm(&self) -> bool {
+        let is_good = |host: &HostPlan| host.link.loss == 0 && host.link.corrupt == 0;
+        self.events.is_empty() && self.hosts.iter().all(is_good)
+    }
+}
+
+impl NetworkPlan {
+    fn draw(random: &mut Random) -> Self {
+        let transmit_checksums = random.chance(1, 2);
+        let tso = transmit_checksums && random.chance(1, 2);
+        Self {
+            ipv6: random.chance(1, 4),
+            vlan: random.one_in(6).then(|| random.range(1..=4094)),
+            mtu: *random.pick(&[1500, 1500, 1500, 1280, 4000, 9000]),
+            transmit_checksums,
+            tso_max_bytes: if tso { random.range(4000..=60_000) } else { 0 },
+            duplicate_address_detection: random.one_in(8),
+            rto_max: Duration::from_millis(random.range(1000..=4000)),
+        }
+    }
+}
+
+impl AppliancePlan {
+    fn draw(random: &mut Random, mtu: usize) -> Self {
+        let shards = *random.pick(&[1, 1, 2, 2, 2, 3, 4]);
+        let max_io_bytes = 8192u32 << random.below(5u32);
+        let small = random.chance(1, 2);
+        let of = |random: &mut Random, least: u32, most: u32| match small {
+            true => least + random.below(least / 2 + 1),
+            false => random.range(least..=most),
+        };
+        let memory = MemoryConfig {
+            // The least that the program takes.
+            clusters: of(random, 256, 1024),
+            cluster_size: *random.pick(&[2048, 2048, 2048, 4096, 16384]),
+            pages: of(random, 256, 768),
+            requests: of(random, 16, 64),
+            connections: 64,
+        };
+        Self {
+            shards,
+            nic: NicConfig {
+                receive_ring: random.range(16..=256),
+                transmit_ring: random.range(8..=256),
+                verifies: random.chance(1, 2),
+                shift: random.below(2usize) * 2,
+                other_queue: random.below(shards),
+            },
+            memory,
+            max_io_bytes,
+            in_capsule_bytes: *random.pick(&[0, 512, 4096, 8192]),
+            queue_depth: *random.pick(&[16, 32, 128]),
+            success_flag: random.chance(1, 2),
+            data_ms: random.range(500..=3000),
+            copy: random.one_in(10),
+            held_up_one_in: *random.pick(&[0, 0, 500, 5000]),
+        }
+        .fit(mtu)
+    }
+
+    /// Frames of large MTUs fill many small clusters: fewer of them would not carry a window.
+    fn fit(mut self, mtu: usize) -> Self {
+        if mtu > 4000 && self.memory.cluster_size < 4096 {
+            self.memory.clusters = self.memory.clusters.max(512);
+        }
+        self
+    }
+}
+
+impl VolumePlan {
+    fn draw(random: &mut Random) -> Self {
+        let block_size = *random.pick(&[512u32, 512, 4096, 4096, 4096]);
+        let policy = *random.pick(&[WritePolicy::Through, WritePolicy::Back]);
+        let block = match (policy, block_size) {
+            (WritePolicy::Back, 4096) if random.chance(1, 2) => 512,
+            (_, 512) if random.one_in(4) => 4096,
+            _ => block_size,
+        };
+        let bytes = (random.range(1..=4u64) << 20) + random.below(16u64) * 4096;
+        let (alignment, prp) = *random.pick(&[(1, false), (4, false), (4, true), (512, false)]);
+        let geometry = Geometry {
+            block_size,
+            blocks: bytes / u64::from(block_size),
+            metadata: 0,
+            alignment,
+            prp,
+            max_elements: *random.pick(&[1, 2, 4, 16, 250, 250]),
+            max_bytes: *random.pick(&[4096, 16384, 65536, 1 << 20]),
+            write_cache: random.chance(1, 2),
+            write_zeroes: random.chance(1, 2),
+            unmap: random.chance(1, 2),
+        };
+        let least = random.range(1..=50u64) * MICROSECOND;
+        Self {
+            disk: DiskConfig {
+                geometry,
+                latency: (least, least * random.range(1..=20u64)),
+                depth: random.range(1..=64),
+                immediate_one_in: *random.pick(&[0, 0, 0, 20, 3]),
+                deallocation_zeroes: random.chance(1, 2),
+                misdirected_one_in: 0,
+                lost_one_in: 0,
+            },
+            policy,
+            block,
+            windows: Self::draw_windows(random, bytes),
+        }
+    }
+
+    /// A few places, some of them at the borders of what one shard owns, and at the end.
+    fn draw_windows(random: &mut Random, bytes: u64) -> Vec<(u64, u64)> {
+        let len = 4096 * random.range(1..=32u64);
+        let window = |random: &mut Random| {
+            let middle = match random.below(4u32) {
+                0 => 0,
+                1 => bytes,
+                2 => random.range(0..=bytes >> 20) << 20,
+                _ => random.below(bytes),
+            };
+            (middle.saturating_sub(len / 2) / 4096 * 4096, len)
+        };
+        (0..random.range(1..=3u32))
+            .map(|_| window(random))
+            .collect()
+    }
+}
+
+impl HostPlan {
+    fn draw(random: &mut Random, appliance: &AppliancePlan, active: Nanoseconds) -> Self {
+        let commands = random.range(30..=200u32);
+        let queues = random.range(1..=3u16);
+        let pause = active * u64::from(queues) / u64::from(commands) * 2;
+        let data_digest = random.chance(1, 2);
+        Self {
+            link: Quality {
+                delay: random.range(1..=100u64) * MICROSECOND,
+                jitter: random.range(1..=300u64) * MICROSECOND,
+                byte_time: random.below(3u64),
+                ..Quality::default()
+            },
+            queues,
+            entries: random.range(2..=appliance.queue_depth.min(17)),
+            header_digest: random.chance(1, 2),
+            data_digest,
+            hpda: *random.pick(&[0, 0, 0, 1, 15, 31]),
+            max_r2t: random.below(4u32),
+            no_flow_control: random.chance(1, 3),
+            keep_alive: Duration::from_millis(*random.pick(&[0, 2000, 5000])),
+            patience: *random.pick(&[2 * SECOND, 10 * SECOND, 600 * SECOND]),
+            commands,
+            // Some keep their queues full.
+            pause: if random.chance(1, 3) { 0 } else { pause },
+            bytes_max: 512 << random.range(3..=8u32),
+            wrong_digest_one_in: if data_digest && random.one_in(4) {
+                20
+            } else {
+                0
+            },
+            weights: *random.pick(&[
+                [40, 40, 5, 5, 10],
+                [30, 60, 2, 2, 6],
+                [60, 30, 4, 2, 4],
+                [25, 25, 25, 10, 15],
+            ]),
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! What goes wrong in a run, and when.
+
+use block::Fault;
+use testkit::Random;
+
+use crate::clock::{MILLISECOND, Nanoseconds};
+use crate::disk::{Failing, Trouble};
+use crate::plan::Plan;
+use crate::wire::{Direction, Quality};
+
+/// Something that happens to a run.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    /// A host's link treats frames so from now on.
+    Link { host: usize, quality: Quality },
+    /// A direction of a host's link carries nothing, or does so again.
+    Cut {
+        host: usize,
+        direction: Direction,
+        is_cut: bool,
+    },
+    /// A device is in trouble, or no longer.
+    Disk { disk: usize, trouble: Trouble },
+    /// A device goes away for good.
+    Gone { disk: usize },
+    /// The appliance is killed, with its devices' power or without.
+    Kill { power: bool },
+    /// The appliance is stopped as it should be.
+    Stop,
+    /// The appliance starts again.
+    Start,
+    /// A host gives its controller up and connects again.
+    Reset { host: usize },
+    /// A host stops to send, or goes on.
+    Stall { host: usize, is_stalled: bool },
+    /// A host stops to read, or goes on.
+    Deaf { host: usize, is_deaf: bool },
+}
+
+impl Plan {
+    /// Draws what goes wrong between the beginning and `active`, and when that is over.
+    pub(super) fn draw_trouble(&mut self, random: &mut Random, active: Nanoseconds) {
+        let kinds: &[fn(&mut Plan, &mut Random, Nanoseconds)] = &[
+            Plan::bad_links,
+            Plan::bad_links,
+            Plan::cuts,
+            Plan::slow_disks,
+            Plan::failing_disks,
+            Plan::gone_disk,
+            Plan::kills,
+            Plan::kills,
+            Plan::stops,
+            Plan::resets,
+            Plan::stalls,
+        ];
+        for _ in 0..random.range(1..=4u32) {
+            let draw = *random.pick(kinds);
+            let at = random.below(active);
+            draw(self, random, at);
+        }
+        self.events.sort_by_key(|&(at, _)| at);
+        self.healed_at = self
+            .events
+            .iter()
+            .map(|&(at, _)| at)
+            .max()
+            .unwrap_or(0)
+            .max(active);
+    }
+
+    fn add(&mut self, at: Nanoseconds, event: Event) {
+        self.events.push((at, event));
+    }
+
+    fn bad_links(&mut self, random: &mut Random, at: Nanoseconds) {
+        let host = random.below(self.hosts.len());
+        let good = self.hosts[host].link;
+        let most = *random.pick(&[20u64, 200, 1500]);
+        let mut chance = |of: u64| {
+            if random.chance(1, of) {
+                random.below(most)
+            } else {
+                0
+            }
+        };
+        let quality = Quality {
+            loss: chance(2),
+            double: chance(2),
+            corrupt: chance(2),
+            reorder: chance(2),
+            ..good
+        };
+        let lasting = random.range(1..=500u64) * MILLISECOND;
+        self.add(at, Event::Link { host, quality });
+        self.add(
+            at + lasting,
+            Event::Link {
+                host,
+                quality: good,
+            },
+        );
+    }
+
+    fn cuts(&mut self, random: &mut Random, at: Nanoseconds) {
+        let host = random.below(self.hosts.len());
+        let most = *random.pick(&[20u64, 300, 3000]);
+        let lasting = random.range(1..=most) * MILLISECOND;
+        let both = [Direction::Up, Direction::Down];
+        let directions = match random.below(3u32) {
+            0 => &both[..],
+            1 => &both[..1],
+            _ => &both[1..],
+        };
+        for &direction in directions {
+            let cut = |is_cut| Event::Cut {
+                host,
+                direction,
+                is_cut,
+            };
+            self.add(at, cut(true));
+            self.add(at + lasting, cut(false));
+        }
+    }
+
+    fn slow_disks(&mut self, random: &mut Random, at: Nanoseconds) {
+        let disk = random.below(self.volumes.len());
+        let trouble = Trouble {
+            slow: random.range(2..=200),
+            is_full: random.one_in(4),
+            failing: None,
+        };
+        self.disk_trouble(random, at, disk, trouble);
+    }
+
+    fn failing_disks(&mut self, random: &mut Random, at: Nanoseconds) {
+        let disk = random.below(self.volumes.len());
+        let (ops, faults): (_, &[Fault]) = match random.below(5u32) {
+            0 => (
+                [true, false, false, false, false],
+                &[Fault::ReadError, Fault::Busy],
+            ),
+            1 | 2 => (
+                [false, true, true, false, false],
+                &[Fault::WriteError, Fault::NoSpace, Fault::Busy],
+            ),
+            3 => (
+                [false, false, false, false, true],
+                &[Fault::WriteError, Fault::Internal],
+            ),
+            _ => (
+                [true; 5],
+                &[
+                    Fault::Busy,
+                    Fault::Internal,
+                    Fault::Gone,
+                    Fault::Device {
+                        code_type: 2,
+                        code: 0x80,
+                    },
+                ],
+            ),
+        };
+        let trouble = Trouble {
+            slow: 1,
+            is_full: false,
+            failing: Some(Failing {
+                ops,
+                fault: *random.pick(faults),
+                one_in: random.range(1..=8),
+                at_submit: random.one_in(4),
+            }),
+        };
+        self.disk_trouble(random, at, disk, trouble);
+    }
+
+    fn disk_trouble(
+        &mut self,
+        random: &mut Random,
+        at: Nanoseconds,
+        disk: usize,
+        trouble: Trouble,
+    ) {
+        let lasting = random.range(1..=300u64) * MILLISECOND;
+        self.add(at, Event::Disk { disk, trouble });
+        let trouble = Trouble::default();
+        self.add(at + lasting, Event::Disk { disk, trouble });
+    }
+
+    fn gone_disk(&mut self, random: &mut Random, at: Nanoseconds) {
+        // One device at least stays.
+        if self.volumes.len() > 1 && random.chance(1, 2) {
+            let disk = random.below(self.volumes.len());
+            if !self
+                .events
+                .iter()
+                .any(|(_, event)| matches!(event, Event::Gone { .. }))
+            {
+                self.add(at, Event::Gone { disk });
+            }
+        }
+    }
+
+    fn kills(&mut self, random: &mut Random, at: Nanoseconds) {
+        let power = random.chance(2, 3);
+        self.interrupt(random, at, Event::Kill { power });
+    }
+
+    fn stops(&mut self, random: &mut Random, at: Nanoseconds) {
+        self.interrupt(random, at, Event::Stop);
+    }
+
+    /// Ends the appliance, and starts it again; the last such event decides when.
+    fn interrupt(&mut self, random: &mut Random, at: Nanoseconds, event: Event) {
+        self.add(at, event);
+        let most = *random.pick(&[5u64, 200]);
+        let lasting = random.range(1..=most) * MILLISECOND;
+        self.add(at + lasting, Event::Start);
+    }
+
+    fn resets(&mut self, random: &mut Random, at: Nanoseconds) {
+        let host = random.below(self.hosts.len());
+        self.add(at, Event::Reset { host });
+    }
+
+    fn stalls(&mut self, random: &mut Random, at: Nanoseconds) {
+        let host = random.below(self.hosts.len());
+        let most = *random.pick(&[50u64, 500, 4000]);
+        let lasting = random.range(1..=most) * MILLISECOND;
+        let (stall, end): (Event, Event) = match random.chance(1, 2) {
+            true => (
+                Event::Stall {
+                    host,
+                    is_stalled: true,
+                },
+                Event::Stall {
+                    host,
+                    is_stalled: false,
+                },
+            ),
+            false => (
+                Event::Deaf {
+                    host,
+                    is_deaf: true,
+                },
+                Event::Deaf {
+                    host,
+                    is_deaf: false,
+                },
+            ),
+        };
+        self.add(at, stall);
+        self.add(at + lasting, end);
+    }
+}

@@ -1,0 +1,88 @@
+//! What can be run: each scenario draws a plan from a seed and runs it to its end.
+
+use std::panic::{self, AssertUnwindSafe};
+
+use testkit::Random;
+
+use crate::clock;
+use crate::oracle::Violation;
+use crate::plan::Plan;
+use crate::trace::Trace;
+use crate::world::{Summary, World};
+
+/// A scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    /// An appliance, and hosts that use it: everything that goes wrong with links, devices,
+    /// hosts and the appliance itself.
+    Target,
+}
+
+/// A run that went wrong.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Its seed.
+    pub seed: u64,
+    /// Virtual time.
+    pub nanoseconds: u64,
+    /// What was expected and what came.
+    pub what: String,
+    /// Of everything until then.
+    pub digest: u64,
+}
+
+impl Scenario {
+    /// Every scenario.
+    pub const ALL: [Scenario; 1] = [Scenario::Target];
+
+    /// What it is called.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Scenario::Target => "target",
+        }
+    }
+
+    /// The scenario of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|scenario| scenario.name() == name)
+    }
+
+    /// Runs the seed. What happens follows from it, and from nothing else.
+    ///
+    /// # Errors
+    /// Something that must not be; a panic is one.
+    pub fn run(self, seed: u64, prints: bool) -> Result<Summary, Failure> {
+        let trace = Trace::new(prints);
+        let result = panic::catch_unwind(AssertUnwindSafe(|| match self {
+            Scenario::Target => target(seed, &trace),
+        }));
+        let what = match result {
+            Ok(Ok(summary)) => return Ok(summary),
+            Ok(Err(violation)) => violation.to_string(),
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+                format!("a panic: {}", text.unwrap_or("of no words"))
+            }
+        };
+        Err(Failure {
+            seed,
+            nanoseconds: clock::now(),
+            what,
+            digest: trace.digest(),
+        })
+    }
+}
+
+fn target(seed: u64, trace: &Trace) -> Result<Summary, Violation> {
+    let mut random = Random::new(seed);
+    let plan = Plan::draw(&mut random);
+    if trace.prints() {
+        println!("{plan:#?}");
+    }
+    let mut world = World::new(plan, &mut random, trace);
+    world.run()?;
+    Ok(world.summary())
+}

@@ -1,0 +1,319 @@
+//! A run: everything that is in it, and the order in which it happens.
+
+use crate::appliance::{Appliance, Stopped};
+use crate::clock::{self, MILLISECOND, Nanoseconds, SECOND};
+use crate::host::{Context, Host};
+use crate::oracle::{Extent, Oracle, Violation, VolumeRules};
+use crate::plan::{Event, Plan};
+use crate::trace::{Trace, event};
+use crate::wire::{Node, Wire};
+use block::WritePolicy;
+use testkit::Random;
+
+/// What hosts know of devices, to judge by.
+pub(crate) trait Devices {
+    /// Commands of a volume's device that failed so far.
+    fn faults(&self, volume: usize) -> u64;
+    /// Whether the device went away for good.
+    fn is_gone(&self, volume: usize) -> bool;
+    /// Whether the volume is behind the page cache.
+    fn is_cached(&self, volume: usize) -> bool;
+}
+
+impl Devices for Appliance {
+    fn faults(&self, volume: usize) -> u64 {
+        self.disks()[volume].borrow().faults()
+    }
+
+    fn is_gone(&self, volume: usize) -> bool {
+        self.disks()[volume].borrow().is_gone()
+    }
+
+    fn is_cached(&self, volume: usize) -> bool {
+        self.policy(volume) == WritePolicy::Back
+    }
+}
+
+/// How long a phase without trouble may take, beyond what hosts wait at most.
+const PHASE_MAX: Nanoseconds = 120 * SECOND;
+
+/// Hosts, links, an appliance, and what was promised.
+pub(crate) struct World {
+    plan: Plan,
+    events: std::vec::IntoIter<(Nanoseconds, Event)>,
+    next_event: Option<(Nanoseconds, Event)>,
+    wire: Wire,
+    appliance: Appliance,
+    hosts: Vec<Host>,
+    oracle: Oracle,
+    trace: Trace,
+    steps: u64,
+    /// The appliance is to start when its stop has ended.
+    starts_after_stop: bool,
+}
+
+/// What a run was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Of everything that happened.
+    pub digest: u64,
+    /// Steps of the world.
+    pub steps: u64,
+    /// Virtual time.
+    pub nanoseconds: Nanoseconds,
+    /// Requests of hosts.
+    pub requests: u64,
+    /// Sectors that were read and compared.
+    pub sectors: u64,
+}
+
+impl World {
+    pub(crate) fn new(plan: Plan, random: &mut Random, trace: &Trace) -> Self {
+        clock::set(0);
+        let qualities: Vec<_> = plan.hosts.iter().map(|host| host.link).collect();
+        let wire = Wire::new(1, &qualities, random.fork(), trace);
+        let appliance = Appliance::new(
+            0,
+            &plan.appliance,
+            &plan.network,
+            &plan.volumes,
+            random,
+            trace,
+        );
+        let hosts = (plan.hosts.iter().enumerate())
+            .map(|(i, host)| Host::new(i, host, &plan.network, &plan.volumes, random, trace))
+            .collect();
+        let rules = |volume: &crate::plan::VolumePlan| VolumeRules {
+            sectors: volume.disk.geometry.len() / crate::oracle::SECTOR as u64,
+            is_volatile: volume.is_volatile(),
+        };
+        let rules: Vec<_> = plan.volumes.iter().map(rules).collect();
+        let mut events = plan.events.clone().into_iter();
+        Self {
+            next_event: events.next(),
+            events,
+            wire,
+            appliance,
+            hosts,
+            oracle: Oracle::new(&rules),
+            trace: trace.clone(),
+            steps: 0,
+            starts_after_stop: false,
+            plan,
+        }
+    }
+
+    pub(crate) fn summary(&self) -> Summary {
+        Summary {
+            digest: self.trace.digest(),
+            steps: self.steps,
+            nanoseconds: clock::now(),
+            requests: self.oracle.requests(),
+            sectors: self.oracle.compared(),
+        }
+    }
+
+    /// Runs everything to its end.
+    pub(crate) fn run(&mut self) -> Result<(), Violation> {
+        self.appliance.start();
+        let deadline = self.plan.healed_at + PHASE_MAX;
+        self.run_until("the work", deadline, |world| {
+            world.next_event.is_none()
+                && world.appliance.is_running()
+                && !world.appliance.is_stopping()
+                && world.hosts.iter().all(Host::is_done)
+        })?;
+        self.verify()?;
+        // What was stopped as it should be has lost nothing.
+        self.stop()?;
+        self.appliance.start();
+        self.verify()?;
+        self.appliance.kill(true).map_err(Violation)?;
+        self.oracle.crash();
+        self.disturb();
+        self.appliance.start();
+        self.verify()?;
+        self.stop()
+    }
+
+    /// Reads everything that was ever written.
+    fn verify(&mut self) -> Result<(), Violation> {
+        event!(self.trace, "verify", [self.steps], "");
+        let most = u64::from(self.plan.appliance.max_io_bytes) / crate::oracle::SECTOR as u64;
+        let volumes = 0..self.plan.volumes.len();
+        // Extents grow to whole blocks at both ends.
+        let extents: Vec<Extent> = volumes
+            .filter(|&volume| !Devices::is_gone(&self.appliance, volume))
+            .flat_map(|volume| self.oracle.written(volume, most.saturating_sub(14).max(1)))
+            .collect();
+        let hosts = self.hosts.len();
+        for (i, host) in self.hosts.iter_mut().enumerate() {
+            host.verify(extents.iter().copied().skip(i).step_by(hosts).collect());
+        }
+        let deadline = clock::now() + PHASE_MAX;
+        self.run_until("reading everything", deadline, |world| {
+            world.hosts.iter().all(Host::is_done)
+        })
+    }
+
+    /// Stops the appliance, and waits until it has.
+    fn stop(&mut self) -> Result<(), Violation> {
+        self.hosts.iter_mut().for_each(Host::rest);
+        self.disturb();
+        self.appliance.stop();
+        let deadline = clock::now() + PHASE_MAX;
+        self.run_until("the stop", deadline, |world| !world.appliance.is_running())
+    }
+
+    fn disturb(&mut self) {
+        self.hosts.iter_mut().for_each(Host::disturb);
+    }
+
+    fn run_until(
+        &mut self,
+        what: &str,
+        deadline: Nanoseconds,
+        done: impl Fn(&World) -> bool,
+    ) -> Result<(), Violation> {
+        while !done(self) {
+            self.step()?;
+            if clock::now() > deadline {
+                let hosts: Vec<_> = (self.hosts.iter())
+                    .map(|host| host.describe(&self.oracle))
+                    .collect();
+                return Err(Violation(format!(
+                    "{what} has not ended after {} s\n{}\n    {}",
+                    PHASE_MAX / SECOND,
+                    hosts.join("\n"),
+                    self.appliance.describe()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The next thing that happens.
+    fn step(&mut self) -> Result<(), Violation> {
+        self.steps += 1;
+        let event = self.next_event.as_ref().map(|&(at, _)| at);
+        let times = [event, self.wire.next_time(), self.appliance.next_time()];
+        let hosts = self.hosts.iter().map(Host::next_time);
+        let next = times.into_iter().flatten().chain(hosts).min();
+        let now = clock::now().max(next.unwrap_or(clock::now() + MILLISECOND));
+        clock::set(now);
+        if self.next_event.as_ref().is_some_and(|&(at, _)| at <= now)
+            && let Some((_, event)) = self.next_event.take()
+        {
+            self.next_event = self.events.next();
+            return self.happen(event);
+        }
+        while let Some((to, frame)) = self.wire.arrive() {
+            match to {
+                Node::Appliance(_) => self.appliance.receive(frame),
+                Node::Host(host) => self.hosts[host].receive(frame),
+            }
+        }
+        let wire = &mut self.wire;
+        self.appliance
+            .advance(|frame| wire.send(Node::Appliance(0), frame));
+        if let Some(what) = self.appliance.breach() {
+            return Err(Violation(what));
+        }
+        if self.appliance.is_stopping() {
+            self.look_at_the_stop()?;
+        }
+        let mut cx = Context {
+            oracle: &mut self.oracle,
+            devices: &self.appliance,
+            is_calm: self.plan.is_calm()
+                && self.appliance.is_running()
+                && !self.appliance.is_stopping(),
+        };
+        for (i, host) in self.hosts.iter_mut().enumerate() {
+            let wire = &mut self.wire;
+            host.advance(&mut cx, |frame| wire.send(Node::Host(i), frame))?;
+        }
+        Ok(())
+    }
+
+    fn look_at_the_stop(&mut self) -> Result<(), Violation> {
+        match self.appliance.finish_stop() {
+            Stopped::NotYet => Ok(()),
+            Stopped::Wrong(what) => Err(Violation(what)),
+            Stopped::Done => {
+                self.oracle.settle();
+                if self.appliance.has_left_dirty() {
+                    // What a device does not take is lost with the memory it is in.
+                    self.oracle.crash();
+                }
+                self.disturb();
+                if std::mem::take(&mut self.starts_after_stop) {
+                    self.appliance.start();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Something goes wrong, or right again.
+    fn happen(&mut self, event: Event) -> Result<(), Violation> {
+        event!(self.trace, "event", [self.steps], "{event:?}");
+        match event {
+            Event::Link { host, quality } => {
+                self.wire.set_quality(host, quality);
+                self.hosts[host].disturb();
+            }
+            Event::Cut {
+                host,
+                direction,
+                is_cut,
+            } => {
+                self.wire.cut(host, direction, is_cut);
+                self.hosts[host].disturb();
+            }
+            Event::Disk { disk, trouble } => {
+                self.appliance.disks()[disk].borrow_mut().trouble = trouble;
+            }
+            Event::Gone { disk } => self.appliance.disks()[disk].borrow_mut().go(),
+            Event::Kill { power } => {
+                self.starts_after_stop = false;
+                if self.appliance.is_running() {
+                    self.appliance.kill(power).map_err(Violation)?;
+                    self.oracle.crash();
+                }
+                self.disturb();
+            }
+            Event::Stop => {
+                if !self.appliance.is_stopping() {
+                    self.appliance.stop();
+                }
+                self.disturb();
+            }
+            Event::Start => {
+                if self.appliance.is_stopping() {
+                    self.starts_after_stop = true;
+                } else if !self.appliance.is_running() {
+                    self.appliance.start();
+                }
+                self.disturb();
+            }
+            Event::Reset { host } => {
+                let mut cx = Context {
+                    oracle: &mut self.oracle,
+                    devices: &self.appliance,
+                    is_calm: false,
+                };
+                self.hosts[host].reset(&mut cx);
+            }
+            Event::Stall { host, is_stalled } => {
+                self.hosts[host].stall(is_stalled);
+                self.hosts[host].disturb();
+            }
+            Event::Deaf { host, is_deaf } => {
+                self.hosts[host].deafen(is_deaf);
+                self.hosts[host].disturb();
+            }
+        }
+        Ok(())
+    }
+}
