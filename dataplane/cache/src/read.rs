@@ -274,7 +274,12 @@ impl PageCache {
             return;
         }
         let e = self.table.get_mut(entry);
-        for run in Sectors::touched(&page.extent()).without(e.valid).runs() {
+        let touched = Sectors::touched(&page.extent());
+        let older = match cfg!(mutant = "read-over-newer") {
+            true => touched,
+            false => touched.without(e.valid),
+        };
+        for run in older.runs() {
             let mut at = run.start;
             let sectors = Sectors::touched(&run);
             for segment in page.parts(run) {

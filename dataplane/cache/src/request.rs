@@ -155,7 +155,7 @@ impl PageCache {
         slot.phase = match io.op {
             Op::Read => Phase::Reading,
             Op::Write => Phase::Merging {
-                durable: through || io.flags.fua,
+                durable: through || io.flags.fua && !cfg!(mutant = "fua-in-cache-ignored"),
                 fua: io.flags.fua && device_cache,
             },
             _ if whole => Phase::Flushing,

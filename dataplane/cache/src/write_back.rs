@@ -119,7 +119,7 @@ impl PageCache {
                 .expect("a page in flight has an entry");
             let entry = self.table.get_mut(id);
             entry.in_flight = false;
-            if result.is_err() {
+            if result.is_err() && !cfg!(mutant = "failed-write-forgotten") {
                 // Never lost: it is dirty as before, and the next flush tries again.
                 entry.dirty = entry.dirty.or(Sectors::touched(&part));
                 entry.since = entry.since.min(entry.in_flight_since);
@@ -245,7 +245,9 @@ impl PageCache {
                     && operation.volume == number
                     && operation.since <= target
             });
-            if in_flight || dirty.is_some_and(|entry| self.table.get(entry).since <= target) {
+            if in_flight && !cfg!(mutant = "flush-before-writes")
+                || dirty.is_some_and(|entry| self.table.get(entry).since <= target)
+            {
                 continue;
             }
             if slot.error.is_some() || !volume.config.device_cache {

@@ -332,7 +332,7 @@ impl Queue {
         let mut index = self.held.first();
         while index != SlotIndex::NONE {
             let next = resources.commands.slots.after(index);
-            if resources.commands.slots[index].at_device == 0 {
+            if resources.commands.slots[index].at_device == 0 && !cfg!(mutant = "slot-kept") {
                 self.release(index, resources);
             }
             index = next;

@@ -84,7 +84,10 @@ impl LentTable {
             return Err(segment);
         };
         let len = segment.len() as u32;
-        let slot = self.lent.insert(segment)?;
+        let slot = match cfg!(mutant = "lent-and-freed") {
+            true => self.lent.insert(Segment::null(segment.len()))?,
+            false => self.lent.insert(segment)?,
+        };
         Ok(LentSegment {
             address: address.as_ptr().expose_provenance(),
             len,

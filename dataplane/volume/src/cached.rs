@@ -379,7 +379,7 @@ impl Cached {
             if let Some(run) = run.take() {
                 buffers.runs.put(run);
             }
-            if result.is_ok() && zeros.len > 0 {
+            if result.is_ok() && zeros.len > 0 && !cfg!(mutant = "zeroes-without-tail") {
                 return self.waiting.push_back(tag);
             }
         }

@@ -169,7 +169,10 @@ impl<D: Device, T> Jobs<D, T> {
             state: RequestState::new(io.offset, len),
             in_flight: 0,
             stalled: false,
-            then_flush: fua && io.op != Op::Read && geometry.write_cache,
+            then_flush: fua
+                && io.op != Op::Read
+                && geometry.write_cache
+                && !(cfg!(mutant = "fua-without-flush") && io.op == Op::Write),
             result: Ok(()),
         };
         let Ok(index) = self.jobs.insert(job) else {
@@ -364,6 +367,9 @@ impl<D: Device, T> Jobs<D, T> {
         let Some(job) = self.jobs.get_mut(completed.request) else {
             return;
         };
+        if cfg!(mutant = "lost-completion") && job.op == Op::Write && job.in_flight > 2 {
+            return;
+        }
         job.in_flight -= 1;
         if job.result.is_ok() {
             job.result = completed.result;

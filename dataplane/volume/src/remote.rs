@@ -159,6 +159,7 @@ impl Remote {
             flags: io.flags,
             offset: io.offset,
             rest: match io.op {
+                Op::Flush if cfg!(mutant = "flush-of-one-shard") => Rest::Shards(0..1),
                 Op::Flush => Rest::Shards(0..self.shards),
                 _ => Rest::Bytes(io.offset..io.end()),
             },

@@ -255,7 +255,7 @@ impl Connection {
         let record = cx.records[index];
         let is_fin = record.is(mark::FIN);
         let draft = Draft {
-            seq: record.seq,
+            seq: record.seq + u32::from(cfg!(mutant = "resent-one-off")),
             flags: flag::ACK | if is_fin { flag::FIN } else { flag::PSH },
             place: record.place,
             len: if is_fin { 0 } else { u32::from(record.len) },

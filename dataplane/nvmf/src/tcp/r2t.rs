@@ -42,7 +42,8 @@ impl R2ts {
             cid: slot.cid,
             ttag: Ttag(index.0),
             offset: slot.moved,
-            len: self.bytes_max.min(slot.len - slot.moved),
+            len: self.bytes_max.min(slot.len - slot.moved)
+                + if cfg!(mutant = "r2t-too-long") { 4 } else { 0 },
         }
     }
 
