@@ -12,23 +12,25 @@ use crate::{Namespace, Outcome, Result, Test, Tool, machine};
 /// TCP port of NVMe/TCP.
 const PORT: u16 = 4420;
 
-/// What the first namespace of an attached controller is called.
-const BDEV: &str = "Nn1";
-
-/// Where a subsystem is.
+/// Where a subsystem is, and who connects to it.
 #[derive(Clone, Debug)]
 pub struct TransportId {
     address: String,
+    port: u16,
     /// None: of discovery.
     nqn: Option<String>,
+    /// What files are copied to and from.
+    nsid: u32,
+    /// None: one that the tool makes up.
+    host: Option<String>,
 }
 
 impl TransportId {
     /// A subsystem at an address.
     pub fn new(nqn: &str, address: &str) -> Self {
         Self {
-            address: address.into(),
             nqn: Some(nqn.into()),
+            ..Self::discovery(address)
         }
     }
 
@@ -36,7 +38,10 @@ impl TransportId {
     pub fn discovery(address: &str) -> Self {
         Self {
             address: address.into(),
+            port: PORT,
             nqn: None,
+            nsid: 1,
+            host: None,
         }
     }
 
@@ -45,6 +50,32 @@ impl TransportId {
     pub fn over(mut self, address: &str) -> Self {
         self.address = address.into();
         self
+    }
+
+    /// The same at another TCP port.
+    #[must_use]
+    pub fn at_port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    /// The same, and files are copied to and from this namespace instead of the first.
+    #[must_use]
+    pub fn namespace(mut self, nsid: u32) -> Self {
+        self.nsid = nsid;
+        self
+    }
+
+    /// The same, as the host of this NQN; for tools that work on block devices.
+    #[must_use]
+    pub fn as_host(mut self, nqn: &str) -> Self {
+        self.host = Some(nqn.into());
+        self
+    }
+
+    /// What the namespace is called once the controller is attached.
+    fn bdev(&self) -> String {
+        format!("Nn{}", self.nsid)
     }
 
     fn family(&self) -> &'static str {
@@ -56,9 +87,9 @@ impl TransportId {
 
     /// As SPDK's tools want it.
     fn text(&self) -> String {
-        let (family, address) = (self.family(), &self.address);
+        let (family, address, port) = (self.family(), &self.address, self.port);
         let nqn = (self.nqn.as_ref()).map_or(String::new(), |nqn| format!(" subnqn:{nqn}"));
-        format!("trtype:TCP adrfam:{family} traddr:{address} trsvcid:{PORT}{nqn}")
+        format!("trtype:TCP adrfam:{family} traddr:{address} trsvcid:{port}{nqn}")
     }
 }
 
@@ -212,7 +243,9 @@ impl Host {
     ///
     /// The tool is not here.
     pub fn write_file(&self, id: &TransportId, file: &Path, command_bytes: u64) -> Result<Tool> {
-        let tool = self.dd(id, command_bytes)?.arg(format!("--ob={BDEV}"));
+        let tool = self
+            .dd(id, command_bytes)?
+            .arg(format!("--ob={}", id.bdev()));
         Ok(tool.arg(format!("--if={}", file.display())))
     }
 
@@ -228,7 +261,9 @@ impl Host {
         command_bytes: u64,
         bytes: u64,
     ) -> Result<Tool> {
-        let tool = self.dd(id, command_bytes)?.arg(format!("--ib={BDEV}"));
+        let tool = self
+            .dd(id, command_bytes)?
+            .arg(format!("--ib={}", id.bdev()));
         let tool = tool.arg(format!("--of={}", file.display()));
         Ok(tool.arg(format!("--count={}", bytes / command_bytes)))
     }
@@ -268,14 +303,17 @@ impl Host {
 }
 
 fn attaching(id: &TransportId) -> Value {
-    let params = json!({
+    let mut params = json!({
         "name": "N",
         "trtype": "TCP",
         "adrfam": id.family(),
         "traddr": id.address,
-        "trsvcid": PORT.to_string(),
+        "trsvcid": id.port.to_string(),
         "subnqn": id.nqn,
     });
+    if let Some(host) = &id.host {
+        params["hostnqn"] = host.as_str().into();
+    }
     let attach = json!({ "method": "bdev_nvme_attach_controller", "params": params });
     json!({ "subsystems": [{ "subsystem": "bdev", "config": [attach] }] })
 }
@@ -297,6 +335,20 @@ mod tests {
         let params = &attaching(&id)["subsystems"][0]["config"][0]["params"];
         assert_eq!(params["adrfam"], "IPv6");
         assert_eq!(params["trsvcid"], "4420");
+        assert_eq!(params.get("hostnqn"), None);
+    }
+
+    #[test]
+    fn a_host_may_have_a_name_and_another_port() {
+        let id = TransportId::new("nqn.x", "192.0.2.1").at_port(4421);
+        let id = id.as_host("nqn.y").namespace(3);
+        assert!(id.text().contains("trsvcid:4421"), "{}", id.text());
+        assert_eq!(id.bdev(), "Nn3");
+        let params = &attaching(&id)["subsystems"][0]["config"][0]["params"];
+        assert_eq!(
+            (&params["hostnqn"], &params["trsvcid"]),
+            (&json!("nqn.y"), &json!("4421"))
+        );
     }
 
     #[test]

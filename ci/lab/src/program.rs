@@ -225,6 +225,43 @@ impl<'n> Program<'n> {
         }
     }
 
+    /// Calls a method of it by `throughline rpc`, which succeeds: its result.
+    ///
+    /// # Errors
+    ///
+    /// The method is refused.
+    #[track_caller]
+    pub fn rpc(&self, method: &str, params: &Value) -> Result<Value> {
+        let told = self.rpc_tool(method, params)?.succeeds()?.stdout;
+        Ok(serde_json::from_str(&told)?)
+    }
+
+    /// `throughline rpc` with a method and its parameters.
+    ///
+    /// # Errors
+    ///
+    /// There is no program.
+    pub fn rpc_tool(&self, method: &str, params: &Value) -> Result<Tool> {
+        let tool = self.ask("rpc")?.called(method);
+        Ok(tool.arg(method).arg(params.to_string()))
+    }
+
+    /// `throughline config save`: what was changed goes into the file that it runs on.
+    ///
+    /// # Errors
+    ///
+    /// There is no program.
+    pub fn config_save(&self) -> Result<Tool> {
+        let tool = Tool::new(&self.test, machine::throughline()?).args(["config", "save"]);
+        let tool = tool.arg("--socket").arg(self.socket());
+        Ok(tool.called("throughline-config-save"))
+    }
+
+    /// The file that it runs on.
+    pub fn config_file(&self) -> &Path {
+        &self.files.config
+    }
+
     /// SPDK's `rpc.py` at its control socket.
     ///
     /// # Errors
@@ -242,6 +279,15 @@ impl<'n> Program<'n> {
     /// There is no program.
     pub fn same_again(&self) -> Result<Tool> {
         command(self.namespace, "run", &self.files)
+    }
+
+    /// `throughline check` of the file that it runs on, as that is now.
+    ///
+    /// # Errors
+    ///
+    /// There is no program.
+    pub fn check_again(&self) -> Result<Tool> {
+        command(self.namespace, "check", &self.files)
     }
 
     /// Its counters.

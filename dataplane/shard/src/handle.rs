@@ -220,9 +220,12 @@ impl Handle {
             log::error!("a change was not made: {error}");
         }
         if let Some(store) = self.resized() {
-            log::info!("the device of store `{store}` has another size: hosts are told");
-            if let Err(error) = self.begin_change(Change::Resize { store }) {
-                log::debug!("not yet: {error}");
+            let name = store.clone();
+            match self.begin_change(Change::Resize { store }) {
+                Ok(()) => {
+                    log::info!("the device of store `{name}` has another size: hosts are told")
+                }
+                Err(error) => log::debug!("not yet: {error}"),
             }
         }
     }
