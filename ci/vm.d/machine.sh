@@ -12,10 +12,10 @@ boot() {
 	while [ "$1" != -- ]; do archives+=("$1") && shift; done
 	shift
 	append="guest=$name rdinit=/init console=ttyS0 quiet panic=-1 oops=panic"
-	# An emulated machine on a busy host: its timers are good, if late. Not so its TSC, which is the host's: a kernel that is held up
-	# while it calibrates it takes it for many times slower, and then 30 seconds of its are over in two.
+	# An emulated machine on a busy host: its timers are good, if late. Not so what it must calibrate, the TSC and the timers of local
+	# APICs: a kernel that is held up meanwhile takes the TSC for many times slower, and then 30 seconds of its are over in two.
 	append+=' no_timer_check'
-	[ "${THROUGHLINE_VM_ACCEL:-tcg}" != tcg ] || append+=' clocksource=hpet tsc=unstable'
+	[ "${THROUGHLINE_VM_ACCEL:-tcg}" != tcg ] || append+=' clocksource=hpet tsc=unstable nolapic_timer'
 	append+=" ${guest_append:-}"
 	cat "$base" "${archives[@]}" >"$run/$name.cpio"
 	for pipe in agent qmp; do
