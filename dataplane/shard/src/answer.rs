@@ -6,6 +6,7 @@ use volume::JobCounters;
 
 use crate::handle::{Detail, Handle};
 use crate::link::Link;
+use crate::listing::Listing;
 use crate::machine::{Machine, Memory, PortCounters};
 use crate::notices::NoticeCounters;
 use crate::poll::Shard;
@@ -13,15 +14,6 @@ use crate::snapshot::{ConnectionSnapshot, Layer, PoolSnapshot, ShardSnapshot};
 
 /// Slots of connections looked at, at most, between one bunch of polls and the next.
 const SLOTS: usize = 64;
-
-/// A list of connections in the making.
-#[derive(Default)]
-pub(crate) struct Listing {
-    question: u64,
-    connections: Vec<ConnectionSnapshot>,
-    link: usize,
-    slot: usize,
-}
 
 impl<M: Machine> Shard<M> {
     /// Looks for a question, and answers it, or goes on with its answer.

@@ -15,8 +15,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::config::{NamespaceConfig, SubsystemConfig};
 
-pub(crate) use apply::{ShardEnds, Steps};
 pub(crate) use control::Changes;
+pub(crate) use step::{ShardEnds, Steps};
 
 /// Highest number of a namespace (NN of Identify Controller).
 pub const NSID_MAX: u32 = nvmf::NamespaceConfig::NSID_MAX;

@@ -14,9 +14,9 @@ use nvmf::{Timestamp, Wire};
 use pages::{Chunk, prefetch};
 use volume::{Ended, Origin};
 
+use crate::common::{Common, Resources};
 use crate::door::{Door, DoorKind, Ending, Session};
 use crate::machine::{Machine, Memory, Port};
-use crate::poll::{Common, Resources};
 use crate::snapshot::{ConnectionSnapshot, Layer};
 
 /// Slots looked at per millisecond for session timers: 10,000 connections in 160 ms.

@@ -4,17 +4,18 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use block::{Request, VolumeId};
+use block::VolumeId;
 use events::{Stage, StageClock};
 use net::{ConnectError, ConnectionId, Instant, Tap};
-use volume::{Origin, PeerEnds, Volumes};
+use volume::PeerEnds;
 
-use crate::answer;
 use crate::change::Steps;
 use crate::clock::Clock;
-use crate::door::{DoorKind, Doors, Session};
+use crate::common::Common;
+use crate::door::{DoorKind, Session};
 use crate::handle::Handle;
 use crate::link::Link;
+use crate::listing::Listing;
 use crate::machine::{Machine, Memory};
 use crate::notices::Notices;
 
@@ -22,54 +23,6 @@ use crate::notices::Notices;
 const LOOK: Duration = Duration::from_millis(100);
 /// How often an idle moment is used to write dirty pages back.
 const IDLE: Duration = Duration::from_millis(1);
-
-/// What every link of a shard uses besides its own connections.
-pub struct Common<M: Machine> {
-    /// Where frames and pages lie.
-    pub memory: M::Memory,
-    /// Its end of the volumes.
-    pub volumes: Volumes<M::Device>,
-    /// What sessions share, by door.
-    pub doors: Doors,
-}
-
-/// How much of what sessions wait for is free.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Resources {
-    runs: usize,
-    pages: usize,
-    commands_in_use: usize,
-    write_bytes_granted: u64,
-}
-
-impl<M: Machine> Common<M> {
-    pub(crate) fn resources(&self) -> Resources {
-        let (buffers, commands) = (self.memory.buffers(), &self.doors.nvme.commands);
-        Resources {
-            runs: buffers.runs.available(),
-            pages: buffers.pages.unheld(),
-            commands_in_use: commands.in_use(),
-            write_bytes_granted: commands.write_bytes_granted(),
-        }
-    }
-
-    /// What sessions borrow.
-    #[inline]
-    pub(crate) fn for_doors(&mut self) -> (&block::Buffers, &mut Doors) {
-        (self.memory.buffers(), &mut self.doors)
-    }
-
-    /// A session's request, to its volume.
-    #[inline]
-    pub(crate) fn start(
-        &mut self,
-        origin: Origin,
-        request: Request,
-        stages: &mut StageClock<M::Ticks>,
-    ) {
-        (self.volumes).start(origin, request, self.memory.buffers(), stages);
-    }
-}
 
 /// One core's share of an appliance.
 pub struct Shard<M: Machine> {
@@ -85,7 +38,7 @@ pub struct Shard<M: Machine> {
     pub(crate) polls_busy: u64,
     /// The last question seen, and its answer if that takes long.
     pub(crate) answered: u64,
-    pub(crate) listing: Option<answer::Listing>,
+    pub(crate) listing: Option<Listing>,
     /// The last change of captures seen.
     captures_seen: u64,
     pub(crate) steps: Steps,

@@ -10,8 +10,8 @@ use events::Counter;
 use pages::{ClusterPool, PageRun};
 
 use crate::jobs::Jobs;
-use crate::remote;
-use crate::volumes::{Ends, Requester, Sizes, Ticket as AnyTicket};
+use crate::requester::{Caller, Ends, Requester};
+use crate::sizes::Sizes;
 
 /// Device operations the cache may have in flight.
 pub(crate) const OPERATIONS: usize = 256;
@@ -39,6 +39,15 @@ pub(crate) fn counters_at_zero() -> impl Iterator<Item = Counter> {
 /// What a device's job for the cache is known by.
 #[derive(Debug)]
 pub(crate) struct Ticket(OperationId);
+
+/// What a job at a device is for.
+#[derive(Debug)]
+pub(crate) enum JobTicket {
+    /// A request that goes past the cache.
+    Direct(Caller),
+    /// An operation of the cache.
+    Cache(Ticket),
+}
 
 /// Clusters given back at a time when they are scarce.
 const RELIEF: usize = 64;
@@ -81,12 +90,12 @@ pub(crate) struct Cached {
 impl Cached {
     /// A cache for the volumes whose policy asks for one.
     pub(crate) fn new<D: Device>(
-        jobs: &Jobs<D, AnyTicket>,
+        jobs: &Jobs<D, JobTicket>,
         policies: &[WritePolicy],
         sizes: &Sizes,
     ) -> Self {
         // Our own, and the parts that every shard, this one too, may ask for.
-        let others = remote::parts(sizes) * sizes.shards;
+        let others = sizes.parts() * sizes.shards;
         let requests = sizes.cached + others;
         // Room for what requests under way pin at most, whatever was configured.
         let clusters = sizes.cache_clusters.max(8 * requests + 8);
@@ -215,7 +224,7 @@ impl Cached {
     /// Moves operations to devices and finished requests to `ends`.
     pub(crate) fn pump<D: Device>(
         &mut self,
-        jobs: &mut Jobs<D, AnyTicket>,
+        jobs: &mut Jobs<D, JobTicket>,
         buffers: &Buffers,
         ends: &mut Ends,
     ) {
@@ -228,7 +237,7 @@ impl Cached {
         while jobs.has_room()
             && let Some(operation) = self.cache.as_mut().and_then(PageCache::next_operation)
         {
-            let ticket = AnyTicket::Cache(Ticket(operation.id));
+            let ticket = JobTicket::Cache(Ticket(operation.id));
             jobs.start(ticket, operation.volume, operation.io, buffers);
         }
         while let Some(done) = self.cache.as_mut().and_then(PageCache::next_completion) {

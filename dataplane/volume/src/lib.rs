@@ -17,9 +17,13 @@ mod message;
 mod peer;
 mod placement;
 mod remote;
+mod requester;
+mod sizes;
 mod volumes;
 
 pub use jobs::JobCounters;
 pub use peer::PeerEnds;
 pub use remote::rings;
-pub use volumes::{Ended, Origin, Sizes, Volumes, cache_counters_at_zero};
+pub use requester::{Ended, Origin};
+pub use sizes::Sizes;
+pub use volumes::{Volumes, cache_counters_at_zero};

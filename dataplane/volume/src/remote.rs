@@ -21,7 +21,8 @@ use crate::cached::Cached;
 use crate::message::{Message, Token};
 use crate::peer::{self, Part, Peer, PeerEnds, Quota, Way};
 use crate::placement;
-use crate::volumes::{Caller, Ends, Requester, Sizes};
+use crate::requester::{Caller, Ends, Requester};
+use crate::sizes::Sizes;
 
 /// What a shard uses for every request.
 pub(crate) struct Context<'a> {
@@ -523,14 +524,6 @@ fn place(run: &mut PageRun, at: usize, slice: Slice, pull_up: &PullUp<'_>) -> bo
     run.place(at, slice, pull_up).is_ok()
 }
 
-/// Parts that one shard may have at another at a time.
-pub(crate) fn parts(sizes: &Sizes) -> usize {
-    match sizes.shards {
-        0 | 1 => 0,
-        shards => (sizes.cached / (shards - 1)).clamp(8, 128),
-    }
-}
-
 /// What each pair of shards may have under way: together a quarter of the
 /// clusters for writes, and a quarter of what there is for reads.
 fn quota(shards: usize, sizes: &Sizes) -> Quota {
@@ -539,7 +532,7 @@ fn quota(shards: usize, sizes: &Sizes) -> Quota {
     let least = 2 * segments_of(sizes.max_bytes);
     let most = |segments: usize| (segments / others).max(least);
     Quota {
-        parts: parts(sizes),
+        parts: sizes.parts(),
         segments: [most(sizes.clusters / 4), most(sizes.cache_clusters)],
     }
 }

@@ -4,84 +4,22 @@
 use std::collections::VecDeque;
 
 use block::{
-    Buffers, Completion, Device, Fault, IoCounters, IoKind, NamespaceCounters, NamespaceIndex, Op,
-    Request, RequestId, VolumeId, WritePolicy,
+    Buffers, Device, Fault, IoCounters, IoKind, NamespaceCounters, NamespaceIndex, Op, Request,
+    VolumeId, WritePolicy,
 };
 use events::{Counter, Stage, StageClock, Ticks, tracepoint};
 use pages::PageRun;
 
-use crate::cached::{self, Cached};
+use crate::cached::{self, Cached, JobTicket};
 use crate::jobs::{Done, JobCounters, Jobs};
 use crate::peer::PeerEnds;
 use crate::remote::{Context, Remote, RemoteCounters};
-
-/// Where a request came from: a session of a door.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// The port's place in the shard's list.
-    pub link: u16,
-    /// The session's place at that port.
-    pub slot: u32,
-}
-
-/// Where the end of a door's request goes, and what it is counted as.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Caller {
-    origin: Origin,
-    id: RequestId,
-    kind: IoKind,
-    bytes: u64,
-    namespace: NamespaceIndex,
-    /// When it came, in ticks.
-    started: u64,
-}
-
-/// A request's end, and what it is counted as.
-pub struct Ended {
-    /// The session that asked.
-    pub origin: Origin,
-    /// Its end.
-    pub completion: Completion,
-    /// What it counts as.
-    pub kind: IoKind,
-    /// Payload bytes.
-    pub bytes: u64,
-    /// The namespace it was for.
-    pub namespace: NamespaceIndex,
-    /// From the request's start to the lap in which its end was taken.
-    pub nanoseconds: u64,
-}
-
-/// On whose account a request is in the cache.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Requester {
-    /// A door's request, all of it.
-    Door(Caller),
-    /// A part of a door's request.
-    Part(u32),
-    /// A part of another shard's request.
-    Remote { shard: u16, token: u16 },
-    /// A door's request that came too late.
-    Refused(Caller),
-    /// The shard's own flush.
-    Shard,
-}
-
-/// Requests that ended, on their way to their requesters.
-pub(crate) type Ends = VecDeque<(Requester, Result<(), Fault>, Option<Box<PageRun>>)>;
-
-/// What a job at a device is for.
-#[derive(Debug)]
-pub(crate) enum Ticket {
-    /// A request that goes past the cache.
-    Direct(Caller),
-    /// An operation of the cache.
-    Cache(cached::Ticket),
-}
+use crate::requester::{Caller, Ended, Ends, Origin, Requester};
+use crate::sizes::Sizes;
 
 /// A shard's volumes and the requests under way at them.
 pub struct Volumes<D: Device> {
-    jobs: Jobs<D, Ticket>,
+    jobs: Jobs<D, JobTicket>,
     cached: Cached,
     remote: Remote,
     ends: Ends,
@@ -201,7 +139,8 @@ impl<D: Device> Volumes<D> {
                 .start(caller, volume, io, context!(self, buffers));
             self.cached.pump(&mut self.jobs, buffers, &mut self.ends);
         } else {
-            self.jobs.start(Ticket::Direct(caller), volume, io, buffers);
+            self.jobs
+                .start(JobTicket::Direct(caller), volume, io, buffers);
         }
         stages.end(Stage::Submit);
     }
@@ -345,10 +284,10 @@ impl<D: Device> Volumes<D> {
             run,
         } = self.jobs.next_done(buffers)?;
         match ticket {
-            Ticket::Direct(caller) => {
+            JobTicket::Direct(caller) => {
                 self.ends.push_back((Requester::Door(caller), result, run));
             }
-            Ticket::Cache(ticket) => {
+            JobTicket::Cache(ticket) => {
                 self.cached.complete(ticket, result, run, buffers);
                 self.cached.pump(&mut self.jobs, buffers, &mut self.ends);
             }
@@ -443,49 +382,8 @@ impl<D: Device> Volumes<D> {
     }
 }
 
-impl Caller {
-    fn ended(
-        &self,
-        result: Result<(), Fault>,
-        run: Option<Box<PageRun>>,
-        nanoseconds: u64,
-    ) -> Ended {
-        let id = self.id;
-        Ended {
-            origin: self.origin,
-            completion: Completion { id, result, run },
-            kind: self.kind,
-            bytes: self.bytes,
-            namespace: self.namespace,
-            nanoseconds,
-        }
-    }
-}
-
 /// What [`Volumes::cache_counters`] gives, of a cache that has done nothing.
 pub fn cache_counters_at_zero() -> Vec<Counter> {
     let remote = RemoteCounters::default();
     cached::counters_at_zero().chain(remote.iter()).collect()
-}
-
-/// How much room volumes get.
-pub struct Sizes {
-    /// Shards that share the volumes.
-    pub shards: usize,
-    /// Receive clusters.
-    pub clusters: usize,
-    /// Requests under way at once.
-    pub requests: usize,
-    /// Of them, those that the cache, and a device, works on at once; others wait.
-    pub cached: usize,
-    /// Elements of one device list.
-    pub elements: usize,
-    /// Bytes of the longest request.
-    pub max_bytes: usize,
-    /// Clusters the cache may refer to.
-    pub cache_clusters: usize,
-    /// Assemble by memcpy.
-    pub copy: bool,
-    /// For the cache's index.
-    pub seed: u64,
 }

@@ -1,24 +1,8 @@
 //! A shard's part of a change.
 
-use sync::ring::{Receiver, Sender};
-
 use super::step::{Answer, Step};
 use crate::machine::{Machine, Memory};
 use crate::poll::Shard;
-
-/// A shard's ends of the rings that steps and answers cross.
-pub(crate) struct ShardEnds {
-    pub(crate) steps: Receiver<Step>,
-    pub(crate) answers: Sender<Answer>,
-}
-
-/// The steps that a shard makes, one after the other.
-#[derive(Default)]
-pub(crate) struct Steps {
-    pub(crate) ends: Option<ShardEnds>,
-    /// Begun, and not yet done.
-    pending: Option<Step>,
-}
 
 impl<M: Machine> Shard<M> {
     /// Makes steps of changes, or goes on with one.

@@ -8,8 +8,7 @@ use block::NamespaceIndex;
 use nvmf::{Listener, Target};
 use sync::ring::{Receiver, Sender, ring};
 
-use super::apply::ShardEnds;
-use super::step::{Answer, Step};
+use super::step::{Answer, ShardEnds, Step};
 use super::{Change, ChangeError, NSID_MAX};
 use crate::config::{NamespaceConfig, SubsystemConfig};
 use crate::door::DoorKind;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use block::{NamespaceIndex, VolumeId, WritePolicy};
+use sync::ring::{Receiver, Sender};
 
 use crate::door::DoorKind;
 
@@ -36,4 +37,18 @@ pub(crate) enum Answer {
     Done,
     /// It cannot be made; the log says why.
     Refused,
+}
+
+/// A shard's ends of the rings that steps and answers cross.
+pub(crate) struct ShardEnds {
+    pub(crate) steps: Receiver<Step>,
+    pub(crate) answers: Sender<Answer>,
+}
+
+/// The steps that a shard makes, one after the other.
+#[derive(Default)]
+pub(crate) struct Steps {
+    pub(crate) ends: Option<ShardEnds>,
+    /// Begun, and not yet done.
+    pub(crate) pending: Option<Step>,
 }

@@ -8,7 +8,7 @@ use pages::{PageRun, RunPool, Segment};
 use super::{Context, Remote, place_segment};
 use crate::message::{Message, Token};
 use crate::peer::{Peer, RemoteRequest, Way};
-use crate::volumes::Requester;
+use crate::requester::Requester;
 
 /// What another shard asks for.
 pub(super) struct Asked {

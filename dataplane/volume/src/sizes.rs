@@ -1,0 +1,33 @@
+//! How much room volumes get.
+
+/// How much room volumes get.
+pub struct Sizes {
+    /// Shards that share the volumes.
+    pub shards: usize,
+    /// Receive clusters.
+    pub clusters: usize,
+    /// Requests under way at once.
+    pub requests: usize,
+    /// Of them, those that the cache, and a device, works on at once; others wait.
+    pub cached: usize,
+    /// Elements of one device list.
+    pub elements: usize,
+    /// Bytes of the longest request.
+    pub max_bytes: usize,
+    /// Clusters the cache may refer to.
+    pub cache_clusters: usize,
+    /// Assemble by memcpy.
+    pub copy: bool,
+    /// For the cache's index.
+    pub seed: u64,
+}
+
+impl Sizes {
+    /// Parts of requests that one shard may have at another at a time.
+    pub(crate) fn parts(&self) -> usize {
+        match self.shards {
+            0 | 1 => 0,
+            shards => (self.cached / (shards - 1)).clamp(8, 128),
+        }
+    }
+}
