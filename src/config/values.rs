@@ -315,7 +315,7 @@ pub(crate) fn uuid(text: &str) -> Result<[u8; 16], Wrong> {
     Ok(value.to_be_bytes())
 }
 
-/// A UUID as [`uuid`] reads it.
+/// A UUID as [`uuid()`] reads it.
 pub(crate) fn uuid_text(uuid: [u8; 16]) -> String {
     let digits = format!("{:032x}", u128::from_be_bytes(uuid));
     let (a, b, c, d, e) = (
