@@ -4,7 +4,7 @@
 //! [`PageCache::submit`], device operations come out by
 //! [`PageCache::next_operation`], their results go in by [`PageCache::complete`],
 //! and finished requests come out by [`PageCache::next_completion`]. Buffers
-//! travel along as [`PageRun`](pages::PageRun)s and always come back. All memory is made at
+//! travel along as [`PageRun`]s and always come back. All memory is made at
 //! the start.
 //!
 //! * Writes merge in the cache and reads are served from it, dirty data
