@@ -103,8 +103,6 @@ pub(crate) struct Oracle {
     reading: BTreeMap<Tick, OpId>,
     /// Sectors that were compared.
     compared: u64,
-    /// When the appliance was last killed; 0: never.
-    crashed: Tick,
 }
 
 impl Oracle {
@@ -132,7 +130,6 @@ impl Oracle {
             ops: vec![initial],
             reading: BTreeMap::new(),
             compared: 0,
-            crashed: 0,
         }
     }
 
@@ -215,12 +212,6 @@ impl Oracle {
                 let oldest = self.oldest_read();
                 let (rules, history) = &mut self.volumes[op.extent.volume];
                 let durable = op.fua || !rules.is_volatile;
-                // The acknowledgement was on its way when the appliance was killed: what it
-                // promised of memory went with the memory.
-                if !durable && op.start < self.crashed {
-                    self.over(id, &op, now);
-                    return Ok(());
-                }
                 for sector in op.extent.first..op.extent.first + op.extent.sectors {
                     history.acknowledge(sector, id, op.start, now, durable);
                     history.forget(sector, oldest);
@@ -269,7 +260,6 @@ impl Oracle {
     /// The appliance was killed: everything goes back to some state since its last promise.
     pub(crate) fn crash(&mut self) {
         self.settle();
-        self.crashed = self.tick();
         for (_, history) in &mut self.volumes {
             history.crash();
         }
