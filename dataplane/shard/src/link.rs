@@ -271,8 +271,12 @@ impl<P: Port> Link<P> {
         self.stack.notice(now, notice);
     }
 
-    /// Resets every connection; the shard stops.
+    /// Resets every connection, and takes no others; the shard stops. Those that are being
+    /// opened find no listener when they are.
     pub(crate) fn abort_connections<M: Machine>(&mut self, common: &mut Common<M>) {
+        for listener in self.listeners.drain(..) {
+            self.stack.unlisten(listener.id);
+        }
         for slot in 0..self.connections.len() {
             if let Some(id) = self.connections[slot].as_ref().map(|open| open.id) {
                 self.stack.abort(id);

@@ -199,8 +199,8 @@ impl<M: Machine> Shard<M> {
         self.common.volumes.join(ends);
     }
 
-    /// Resets every connection: the first step of a stop. The shard is then polled
-    /// until it [is quiet](Shard::is_quiet).
+    /// Resets every connection, and lets none come in again: the first step of a stop.
+    /// The shard is then polled until it [is quiet](Shard::is_quiet).
     pub fn abort_connections(&mut self) {
         for link in &mut self.links {
             link.abort_connections(&mut self.common);

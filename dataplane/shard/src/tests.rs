@@ -313,6 +313,27 @@ fn connections_that_a_shard_opens_have_a_session_like_those_that_come_in() {
     assert!(caller.is_quiet() && called.is_quiet());
 }
 
+/// Found by simulation, seed 1754: hosts that connect again while a device is slow kept a
+/// stop from its end, which then gave up without writing back.
+#[test]
+fn a_shard_that_stops_takes_no_connections() {
+    let (a, b) = (Frames::default(), Frames::default());
+    let blocks = Rc::new(Cell::new(1000));
+    let (mut caller, ..) = shard(0, 1, (Rc::clone(&a), Rc::clone(&b)), &blocks);
+    let (mut called, ..) = shard(0, 2, (b, a), &blocks);
+    let to = address("192.0.2.2:4420");
+    called.listen(&[(to, DoorKind::Echo)]).unwrap();
+    caller.connect(0, to, Session::Echo(Echo::new(to))).unwrap();
+    // One is on its way when the stop begins, another comes after it.
+    turn(&mut [&mut caller, &mut called]);
+    called.abort_connections();
+    caller.connect(0, to, Session::Echo(Echo::new(to))).unwrap();
+    for _ in 0..1000 {
+        turn(&mut [&mut caller, &mut called]);
+    }
+    assert!(called.is_quiet() && caller.is_quiet());
+}
+
 #[test]
 fn a_connection_that_nobody_takes_ends() {
     let (a, b) = (Frames::default(), Frames::default());

@@ -99,6 +99,8 @@ pub(crate) struct Oracle {
     volumes: Vec<(VolumeRules, History)>,
     /// By [`OpId`]; the first is the state before all writes.
     ops: Vec<Op>,
+    /// The last crash.
+    crashed: Tick,
     /// Reads under way, by their beginnings.
     reading: BTreeMap<Tick, OpId>,
     /// Sectors that were compared.
@@ -128,6 +130,7 @@ impl Oracle {
                 .map(|&rules| (rules, History::new(rules.sectors)))
                 .collect(),
             ops: vec![initial],
+            crashed: 0,
             reading: BTreeMap::new(),
             compared: 0,
         }
@@ -202,6 +205,15 @@ impl Oracle {
     pub(crate) fn succeed(&mut self, id: OpId, data: &[u8]) -> Result<(), Violation> {
         let now = self.tick();
         let op = self.end(id, End::Succeeded);
+        // Its end was on its way when the appliance was killed: what it says of then may
+        // have been lost since.
+        if op.start < self.crashed {
+            let is_durable = op.fua || !self.volumes[op.extent.volume].0.is_volatile;
+            if !matches!(op.kind, Kind::Write | Kind::WriteZeroes) || !is_durable {
+                self.over(id, &op, now);
+                return Ok(());
+            }
+        }
         match op.kind {
             Kind::Read => {
                 let result = self.check_read(id, &op, data, now);
@@ -260,6 +272,7 @@ impl Oracle {
     /// The appliance was killed: everything goes back to some state since its last promise.
     pub(crate) fn crash(&mut self) {
         self.settle();
+        self.crashed = self.now;
         for (_, history) in &mut self.volumes {
             history.crash();
         }

@@ -200,15 +200,20 @@ impl Session {
         self.completions.pop_front()
     }
 
-    /// Queues that take another command now.
+    /// Queues that take another command now: none beside one whose data will have a wrong digest,
+    /// which could become the other's.
     pub(super) fn queues_with_room(&mut self) -> Vec<usize> {
         if !self.association.is_ready() {
             return Vec::new();
         }
+        let spoiled = |queue: usize| {
+            let mut given = self.given.range((queue, 0)..=(queue, Cid::MAX));
+            given.any(|(_, given)| given.is_spoiled)
+        };
         let queues = 1..self.association.connections();
-        queues
-            .filter(|&queue| self.association.host(queue).room() > 0)
-            .collect()
+        let queues: Vec<_> = queues.filter(|&queue| !spoiled(queue)).collect();
+        let has_room = |queue: &usize| self.association.host(*queue).room() > 0;
+        queues.into_iter().filter(has_room).collect()
     }
 
     /// The most bytes of one command; and of its data in a capsule.
