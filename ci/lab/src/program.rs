@@ -290,14 +290,23 @@ impl<'n> Program<'n> {
         command(self.namespace, "check", &self.files)
     }
 
-    /// Its counters.
+    /// Its counters. A shard that another process keeps from its core for seconds is
+    /// asked again.
     ///
     /// # Errors
     ///
     /// It does not answer.
     #[track_caller]
     pub fn stats(&self) -> Result<Stats> {
-        Stats::parse(&self.ask("stats")?.arg("--json").succeeds()?.stdout)
+        wait::until("the program tells its counters", || {
+            let ended = self.ask("stats")?.arg("--json").run()?;
+            if ended.status.success() {
+                return Ok(Ok(Stats::parse(&ended.stdout)?));
+            }
+            let why = ended.last_words();
+            ensure!(why.contains("a shard did not answer"), "no counters: {why}");
+            Ok(Err(why))
+        })
     }
 
     /// What a scraper of metrics gets: head and body.
