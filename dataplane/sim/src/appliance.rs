@@ -244,25 +244,30 @@ impl Appliance {
         }
     }
 
-    /// Cluster, page and slot counts for whoever looks for what holds a run up.
+    /// Pools and counters, for whoever looks for what holds a run up.
     pub(crate) fn describe(&self) -> String {
         let Some(running) = &self.running else {
             return "the appliance is off".into();
         };
-        let mut text = String::new();
+        let mut text = format!("appliance {}:", self.index);
         for shard in &running.shards {
             let snapshot = shard.snapshot(Vec::new());
-            let pools = snapshot
-                .pools
-                .iter()
+            let pools = (snapshot.pools.iter())
                 .map(|pool| format!("{} {}/{}", pool.name, pool.free, pool.size));
+            let counters = (snapshot
+                .counters
+                .iter()
+                .filter(|layer| layer.name == "cache"))
+            .flat_map(|layer| &layer.counters)
+            .map(|counter| format!("{} {}", counter.name, counter.value));
             text += &format!(
-                "\n    shard {}: {} requests, {} dirty pages, {} connections; free: {}",
+                "\n    shard {}: {} requests, {} slots, {} connections; free: {}; cache: {}",
                 shard.index(),
                 shard.requests_in_flight(),
-                shard.dirty_pages(),
+                shard.command_slots_in_use(),
                 snapshot.connections,
-                pools.collect::<Vec<_>>().join(", ")
+                pools.collect::<Vec<_>>().join(", "),
+                counters.collect::<Vec<_>>().join(", "),
             );
         }
         text

@@ -336,7 +336,7 @@ impl Oracle {
             let value = self.value_of(id, sector, bytes)?;
             let acknowledged = |write: OpId| self.ops[write.0 as usize].end == End::Succeeded;
             let (_, history) = &mut self.volumes[op.extent.volume];
-            if !history.read(sector, value, op.start, now, acknowledged) {
+            if !history.read(sector, value, op.start, now, op.fua, acknowledged) {
                 return Err(self.unexpected(id, sector, &format!("{value}")));
             }
         }

@@ -277,7 +277,7 @@ impl HostPlan {
             max_r2t: random.below(4u32),
             no_flow_control: random.chance(1, 3),
             keep_alive: Duration::from_millis(*random.pick(&[0, 2000, 5000])),
-            patience: *random.pick(&[2 * SECOND, 10 * SECOND, 600 * SECOND]),
+            patience: *random.pick(&[2 * SECOND, 5 * SECOND, 15 * SECOND]),
             commands,
             // Some keep their queues full.
             pause: if random.chance(1, 3) { 0 } else { pause },

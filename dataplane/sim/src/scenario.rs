@@ -83,6 +83,8 @@ fn target(seed: u64, trace: &Trace) -> Result<Summary, Violation> {
         println!("{plan:#?}");
     }
     let mut world = World::new(plan, &mut random, trace);
-    world.run()?;
-    Ok(world.summary())
+    match world.run() {
+        Ok(()) => Ok(world.summary()),
+        Err(Violation(what)) => Err(Violation(format!("{what}\n  {}", world.describe()))),
+    }
 }

@@ -113,6 +113,11 @@ impl World {
         }
     }
 
+    /// Where everything stands.
+    pub(crate) fn describe(&self) -> String {
+        self.appliance.describe()
+    }
+
     /// Runs everything to its end.
     pub(crate) fn run(&mut self) -> Result<(), Violation> {
         self.appliance.start();
@@ -182,10 +187,9 @@ impl World {
                     .map(|host| host.describe(&self.oracle))
                     .collect();
                 return Err(Violation(format!(
-                    "{what} has not ended after {} s\n{}\n    {}",
+                    "{what} has not ended after {} s\n{}",
                     PHASE_MAX / SECOND,
-                    hosts.join("\n"),
-                    self.appliance.describe()
+                    hosts.join("\n")
                 )));
             }
         }

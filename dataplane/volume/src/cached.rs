@@ -60,6 +60,18 @@ struct Admitted {
     volume: VolumeId,
     /// Zeros still to be written behind this part of them.
     zeros: Option<Zeros>,
+    /// What a read with force unit access is still to make non-volatile (NVM 3.2.4).
+    commit: Option<Commit>,
+}
+
+/// A range that was, or is being, read: what is dirty of it goes to the device, whose own
+/// cache is flushed, before the read is over.
+struct Commit {
+    offset: u64,
+    len: u64,
+    /// What was read, meanwhile.
+    read: Option<Box<PageRun>>,
+    flushing: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -198,10 +210,17 @@ impl Cached {
             // Advice (NVM 3.2.3), which a cache in between may keep to itself.
             Op::Deallocate => return ends.push_back((requester, Ok(()), io.run)),
         };
+        let commits = io.op == Op::Read && io.flags.fua && !cfg!(mutant = "fua-of-reads-ignored");
         let admitted = Admitted {
             requester,
             volume,
             zeros,
+            commit: commits.then_some(Commit {
+                offset: io.offset,
+                len: io.len,
+                read: None,
+                flushing: false,
+            }),
         };
         let Ok(tag) = self.admitted.insert(admitted) else {
             unreachable!("there is room");
@@ -370,7 +389,7 @@ impl Cached {
         }
     }
 
-    /// A request came back from the cache: on with its zeros, or its end.
+    /// A request came back from the cache: on with its zeros, or with what it read; or its end.
     fn finish(
         &mut self,
         tag: u32,
@@ -391,6 +410,14 @@ impl Cached {
             if result.is_ok() && zeros.len > 0 && !cfg!(mutant = "zeroes-without-tail") {
                 return self.waiting.push_back(tag);
             }
+        }
+        if let Some(commit) = &mut admitted.commit {
+            if result.is_ok() && !commit.flushing {
+                (commit.flushing, commit.read) = (true, run);
+                let (volume, flush) = (admitted.volume, Io::flush_range(commit.offset, commit.len));
+                return self.submit(tag, volume, flush, buffers, ends);
+            }
+            run = run.or(commit.read.take());
         }
         let requester = admitted.requester;
         self.admitted.remove(tag);

@@ -169,9 +169,10 @@ impl<D: Device, T> Jobs<D, T> {
             state: RequestState::new(io.offset, len),
             in_flight: 0,
             stalled: false,
+            // Of a read it makes non-volatile what was read (NVM 3.2.4).
             then_flush: fua
-                && io.op != Op::Read
                 && geometry.write_cache
+                && !(cfg!(mutant = "fua-of-reads-ignored") && io.op == Op::Read)
                 && !(cfg!(mutant = "fua-without-flush") && io.op == Op::Write),
             result: Ok(()),
         };

@@ -47,10 +47,9 @@ impl Appliance {
         };
         if clock::now() > stopping.deadline {
             return Stopped::Wrong(format!(
-                "the stop takes longer than {} s: {:?}{}",
+                "the stop takes longer than {} s: {:?}",
                 STOP / SECOND,
-                stopping.stages,
-                self.describe()
+                stopping.stages
             ));
         }
         if stopping.stages.iter().any(|&stage| stage < Stage::Idle) {

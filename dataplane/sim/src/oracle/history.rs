@@ -132,13 +132,15 @@ impl History {
         }
     }
 
-    /// A read that began at `start` returned `value`; whether it may.
+    /// A read that began at `start` returned `value`; whether it may. With FUA (`durable`) what
+    /// it returned is not volatile (NVM 3.2.4).
     pub(super) fn read(
         &mut self,
         sector: u64,
         value: Value,
         start: Tick,
         now: Tick,
+        durable: bool,
         acknowledged: impl Fn(OpId) -> bool,
     ) -> bool {
         let entries = &mut self.sectors[sector as usize];
@@ -161,6 +163,7 @@ impl History {
                 if covers {
                     entry.covered = entry.covered.min(now);
                 }
+                entry.is_gone |= durable && only.is_some();
                 self.loose.insert(sector);
             }
         }

@@ -1,6 +1,6 @@
 //! What goes wrong in a run, and when.
 
-use block::Fault;
+use block::{Fault, Op, WritePolicy};
 use testkit::Random;
 
 use crate::clock::{MILLISECOND, Nanoseconds};
@@ -132,8 +132,18 @@ impl Plan {
         self.disk_trouble(random, at, disk, trouble);
     }
 
+    /// Whether writes to a device may fail for good, or for long.
+    ///
+    /// What a cache cannot write stays in it, with the segments that other shards lent for it.
+    /// Until issue 12, point 3 bounds what one device can hold, that stalls the writes of all
+    /// volumes between two shards for as long as nobody flushes.
+    fn may_fail_writes(&self, disk: usize) -> bool {
+        self.appliance.shards == 1 || self.volumes[disk].policy == WritePolicy::Through
+    }
+
     fn failing_disks(&mut self, random: &mut Random, at: Nanoseconds) {
         let disk = random.below(self.volumes.len());
+        let may_fail_writes = self.may_fail_writes(disk);
         let (ops, faults): (_, &[Fault]) = match random.below(5u32) {
             0 => (
                 [true, false, false, false, false],
@@ -159,6 +169,13 @@ impl Plan {
                     },
                 ],
             ),
+        };
+        let (ops, faults): (_, &[Fault]) = match ops[Op::Write as usize] && !may_fail_writes {
+            true => (
+                [true, false, false, false, true],
+                &[Fault::Busy, Fault::Internal],
+            ),
+            false => (ops, faults),
         };
         let trouble = Trouble {
             slow: 1,
@@ -190,10 +207,11 @@ impl Plan {
         // One device at least stays.
         if self.volumes.len() > 1 && random.chance(1, 2) {
             let disk = random.below(self.volumes.len());
-            if !self
-                .events
-                .iter()
-                .any(|(_, event)| matches!(event, Event::Gone { .. }))
+            if self.may_fail_writes(disk)
+                && !self
+                    .events
+                    .iter()
+                    .any(|(_, event)| matches!(event, Event::Gone { .. }))
             {
                 self.add(at, Event::Gone { disk });
             }
