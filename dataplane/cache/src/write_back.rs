@@ -209,16 +209,32 @@ impl PageCache {
     /// failed before are tried again.
     pub(crate) fn begin_flush(&mut self, id: u32) {
         let slot = &mut self.requests[id as usize];
-        let volume = &mut self.volumes[slot.volume.index()];
+        let number = slot.volume;
+        let volume = &mut self.volumes[number.index()];
         slot.target = volume.writes;
         volume.wanted = volume.writes;
+        self.retry(number);
+        self.flushing.push_back(&mut self.requests, id);
+        self.write_wanted();
+        self.finish_flushes();
+    }
+
+    /// Pages of a volume that its device failed to write are to be written again.
+    fn retry(&mut self, volume: VolumeId) {
+        let volume = &mut self.volumes[volume.index()];
         while let Some(entry) = volume.failed.pop_front(self.table.entries()) {
             self.table.get_mut(entry).failed = false;
             volume.queue_by_age(self.table.entries(), entry);
         }
-        self.flushing.push_back(&mut self.requests, id);
-        self.write_wanted();
-        self.finish_flushes();
+    }
+
+    /// The same of every volume, though no host asks for it: a device that works again
+    /// gets its data, and the memory that they pin is free for others. To be called now
+    /// and then.
+    pub fn retry_failed(&mut self) {
+        for volume in 0..self.volumes.len() {
+            self.retry(VolumeId(volume as u16));
+        }
     }
 
     /// Writes what flushes wait for.

@@ -506,6 +506,29 @@ fn z12_what_cannot_be_written_is_kept_and_new_writes_are_told() {
 }
 
 #[test]
+fn z12_a_device_that_works_again_gets_its_data_without_a_flush() {
+    let mut world = World::write_back(512);
+    for page in 0..4 {
+        world.write(page * 8192, 512, page as u8, false, page);
+        assert_eq!(world.completed(), Some((page, Ok(()))));
+    }
+    world.cache.write_back(4);
+    while let Some(operation) = world.cache.next_operation() {
+        world.done(operation, Err(FAILED));
+    }
+    // What failed is not tried again at once, and for ever.
+    world.cache.write_back(4);
+    assert!(world.cache.next_operation().is_none());
+    assert_eq!(world.cache.dirty_pages(), 4);
+    world.cache.retry_failed();
+    world.cache.write_back(4);
+    while let Some(operation) = world.cache.next_operation() {
+        world.done(operation, Ok(()));
+    }
+    assert_eq!(world.cache.dirty_pages(), 0);
+}
+
+#[test]
 fn z13_holes_are_kept_and_read_back_without_the_device() {
     let mut world = World::write_back(512);
     let mut run = world.runs.take().unwrap();

@@ -17,6 +17,8 @@ use crate::sizes::Sizes;
 pub(crate) const OPERATIONS: usize = 256;
 /// Pages written back in an idle moment.
 const IDLE_PAGES: usize = 32;
+/// Idle moments, of a millisecond, after which pages that a device failed to write are tried again.
+const RETRY: u32 = 1000;
 
 events::counters! {
     /// What a cache holds.
@@ -97,6 +99,8 @@ pub(crate) struct Cached {
     max_bytes: usize,
     /// Polls until clusters are looked at again.
     relief_wait: u32,
+    /// Since failed pages were tried again.
+    idle_moments: u32,
 }
 
 impl Cached {
@@ -128,6 +132,7 @@ impl Cached {
             waiting: VecDeque::with_capacity(requests),
             max_bytes: sizes.max_bytes,
             relief_wait: 0,
+            idle_moments: 0,
         };
         for (volume, &policy) in (0..).map(VolumeId).zip(policies) {
             cached.set_policy(volume, policy, jobs.geometry(volume));
@@ -282,6 +287,11 @@ impl Cached {
         if let Some(cache) = &mut self.cache
             && cache.dirty_pages() > 0
         {
+            self.idle_moments += 1;
+            if self.idle_moments >= RETRY {
+                self.idle_moments = 0;
+                cache.retry_failed();
+            }
             cache.write_back(IDLE_PAGES);
         }
     }
