@@ -37,6 +37,8 @@ enum Goal {
     Work(u32),
     /// To read these.
     Verify(VecDeque<Extent>),
+    /// To shut its controller down, if it has one.
+    ShutDown,
 }
 
 /// A host.
@@ -89,6 +91,7 @@ impl Host {
         let left = match &self.goal {
             Goal::Work(commands) => *commands as usize,
             Goal::Verify(extents) => extents.len(),
+            Goal::ShutDown => return self.session.is_none(),
         };
         left == 0 && self.session.as_ref().is_none_or(Session::is_idle)
     }
@@ -96,6 +99,12 @@ impl Host {
     /// Leaves what it did, and reads `extents`.
     pub(crate) fn verify(&mut self, extents: Vec<Extent>) {
         self.goal = Goal::Verify(extents.into());
+        self.turn_at = clock::now();
+    }
+
+    /// Shuts its controller down.
+    pub(crate) fn shut_down(&mut self) {
+        self.goal = Goal::ShutDown;
         self.turn_at = clock::now();
     }
 
@@ -178,7 +187,10 @@ impl Host {
             }
         }
         self.complete(cx)?;
-        self.give(cx);
+        match self.goal {
+            Goal::ShutDown => self.go_on_shutting_down(cx)?,
+            _ => self.give(cx),
+        }
         if let Some(session) = &mut self.session {
             session.send(&mut self.network);
         }
@@ -212,7 +224,7 @@ impl Host {
             lost.len()
         );
         for (given, was_sent) in lost {
-            for op in given.ops {
+            for &op in &given.ops {
                 cx.oracle.lose(op, was_sent);
             }
             // What was to be verified still is.

@@ -98,6 +98,18 @@ pub(crate) struct Plan {
     pub(crate) events: Vec<(Nanoseconds, Event)>,
     /// When everything that goes wrong ends.
     pub(crate) healed_at: Nanoseconds,
+    /// What happens when all is done, before anything is looked at.
+    pub(crate) last_blow: LastBlow,
+}
+
+/// What happens when the hosts have done their work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LastBlow {
+    None,
+    /// The power of everything fails.
+    Power,
+    /// Hosts shut their controllers down, then the power of everything fails.
+    ShutdownThenPower,
 }
 
 impl Plan {
@@ -121,6 +133,12 @@ impl Plan {
             hosts,
             events: Vec::new(),
             healed_at: active,
+            last_blow: *random.pick(&[
+                LastBlow::None,
+                LastBlow::None,
+                LastBlow::Power,
+                LastBlow::ShutdownThenPower,
+            ]),
         };
         if !random.chance(3, 20) {
             plan.draw_trouble(random, active);

@@ -4,7 +4,7 @@ use crate::appliance::{Appliance, Stopped};
 use crate::clock::{self, MILLISECOND, Nanoseconds, SECOND};
 use crate::host::{Context, Host};
 use crate::oracle::{Extent, Oracle, Violation, VolumeRules};
-use crate::plan::{Event, Plan};
+use crate::plan::{Event, LastBlow, Plan};
 use crate::trace::{Trace, event};
 use crate::wire::{Node, Wire};
 use block::WritePolicy;
@@ -18,6 +18,10 @@ pub(crate) trait Devices {
     fn is_gone(&self, volume: usize) -> bool;
     /// Whether the volume is behind the page cache.
     fn is_cached(&self, volume: usize) -> bool;
+    /// Commands of devices behind the page cache that failed so far.
+    fn cache_faults(&self) -> u64;
+    /// Commands of all devices that failed so far.
+    fn all_faults(&self) -> u64;
 }
 
 impl Devices for Appliance {
@@ -31,6 +35,17 @@ impl Devices for Appliance {
 
     fn is_cached(&self, volume: usize) -> bool {
         self.policy(volume) == WritePolicy::Back
+    }
+
+    fn cache_faults(&self) -> u64 {
+        let cached = (0..self.disks().len()).filter(|&volume| self.is_cached(volume));
+        cached.map(|volume| self.faults(volume)).sum()
+    }
+
+    fn all_faults(&self) -> u64 {
+        (0..self.disks().len())
+            .map(|volume| self.faults(volume))
+            .sum()
     }
 }
 
@@ -128,17 +143,40 @@ impl World {
                 && !world.appliance.is_stopping()
                 && world.hosts.iter().all(Host::is_done)
         })?;
+        match self.plan.last_blow {
+            LastBlow::None => {}
+            LastBlow::Power => self.lose_power()?,
+            LastBlow::ShutdownThenPower => {
+                self.shut_down_hosts()?;
+                self.lose_power()?;
+            }
+        }
         self.verify()?;
         // What was stopped as it should be has lost nothing.
         self.stop()?;
         self.appliance.start();
         self.verify()?;
+        self.lose_power()?;
+        self.verify()?;
+        self.stop()
+    }
+
+    /// Kills the appliance, with its devices' power, and starts it again.
+    fn lose_power(&mut self) -> Result<(), Violation> {
         self.appliance.kill(true).map_err(Violation)?;
         self.oracle.crash();
         self.disturb();
         self.appliance.start();
-        self.verify()?;
-        self.stop()
+        Ok(())
+    }
+
+    /// Every host shuts its controller down: what it had acknowledged is not volatile then.
+    fn shut_down_hosts(&mut self) -> Result<(), Violation> {
+        self.hosts.iter_mut().for_each(Host::shut_down);
+        let deadline = clock::now() + PHASE_MAX;
+        self.run_until("the shutdown of controllers", deadline, |world| {
+            world.hosts.iter().all(Host::is_done)
+        })
     }
 
     /// Reads everything that was ever written.

@@ -58,7 +58,7 @@ impl Host {
             }
             let queue = *self.random.pick(&queues);
             match &mut self.goal {
-                Goal::Work(0) => return,
+                Goal::Work(0) | Goal::ShutDown => return,
                 Goal::Work(_) if clock::now() < self.next_command => return,
                 Goal::Work(commands) => {
                     *commands -= 1;
@@ -272,6 +272,45 @@ impl Host {
         }
     }
 
+    /// Shuts the controller down, and leaves it when that is done.
+    pub(super) fn go_on_shutting_down(&mut self, cx: &mut Context<'_>) -> Result<(), Violation> {
+        let Some(session) = &mut self.session else {
+            return Ok(());
+        };
+        if session.is_ready() && session.is_idle() {
+            let extents: Vec<_> = self
+                .targets
+                .iter()
+                .map(|target| target.extent(0, 0))
+                .collect();
+            let ops = extents
+                .into_iter()
+                .map(|extent| self.begin(Kind::Flush, extent, false, cx))
+                .collect();
+            let given = Given {
+                faults: cx.devices.all_faults(),
+                ..self.given(ops, false, cx)
+            };
+            if let Some(session) = &mut self.session {
+                session.shut_down(given);
+            }
+            return Ok(());
+        }
+        if let Some(given) = session.take_shutdown() {
+            event!(self.trace, "shut-down", [self.index], "host {}", self.index);
+            // A shutdown does not say whether its flushes succeeded.
+            let is_promise = cx.devices.all_faults() == given.faults;
+            for &op in given.ops.iter().filter(|_| is_promise) {
+                cx.oracle.succeed(op, &[])?;
+            }
+            for &op in given.ops.iter().filter(|_| !is_promise) {
+                cx.oracle.fail(op, 0);
+            }
+            self.leave(true, "it is shut down", cx);
+        }
+        Ok(())
+    }
+
     /// Takes what ended.
     pub(super) fn complete(&mut self, cx: &mut Context<'_>) -> Result<(), Violation> {
         while let Some(session) = &mut self.session
@@ -315,8 +354,9 @@ impl Host {
         let is_explained = given.is_spoiled
             || cx.devices.is_gone(volume)
             || cx.devices.faults(volume) > given.faults
-            // What a cache could not write is told later.
-            || cx.devices.is_cached(volume) && cx.devices.faults(volume) > 0;
+            // What a cache could not write is told later; and if it fills the cache, to whoever
+            // writes to any volume behind it (until issue 12, point 3).
+            || cx.devices.is_cached(volume) && cx.devices.cache_faults() > 0;
         if !is_explained {
             return Err(Violation(format!(
                 "{} has status {status:#06x}, and nothing explains it",

@@ -37,6 +37,8 @@ pub(super) struct Session {
     /// What has nothing under way waits for nothing.
     last_progress: Nanoseconds,
     queues: usize,
+    /// A shutdown is under way: a flush of each volume.
+    shutdown: Option<Given>,
     /// Something happened to its connections that they may not survive.
     pub(super) is_disturbed: bool,
 }
@@ -74,6 +76,7 @@ impl Session {
             began: clock::now(),
             last_progress: clock::now(),
             queues: usize::from(plan.queues),
+            shutdown: None,
             is_disturbed: false,
         }
     }
@@ -84,7 +87,20 @@ impl Session {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.given.is_empty() && self.completions.is_empty()
+        self.given.is_empty() && self.completions.is_empty() && self.shutdown.is_none()
+    }
+
+    /// Begins a shutdown; every command has ended.
+    pub(super) fn shut_down(&mut self, given: Given) {
+        self.association.shut_down();
+        self.began = clock::now();
+        self.shutdown = Some(given);
+    }
+
+    /// The shutdown, once it is complete.
+    pub(super) fn take_shutdown(&mut self) -> Option<Given> {
+        let is_complete = self.association.is_shut_down();
+        self.shutdown.take_if(|_| is_complete)
     }
 
     /// Since when it waits for something that has not come.
@@ -263,6 +279,7 @@ impl Session {
                 }
             }
         }
+        lost.extend(self.shutdown.take().map(|given| (given, true)));
         // Ended, and not looked at: as if the end had not come.
         lost.extend(self.completions.drain(..).map(|(given, _)| (given, true)));
         for connection in &self.connections {
