@@ -4,7 +4,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::ExitCode;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -48,10 +48,12 @@ pub(crate) fn run(path: &Path, copy: bool) -> anyhow::Result<ExitCode> {
         serve_metrics(address, handle.clone(), begin)?;
     }
     let cores = program.engine.cores.clone();
-    tell_service_manager(handle.clone(), summary(&program), cores)?;
+    let service = tell_service_manager(handle.clone(), summary(&program), cores)?;
     let result = engine::run(&program.engine, &handle);
-    // The thread that tells the service manager ends too, whatever happened.
+    // The thread that tells the service manager ends too, whatever happened, and is waited
+    // for: a process that ends first has not said that it stops.
     handle.stop();
+    let _ = service.join();
     finish_capture(&handle);
     drop(listening);
     match result {
@@ -121,7 +123,11 @@ fn summary(program: &Program) -> String {
 }
 
 /// Says when we are ready, that every shard polls, and when we stop.
-fn tell_service_manager(handle: Handle, summary: String, cores: Vec<u32>) -> anyhow::Result<()> {
+fn tell_service_manager(
+    handle: Handle,
+    summary: String,
+    cores: Vec<u32>,
+) -> anyhow::Result<JoinHandle<()>> {
     // Several looks in a period: one that comes late on a busy machine costs nothing.
     let every = watchdog().map(|period| period / 4);
     let tell = move || {
@@ -157,8 +163,7 @@ fn tell_service_manager(handle: Handle, summary: String, cores: Vec<u32>) -> any
     thread::Builder::new()
         .name("service".into())
         .spawn(tell)
-        .context("cannot start a thread")?;
-    Ok(())
+        .context("cannot start a thread")
 }
 
 /// Answers scrapes at `address`.
