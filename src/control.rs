@@ -8,8 +8,9 @@
 mod client;
 pub(crate) mod clients;
 mod framing;
-mod hangup;
 mod jsonrpc;
+mod peer;
+mod places;
 mod server;
 mod socket;
 #[cfg(test)]

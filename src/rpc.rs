@@ -99,6 +99,13 @@ const METHODS: &[(&str, Read)] = &[
     }),
 ];
 
+/// Methods that get through however many clients there are.
+const URGENT: &[&str] = &[
+    "throughline_get_stats",
+    "throughline_get_version",
+    "throughline_stop",
+];
+
 /// All methods, of the program and of the target that it runs.
 pub(crate) struct Rpc {
     program: Program,
@@ -147,6 +154,10 @@ impl Service for Rpc {
         let known = METHODS.iter().find(|(name, _)| *name == method);
         let (_, read) = known.ok_or_else(ErrorObject::method_not_found)?;
         self.answer(read(params)?, gone)
+    }
+
+    fn is_urgent(&self, method: &str) -> bool {
+        URGENT.contains(&method)
     }
 
     fn replied(&self) {

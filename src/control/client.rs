@@ -107,8 +107,9 @@ impl Client {
         let request =
             json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
         self.stream.set_write_timeout(Some(timeout))?;
-        self.stream.write_all(request.as_bytes())?;
-        self.stream.shutdown(Shutdown::Write)?;
+        // Who is not served may be told so, and hung up on, before all is asked: the answer says why.
+        let asked = (self.stream.write_all(request.as_bytes()))
+            .and_then(|()| self.stream.shutdown(Shutdown::Write));
         let mut answer = Vec::new();
         let mut bytes = [0; 16384];
         loop {
@@ -121,8 +122,12 @@ impl Client {
                 Ok(0) => break,
                 Ok(count) => answer.extend_from_slice(&bytes[..count]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(_) if !answer.is_empty() => break,
+                Err(error) => return Err(asked.err().unwrap_or(error)),
             }
+        }
+        if answer.is_empty() {
+            asked?;
         }
         serde_json::from_slice(&answer)
             .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))

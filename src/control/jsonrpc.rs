@@ -61,6 +61,13 @@ pub(crate) trait Service: Send + Sync {
         gone: Gone,
     ) -> Result<Value, ErrorObject>;
 
+    /// Whether `method` is answered even when there are too many clients: it is short, and
+    /// an operator needs it then. It must not wait for what other clients do.
+    fn is_urgent(&self, method: &str) -> bool {
+        let _ = method;
+        false
+    }
+
     /// A reply is on its way.
     fn replied(&self) {}
 }

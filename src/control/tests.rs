@@ -5,8 +5,8 @@ use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::framing::REQUEST_MAX;
 use super::jsonrpc::answer;
-use super::server::CLIENTS_MAX;
+use super::places::CLIENTS_MAX;
 use super::*;
 
 const SOON: Duration = Duration::from_secs(5);
@@ -24,17 +24,24 @@ struct Server {
     directory: TempDir,
     listening: Listening,
     replied: Arc<AtomicBool>,
+    gate: Arc<RwLock<()>>,
 }
 
 /// A few methods, and whether anybody was told of a reply.
 #[derive(Default)]
 struct Methods {
     replied: Arc<AtomicBool>,
+    /// `wait` goes through it.
+    gate: Arc<RwLock<()>>,
 }
 
 impl Service for Methods {
     fn methods(&self) -> Vec<&'static str> {
         vec!["subtract", "large"]
+    }
+
+    fn is_urgent(&self, method: &str) -> bool {
+        method == "subtract"
     }
 
     fn call(
@@ -49,6 +56,7 @@ impl Service for Methods {
         };
         match method {
             "subtract" => Ok(json!(number("minuend")? - number("subtrahend")?)),
+            "wait" => Ok(json!(self.gate.read().is_ok())),
             "large" => Ok(json!("x".repeat(8 << 20))),
             _ => Err(ErrorObject::method_not_found()),
         }
@@ -64,11 +72,13 @@ fn server() -> Server {
     let mut listening = Listening::open(&directory.path().join("c.sock")).unwrap();
     let methods = Methods::default();
     let replied = Arc::clone(&methods.replied);
+    let gate = Arc::clone(&methods.gate);
     serve(&mut listening, methods).unwrap();
     Server {
         directory,
         listening,
         replied,
+        gate,
     }
 }
 
@@ -264,28 +274,62 @@ fn a_client_that_does_not_read_holds_up_nobody() {
     drop(silent);
 }
 
-#[test]
-fn one_client_too_many_is_told_so() {
-    let server = server();
-    let mut held: Vec<UnixStream> = Vec::new();
-    for _ in 0..CLIENTS_MAX {
+/// Clients that all wait for an answer.
+fn busy(server: &Server, count: usize) -> Vec<UnixStream> {
+    let ask = |_| {
         let mut stream = server.stream();
-        stream
-            .write_all(br#"{"jsonrpc":"2.0","method":"no","id":1}"#)
-            .unwrap();
+        // An answer first: it has its place.
+        let text =
+            br#"{"jsonrpc":"2.0","method":"no","id":1}{"jsonrpc":"2.0","method":"wait","id":2}"#;
+        stream.write_all(text).unwrap();
         stream.read_exact(&mut [0; 8]).unwrap();
-        held.push(stream);
-    }
-    assert!(server.ask(b"").contains("-32000"));
-    let refused = Client::connect(&server.path())
-        .unwrap()
-        .call("rpc_get_methods", json!({}), SOON);
-    assert!(refused.is_err());
-    held.clear();
-    testkit::eventually("a client to be served again", 12 * SOON, || {
-        let client = Client::connect(&server.path()).unwrap();
-        client.call("rpc_get_methods", json!({}), SOON).is_ok()
+        stream
+    };
+    (0..count).map(ask).collect()
+}
+
+#[test]
+fn k06_one_busy_client_too_many_is_told_so() {
+    let server = server();
+    let shut = server.gate.write().unwrap();
+    let held = busy(&server, CLIENTS_MAX);
+    testkit::eventually("all to be busy", 12 * SOON, || {
+        server.ask(b"").contains("-32000")
     });
+    let call = |method: &str, params: Value| {
+        let client = Client::connect(&server.path()).unwrap();
+        client.call(method, params, SOON)
+    };
+    let refused = call("large", json!({})).unwrap_err().to_string();
+    assert!(
+        refused.starts_with("32 clients are connected already"),
+        "{refused}"
+    );
+    let numbers = json!({ "minuend": 3, "subtrahend": 1 });
+    assert_eq!(call("subtract", numbers).unwrap(), 2);
+    drop(shut);
+    drop(held);
+    testkit::eventually("a client to be served again", 12 * SOON, || {
+        call("large", json!({})).is_ok()
+    });
+}
+
+/// A script that leaks its connections locks nobody out.
+#[test]
+fn k06_idle_clients_make_room() {
+    let server = server();
+    let mut silent: Vec<UnixStream> = (0..3 * CLIENTS_MAX).map(|_| server.stream()).collect();
+    let client = Client::connect(&server.path()).unwrap();
+    assert_eq!(
+        client.call("rpc_get_methods", json!({}), SOON).unwrap()[0],
+        "large"
+    );
+    let mut said = String::new();
+    silent[0].read_to_string(&mut said).unwrap();
+    assert!(
+        said.contains("-32000") && said.contains("silent longest"),
+        "{said}"
+    );
 }
 
 #[test]
