@@ -17,6 +17,8 @@ use serde::Serialize;
 pub(crate) use self::devices::{USER_DRIVERS, driver_serves};
 pub(crate) use self::host::{CLASS_ETHERNET, CLASS_NVME, Host, PciDevice};
 use crate::config::{self, Program};
+use crate::control::Listening;
+use crate::metrics;
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -114,7 +116,6 @@ pub(crate) fn program(host: &Host, program: &Program) -> Report {
         devices::store(host, store, &mut report);
     }
     numa::placement(host, program, &mut report);
-    control(&program.control_socket, &mut report);
     report.finish()
 }
 
@@ -209,6 +210,32 @@ fn cores(host: &Host, cores: &[u32], report: &mut Report) {
     }
 }
 
+/// Tries what `run` does before anything is taken, by the code that `run` does it with.
+pub(crate) fn trial(program: &Program, mut report: Report) -> Report {
+    let engine = &program.engine;
+    if let Err(error) = engine.check_target() {
+        report.no("target", error.to_string(), "");
+    }
+    for port in &engine.ports {
+        let topic = format!("port {}", port.name);
+        let told = |finding: &Finding| finding.level == Level::No && finding.topic == topic;
+        // What /sys told already came with its remedy.
+        if !report.findings.iter().any(told)
+            && let Err(error) = engine.check_port(port)
+        {
+            report.no(&topic, error.to_string(), "");
+        }
+    }
+    control(&program.control_socket, &mut report);
+    if let Some(address) = program.metrics {
+        match metrics::listen(address) {
+            Ok(_) => report.ok("metrics", format!("{address} can be listened at")),
+            Err(error) => report.no("metrics", error.to_string(), ""),
+        }
+    }
+    report.finish()
+}
+
 fn control(socket: &Path, report: &mut Report) {
     let directory = socket.parent().unwrap_or(Path::new("/"));
     let shown = socket.display();
@@ -219,15 +246,11 @@ fn control(socket: &Path, report: &mut Report) {
             format!("the directory of {shown} does not exist"),
             remedy,
         );
-    } else if std::os::unix::net::UnixStream::connect(socket).is_ok() {
-        let what = format!("a running program answers on {shown}");
-        report.no(
-            "control",
-            what,
-            "stop it, or set another `socket` in [control]",
-        );
-    } else {
-        report.ok("control", format!("{shown} can be made"));
+        return;
+    }
+    match Listening::probe(socket) {
+        Ok(()) => report.ok("control", format!("{shown} can be made")),
+        Err(error) => report.no("control", error.to_string(), ""),
     }
 }
 

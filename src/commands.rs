@@ -34,7 +34,7 @@ pub(crate) fn check(config: Option<&Path>, json: bool) -> anyhow::Result<ExitCod
     let report = match config {
         None => check::machine(&host),
         Some(path) => match crate::config::load(path, host.cores().as_deref()) {
-            Ok(program) => check::program(&host, &program),
+            Ok(program) => check::trial(&program, check::program(&host, &program)),
             Err(error) => check::unreadable(&error),
         },
     };

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use engine::{IoKind, Kind, Layer, NamespaceCounters, ShardSnapshot, Snapshot, Stage};
 
-pub(crate) use self::server::serve;
+pub(crate) use self::server::{listen, serve};
 use self::text::{Labels, Text, Type};
 
 /// Powers of two of nanoseconds that latency buckets end at: 1 µs to 8.6 s.

@@ -367,3 +367,73 @@ fn k06_a_machine_without_a_configuration_is_told_what_it_has() {
         r#"{"ready":true,"findings":[{"level":"ok","topic":"user","what":"root","remedy":""}"#
     ));
 }
+
+/// A configuration for `check::trial`, which looks at this very machine.
+fn tried(device: &str, socket: &Path, rest: &str) -> Report {
+    let text = format!(
+        r#"cores = [1]
+        [[port]]
+        device = "{device}"
+        addresses = ["192.0.2.1/24"]
+        [[store]]
+        name = "ram0"
+        malloc = {{ size_mib = 64 }}
+        [[subsystem]]
+        nqn = "nqn.2026-01.com.example:a"
+        namespaces = ["ram0"]
+        [control]
+        socket = "{}"
+        {rest}"#,
+        socket.display()
+    );
+    let read = |_: &Path| Err("no".to_owned());
+    let surroundings = Surroundings {
+        cores: None,
+        read: &read,
+    };
+    let parsed = config::parse(Path::new("t.toml"), &text, &surroundings).unwrap();
+    trial(&parsed, Report::default())
+}
+
+#[test]
+fn k06_check_tries_what_run_will_do() {
+    let directory = TempDir::new().unwrap();
+    let socket = directory.path().join("c.sock");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap();
+    let report = tried("net_null0", &socket, "metrics = \"127.0.0.1:0\"");
+    assert!(report.ready, "{report}");
+    assert_eq!(
+        fs::read_dir(directory.path()).unwrap().count(),
+        0,
+        "something is left behind"
+    );
+
+    let told = |report: Report, what: &str| {
+        assert!(!report.ready, "{report}");
+        finding(&report, what);
+    };
+    told(tried("lo", &socket, ""), "lo has no Ethernet address");
+    told(
+        tried("net_null0", directory.path(), ""),
+        "exists and is not a socket",
+    );
+    let file = directory.path().join("file");
+    fs::write(&file, "precious").unwrap();
+    told(tried("net_null0", &file, ""), "exists and is not a socket");
+    let running = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    told(
+        tried("net_null0", &socket, ""),
+        "another program answers on the control socket",
+    );
+    drop(running);
+    told(
+        tried("net_null0", &socket, &format!("metrics = \"{taken}\"")),
+        "Address already in use",
+    );
+    // An address of documentation (RFC 5737), as the port's is: the kernel does not have it.
+    told(
+        tried("net_null0", &socket, "metrics = \"192.0.2.1:9464\""),
+        "no address of this system's kernel",
+    );
+}

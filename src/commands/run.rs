@@ -1,7 +1,7 @@
 //! `throughline run`: the engine on the main thread; signals, the control
 //! socket and what the service manager is told on threads of their own.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread::{self, JoinHandle};
@@ -168,11 +168,7 @@ fn tell_service_manager(
 
 /// Answers scrapes at `address`.
 fn serve_metrics(address: SocketAddr, handle: Handle, begin: Instant) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(address).with_context(|| {
-        format!(
-            "cannot listen for scrapes at {address}: set another `metrics` in [control], or none"
-        )
-    })?;
+    let listener = metrics::listen(address)?;
     let source = move || {
         let snapshot = rpc::counters(&handle, Detail::Counters)?;
         let uptime = begin.elapsed();

@@ -56,7 +56,7 @@ pub(super) fn read(
 fn read_sizes(section: &Section<'_>) -> (u32, u32) {
     let mut max_io_kib: u32 = 128;
     if let Some(item) = section.get("max_io_kib")
-        && let Some(given) = item.integer(4..=1024, 128)
+        && let Some(given) = item.integer(8..=1024, 128)
     {
         max_io_kib = given;
         // MDTS is a power of two, in units of the smallest page (NVMe base 2.0, 5.17.2.1).

@@ -575,3 +575,26 @@ proptest! {
         survives(&lines.join("\n"));
     }
 }
+
+/// What may be written is what the engine takes: the ends of each range.
+#[test]
+fn k06_the_ends_of_ranges_are_good_for_the_engine() {
+    for sections in [
+        "[target]\nmax_io_kib = 8\nin_capsule_kib = 0\nqueue_depth = 2",
+        "[target]\nmax_io_kib = 1024\nin_capsule_kib = 1024\nqueue_depth = 4096",
+        "[memory]\nclusters = 256\npages = 256\nrequests = 16\nconnections = 1",
+        "[memory]\nclusters = 4194304\npages = 4194304\nrequests = 65535\nconnections = 65536",
+    ] {
+        let text = MINIMAL.replacen("[[store]]", &format!("{sections}\n[[store]]"), 1);
+        for mtu in ["576", "9216"] {
+            let port = format!("device = \"net_null0\"\nmtu = {mtu}");
+            let text = text.replacen("device = \"eth1\"", &port, 1);
+            let engine = match parsed(&text) {
+                Ok(program) => program.engine,
+                Err(problems) => panic!("{sections}: {problems}"),
+            };
+            engine.check_target().unwrap();
+            engine.check_port(&engine.ports[0]).unwrap();
+        }
+    }
+}

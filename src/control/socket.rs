@@ -53,6 +53,38 @@ impl Listening {
     /// Listens at `path`, which only this user may open (mode 0600). A socket
     /// that a dead program left behind is replaced.
     pub(crate) fn open(path: &Path) -> Result<Self, SocketError> {
+        let private = Private::make(path)?;
+        let failed = |error| SocketError::Io(path.to_owned(), error);
+        fs::rename(private.made_at(), path).map_err(failed)?;
+        let metadata = fs::symlink_metadata(path).map_err(failed)?;
+        let identity = (metadata.dev(), metadata.ino());
+        Ok(Self {
+            path: path.to_owned(),
+            identity,
+            listener: Some(private.listener.try_clone().map_err(failed)?),
+        })
+    }
+
+    /// Whether [`Listening::open`] would succeed: all of it but the last step.
+    pub(crate) fn probe(path: &Path) -> Result<(), SocketError> {
+        Private::make(path).map(drop)
+    }
+
+    /// The listener, for the thread that will accept; the file stays with this.
+    pub(super) fn take(&mut self) -> Option<UnixListener> {
+        self.listener.take()
+    }
+}
+
+/// A socket in a directory that nobody else can enter, to be moved to its place: at no
+/// time is there a socket that others may open, and a stale one is replaced in one step.
+struct Private {
+    directory: PathBuf,
+    listener: UnixListener,
+}
+
+impl Private {
+    fn make(path: &Path) -> Result<Self, SocketError> {
         let failed = |error| SocketError::Io(path.to_owned(), error);
         match fs::symlink_metadata(path) {
             Ok(metadata) if !metadata.file_type().is_socket() => {
@@ -63,37 +95,44 @@ impl Listening {
             }
             _ => {}
         }
-        // Made in a directory nobody else can enter, then moved: at no time is there
-        // a socket that others may open, and a stale one is replaced in one step.
-        let mut private = path.as_os_str().to_owned();
-        private.push(format!(".{}", std::process::id()));
-        let private = PathBuf::from(private);
-        let made_at = private.join("s");
+        let mut directory = path.as_os_str().to_owned();
+        directory.push(format!(".{}", std::process::id()));
+        let directory = PathBuf::from(directory);
         DirBuilder::new()
             .mode(0o700)
-            .create(&private)
+            .create(&directory)
             .map_err(failed)?;
+        let made_at = directory.join("s");
         let listener = UnixListener::bind(&made_at).and_then(|listener| {
             fs::set_permissions(&made_at, Permissions::from_mode(0o600))?;
-            fs::rename(&made_at, path)?;
             Ok(listener)
         });
-        let _ = fs::remove_file(&made_at);
-        let _ = fs::remove_dir(&private);
-        let listener = listener.map_err(failed)?;
-        let metadata = fs::symlink_metadata(path).map_err(failed)?;
-        let identity = (metadata.dev(), metadata.ino());
-        Ok(Self {
-            path: path.to_owned(),
-            identity,
-            listener: Some(listener),
-        })
+        match listener {
+            Ok(listener) => Ok(Self {
+                directory,
+                listener,
+            }),
+            Err(error) => {
+                remove(&directory);
+                Err(failed(error))
+            }
+        }
     }
 
-    /// The listener, for the thread that will accept; the file stays with this.
-    pub(super) fn take(&mut self) -> Option<UnixListener> {
-        self.listener.take()
+    fn made_at(&self) -> PathBuf {
+        self.directory.join("s")
     }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        remove(&self.directory);
+    }
+}
+
+fn remove(private: &Path) {
+    let _ = fs::remove_file(private.join("s"));
+    let _ = fs::remove_dir(private);
 }
 
 impl Drop for Listening {

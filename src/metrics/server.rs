@@ -2,7 +2,7 @@
 //! refused within seconds, on threads that are pinned nowhere.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,6 +19,21 @@ const HEAD_MAX: usize = 8 << 10;
 
 /// What metrics are asked for; `Err` says why there are none now.
 pub(crate) type Source = dyn Fn() -> Result<String, String> + Send + Sync;
+
+/// Listens for scrapes; what `check` tries is this.
+pub(crate) fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let remedy = "set another `metrics` in [control], or none";
+    match TcpListener::bind(address) {
+        // A port's address is not one of the kernel's.
+        Err(error) if error.kind() == ErrorKind::AddrNotAvailable => anyhow::bail!(
+            "cannot listen for scrapes at {address}, which is no address of this system's kernel: {remedy}"
+        ),
+        Err(error) => {
+            anyhow::bail!("cannot listen for scrapes at {address}: {error}: {remedy}")
+        }
+        Ok(listener) => Ok(listener),
+    }
+}
 
 /// Answers on threads of their own, which end with the process.
 pub(crate) fn serve(listener: TcpListener, source: Box<Source>) -> io::Result<()> {

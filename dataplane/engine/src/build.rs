@@ -1,7 +1,7 @@
 //! Building a shard and the target from the configuration.
 
 use std::io::Read;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use block::{Device, VolumeId, WritePolicy};
@@ -35,18 +35,65 @@ pub(crate) fn offer(config: &Config, stores: &[Store]) -> Result<Offer, Error> {
 
 /// The target, with each namespace as large as its store.
 pub(crate) fn target(config: &Config, offer: &Offer) -> Result<Arc<Target>, Error> {
+    let mut target = target_config(config);
+    target.subsystems = offer.subsystems.clone();
+    Target::new(target).map_err(|error| Error::Target(error.to_string()))
+}
+
+/// The target before any store is known: it has no subsystems.
+fn target_config(config: &Config) -> nvmf::TargetConfig {
     let listener = |&(address, port): &_| Listener { address, port };
     let target = &config.target;
-    Target::new(nvmf::TargetConfig {
-        subsystems: offer.subsystems.clone(),
+    nvmf::TargetConfig {
         listeners: target.listeners.iter().map(listener).collect(),
         max_io_bytes: target.max_io_bytes,
         max_h2c_bytes: target.max_io_bytes,
         in_capsule_bytes: target.in_capsule_bytes,
         queue_depth: target.queue_depth,
         ..nvmf::TargetConfig::default()
-    })
-    .map_err(|error| Error::Target(error.to_string()))
+    }
+}
+
+impl Config {
+    /// Whether the target can be made of this, as far as that is known without its stores.
+    ///
+    /// # Errors
+    /// As [`run()`](crate::run()) would end with.
+    pub fn check_target(&self) -> Result<(), Error> {
+        (target_config(self).validate()).map_err(|error| Error::Target(error.to_string()))
+    }
+
+    /// Whether one of its ports can be used, as far as that is known without taking it.
+    ///
+    /// # Errors
+    /// As [`run()`](crate::run()) would end with.
+    pub fn check_port(&self, port: &PortConfig) -> Result<(), Error> {
+        /// Of a device that only DPDK can ask.
+        const SOME: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
+        let mac = Port::mac_of_interface(port)?.map_or(SOME, MacAddress);
+        let stack = stack_config(self, port, mac, &[0; 32])?;
+        (stack.validate()).map_err(|error| refused(port, error.to_string()))?;
+        let own = |(address, _): &&(IpAddr, u16)| {
+            (port.addresses.iter()).any(|(own, _)| own == address || address.is_unspecified())
+        };
+        let listeners = self.target.listeners.iter().filter(own).count();
+        if listeners > stack.listeners_max {
+            let most = stack.listeners_max;
+            let why = format!(
+                "{listeners} listeners on its addresses: {most} at most, see `listen` in [target]"
+            );
+            return Err(refused(port, why));
+        }
+        Ok(())
+    }
+}
+
+/// A port's configuration that cannot be.
+fn refused(port: &PortConfig, why: String) -> Error {
+    Error::PortConfig {
+        name: port.name.clone(),
+        why,
+    }
 }
 
 /// A shard, listening, with its queues set up; its ports are not started.
@@ -142,42 +189,10 @@ fn stack(
     secret: &[u8; 32],
     shard: usize,
 ) -> Result<Stack, Error> {
-    let refuse = |why: String| Error::PortConfig {
-        name: port_config.name.clone(),
-        why,
-    };
-    let cidr = |&(address, prefix): &_| {
-        Cidr::new(address, prefix).ok_or_else(|| {
-            refuse(format!(
-                "{address}/{prefix} is no network: the prefix is too long"
-            ))
-        })
-    };
-    let addresses = port_config
-        .addresses
-        .iter()
-        .map(cidr)
-        .collect::<Result<Vec<_>, _>>()?;
-    let first = *addresses
-        .first()
-        .ok_or_else(|| refuse("has no address".into()))?;
-    let routes = (port_config.routes.iter())
-        .map(|&(to, prefix, via)| {
-            Ok(Route {
-                to: cidr(&(to, prefix))?,
-                via,
-            })
-        })
-        .collect::<Result<_, Error>>()?;
     let clusters = config.memory.clusters as usize;
-    let connections = config.memory.connections as usize;
     let queues = config.cores.len() as u16;
     let checksums = port.has(dpdk_sys::TL_OFFLOAD_TX_TCP_CSUM);
     Stack::new(StackConfig {
-        mtu: port_config.mtu.into(),
-        vlan: port_config.vlan,
-        addresses,
-        routes,
         offload: Offload {
             rx_ip_checksum: port.has(dpdk_sys::TL_OFFLOAD_RX_IP_CSUM),
             rx_l4_checksum: port.has(dpdk_sys::TL_OFFLOAD_RX_L4_CSUM),
@@ -190,8 +205,6 @@ fn stack(
             },
             buffers_max: port.buffers_max(),
         },
-        connections_max: connections,
-        half_open_max: connections.min(1024),
         receive_clusters: clusters,
         cluster_payload: port.payload_of_cluster(port_config.mtu),
         // What the NIC's ring holds armed, and room for frames without data.
@@ -202,7 +215,42 @@ fn stack(
             queue: shard as u16,
         }),
         owns_addresses: shard == 0,
-        ..StackConfig::new(MacAddress(port.mac), first, *secret)
+        ..stack_config(config, port_config, MacAddress(port.mac), secret)?
     })
-    .map_err(|error| refuse(error.to_string()))
+    .map_err(|error| refused(port_config, error.to_string()))
+}
+
+/// What of a stack follows from the configuration alone.
+fn stack_config(
+    config: &Config,
+    port: &PortConfig,
+    mac: MacAddress,
+    secret: &[u8; 32],
+) -> Result<StackConfig, Error> {
+    let cidr = |&(address, prefix): &_| {
+        Cidr::new(address, prefix).ok_or_else(|| {
+            let why = format!("{address}/{prefix} is no network: the prefix is too long");
+            refused(port, why)
+        })
+    };
+    let addresses = (port.addresses.iter().map(cidr)).collect::<Result<Vec<_>, _>>()?;
+    let first = *(addresses.first()).ok_or_else(|| refused(port, "has no address".into()))?;
+    let routes = (port.routes.iter())
+        .map(|&(to, prefix, via)| {
+            Ok(Route {
+                to: cidr(&(to, prefix))?,
+                via,
+            })
+        })
+        .collect::<Result<_, Error>>()?;
+    let connections = config.memory.connections as usize;
+    Ok(StackConfig {
+        mtu: port.mtu.into(),
+        vlan: port.vlan,
+        addresses,
+        routes,
+        connections_max: connections,
+        half_open_max: connections.min(1024),
+        ..StackConfig::new(mac, first, *secret)
+    })
 }

@@ -111,6 +111,8 @@ impl ReceivePool {
     fn new(name: &str, clusters: &ClusterPool, shift: u32) -> Result<Self, Error> {
         let name = CString::new(name).expect("pool names have no NUL");
         let base = clusters.base().expect("a shard has clusters");
+        // DPDK takes no cache of more than two thirds of a pool (rte_mempool_create_empty).
+        let cache = (clusters.len() as u32 * 2 / 3).min(256);
         let mut pool = ptr::null_mut();
         // SAFETY: the clusters lie side by side from `base` in a registered region, with
         // the page pool (not the region's edge) before them.
@@ -121,7 +123,7 @@ impl ReceivePool {
                 clusters.len() as u32,
                 clusters.cluster_size() as u32,
                 shift,
-                256,
+                cache,
                 -1,
                 &mut pool,
             )

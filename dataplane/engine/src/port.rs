@@ -80,6 +80,16 @@ impl Port {
             .collect()
     }
 
+    /// The Ethernet address of a port that is an interface of the kernel, which is only
+    /// looked at; nothing of one that only DPDK can look at.
+    pub(crate) fn mac_of_interface(config: &PortConfig) -> Result<Option<[u8; 6]>, Error> {
+        if is_dpdk(&config.device) {
+            return Ok(None);
+        }
+        let (_, identity) = kernel::Device::find(config)?;
+        Ok(Some(identity.mac))
+    }
+
     fn configure(
         mut device: Device,
         identity: Identity,

@@ -44,6 +44,16 @@ impl Device {
             "finding its interface (`ip link` lists those there are)",
         ))?;
         let mac = interface.mac().map_err(named("asking for its address"))?;
+        if mac == [0; 6] {
+            return Err(Error::PortConfig {
+                name: config.name.clone(),
+                why: format!(
+                    "{} has no Ethernet address, as a loopback interface has none: \
+                     name another `device`",
+                    config.device
+                ),
+            });
+        }
         if !interface.is_up().map_err(named("asking for its state"))? {
             log::warn!(
                 "{}: {} is down: ip link set {} up",
