@@ -40,6 +40,7 @@ enum Request {
     AddNamespace(namespace::Add),
     RemoveNamespace(namespace::Remove),
     Capture(capture::Capture),
+    StopCapture(capture::Stop),
     GetConfig,
     GetStats(program::GetStats),
     GetVersion,
@@ -94,6 +95,9 @@ const METHODS: &[(&str, Read)] = &[
     ("throughline_get_version", |p| {
         read(p).map(|Nothing {}| Request::GetVersion)
     }),
+    ("throughline_stop_capture", |p| {
+        capture::Stop::read(p).map(Request::StopCapture)
+    }),
     ("throughline_stop", |p| {
         read(p).map(|Nothing {}| Request::Stop)
     }),
@@ -104,6 +108,7 @@ const URGENT: &[&str] = &[
     "throughline_get_stats",
     "throughline_get_version",
     "throughline_stop",
+    "throughline_stop_capture",
 ];
 
 /// All methods, of the program and of the target that it runs.
@@ -131,7 +136,8 @@ impl Rpc {
             Request::RemoveListener(remove) => remove.answer(running),
             Request::AddNamespace(add) => add.answer(running),
             Request::RemoveNamespace(remove) => remove.answer(running),
-            Request::Capture(capture) => capture.answer(&program.handle, gone),
+            Request::Capture(capture) => capture.answer(&program.handle, &program.capture, gone),
+            Request::StopCapture(stop) => stop.answer(&program.capture),
             Request::GetConfig => program::get_config(running),
             Request::GetStats(get) => get.answer(program),
             Request::GetVersion => Ok(Program::version()),

@@ -169,3 +169,102 @@ fn what_runs_is_shown_and_saved() {
     let mode = std::fs::metadata(&file).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }
+
+/// Frames of a capture's file, all of them whole.
+fn frames(file: &Path) -> usize {
+    let bytes = std::fs::read(file).unwrap();
+    let mut at = 24;
+    let mut count = 0;
+    while at < bytes.len() {
+        let captured: [u8; 4] = bytes[at + 8..at + 12].try_into().unwrap();
+        at += 16 + u32::from_le_bytes(captured) as usize;
+        count += 1;
+    }
+    assert_eq!(at, bytes.len(), "the last frame is cut");
+    count
+}
+
+fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill")
+        .args(["-s", name, &pid.to_string()])
+        .status();
+    assert!(status.expect("kill").success());
+}
+
+/// A file system of 1 MiB.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    fn mount() -> Self {
+        let directory = tempfile::TempDir::new().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=1m", "none"])
+            .arg(directory.path())
+            .status();
+        assert!(mounted.expect("mount").success());
+        Self(directory)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+/// `net_null` receives without end.
+#[test]
+fn k06_a_capture_tells_what_it_has() {
+    let program = Program::start();
+    let small = Small::mount();
+    let file = small.0.path().join("x.pcap");
+    let name = file.display().to_string();
+    let capture = ["capture", "--port", "port0", "--seconds", "600", "--file"];
+    let ended = program.throughline(&[&capture[..], &[&name]].concat());
+    assert_eq!(ended.status.code(), Some(1));
+    let told = text(&ended.stderr);
+    let kept = frames(&file);
+    assert!(kept > 1000, "{kept} frames in 1 MiB");
+    for part in [
+        &format!("Cannot write more to {name}: No space left on device"),
+        &format!("It has {kept} frames of port0"),
+    ] {
+        assert!(told.contains(part), "{told}");
+        assert!(read(&program.path("log")).contains(part), "the log");
+    }
+
+    let file = program.path("y.pcap");
+    let name = file.display().to_string();
+    let interrupted = Command::new(env!("CARGO_BIN_EXE_throughline"))
+        .args(capture)
+        .args([&name, "--snap", "14", "--socket"])
+        .arg(program.path("control.sock"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    testkit::eventually("frames in the file", Duration::from_secs(60), || {
+        file.metadata().is_ok_and(|file| file.len() > 24)
+    });
+    signal(interrupted.id(), "INT");
+    let ended = interrupted.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    let told = text(&ended.stdout);
+    let kept = frames(&file);
+    assert!(
+        told.starts_with(&format!("{name}: {kept} frames of port0, ")),
+        "{kept} frames: {told}"
+    );
+}
+
+#[test]
+fn k06_a_hangup_ends_nothing() {
+    let mut program = Program::start();
+    signal(program.child.id(), "HUP");
+    testkit::eventually("a line in the log", Duration::from_secs(60), || {
+        read(&program.path("log")).contains("SIGHUP: going on")
+    });
+    program.result("throughline_get_stats", json!({}));
+    signal(program.child.id(), "TERM");
+    assert!(program.child.wait().unwrap().success());
+    assert!(!program.path("control.sock").exists());
+}

@@ -5,17 +5,21 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
 use engine::Captured;
 use serde_json::{Value, json};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use super::{ANSWER, print};
 use crate::control::Client;
 use crate::rpc::{SECONDS_MAX, captured};
 
 const METHOD: &str = "throughline_capture";
+const END: &str = "throughline_stop_capture";
 
 /// What to capture.
 #[derive(clap::Args)]
@@ -49,9 +53,12 @@ pub(crate) fn capture(socket: &Path, what: &Frames) -> anyhow::Result<ExitCode> 
         .mode(0o600)
         .open(&what.file)
         .with_context(|| format!("cannot write {}", what.file.display()))?;
+    let opened = format!("/proc/{}/fd/{}", process::id(), file.as_raw_fd());
+    end_on_signals(socket, &opened)?;
     let params = json!({
         "port": what.port,
-        "file": format!("/proc/{}/fd/{}", process::id(), file.as_raw_fd()),
+        "file": opened,
+        "called": what.file.display().to_string(),
         "seconds": what.seconds,
         "frames": what.frames,
         "snap": what.snap,
@@ -67,4 +74,28 @@ pub(crate) fn capture(socket: &Path, what: &Frames) -> anyhow::Result<ExitCode> 
     let file = what.file.display();
     print(&format!("{file}: {}\n", captured(&what.port, taken)))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The first of these signals asks the program to end the capture, and what it answers is
+/// printed as ever; the second does not ask.
+fn end_on_signals(socket: &Path, file: &str) -> anyhow::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot catch signals")?;
+    let (socket, file) = (socket.to_owned(), file.to_owned());
+    let watch = move || {
+        let mut seen = false;
+        for signal in signals.forever() {
+            let ended = (!seen).then(|| {
+                let client = Client::connect(&socket)?;
+                client.call(END, json!({ "file": file }), ANSWER)
+            });
+            seen = true;
+            if !matches!(ended, Some(Ok(_))) {
+                signal_hook::low_level::exit(128 + signal);
+            }
+        }
+    };
+    (thread::Builder::new().name("signals".into()))
+        .spawn(watch)
+        .context("cannot start a thread")?;
+    Ok(())
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use engine::{Detail, Handle};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::notify::{Progress, notify, watchdog};
@@ -76,11 +76,16 @@ fn finish_capture(handle: &Handle) {
     }
 }
 
-/// The first SIGTERM or SIGINT asks the engine to stop; the second does not ask.
+/// The first SIGTERM or SIGINT asks the engine to stop; the second does not ask. SIGHUP, of a
+/// terminal that closes or of somebody who thinks of a file to read again, ends nothing.
 fn stop_on_signals(handle: Handle) -> anyhow::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot catch signals")?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot catch signals")?;
     let watch = move || {
         for signal in signals.forever() {
+            if signal == SIGHUP {
+                log::info!("SIGHUP: going on; what is offered changes by the control socket");
+                continue;
+            }
             if handle.is_stopping() {
                 log::error!("a second signal: ending at once, without finishing what is in flight");
                 signal_hook::low_level::exit(128 + signal);

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::peer;
@@ -45,8 +45,8 @@ struct Client {
 }
 
 /// A client's place, free again when dropped.
-pub(super) struct Place<'p> {
-    places: &'p Places,
+pub(super) struct Place {
+    places: Arc<Places>,
     number: u64,
     pub(super) kind: Kind,
 }
@@ -55,7 +55,7 @@ impl Places {
     /// A place for `stream`. The client that has waited longest without asking is told
     /// `farewell` and let go for it; if none waits, the place is for urgent methods, and
     /// there is none at last.
-    pub(super) fn take(&self, stream: &UnixStream, farewell: &str) -> Option<Place<'_>> {
+    pub(super) fn take(self: &Arc<Self>, stream: &UnixStream, farewell: &str) -> Option<Place> {
         let copy = stream.try_clone().ok()?;
         let mut table = self.lock();
         let kind = if table.makes_room(Kind::Any, CLIENTS_MAX, farewell) {
@@ -74,7 +74,7 @@ impl Places {
             waits_since: Some(Instant::now()),
         });
         Some(Place {
-            places: self,
+            places: Arc::clone(self),
             number,
             kind,
         })
@@ -85,7 +85,7 @@ impl Places {
     }
 }
 
-impl Place<'_> {
+impl Place {
     /// A request is whole and will be answered; false if its place is another's by now,
     /// and nothing may be done for it.
     pub(super) fn begins(&self) -> bool {
@@ -106,7 +106,7 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         let mut table = self.places.lock();
         (table.clients).retain(|client| client.number != self.number);
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn k06_the_client_that_waits_longest_makes_room() {
-        let places = Places::default();
+        let places = Arc::new(Places::default());
         let mut held = Vec::new();
         for _ in 0..CLIENTS_MAX {
             let (theirs, ours) = pair();
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn k06_places_for_urgent_methods_are_kept() {
-        let places = Places::default();
+        let places = Arc::new(Places::default());
         let mut held = Vec::new();
         for _ in 0..CLIENTS_MAX + URGENT_MAX {
             let (theirs, ours) = pair();

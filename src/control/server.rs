@@ -30,20 +30,24 @@ pub(crate) fn serve(listening: &mut Listening, service: impl Service + 'static) 
         return Ok(());
     };
     let service = Arc::new(service);
-    let places = Places::default();
+    let places = Arc::new(Places::default());
     let farewell = too_many("this one was silent longest, and makes room").to_string() + "\n";
     thread::Builder::new()
         .name("control".into())
         .spawn(move || {
-            let talk = move |stream: UnixStream, has_thread: bool| {
-                let place = (has_thread.then(|| places.take(&stream, &farewell))).flatten();
-                match place {
-                    None => refuse(&stream),
-                    Some(place) if place.kind == Kind::Any => talk(&stream, &place, &*service),
-                    Some(place) => talk(&stream, &place, &Urgent(&*service)),
-                }
+            // Places are taken in the order of arrival, before there is a thread.
+            let incoming = listener.incoming().map(|stream| {
+                let stream = stream?;
+                Ok((places.take(&stream, &farewell), stream))
+            });
+            let talk = move |(place, stream): (Option<Place>, UnixStream), has_thread| match place
+                .filter(|_| has_thread)
+            {
+                None => refuse(&stream),
+                Some(place) if place.kind == Kind::Any => talk(&stream, &place, &*service),
+                Some(place) => talk(&stream, &place, &Urgent(&*service)),
             };
-            clients::each(listener.incoming(), "control", THREADS_MAX, talk);
+            clients::each(incoming, "control", THREADS_MAX, talk);
         })?;
     Ok(())
 }
@@ -93,7 +97,7 @@ impl<S: Service> Service for Urgent<'_, S> {
     }
 }
 
-fn talk(mut stream: &UnixStream, place: &Place<'_>, service: &impl Service) -> io::Result<()> {
+fn talk(mut stream: &UnixStream, place: &Place, service: &impl Service) -> io::Result<()> {
     let urgent = place.kind == Kind::Urgent;
     let (idle, slow) = if urgent {
         (URGENT, URGENT)

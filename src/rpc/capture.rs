@@ -1,18 +1,65 @@
-//! Frames of a port: `throughline_capture`.
+//! Frames of a port: `throughline_capture`, `throughline_stop_capture`.
+
+mod file;
 
 use std::fs::{self, OpenOptions};
-use std::io::BufWriter;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use engine::{CaptureLimits, Captured, Handle};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use self::file::Pieces;
 use super::params::{Params, Within, read};
 use crate::control::{ErrorObject, Gone};
 
 /// Longest capture in seconds.
 pub(crate) const SECONDS_MAX: u64 = 3600;
+
+/// The capture that runs.
+#[derive(Default)]
+pub(super) struct Running(Mutex<Option<Current>>);
+
+struct Current {
+    file: String,
+    ends: bool,
+}
+
+impl Running {
+    fn with<T>(&self, work: impl FnOnce(&mut Option<Current>) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn is_to_end(&self) -> bool {
+        self.with(|current| current.as_ref().is_some_and(|current| current.ends))
+    }
+}
+
+/// `throughline_stop_capture`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Stop {
+    /// That of this file alone.
+    file: Option<String>,
+}
+
+impl Stop {
+    pub(super) fn read(params: Params) -> Result<Self, ErrorObject> {
+        read(params)
+    }
+
+    /// Asks the capture to end; it answers whoever began it.
+    pub(super) fn answer(self, running: &Running) -> Result<Value, ErrorObject> {
+        running.with(|current| match current {
+            Some(current) if self.file.is_none_or(|file| file == current.file) => {
+                current.ends = true;
+                Ok(Value::Bool(true))
+            }
+            _ => Err(ErrorObject::invalid_params("no such capture runs")),
+        })
+    }
+}
 
 /// `throughline_capture`
 #[derive(Debug, Deserialize)]
@@ -20,6 +67,8 @@ pub(crate) const SECONDS_MAX: u64 = 3600;
 pub(super) struct Capture {
     port: String,
     file: String,
+    /// What messages call the file.
+    called: Option<String>,
     seconds: Option<Within<1, SECONDS_MAX>>,
     frames: Option<Within<1, { u64::MAX }>>,
     snap: Option<Within<14, 65_535>>,
@@ -41,25 +90,46 @@ impl Capture {
         }
     }
 
-    pub(super) fn answer(self, handle: &Handle, gone: Gone) -> Result<Value, ErrorObject> {
+    pub(super) fn answer(
+        self,
+        handle: &Handle,
+        running: &Running,
+        gone: Gone,
+    ) -> Result<Value, ErrorObject> {
         let cannot = |why: String| ErrorObject::internal(why);
-        let unwritable = |error| cannot(format!("Cannot write {}: {error}", self.file));
+        let called = self.called.as_ref().unwrap_or(&self.file);
+        let unwritable = |error| cannot(format!("Cannot write {called}: {error}"));
         // Anything else might never take what is written.
         if !fs::metadata(&self.file).map_err(unwritable)?.is_file() {
             let why = "`file` is a regular file that exists";
             return Err(ErrorObject::invalid_params(why));
         }
         let opened = OpenOptions::new().write(true).open(&self.file);
-        let file = BufWriter::with_capacity(1 << 20, opened.map_err(unwritable)?);
+        let mut file = Pieces::new(opened.map_err(unwritable)?);
         let mut capture = handle
             .capture(&self.port, self.snap())
             .map_err(|why| cannot(format!("No capture: {why}")))?;
-        log::info!("capturing {}", self.port);
-        let taken = capture
-            .write(file, self.limits(), gone)
-            .inspect_err(|error| log::error!("the capture of {} ends: {error}", self.port))
-            .map_err(unwritable)?;
-        log::info!("captured {}", said(&self.port, taken));
+        log::info!("capturing {} to {called}", self.port);
+        running.with(|current| {
+            *current = Some(Current {
+                file: self.file.clone(),
+                ends: false,
+            });
+        });
+        let written = capture.write(&mut file, self.limits(), || gone() || running.is_to_end());
+        running.with(|current| *current = None);
+        let taken = written.map_err(|error| {
+            // The first piece is the header.
+            let frames = file.count.saturating_sub(1);
+            let why = format!(
+                "Cannot write more to {called}: {error}. It has {frames} frames of {}, all \
+                 whole; what came after them is lost",
+                self.port
+            );
+            log::error!("{why}");
+            cannot(why)
+        })?;
+        log::info!("{called}: captured {}", said(&self.port, taken));
         Ok(json!({ "frames": taken.frames, "bytes": taken.bytes, "dropped": taken.dropped }))
     }
 }
@@ -121,13 +191,28 @@ mod tests {
     }
 
     #[test]
+    fn k06_a_capture_is_ended_by_its_file() {
+        let running = Running::default();
+        let stop = |params: Value| {
+            let stop = Stop::read(params.as_object().unwrap().clone()).unwrap();
+            stop.answer(&running).is_ok()
+        };
+        assert!(!stop(json!({})));
+        let file = "f".to_owned();
+        running.with(|current| *current = Some(Current { file, ends: false }));
+        assert!(!stop(json!({ "file": "g" })) && !running.is_to_end());
+        assert!(stop(json!({ "file": "f" })) && running.is_to_end());
+        assert!(stop(json!({})));
+    }
+
+    #[test]
     fn k06_a_capture_that_cannot_be_says_why() {
         let directory = tempfile::TempDir::new().unwrap();
         let file = directory.path().join("f.pcap");
         let ask = |file: &Path| {
             let params = json!({ "port": "port0", "file": file });
             let capture = Capture::read(params.as_object().unwrap().clone()).unwrap();
-            let answer = capture.answer(&Handle::new(), &|| false);
+            let answer = capture.answer(&Handle::new(), &Running::default(), &|| false);
             answer.unwrap_err().message
         };
         assert!(ask(&file).starts_with("Cannot write "));

@@ -8,6 +8,7 @@ use engine::{Detail, Handle, Snapshot};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::capture;
 use super::target::Running;
 use crate::control::ErrorObject;
 use crate::stats::Stats;
@@ -18,6 +19,7 @@ const SNAPSHOT: Duration = Duration::from_secs(4);
 /// The program that answers.
 pub(crate) struct Program {
     pub(super) handle: Handle,
+    pub(super) capture: capture::Running,
     begin: Instant,
     /// Somebody asked it to stop.
     stopping: AtomicBool,
@@ -28,6 +30,7 @@ impl Program {
     pub(crate) fn new(handle: Handle, begin: Instant) -> Self {
         Self {
             handle,
+            capture: capture::Running::default(),
             begin,
             stopping: AtomicBool::new(false),
         }

@@ -80,6 +80,8 @@ pub struct Capture {
     start: Start,
     snap: usize,
     pending: Vec<Frame>,
+    /// A frame as the file has it.
+    record: Vec<u8>,
     taken: Captured,
 }
 
@@ -148,15 +150,17 @@ impl Capture {
             start,
             snap,
             pending: Vec::new(),
+            record: Vec::new(),
             taken: Captured::default(),
         };
         (capture, copiers)
     }
 
     /// Writes the file, once, until a limit is reached, `gone` is true or the engine is asked to stop.
+    /// The header and then each frame go to `file` in one piece, so that it can tell them apart.
     ///
     /// # Errors
-    /// The file cannot be written. It has everything before that.
+    /// The file cannot be written. It has been given everything before that.
     pub fn write(
         &mut self,
         mut file: impl Write,
@@ -231,8 +235,10 @@ impl Capture {
         let room = (most - self.taken.frames).min(ready as u64) as usize;
         for frame in self.pending.drain(..ready).take(room) {
             let captured = frame.bytes.len();
-            file.write_all(&pcap_record(frame.at_ns, captured, frame.len))?;
-            file.write_all(&frame.bytes)?;
+            self.record.clear();
+            (self.record).extend_from_slice(&pcap_record(frame.at_ns, captured, frame.len));
+            self.record.extend_from_slice(&frame.bytes);
+            file.write_all(&self.record)?;
             self.taken.frames += 1;
             self.taken.bytes += captured as u64;
         }
