@@ -142,7 +142,7 @@ fn read_program(root: Section<'_>, warnings: &Sink, surroundings: &Surroundings<
     let ports = ports::read(&root);
     let stores = stores::read(&root);
     let target = target::read(&root, &ports, &stores, warnings);
-    let spdk = spdk::read(&root, &stores, surroundings);
+    let spdk = spdk::read(&root, &stores, surroundings, warnings);
     let (memory, native_memory_mib) = read_memory(&root, target.max_io_bytes, stores.malloc_mib());
     let (control_socket, metrics) = read_control(&root);
     root.finish();

@@ -3,8 +3,9 @@
 #![allow(missing_docs)]
 
 use std::net::TcpListener;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A configuration on a port that needs nothing of the machine.
@@ -108,6 +109,7 @@ fn k06_what_ends_run_at_its_start_is_no_for_check() {
 /// The smallest number of clusters that may be written is one that works.
 #[test]
 fn k06_what_is_ready_runs() {
+    let _alone = alone();
     let directory = tempfile::TempDir::new().unwrap();
     let file = directory.path().join("t.toml");
     let least = config(directory.path()).replace("clusters = 4096", "clusters = 256");
@@ -118,21 +120,93 @@ fn k06_what_is_ready_runs() {
     assert!(told.ends_with("\nReady.\n"), "{told}");
 
     let log = directory.path().join("log");
-    let mut running = throughline("run", &file)
+    let mut running = start(&file, &log);
+    // While it runs nothing else can be made of its file.
+    let second = output("check", &file);
+    assert!(!second.status.success(), "{}", text(&second.stdout));
+    assert!(output("stop", &file).status.success());
+    assert!(
+        running.wait().unwrap().success(),
+        "{}",
+        text(&std::fs::read(&log).unwrap())
+    );
+}
+
+/// Files of either generation, on whichever this is built with: what makes block devices is
+/// taken, and what is left out is named.
+#[test]
+fn k06_what_save_config_of_spdk_writes_is_taken() {
+    let _alone = alone();
+    for saved in [
+        include_str!("../src/config/spdk/saved/20.07.json"),
+        include_str!("../src/config/spdk/saved/current.json"),
+    ] {
+        let directory = tempfile::TempDir::new().unwrap();
+        let (file, log) = saved_by_spdk(directory.path(), saved);
+        let checked = output("check", &file);
+        let told = text(&checked.stdout);
+        assert!(checked.status.success(), "{told}");
+        let mut running = start(&file, &log);
+        assert!(output("stop", &file).status.success());
+        let logged = std::fs::read_to_string(&log).unwrap();
+        assert!(running.wait().unwrap().success(), "{logged}");
+        for said in [told, logged] {
+            assert!(
+                said.contains("is left out: ") && said.contains("`nvmf`"),
+                "{said}"
+            );
+        }
+    }
+}
+
+/// SPDK itself does not say which.
+#[test]
+fn k06_the_call_that_spdk_refuses_is_named() {
+    let _alone = alone();
+    let directory = tempfile::TempDir::new().unwrap();
+    let call =
+        r#"{"method":"bdev_aio_create","params":{"name":"A","filename":"/none","block_size":512}}"#;
+    let malloc = r#"{"method":"bdev_malloc_create","params":{"name":"Malloc0","num_blocks":2048,"block_size":512}}"#;
+    let saved =
+        format!(r#"{{"subsystems":[{{"subsystem":"bdev","config":[{malloc},{call},{malloc}]}}]}}"#);
+    let (file, _) = saved_by_spdk(directory.path(), &saved);
+    let ended = output("run", &file);
+    let told = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{told}");
+    assert!(told.contains("`bdev_aio_create of A` failed"), "{told}");
+}
+
+/// A configuration of one store, a bdev of this file.
+fn saved_by_spdk(directory: &Path, saved: &str) -> (PathBuf, PathBuf) {
+    let text = config(directory)
+        .replace("malloc = { size_mib = 8 }", "bdev = \"Malloc0\"")
+        .replace("native_mib = 128", "native_mib = 256")
+        .replace("[control]", "[spdk]\nconfig = \"spdk.json\"\n[control]");
+    let file = directory.join("t.toml");
+    std::fs::write(&file, text).unwrap();
+    std::fs::write(directory.join("spdk.json"), saved).unwrap();
+    (file, directory.join("log"))
+}
+
+/// `run`, until it is ready.
+fn start(file: &Path, log: &Path) -> Child {
+    let mut running = throughline("run", file)
         .stdout(Stdio::null())
-        .stderr(std::fs::File::create(&log).unwrap())
+        .stderr(std::fs::File::create(log).unwrap())
         .spawn()
         .expect("the program starts");
     let deadline = Instant::now() + Duration::from_secs(120);
-    let said = || std::fs::read_to_string(&log).unwrap();
+    let said = || std::fs::read_to_string(log).unwrap();
     while !said().contains(" ready: ") {
         let ended = running.try_wait().unwrap();
         assert!(ended.is_none() && Instant::now() < deadline, "{}", said());
         std::thread::sleep(Duration::from_millis(20));
     }
-    // While it runs nothing else can be made of its file.
-    let second = output("check", &file);
-    assert!(!second.status.success(), "{}", text(&second.stdout));
-    assert!(output("stop", &file).status.success());
-    assert!(running.wait().unwrap().success(), "{}", said());
+    running
+}
+
+/// What starts EAL has the machine's hugepages to itself.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }

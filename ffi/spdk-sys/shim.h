@@ -74,6 +74,13 @@ typedef void (*tl_spdk_done_fn)(void *arg, int32_t rc);
  * ({"subsystems":[{"subsystem":"bdev","config":[{"method":...,"params":{...}}]}]}). json may be NULL with len 0: no
  * configuration. The text is copied. Poll the app thread until done was called. Stops at the first method that fails. */
 void tl_spdk_start(const char *json, uint64_t len, tl_spdk_done_fn done, void *arg);
+/* Whether this SPDK has a method; known as soon as the program is loaded. */
+bool tl_spdk_has_method(const char *name);
+/* Whether this is SPDK 20.07. */
+bool tl_spdk_is_legacy(void);
+/* What the last `throughline_step` call of the configuration said comes next: where tl_spdk_start stopped, when it
+ * failed. Empty before the first. */
+const char *tl_spdk_step(void);
 /* On the app thread, after every descriptor, channel and controller is closed: takes the subsystems down. rc is 0. */
 void tl_spdk_stop(tl_spdk_done_fn done, void *arg);
 

@@ -102,6 +102,45 @@ static void load(struct step *step)
 
 #endif
 
+/* ---- Which call failed -------------------------------------------------------------------------------------------- */
+
+/* Neither generation tells. So the configuration has a call of this before each of its own, which notes what comes. */
+
+static char step_text[256];
+
+static void take_step(struct spdk_jsonrpc_request *request, const struct spdk_json_val *params)
+{
+	static const struct spdk_json_object_decoder decoders[] = { { "call", 0, spdk_json_decode_string, true } };
+	struct spdk_json_write_ctx *w;
+	char *text = NULL;
+
+	if (params != NULL && spdk_json_decode_object(params, decoders, 1, &text) == 0 && text != NULL) {
+		snprintf(step_text, sizeof(step_text), "%s", text);
+	}
+	free(text);
+	w = spdk_jsonrpc_begin_result(request);
+	if (w != NULL) {
+		spdk_json_write_bool(w, true);
+		spdk_jsonrpc_end_result(request, w);
+	}
+}
+SPDK_RPC_REGISTER("throughline_step", take_step, SPDK_RPC_STARTUP | SPDK_RPC_RUNTIME)
+
+const char *tl_spdk_step(void)
+{
+	return step_text;
+}
+
+bool tl_spdk_has_method(const char *name)
+{
+	return spdk_rpc_is_method_allowed(name, SPDK_RPC_RUNTIME) != -ENOENT;
+}
+
+bool tl_spdk_is_legacy(void)
+{
+	return TL_SPDK_LEGACY;
+}
+
 void tl_spdk_start(const char *json, uint64_t len, tl_spdk_done_fn done, void *arg)
 {
 	struct step *step = calloc(1, sizeof(*step));

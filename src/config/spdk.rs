@@ -1,11 +1,13 @@
 //! `[spdk]`: SPDK's own JSON configuration, with the malloc stores added.
 
+mod saved;
+
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::Surroundings;
-use super::reader::{Item, Section};
+use super::reader::{Item, Section, Sink};
 use super::stores::{Malloc, Stores};
 use super::values;
 
@@ -15,7 +17,12 @@ pub(super) struct Spdk {
     pub(super) pci_allow: Vec<String>,
 }
 
-pub(super) fn read(root: &Section<'_>, stores: &Stores, surroundings: &Surroundings<'_>) -> Spdk {
+pub(super) fn read(
+    root: &Section<'_>,
+    stores: &Stores,
+    surroundings: &Surroundings<'_>,
+    warnings: &Sink,
+) -> Spdk {
     let section = root.table("spdk");
     let config = section.as_ref().and_then(|section| section.get("config"));
     let mut pci_allow = section.as_ref().map(read_pci_allow).unwrap_or_default();
@@ -27,7 +34,7 @@ pub(super) fn read(root: &Section<'_>, stores: &Stores, surroundings: &Surroundi
     }
     let document = config
         .as_ref()
-        .and_then(|item| read_document(item, stores, surroundings));
+        .and_then(|item| read_document(item, stores, surroundings, warnings));
     if document.is_none() && stores.mallocs.is_empty() {
         return Spdk {
             json: None,
@@ -82,6 +89,7 @@ fn read_document(
     item: &Item<'_>,
     stores: &Stores,
     surroundings: &Surroundings<'_>,
+    warnings: &Sink,
 ) -> Option<Value> {
     let name = item.string("spdk.json")?;
     let refuse = |message: String, help: &str| -> Option<Value> {
@@ -116,6 +124,21 @@ fn read_document(
             "it must look as SPDK's save_config writes it: {\"subsystems\": [ … ]}",
         );
     }
+    let applied = saved::apply(&document, &saved::Library::linked());
+    for why in applied.refused {
+        item.report(
+            format!("{name}: {why}"),
+            "take the call out of that file, or build with the SPDK that wrote it",
+        );
+    }
+    if !applied.left_out.is_empty() {
+        warnings.report(
+            item.span.clone(),
+            format!("of {name} is left out: {}", applied.left_out.join(", ")),
+            "it makes no block device, or this program's SPDK does not know it",
+        );
+    }
+    let document = applied.document;
     for call in calls(&document) {
         let made = call.pointer("/params/name").and_then(Value::as_str);
         if let Some(malloc) = stores

@@ -65,10 +65,13 @@ impl Environment {
         let (text, len) = json.map_or((ptr::null(), 0), |json| (json.as_ptr().cast(), json.len()));
         // SAFETY: SPDK copies the text; `done` lives until it was called, below.
         unsafe { spdk_sys::tl_spdk_start(text, len as u64, Some(Done::call), done.arg()) };
-        check(
-            done.wait(&self.app),
-            "applying its JSON configuration (its log above names the method that failed)",
-        )
+        let code = done.wait(&self.app);
+        // SAFETY: a string that lives forever; SPDK is done with its configuration.
+        let step = unsafe { CStr::from_ptr(spdk_sys::tl_spdk_step()) };
+        if code < 0 && !step.is_empty() {
+            return Err(Error::SpdkConfig(step.to_string_lossy().into_owned()));
+        }
+        check(code, "starting its block devices")
     }
 
     /// Takes both environments down. Ports, descriptors and registered memory are gone by now.
@@ -86,6 +89,18 @@ impl Environment {
             dpdk_sys::tl_eal_cleanup();
         }
     }
+}
+
+/// Whether the SPDK that this program is linked with has a method of its JSON configuration.
+pub fn spdk_has_method(name: &str) -> bool {
+    // SAFETY: the name is read during the call; methods register themselves before `main`.
+    CString::new(name).is_ok_and(|name| unsafe { spdk_sys::tl_spdk_has_method(name.as_ptr()) })
+}
+
+/// Whether that SPDK is the older of the two generations (20.07).
+pub fn spdk_is_legacy() -> bool {
+    // SAFETY: a constant.
+    unsafe { spdk_sys::tl_spdk_is_legacy() }
 }
 
 /// Sends SPDK's log to the program's.

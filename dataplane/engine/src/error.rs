@@ -40,6 +40,11 @@ pub enum Error {
         /// Negative errno.
         code: i32,
     },
+    /// SPDK's JSON configuration stopped at a call.
+    #[error(
+        "SPDK: `{0}` failed, a call of the file that `config` in [spdk] names; what SPDK says about it is logged above"
+    )]
+    SpdkConfig(String),
     /// A network port could not be set up.
     #[error("port {name}: {what}: {}", strerror(*.code))]
     Port {
