@@ -300,6 +300,15 @@ impl Flags {
     fn print_search_path(&self) {
         for dir in &self.lib_dirs {
             println!("cargo:rustc-link-search=native={}", dir.display());
+            // What is linked is what lies there: a library that is added or built anew is news. The system's own
+            // directories change with every update of anything.
+            if dir.is_absolute()
+                && !["/usr/lib", "/lib"]
+                    .iter()
+                    .any(|system| dir.starts_with(system))
+            {
+                println!("cargo:rerun-if-changed={}", dir.display());
+            }
         }
     }
 }
@@ -415,9 +424,29 @@ fn link_dpdk(native: &Native, flags: &Flags) {
         match (ours, shared) {
             (true, false) if here => link_static(name),
             (true, true) if here && wanted(name) => println!("cargo:rustc-link-lib=dylib={name}"),
-            (false, false) => println!("cargo:rustc-link-lib=dylib={name}"),
+            (false, false) => link_system(flags, name),
             _ => {}
         }
+    }
+}
+
+/// A library of the system's, if there is one to link. Modules name private libraries of other modules' (libpcap's
+/// D-Bus that of systemd), which come without a file to link where only their shared library is installed; the symbols
+/// are that library's own affair.
+fn link_system(flags: &Flags, name: &str) {
+    let found = ["so", "a"].iter().any(|end| {
+        let file = format!("lib{name}.{end}");
+        let compiler = env::var("CC").unwrap_or_else(|_| "cc".to_owned());
+        let asked = Command::new(compiler)
+            .arg(format!("-print-file-name={file}"))
+            .output();
+        // The compiler answers with the bare name if its linker would not find it.
+        flags.holds(&file) || asked.is_ok_and(|output| output.stdout.contains(&b'/'))
+    });
+    if found {
+        println!("cargo:rustc-link-lib=dylib={name}");
+    } else {
+        println!("cargo:warning=lib{name} is named by pkg-config and cannot be linked: left out");
     }
 }
 
@@ -438,12 +467,10 @@ fn link_spdk(native: &Native, flags: &Flags) {
         .filter(|name| !name.starts_with("rte_") && !name.starts_with("spdk_"))
     {
         let archive = format!("lib{name}.a");
-        let kind = if name.starts_with("isal") && (flags.holds(&archive) || system.holds(&archive))
-        {
-            "static:-bundle"
+        if name.starts_with("isal") && (flags.holds(&archive) || system.holds(&archive)) {
+            println!("cargo:rustc-link-lib=static:-bundle={name}");
         } else {
-            "dylib"
-        };
-        println!("cargo:rustc-link-lib={kind}={name}");
+            link_system(&system, name);
+        }
     }
 }

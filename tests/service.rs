@@ -88,8 +88,8 @@ impl Service {
         let tasks = std::fs::read_dir(tasks).unwrap().flatten();
         let is_worker = |entry: &std::fs::DirEntry| {
             let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-            // `lcore-slave-1` or `lcore-worker-1`, by the generation.
-            name.starts_with("lcore-")
+            // `lcore-slave-1`, `lcore-worker-1`, or since DPDK 23.11 `dpdk-worker1`.
+            name.starts_with("lcore-") || name.starts_with("dpdk-worker")
         };
         let mut workers = tasks.filter(is_worker).map(|entry| entry.file_name());
         let name = workers.next().expect("a worker thread");

@@ -48,7 +48,12 @@ copy_start() { throughline_start --copy; }
 copy_stop() { lab_stop; }
 copy_busy() { throughline_busy; }
 
-tgt_rpc() { "$LAB_BIN/rpc.py" -t 30 -s "$lab_dir/tgt.sock" "$@"; }
+tgt_rpc() {
+	local rpc=$LAB_BIN/rpc.py
+	# A current SPDK installs it under another name.
+	[ -e "$rpc" ] || rpc=$LAB_BIN/spdk-rpc
+	"$rpc" -t 30 -s "$lab_dir/tgt.sock" "$@"
+}
 nvmf_tgt_start() {
 	rm -f "$lab_dir/tgt.sock"
 	ip -n "$lab_target_ns" address add "$LAB_TARGET/24" dev wire0 || return

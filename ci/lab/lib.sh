@@ -189,18 +189,25 @@ lab_attach() {
 	echo "$file"
 }
 
+# lab_shares TOOL: the option by which one of SPDK's applications shares its core with others, if it locks it.
+lab_shares() {
+	if "$LAB_BIN/$1" --help 2>&1 | grep -qe --disable-cpumask-locks; then echo --disable-cpumask-locks; fi
+}
+
 # lab_dd ATTACH ARGUMENT...
 lab_dd() {
-	local json=$1
+	local json=$1 shares
 	shift
-	lab_initiator 60 "$LAB_BIN/spdk_dd" -u -s 128 -m 0x1 -r /run/dpdk/rpc.sock --json "$json" "$@"
+	mapfile -t shares < <(lab_shares spdk_dd)
+	lab_initiator 60 "$LAB_BIN/spdk_dd" "${shares[@]}" -u -s 128 -m 0x1 -r /run/dpdk/rpc.sock --json "$json" "$@"
 }
 
 # lab_bdevperf ATTACH ARGUMENT...
 lab_bdevperf() {
-	local json=$1
+	local json=$1 shares
 	shift
-	lab_initiator 60 "$LAB_BIN/bdevperf" -u -s 256 -m 0x1 -r /run/dpdk/rpc.sock --json "$json" "$@"
+	mapfile -t shares < <(lab_shares bdevperf)
+	lab_initiator 60 "$LAB_BIN/bdevperf" "${shares[@]}" -u -s 256 -m 0x1 -r /run/dpdk/rpc.sock --json "$json" "$@"
 }
 
 lab_perf() { lab_initiator 60 "$LAB_BIN/spdk_nvme_perf" -s 256 -c 0x1 -r "$(lab_trid)" "$@"; }

@@ -291,6 +291,10 @@ impl Host {
         let tool =
             self.spdk(name)?
                 .args(["-u", "-s", mib, "-m", "0x1", "-r", "/run/dpdk/rpc.sock"]);
+        // A current one locks its cores against others of SPDK's; ours share one.
+        let shares = "--disable-cpumask-locks";
+        let takes = machine::takes(&machine::spdk_tool(name)?, shares);
+        let tool = tool.args(takes.then_some(shares));
         Ok(tool.arg("--json").arg(attach))
     }
 

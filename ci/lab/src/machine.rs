@@ -65,6 +65,16 @@ pub(crate) fn spdk_tool(name: &str) -> Result<PathBuf> {
         .ok_or_else(|| Failure::Skipped(format!("there is no {name} of SPDK here: run ci/setup")))
 }
 
+/// Whether one of SPDK's applications takes an option of the command line.
+pub(crate) fn takes(tool: &Path, option: &str) -> bool {
+    let asked = Command::new(tool).arg("--help").output();
+    asked.is_ok_and(|output| {
+        [output.stdout, output.stderr]
+            .iter()
+            .any(|text| String::from_utf8_lossy(text).contains(option))
+    })
+}
+
 /// Why this machine cannot make networks; nothing when it can. Removes what
 /// runs that were killed have left behind.
 pub(crate) fn obstacle() -> Option<String> {

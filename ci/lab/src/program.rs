@@ -268,7 +268,11 @@ impl<'n> Program<'n> {
     ///
     /// It is not here.
     pub fn rpc_py(&self) -> Result<Tool> {
-        let tool = Tool::new(&self.test, "python3").arg(machine::spdk_tool("rpc.py")?);
+        // What `make install` of a current SPDK has is called otherwise, and starts by itself.
+        let tool = match machine::spdk_tool("rpc.py") {
+            Ok(script) => Tool::new(&self.test, "python3").arg(script),
+            Err(_) => Tool::new(&self.test, machine::spdk_tool("spdk-rpc")?),
+        };
         Ok(tool.arg("-s").arg(self.socket()).called("rpc.py"))
     }
 
