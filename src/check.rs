@@ -213,7 +213,7 @@ fn cores(host: &Host, cores: &[u32], report: &mut Report) {
 /// Tries what `run` does before anything is taken, by the code that `run` does it with.
 pub(crate) fn trial(program: &Program, mut report: Report) -> Report {
     let engine = &program.engine;
-    if let Err(error) = engine.check_target() {
+    if let Err(error) = engine.check_target(&program.known_stores) {
         report.no("target", error.to_string(), "");
     }
     for port in &engine.ports {
@@ -225,6 +225,9 @@ pub(crate) fn trial(program: &Program, mut report: Report) -> Report {
         {
             report.no(&topic, error.to_string(), "");
         }
+    }
+    for store in &engine.stores {
+        devices::reach(store, &mut report);
     }
     control(&program.control_socket, &mut report);
     if let Some(address) = program.metrics {

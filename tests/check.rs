@@ -53,6 +53,7 @@ fn text(bytes: &[u8]) -> String {
 /// Each of these was "Ready." once, and ended `run` at its start.
 #[test]
 fn k06_what_ends_run_at_its_start_is_no_for_check() {
+    let _alone = alone();
     let directory = tempfile::TempDir::new().unwrap();
     let good = config(directory.path());
     let socket = format!("\"{}\"", directory.path().join("s").display());
@@ -60,6 +61,10 @@ fn k06_what_ends_run_at_its_start_is_no_for_check() {
     std::fs::write(&occupied, "precious").unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap();
+    // A port that was free a moment ago: nobody listens there.
+    let closed = (TcpListener::bind("127.0.0.1:0").unwrap().local_addr())
+        .unwrap()
+        .port();
     let metrics = |at: &str| format!("{socket}\nmetrics = \"{at}\"");
     let cases = [
         (
@@ -71,6 +76,22 @@ fn k06_what_ends_run_at_its_start_is_no_for_check() {
             "[memory]",
             "[target]\nmax_io_kib = 4\n[memory]".into(),
             "write a number from 8 to 1024",
+        ),
+        (
+            "size_mib = 8 }",
+            "size_mib = 8, block_size = 4096 }\n\
+             [[store]]\nname = \"ram1\"\nmalloc = { size_mib = 8, block_size = 4096 }\n\
+             [[subsystem]]\nnqn = \"nqn.2026-01.com.example:ram1\"\n\
+             namespaces = [{ store = \"ram1\", block_size = 512 }]"
+                .into(),
+            "blocks of 512 bytes on a device of 4096",
+        ),
+        (
+            "malloc = { size_mib = 8 }",
+            format!(
+                "nvme = {{ transport_id = \"trtype:TCP adrfam:IPv4 traddr:127.0.0.1 trsvcid:{closed} subnqn:nqn.2026-01.com.example:a\" }}"
+            ),
+            "store ram0",
         ),
         (
             &socket,

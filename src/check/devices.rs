@@ -1,5 +1,8 @@
 //! Ports and stores: is the device there, does it belong to us, will it do?
 
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::Duration;
+
 use engine::{PortConfig, StoreConfig, StoreDevice};
 
 use super::host::{CLASS_ETHERNET, CLASS_NVME, PciDevice};
@@ -196,6 +199,35 @@ fn fabrics(topic: &str, transport_id: &str, report: &mut Report) {
         topic,
         format!("NVMe over {transport} to {address}, connected at start"),
     );
+}
+
+/// Does anybody listen where a store of NVMe/TCP is?
+pub(super) fn reach(store: &StoreConfig, report: &mut Report) {
+    /// Of a connection to a shelf that is there.
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let StoreDevice::Nvme { transport_id, .. } = &store.device else {
+        return;
+    };
+    let field = |key| transport_field(transport_id, key);
+    let Some((address, port)) = field("traddr").zip(field("trsvcid")) else {
+        return;
+    };
+    let (Ok(address), Ok(port)) = (address.parse::<IpAddr>(), port.parse()) else {
+        return;
+    };
+    if !field("trtype").is_some_and(|kind| kind.eq_ignore_ascii_case("tcp")) {
+        return;
+    }
+    let address = SocketAddr::new(address, port);
+    if let Err(error) = TcpStream::connect_timeout(&address, PATIENCE) {
+        let topic = format!("store {}", store.name);
+        let what = format!("nobody answers at {address}: {error}");
+        report.no(
+            &topic,
+            what,
+            "see to the target there, and to the way to it",
+        );
+    }
 }
 
 /// Is a device bound so that we can drive it?

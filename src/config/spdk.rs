@@ -183,13 +183,12 @@ fn attached_drives(document: &Value) -> Vec<String> {
 /// a configuration may build on them.
 fn add_mallocs(document: &mut Value, mallocs: &[Malloc]) {
     let create = |malloc: &Malloc| {
-        let block_size = u64::from(malloc.block_size.max(1));
         json!({
             "method": "bdev_malloc_create",
             "params": {
                 "name": malloc.name,
-                "num_blocks": (u64::from(malloc.size_mib) << 20) / block_size,
-                "block_size": block_size,
+                "num_blocks": malloc.blocks(),
+                "block_size": malloc.block_size,
             },
         })
     };

@@ -16,6 +16,12 @@ pub(super) struct Malloc {
     pub(super) block_size: u32,
 }
 
+impl Malloc {
+    pub(super) fn blocks(&self) -> u64 {
+        (u64::from(self.size_mib) << 20) / u64::from(self.block_size.max(1))
+    }
+}
+
 /// The stores, and what creating them takes.
 pub(super) struct Stores {
     list: Vec<(StoreConfig, Range<usize>)>,
@@ -43,6 +49,16 @@ impl Stores {
         self.mallocs
             .iter()
             .fold(0, |sum, malloc| sum.saturating_add(malloc.size_mib))
+    }
+
+    /// RAM disks are what they are asked to be.
+    pub(super) fn known(&self) -> Vec<engine::KnownStore> {
+        let known = |malloc: &Malloc| engine::KnownStore {
+            name: malloc.name.clone(),
+            block_size: malloc.block_size,
+            blocks: malloc.blocks(),
+        };
+        self.mallocs.iter().map(known).collect()
     }
 
     pub(super) fn pci_addresses(&self) -> impl Iterator<Item = String> {

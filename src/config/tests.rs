@@ -589,11 +589,12 @@ fn k06_the_ends_of_ranges_are_good_for_the_engine() {
         for mtu in ["576", "9216"] {
             let port = format!("device = \"net_null0\"\nmtu = {mtu}");
             let text = text.replacen("device = \"eth1\"", &port, 1);
-            let engine = match parsed(&text) {
-                Ok(program) => program.engine,
+            let program = match parsed(&text) {
+                Ok(program) => program,
                 Err(problems) => panic!("{sections}: {problems}"),
             };
-            engine.check_target().unwrap();
+            let (engine, known) = (program.engine, program.known_stores);
+            engine.check_target(&known).unwrap();
             engine.check_port(&engine.ports[0]).unwrap();
         }
     }

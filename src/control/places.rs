@@ -134,14 +134,14 @@ impl Table {
                 (now - since).as_secs(),
             );
         }
-        client.let_go(farewell);
+        client.hang_up(farewell);
         true
     }
 }
 
 impl Client {
     /// Tells it why, if it takes that without a wait, and hangs up; its thread ends.
-    fn let_go(self, farewell: &str) {
+    fn hang_up(self, farewell: &str) {
         let told = self.stream.set_nonblocking(true);
         let told = told.and_then(|()| (&self.stream).write(farewell.as_bytes()));
         if let Err(error) = told.and_then(|_| self.stream.shutdown(Shutdown::Both)) {

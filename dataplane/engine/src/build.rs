@@ -4,13 +4,13 @@ use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use block::{Device, VolumeId, WritePolicy};
+use block::{Device, Geometry, VolumeId, WritePolicy};
 use net::{Cidr, MacAddress, Offload, Route, Stack, StackConfig, rss};
 use nvmf::{Listener, Target};
 use shard::{Common, DoorKind, Doors, Link, NvmeDoor, Offer, Sizing, StoreInfo};
 use volume::{PeerEnds, Volumes};
 
-use crate::config::{Config, PortConfig, StoreConfig};
+use crate::config::{Config, KnownStore, PortConfig, StoreConfig};
 use crate::error::Error;
 use crate::machine::{Core, Shard};
 use crate::memory::Memory;
@@ -55,12 +55,21 @@ fn target_config(config: &Config) -> nvmf::TargetConfig {
 }
 
 impl Config {
-    /// Whether the target can be made of this, as far as that is known without its stores.
+    /// Whether the target can be made of this, as far as that is known when only some
+    /// of its stores are.
     ///
     /// # Errors
     /// As [`run()`](crate::run()) would end with.
-    pub fn check_target(&self) -> Result<(), Error> {
-        (target_config(self).validate()).map_err(|error| Error::Target(error.to_string()))
+    pub fn check_target(&self, known: &[KnownStore]) -> Result<(), Error> {
+        let mut subsystems = self.target.subsystems.clone();
+        for subsystem in &mut subsystems {
+            (subsystem.namespaces).retain(|ns| known.iter().any(|store| store.name == ns.store));
+        }
+        let stores = known.iter().map(KnownStore::info).collect();
+        let offer = Offer::new(&subsystems, stores).map_err(Error::Target)?;
+        let mut target = target_config(self);
+        target.subsystems = offer.subsystems;
+        (target.validate()).map_err(|error| Error::Target(error.to_string()))
     }
 
     /// Whether one of its ports can be used, as far as that is known without taking it.
@@ -85,6 +94,24 @@ impl Config {
             return Err(refused(port, why));
         }
         Ok(())
+    }
+}
+
+impl KnownStore {
+    fn info(&self) -> StoreInfo {
+        let geometry = Geometry {
+            block_size: self.block_size,
+            blocks: self.blocks,
+            metadata: 0,
+            alignment: 1,
+            prp: false,
+            max_elements: 1,
+            max_bytes: 1 << 17,
+            write_cache: false,
+            write_zeroes: false,
+            unmap: false,
+        };
+        StoreInfo::new(self.name.clone(), geometry)
     }
 }
 

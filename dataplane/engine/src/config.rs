@@ -56,6 +56,17 @@ pub struct StoreConfig {
     pub device: StoreDevice,
 }
 
+/// A store of which is known, before it is there, what it will be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownStore {
+    /// What namespaces call it.
+    pub name: String,
+    /// Bytes of a block.
+    pub block_size: u32,
+    /// Blocks.
+    pub blocks: u64,
+}
+
 /// How a store is reached (row K5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreDevice {

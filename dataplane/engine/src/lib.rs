@@ -27,7 +27,7 @@ mod tsc;
 
 pub use alone::{Alone, alone};
 pub use block::{IoCounters, IoKind, NamespaceCounters, WritePolicy};
-pub use config::{Config, PortConfig, StoreConfig, StoreDevice, TargetConfig};
+pub use config::{Config, KnownStore, PortConfig, StoreConfig, StoreDevice, TargetConfig};
 pub use environment::{spdk_has_method, spdk_is_legacy};
 pub use error::Error;
 pub use events::{Counter, Histogram, Kind, Stage};

@@ -34,7 +34,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// # Errors
 /// [`Error`] says what could not be started, and what the operator can do.
 pub fn run(config: &Config, handle: &Handle) -> Result<(), Error> {
-    config.check_target()?;
+    config.check_target(&[])?;
     (config.ports.iter()).try_for_each(|port| config.check_port(port))?;
     let environment = Environment::start(config)?;
     let result = serve(config, handle, &environment);
