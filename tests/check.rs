@@ -188,13 +188,21 @@ fn k06_the_call_that_spdk_refuses_is_named() {
     let call =
         r#"{"method":"bdev_aio_create","params":{"name":"A","filename":"/none","block_size":512}}"#;
     let malloc = r#"{"method":"bdev_malloc_create","params":{"name":"Malloc0","num_blocks":2048,"block_size":512}}"#;
-    let saved =
-        format!(r#"{{"subsystems":[{{"subsystem":"bdev","config":[{malloc},{call},{malloc}]}}]}}"#);
-    let (file, _) = saved_by_spdk(directory.path(), &saved);
-    let ended = output("run", &file);
-    let told = text(&ended.stderr);
-    assert_eq!(ended.status.code(), Some(1), "{told}");
-    assert!(told.contains("`bdev_aio_create of A` failed"), "{told}");
+    // Before subsystems are started, and after.
+    let options = r#"{"method":"bdev_set_options","params":{"bdev_io_pool_size":"many"}}"#;
+    for (call, named) in [
+        (call, "`bdev_aio_create of A` failed"),
+        (options, "`bdev_set_options` failed"),
+    ] {
+        let saved = format!(
+            r#"{{"subsystems":[{{"subsystem":"bdev","config":[{malloc},{call},{malloc}]}}]}}"#
+        );
+        let (file, _) = saved_by_spdk(directory.path(), &saved);
+        let ended = output("run", &file);
+        let told = text(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{told}");
+        assert!(told.contains(named), "{told}");
+    }
 }
 
 /// A configuration of one store, a bdev of this file.

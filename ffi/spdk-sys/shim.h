@@ -78,8 +78,8 @@ void tl_spdk_start(const char *json, uint64_t len, tl_spdk_done_fn done, void *a
 bool tl_spdk_has_method(const char *name);
 /* Whether this is SPDK 20.07. */
 bool tl_spdk_is_legacy(void);
-/* What the last `throughline_step` call of the configuration said comes next: where tl_spdk_start stopped, when it
- * failed. Empty before the first. */
+/* What the last `throughline_step` or `throughline_startup_step` of the configuration said comes next (its `call`): where
+ * tl_spdk_start stopped, when it failed. Empty before the first. */
 const char *tl_spdk_step(void);
 /* On the app thread, after every descriptor, channel and controller is closed: takes the subsystems down. rc is 0. */
 void tl_spdk_stop(tl_spdk_done_fn done, void *arg);

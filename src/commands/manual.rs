@@ -46,6 +46,7 @@ It needs root, 2 MiB hugepages, and devices bound to a driver of user space. `th
 const REST: &str = r#".SH SIGNALS
 SIGTERM and SIGINT end the program: connections are reset, drives finish what they have, caches are written back. A second signal
 ends it at once.
+SIGHUP ends nothing.
 .SH ENVIRONMENT
 .TP
 THROUGHLINE_LOG

@@ -41,9 +41,10 @@ pub(super) fn read(
             pci_allow,
         };
     }
+    let is_theirs = document.is_some();
     let mut document = document.unwrap_or_else(|| json!({ "subsystems": [] }));
     pci_allow.extend(attached_drives(&document));
-    add_mallocs(&mut document, &stores.mallocs);
+    add_mallocs(&mut document, &stores.mallocs, is_theirs);
     Spdk {
         json: Some(document.to_string()),
         pci_allow,
@@ -180,8 +181,9 @@ fn attached_drives(document: &Value) -> Vec<String> {
 }
 
 /// Makes the malloc stores before anything else of the bdev subsystem, so that
-/// a configuration may build on them.
-fn add_mallocs(document: &mut Value, mallocs: &[Malloc]) {
+/// a configuration may build on them; with notes that they come (`stepped`) where
+/// there are other calls that might fail.
+fn add_mallocs(document: &mut Value, mallocs: &[Malloc], stepped: bool) {
     let create = |malloc: &Malloc| {
         json!({
             "method": "bdev_malloc_create",
@@ -192,7 +194,12 @@ fn add_mallocs(document: &mut Value, mallocs: &[Malloc]) {
             },
         })
     };
-    let mut config: Vec<Value> = mallocs.iter().map(create).collect();
+    let mut config: Vec<Value> = match stepped {
+        true => (mallocs.iter().map(create))
+            .flat_map(saved::stepped)
+            .collect(),
+        false => mallocs.iter().map(create).collect(),
+    };
     let Some(subsystems) = document.get_mut("subsystems").and_then(Value::as_array_mut) else {
         return;
     };

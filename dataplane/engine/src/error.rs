@@ -42,7 +42,7 @@ pub enum Error {
     },
     /// SPDK's JSON configuration stopped at a call.
     #[error(
-        "SPDK: `{0}` failed, a call of the file that `config` in [spdk] names; what SPDK says about it is logged above"
+        "SPDK: `{0}` failed, a call of a malloc store or of the file that `config` in [spdk] names; what SPDK says about it is logged above"
     )]
     SpdkConfig(String),
     /// A network port could not be set up.

@@ -8,8 +8,9 @@ use serde_json::{Map, Value, json};
 
 /// Subsystems that block devices are made by, or that reach them.
 const SUBSYSTEMS: &[&str] = &["accel", "bdev", "iobuf", "keyring", "sock", "vmd"];
-/// The method (of `ffi/spdk-sys/start.c`) that notes which call comes next.
-const STEP: &str = "throughline_step";
+/// The methods (of `ffi/spdk-sys/start.c`) that note which call comes next: SPDK goes through
+/// a configuration before its subsystems are started, and again after.
+const STEPS: [&str; 2] = ["throughline_startup_step", "throughline_step"];
 
 /// The SPDK that will load it.
 pub(super) struct Library<'l> {
@@ -60,7 +61,9 @@ pub(super) fn apply(document: &Value, library: &Library<'_>) -> Applied {
         let mut config = Vec::new();
         for call in calls {
             if let Some(call) = applied.take(call, library) {
-                config.push(json!({ "method": STEP, "params": { "call": described(&call) } }));
+                let step =
+                    |method| json!({ "method": method, "params": { "call": described(&call) } });
+                config.extend(STEPS.map(step));
                 config.push(call);
             }
         }
@@ -68,6 +71,14 @@ pub(super) fn apply(document: &Value, library: &Library<'_>) -> Applied {
     }
     applied.document = json!({ "subsystems": kept });
     applied
+}
+
+/// A call, with those that note that it comes.
+pub(super) fn stepped(call: Value) -> [Value; 3] {
+    let text = described(&call);
+    let [first, second] =
+        STEPS.map(|method| json!({ "method": method, "params": { "call": text } }));
+    [first, second, call]
 }
 
 impl Applied {
@@ -280,10 +291,8 @@ mod tests {
         let calls = subsystems
             .iter()
             .flat_map(|s| s["config"].as_array().unwrap());
-        let method = |call: &'_ Value| call["method"].as_str() != Some(STEP);
-        (calls.filter(|call| method(call)))
-            .map(|call| call["method"].as_str().unwrap())
-            .collect()
+        let methods = calls.map(|call| call["method"].as_str().unwrap());
+        methods.filter(|method| !STEPS.contains(method)).collect()
     }
 
     #[test]
