@@ -117,6 +117,11 @@ halt() {
 # begin GUEST JOB COMMAND: runs a command in the background; end GUEST JOB SECONDS: waits for it, and gives its output and status.
 begin() { on "$1" "(sh -c $(printf '%q' "$3"); echo \$? >/run/$2.status) >/run/$2.output 2>&1 &"; }
 end() {
-	await "$3" "$2 in the $1 goes on and on" on "$1" "[ -s /run/$2.status ]"
+	local late=$((SECONDS + $3))
+	until on "$1" "[ -s /run/$2.status ]" >/dev/null; do
+		[ "$SECONDS" -lt "$late" ] ||
+			fail "$2 in the $1 goes on and on; its kernel said last: $(on "$1" 'dmesg | tail -n 3' | tr '\n' ';')"
+		sleep 0.5
+	done
 	on "$1" "cat /run/$2.output; read -r status </run/$2.status; rm /run/$2.status; exit \$status"
 }

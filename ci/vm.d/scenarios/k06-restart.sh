@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2154,SC2034
 # killed in the middle of writes and started again on the same hugepages and devices: the client reconnects, and its data are right
-# short 240
+# short 400
 
 drive flash 64
 mapfile -t devices < <(nvme nvme0 1 "" flash:512)
@@ -19,7 +19,7 @@ for round in 1 2; do
 	on appliance 'kill -KILL $(cat /run/throughline.pid)'
 	await 10 "it does not die" on appliance '! kill -0 $(cat /run/throughline.pid)'
 	serve
-	end client "round$round" 120 || fail "verified writes failed across a restart (round $round)"
+	end client "round$round" 300 || fail "verified writes failed across a restart (round $round)"
 done
 [ "$(on appliance 'grep HugePages_Free /proc/meminfo')" = "$free" ] || fail "hugepages were lost: $(on appliance 'grep HugePages /proc/meminfo' | tr '\n' ' ')"
 disconnect
