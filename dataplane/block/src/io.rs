@@ -28,6 +28,11 @@ impl Op {
         Op::Flush,
     ];
 
+    /// Whether it changes what the range holds.
+    pub const fn changes_data(self) -> bool {
+        matches!(self, Op::Write | Op::WriteZeroes | Op::Deallocate)
+    }
+
     /// Whether it comes with a run of pages.
     pub const fn moves_data(self) -> bool {
         matches!(self, Op::Read | Op::Write)

@@ -165,6 +165,7 @@ pub(crate) fn shard(
             volumes.1.as_slice(),
             volumes.0.as_slice(),
             &sizing.volumes(),
+            target.fences(),
             StoreSlot::new,
         ),
         doors: Doors {

@@ -66,6 +66,21 @@ struct Queues {
     granted: u16,
     /// Those it has connected: bit `qid`.
     connected: [u64; 17],
+    /// Those that were connected and have not ended, whenever that was.
+    open: u16,
+    /// Those that were connected and are open, or of which volumes still have requests.
+    busy: u16,
+}
+
+/// Whether anything of what a controller was before a reset, or before its end, is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Quiescence {
+    /// Nothing.
+    Quiet,
+    /// No queue, but requests that volumes have not ended; their blocks are fenced.
+    Fenced,
+    /// Queues that do not know yet that they have ended.
+    Open,
 }
 
 /// Proof that a controller was enabled, and which time it was.
@@ -95,6 +110,8 @@ impl Controller {
             queues: Watched::new(Queues {
                 granted,
                 connected: [0; 17],
+                open: 0,
+                busy: 0,
             }),
         }
     }
@@ -179,14 +196,32 @@ impl Controller {
             return Err(Status::COMMAND_SEQUENCE_ERROR.into());
         }
         queues.connected[word] |= bit;
+        queues.open += 1;
+        queues.busy += 1;
         Ok(Enabled(epoch))
     }
 
-    /// The connection of the I/O queue `qid` is gone.
+    /// The I/O queue `qid` has ended, and what volumes have of it is fenced.
     pub fn remove_queue(&self, qid: Qid, enabled: Enabled) {
         let mut queues = self.queues.lock();
+        queues.open -= 1;
         if self.is_still(enabled) {
             queues.connected[usize::from(qid.0 / 64)] &= !(1 << (qid.0 % 64));
+        }
+    }
+
+    /// Volumes have nothing more of an I/O queue that has ended.
+    pub fn queue_is_quiet(&self) {
+        self.queues.lock().busy -= 1;
+    }
+
+    /// What is left of its queues. Queues of now are left too.
+    pub fn quiescence(&self) -> Quiescence {
+        let queues = self.queues.lock();
+        match (queues.open, queues.busy) {
+            (0, 0) => Quiescence::Quiet,
+            (0, _) => Quiescence::Fenced,
+            _ => Quiescence::Open,
         }
     }
 

@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use pages::prefetch;
 
-use crate::controller::AdminQueue;
+use crate::controller::{AdminQueue, Controller};
 use crate::resources::Resources;
 use crate::status::Status;
 use crate::target::Target;
@@ -59,6 +59,8 @@ pub(crate) struct Queue {
     held: HeldSlots,
     waiting: Waiting,
     requests: Requests,
+    /// The controller that it has left, while volumes still have requests of it.
+    left: Option<Arc<Controller>>,
     /// When the connection was accepted.
     started: Timestamp,
     /// The time of the last call that brought one.
@@ -117,6 +119,7 @@ impl Queue {
             held: HeldSlots::by(id),
             waiting: Waiting::default(),
             requests: Requests::default(),
+            left: None,
             started: now,
             now,
         }
@@ -294,6 +297,7 @@ impl Queue {
         self.promote(transport, resources);
         match &mut self.role {
             Role::Admin(admin) => {
+                admin.settle(&self.target, self.now);
                 admin.refresh();
                 self.send_events(transport, resources);
             }
@@ -303,8 +307,9 @@ impl Queue {
     }
 
     /// Takes no more commands, and leaves the controller: an Admin Queue takes it
-    /// along (base 3.3.1.2). The first reason stays.
-    pub fn end(&mut self, end: End) {
+    /// along (base 3.3.1.2). The first reason stays. What volumes still have of it is
+    /// fenced: nobody's later write is overwritten by it.
+    pub fn end(&mut self, end: End, resources: &mut Resources<'_>) {
         if !self.is_over() {
             self.state = State::Ended(end);
         }
@@ -312,7 +317,21 @@ impl Queue {
         match std::mem::replace(&mut self.role, Role::None) {
             Role::None => {}
             Role::Admin(admin) => self.target.remove_controller(&admin.controller),
-            Role::Io(mut io) => io.disconnect(),
+            Role::Io(mut io) => {
+                self.raise_fences(resources);
+                io.disconnect();
+                self.left = Some(io.controller);
+                self.note_quiet();
+            }
+        }
+    }
+
+    /// Once volumes have nothing more of a queue that has ended, its controller need not wait for it.
+    fn note_quiet(&mut self) {
+        if self.requests.outstanding() == 0
+            && let Some(controller) = self.left.take()
+        {
+            self.target.queue_is_quiet(&controller);
         }
     }
 
@@ -324,7 +343,7 @@ impl Queue {
     /// Gives everything back, except what the volumes still have: see
     /// [`Queue::outstanding`].
     pub fn close(&mut self, resources: &mut Resources<'_>) {
-        self.end(End::Transport);
+        self.end(End::Transport, resources);
         self.state = State::Closed(self.ended().unwrap_or(End::Transport));
         self.yield_turn(resources);
         self.waiting.drop_all();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use block::Fences;
 use sync::Watched;
 
 use crate::command::{ConnectData, ConnectField, FabricsCommand};
@@ -11,7 +12,7 @@ use crate::config::{
     ADMIN_QUEUE_DEPTH, ConfigError, DISCOVERY_NQN, Hosts, Listener, NamespaceConfig,
     SubsystemConfig, TargetConfig, validate_namespaces,
 };
-use crate::controller::{Controller, Enabled};
+use crate::controller::{Controller, Enabled, Quiescence};
 use crate::status::Status;
 use crate::subsystem::{ConnectError, Subsystem, Subsystems, lock};
 use crate::units::{Cntlid, Qid};
@@ -26,13 +27,19 @@ pub struct Target {
     offered: Watched<Arc<Subsystems>>,
     registry: Mutex<Registry>,
     queues: AtomicU64,
+    fences: Arc<Fences>,
 }
 
 #[derive(Debug, Default)]
 struct Registry {
     controllers: BTreeMap<Cntlid, Arc<Controller>>,
+    /// Those that have ended, while volumes have requests of theirs.
+    ending: Vec<Arc<Controller>>,
     last: u16,
 }
+
+/// Fences that there is room for before memory is allocated for more.
+const FENCES: usize = 1024;
 
 /// Highest CNTLID given out (base 3.1.1: FFF0h and up are reserved).
 const CNTLID_MAX: u16 = 0xffef;
@@ -63,7 +70,13 @@ impl Target {
             config,
             registry: Mutex::default(),
             queues: AtomicU64::new(1),
+            fences: Arc::new(Fences::with_capacity(FENCES)),
         }))
+    }
+
+    /// What sessions that are gone may still change: for the volumes of every shard.
+    pub fn fences(&self) -> &Arc<Fences> {
+        &self.fences
     }
 
     /// What it was made from; what is offered may have changed since.
@@ -168,18 +181,24 @@ impl Target {
     /// found the host allowed just before is among them: the registry is locked there too.
     fn end_controllers(&self, subsystem: &Arc<Subsystem>, unwanted: impl Fn(&str) -> bool) {
         let mut registry = lock(&self.registry);
-        registry.controllers.retain(|_, controller| {
+        let Registry {
+            controllers,
+            ending,
+            ..
+        } = &mut *registry;
+        controllers.retain(|_, controller| {
             let ours = controller.subsystem.as_ref();
             let ends =
                 ours.is_some_and(|ours| Arc::ptr_eq(ours, subsystem)) && unwanted(&controller.host);
             if ends {
-                controller.end();
+                end(controller, ending);
             }
             !ends
         });
     }
 
-    /// The controllers there are, in the order of their numbers.
+    /// The controllers there are, in the order of their numbers; those that have ended come behind
+    /// them for as long as a shard does not know that.
     pub fn controllers(&self) -> Vec<ControllerInfo> {
         let registry = lock(&self.registry);
         let info = |c: &Arc<Controller>| ControllerInfo {
@@ -188,17 +207,46 @@ impl Target {
             host: c.host.clone(),
             io_queues: c.io_queues(),
         };
-        registry.controllers.values().map(info).collect()
+        let is_open = |c: &&Arc<Controller>| c.quiescence() == Quiescence::Open;
+        let ending = registry.ending.iter().filter(is_open);
+        (registry.controllers.values().chain(ending))
+            .map(info)
+            .collect()
     }
 
     /// Ends a controller: its connections close as their shards notice.
     /// False if there is none of that number.
     pub fn end_controller(&self, cntlid: Cntlid) -> bool {
-        let controller = lock(&self.registry).controllers.remove(&cntlid);
+        let mut registry = lock(&self.registry);
+        let controller = registry.controllers.remove(&cntlid);
         if let Some(controller) = &controller {
-            controller.end();
+            end(controller, &mut registry.ending);
         }
         controller.is_some()
+    }
+
+    /// What is left of the controller's queues, and of controllers that its host had before
+    /// in the same subsystem.
+    pub(crate) fn quiescence(&self, controller: &Controller) -> Quiescence {
+        let registry = lock(&self.registry);
+        let subsystem = |c: &Controller| c.subsystem.as_ref().map(Arc::as_ptr);
+        let is_before = |ended: &&Arc<Controller>| {
+            (&ended.host, ended.host_id) == (&controller.host, controller.host_id)
+                && subsystem(ended) == subsystem(controller)
+        };
+        let before = registry.ending.iter().filter(is_before);
+        before
+            .map(|ended| ended.quiescence())
+            .fold(controller.quiescence(), Ord::max)
+    }
+
+    /// Volumes have nothing more of an I/O queue of `controller` that has ended.
+    pub(crate) fn queue_is_quiet(&self, controller: &Arc<Controller>) {
+        controller.queue_is_quiet();
+        if controller.has_ended() && controller.quiescence() == Quiescence::Quiet {
+            let mut registry = lock(&self.registry);
+            registry.ending.retain(|c| !Arc::ptr_eq(c, controller));
+        }
     }
 
     /// A number for a new queue.
@@ -260,11 +308,11 @@ impl Target {
 
     /// Removes a controller whose Admin Queue is gone.
     pub(crate) fn remove_controller(&self, controller: &Arc<Controller>) {
-        controller.end();
         let mut registry = lock(&self.registry);
         let registered = registry.controllers.get(&controller.cntlid);
         if registered.is_some_and(|c| Arc::ptr_eq(c, controller)) {
             registry.controllers.remove(&controller.cntlid);
+            end(controller, &mut registry.ending);
         }
     }
 
@@ -286,6 +334,15 @@ impl Target {
     }
 }
 
+/// Ends a controller that was taken out of the registry; it is among those `ending` while anything
+/// of it is left.
+fn end(controller: &Arc<Controller>, ending: &mut Vec<Arc<Controller>>) {
+    controller.end();
+    if controller.quiescence() != Quiescence::Quiet {
+        ending.push(Arc::clone(controller));
+    }
+}
+
 impl Registry {
     /// A number not in use; there is one, as controllers are fewer.
     fn next_cntlid(&mut self) -> Cntlid {
@@ -295,7 +352,10 @@ impl Registry {
             } else {
                 self.last + 1
             };
-            if !self.controllers.contains_key(&Cntlid(self.last)) {
+            let is_ending = |c: &Arc<Controller>| c.cntlid == Cntlid(self.last);
+            if !self.controllers.contains_key(&Cntlid(self.last))
+                && !self.ending.iter().any(is_ending)
+            {
                 return Cntlid(self.last);
             }
         }

@@ -197,11 +197,11 @@ impl Session {
             if end != End::ControllerGone {
                 resources.counters.timeouts += 1;
             }
-            self.queue.end(end);
+            self.queue.end(end, resources);
             self.rx.discard();
         } else if let Some(reason) = self.overdue(resources) {
             resources.counters.timeouts += 1;
-            self.shut(reason);
+            self.shut(reason, resources);
         }
         if self.queue.is_over() {
             self.queue.yield_turn(resources);
@@ -232,7 +232,7 @@ impl Session {
     ///
     /// To be called when the TCP connection is gone, for whatever reason.
     pub fn close(&mut self, resources: &mut Resources<'_>) {
-        self.shut(CloseReason::ConnectionLost);
+        self.shut(CloseReason::ConnectionLost, resources);
         self.rx = Receiver::new();
         self.tx = Transmitter::new(self.queue.target().config());
         self.queue.close(resources);
@@ -276,12 +276,12 @@ impl Session {
     }
 
     /// Stops taking bytes, and ends the queue. The first reason stays.
-    fn shut(&mut self, reason: CloseReason) {
+    fn shut(&mut self, reason: CloseReason, resources: &mut Resources<'_>) {
         if !self.queue.is_over() {
             self.reason = reason;
         }
         self.rx.discard();
-        self.queue.end(End::Transport);
+        self.queue.end(End::Transport, resources);
     }
 
     /// Terminates the connection for a malformed PDU with `header`
@@ -290,7 +290,7 @@ impl Session {
         if !self.queue.is_over() {
             count_malformed(resources, error.status);
             self.tx.terminate(error, header);
-            self.shut(CloseReason::Malformed(error.status));
+            self.shut(CloseReason::Malformed(error.status), resources);
         }
     }
 }

@@ -228,9 +228,10 @@ fn base_3_1_3_properties_enable_and_shut_down() {
     // Shutdown takes the I/O queues along.
     let mut io = admin.io(&mut rig, 1, 32);
     admin.set_property(&mut rig, 0x14, 0x0046_4001);
-    assert_eq!(admin.get_property(&mut rig, 0x1c, false).result, 0b1001);
+    assert_eq!(admin.get_property(&mut rig, 0x1c, false).result, 0b0101);
     io.session.advance(rig.now, &mut rig.shard());
     assert_eq!(io.session.closing(), Some(CloseReason::ControllerGone));
+    assert_eq!(admin.get_property(&mut rig, 0x1c, false).result, 0b1001);
     io.close(&mut rig);
     admin.close(&mut rig);
     rig.assert_all_returned();
@@ -243,12 +244,15 @@ fn a_reset_ends_io_queues_and_frees_their_numbers() {
     let mut old = admin.io(&mut rig, 1, 32);
     let parked = admin.submit(&mut rig, sqe(0x0c, 0), &[]);
     admin.set_property(&mut rig, 0x14, 0);
+    // Ready until its queues have ended.
+    assert_eq!(admin.get_property(&mut rig, 0x1c, false).result, 1);
+    old.session.advance(rig.now, &mut rig.shard());
+    assert_eq!(old.session.closing(), Some(CloseReason::ControllerGone));
+    assert_eq!(admin.get_property(&mut rig, 0x1c, false).result, 0);
     admin.set_property(&mut rig, 0x14, 0x0046_0001);
     // The parked request is void and not completed.
     assert!(!admin.answers.contains_key(&parked));
     let mut new = admin.io(&mut rig, 1, 32);
-    old.session.advance(rig.now, &mut rig.shard());
-    assert_eq!(old.session.closing(), Some(CloseReason::ControllerGone));
     // The old connection's end does not touch the new queue.
     old.close(&mut rig);
     assert_eq!(rig.target.controllers()[0].io_queues, 1);
@@ -319,14 +323,15 @@ fn base_3_9_a_controller_ends_when_keep_alive_expires() {
     admin.session.advance(rig.now, &mut rig.shard());
     assert_eq!(admin.session.closing(), Some(CloseReason::KeepAliveTimeout));
     assert_eq!(rig.counters.timeouts, 1);
-    assert!(rig.target.controllers().is_empty());
     // The I/O queues notice by themselves, and before a command: that is not
     // answered, for the host may well get it done by another controller.
+    assert_eq!(rig.target.controllers().len(), 1);
     idle.session.advance(other.now, &mut other.shard());
     assert_eq!(idle.session.closing(), Some(CloseReason::ControllerGone));
     let late = io.submit(&mut other, rw(0x02, 1, 0, 1), &[]);
     assert!(!io.answers.contains_key(&late));
     assert_eq!(io.session.closing(), Some(CloseReason::ControllerGone));
+    assert!(rig.target.controllers().is_empty());
     idle.close(&mut other);
     io.close(&mut other);
     admin.close(&mut rig);

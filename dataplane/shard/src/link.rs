@@ -543,6 +543,12 @@ impl<P: Port> Link<P> {
             connection.gone = true;
             let (buffers, doors) = common.for_doors();
             connection.session.close(buffers, doors);
+            if connection.session.outstanding() > 0 {
+                common.volumes.cancel(Origin {
+                    link: self.index,
+                    slot: id.slot() as u32,
+                });
+            }
         }
         self.reap(id);
     }

@@ -255,7 +255,15 @@ fn shard(
     };
     let policies = [WritePolicy::Through];
     let common = Common {
-        volumes: Volumes::new(index, vec![disk], &policies, &[], &sizing.volumes(), || ()),
+        volumes: Volumes::new(
+            index,
+            vec![disk],
+            &policies,
+            &[],
+            &sizing.volumes(),
+            target.fences(),
+            || (),
+        ),
         doors: Doors {
             nvme: NvmeDoor {
                 commands: sizing.commands(),

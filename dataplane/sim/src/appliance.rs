@@ -131,6 +131,13 @@ impl Appliance {
         self.has_left_dirty
     }
 
+    /// Controllers that it has of a host.
+    pub(crate) fn controllers(&self, host: &str) -> usize {
+        let running = self.running.iter();
+        let controllers = running.flat_map(|running| running.target.controllers());
+        controllers.filter(|known| known.host == host).count()
+    }
+
     pub(crate) fn is_running(&self) -> bool {
         self.running.is_some()
     }

@@ -43,6 +43,8 @@ pub(crate) struct DiskConfig {
 pub(crate) struct Trouble {
     /// Commands take so many times longer; 0 and 1: no.
     pub(crate) slow: u64,
+    /// Commands take so much longer: what it is given meanwhile, it holds.
+    pub(crate) held: Nanoseconds,
     /// Commands that fail: which, how, and one in how many.
     pub(crate) failing: Option<Failing>,
     /// It starts none.
@@ -235,7 +237,8 @@ impl Disk {
             return Ok(());
         }
         let (least, most) = self.config.latency;
-        let latency = self.random.range(least..=most) * self.trouble.slow.max(1);
+        let latency =
+            self.random.range(least..=most) * self.trouble.slow.max(1) + self.trouble.held;
         if op != Op::Flush && self.random.one_in(8) {
             let early = now + self.random.below(latency);
             self.steps.insert((early, id, Step::Early), ());

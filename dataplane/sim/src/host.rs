@@ -11,7 +11,7 @@ use testkit::Random;
 
 use crate::clock::{self, MICROSECOND, MILLISECOND, Nanoseconds, SECOND};
 use crate::frame::Frame;
-use crate::oracle::{Extent, Oracle, Violation};
+use crate::oracle::{Extent, OpId, Oracle, Violation};
 use crate::plan::{HostPlan, NetworkPlan, VolumePlan};
 use crate::trace::{Trace, event};
 use crate::world::Devices;
@@ -21,6 +21,11 @@ use session::Session;
 
 /// How long a host waits that nothing has disturbed: then the appliance is at fault.
 const PATIENCE_MAX: Nanoseconds = 30 * SECOND;
+
+/// The name of host `index`.
+fn nqn(index: usize) -> String {
+    format!("nqn.2026-01.com.example:host{index}")
+}
 
 /// What a host uses of the world.
 pub(crate) struct Context<'a> {
@@ -51,6 +56,8 @@ pub(crate) struct Host {
     trace: Trace,
     goal: Goal,
     session: Option<Session>,
+    /// Writes that were sent and whose end is not known, until the appliance knows that too.
+    lost: Vec<OpId>,
     /// When it connects again.
     retry_at: Nanoseconds,
     /// When it gives its next command.
@@ -78,6 +85,7 @@ impl Host {
             trace: trace.clone(),
             goal: Goal::Work(plan.commands),
             session: None,
+            lost: Vec::new(),
             retry_at: 0,
             next_command: 0,
             turn_at: 0,
@@ -187,6 +195,7 @@ impl Host {
             }
         }
         self.complete(cx)?;
+        self.fence_lost(cx);
         match self.goal {
             Goal::ShutDown => self.go_on_shutting_down(cx)?,
             _ => self.give(cx),
@@ -227,12 +236,26 @@ impl Host {
             for &op in &given.ops {
                 cx.oracle.lose(op, was_sent);
             }
+            if was_sent {
+                self.lost.extend(&given.ops);
+            }
             // What was to be verified still is.
             if let (Goal::Verify(extents), Some(extent)) = (&mut self.goal, given.verifies) {
                 extents.push_back(extent);
             }
         }
         self.retry_at = clock::now() + self.random.range(1..=50u64) * MILLISECOND;
+    }
+
+    /// Once the one controller that the appliance has of it is the one that it uses, what it gives
+    /// from now on comes after all that was lost.
+    fn fence_lost(&mut self, cx: &mut Context<'_>) {
+        let is_ready = self.session.as_ref().is_some_and(Session::is_ready);
+        if !self.lost.is_empty() && is_ready && cx.devices.controllers(&nqn(self.index)) == 1 {
+            for op in self.lost.drain(..) {
+                cx.oracle.fence(op);
+            }
+        }
     }
 
     /// Gives up what takes too long.

@@ -247,9 +247,8 @@ impl Oracle {
 
     /// The connection of a request was lost before its end came.
     ///
-    /// A write that its device still holds may be done at any later time, also after the
-    /// host has connected again and written something else: until the appliance is
-    /// [settled](Oracle::settle), it is a write under way.
+    /// A write that its device still holds may be done at any later time, until the appliance
+    /// is [settled](Oracle::settle); but see [`Oracle::fence`].
     pub(crate) fn lose(&mut self, id: OpId, was_sent: bool) {
         let now = self.tick();
         let op = self.end(id, End::Lost);
@@ -259,6 +258,14 @@ impl Oracle {
         if op.kind == Kind::Read || !was_sent {
             self.over(id, &op, now);
         }
+    }
+
+    /// The appliance knows that the connection of a [lost](Oracle::lose) write is gone: whatever is
+    /// acknowledged of what begins from now on, that write does not overwrite (base 2.0, 3.7.2).
+    pub(crate) fn fence(&mut self, id: OpId) {
+        let now = self.tick();
+        let extent = self.ops[id.0 as usize].extent;
+        self.volumes[extent.volume].1.fence(&extent, id, now);
     }
 
     /// No request is under way below: what was lost is done by now, or never will be.

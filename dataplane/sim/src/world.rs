@@ -22,6 +22,8 @@ pub(crate) trait Devices {
     fn cache_faults(&self) -> u64;
     /// Commands of all devices that failed so far.
     fn all_faults(&self) -> u64;
+    /// Controllers of a host, those included whose end not every shard knows of.
+    fn controllers(&self, host: &str) -> usize;
 }
 
 impl Devices for Appliance {
@@ -46,6 +48,10 @@ impl Devices for Appliance {
         (0..self.disks().len())
             .map(|volume| self.faults(volume))
             .sum()
+    }
+
+    fn controllers(&self, host: &str) -> usize {
+        Appliance::controllers(self, host)
     }
 }
 

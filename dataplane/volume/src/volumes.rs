@@ -2,10 +2,11 @@
 //! page cache, and back.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use block::{
-    Buffers, Device, Fault, IoCounters, IoKind, NamespaceCounters, NamespaceIndex, Op, Request,
-    VolumeId, WritePolicy,
+    Buffers, Device, Fault, Fences, Io, IoCounters, IoKind, NamespaceCounters, NamespaceIndex, Op,
+    Request, VolumeId, WritePolicy,
 };
 use events::{Counter, Stage, StageClock, Ticks, tracepoint};
 use pages::PageRun;
@@ -29,6 +30,12 @@ pub struct Volumes<D: Device> {
     gone: IoCounters,
     /// Flushes of the shard's own that are under way.
     own_flushes: usize,
+    /// Of all shards.
+    fences: Arc<Fences>,
+    /// Requests that wait behind a fence, in the order in which they came.
+    fenced: VecDeque<(Caller, VolumeId, Io)>,
+    /// Fences that had been lowered when they were last looked at.
+    lowered: usize,
     pages_by_segments: [u64; 4],
 }
 
@@ -67,13 +74,14 @@ macro_rules! context {
 impl<D: Device> Volumes<D> {
     /// Volumes on `devices`, with the policy of each, for shard number `shard`;
     /// `namespaces` has the volume of each namespace, by [`NamespaceIndex`].
-    /// `slot` makes what a device keeps in each operation.
+    /// `slot` makes what a device keeps in each operation; `fences` are those of all shards.
     pub fn new(
         shard: usize,
         devices: Vec<D>,
         policies: &[WritePolicy],
         namespaces: &[VolumeId],
         sizes: &Sizes,
+        fences: &Arc<Fences>,
         slot: impl FnMut() -> D::Slot,
     ) -> Self {
         // A cached request may need a device for itself and for what it pushes out.
@@ -90,6 +98,9 @@ impl<D: Device> Volumes<D> {
                 .collect(),
             gone: IoCounters::default(),
             own_flushes: 0,
+            fences: Arc::clone(fences),
+            fenced: VecDeque::with_capacity(sizes.requests),
+            lowered: 0,
             pages_by_segments: [0; 4],
         }
     }
@@ -134,6 +145,17 @@ impl<D: Device> Volumes<D> {
             caller.kind as u64,
             io.len,
         );
+        if io.op.changes_data() && self.fences.raised() > 0 && self.is_fenced(volume, &io) {
+            self.fenced.push_back((caller, volume, io));
+        } else {
+            self.begin(caller, volume, io, buffers);
+        }
+        stages.end(Stage::Submit);
+    }
+
+    /// Hands a request to the cache or to its device.
+    #[inline]
+    fn begin(&mut self, caller: Caller, volume: VolumeId, io: Io, buffers: &Buffers) {
         if self.cached.holds(volume) {
             self.remote
                 .start(caller, volume, io, context!(self, buffers));
@@ -142,7 +164,48 @@ impl<D: Device> Volumes<D> {
             self.jobs
                 .start(JobTicket::Direct(caller), volume, io, buffers);
         }
-        stages.end(Stage::Submit);
+    }
+
+    /// Whether a device may still change some of the range for a session that is gone.
+    #[cold]
+    fn is_fenced(&self, volume: VolumeId, io: &Io) -> bool {
+        let of_volume = |namespace: NamespaceIndex| {
+            let entry = self.namespaces.get(namespace.index());
+            entry.is_some_and(|entry| entry.as_ref().is_some_and(|entry| entry.volume == volume))
+        };
+        !cfg!(mutant = "fence-ignored") && self.fences.covers(io.offset, io.len, of_volume)
+    }
+
+    /// Lets those go on that no fence is around any more.
+    #[cold]
+    fn resume_fenced(&mut self, buffers: &Buffers) {
+        let lowered = self.fences.lowered();
+        if std::mem::replace(&mut self.lowered, lowered) == lowered {
+            return;
+        }
+        for _ in 0..self.fenced.len() {
+            let Some((caller, volume, io)) = self.fenced.pop_front() else {
+                break;
+            };
+            match self.is_fenced(volume, &io) {
+                true => self.fenced.push_back((caller, volume, io)),
+                false => self.begin(caller, volume, io, buffers),
+            }
+        }
+    }
+
+    /// A session is gone: its requests that wait behind a fence end.
+    pub fn cancel(&mut self, origin: Origin) {
+        for _ in 0..self.fenced.len() {
+            let Some((caller, volume, io)) = self.fenced.pop_front() else {
+                break;
+            };
+            if caller.origin == origin {
+                (self.ends).push_back((Requester::Door(caller), Err(Fault::Busy), io.run));
+            } else {
+                self.fenced.push_back((caller, volume, io));
+            }
+        }
     }
 
     /// A request that its host had begun when the namespace went.
@@ -228,6 +291,9 @@ impl<D: Device> Volumes<D> {
             self.cached.resume(buffers);
         }
         self.cached.pump(&mut self.jobs, buffers, &mut self.ends);
+        if !self.fenced.is_empty() {
+            self.resume_fenced(buffers);
+        }
         busy | self.has_completed()
     }
 
@@ -324,6 +390,7 @@ impl<D: Device> Volumes<D> {
         self.jobs.in_flight()
             + self.cached.in_progress()
             + self.remote.in_progress()
+            + self.fenced.len()
             + self.ends.len()
     }
 

@@ -7,10 +7,11 @@ use super::identify::{self, Identify, has_write_cache};
 use super::log::{self, ChangedNamespaces, lid};
 use super::properties::{Change, Properties};
 use super::window::Window;
-use super::{Controller, Events, discovery};
+use super::{Controller, Events, Quiescence, discovery};
 use crate::command::{AdminCommand, FabricsCommand, FeatureSelect, SqeView};
 use crate::status::Status;
 use crate::subsystem::{Namespaces, Subsystems};
+use crate::target::Target;
 use crate::units::{Cid, Nsid, Timestamp};
 use crate::work::{NamespaceRef, Work};
 
@@ -27,6 +28,8 @@ pub(crate) struct AdminQueue {
     changed: ChangedNamespaces,
     /// When the Keep Alive Timer runs out; `None` if it is disabled.
     deadline: Option<Timestamp>,
+    /// Since when the host waits for the controller to be quiet.
+    unsettled: Option<Timestamp>,
 }
 
 /// What is to be done for a command.
@@ -62,6 +65,11 @@ pub(crate) enum Reply {
 /// command, in milliseconds (base 3.1.2.3).
 const DISCOVERY_IDLE_MS: u32 = 120_000;
 
+/// How long a reset, or a controller's start, waits for what volumes still have of what the host
+/// did before, in milliseconds: less than CAP.TO. What is left then stays behind its
+/// fences for as long as its device has it.
+const QUIET_MS: u64 = 4000;
+
 /// NSID of a command that is about no namespace.
 fn names_none(nsid: Nsid) -> bool {
     nsid == Nsid(0) || nsid == Nsid::BROADCAST
@@ -83,6 +91,7 @@ impl AdminQueue {
             events: Events::new(),
             changed: ChangedNamespaces::none(),
             deadline: None,
+            unsettled: None,
             namespaces,
             controller,
         };
@@ -145,9 +154,15 @@ impl AdminQueue {
     ///
     /// # Errors
     /// The status to complete the command with.
-    pub fn fabrics(&mut self, command: FabricsCommand) -> Result<Reply, Status> {
+    pub fn fabrics(
+        &mut self,
+        command: FabricsCommand,
+        target: &Target,
+        now: Timestamp,
+    ) -> Result<Reply, Status> {
         match command {
             FabricsCommand::PropertyGet { offset, width } => {
+                self.settle(target, now);
                 self.properties.get(offset, width).map(Reply::Done)
             }
             FabricsCommand::PropertySet {
@@ -157,13 +172,16 @@ impl AdminQueue {
             } => match self.properties.set(offset, width, value)? {
                 Change::None => Ok(Reply::Done(0)),
                 Change::Enabled => {
-                    self.controller.enable();
+                    self.unsettled = None;
+                    self.settle(target, now);
                     Ok(Reply::Done(0))
                 }
                 Change::Disabled => {
                     self.controller.disable();
                     self.features.reset();
                     self.events.reset();
+                    self.unsettled = None;
+                    self.settle(target, now);
                     Ok(Reply::Reset)
                 }
                 Change::ShutDown => {
@@ -192,9 +210,29 @@ impl AdminQueue {
         })
     }
 
+    /// Lets CSTS be what CC wants, once nothing of what the host did before is under way: volumes
+    /// have ended its requests, or they have had their time and are fenced.
+    pub fn settle(&mut self, target: &Target, now: Timestamp) {
+        if !self.properties.is_unsettled() {
+            return;
+        }
+        let since = *self.unsettled.get_or_insert(now);
+        let is_quiet = match target.quiescence(&self.controller) {
+            Quiescence::Quiet => true,
+            Quiescence::Fenced => now >= since.plus_ms(QUIET_MS),
+            Quiescence::Open => false,
+        };
+        if is_quiet {
+            self.unsettled = None;
+            if self.properties.settle() {
+                self.controller.enable();
+            }
+        }
+    }
+
     /// Every flush of a shutdown is done.
     pub fn flushed(&mut self) {
-        self.properties.shut_down();
+        self.properties.flushed();
     }
 
     /// Executes an Admin command as far as it needs no data.

@@ -27,16 +27,21 @@ const CSTS_SHST: u32 = 0b11 << 2;
 /// The properties of one controller, and the state they stand for.
 ///
 /// ```text
-///                CC.EN = 1            CC.SHN ≠ 0                  flushed
-///  Disabled ─────────────────▶ Ready ────────────▶ Shutting down ─────────▶ Shut down
-///     ▲         CC.EN = 0        │                       │                      │
-///     └──────────────────────────┴───────────────────────┴──────────────────────┘
+///            CC.EN = 1, quiet          CC.SHN ≠ 0               flushed, quiet
+///  Disabled ─────────────────▶ Ready ────────────▶ Shutting down ─────────────▶ Shut down
+///     ▲       CC.EN = 0, quiet   │                       │                          │
+///     └──────────────────────────┴───────────────────────┴──────────────────────────┘
 /// ```
+///
+/// It is quiet when nothing of what the host did before is under way. Until then CSTS.RDY stays what
+/// it is (base 3.1.3.6, 3.7.2), and a shutdown is not complete: [`Properties::settle`] says that it is.
 #[derive(Debug)]
 pub(super) struct Properties {
     cap: u64,
     cc: u32,
     csts: u32,
+    /// Every flush of a shutdown is done.
+    is_flushed: bool,
 }
 
 /// What setting CC did.
@@ -44,11 +49,11 @@ pub(super) struct Properties {
 pub(crate) enum Change {
     /// Nothing that matters.
     None,
-    /// The controller is ready.
+    /// The controller is to become ready.
     Enabled,
-    /// The controller was reset.
+    /// The controller was reset; it is not ready once it is quiet.
     Disabled,
-    /// The controller is to be shut down: see [`Properties::shut_down`].
+    /// The controller is to be shut down: see [`Properties::flushed`].
     ShutDown,
 }
 
@@ -62,12 +67,34 @@ impl Properties {
             cap,
             cc: 0,
             csts: 0,
+            is_flushed: false,
         }
     }
 
     /// Whether commands other than Fabrics are taken.
     pub fn is_ready(&self) -> bool {
-        self.csts & (CSTS_RDY | CSTS_SHST) == CSTS_RDY
+        self.cc & CC_EN != 0 && self.csts & (CSTS_RDY | CSTS_SHST) == CSTS_RDY
+    }
+
+    /// Whether CSTS is to change once the controller is quiet.
+    pub fn is_unsettled(&self) -> bool {
+        let is_enabled = self.cc & CC_EN != 0;
+        let is_ready = self.csts & CSTS_RDY != 0;
+        is_enabled != is_ready || self.is_flushed && self.csts & CSTS_SHST == CSTS_SHST_OCCURRING
+    }
+
+    /// The controller is quiet. Whether it has become ready by that.
+    pub fn settle(&mut self) -> bool {
+        let was_ready = self.csts & CSTS_RDY != 0;
+        if self.cc & CC_EN == 0 {
+            self.csts = 0;
+        } else {
+            self.csts |= CSTS_RDY;
+        }
+        if self.is_flushed && self.csts & CSTS_SHST == CSTS_SHST_OCCURRING {
+            self.csts = self.csts & !CSTS_SHST | CSTS_SHST_COMPLETE;
+        }
+        !was_ready && self.csts & CSTS_RDY != 0
     }
 
     /// Property Get (base 6.5).
@@ -101,27 +128,27 @@ impl Properties {
         }
         self.cc = new;
         if starts {
-            self.csts = CSTS_RDY;
+            // Enabled too early, it starts from not ready nevertheless.
+            self.csts = 0;
             return Ok(Change::Enabled);
         }
         if old & CC_EN != 0 && new & CC_EN == 0 {
-            self.csts = 0;
+            self.csts &= CSTS_RDY;
             return Ok(Change::Disabled);
         }
         // SHN, bits 15:14: normal or abrupt.
         if new >> 14 & 0b11 != 0 && self.csts & CSTS_SHST == 0 {
             self.csts |= CSTS_SHST_OCCURRING;
+            self.is_flushed = false;
             return Ok(Change::ShutDown);
         }
         Ok(Change::None)
     }
 
-    /// All that was written is non-volatile: shutdown processing is complete
-    /// (base 3.6.2), unless the controller was reset meanwhile.
-    pub fn shut_down(&mut self) {
-        if self.csts & CSTS_SHST == CSTS_SHST_OCCURRING {
-            self.csts = self.csts & !CSTS_SHST | CSTS_SHST_COMPLETE;
-        }
+    /// All that was written is non-volatile: shutdown processing is complete (base 3.6.2) once the
+    /// controller is quiet, unless it is reset before.
+    pub fn flushed(&mut self) {
+        self.is_flushed = true;
     }
 }
 
@@ -136,20 +163,42 @@ mod tests {
         assert_eq!(p.get(0x1c, Four), Ok(0));
         assert!(!p.is_ready());
         assert_eq!(p.set(0x14, Four, 0x0046_0001), Ok(Change::Enabled));
+        assert_eq!(p.get(0x1c, Four), Ok(0));
+        assert!(!p.is_ready() && p.is_unsettled());
+        assert!(p.settle());
         assert_eq!(p.get(0x1c, Four), Ok(1));
-        assert!(p.is_ready());
+        assert!(p.is_ready() && !p.is_unsettled());
         assert_eq!(p.set(0x14, Four, 0x0046_0001), Ok(Change::None));
         assert_eq!(p.set(0x14, Four, 0x0046_4001), Ok(Change::ShutDown));
         assert_eq!(p.get(0x1c, Four), Ok(0b0101));
         assert!(!p.is_ready());
-        p.shut_down();
+        assert!(!p.is_unsettled());
+        p.flushed();
+        assert_eq!(p.get(0x1c, Four), Ok(0b0101));
+        assert!(p.is_unsettled() && !p.settle());
         assert_eq!(p.get(0x1c, Four), Ok(0b1001));
-        assert!(!p.is_ready());
+        assert!(!p.is_ready() && !p.is_unsettled());
         assert_eq!(p.set(0x14, Four, 0), Ok(Change::Disabled));
-        p.shut_down();
+        assert_eq!(p.get(0x1c, Four), Ok(1));
+        assert!(!p.is_ready() && p.is_unsettled());
+        p.flushed();
+        assert!(!p.settle());
         assert_eq!(p.get(0x1c, Four), Ok(0));
         assert_eq!(p.set(0x14, Four, 0x0046_0001), Ok(Change::Enabled));
-        assert!(p.is_ready());
+        assert!(p.settle() && p.is_ready());
+    }
+
+    #[test]
+    fn base_3_7_2_enabled_before_it_is_quiet_a_controller_is_not_ready() {
+        let mut p = Properties::new(128);
+        p.set(0x14, Four, 1).unwrap();
+        p.settle();
+        assert_eq!(p.set(0x14, Four, 0), Ok(Change::Disabled));
+        assert_eq!(p.get(0x1c, Four), Ok(1));
+        assert_eq!(p.set(0x14, Four, 1), Ok(Change::Enabled));
+        assert_eq!(p.get(0x1c, Four), Ok(0));
+        assert!(!p.is_ready() && p.is_unsettled());
+        assert!(p.settle() && p.is_ready());
     }
 
     #[test]

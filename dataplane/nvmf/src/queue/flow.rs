@@ -292,7 +292,7 @@ impl Queue {
             Work::Connect { .. } => self.connect(index, transport, resources),
             Work::Disconnect => {
                 self.respond(index, transport, resources);
-                self.end(End::Disconnected);
+                self.end(End::Disconnected, resources);
             }
             Work::Park => self.park(index, transport, resources),
             Work::SetHostBehavior => {

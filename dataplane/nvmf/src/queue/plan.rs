@@ -88,7 +88,7 @@ impl Queue {
         {
             // No response: a status might be final for the host, while another
             // controller, or this one later, would do what it wants.
-            self.end(End::ControllerGone);
+            self.end(End::ControllerGone, resources);
             return Ok(Taken::Started);
         }
         self.note_traffic();
@@ -249,7 +249,7 @@ impl Queue {
             }
             (Role::None, _) => Err(Status::COMMAND_SEQUENCE_ERROR),
             (Role::Admin(admin), _) => {
-                let reply = admin.fabrics(command)?;
+                let reply = admin.fabrics(command, &self.target, self.now)?;
                 self.plan_reply(reply, sqe, capsule_len, transport, resources)
             }
             (Role::Io(_), FabricsCommand::Connect { .. }) => Err(Status::COMMAND_SEQUENCE_ERROR),

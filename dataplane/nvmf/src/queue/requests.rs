@@ -2,7 +2,7 @@
 
 use block::{Completion, Flags, Io, Request, RequestId};
 
-use super::slots::{Fifo, SlotIndex, SlotState, Slots};
+use super::slots::{Fifo, Slot, SlotIndex, SlotState, Slots};
 use super::{Queue, Role, Transport, flow};
 use crate::resources::Resources;
 use crate::status::Status;
@@ -168,10 +168,37 @@ impl Queue {
             return;
         }
         self.note_traffic();
+        if self.is_over() {
+            self.lower_fence(index, resources);
+            self.note_quiet();
+        }
         if self.is_closed() {
             self.release(index, resources);
-        } else if slot.state == SlotState::AtDevice {
+        } else if resources.commands.slots[index].state == SlotState::AtDevice {
             self.finish(index, transport, resources);
+        }
+    }
+
+    /// Fences the blocks that volumes may still change for commands of this queue.
+    pub(super) fn raise_fences(&mut self, resources: &mut Resources<'_>) {
+        let fences = self.target.fences();
+        let mut index = self.held.first();
+        while index != SlotIndex::NONE {
+            let slot = &mut resources.commands.slots[index];
+            if slot.at_device > 0
+                && let Some((offset, len)) = changes(slot)
+                && !cfg!(mutant = "orphan-not-fenced")
+            {
+                slot.fence = Some(fences.raise(slot.namespace.index, offset, len));
+            }
+            index = resources.commands.slots.after(index);
+        }
+    }
+
+    /// The command in `index` changes nothing any more.
+    fn lower_fence(&mut self, index: SlotIndex, resources: &mut Resources<'_>) {
+        if let Some(fence) = resources.commands.slots[index].fence.take() {
+            self.target.fences().lower(fence);
         }
     }
 
@@ -209,6 +236,24 @@ impl Queue {
             _ => {}
         }
         self.respond(index, transport, resources);
+    }
+}
+
+/// Bytes that the volumes may change for the command in `slot`: offset and length.
+fn changes(slot: &Slot) -> Option<(u64, u64)> {
+    let size = slot.namespace.block_size;
+    match slot.work {
+        Work::Write { range, .. } | Work::WriteZeroes { range, .. } => {
+            Some((range.offset(size), range.len(size)))
+        }
+        Work::Dataset { next, .. } => {
+            let ranges = (0..next).map(|n| flow::dataset_range(slot, n));
+            let ranges = || ranges.clone().filter_map(flow::non_empty);
+            let first = ranges().map(|range| range.offset(size)).min()?;
+            let end = ranges().map(|range| range.offset(size) + range.len(size));
+            Some((first, end.max()? - first))
+        }
+        _ => None,
     }
 }
 

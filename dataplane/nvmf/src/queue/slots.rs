@@ -5,7 +5,7 @@
 
 use std::ops::{Index, IndexMut};
 
-use block::NamespaceIndex;
+use block::{FenceId, NamespaceIndex};
 use pages::{PAGE_SIZE, PageRun, PlaceError, PullUp, Slice};
 
 use crate::status::Status;
@@ -143,6 +143,8 @@ pub(crate) struct Slot {
     /// Requests that the volumes have of it: one, up to 256 of Dataset Management, or a
     /// flush for each namespace.
     pub at_device: u16,
+    /// Around the blocks that the volumes may still change for it, though its queue has ended.
+    pub fence: Option<FenceId>,
     /// Counts the slot's commands, so that no completion meets a later one.
     pub generation: u32,
     pub cid: Cid,
@@ -207,6 +209,7 @@ impl Slot {
         since: Timestamp(0),
         credit: 0,
         at_device: 0,
+        fence: None,
         generation: 0,
         cid: Cid(0),
         status: Status::SUCCESS,
@@ -280,6 +283,7 @@ impl Slots {
     pub fn free(&mut self, index: SlotIndex, held: &mut HeldSlots) -> Share {
         let slot = &mut self[index];
         debug_assert!(slot.run.is_none() && slot.credit == 0 && slot.at_device == 0);
+        debug_assert!(slot.fence.is_none());
         debug_assert_ne!(slot.state, SlotState::Free);
         slot.state = SlotState::Free;
         let (left, right, share) = (slot.left, slot.right, slot.share);

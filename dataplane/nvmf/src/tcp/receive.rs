@@ -315,7 +315,8 @@ impl Session {
             PduType::H2cTermReq => {
                 // No PDU follows it (NVMe/TCP 3.5.2).
                 resources.counters.terminated_by_host += 1;
-                self.shut(CloseReason::TerminatedByHost(TermReq::read(view).status));
+                let reason = CloseReason::TerminatedByHost(TermReq::read(view).status);
+                self.shut(reason, resources);
                 Ok(Step::On)
             }
             other if other.is_from_host() => Err(FatalError::plain(FatalStatus::SequenceError)),

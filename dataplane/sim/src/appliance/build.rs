@@ -176,7 +176,15 @@ impl Appliance {
         };
         let sizes = sizing.volumes();
         let common = Common {
-            volumes: Volumes::new(index, devices, &volumes.1, &volumes.0, &sizes, || ()),
+            volumes: Volumes::new(
+                index,
+                devices,
+                &volumes.1,
+                &volumes.0,
+                &sizes,
+                target.fences(),
+                || (),
+            ),
             doors: Doors {
                 nvme: NvmeDoor {
                     commands: sizing.commands(),

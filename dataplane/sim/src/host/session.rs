@@ -55,7 +55,7 @@ fn time() -> Duration {
 impl Session {
     pub(super) fn new(host: usize, plan: &HostPlan) -> Self {
         let mut config = Config::new(SUBSYSTEM);
-        config.host = format!("nqn.2026-01.com.example:host{host}");
+        config.host = super::nqn(host);
         config.host_id = [host as u8 + 1; 16];
         config.format = Format {
             header_digest: plan.header_digest,

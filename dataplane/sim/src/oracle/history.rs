@@ -34,6 +34,9 @@ pub(super) struct Entry {
     pub(super) value: Value,
     /// If it was done, then before this.
     pub(super) by: Tick,
+    /// Of a write whose connection was lost: it may be done later, but not on top of a write that
+    /// began after this.
+    pub(super) fenced: Tick,
     /// Since when the sector surely holds something later.
     pub(super) superseded: Tick,
     /// Since when something later is acknowledged: a flush that begins afterwards makes it stay.
@@ -48,6 +51,7 @@ impl Entry {
             write,
             value,
             by: NEVER,
+            fenced: NEVER,
             superseded: NEVER,
             covered: NEVER,
             is_gone: false,
@@ -107,7 +111,7 @@ impl History {
         for entry in &mut self.sectors[sector as usize] {
             if entry.write == write {
                 entry.by = entry.by.min(now);
-            } else if entry.by < start {
+            } else if entry.by.min(entry.fenced) < start {
                 entry.superseded = entry.superseded.min(now);
                 entry.covered = entry.covered.min(now);
                 entry.is_gone |= durable;
@@ -121,6 +125,17 @@ impl History {
         for entry in &mut self.sectors[sector as usize] {
             if entry.write == write {
                 entry.by = entry.by.min(now);
+            }
+        }
+    }
+
+    /// A write is done by now, or waits for nothing but its device: what begins from now on is later.
+    pub(super) fn fence(&mut self, extent: &Extent, write: OpId, now: Tick) {
+        for sector in extent.first..extent.first + extent.sectors {
+            for entry in &mut self.sectors[sector as usize] {
+                if entry.write == write {
+                    entry.fenced = entry.fenced.min(now);
+                }
             }
         }
     }

@@ -45,6 +45,7 @@ impl Plan {
             Plan::bad_links,
             Plan::cuts,
             Plan::slow_disks,
+            Plan::held_commands,
             Plan::failing_disks,
             Plan::gone_disk,
             Plan::kills,
@@ -126,10 +127,30 @@ impl Plan {
         let disk = random.below(self.volumes.len());
         let trouble = Trouble {
             slow: random.range(2..=200),
+            held: 0,
             is_full: random.one_in(4),
             failing: None,
         };
         self.disk_trouble(random, at, disk, trouble);
+    }
+
+    /// A device that holds what it was given, while hosts give their controllers up, and serves
+    /// what they give next at once.
+    fn held_commands(&mut self, random: &mut Random, at: Nanoseconds) {
+        let disk = random.below(self.volumes.len());
+        // Longer than a reset waits for it, too.
+        let most = *random.pick(&[3000, 9000u64]);
+        let trouble = Trouble {
+            held: random.range(20..=most) * MILLISECOND,
+            ..Trouble::default()
+        };
+        let lasting = random.range(1..=30u64) * MILLISECOND;
+        self.add(at, Event::Disk { disk, trouble });
+        for host in 0..self.hosts.len() {
+            self.add(at + random.below(2 * lasting), Event::Reset { host });
+        }
+        let trouble = Trouble::default();
+        self.add(at + lasting, Event::Disk { disk, trouble });
     }
 
     /// Whether writes to a device may fail for good, or for long.
@@ -179,6 +200,7 @@ impl Plan {
         };
         let trouble = Trouble {
             slow: 1,
+            held: 0,
             is_full: false,
             failing: Some(Failing {
                 ops,
