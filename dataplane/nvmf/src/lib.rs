@@ -41,8 +41,8 @@
 //! | 3.3.3 | submission and completion queue entries; no more commands outstanding than entries; SQHD, or none where the host disables flow control | `command`, `queue` |
 //! | 3.3.3.2.1 | statuses: Do Not Retry where a retry cannot help; a retry delay (CRDT1, 100 ms) for hosts that enable ACRE | `status`, `queue` |
 //! | 3.5 | CC.EN makes the controller ready at once; Admin commands before that are out of sequence | `controller/properties`, `admin` |
-//! | 3.6.2 | shutdown: complete when every volatile write cache is flushed, never if a flush failed | `queue/requests`, `controller/properties` |
-//! | 3.7.2 | reset by CC.EN: I/O queues close, features have their defaults, parked requests are void | `controller`, `controller/admin` |
+//! | 3.6.2 | shutdown: complete when every volatile write cache is flushed, never if a flush failed, and what devices had has ended | `queue/requests`, `controller/properties` |
+//! | 3.1.3.6, 3.7.2 | reset by CC.EN: I/O queues close, features have their defaults, parked requests are void; CSTS.RDY waits for what devices still have, 4 s at most, then fences keep the order | `controller`, `controller/admin`, `block::Fences` |
 //! | 3.9, 3.9.2 | Keep Alive Timer in units of a second, restarted by traffic on any queue of an I/O controller; when it expires the association ends | `controller/admin` |
 //! | 4.1.2 | one SGL descriptor: Data Block at offset 0 of the capsule, or Transport Data Block; its length has to fit the data | `command/sgl`, `queue/plan` |
 //! | 4.5 | NQNs: form, length, the discovery NQN | `config`, `command/fabrics` |
