@@ -2,35 +2,22 @@
 //! with it. Needs root and hugepages, as the program does.
 #![allow(missing_docs)]
 
+mod support;
+
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use support::OFFER;
+
 /// A configuration on a port that needs nothing of the machine.
 fn config(directory: &Path) -> String {
+    let socket = directory.join("s");
     format!(
-        r#"cores = [0]
-[[port]]
-device = "net_null0"
-addresses = ["192.0.2.1/24"]
-[memory]
-clusters = 4096
-pages = 1024
-requests = 32
-connections = 8
-native_mib = 128
-[[store]]
-name = "ram0"
-malloc = {{ size_mib = 8 }}
-[[subsystem]]
-nqn = "nqn.2026-01.com.example:ram0"
-namespaces = ["ram0"]
-[control]
-socket = "{}"
-"#,
-        directory.join("s").display()
+        "cores = [0]\n{OFFER}[control]\nsocket = \"{}\"\n",
+        socket.display()
     )
 }
 

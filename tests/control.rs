@@ -2,31 +2,15 @@
 //! configuration, saved. Needs root and hugepages, as the program does.
 #![allow(missing_docs)]
 
+mod support;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-
-const CONFIG: &str = r#"# One shard.
-cores = [0]
-[[port]]
-device = "net_null0"
-addresses = ["192.0.2.1/24"]
-[memory]
-clusters = 4096
-pages = 1024
-requests = 32
-connections = 8
-native_mib = 128
-[[store]]
-name = "ram0"
-malloc = { size_mib = 8 }
-[[subsystem]]
-nqn = "nqn.2026-01.com.example:ram0"
-namespaces = ["ram0"]
-"#;
+use support::OFFER;
 
 struct Program {
     child: Child,
@@ -39,7 +23,11 @@ impl Program {
         let socket = directory.path().join("control.sock");
         let control = format!("[control]\nsocket = \"{}\"\n", socket.display());
         let file = directory.path().join("throughline.toml");
-        std::fs::write(&file, format!("{CONFIG}{control}")).unwrap();
+        std::fs::write(
+            &file,
+            format!("# One shard.\ncores = [0]\n{OFFER}{control}"),
+        )
+        .unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_throughline"))
             .args(["run", "--config"])
             .arg(&file)

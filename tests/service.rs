@@ -2,31 +2,18 @@
 //! while every shard polls. Needs root and hugepages, as the program does.
 #![allow(missing_docs, unsafe_code)]
 
+mod support;
+
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use support::OFFER;
+
 const PERIOD_MS: u64 = 800;
 
 /// Two shards, so that one can stand still while the other polls.
-const CONFIG: &str = r#"
-cores = [0, 1]
-[[port]]
-device = "net_null0"
-addresses = ["192.0.2.1/24"]
-[memory]
-clusters = 4096
-pages = 1024
-requests = 32
-connections = 8
-native_mib = 128
-[[store]]
-name = "ram0"
-malloc = { size_mib = 8 }
-[[subsystem]]
-nqn = "nqn.2026-01.com.example:ram0"
-namespaces = ["ram0"]
-"#;
+const CORES: &str = "cores = [0, 1]\n";
 
 struct Service {
     child: Child,
@@ -39,7 +26,7 @@ impl Service {
         let directory = tempfile::TempDir::new().unwrap();
         let path = |name: &str| directory.path().join(name);
         let control = format!("[control]\nsocket = \"{}\"\n", path("s").display());
-        std::fs::write(path("t.toml"), format!("{CONFIG}{control}")).unwrap();
+        std::fs::write(path("t.toml"), format!("{CORES}{OFFER}{control}")).unwrap();
         let socket = UnixDatagram::bind(path("notify")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_throughline"))
             .arg("run")

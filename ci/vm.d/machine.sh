@@ -94,15 +94,18 @@ qmp() {
 	fail "the $name's QEMU does not answer: $2"
 }
 
-# await SECONDS WHAT COMMAND...: runs the command every half second until it succeeds.
-await() {
-	local end=$((SECONDS + $1)) what=$2
-	shift 2
+# within SECONDS COMMAND...: runs the command every half second until it succeeds; fails when that takes longer.
+within() {
+	local late=$((SECONDS + $1))
+	shift
 	until "$@" >/dev/null 2>&1; do
-		[ "$SECONDS" -lt "$end" ] || fail "$what: not within the time it may take"
+		[ "$SECONDS" -lt "$late" ] || return 1
 		sleep 0.5
 	done
 }
+
+# await SECONDS WHAT COMMAND...: the same, and the scenario fails.
+await() { within "$1" "${@:3}" || fail "$2: not within the time it may take"; }
 
 # halt NAME...: ends guests at once, as a power cut does.
 halt() {
@@ -117,11 +120,7 @@ halt() {
 # begin GUEST JOB COMMAND: runs a command in the background; end GUEST JOB SECONDS: waits for it, and gives its output and status.
 begin() { on "$1" "(sh -c $(printf '%q' "$3"); echo \$? >/run/$2.status) >/run/$2.output 2>&1 &"; }
 end() {
-	local late=$((SECONDS + $3))
-	until on "$1" "[ -s /run/$2.status ]" >/dev/null; do
-		[ "$SECONDS" -lt "$late" ] ||
-			fail "$2 in the $1 goes on and on; its kernel said last: $(on "$1" 'dmesg | tail -n 3' | tr '\n' ';')"
-		sleep 0.5
-	done
+	within "$3" on "$1" "[ -s /run/$2.status ]" ||
+		fail "$2 in the $1 goes on and on; its kernel said last: $(on "$1" 'dmesg | tail -n 3' | tr '\n' ';')"
 	on "$1" "cat /run/$2.output; read -r status </run/$2.status; rm /run/$2.status; exit \$status"
 }

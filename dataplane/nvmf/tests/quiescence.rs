@@ -5,9 +5,8 @@ mod rig;
 use block::NamespaceIndex;
 use rig::Rig;
 use rig::host::{Host, Manners, rw};
+use testkit::command::{CC_ENABLED, CC_SHN_NORMAL, property};
 
-/// CC with EN, as Linux sets it.
-const ENABLED: u32 = 0x0046_0001;
 /// CSTS.RDY.
 const READY: u64 = 1;
 
@@ -15,7 +14,7 @@ const READY: u64 = 1;
 fn with_held_write(rig: &mut Rig) -> (Host, Host) {
     let mut admin = Host::admin(rig, Manners::default());
     let mut io = admin.io(rig, 1, 32);
-    assert_eq!(admin.get_property(rig, 0x1c, false).result, READY);
+    assert_eq!(admin.get_property(rig, property::CSTS, false).result, READY);
     rig.disks.hold = true;
     let mut write = rw(0x01, 1, 8, 1);
     rig::host::in_capsule(&mut write, 512);
@@ -27,7 +26,7 @@ fn with_held_write(rig: &mut Rig) -> (Host, Host) {
 }
 
 fn ready(admin: &mut Host, rig: &mut Rig) -> u64 {
-    admin.get_property(rig, 0x1c, false).result & READY
+    admin.get_property(rig, property::CSTS, false).result & READY
 }
 
 /// Whether block 8 is fenced, and it alone.
@@ -43,14 +42,14 @@ fn is_fenced(rig: &Rig) -> bool {
 fn base_3_7_2_a_reset_controller_is_ready_until_its_devices_are_done() {
     let mut rig = Rig::new();
     let (mut admin, mut io) = with_held_write(&mut rig);
-    admin.set_property(&mut rig, 0x14, 0);
+    admin.set_property(&mut rig, property::CC, 0);
     assert_eq!(ready(&mut admin, &mut rig), READY);
     io.session.advance(rig.now, &mut rig.shard());
     assert!(is_fenced(&rig));
     io.close(&mut rig);
     assert_eq!(ready(&mut admin, &mut rig), READY);
     // A host that does not wait does not get on by that.
-    admin.set_property(&mut rig, 0x14, ENABLED);
+    admin.set_property(&mut rig, property::CC, CC_ENABLED);
     assert_eq!(ready(&mut admin, &mut rig), 0);
     assert_eq!(admin.identify(&mut rig, 1, 0).status >> 8 & 7, 0);
     assert_ne!(admin.identify(&mut rig, 1, 0).status, 0);
@@ -69,7 +68,7 @@ fn base_3_7_2_a_reset_controller_is_ready_until_its_devices_are_done() {
 fn base_3_7_2_what_a_device_never_ends_holds_a_reset_up_for_four_seconds() {
     let mut rig = Rig::new();
     let (mut admin, mut io) = with_held_write(&mut rig);
-    admin.set_property(&mut rig, 0x14, 0);
+    admin.set_property(&mut rig, property::CC, 0);
     io.session.advance(rig.now, &mut rig.shard());
     rig.now = rig.now.plus_ms(3999);
     assert_eq!(ready(&mut admin, &mut rig), READY);
@@ -77,7 +76,7 @@ fn base_3_7_2_what_a_device_never_ends_holds_a_reset_up_for_four_seconds() {
     assert_eq!(ready(&mut admin, &mut rig), 0);
     // From then on the fence alone keeps the order.
     assert!(is_fenced(&rig));
-    admin.set_property(&mut rig, 0x14, ENABLED);
+    admin.set_property(&mut rig, property::CC, CC_ENABLED);
     rig.now = rig.now.plus_ms(4000);
     assert_eq!(ready(&mut admin, &mut rig), READY);
     assert!(is_fenced(&rig));
@@ -92,12 +91,18 @@ fn base_3_7_2_what_a_device_never_ends_holds_a_reset_up_for_four_seconds() {
 fn base_3_6_2_a_shutdown_is_complete_when_devices_are_done() {
     let mut rig = Rig::new();
     let (mut admin, mut io) = with_held_write(&mut rig);
-    admin.set_property(&mut rig, 0x14, ENABLED | 1 << 14);
+    admin.set_property(&mut rig, property::CC, CC_ENABLED | CC_SHN_NORMAL);
     io.session.advance(rig.now, &mut rig.shard());
     io.close(&mut rig);
-    assert_eq!(admin.get_property(&mut rig, 0x1c, false).result, 0b0101);
+    assert_eq!(
+        admin.get_property(&mut rig, property::CSTS, false).result,
+        0b0101
+    );
     rig.release(&mut io.session);
-    assert_eq!(admin.get_property(&mut rig, 0x1c, false).result, 0b1001);
+    assert_eq!(
+        admin.get_property(&mut rig, property::CSTS, false).result,
+        0b1001
+    );
     admin.close(&mut rig);
     rig.assert_all_returned();
 }
@@ -134,7 +139,7 @@ fn base_3_7_2_other_hosts_do_not_wait() {
     other.initialize(&mut rig);
     let data = rig::host::connect_data(0xffff, rig::NQN, "nqn.2026-01.com.example:other");
     assert_eq!(other.connect_with(&mut rig, 0, 31, &data).status, 0);
-    other.set_property(&mut rig, 0x14, ENABLED);
+    other.set_property(&mut rig, property::CC, CC_ENABLED);
     assert_eq!(ready(&mut other, &mut rig), READY);
     rig.release(&mut io.session);
     other.close(&mut rig);

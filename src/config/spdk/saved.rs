@@ -60,12 +60,7 @@ pub(super) fn apply(document: &Value, library: &Library<'_>) -> Applied {
         }
         let mut config = Vec::new();
         for call in calls {
-            if let Some(call) = applied.take(call, library) {
-                let step =
-                    |method| json!({ "method": method, "params": { "call": described(&call) } });
-                config.extend(STEPS.map(step));
-                config.push(call);
-            }
+            config.extend(applied.take(call, library).into_iter().flat_map(stepped));
         }
         kept.push(json!({ "subsystem": name, "config": config }));
     }

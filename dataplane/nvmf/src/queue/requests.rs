@@ -169,12 +169,14 @@ impl Queue {
         }
         self.note_traffic();
         if self.is_over() {
-            self.lower_fence(index, resources);
+            if let Some(fence) = slot.fence.take() {
+                self.target.fences().lower(fence);
+            }
             self.note_quiet();
         }
         if self.is_closed() {
             self.release(index, resources);
-        } else if resources.commands.slots[index].state == SlotState::AtDevice {
+        } else if slot.state == SlotState::AtDevice {
             self.finish(index, transport, resources);
         }
     }
@@ -192,13 +194,6 @@ impl Queue {
                 slot.fence = Some(fences.raise(slot.namespace.index, offset, len));
             }
             index = resources.commands.slots.after(index);
-        }
-    }
-
-    /// The command in `index` changes nothing any more.
-    fn lower_fence(&mut self, index: SlotIndex, resources: &mut Resources<'_>) {
-        if let Some(fence) = resources.commands.slots[index].fence.take() {
-            self.target.fences().lower(fence);
         }
     }
 
