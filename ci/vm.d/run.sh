@@ -31,6 +31,7 @@ finish() {
 	set +e
 	if [ "$status" -ne 0 ] && alive appliance && alive client; then
 		(on appliance 'cat /run/throughline.log' 10) >"$run/throughline.log"
+		(on appliance 'throughline stats --json' 20) >"$run/stats-at-the-end.json"
 		(on appliance dmesg 10) >"$run/appliance.dmesg"
 		(on client dmesg 10) >"$run/client.dmesg"
 	fi
