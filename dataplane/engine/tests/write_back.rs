@@ -5,7 +5,7 @@ mod support;
 
 use std::fs;
 
-use support::{controller, network, pattern, snapshot, with_engine};
+use support::{controller, eventually, network, pattern, snapshot, with_engine};
 use testkit::Random;
 
 const BLOCK: usize = 512;
@@ -34,8 +34,10 @@ fn z11_z12_z13_a_volatile_write_cache_loses_nothing() {
         for round in 0..ROUNDS {
             if round == ROUNDS / 2 {
                 assert_eq!(admin.property_set(0x14, 0x0046_4001).unwrap(), 0, "CC.SHN");
-                let csts = admin.property_get(0x1c).unwrap().1;
-                assert_eq!(csts >> 2 & 0b11, 0b10, "CSTS.SHST: complete");
+                eventually("CSTS.SHST says complete", || {
+                    let csts = admin.property_get(0x1c).unwrap().1;
+                    csts >> 2 & 0b11 == 0b10
+                });
                 assert!(
                     fs::read(&file).unwrap() == model,
                     "all of it is on the device"
