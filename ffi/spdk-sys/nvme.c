@@ -185,6 +185,24 @@ int32_t tl_nvme_admin_poll(struct tl_nvme_ctrlr *ctrlr)
 	return spdk_nvme_ctrlr_process_admin_completions(in(ctrlr));
 }
 
+int32_t tl_nvme_reset(struct tl_nvme_ctrlr *ctrlr)
+{
+	spdk_unaffinitize_thread();
+	return spdk_nvme_ctrlr_reset(in(ctrlr)) == 0 ? 0 : -EIO;
+}
+
+void tl_nvme_fail(struct tl_nvme_ctrlr *ctrlr)
+{
+	enum { COMMAND = 4, BUS_MASTER = 1 << 2 }; /* PCI 3.0, 6.2.2 */
+	struct spdk_pci_device *pci = over_fabric(in(ctrlr)) ? NULL : spdk_nvme_ctrlr_get_pci_device(in(ctrlr));
+	uint16_t command;
+
+	if (pci != NULL && spdk_pci_device_cfg_read16(pci, &command, COMMAND) == 0) {
+		spdk_pci_device_cfg_write16(pci, command & (uint16_t)~BUS_MASTER, COMMAND);
+	}
+	spdk_nvme_ctrlr_fail(in(ctrlr));
+}
+
 bool tl_nvme_failed(struct tl_nvme_ctrlr *ctrlr)
 {
 	return spdk_nvme_ctrlr_is_failed(in(ctrlr));

@@ -244,6 +244,12 @@ int32_t tl_nvme_info(struct tl_nvme_ctrlr *ctrlr, struct tl_nvme_info *out);
 /* Keeps the controller alive, handles its events, and notices when a local one was pulled (its queue pairs are lost then);
  * every second or so, from one thread at a time. Completions or errno. */
 int32_t tl_nvme_admin_poll(struct tl_nvme_ctrlr *ctrlr);
+/* Resets the controller (NVMe base 2.0, 3.7.2), on a thread of its own, which may run on any core afterwards. Meanwhile no queue
+ * pair of it is used, nor tl_nvme_admin_poll. Local: at the next poll of a queue pair what it had under way is submitted once more,
+ * or comes back with an error. A fabric's queue pairs are lost. 0 or errno: it failed then. Waits for as long as the drive takes. */
+int32_t tl_nvme_reset(struct tl_nvme_ctrlr *ctrlr);
+/* Gives a local controller up: it reaches no memory any more, and fails. Used as tl_nvme_reset. */
+void tl_nvme_fail(struct tl_nvme_ctrlr *ctrlr);
 /* The controller failed for good: every request comes back with an error. */
 bool tl_nvme_failed(struct tl_nvme_ctrlr *ctrlr);
 /* The active namespace after id `prev` (0: the first); 0 at the end. */

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::time::Duration;
 
 use engine::{StoreConfig, StoreDevice};
 
@@ -177,11 +178,20 @@ fn read_store(section: Section<'_>, stores: &mut Stores, names: &mut HashSet<Str
     } else {
         nvme.as_ref().and_then(read_nvme)
     };
+    let timeout = section.integer("timeout_s", 0..=3600, StoreConfig::TIMEOUT.as_secs() as u32);
+    let timeout = (timeout > 0).then(|| Duration::from_secs(timeout.into()));
     let span = section.span.clone();
     section.finish();
     // A broken device still lends its name to namespaces, for no second message.
     let device = device.unwrap_or(StoreDevice::Bdev(format!("\0{}", stores.list.len())));
-    stores.list.push((StoreConfig { name, device }, span));
+    stores.list.push((
+        StoreConfig {
+            name,
+            device,
+            timeout,
+        },
+        span,
+    ));
 }
 
 fn read_bdev(item: &Item<'_>) -> Option<String> {

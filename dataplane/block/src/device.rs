@@ -1,5 +1,7 @@
 //! What a device is, and what it is told.
 
+use std::time::Duration;
+
 use sgl::Limits;
 
 use crate::{Fault, Op, OpIndex, OpTable};
@@ -97,6 +99,18 @@ pub trait Device {
 
     /// Whether it went away for good.
     fn is_gone(&self) -> bool;
+
+    /// How long it may have a command; `None`: for ever.
+    fn timeout(&self) -> Option<Duration>;
+
+    /// It has had a command for longer than it may: whoever drives it takes back what it has, as a
+    /// controller reset does (NVMe base 2.0, 3.7.2). Does not wait for that. Afterwards each of its
+    /// commands has ended, and changes nothing later; or is given to it once more; or the
+    /// device [is gone](Device::is_gone).
+    fn recover(&mut self);
+
+    /// It did not answer after it was recovered either: it is gone from now on.
+    fn give_up(&mut self);
 
     /// Lets it work, and takes completions that come by polling; whether there were any.
     fn poll(&mut self) -> bool;

@@ -50,6 +50,11 @@ impl<T> Slab<T> {
         (0..self.slots.len() as u32).filter_map(|id| self.remove(id))
     }
 
+    /// Every value, lowest number first.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.slots.iter_mut().flatten()
+    }
+
     /// How many more values there is room for.
     #[inline]
     pub fn room(&self) -> usize {

@@ -3,6 +3,7 @@
 //! The program fills these from its TOML file; a test fills them by hand.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use shard::{MemoryConfig, SubsystemConfig};
 
@@ -54,6 +55,14 @@ pub struct StoreConfig {
     pub name: String,
     /// Where it is.
     pub device: StoreDevice,
+    /// How long it may have a command before it is reset; `None`: for ever.
+    pub timeout: Option<Duration>,
+}
+
+impl StoreConfig {
+    /// How long a store may have a command unless it is said otherwise: longer than a drive
+    /// tries to read a bad block, and less than hosts wait (Linux: 30 s).
+    pub const TIMEOUT: Duration = Duration::from_secs(20);
 }
 
 /// A store of which is known, before it is there, what it will be.

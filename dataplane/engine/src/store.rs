@@ -3,8 +3,10 @@
 mod bdev;
 mod nvme;
 mod op;
+mod reset;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use block::{Command, Device, Geometry, NotStarted, OpIndex, OpTable};
 
@@ -20,18 +22,26 @@ pub(crate) enum Store {
     Nvme(Box<nvme::Nvme>),
 }
 
+/// What the log calls a store, and how long it may have a command.
+pub(crate) struct Terms {
+    name: String,
+    timeout: Option<Duration>,
+}
+
 impl Store {
     /// Opens the store on the current SPDK thread. `controller`: its NVMe controller, if it has one.
     pub(crate) fn open(
         config: &StoreConfig,
         controller: Option<&Arc<Controller>>,
     ) -> Result<Self, Error> {
+        let terms = Terms {
+            name: config.name.clone(),
+            timeout: config.timeout,
+        };
         let store = match (&config.device, controller) {
-            (StoreDevice::Bdev(name), _) => {
-                Store::Bdev(Box::new(bdev::Bdev::open(&config.name, name)?))
-            }
+            (StoreDevice::Bdev(name), _) => Store::Bdev(Box::new(bdev::Bdev::open(terms, name)?)),
             (StoreDevice::Nvme { nsid, .. }, Some(controller)) => {
-                let nvme = nvme::Nvme::open(&config.name, Arc::clone(controller), *nsid)?;
+                let nvme = nvme::Nvme::open(terms, Arc::clone(controller), *nsid)?;
                 Store::Nvme(Box::new(nvme))
             }
             (StoreDevice::Nvme { .. }, None) => {
@@ -77,6 +87,27 @@ impl Device for Store {
         match self {
             Store::Bdev(bdev) => bdev.is_gone(),
             Store::Nvme(nvme) => nvme.is_gone(),
+        }
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        match self {
+            Store::Bdev(bdev) => bdev.terms.timeout,
+            Store::Nvme(nvme) => nvme.terms.timeout,
+        }
+    }
+
+    fn recover(&mut self) {
+        match self {
+            Store::Bdev(bdev) => bdev.recover(),
+            Store::Nvme(nvme) => nvme.recover(),
+        }
+    }
+
+    fn give_up(&mut self) {
+        match self {
+            Store::Bdev(bdev) => bdev.give_up(),
+            Store::Nvme(nvme) => nvme.give_up(),
         }
     }
 

@@ -125,6 +125,7 @@ fn z12_a_thousand_stalled_writers_do_not_stop_another_client() {
     config.stores.push(StoreConfig {
         name: "malloc1".into(),
         device: StoreDevice::Bdev("Malloc1".into()),
+        timeout: Some(StoreConfig::TIMEOUT),
     });
     let namespaces = &mut config.target.subsystems[0].namespaces;
     let mut second = namespaces[0].clone();

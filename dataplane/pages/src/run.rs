@@ -240,11 +240,11 @@ impl PageRun {
     /// that were placed before stay.
     ///
     /// The device writes to these pages while nobody else has seen them; their
-    /// bytes may be read, sent or shared only once it is done.
+    /// bytes may be read, sent or shared only once it is done. How many pages those are.
     ///
     /// # Errors
     /// [`OutOfPages`] if the pool has too few; the run is unchanged.
-    pub fn place_fresh(&mut self, pages: &ClusterPool) -> Result<(), OutOfPages> {
+    pub fn place_fresh(&mut self, pages: &ClusterPool) -> Result<usize, OutOfPages> {
         let needed = self.pages().iter().filter(|p| p.missing() > 0).count();
         if pages.free() < needed {
             return Err(OutOfPages);
@@ -255,7 +255,7 @@ impl PageRun {
                 page.fill_from(&fresh.freeze());
             }
         }
-        Ok(())
+        Ok(needed)
     }
 
     /// Whether every byte of the request is there.

@@ -170,7 +170,7 @@ impl<M: Machine> Shard<M> {
         }
         self.machine.enter();
         let mut completed = self.machine.poll();
-        completed |= common.volumes.poll(common.memory.buffers());
+        completed |= (common.volumes).poll(Duration::from_nanos(now.0), common.memory.buffers());
         if completed && common.volumes.has_completed() {
             busy = true;
             self.stages.end(Stage::Complete);
@@ -245,7 +245,8 @@ impl<M: Machine> Shard<M> {
     /// it is true on every shard.
     pub fn drain(&mut self) -> bool {
         self.machine.enter();
-        self.common.volumes.drain(self.common.memory.buffers())
+        let now = Duration::from_nanos(self.now().0);
+        self.common.volumes.drain(now, self.common.memory.buffers())
     }
 
     /// Frees what the shard has. The machine is the last to go.

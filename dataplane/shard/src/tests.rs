@@ -168,6 +168,14 @@ impl Device for Disk {
         false
     }
 
+    fn timeout(&self) -> Option<Duration> {
+        None
+    }
+
+    fn recover(&mut self) {}
+
+    fn give_up(&mut self) {}
+
     fn poll(&mut self) -> bool {
         false
     }

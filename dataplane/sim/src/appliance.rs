@@ -79,6 +79,8 @@ pub(crate) enum Stopped {
     NotYet,
     /// Everything was given back.
     Done,
+    /// A device kept what it had: the process ended without it.
+    Abandoned,
     /// Something was not.
     Wrong(String),
 }

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use block::{Command, Fault, Geometry, NotStarted, OpIndex, OpTable};
 
@@ -38,6 +39,26 @@ impl block::Device for Device {
 
     fn is_gone(&self) -> bool {
         self.disk.borrow().is_gone() && !self.is_dead.get()
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        self.disk
+            .borrow()
+            .config()
+            .timeout
+            .map(Duration::from_nanos)
+    }
+
+    fn recover(&mut self) {
+        if !self.is_dead.get() {
+            self.disk.borrow_mut().recover();
+        }
+    }
+
+    fn give_up(&mut self) {
+        if !self.is_dead.get() {
+            self.disk.borrow_mut().go();
+        }
     }
 
     fn poll(&mut self) -> bool {

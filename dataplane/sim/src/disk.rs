@@ -4,7 +4,7 @@
 mod image;
 mod pending;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use block::{Command, Completed, Fault, Geometry, NotStarted, Op, OpEnds, OpIndex};
 use testkit::Random;
@@ -36,6 +36,10 @@ pub(crate) struct DiskConfig {
     pub(crate) misdirected_one_in: u64,
     /// One write in so many is told to be done and is not; 0: none.
     pub(crate) lost_one_in: u64,
+    /// How long it may have a command; `None`: for ever.
+    pub(crate) timeout: Option<Nanoseconds>,
+    /// Nanoseconds that it takes to recover.
+    pub(crate) recovery: Nanoseconds,
 }
 
 /// What is wrong with a device for a while.
@@ -45,6 +49,8 @@ pub(crate) struct Trouble {
     pub(crate) slow: u64,
     /// Commands take so much longer: what it is given meanwhile, it holds.
     pub(crate) held: Nanoseconds,
+    /// It ends nothing, and does not recover.
+    pub(crate) hangs: bool,
     /// Commands that fail: which, how, and one in how many.
     pub(crate) failing: Option<Failing>,
     /// It starts none.
@@ -67,6 +73,8 @@ pub(crate) struct Failing {
 enum Step {
     Early,
     End,
+    /// It has recovered: of no command, or of those that it has.
+    Recovered,
 }
 
 /// Who asked, and where the end goes.
@@ -102,7 +110,13 @@ pub(crate) struct Disk {
     ended: Vec<(Ticket, Result<(), Fault>)>,
     commands: u64,
     is_gone: bool,
-    pub(crate) trouble: Trouble,
+    trouble: Trouble,
+    /// Commands that have no end in sight.
+    stuck: BTreeSet<u64>,
+    /// It is being recovered, and takes nothing.
+    is_recovering: bool,
+    /// When it last had commands that it would not have ended by itself.
+    stuck_until: Nanoseconds,
     /// Commands that failed.
     faults: u64,
     reach: Reach,
@@ -125,6 +139,9 @@ impl Disk {
             commands: 0,
             is_gone: false,
             trouble: Trouble::default(),
+            stuck: BTreeSet::new(),
+            is_recovering: false,
+            stuck_until: 0,
             faults: 0,
             reach: Reach::default(),
             breach: None,
@@ -163,11 +180,87 @@ impl Disk {
         self.breach.get_or_insert(what);
     }
 
+    pub(crate) fn config(&self) -> &DiskConfig {
+        &self.config
+    }
+
+    /// When it last had commands that it would not have ended by itself.
+    pub(crate) fn stuck_until(&self) -> Nanoseconds {
+        match self.is_recovering || self.trouble.hangs || !self.stuck.is_empty() {
+            true => clock::now(),
+            false => self.stuck_until,
+        }
+    }
+
+    /// It is in this trouble from now on. What no longer hangs goes on, or waits to be recovered.
+    pub(crate) fn set_trouble(&mut self, trouble: Trouble) {
+        let hung = std::mem::replace(&mut self.trouble, trouble).hangs;
+        if hung && !self.trouble.hangs {
+            self.stuck_until = clock::now();
+            if self.config.timeout.is_none() || self.random.chance(1, 2) {
+                self.go_on();
+            }
+        }
+    }
+
+    /// What it has is done after all.
+    fn go_on(&mut self) {
+        for id in std::mem::take(&mut self.stuck) {
+            let at = clock::now() + self.latency();
+            self.steps.insert((at, id, Step::End), ());
+        }
+    }
+
+    fn latency(&mut self) -> Nanoseconds {
+        let (least, most) = self.config.latency;
+        self.random.range(least..=most) * self.trouble.slow.max(1) + self.trouble.held
+    }
+
+    /// Its controller is reset: nothing is done until that is over.
+    pub(crate) fn recover(&mut self) {
+        event!(
+            self.trace,
+            "disk-recover",
+            [self.index],
+            "disk {}",
+            self.index
+        );
+        self.steps.clear();
+        self.stuck.extend(self.pending.keys());
+        self.is_recovering = true;
+        let at = clock::now() + self.config.recovery;
+        self.steps.insert((at, 0, Step::Recovered), ());
+    }
+
+    /// Its controller was reset: what it had is done once more, or never; if it does not hang.
+    fn recovered(&mut self) {
+        self.stuck_until = clock::now();
+        if self.trouble.hangs {
+            return;
+        }
+        self.is_recovering = false;
+        if self.random.chance(1, 2) {
+            return self.go_on();
+        }
+        self.stuck.clear();
+        for (_, mut pending) in std::mem::take(&mut self.pending) {
+            pending.do_some(&mut self.image, &mut self.random);
+            self.faults += 1;
+            let aborted = Fault::Device {
+                code_type: 0,
+                code: 7,
+            };
+            self.ended.push((pending.ticket, Err(aborted)));
+        }
+    }
+
     /// It goes away for good: what is under way fails.
     pub(crate) fn go(&mut self) {
         event!(self.trace, "disk-gone", [self.index], "{}", self.index);
-        self.is_gone = true;
+        self.stuck_until = clock::now();
+        (self.is_gone, self.is_recovering) = (true, false);
         self.steps.clear();
+        self.stuck.clear();
         for (_, pending) in std::mem::take(&mut self.pending) {
             self.faults += 1;
             self.ended.push((pending.ticket, Err(Fault::Gone)));
@@ -194,7 +287,7 @@ impl Disk {
             self.faults += 1;
             return Err(NotStarted::Failed(Fault::Gone));
         }
-        if self.trouble.is_full || self.pending.len() >= self.config.depth {
+        if self.trouble.is_full || self.is_recovering || self.pending.len() >= self.config.depth {
             return Err(NotStarted::Full);
         }
         let failure = self.trouble.failing.filter(|failing| {
@@ -231,19 +324,21 @@ impl Disk {
         }
         let now = clock::now();
         let immediate = self.config.immediate_one_in;
-        if immediate > 0 && self.random.one_in(immediate) {
+        if immediate > 0 && !self.trouble.hangs && self.random.one_in(immediate) {
             self.pending.insert(id, pending);
             self.end(id);
             return Ok(());
         }
-        let (least, most) = self.config.latency;
-        let latency =
-            self.random.range(least..=most) * self.trouble.slow.max(1) + self.trouble.held;
+        let latency = self.latency();
         if op != Op::Flush && self.random.one_in(8) {
             let early = now + self.random.below(latency);
             self.steps.insert((early, id, Step::Early), ());
         }
-        self.steps.insert((now + latency, id, Step::End), ());
+        if self.trouble.hangs {
+            self.stuck.insert(id);
+        } else {
+            self.steps.insert((now + latency, id, Step::End), ());
+        }
         self.pending.insert(id, pending);
         Ok(())
     }
@@ -266,6 +361,10 @@ impl Disk {
                     }
                     self.end(id);
                 }
+                Step::Recovered => {
+                    woken.extend(self.pending.values().map(|pending| pending.ticket.shard));
+                    self.recovered();
+                }
             }
         }
     }
@@ -282,6 +381,9 @@ impl Disk {
     /// After this no command refers to the appliance's memory.
     pub(crate) fn kill(&mut self, power: bool) {
         self.steps.clear();
+        self.stuck.clear();
+        self.is_recovering = false;
+        self.stuck_until = clock::now();
         for (_, mut pending) in std::mem::take(&mut self.pending) {
             pending.do_some(&mut self.image, &mut self.random);
             self.ended.push((pending.ticket, Ok(())));

@@ -17,7 +17,7 @@ use crate::trace::{Trace, event};
 use crate::world::Devices;
 pub(crate) use commands::Target;
 use network::Network;
-use session::Session;
+use session::{Given, Session};
 
 /// How long a host waits that nothing has disturbed: then the appliance is at fault.
 const PATIENCE_MAX: Nanoseconds = 30 * SECOND;
@@ -263,12 +263,20 @@ impl Host {
         let Some(session) = &self.session else {
             return Ok(());
         };
-        let waits = clock::now() - session.waits_since();
+        let stuck_until = |given: &Given| {
+            let volumes = given.ops.iter().map(|&op| cx.oracle.volume_of(op));
+            let until = volumes.map(|volume| cx.devices.stuck_until(volume));
+            until.max().unwrap_or(0)
+        };
+        let waits = clock::now() - session.waits_since(stuck_until);
         let patience = match session.is_disturbed {
             true => self.plan.patience,
             false => PATIENCE_MAX,
         };
         if waits < patience {
+            if clock::now() - session.waits_since(|_| 0) >= PATIENCE_MAX {
+                self.leave(false, "a device takes too long", cx);
+            }
             return Ok(());
         }
         if !session.is_disturbed {
@@ -297,7 +305,7 @@ impl Host {
                 if let Some(deadline) = session.next_deadline() {
                     at_most(deadline);
                 }
-                if session.has_room() && matches!(self.goal, Goal::Work(1..)) {
+                if matches!(self.goal, Goal::Work(1..)) && !session.queues_with_room().is_empty() {
                     at_most(self.next_command);
                 }
             }

@@ -249,6 +249,13 @@ impl VolumePlan {
                 deallocation_zeroes: random.chance(1, 2),
                 misdirected_one_in: 0,
                 lost_one_in: 0,
+                timeout: *random.pick(&[
+                    None,
+                    Some(SECOND / 2),
+                    Some(2 * SECOND),
+                    Some(5 * SECOND),
+                ]),
+                recovery: random.range(1..=1000u64) * MILLISECOND,
             },
             policy,
             block,

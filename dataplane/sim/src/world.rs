@@ -16,6 +16,8 @@ pub(crate) trait Devices {
     fn faults(&self, volume: usize) -> u64;
     /// Whether the device went away for good.
     fn is_gone(&self, volume: usize) -> bool;
+    /// When the device last had commands that it would not have ended by itself.
+    fn stuck_until(&self, volume: usize) -> Nanoseconds;
     /// Whether the volume is behind the page cache.
     fn is_cached(&self, volume: usize) -> bool;
     /// Commands of devices behind the page cache that failed so far.
@@ -33,6 +35,10 @@ impl Devices for Appliance {
 
     fn is_gone(&self, volume: usize) -> bool {
         self.disks()[volume].borrow().is_gone()
+    }
+
+    fn stuck_until(&self, volume: usize) -> Nanoseconds {
+        self.disks()[volume].borrow().stuck_until()
     }
 
     fn is_cached(&self, volume: usize) -> bool {
@@ -288,6 +294,16 @@ impl World {
         match self.appliance.finish_stop() {
             Stopped::NotYet => Ok(()),
             Stopped::Wrong(what) => Err(Violation(what)),
+            // The process ends, though a device does not.
+            Stopped::Abandoned => {
+                self.appliance.kill(false).map_err(Violation)?;
+                self.oracle.crash();
+                self.disturb();
+                if std::mem::take(&mut self.starts_after_stop) {
+                    self.appliance.start();
+                }
+                Ok(())
+            }
             Stopped::Done => {
                 self.oracle.settle();
                 if self.appliance.has_left_dirty() {
@@ -320,7 +336,9 @@ impl World {
                 self.hosts[host].disturb();
             }
             Event::Disk { disk, trouble } => {
-                self.appliance.disks()[disk].borrow_mut().trouble = trouble;
+                self.appliance.disks()[disk]
+                    .borrow_mut()
+                    .set_trouble(trouble);
             }
             Event::Gone { disk } => self.appliance.disks()[disk].borrow_mut().go(),
             Event::Kill { power } => {

@@ -6,13 +6,16 @@
 //! fragments, the page is copied together first, and the copy counted (row Z14).
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use block::{
     Buffers, Command, Completed, Device, Fault, Geometry, Io, NotStarted, Op, OpTable, VolumeId,
 };
 use collections::Slab;
 use pages::{CopyReason, PAGE_SIZE, PageRun};
-use sgl::{Divider, Element, PageCursor, Refused, RequestState};
+use sgl::{Element, PageCursor, Refused, RequestState};
+
+use crate::backing::{Backing, Due, may_take};
 
 /// How a job ended; its run is back.
 pub(crate) struct Done<T> {
@@ -31,6 +34,10 @@ struct Job<T> {
     state: RequestState<PageCursor>,
     /// Commands at the device.
     in_flight: u32,
+    /// When the last of them was given to it, or ended.
+    since: Duration,
+    /// Whole pages that it is read into.
+    pages: usize,
     /// In the list of stalled jobs.
     stalled: bool,
     /// A flush is still to follow: force unit access on a device that caches.
@@ -46,12 +53,8 @@ impl<T> Job<T> {
     }
 }
 
-/// A device, and how jobs are divided for it.
-struct Backing<D> {
-    device: D,
-    geometry: Geometry,
-    divider: Divider,
-}
+/// How often devices are looked at for commands that they keep.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Why a job does not go on.
 enum Stop {
@@ -68,8 +71,14 @@ pub(crate) struct Jobs<D: Device, T> {
     backings: Vec<Backing<D>>,
     ops: OpTable<D::Slot>,
     jobs: Slab<Job<T>>,
-    /// Jobs waiting for an operation, a page, or room at the device; oldest first.
-    stalled: VecDeque<u32>,
+    /// Jobs that wait for an operation, pages, or room at their device.
+    stalled: usize,
+    /// The device whose jobs go on first when what they wait for came back.
+    first: usize,
+    /// The time, as of the last poll.
+    now: Duration,
+    /// When devices are next looked at for commands that they keep.
+    look_at: Duration,
     /// Jobs whose last command ended.
     finished: VecDeque<u32>,
     /// Assemble by memcpy: the ablation.
@@ -86,6 +95,10 @@ events::counters! {
         @gauge stalled_now,
         /// Bytes copied into whole pages for devices that take no fragments.
         bounced_bytes,
+        /// Times a device that kept a command for too long was recovered.
+        recoveries,
+        /// Devices that were given up.
+        given_up,
     }
 }
 
@@ -100,22 +113,16 @@ impl<D: Device, T> Jobs<D, T> {
         slot: impl FnMut() -> D::Slot,
         copy: bool,
     ) -> Self {
-        let backing = |device: D| {
-            let geometry = device.geometry();
-            let divider = Divider::new(geometry.limits(elements as u32))
-                .expect("a device takes at least a block and an element");
-            Backing {
-                device,
-                geometry,
-                divider,
-            }
-        };
+        let backing = |device| Backing::new(device, elements, jobs);
         Self {
             backings: devices.into_iter().map(backing).collect(),
             // Jobs that find none wait.
             ops: OpTable::new(ops, elements, slot),
             jobs: Slab::new(jobs),
-            stalled: VecDeque::with_capacity(jobs),
+            stalled: 0,
+            first: 0,
+            now: Duration::ZERO,
+            look_at: Duration::ZERO,
             finished: VecDeque::with_capacity(jobs),
             copy,
             counters: JobCounters::default(),
@@ -168,6 +175,8 @@ impl<D: Device, T> Jobs<D, T> {
             run: io.run,
             state: RequestState::new(io.offset, len),
             in_flight: 0,
+            since: self.now,
+            pages: 0,
             stalled: false,
             // Of a read it makes non-volatile what was read (NVM 3.2.4).
             then_flush: fua
@@ -183,28 +192,79 @@ impl<D: Device, T> Jobs<D, T> {
     }
 
     /// Polls devices that need it and retries what waited; whether there was work.
-    pub(crate) fn poll(&mut self, buffers: &Buffers) -> bool {
+    pub(crate) fn poll(&mut self, now: Duration, buffers: &Buffers) -> bool {
+        self.now = now;
         let mut busy = false;
         for backing in &mut self.backings {
             busy |= backing.device.poll();
         }
-        for _ in 0..self.stalled.len() {
-            let Some(index) = self.stalled.pop_front() else {
+        if self.stalled > 0 {
+            // The one that was first is the last next time: none has what is left every time.
+            let first = self.first;
+            self.first = (first + 1) % self.backings.len();
+            for volume in (first..self.backings.len()).chain(0..first) {
+                busy |= self.retry(volume, buffers);
+            }
+        }
+        if now >= self.look_at {
+            self.look_at = now + LOOK;
+            self.look_for_overdue();
+        }
+        busy | self.has_done()
+    }
+
+    /// Jobs of a device that waited go on, in their order; whether any did.
+    fn retry(&mut self, volume: usize, buffers: &Buffers) -> bool {
+        let mut busy = false;
+        for _ in 0..self.backings[volume].stalled.len() {
+            let Some(index) = self.backings[volume].stalled.pop_front() else {
                 break;
             };
-            let waiting = self.stalled.len();
+            self.stalled -= 1;
+            let waiting = self.stalled;
             if let Some(job) = self.jobs.get_mut(index) {
                 job.stalled = false;
             }
             self.go_on(index, buffers);
-            if self.stalled.len() > waiting {
+            if self.stalled > waiting {
                 // Still short: it keeps its place, and the others theirs.
-                self.stalled.rotate_right(1);
+                self.backings[volume].stalled.rotate_right(1);
                 break;
             }
             busy = true;
         }
-        busy | self.has_done()
+        busy
+    }
+
+    /// Recovers devices that keep a command for longer than they may, or gives them up.
+    #[cold]
+    fn look_for_overdue(&mut self) {
+        for (volume, backing) in (0..).map(VolumeId).zip(&mut self.backings) {
+            if backing.operations == 0 {
+                continue;
+            }
+            let now = self.now;
+            let is_late = |job: &mut Job<T>| {
+                job.volume == volume && job.in_flight > 0 && backing.is_overdue(job.since, now)
+            };
+            if !self.jobs.iter_mut().any(is_late) {
+                continue;
+            }
+            match backing.hurry() {
+                None => continue,
+                Some(Due::Recovery) => self.counters.recoveries += 1,
+                Some(Due::GivingUp) => self.counters.given_up += 1,
+            }
+            // It has as long again.
+            for job in self.jobs.iter_mut().filter(|job| job.volume == volume) {
+                job.since = now;
+            }
+        }
+    }
+
+    /// Whether the device went away for good.
+    pub(crate) fn is_gone(&self, volume: VolumeId) -> bool {
+        self.backings[volume.index()].device.is_gone()
     }
 
     pub(crate) fn has_done(&self) -> bool {
@@ -220,10 +280,13 @@ impl<D: Device, T> Jobs<D, T> {
         let index = self.finished.pop_front()?;
         let Job {
             ticket,
+            volume,
             result,
             run,
+            pages,
             ..
         } = self.jobs.remove(index)?;
+        self.backings[volume.index()].pages -= pages;
         Some(Done {
             ticket,
             result,
@@ -246,7 +309,7 @@ impl<D: Device, T> Jobs<D, T> {
 
     pub(crate) fn counters(&self) -> JobCounters {
         JobCounters {
-            stalled_now: self.stalled.len() as u64,
+            stalled_now: self.stalled as u64,
             ..self.counters.clone()
         }
     }
@@ -265,7 +328,8 @@ impl<D: Device, T> Jobs<D, T> {
             Err(Stop::Later) => {
                 self.counters.stalls += 1;
                 job.stalled = true;
-                self.stalled.push_back(index);
+                self.stalled += 1;
+                self.backings[job.volume.index()].stalled.push_back(index);
             }
             Err(Stop::Failed(fault)) => {
                 job.result = Err(fault);
@@ -282,7 +346,7 @@ impl<D: Device, T> Jobs<D, T> {
         let Some(job) = self.jobs.get_mut(index) else {
             return Ok(());
         };
-        let backing = &self.backings[job.volume.index()];
+        let backing = &mut self.backings[job.volume.index()];
         if backing.device.is_gone() {
             return Err(Stop::Failed(Fault::Gone));
         }
@@ -299,7 +363,13 @@ impl<D: Device, T> Jobs<D, T> {
         };
         match job.op {
             Op::Read if run.missing() > 0 => {
-                run.place_fresh(&buffers.pages).map_err(|_| Stop::Later)
+                if !may_take(backing.pages, buffers.pages.free()) {
+                    return Err(Stop::Later);
+                }
+                let pages = run.place_fresh(&buffers.pages).map_err(|_| Stop::Later)?;
+                job.pages = pages;
+                backing.pages += pages;
+                Ok(())
             }
             Op::Write if self.copy => whole(run, CopyReason::Ablation).map(drop),
             // A device that cannot take the pages as they lie gets each as a whole one,
@@ -327,9 +397,12 @@ impl<D: Device, T> Jobs<D, T> {
             }
             return Ok(false);
         }
+        let backing = &mut self.backings[job.volume.index()];
+        if !may_take(backing.operations, self.ops.available()) {
+            return Err(Stop::Later);
+        }
         let op = self.ops.take(index).ok_or(Stop::Later)?;
         let before = job.state;
-        let backing = &mut self.backings[job.volume.index()];
         let formatted = match job.op {
             _ if flush => Ok((Command::FLUSH, 0)),
             Op::Read | Op::Write => data_command(job, backing, self.ops.list(op)),
@@ -360,6 +433,8 @@ impl<D: Device, T> Jobs<D, T> {
             job.then_flush = false;
         }
         job.in_flight += 1;
+        job.since = self.now;
+        backing.operations += 1;
         Ok(true)
     }
 
@@ -372,6 +447,8 @@ impl<D: Device, T> Jobs<D, T> {
             return;
         }
         job.in_flight -= 1;
+        job.since = self.now;
+        self.backings[job.volume.index()].ended();
         if job.result.is_ok() {
             job.result = completed.result;
         }

@@ -11,6 +11,7 @@
 //!   over rings ([`sync::mesh`]), by reference.
 #![forbid(unsafe_code)]
 
+mod backing;
 mod cached;
 mod jobs;
 mod message;

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use block::{
     Buffers, Device, Fault, Fences, Io, IoCounters, IoKind, NamespaceCounters, NamespaceIndex, Op,
@@ -166,21 +167,24 @@ impl<D: Device> Volumes<D> {
         }
     }
 
-    /// Whether a device may still change some of the range for a session that is gone.
+    /// Whether a device may still change some of the range for a session that is gone. One that is
+    /// gone changes nothing that anybody will read.
     #[cold]
     fn is_fenced(&self, volume: VolumeId, io: &Io) -> bool {
         let of_volume = |namespace: NamespaceIndex| {
             let entry = self.namespaces.get(namespace.index());
             entry.is_some_and(|entry| entry.as_ref().is_some_and(|entry| entry.volume == volume))
         };
-        !cfg!(mutant = "fence-ignored") && self.fences.covers(io.offset, io.len, of_volume)
+        let changes = !cfg!(mutant = "fence-ignored") && !self.jobs.is_gone(volume);
+        changes && self.fences.covers(io.offset, io.len, of_volume)
     }
 
     /// Lets those go on that no fence is around any more.
     #[cold]
     fn resume_fenced(&mut self, buffers: &Buffers) {
         let lowered = self.fences.lowered();
-        if std::mem::replace(&mut self.lowered, lowered) == lowered {
+        let same = std::mem::replace(&mut self.lowered, lowered) == lowered;
+        if same && !(self.fenced.iter()).any(|&(_, volume, _)| self.jobs.is_gone(volume)) {
             return;
         }
         for _ in 0..self.fenced.len() {
@@ -282,8 +286,8 @@ impl<D: Device> Volumes<D> {
     }
 
     /// Polls devices and lets what waited go on; whether there was work.
-    pub fn poll(&mut self, buffers: &Buffers) -> bool {
-        let mut busy = self.jobs.poll(buffers);
+    pub fn poll(&mut self, now: Duration, buffers: &Buffers) -> bool {
+        let mut busy = self.jobs.poll(now, buffers);
         // Other shards ask for pages only where all have a cache.
         if self.cached.is_used() {
             busy |= self.remote.poll(context!(self, buffers));
@@ -368,9 +372,9 @@ impl<D: Device> Volumes<D> {
 
     /// Drops what the cache has, gives back what other shards lent, and takes back what
     /// they were lent; whether all is where it belongs.
-    pub fn drain(&mut self, buffers: &Buffers) -> bool {
+    pub fn drain(&mut self, now: Duration, buffers: &Buffers) -> bool {
         self.cached.drop_clean();
-        self.poll(buffers);
+        self.poll(now, buffers);
         self.remote.is_settled()
     }
 

@@ -118,6 +118,7 @@ fn config(options: &Options) -> Config {
         stores: vec![StoreConfig {
             name: "null0".into(),
             device: StoreDevice::Bdev("Null0".into()),
+            timeout: Some(StoreConfig::TIMEOUT),
         }],
         target: TargetConfig {
             listeners: vec![(address, 4420)],

@@ -6,36 +6,42 @@ use std::ffi::{CString, c_void};
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 
-use spdk_sys::{tl_bdev, tl_bdev_info, tl_channel};
+use spdk_sys::{tl_bdev, tl_bdev_info, tl_channel, tl_io};
 
 use block::{Command, Geometry, NotStarted, Op, OpIndex, OpTable};
 
+use super::Terms;
 use super::op::{self, StoreSlot};
 use crate::error::Error;
 
 /// A shard's descriptor and channel of a block device.
 pub(crate) struct Bdev {
+    pub(super) terms: Terms,
     bdev: NonNull<tl_bdev>,
     channel: NonNull<tl_channel>,
     info: tl_bdev_info,
     /// Its blocks, which may become more or fewer while it is open.
     blocks: Cell<u64>,
     events: Rc<Events>,
+    /// Of a reset under way, of which `events` knows; it stays where it is.
+    reset: Box<tl_io>,
 }
 
 /// What SPDK said of it since it was opened.
 #[derive(Default)]
 struct Events {
     removed: Cell<bool>,
+    /// A reset is under way.
+    resetting: Cell<bool>,
     /// Not yet looked at.
     resized: Cell<bool>,
 }
 
 impl Bdev {
     /// Opens `bdev` for the current SPDK thread.
-    pub(crate) fn open(store: &str, bdev: &str) -> Result<Self, Error> {
+    pub(crate) fn open(terms: Terms, bdev: &str) -> Result<Self, Error> {
         let fail = |what, code| Error::Store {
-            name: store.into(),
+            name: terms.name.clone(),
             what,
             code,
         };
@@ -67,6 +73,9 @@ impl Bdev {
             blocks: Cell::new(info.num_blocks),
             info,
             events,
+            // SAFETY: `tl_io` is plain data; zero is "no callback, no list".
+            reset: Box::new(unsafe { std::mem::zeroed() }),
+            terms,
         })
     }
 
@@ -96,6 +105,38 @@ impl Bdev {
 
     pub(crate) fn is_gone(&self) -> bool {
         self.events.removed.get()
+    }
+
+    /// Resets it: whoever is behind it takes back what it has, or says that it cannot.
+    pub(crate) fn recover(&mut self) {
+        if self.events.resetting.replace(true) {
+            return;
+        }
+        self.reset.done = Some(on_reset);
+        self.reset.arg = Rc::as_ptr(&self.events).cast_mut().cast();
+        // SAFETY: descriptor and channel are this thread's; the box and `events` stay until
+        // the reset has ended: see `drop`.
+        let code = unsafe {
+            let (bdev, channel) = (self.bdev.as_ptr(), self.channel.as_ptr());
+            spdk_sys::tl_bdev_reset(bdev, channel, &raw mut *self.reset)
+        };
+        if code < 0 {
+            self.events.resetting.set(false);
+        }
+        let (name, seconds) = (
+            &self.terms.name,
+            self.terms.timeout.unwrap_or_default().as_secs(),
+        );
+        log::warn!("store {name}: a command has taken longer than {seconds} s: it is reset");
+    }
+
+    /// Takes no more commands. Those it has end when it says so, and hold their memory until then.
+    pub(crate) fn give_up(&mut self) {
+        self.events.removed.set(true);
+        let name = &self.terms.name;
+        log::error!(
+            "store {name}: it does not answer after resets either, and is given up: look at what is behind it, then restart"
+        );
     }
 
     pub(crate) fn submit(
@@ -141,12 +182,26 @@ fn info_of(bdev: NonNull<tl_bdev>) -> tl_bdev_info {
 
 impl Drop for Bdev {
     fn drop(&mut self) {
+        if self.events.resetting.get() {
+            // SPDK still has both.
+            std::mem::forget(Rc::clone(&self.events));
+            // SAFETY: plain data; the box that takes its place is dropped in its stead.
+            let io = std::mem::replace(&mut self.reset, Box::new(unsafe { std::mem::zeroed() }));
+            Box::leak(io);
+        }
         // SAFETY: on the thread that opened it, with no operation in flight.
         unsafe {
             spdk_sys::tl_bdev_channel_put(self.channel.as_ptr());
             spdk_sys::tl_bdev_close(self.bdev.as_ptr());
         }
     }
+}
+
+/// Runs on the shard's SPDK thread.
+unsafe extern "C" fn on_reset(arg: *mut c_void, _sct: i32, _sc: i32, _err: i32) {
+    // SAFETY: `arg` is what the store keeps alive until its reset has ended.
+    let events = unsafe { &*arg.cast::<Events>() };
+    events.resetting.set(false);
 }
 
 /// Runs on the shard's SPDK thread.

@@ -9,9 +9,11 @@ use spdk_sys::{
     tl_nvme_ctrlr, tl_nvme_info, tl_nvme_ns, tl_nvme_ns_info, tl_nvme_opts, tl_nvme_qpair,
 };
 
-use block::{Command, Geometry, NotStarted, Op, OpIndex, OpTable};
+use block::{Command, Fault, Geometry, NotStarted, Op, OpIndex, OpTable};
 
+use super::Terms;
 use super::op::{self, StoreSlot};
+use super::reset::{May, Remedy, Rounds, Turn};
 use crate::error::Error;
 
 /// A connected controller, shared by all shards and by the stores on its namespaces.
@@ -20,6 +22,7 @@ use crate::error::Error;
 pub(crate) struct Controller {
     ctrlr: NonNull<tl_nvme_ctrlr>,
     info: tl_nvme_info,
+    rounds: Arc<Rounds>,
 }
 
 // SAFETY: SPDK serialises what is done to a controller with its own lock; the
@@ -56,13 +59,50 @@ impl Controller {
             spdk_sys::tl_nvme_info(ctrlr.as_ptr(), &mut info);
             info
         };
-        Ok(Self { ctrlr, info })
+        Ok(Self {
+            ctrlr,
+            info,
+            rounds: Arc::default(),
+        })
     }
 
-    /// Keeps the controller alive; from one thread, about once a second.
+    /// Whether it is on this machine's bus.
+    fn is_local(&self) -> bool {
+        (self.info.transport.iter().take_while(|&&c| c != 0))
+            .map(|&c| c as u8)
+            .eq(*b"PCIE")
+    }
+
+    /// Keeps the controller alive; from one thread, about once a second: that of a shard which has
+    /// looked whether a round is under way.
     pub(crate) fn poll_admin(&self) {
+        if self.rounds.is_under_way() {
+            return;
+        }
         // SAFETY: a connected controller; only the main shard calls this.
         unsafe { spdk_sys::tl_nvme_admin_poll(self.ctrlr.as_ptr()) };
+    }
+}
+
+/// A controller's address on its way to the thread that resets it.
+struct Address(NonNull<tl_nvme_ctrlr>);
+
+// SAFETY: SPDK serialises what is done to a controller with its own lock.
+unsafe impl Send for Address {}
+
+impl Address {
+    /// Resets the controller, or gives it up; whether it works.
+    fn apply(&self, remedy: Remedy) -> bool {
+        let ctrlr = self.0.as_ptr();
+        // SAFETY: it stays connected until every queue pair was freed, which waits for the end of
+        // the round; nobody uses it meanwhile, or its queue pairs.
+        unsafe {
+            if remedy == Remedy::Reset && spdk_sys::tl_nvme_reset(ctrlr) == 0 {
+                return true;
+            }
+            spdk_sys::tl_nvme_fail(ctrlr);
+        }
+        false
     }
 }
 
@@ -75,15 +115,25 @@ impl Drop for Controller {
 
 /// A shard's queue pair to a namespace.
 pub(crate) struct Nvme {
+    pub(super) terms: Terms,
     controller: Arc<Controller>,
     namespace: NonNull<tl_nvme_ns>,
     info: tl_nvme_ns_info,
-    qpair: NonNull<tl_nvme_qpair>,
+    /// `None` once the controller was given up.
+    qpair: Option<NonNull<tl_nvme_qpair>>,
+    turn: Turn,
+    /// It may not be used now.
+    rests: bool,
     lost: bool,
 }
 
 impl Nvme {
-    pub(crate) fn open(store: &str, controller: Arc<Controller>, nsid: u32) -> Result<Self, Error> {
+    pub(crate) fn open(
+        terms: Terms,
+        controller: Arc<Controller>,
+        nsid: u32,
+    ) -> Result<Self, Error> {
+        let store = &terms.name;
         // SAFETY: a connected controller; the info is plain data filled by the call.
         let found = unsafe {
             let namespace = spdk_sys::tl_nvme_ns_get(controller.ctrlr.as_ptr(), nsid);
@@ -94,7 +144,7 @@ impl Nvme {
             })
         };
         let (namespace, info) = found.ok_or_else(|| Error::StoreConfig {
-            name: store.into(),
+            name: store.clone(),
             why: format!("the controller has no active namespace {nsid}"),
         })?;
         let mut out = ptr::null_mut();
@@ -106,15 +156,18 @@ impl Nvme {
         let qpair = NonNull::new(out)
             .filter(|_| code >= 0)
             .ok_or_else(|| Error::Store {
-                name: store.into(),
+                name: store.clone(),
                 what: "allocating a queue pair (does the controller have one for each shard?)",
                 code,
             })?;
         Ok(Self {
+            terms,
+            turn: controller.rounds.enter(),
             controller,
             namespace,
             info,
-            qpair,
+            qpair: Some(qpair),
+            rests: false,
             lost: false,
         })
     }
@@ -149,10 +202,63 @@ impl Nvme {
         self.lost
     }
 
+    /// The controller is reset, if it is a local one: what it has is submitted once more. One that is
+    /// reached over a fabric is given up: its connection may be what does not answer.
+    pub(crate) fn recover(&mut self) {
+        let (name, seconds) = (
+            &self.terms.name,
+            self.terms.timeout.unwrap_or_default().as_secs(),
+        );
+        if self.controller.is_local() {
+            log::warn!(
+                "store {name}: a command has taken longer than {seconds} s: its controller is reset"
+            );
+            self.begin(Remedy::Reset);
+        } else {
+            log::error!(
+                "store {name}: a command has taken longer than {seconds} s: it is given up; look at its target, then restart"
+            );
+            self.begin(Remedy::GiveUp);
+        }
+    }
+
+    /// It is gone from now on: the controller reaches no memory any more, and what it has ends.
+    pub(crate) fn give_up(&mut self) {
+        let name = &self.terms.name;
+        log::error!(
+            "store {name}: it does not answer after resets either, and is given up: replace it, then restart"
+        );
+        self.lost = true;
+        self.begin(Remedy::GiveUp);
+    }
+
+    fn begin(&mut self, remedy: Remedy) {
+        let address = Address(self.controller.ctrlr);
+        self.controller.rounds.begin(move || address.apply(remedy));
+    }
+
+    /// Frees the queue pair: what it has ends.
+    fn free(&mut self) {
+        if let Some(qpair) = self.qpair.take() {
+            // SAFETY: on the shard's thread, once. What is in flight ends before it returns,
+            // and its memory is no device's any more.
+            unsafe { spdk_sys::tl_nvme_qpair_free(qpair.as_ptr()) };
+        }
+    }
+
     /// Takes completions; how many.
     pub(crate) fn poll(&mut self) -> usize {
+        let may = self.controller.rounds.look(&mut self.turn);
+        self.rests = may == May::Rest;
+        if may == May::End {
+            self.lost = true;
+            self.free();
+        }
+        let Some(qpair) = self.qpair.filter(|_| !self.rests) else {
+            return 0;
+        };
         // SAFETY: this shard's own queue pair.
-        let n = unsafe { spdk_sys::tl_nvme_qpair_poll(self.qpair.as_ptr(), 0) };
+        let n = unsafe { spdk_sys::tl_nvme_qpair_poll(qpair.as_ptr(), 0) };
         if n < 0 {
             self.lost = true;
         }
@@ -166,7 +272,13 @@ impl Nvme {
         elements: usize,
         command: Command,
     ) -> Result<(), NotStarted> {
-        let (ns, qpair) = (self.namespace.as_ptr(), self.qpair.as_ptr());
+        let Some(qpair) = self.qpair else {
+            return Err(NotStarted::Failed(Fault::Gone));
+        };
+        if self.rests {
+            return Err(NotStarted::Full);
+        }
+        let (ns, qpair) = (self.namespace.as_ptr(), qpair.as_ptr());
         let Command {
             op: kind,
             block,
@@ -198,7 +310,7 @@ impl Nvme {
 
 impl Drop for Nvme {
     fn drop(&mut self) {
-        // SAFETY: on the shard's thread, with no operation in flight.
-        unsafe { spdk_sys::tl_nvme_qpair_free(self.qpair.as_ptr()) };
+        self.controller.rounds.leave(&mut self.turn);
+        self.free();
     }
 }

@@ -57,6 +57,7 @@ pub fn config(block_size: u32) -> Config {
         stores: vec![StoreConfig {
             name: "malloc0".into(),
             device: StoreDevice::Bdev("Malloc0".into()),
+            timeout: Some(StoreConfig::TIMEOUT),
         }],
         target: TargetConfig {
             listeners: vec![(IpAddr::V4(TARGET), 4420)],
@@ -98,6 +99,7 @@ pub fn write_back(file: &Path, block_size: usize) -> Config {
     config.stores = vec![StoreConfig {
         name: "file0".into(),
         device: StoreDevice::Bdev("File0".into()),
+        timeout: Some(StoreConfig::TIMEOUT),
     }];
     let namespace = &mut config.target.subsystems[0].namespaces[0];
     (namespace.store, namespace.write) = ("file0".into(), WritePolicy::Back);

@@ -1,10 +1,12 @@
 //! The end of an appliance: a stop, in the order in which the engine does it, or its
 //! taking apart after it was killed; and the look for what was not given back.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::{Appliance, Running, Shard, Stopped, Stopping};
 use crate::clock::{self, MICROSECOND, Nanoseconds, SECOND};
+use crate::disk::Disk;
 use crate::trace::event;
 
 /// How long a stop may take: what the engine gives its devices.
@@ -46,6 +48,10 @@ impl Appliance {
             return Stopped::NotYet;
         };
         if clock::now() > stopping.deadline {
+            let stuck = |disk: &Rc<RefCell<Disk>>| disk.borrow().stuck_until() == clock::now();
+            if self.disks.iter().any(stuck) {
+                return Stopped::Abandoned;
+            }
             return Stopped::Wrong(format!(
                 "the stop takes longer than {} s: {:?}",
                 STOP / SECOND,

@@ -36,7 +36,6 @@ pub(super) struct Session {
     began: Nanoseconds,
     /// What has nothing under way waits for nothing.
     last_progress: Nanoseconds,
-    queues: usize,
     /// A shutdown is under way: a flush of each volume.
     shutdown: Option<Given>,
     /// Something happened to its connections that they may not survive.
@@ -75,7 +74,6 @@ impl Session {
             completions: VecDeque::new(),
             began: clock::now(),
             last_progress: clock::now(),
-            queues: usize::from(plan.queues),
             shutdown: None,
             is_disturbed: false,
         }
@@ -103,13 +101,14 @@ impl Session {
         self.shutdown.take_if(|_| is_complete)
     }
 
-    /// Since when it waits for something that has not come.
-    pub(super) fn waits_since(&self) -> Nanoseconds {
+    /// Since when it waits for something that has not come; `excused` says until when a volume
+    /// could not be expected to end anything.
+    pub(super) fn waits_since(&self, excused: impl Fn(&Given) -> Nanoseconds) -> Nanoseconds {
         match self.association.is_ready() {
             false => self.began,
             true => {
-                let oldest = self.given.values().map(|given| given.at).min();
-                oldest.unwrap_or(clock::now())
+                let since = |given: &Given| given.at.max(excused(given));
+                self.given.values().map(since).min().unwrap_or(clock::now())
             }
         }
     }
@@ -123,11 +122,6 @@ impl Session {
         for host in self.association.hosts() {
             host.conduct.stalled = is_stalled;
         }
-    }
-
-    /// Whether some queue takes another command.
-    pub(super) fn has_room(&self) -> bool {
-        self.association.is_ready() && self.given.len() < self.queues * 4096
     }
 
     pub(super) fn next_deadline(&mut self) -> Option<Nanoseconds> {

@@ -46,6 +46,7 @@ impl Plan {
             Plan::cuts,
             Plan::slow_disks,
             Plan::held_commands,
+            Plan::hung_disk,
             Plan::failing_disks,
             Plan::gone_disk,
             Plan::kills,
@@ -127,9 +128,8 @@ impl Plan {
         let disk = random.below(self.volumes.len());
         let trouble = Trouble {
             slow: random.range(2..=200),
-            held: 0,
             is_full: random.one_in(4),
-            failing: None,
+            ..Trouble::default()
         };
         self.disk_trouble(random, at, disk, trouble);
     }
@@ -150,6 +150,23 @@ impl Plan {
             self.add(at + random.below(2 * lasting), Event::Reset { host });
         }
         let trouble = Trouble::default();
+        self.add(at + lasting, Event::Disk { disk, trouble });
+    }
+
+    /// A device that ends nothing any more, for longer than hosts wait, or than it may have commands.
+    fn hung_disk(&mut self, random: &mut Random, at: Nanoseconds) {
+        let disk = random.below(self.volumes.len());
+        if self.volumes[disk].policy == WritePolicy::Back {
+            return;
+        }
+        let most = *random.pick(&[1000, 10_000, 60_000u64]);
+        let trouble = Trouble {
+            hangs: true,
+            ..Trouble::default()
+        };
+        self.add(at, Event::Disk { disk, trouble });
+        let trouble = Trouble::default();
+        let lasting = random.range(1..=most) * MILLISECOND;
         self.add(at + lasting, Event::Disk { disk, trouble });
     }
 
@@ -199,15 +216,13 @@ impl Plan {
             false => (ops, faults),
         };
         let trouble = Trouble {
-            slow: 1,
-            held: 0,
-            is_full: false,
             failing: Some(Failing {
                 ops,
                 fault: *random.pick(faults),
                 one_in: random.range(1..=8),
                 at_submit: random.one_in(4),
             }),
+            ..Trouble::default()
         };
         self.disk_trouble(random, at, disk, trouble);
     }

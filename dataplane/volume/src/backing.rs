@@ -1,0 +1,114 @@
+//! A device as its jobs know it: how they are divided for it, what they hold of what all devices
+//! share, which of them wait, and for how long it may keep them.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use block::{Device, Geometry};
+use sgl::Divider;
+
+/// Whether a device that has `held` of something of which `left` are free may take more: it takes
+/// no more than it leaves (the dynamic threshold of shared buffers: Choudhury and Hahne, 1998).
+///
+/// One that does not answer ends up with half of what there is, a second one with half of the
+/// rest. What has none is never refused: it would wait for others only.
+#[inline]
+pub(crate) fn may_take(held: usize, left: usize) -> bool {
+    held <= left || cfg!(mutant = "share-ignored")
+}
+
+/// How often a device that ends no command in between is recovered before it is given up.
+const RECOVERIES: u8 = 2;
+
+/// What is due of a device that keeps its commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// [`Device::recover`].
+    Recovery,
+    /// [`Device::give_up`].
+    GivingUp,
+}
+
+/// A device and what its jobs hold.
+pub(crate) struct Backing<D> {
+    pub(crate) device: D,
+    pub(crate) geometry: Geometry,
+    pub(crate) divider: Divider,
+    /// Operations it has.
+    pub(crate) operations: usize,
+    /// Whole pages that its reads are filled into.
+    pub(crate) pages: usize,
+    /// Jobs that wait for an operation, for pages, or for room at the device; oldest first.
+    pub(crate) stalled: VecDeque<u32>,
+    /// How long it may have a command.
+    timeout: Option<Duration>,
+    /// Times it was recovered since a command of it ended.
+    recoveries: u8,
+}
+
+impl<D: Device> Backing<D> {
+    /// `elements`: of one list. `jobs`: how many may wait.
+    pub(crate) fn new(device: D, elements: usize, jobs: usize) -> Self {
+        let geometry = device.geometry();
+        let divider = Divider::new(geometry.limits(elements as u32))
+            .expect("a device takes at least a block and an element");
+        Self {
+            timeout: device.timeout(),
+            device,
+            geometry,
+            divider,
+            operations: 0,
+            pages: 0,
+            stalled: VecDeque::with_capacity(jobs),
+            recoveries: 0,
+        }
+    }
+
+    /// An operation of it ended.
+    #[inline]
+    pub(crate) fn ended(&mut self) {
+        self.operations -= 1;
+        self.recoveries = 0;
+    }
+
+    /// Whether it has kept a command for too long that it has had since `since`.
+    pub(crate) fn is_overdue(&self, since: Duration, now: Duration) -> bool {
+        self.timeout
+            .is_some_and(|timeout| now.saturating_sub(since) >= timeout)
+    }
+
+    /// It has kept a command for too long: what is due is done, once for all commands.
+    pub(crate) fn hurry(&mut self) -> Option<Due> {
+        if self.device.is_gone() {
+            return None;
+        }
+        if self.recoveries < RECOVERIES {
+            self.recoveries += 1;
+            if !cfg!(mutant = "recovery-forgotten") {
+                self.device.recover();
+            }
+            Some(Due::Recovery)
+        } else {
+            self.device.give_up();
+            Some(Due::GivingUp)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Devices that take all they can, one after the other, and give nothing back.
+    #[test]
+    fn z12_devices_that_do_not_answer_leave_half_of_the_rest_each() {
+        let mut left = 1024;
+        for expected in [512, 256, 128, 64, 32] {
+            let mut held = 0;
+            while left > 0 && may_take(held, left) {
+                (held, left) = (held + 1, left - 1);
+            }
+            assert!(left.abs_diff(expected) <= 2, "{left} instead of {expected}");
+        }
+    }
+}
