@@ -278,7 +278,8 @@ fn stack_config(
         addresses,
         routes,
         connections_max: connections,
-        half_open_max: connections.min(1024),
+        half_open_max: (connections / 8).clamp(1, 1024),
+        time_wait_max: connections.max(1024),
         ..StackConfig::new(mac, first, *secret)
     })
 }

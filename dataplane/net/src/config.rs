@@ -31,10 +31,12 @@ pub struct StackConfig {
     pub secret: [u8; 32],
     /// Connections at once, those being opened included.
     pub connections_max: usize,
-    /// Of these, connections that a peer began to open and has not completed;
-    /// beyond it SYNs are answered with cookies (RFC 4987).
+    /// Of these, connections that a peer began to open and has not completed; beyond it, and
+    /// when three quarters of all are taken, SYNs are answered with cookies (RFC 4987). An
+    /// eighth of `connections_max` suits, a thousand at most.
     pub half_open_max: usize,
-    /// Connections remembered in TIME-WAIT; the oldest gives way to the newest.
+    /// Connections remembered in TIME-WAIT, or in FIN-WAIT-2 once the application has given
+    /// them back; the oldest gives way to the newest.
     pub time_wait_max: usize,
     /// Listeners at once.
     pub listeners_max: usize,
@@ -187,7 +189,7 @@ impl StackConfig {
             offload: Offload::default(),
             secret,
             connections_max: 1024,
-            half_open_max: 256,
+            half_open_max: 128,
             time_wait_max: 1024,
             listeners_max: 16,
             neighbors_max: 256,

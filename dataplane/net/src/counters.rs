@@ -93,8 +93,10 @@ events::counters! {
         tcp_closed,
         /// Connections given up because the peer was silent.
         tcp_timed_out,
-        /// SYNs not served for want of a connection.
+        /// SYNs and cookies not served for want of a connection: every slot is kept.
         @drop tcp_no_slot,
+        /// Connections that nobody kept, and that gave their slot to newer ones.
+        tcp_displaced,
         /// SYNs answered with a cookie.
         tcp_cookies_sent,
         /// Connections made from a cookie.
@@ -121,7 +123,7 @@ events::counters! {
         @drop tcp_budget_dropped,
         /// Waiting out-of-order slices given up for in-order ones.
         tcp_reneged,
-        /// Payload received after the application closed.
+        /// Segments with payload that came after the application closed.
         @drop tcp_data_after_close,
         /// ACKs delayed until the timer.
         tcp_acks_delayed,

@@ -79,6 +79,8 @@ pub enum CloseReason {
     Unreachable,
     /// The application aborted it.
     Aborted,
+    /// All slots were taken, and it was not [kept](crate::Stack::keep): a newer one has its place.
+    Displaced,
 }
 
 /// Why a listener cannot be made.

@@ -9,6 +9,7 @@ mod link;
 mod notice;
 mod open;
 mod receive;
+mod slots;
 mod tcp;
 mod transmit;
 
@@ -27,7 +28,7 @@ use crate::link::interface::Interface;
 use crate::link::neighbor::Neighbors;
 use crate::link::pmtu::PathMtus;
 use crate::pcap::Tap;
-use crate::tcp::{Connection, Numbers, Shared, TimeWaits, event};
+use crate::tcp::{Connection, Numbers, Shared, State, TimeWaits, event};
 use crate::time::Instant;
 use crate::util::siphash::SipKey;
 use crate::util::table::Table;
@@ -77,7 +78,7 @@ pub struct Stack {
     config: StackConfig,
     cx: Shared,
     connections: Box<[Connection]>,
-    free: Vec<u32>,
+    slots: slots::Slots,
     /// Flow keys to connections, and to what is remembered of them in TIME-WAIT.
     table: Table,
     table_key: SipKey,
@@ -123,7 +124,7 @@ impl Stack {
         let slots = config.connections_max as u32;
         Ok(Self {
             connections: (0..slots).map(|i| Connection::vacant(i, &cx)).collect(),
-            free: (0..slots).rev().collect(),
+            slots: slots::Slots::new(config.connections_max),
             table: Table::new(config.connections_max + config.time_wait_max),
             table_key: key(table_secret),
             train: Train::NONE,
@@ -133,7 +134,7 @@ impl Stack {
                 .0
                 .iter()
                 .fold(0, |sum, &byte| sum << 8 | u64::from(byte)),
-            time_waits: TimeWaits::new(config.time_wait_max, config.tcp.time_wait),
+            time_waits: TimeWaits::new(config.time_wait_max, &config.tcp),
             listeners: (0..config.listeners_max).map(|_| None).collect(),
             half_open: 0,
             reclaim_hand: 0,
@@ -196,8 +197,8 @@ impl Stack {
     }
 
     /// Accepts connections to `local`; the unspecified address stands for all
-    /// of the interface's of its version. Beyond `backlog` half-open
-    /// connections, SYNs are answered with cookies.
+    /// of the interface's of its version. Beyond `backlog` half-open connections, or when
+    /// three quarters of all slots are taken, SYNs are answered with cookies.
     pub fn listen(&mut self, local: SocketAddr, backlog: usize) -> Result<ListenerId, ListenError> {
         if local.port() == 0 {
             return Err(ListenError::PortZero);
@@ -246,6 +247,10 @@ impl Stack {
 
     /// The next event, if any.
     pub fn poll_event(&mut self) -> Option<Event> {
+        // Before anything of the connections that have these slots now.
+        if let Some((connection, reason)) = self.slots.next_displaced() {
+            return Some(Event::Closed { connection, reason });
+        }
         while let Some(index) = self.cx.eventful.front() {
             let connection = &mut self.connections[index as usize];
             let next = connection.events & connection.events.wrapping_neg();
@@ -321,9 +326,20 @@ impl Stack {
         }
     }
 
-    /// Gives the name back: no event about it follows. A connection that is
-    /// not closed yet is closed in the background; if there are bytes that
-    /// nobody read, or more arrive, it is reset (RFC 9293, 3.10.7.4; RFC 2525, 2.17).
+    /// Gives every connection up at once, those too whose names were given back.
+    pub fn abort_all(&mut self) {
+        for index in 0..self.connections.len() {
+            if self.connections[index].state != State::Closed {
+                self.connections[index].abort(&mut self.cx, CloseReason::Aborted);
+                self.settle(index as u32);
+            }
+        }
+    }
+
+    /// Gives the name back: no event about it follows. A connection that is not closed yet
+    /// is closed in the background. If there are bytes that nobody read, it is reset; so it
+    /// is if more arrive, once the peer has all that was sent (RFC 9293, 3.6.1 and
+    /// 3.10.7.4; RFC 2525, 2.17).
     pub fn release(&mut self, connection: ConnectionId) {
         if let Some(index) = self.find(connection) {
             self.orphan(index);
@@ -352,7 +368,7 @@ impl Stack {
 
     /// Connections that exist, half-open ones included, TIME-WAIT not.
     pub fn connection_count(&self) -> usize {
-        self.connections.len() - self.free.len()
+        self.connections.len() - self.slots.free()
     }
 
     /// The counters.

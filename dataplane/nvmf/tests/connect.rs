@@ -421,17 +421,25 @@ fn a_connection_without_icreq_or_connect_is_closed_in_time() {
     let start = rig.now;
     let mut silent = Host::new(&rig, Manners::default());
     let mut slow = fresh(&mut rig);
-    // Bytes now and then do not help: Connect must come in time.
+    // Bytes now and then do not help, neither of ICReq nor of Connect: it must come in time.
+    let mut dribbles = Host::new(&rig, Manners::default());
+    let ic_req = dribbles.ic_req();
+    let mut dribbled = fresh(&mut rig);
+    let (_, connect) = dribbled.capsule(sqe(0x7f, 0), &[]);
     for ms in (0..10_000).step_by(1000) {
         rig.now = start.plus_ms(ms);
-        for host in [&mut silent, &mut slow] {
+        for host in [&mut silent, &mut slow, &mut dribbles, &mut dribbled] {
             host.session.advance(rig.now, &mut rig.shard());
             assert_eq!(host.session.closing(), None);
         }
         slow.without_data(&mut rig, sqe(0x06, 0));
+        for (host, bytes) in [(&mut dribbles, &ic_req), (&mut dribbled, &connect)] {
+            let at = ms as usize / 1000;
+            host.send(&mut rig, &bytes[at..=at]);
+        }
     }
     rig.now = start.plus_ms(10_000);
-    for host in [&mut silent, &mut slow] {
+    for host in [&mut silent, &mut slow, &mut dribbles, &mut dribbled] {
         host.session.advance(rig.now, &mut rig.shard());
         assert_eq!(host.session.closing(), Some(CloseReason::HandshakeTimeout));
         host.close(&mut rig);

@@ -340,6 +340,8 @@ pub mod tests {
     pub struct Echo {
         remote: SocketAddr,
         chunks: VecDeque<Chunk>,
+        /// It sends nothing back.
+        is_mute: bool,
         /// Bytes that came.
         heard: Rc<RefCell<Vec<u8>>>,
     }
@@ -349,12 +351,17 @@ pub mod tests {
             Self {
                 remote,
                 chunks: VecDeque::new(),
+                is_mute: false,
                 heard: Rc::default(),
             }
         }
 
         pub(crate) fn heard(&self) -> Rc<RefCell<Vec<u8>>> {
             Rc::clone(&self.heard)
+        }
+
+        pub(crate) fn be_mute(&mut self) {
+            self.is_mute = true;
         }
 
         pub(crate) fn say(&mut self, chunk: Chunk) {
@@ -367,7 +374,9 @@ pub mod tests {
 
         fn receive(&mut self, _: Timestamp, slice: Slice, _: &Buffers, (): &mut ()) {
             self.heard.borrow_mut().extend_from_slice(slice.bytes());
-            self.chunks.push_back(Chunk::Slice(slice));
+            if !self.is_mute {
+                self.chunks.push_back(Chunk::Slice(slice));
+            }
         }
 
         fn next_request(&mut self, _: &Buffers, (): &mut ()) -> Option<Request> {

@@ -11,6 +11,7 @@ use sync::Watched;
 use crate::capture_desk::CaptureDesk;
 use crate::change::{Change, ChangeError, Changes, ShardEnds};
 use crate::offer::{Offer, StoreInfo};
+use crate::reports::{Reports, TurnedAway};
 use crate::snapshot::{Inventory, NamespaceName, ShardSnapshot, Snapshot};
 
 /// Stops running shards and asks them for their counters, from any thread.
@@ -34,6 +35,7 @@ struct Shared {
     /// What each shard counts while it polls.
     rounds: OnceLock<Box<[Rounds]>>,
     captures: CaptureDesk,
+    reports: Reports,
     /// One change at a time: its end belongs to whoever asked for it.
     changing: Mutex<()>,
     /// From when shards are expected on.
@@ -209,10 +211,18 @@ impl Handle {
         }
     }
 
+    /// A shard has turned so many more peers away.
+    pub(crate) fn turned_away(&self, more: TurnedAway) {
+        self.shared.reports.add(more);
+    }
+
     /// To be called now and then while shards run, by a thread that has nothing to wait
-    /// for: changes that were left behind go on, and hosts are told of devices that have
-    /// another size.
+    /// for: changes that were left behind go on, hosts are told of devices that have
+    /// another size, and the log of hosts that were turned away.
     pub fn tend(&self) {
+        if let Some(line) = self.shared.reports.poll(Instant::now()) {
+            log::warn!("{line}");
+        }
         let Ok(_turn) = self.shared.changing.try_lock() else {
             return;
         };

@@ -28,6 +28,7 @@ mod machine;
 mod notices;
 mod offer;
 mod poll;
+mod reports;
 mod sizing;
 mod snapshot;
 #[cfg(test)]

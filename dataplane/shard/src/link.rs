@@ -17,6 +17,7 @@ use volume::{Ended, Origin};
 use crate::common::{Common, Resources};
 use crate::door::{Door, DoorKind, Ending, Session};
 use crate::machine::{Machine, Memory, Port};
+use crate::reports::TurnedAway;
 use crate::snapshot::{ConnectionSnapshot, Layer};
 
 /// Slots looked at per millisecond for session timers: 10,000 connections in 160 ms.
@@ -26,7 +27,7 @@ const SWEEP: usize = 64;
 const RESUMED_MAX: usize = 8;
 
 /// A connection and its session. It stays until the device is done with every
-/// request of it, even when the peer is gone.
+/// request of it, even when the peer is gone; TCP ends by itself after that.
 struct Connection {
     id: ConnectionId,
     session: Session,
@@ -34,8 +35,8 @@ struct Connection {
     waiting: bool,
     /// Session closed; kept for completions still to come.
     gone: bool,
-    /// TCP said that the connection is no more: its name can be released.
-    closed: bool,
+    /// It is a queue of a controller: nobody else gets its slot.
+    kept: bool,
     io: IoCounters,
     /// Nanoseconds that its requests took together.
     latency_ns: u64,
@@ -66,6 +67,8 @@ pub struct Link<P> {
     resources: Resources,
     sweep: usize,
     swept_at: Timestamp,
+    /// As of the last look.
+    turned_away: TurnedAway,
 }
 
 impl<P: Port> Link<P> {
@@ -83,6 +86,7 @@ impl<P: Port> Link<P> {
             resources: Resources::default(),
             sweep: 0,
             swept_at: Timestamp(0),
+            turned_away: TurnedAway::default(),
         }
     }
 
@@ -185,12 +189,7 @@ impl<P: Port> Link<P> {
                     self.detach(connection, common);
                     self.stack.close(connection);
                 }
-                Event::Closed { connection, .. } => {
-                    if let Some(open) = self.connection(connection) {
-                        open.closed = true;
-                        self.detach(connection, common);
-                    }
-                }
+                Event::Closed { connection, .. } => self.detach(connection, common),
             }
         }
         busy |= self.resume(common, stages, now);
@@ -283,6 +282,15 @@ impl<P: Port> Link<P> {
                 self.detach(id, common);
             }
         }
+        // Those that sessions have left behind are resets too.
+        self.stack.abort_all();
+    }
+
+    /// Peers turned away since the last call, if there were any.
+    pub(crate) fn turned_away(&mut self) -> Option<TurnedAway> {
+        let now = TurnedAway::of(self.stack.stats());
+        let before = std::mem::replace(&mut self.turned_away, now);
+        (now != before).then(|| now.since(before))
     }
 
     /// Whether nothing is left to send and no session waits for a device.
@@ -300,6 +308,12 @@ impl<P: Port> Link<P> {
     /// Takes back what the port held; it is closed.
     pub(crate) fn stop(&mut self) {
         self.port.stop();
+    }
+
+    /// Slots of the stack that are not free.
+    #[cfg(test)]
+    pub(crate) fn slots_taken(&self) -> usize {
+        self.stack.connection_count()
     }
 
     /// Connections that are open.
@@ -374,7 +388,7 @@ impl<P: Port> Link<P> {
             session,
             waiting: false,
             gone: false,
-            closed: false,
+            kept: false,
             io: IoCounters::default(),
             latency_ns: 0,
             received: 0,
@@ -429,6 +443,10 @@ impl<P: Port> Link<P> {
                 slot: id.slot() as u32,
             };
             common.start(origin, request, stages);
+        }
+        if !connection.kept && connection.session.queue().is_some() {
+            connection.kept = true;
+            self.stack.keep(id);
         }
         if connection.session.is_waiting() && !connection.waiting {
             connection.waiting = true;
@@ -553,16 +571,20 @@ impl<P: Port> Link<P> {
         self.reap(id);
     }
 
-    /// Frees the slot of a session that is gone, once neither TCP nor a device needs it.
+    /// Frees the slot of a session that is gone, once no device needs it. What it said last
+    /// goes out all the same, and TCP closes without it: its slot is free when the peer has
+    /// acknowledged that, or when another needs it.
     fn reap(&mut self, id: ConnectionId) {
         let Some(connection) = self.connection(id) else {
             return;
         };
-        if connection.gone && connection.closed && connection.session.outstanding() == 0 {
+        if connection.gone && connection.session.outstanding() == 0 {
             let remote = connection.session.remote();
             tracepoint::connection_close(id.slot() as u64, remote.port().into());
             self.connections[id.slot()] = None;
             self.open -= 1;
+            // A session that has ended by its protocol has no use for what came after that.
+            while self.stack.recv(id).is_some() {}
             self.stack.release(id);
         }
     }

@@ -124,6 +124,11 @@ impl<M: Machine> Shard<M> {
             self.look_for_resized(handle);
         }
         self.notices.exchange(&mut self.links, now);
+        for link in &mut self.links {
+            if let Some(more) = link.turned_away() {
+                handle.turned_away(more);
+            }
+        }
         handle.heartbeat(self.index);
         self.answer(handle);
         self.capture(handle);

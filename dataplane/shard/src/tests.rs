@@ -1,6 +1,8 @@
 //! Shards on a wire between them, without a world: connections that a shard opens, and
 //! changes while it runs.
 
+mod slots;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -224,10 +226,21 @@ fn shard(
     wire: (Frames, Frames),
     blocks: &Rc<Cell<u64>>,
 ) -> (Shard<World>, Arc<Target>, Offer) {
+    shard_with(index, last, wire, blocks, 16)
+}
+
+/// The same, with room for so many connections.
+fn shard_with(
+    index: usize,
+    last: u8,
+    wire: (Frames, Frames),
+    blocks: &Rc<Cell<u64>>,
+    connections_max: usize,
+) -> (Shard<World>, Arc<Target>, Offer) {
     let memory = Heap::new();
     let own = format!("192.0.2.{last}/24");
     let stack = Stack::new(StackConfig {
-        connections_max: 16,
+        connections_max,
         receive_clusters: SIZES.clusters as usize,
         receive_headroom: 16,
         half_open_max: 8,

@@ -34,6 +34,10 @@ impl Stack {
         match connection.state {
             State::Closed => self.bury(index),
             State::TimeWait => self.remember(index),
+            // All that a peer can do now is to say its FIN: that takes no slot.
+            State::FinWait2 if connection.has(has::ORPHAN) && !connection.has(has::SEND_RST) => {
+                self.remember(index);
+            }
             _ => {
                 let deadline = connection.deadline();
                 if deadline != NEVER {
@@ -85,7 +89,7 @@ impl Stack {
     }
 
     /// Gives the slot back; names of it are stale from now on.
-    fn vacate(&mut self, index: u32) {
+    pub(super) fn vacate(&mut self, index: u32) {
         if self.cx.event_links.is_linked(index) {
             self.cx.event_links.remove(&mut self.cx.eventful, index);
         }
@@ -94,8 +98,9 @@ impl Stack {
         connection.events = 0;
         connection.listener = NO_LISTENER;
         connection.generation = connection.generation.wrapping_add(1);
-        connection.clear(has::ORPHAN);
-        self.free.push(index);
+        let was_leaving = connection.has(has::LEAVING);
+        connection.clear(has::ORPHAN | has::LEAVING);
+        self.slots.put(index, was_leaving);
     }
 
     /// The application gives the name back.
@@ -110,18 +115,21 @@ impl Stack {
             let list = &mut self.cx.eventful;
             self.cx.event_links.remove(list, index as u32);
         }
-        connection.set(has::ORPHAN);
+        connection.set(has::ORPHAN | has::LEAVING);
+        self.slots.begin_leaving(index as u32);
         if connection.state != State::Closed {
             if connection.rcv.queue.ready > 0 {
                 connection.abort(&mut self.cx, CloseReason::Aborted);
             } else {
                 connection.close(&mut self.cx);
+                connection.set_linger(&self.cx);
             }
         }
         self.settle(index as u32);
     }
 
-    /// Moves a connection into TIME-WAIT, and ends it as far as the application is concerned.
+    /// Moves a connection out of its slot into what is remembered of such that are over, in
+    /// TIME-WAIT or FIN-WAIT-2, and ends it as far as the application is concerned.
     fn remember(&mut self, index: u32) {
         if !self.time_waits.has_room()
             && let Some(oldest) = self.time_waits.oldest()

@@ -25,11 +25,14 @@ impl Stack {
         above: Option<Seq>,
     ) {
         let now = self.cx.now;
-        let full = match &self.listeners[listener as usize] {
-            Some(socket) => socket.half_open >= socket.backlog,
-            None => return,
-        };
-        if full || self.half_open >= self.config.half_open_max {
+        // One whose last connection is in TIME-WAIT has shown that it is there, and needs
+        // numbers above the old ones: a cookie has no such choice.
+        let proven = above.is_some() && self.slots.free() > 0;
+        if !proven && self.wants_cookie(listener, segment) {
+            if !self.slots.any() {
+                events::dropped!(self.cx.counters, tcp_no_slot);
+                return;
+            }
             // RFC 4987, 3.6: remember nothing, let the peer remember it for us.
             let own_mss = self.mss_for(origin.remote);
             let shift = self.cx.params.window_shift;
@@ -42,7 +45,7 @@ impl Stack {
             self.answer(origin, &answer);
             return;
         }
-        let Some(index) = self.free.pop() else {
+        let Some(index) = self.slots.take_free() else {
             events::dropped!(self.cx.counters, tcp_no_slot);
             return;
         };
@@ -63,6 +66,7 @@ impl Stack {
         }
         connection.take_syn(&mut self.cx, segment);
         connection.set(has::PASSIVE | has::ORPHAN | has::HALF_OPEN | has::SEND_SYN);
+        self.slots.enter(index);
         self.half_open += 1;
         if let Some(socket) = &mut self.listeners[listener as usize] {
             socket.half_open += 1;
@@ -89,9 +93,10 @@ impl Stack {
             events::dropped!(self.cx.counters, tcp_cookies_bad);
             return false;
         };
-        let Some(index) = self.free.pop() else {
-            // The peer will try again with its data.
+        let Some(index) = self.take_slot() else {
+            // The peer thinks that it is connected: it learns that it is not.
             events::dropped!(self.cx.counters, tcp_no_slot);
+            self.reset(origin, segment);
             return true;
         };
         self.cx.counters.tcp_cookies_accepted += 1;
@@ -120,6 +125,7 @@ impl Stack {
         connection.first_window(&mut self.cx);
         connection.snd.retries = UNKNOWN_RETRIES;
         connection.set(has::PASSIVE | has::ORPHAN);
+        self.slots.enter(index);
         self.for_connection(index, origin, segment, body);
         true
     }
@@ -165,7 +171,7 @@ impl Stack {
                 key
             }
         };
-        if self.free.is_empty() {
+        if self.slots.free() == 0 {
             return Err(ConnectError::TooManyConnections);
         }
         let evicted = &mut self.cx.counters.neighbor_evicted;
@@ -173,7 +179,7 @@ impl Stack {
             .neighbors
             .bind(hop, None, self.cx.now, evicted)
             .ok_or(ConnectError::TooManyNeighbors)?;
-        let index = self.free.pop().ok_or(ConnectError::TooManyConnections)?;
+        let index = (self.slots.take_free()).ok_or(ConnectError::TooManyConnections)?;
         let origin = Origin {
             key,
             mac: MacAddress::default(),

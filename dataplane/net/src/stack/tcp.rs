@@ -145,6 +145,12 @@ impl Stack {
                     self.cx.counters.tcp_challenge_acks_limited += 1;
                 }
             }
+            TimeWaitVerdict::Forget => self.forget(index),
+            TimeWaitVerdict::Reset => {
+                events::dropped!(self.cx.counters, tcp_data_after_close);
+                self.forget(index);
+                self.reset(origin, segment);
+            }
             TimeWaitVerdict::Reuse => {
                 self.cx.counters.tcp_time_wait_reused += 1;
                 // RFC 9293, 3.6.1: the new numbers begin above the old ones.

@@ -344,7 +344,12 @@ impl Connection {
             self.rcv.queue.clear(&mut cx.slices);
         }
         self.clear(
-            !(flag::ORPHAN | flag::UNHOOKED | flag::PASSIVE | flag::HALF_OPEN | flag::PARKED),
+            !(flag::ORPHAN
+                | flag::LEAVING
+                | flag::UNHOOKED
+                | flag::PASSIVE
+                | flag::HALF_OPEN
+                | flag::PARKED),
         );
         self.timers = Timers::NONE;
         cx.wheel.cancel(self.index);

@@ -10,7 +10,7 @@ use crate::tcp::header::Segment;
 use crate::tcp::seq::Seq;
 use crate::tcp::shared::{NEVER, Shared};
 use crate::tcp::slices::Inserted;
-use crate::tcp::state::Input;
+use crate::tcp::state::{Input, State};
 use crate::tcp::variables::{event, flag as has};
 
 impl Connection {
@@ -39,9 +39,12 @@ impl Connection {
             return;
         }
         if self.has(has::ORPHAN) {
-            // RFC 9293, 3.10.7.4 (and RFC 1122, 4.2.2.13): nobody will read it.
+            // RFC 9293, 3.6.1 and 3.10.7.4 (and RFC 1122, 4.2.2.13): nobody will read it. A
+            // peer that has not got all of ours yet is reset when it has, lest it lose that.
             events::dropped!(cx.counters, tcp_data_after_close);
-            self.abort(cx, CloseReason::Aborted);
+            if self.state == State::FinWait2 {
+                self.abort(cx, CloseReason::Aborted);
+            }
             return;
         }
         if seq == self.rcv.nxt {

@@ -79,6 +79,14 @@ impl Connection {
         }
     }
 
+    /// Nobody waits for a connection that the application gave back: a peer has as long to
+    /// take what was sent, and our FIN, as it has for its own.
+    pub(crate) fn set_linger(&mut self, cx: &Shared) {
+        if self.state != State::Closed {
+            self.timers.idle_at = cx.now + Duration::from_nanos(cx.params.fin_wait_2);
+        }
+    }
+
     /// The connection's wheel timer went off: does what is due.
     pub(crate) fn on_timer(&mut self, cx: &mut Shared) {
         let now = cx.now;
@@ -195,8 +203,14 @@ impl Connection {
         cx.wake(self.index);
     }
 
-    /// Keep-alive (RFC 9293, 3.8.4), or the end of a FIN-WAIT-2 that the peer does not end.
+    /// Keep-alive (RFC 9293, 3.8.4), or the end of a FIN-WAIT-2 that the peer does not end,
+    /// or of a peer that takes for ever what it was sent before we closed.
     fn on_idle_timer(&mut self, cx: &mut Shared) {
+        if self.has(has::LEAVING) {
+            cx.counters.tcp_timed_out += 1;
+            self.abort(cx, CloseReason::TimedOut);
+            return;
+        }
         let idle = cx.now.nanos_since(self.heard_at);
         if self.state == State::FinWait2 {
             if idle >= cx.params.fin_wait_2 {

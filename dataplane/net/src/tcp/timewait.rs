@@ -1,12 +1,15 @@
-//! TIME-WAIT (RFC 9293, 3.6.1): connections that are over, remembered in a
-//! table of their own for as long as their segments may still be on the way.
+//! What is remembered of connections that have no slot any more, in a table of their own:
+//! those in TIME-WAIT (RFC 9293, 3.6.1), for as long as their segments may still be on the
+//! way, and those in FIN-WAIT-2 whose application has gone, until the peer says its FIN.
 
 use std::time::Duration;
 
+use crate::config::TcpConfig;
 use crate::tcp::connection::Connection;
 use crate::tcp::header::{Outgoing, Segment, flag};
 use crate::tcp::key::FlowKey;
 use crate::tcp::seq::Seq;
+use crate::tcp::state::State;
 use crate::tcp::variables::flag as has;
 use crate::time::Instant;
 use crate::util::list::{Links, List};
@@ -17,7 +20,11 @@ pub(crate) struct Remembered {
     pub(crate) key: FlowKey,
     pub(crate) snd_nxt: Seq,
     rcv_nxt: Seq,
+    /// The right edge of the window that the peer was told.
+    edge: Seq,
     window: u16,
+    /// It is in FIN-WAIT-2.
+    awaits_fin: bool,
     ts_recent: Option<u32>,
     ts_offset: u32,
     expires: Instant,
@@ -30,24 +37,34 @@ pub(crate) enum Verdict {
     Acknowledge,
     /// A new connection may take its place (RFC 6191; RFC 1122, 4.2.2.13).
     Reuse,
+    /// The peer reset it.
+    Forget,
+    /// Bytes that nobody will read (RFC 9293, 3.6.1): a reset says that they are lost.
+    Reset,
 }
 
-/// The table: first in, first out, for all wait equally long.
+/// The table. First in, first out in each of the two states, for all wait equally long.
 pub(crate) struct TimeWaits {
     entries: Box<[Remembered]>,
     links: Links,
+    /// In TIME-WAIT.
     waiting: List,
+    /// In FIN-WAIT-2.
+    awaiting: List,
     free: Vec<u32>,
-    span: Duration,
+    time_wait: Duration,
+    fin_wait_2: Duration,
 }
 
 impl TimeWaits {
-    pub(crate) fn new(max: usize, span: Duration) -> Self {
+    pub(crate) fn new(max: usize, tcp: &TcpConfig) -> Self {
         let vacant = Remembered {
             key: FlowKey::NONE,
             snd_nxt: Seq(0),
             rcv_nxt: Seq(0),
+            edge: Seq(0),
             window: 0,
+            awaits_fin: false,
             ts_recent: None,
             ts_offset: 0,
             expires: Instant::ZERO,
@@ -56,8 +73,10 @@ impl TimeWaits {
             entries: vec![vacant; max].into_boxed_slice(),
             links: Links::new(max),
             waiting: List::EMPTY,
+            awaiting: List::EMPTY,
             free: (0..max as u32).rev().collect(),
-            span,
+            time_wait: tcp.time_wait,
+            fin_wait_2: tcp.fin_wait_2,
         }
     }
 
@@ -70,45 +89,82 @@ impl TimeWaits {
         !self.free.is_empty()
     }
 
-    /// The one that has waited longest.
+    /// The one that is missed least: whose peer should have closed long ago, or that has
+    /// waited longest.
     pub(crate) fn oldest(&self) -> Option<u32> {
-        self.waiting.front()
+        self.awaiting.front().or(self.waiting.front())
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        Some(self.entries[self.waiting.front()? as usize].expires)
+        let fronts = [self.awaiting.front(), self.waiting.front()];
+        let expires = |index| self.entries[index as usize].expires;
+        fronts.into_iter().flatten().map(expires).min()
     }
 
     /// One whose time is over; call until there is none.
     pub(crate) fn expired(&self, now: Instant) -> Option<u32> {
-        let oldest = self.waiting.front()?;
-        (self.entries[oldest as usize].expires <= now).then_some(oldest)
+        let fronts = [self.awaiting.front(), self.waiting.front()];
+        let is_over = |index: &u32| self.entries[*index as usize].expires <= now;
+        fronts.into_iter().flatten().find(is_over)
     }
 
-    /// Remembers a connection; the caller has seen to it that there is room.
+    /// Remembers a connection in TIME-WAIT or FIN-WAIT-2; the caller has seen to it that
+    /// there is room.
     pub(crate) fn remember(&mut self, connection: &Connection, now: Instant) -> Option<u32> {
         let index = self.free.pop()?;
         let rcv = &connection.rcv;
+        let awaits_fin = connection.state == State::FinWait2;
         self.entries[index as usize] = Remembered {
             key: connection.key,
             snd_nxt: connection.snd.nxt,
             rcv_nxt: rcv.nxt,
+            edge: rcv.edge,
             window: (rcv.window() >> rcv.shift).min(0xffff) as u16,
+            awaits_fin,
             ts_recent: connection.has(has::TIMESTAMPS).then_some(rcv.ts_recent),
             ts_offset: connection.ts_offset,
-            expires: now + self.span,
+            expires: now,
         };
-        self.links.push_back(&mut self.waiting, index);
+        self.wait(index, now);
         Some(index)
     }
 
+    /// The wait that its state calls for begins.
+    fn wait(&mut self, index: u32, now: Instant) {
+        let entry = &mut self.entries[index as usize];
+        let (list, span) = if entry.awaits_fin {
+            (&mut self.awaiting, self.fin_wait_2)
+        } else {
+            (&mut self.waiting, self.time_wait)
+        };
+        entry.expires = now + span;
+        self.links.push_back(list, index);
+    }
+
+    fn unlink(&mut self, index: u32) {
+        let list = if self.entries[index as usize].awaits_fin {
+            &mut self.awaiting
+        } else {
+            &mut self.waiting
+        };
+        self.links.remove(list, index);
+    }
+
     pub(crate) fn forget(&mut self, index: u32) {
-        self.links.remove(&mut self.waiting, index);
+        self.unlink(index);
         self.free.push(index);
     }
 
-    /// RFC 9293, 3.10.7.4 for TIME-WAIT, with RFC 1337: a reset does not end it.
     pub(crate) fn on_segment(&mut self, index: u32, segment: &Segment, now: Instant) -> Verdict {
+        if self.entries[index as usize].awaits_fin {
+            self.on_segment_in_fin_wait_2(index, segment, now)
+        } else {
+            self.on_segment_in_time_wait(index, segment, now)
+        }
+    }
+
+    /// RFC 9293, 3.10.7.4 for TIME-WAIT, with RFC 1337: a reset does not end it.
+    fn on_segment_in_time_wait(&mut self, index: u32, segment: &Segment, now: Instant) -> Verdict {
         let entry = &mut self.entries[index as usize];
         if segment.has(flag::RST) {
             return Verdict::Ignore;
@@ -127,12 +183,61 @@ impl TimeWaits {
         }
         if segment.has(flag::FIN) && segment.seq + segment.seq_len() == entry.rcv_nxt {
             // Its FIN again: our last ACK was lost. The wait starts anew.
-            entry.expires = now + self.span;
-            self.links.remove(&mut self.waiting, index);
-            self.links.push_back(&mut self.waiting, index);
+            self.unlink(index);
+            self.wait(index, now);
             return Verdict::Acknowledge;
         }
         if segment.seq_len() == 0 && segment.seq == entry.rcv_nxt {
+            return Verdict::Ignore;
+        }
+        Verdict::Acknowledge
+    }
+
+    /// RFC 9293, 3.10.7.4 for FIN-WAIT-2, where nobody reads what is received.
+    fn on_segment_in_fin_wait_2(&mut self, index: u32, segment: &Segment, now: Instant) -> Verdict {
+        let entry = &mut self.entries[index as usize];
+        let nxt = entry.rcv_nxt;
+        if segment.has(flag::RST) {
+            // RFC 5961, 3.2: only the very next sequence number resets.
+            return match segment.seq {
+                seq if seq == nxt => Verdict::Forget,
+                seq if seq > nxt && seq < entry.edge => Verdict::Acknowledge,
+                _ => Verdict::Ignore,
+            };
+        }
+        if let Some(recent) = entry.ts_recent {
+            match segment.timestamp {
+                // RFC 7323, 3.2 and 5.3 (R1).
+                None => return Verdict::Ignore,
+                Some((value, _)) if (value.wrapping_sub(recent) as i32) < 0 => {
+                    return Verdict::Acknowledge;
+                }
+                Some((value, _)) if segment.seq <= nxt => entry.ts_recent = Some(value),
+                Some(_) => {}
+            }
+        }
+        // RFC 5961, 4.2: a SYN is challenged; whoever has forgotten us answers with a reset.
+        if segment.has(flag::SYN) || segment.ack > entry.snd_nxt {
+            return Verdict::Acknowledge;
+        }
+        if !segment.has(flag::ACK) {
+            return Verdict::Ignore;
+        }
+        let end = segment.seq + segment.seq_len();
+        if segment.has(flag::FIN) && end == nxt + 1 && segment.seq <= nxt {
+            self.unlink(index);
+            let entry = &mut self.entries[index as usize];
+            entry.rcv_nxt = end;
+            entry.edge = entry.edge.max(end);
+            entry.awaits_fin = false;
+            self.wait(index, now);
+            return Verdict::Acknowledge;
+        }
+        // A byte into a closed window counts too: the window will not open.
+        if end > nxt && segment.seq <= entry.edge {
+            return Verdict::Reset;
+        }
+        if segment.seq_len() == 0 && segment.seq == nxt {
             return Verdict::Ignore;
         }
         Verdict::Acknowledge

@@ -56,6 +56,8 @@ pub(crate) mod flag {
     pub(crate) const PARKED: u32 = 1 << 23;
     /// The window was looked at in this turn of transmission.
     pub(crate) const TOLD: u32 = 1 << 24;
+    /// The application closed and gave the name back: the slot goes to the first who needs it.
+    pub(crate) const LEAVING: u32 = 1 << 25;
     /// What a segment is not taken the shortest way for; but timestamps it must have.
     pub(crate) const UNUSUAL: u32 = TIMESTAMPS | ORPHAN | SEND_RST | PROBING;
     /// Send what fits a small window, to get past silly windows (RFC 9293, 3.8.6.2.1).

@@ -210,7 +210,7 @@ impl Appliance {
                 buffers_max: 0,
             },
             connections_max: plan.memory.connections as usize,
-            half_open_max: plan.memory.connections as usize,
+            half_open_max: (plan.memory.connections as usize / 8).max(1),
             receive_clusters: clusters,
             cluster_payload: self.cluster_payload(),
             receive_headroom: (clusters / 8).clamp(1, 4096),
