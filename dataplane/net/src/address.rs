@@ -120,6 +120,18 @@ impl Cidr {
     }
 }
 
+impl Cidr {
+    /// Whether a host can have `address`, as far as this network knows: not if it is the
+    /// network's own, or its directed broadcast address (RFC 1122, 3.2.1.3 and 3.3.6).
+    pub(crate) fn is_host(&self, address: IpAddr) -> bool {
+        let (Some(broadcast), IpAddr::V4(address)) = (self.broadcast(), address) else {
+            return true;
+        };
+        let network = u32::from(broadcast) & !(!0u32 >> self.prefix_len);
+        address != broadcast && u32::from(address) != network
+    }
+}
+
 impl fmt::Display for Cidr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.prefix_len)

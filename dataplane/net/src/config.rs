@@ -227,7 +227,7 @@ impl StackConfig {
             return Err(ConfigError::NoAddress);
         }
         for cidr in &self.addresses {
-            if !is_unicast(cidr.address()) {
+            if !is_unicast(cidr.address()) || !cidr.is_host(cidr.address()) {
                 return Err(ConfigError::AddressNotUnicast(cidr.address()));
             }
         }
@@ -306,12 +306,19 @@ impl StackConfig {
 /// Room for the largest headers in an IP packet of 64 KiB.
 const TSO_HEADERS: usize = 120;
 
+/// Whether an interface can have `address`, whatever networks there are.
 pub(crate) fn is_unicast(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(a) => {
-            !(a.is_unspecified() || a.is_multicast() || a.is_broadcast() || a.is_loopback())
+        // "This network" (RFC 1122, 3.2.1.3), loopback, groups, and what is reserved (RFC 1112, 4),
+        // the limited broadcast address among it.
+        IpAddr::V4(a) => !(a.octets()[0] == 0 || a.is_loopback() || a.octets()[0] >= 224),
+        // One of IPv4 in the form for programs is of no packet (RFC 4291, 2.5.5.2).
+        IpAddr::V6(a) => {
+            !(a.is_unspecified()
+                || a.is_multicast()
+                || a.is_loopback()
+                || a.to_ipv4_mapped().is_some())
         }
-        IpAddr::V6(a) => !(a.is_unspecified() || a.is_multicast() || a.is_loopback()),
     }
 }
 

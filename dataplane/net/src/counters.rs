@@ -41,6 +41,8 @@ events::counters! {
         @drop ip_checksum_bad,
         /// IP packets to or from an address that is not ours to take.
         @drop ip_address_bad,
+        /// IP packets from an address that no host can have, or that is ours; ARP packets too.
+        @drop ip_source_bad,
         /// Fragments, refused by decision.
         @drop ip_fragments_refused,
         /// Packets of a protocol that the stack does not speak.

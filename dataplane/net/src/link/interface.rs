@@ -1,6 +1,6 @@
 //! The interface: its addresses, and which way packets go.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::address::{Cidr, MacAddress};
 use crate::config::{Route, StackConfig, is_unicast};
@@ -60,6 +60,13 @@ impl Interface {
             .any(|own| own.net.address() == address && own.usable)
     }
 
+    /// Whether `address` is one of ours, in use or not.
+    pub(crate) fn has(&self, address: IpAddr) -> bool {
+        self.addresses
+            .iter()
+            .any(|own| own.net.address() == address)
+    }
+
     /// Whether `group` is one that the interface listens to.
     pub(crate) fn is_our_group(&self, group: Ipv6Addr) -> bool {
         const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
@@ -70,22 +77,9 @@ impl Interface {
             })
     }
 
-    /// Whether `address` is a broadcast address on this link.
-    pub(crate) fn is_broadcast(&self, address: Ipv4Addr) -> bool {
-        address.is_broadcast()
-            || self
-                .addresses
-                .iter()
-                .any(|own| own.net.broadcast() == Some(address))
-    }
-
     /// Whether a host can have `address`, as far as this link knows.
     pub(crate) fn is_host(&self, address: IpAddr) -> bool {
-        is_unicast(address)
-            && match address {
-                IpAddr::V4(address) => !self.is_broadcast(address),
-                IpAddr::V6(_) => true,
-            }
+        is_unicast(address) && self.addresses.iter().all(|own| own.net.is_host(address))
     }
 
     /// The neighbour to which packets for `remote` are handed.
@@ -176,10 +170,24 @@ mod tests {
     }
 
     #[test]
-    fn broadcast_addresses_are_no_hosts() {
+    fn addresses_of_groups_networks_and_nobody_are_no_hosts() {
         let interface = interface();
         for (address, host) in [
             ("192.0.2.255", false),
+            ("192.0.2.0", false),
+            ("198.51.100.0", false),
+            ("198.51.100.16", true),
+            ("255.255.255.255", false),
+            ("240.0.0.1", false),
+            ("0.1.2.3", false),
+            ("224.0.0.1", false),
+            ("127.0.0.1", false),
+            ("::ffff:192.0.2.7", false),
+            ("ff02::1", false),
+            ("::1", false),
+            ("::", false),
+            ("2001:db8::7", true),
+            ("fe80::7", true),
             ("192.0.2.7", true),
             ("198.51.100.15", false),
         ] {

@@ -14,7 +14,6 @@ use crate::link::icmp6::{self, Message6};
 use crate::link::ip::Ip;
 use crate::link::{pmtu, protocol};
 use crate::stack::Stack;
-use crate::stack::link::may_solicit;
 use crate::stack::notice::News;
 use crate::tcp::{FlowKey, State};
 
@@ -26,6 +25,9 @@ impl Stack {
         if !ours {
             // RFC 1122, 3.2.2.6: echoes to a broadcast address may be ignored.
             events::dropped!(self.cx.counters, ip_address_bad);
+            return;
+        }
+        if !self.is_from_host(ethernet, ip) {
             return;
         }
         if !Self::l4_checksum_is_good(&frame, ip, false) {
@@ -62,14 +64,12 @@ impl Stack {
         match message {
             None => events::dropped!(self.cx.counters, nd_malformed),
             Some(Message6::Common(message)) => {
-                if ours {
+                if ours && self.is_from_host(ethernet, ip) {
                     self.on_message(ethernet, ip, &frame, message);
                 }
             }
             Some(Message6::Solicitation { target, source_mac }) => {
-                if let IpAddr::V6(source) = ip.source
-                    && may_solicit(ip.source)
-                {
+                if let IpAddr::V6(source) = ip.source {
                     self.on_solicitation(ethernet, source, target, source_mac);
                 }
             }
@@ -105,7 +105,7 @@ impl Stack {
 
     /// Sends an echo request's payload back from the clusters it lies in.
     fn echo(&mut self, ethernet: &Ethernet, ip: &Ip, frame: &RxFrame<'_>) {
-        if !self.can_answer(ip.source, ethernet.source) || !self.replies.allows(self.cx.now) {
+        if !self.replies.allows(self.cx.now) {
             self.cx.counters.replies_limited += 1;
             return;
         }
@@ -142,7 +142,7 @@ impl Stack {
     pub(super) fn refuse_protocol(&mut self, ethernet: &Ethernet, ip: &Ip, frame: &RxFrame<'_>) {
         const UDP: u8 = 17;
         let to_one = ethernet.destination == self.interface.mac;
-        if !to_one || !self.can_answer(ip.source, ethernet.source) {
+        if !to_one {
             return;
         }
         if !self.errors.allows(self.cx.now) {

@@ -9,7 +9,6 @@ use crate::link::arp::{self, Arp};
 use crate::link::emit::{Link, solicited_node};
 use crate::link::ethernet::Ethernet;
 use crate::link::icmp6;
-use crate::link::interface::is_link_local;
 use crate::link::neighbor::{Action, Heard};
 use crate::stack::Stack;
 use crate::stack::notice::News;
@@ -194,6 +193,10 @@ impl Stack {
         }
         let for_us = self.interface.is_ours(IpAddr::V4(arp.target));
         if !arp.sender.is_unspecified() {
+            if !self.interface.is_host(sender) {
+                events::dropped!(self.cx.counters, ip_source_bad);
+                return;
+            }
             let to_us = ethernet.destination == self.interface.mac;
             let heard = Heard {
                 solicited: for_us && !arp.request && to_us,
@@ -238,6 +241,11 @@ impl Stack {
         let detecting = source.is_unspecified();
         if detecting && source_mac.is_some() {
             events::dropped!(self.cx.counters, nd_malformed);
+            return;
+        }
+        // RFC 4861, 7.1.1: it is from a host, or from one that is still to have its address.
+        if !detecting && !self.can_answer(IpAddr::V6(source), ethernet.source) {
+            events::dropped!(self.cx.counters, ip_source_bad);
             return;
         }
         if detecting && ethernet.source != self.interface.mac && self.give_way(target) {
@@ -327,15 +335,5 @@ impl Stack {
     /// address detection runs, and for good if somebody else has it.
     pub fn is_address_usable(&self, address: IpAddr) -> bool {
         self.interface.is_ours(address)
-    }
-}
-
-/// RFC 4861, 7.1.1: a solicitation from the link is for us, our group, or nobody.
-pub(super) fn may_solicit(source: IpAddr) -> bool {
-    match source {
-        IpAddr::V6(address) => {
-            address.is_unspecified() || is_link_local(source) || !address.is_multicast()
-        }
-        IpAddr::V4(_) => false,
     }
 }

@@ -98,10 +98,11 @@ impl Stack {
             }
             protocol::ICMP if ip.source.is_ipv4() => self.on_icmp(ethernet, ip, frame, ours),
             protocol::ICMPV6 if ip.source.is_ipv6() => self.on_icmp6(ethernet, ip, frame, ours),
-            _ if ours => {
+            _ if ours && self.is_from_host(ethernet, ip) => {
                 events::dropped!(self.cx.counters, ip_protocol_unknown);
                 self.refuse_protocol(ethernet, ip, &frame);
             }
+            _ if ours => {}
             _ => events::dropped!(self.cx.counters, ip_address_bad),
         }
     }
@@ -120,9 +121,20 @@ impl Stack {
         }
     }
 
-    /// Whether `address` can be answered: a host's, on this link or beyond.
+    /// Whether whoever sent from `address` can be answered: a host, on this link or beyond,
+    /// and not ourselves. What is not is dropped without a word (RFC 1122, 3.2.1.3; RFC
+    /// 4291, 2.5.2, 2.5.3 and 2.7).
     pub(super) fn can_answer(&self, address: IpAddr, mac: MacAddress) -> bool {
-        mac.is_unicast() && self.interface.is_host(address)
+        mac.is_unicast() && self.interface.is_host(address) && !self.interface.has(address)
+    }
+
+    /// As [`Stack::can_answer`] of a packet's sender; one that cannot be is counted.
+    pub(super) fn is_from_host(&mut self, ethernet: &Ethernet, ip: &Ip) -> bool {
+        let is = self.can_answer(ip.source, ethernet.source);
+        if !is {
+            events::dropped!(self.cx.counters, ip_source_bad);
+        }
+        is
     }
 }
 

@@ -59,7 +59,11 @@ impl Stack {
                 self.for_connection(index, &origin, &segment, &mut body);
             }
             Some(index) => self.for_remembered(index & !REMEMBERED, &origin, &segment),
-            None => self.for_listener(&origin, &segment, &mut body, None),
+            // Connections are of hosts: their segments need not be asked where they are from.
+            None if self.is_from_host(ethernet, ip) => {
+                self.for_listener(&origin, &segment, &mut body, None);
+            }
+            None => {}
         }
     }
 
@@ -184,7 +188,6 @@ impl Stack {
             }
         } else if let Some(listener) = listener
             && segment.has(flag::SYN)
-            && self.can_answer(origin.remote, origin.mac)
         {
             return self.on_syn(listener, origin, segment, above);
         }
