@@ -27,7 +27,7 @@ use self::reader::{Section, Sink};
 pub(crate) use self::source::{Source, digest, load_source};
 pub(crate) use self::target::default_serial;
 pub(crate) use self::values::{
-    PortDevice, pci_address, port_device, transport_field, transport_pci, uuid_text,
+    PortDevice, nguid_text, pci_address, port_device, transport_field, transport_pci, uuid_text,
 };
 
 /// Where the control socket is when nobody says otherwise.

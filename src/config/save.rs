@@ -14,7 +14,7 @@ use toml_edit::{
 };
 
 use super::target::{MODEL, default_serial};
-use super::values::{self, uuid_text};
+use super::values::{self, nguid_text, uuid_text};
 
 /// The file `text`, which says `was`, made to say `now`.
 pub(super) fn with_target(
@@ -233,6 +233,7 @@ fn new_namespace(ns: &NamespaceConfig, implied: u32) -> Value {
 fn write_namespace(value: &mut Value, ns: &NamespaceConfig, implied: u32) {
     let plain = ns.nsid == implied
         && ns.uuid.is_none()
+        && ns.nguid.is_none()
         && ns.write == WritePolicy::Through
         && ns.block_size.is_none();
     if !value.is_inline_table() {
@@ -258,6 +259,13 @@ fn write_namespace(value: &mut Value, ns: &NamespaceConfig, implied: u32) {
         match ns.uuid {
             Some(uuid) => put(table, "uuid", uuid_text(uuid).into()),
             None => drop(table.remove("uuid")),
+        }
+    }
+    let said = table.get("nguid").and_then(Value::as_str);
+    if said.and_then(|said| values::nguid(said).ok()) != ns.nguid {
+        match ns.nguid {
+            Some(nguid) => put(table, "nguid", nguid_text(nguid).into()),
+            None => drop(table.remove("nguid")),
         }
     }
     let write = match ns.write {

@@ -139,6 +139,8 @@ fn read_listeners(item: &Item<'_>, ports: &Ports, warnings: &Sink) -> Vec<(IpAdd
 struct Taken {
     nqns: HashSet<String>,
     stores: HashMap<String, (String, u32)>,
+    uuids: HashMap<[u8; 16], (String, u32)>,
+    nguids: HashMap<[u8; 16], (String, u32)>,
 }
 
 fn read_subsystems(root: &Section<'_>, stores: &Stores, warnings: &Sink) -> Vec<SubsystemConfig> {
@@ -274,7 +276,30 @@ fn read_namespaces(
                 "give every namespace a store of its own",
             );
         }
+        refuse_known(&element, &subsystem.nqn, &namespace, taken);
         subsystem.namespaces.push(namespace);
+    }
+}
+
+/// Refuses identifiers that another namespace has, in whatever subsystem: hosts would take the two
+/// for one.
+fn refuse_known(element: &Item<'_>, nqn: &str, namespace: &NamespaceConfig, taken: &mut Taken) {
+    let owner = (nqn.to_owned(), namespace.nsid);
+    let uuid = (taken.uuids).insert(namespace.uuid_in(nqn), owner.clone());
+    let nguid = (taken.nguids).insert(namespace.nguid_in(nqn), owner);
+    let shared = match (uuid, nguid) {
+        (Some(other), _) => Some(("uuid", other)),
+        (None, Some(other)) => Some(("nguid", other)),
+        (None, None) => None,
+    };
+    // Two of one subsystem and number are told so already.
+    if let Some((key, (other, nsid))) = shared
+        && (other.as_str(), nsid) != (nqn, namespace.nsid)
+    {
+        element.report(
+            format!("namespace {nsid} of {other} has the same {key}"),
+            format!("write another `{key}`, or leave it out to have one derived"),
+        );
     }
 }
 
@@ -304,6 +329,7 @@ fn read_namespace<'t>(element: &Item<'t>, next: u32) -> Option<(NamespaceConfig,
                 nsid: next,
                 store,
                 uuid: None,
+                nguid: None,
                 write,
                 block_size: None,
             },
@@ -316,6 +342,7 @@ fn read_namespace<'t>(element: &Item<'t>, next: u32) -> Option<(NamespaceConfig,
         nsid: table.integer("nsid", 1..=MOST, next),
         store: String::new(),
         uuid: None,
+        nguid: None,
         write: WritePolicy::default(),
         block_size: table
             .get("block_size")
@@ -324,6 +351,10 @@ fn read_namespace<'t>(element: &Item<'t>, next: u32) -> Option<(NamespaceConfig,
     if let Some(item) = table.get("uuid") {
         let text = item.string("6f1b0c1e-3b5e-4c57-9f1a-0d5f0a7b2c11");
         namespace.uuid = text.and_then(|text| accept(&item, values::uuid(text)));
+    }
+    if let Some(item) = table.get("nguid") {
+        let text = item.string("6f1b0c1e3b5e4c577e1a0d5f0a7b2c11");
+        namespace.nguid = text.and_then(|text| accept(&item, values::nguid(text)));
     }
     if let Some(item) = table.get("write")
         && let Some(text) = item.string("through")

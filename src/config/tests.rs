@@ -422,6 +422,42 @@ fn k06_every_mistake_has_its_sentence() {
         ),
         (
             "[\"disk0\"]",
+            "[{ store = \"disk0\", nguid = \"6f1b0c1e\" }]",
+            "10:42: `6f1b0c1e` is not an NGUID",
+            "write 32 hexadecimal digits",
+        ),
+        (
+            "[\"disk0\"]",
+            "[{ store = \"disk0\", nguid = \"00000000000000000000000000000000\" }]",
+            "10:42: an NGUID of zeros names nothing",
+            "leave `nguid` out",
+        ),
+        (
+            "[\"disk0\"]",
+            "[{ store = \"disk0\", nguid = \"00000000000000000000000000000001\" }, \
+              { store = \"disk1\", nguid = \"00000000000000000000000000000001\" }]",
+            "10:80: namespace 1 of nqn.2026-01.com.example:disk0 has the same nguid",
+            "write another `nguid`",
+        ),
+        (
+            // What is derived of a UUID counts too.
+            "[\"disk0\"]",
+            "[{ store = \"disk0\", uuid = \"6f1b0c1e-3b5e-4c57-9f1a-0d5f0a7b2c11\" }]\n\
+              [[subsystem]]\nnqn = \"nqn.2026-01.com.example:b\"\n\
+              namespaces = [{ store = \"disk1\", nguid = \"6f1b0c1e3b5e4c577e1a0d5f0a7b2c11\" }]",
+            "13:15: namespace 1 of nqn.2026-01.com.example:disk0 has the same nguid",
+            "or leave it out",
+        ),
+        (
+            "[\"disk0\"]",
+            "[{ store = \"disk0\", uuid = \"6f1b0c1e-3b5e-4c57-9f1a-0d5f0a7b2c11\" }]\n\
+              [[subsystem]]\nnqn = \"nqn.2026-01.com.example:b\"\n\
+              namespaces = [{ store = \"disk1\", uuid = \"6F1B0C1E-3b5e-4c57-9f1a-0d5f0a7b2c11\" }]",
+            "13:15: namespace 1 of nqn.2026-01.com.example:disk0 has the same uuid",
+            "write another `uuid`",
+        ),
+        (
+            "[\"disk0\"]",
             "[{ store = \"disk0\", write = \"fast\" }]",
             "10:42: a write cannot complete by \"fast\"",
             "write \"through\"",

@@ -328,6 +328,29 @@ pub(crate) fn uuid_text(uuid: [u8; 16]) -> String {
     format!("{a}-{b}-{c}-{d}-{e}")
 }
 
+/// 32 hexadecimal digits.
+pub(crate) fn nguid(text: &str) -> Result<[u8; 16], Wrong> {
+    if text.len() != 32 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return wrong(
+            format!("`{}` is not an NGUID", brief(text)),
+            "write 32 hexadecimal digits; leave `nguid` out to have one derived from the UUID",
+        );
+    }
+    let value = u128::from_str_radix(text, 16).unwrap_or_default();
+    if value == 0 {
+        return wrong(
+            "an NGUID of zeros names nothing",
+            "leave `nguid` out to have one derived from the UUID",
+        );
+    }
+    Ok(value.to_be_bytes())
+}
+
+/// An NGUID as [`nguid()`] reads it.
+pub(crate) fn nguid_text(nguid: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(nguid))
+}
+
 /// What an error message quotes of a value.
 fn brief(text: &str) -> String {
     let kept: String = text.chars().take(48).collect();
@@ -489,6 +512,17 @@ mod tests {
         let text = "6f1b0c1e-3b5e-4c57-9f1a-0d5f0a7b2c11";
         assert_eq!(uuid(text).map(uuid_text).as_deref(), Ok(text));
         assert!(uuid("+0000000-0000-0000-0000-000000000001").is_err());
+        let text = "6f1b0c1e3b5e4c577e1a0d5f0a7b2c11";
+        assert_eq!(nguid(text).map(nguid_text).as_deref(), Ok(text));
+        assert_eq!(nguid(&text.to_uppercase()), nguid(text));
+        for bad in [
+            &"0".repeat(32),
+            &text[1..],
+            &format!("+{}", &text[1..]),
+            "é",
+        ] {
+            assert!(nguid(bad).is_err(), "{bad}");
+        }
         assert!(identify_string("TL-1", 20).is_ok() && identify_string("é", 20).is_err());
         assert!(identify_string(&"x".repeat(21), 20).is_err() && identify_string(" ", 20).is_err());
         assert!(name("disk-0.a_b").is_ok() && name("a b").is_err() && name("").is_err());

@@ -98,6 +98,17 @@ fn check_namespace(
             let nqn = other.nqn.clone();
             return Err(ChangeError::StoreTaken(store.clone(), nqn, taken.nsid));
         }
+        // Hosts know namespaces by them, whatever subsystem they are in.
+        let ids = |nqn: &str, ns: &NamespaceConfig| (ns.uuid_in(nqn), ns.nguid_in(nqn));
+        let (uuid, nguid) = ids(&subsystem.nqn, namespace);
+        for ns in &other.namespaces {
+            let taken = ids(&other.nqn, ns);
+            if taken.0 == uuid || taken.1 == nguid {
+                let field = if taken.0 == uuid { "uuid" } else { "nguid" };
+                let nqn = other.nqn.clone();
+                return Err(ChangeError::IdentifierTaken(field, nqn, ns.nsid));
+            }
+        }
     }
     Ok(())
 }

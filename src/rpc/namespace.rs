@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::change::{Change, ChangeError, NSID_MAX};
-use super::params::{self, Params, Uuid, read, without, without_target};
+use super::params::{self, Nguid, Params, Uuid, read, without, without_target};
 use super::target::{Running, told};
 use crate::control::ErrorObject;
 
@@ -26,6 +26,7 @@ struct Namespace {
     /// 0 or none: the lowest that is free.
     nsid: Option<params::Within<0, { NSID_MAX as u64 }>>,
     uuid: Option<Uuid>,
+    nguid: Option<Nguid>,
     #[serde(default)]
     write: Write,
     block_size: Option<u32>,
@@ -45,8 +46,7 @@ impl Add {
         if let Some(Value::Object(namespace)) = params.get_mut("namespace") {
             let no = [json!(false)];
             let mut without = |key, harmless: &[Value], why| without(namespace, key, harmless, why);
-            let why = "a namespace is known by its UUID (`uuid`)";
-            without("nguid", &[], why)?;
+            let why = "a namespace is known by its UUID (`uuid`) and NGUID (`nguid`)";
             without("eui64", &[], why)?;
             without("ptpl_file", &[], "Throughline has no reservations")?;
             without("anagrpid", &[json!(0)], "Throughline has no ANA")?;
@@ -77,6 +77,7 @@ impl Add {
                 nsid,
                 store,
                 uuid: Some(uuid),
+                nguid: self.namespace.nguid.map(|nguid| nguid.0),
                 write: match self.namespace.write {
                     Write::Through => WritePolicy::Through,
                     Write::Back => WritePolicy::Back,

@@ -158,6 +158,16 @@ impl<'de> Deserialize<'de> for Uuid {
     }
 }
 
+/// An NGUID: 32 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Nguid(pub(super) [u8; 16]);
+
+impl<'de> Deserialize<'de> for Nguid {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        parsed(deserializer, |text| values::nguid(text).map(Self))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

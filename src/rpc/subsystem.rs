@@ -10,7 +10,7 @@ use super::change::{Change, NSID_MAX};
 use super::listener;
 use super::params::{Identify, Nqn, Params, read, without, without_target};
 use super::target::{Description, Running};
-use crate::config::{default_serial, uuid_text};
+use crate::config::{default_serial, nguid_text, uuid_text};
 use crate::control::ErrorObject;
 
 /// The discovery service's NQN (base 2.0, 4.5).
@@ -171,12 +171,13 @@ fn show_namespace(nqn: &str, namespace: &NamespaceConfig, description: &Descript
         "bdev_name": namespace.store,
         "name": namespace.store,
     });
-    let described = description.namespaces.iter();
-    let mut described = described.filter(|ns| ns.nqn == nqn && ns.nsid == namespace.nsid);
-    if let Some(uuid) = namespace
-        .uuid
-        .or_else(|| described.next().map(|ns| ns.uuid))
-    {
+    let mut described = description.namespaces.iter();
+    let described = described.find(|ns| ns.nqn == nqn && ns.nsid == namespace.nsid);
+    if let Some(nguid) = namespace.nguid.or(described.map(|ns| ns.nguid)) {
+        // SPDK writes this one in capitals.
+        shown["nguid"] = nguid_text(nguid).to_uppercase().into();
+    }
+    if let Some(uuid) = namespace.uuid.or(described.map(|ns| ns.uuid)) {
         shown["uuid"] = uuid_text(uuid).into();
     }
     shown["write"] = match namespace.write {

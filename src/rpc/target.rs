@@ -53,6 +53,8 @@ pub(crate) struct NamespaceDescription {
     pub(crate) nsid: u32,
     /// Its UUID, given or derived.
     pub(crate) uuid: [u8; 16],
+    /// Its NGUID, given or derived.
+    pub(crate) nguid: [u8; 16],
 }
 
 impl Target for Handle {
@@ -72,6 +74,7 @@ impl Target for Handle {
                 nqn,
                 nsid: namespace.nsid.0,
                 uuid: namespace.uuid,
+                nguid: namespace.nguid,
             };
         Description {
             stores: stores.into_iter().map(store).collect(),
@@ -186,6 +189,9 @@ pub(super) fn told(config: &Config, error: &ChangeError) -> ErrorObject {
         ChangeError::NoStore(_) => list(config.stores.iter().map(|s| s.name.clone()).collect()),
         ChangeError::StoreTaken(..) => {
             "remove that namespace first: a store is one namespace at most".into()
+        }
+        ChangeError::IdentifierTaken(field, ..) => {
+            format!("take another `{field}`, or leave it out to have one derived")
         }
         ChangeError::NoAddress(_) => {
             let addresses = config.ports.iter().flat_map(|port| &port.addresses);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::change::{self, Change, ChangeError};
 use super::target::{Description, NamespaceDescription, StoreDescription, Target};
 use super::*;
-use crate::config::load_source;
+use crate::config::{load_source, nguid_text, uuid_text};
 
 const FILE: &str = r#"cores = [0]
 [[port]]
@@ -65,6 +65,7 @@ impl Target for Arc<Fake> {
                 nqn: A.into(),
                 nsid: 1,
                 uuid: [7; 16],
+                nguid: [0xab; 16],
             }],
         }
     }
@@ -191,6 +192,7 @@ fn subsystems_are_shown_in_spdks_shape() {
                     "nsid": 1,
                     "bdev_name": "disk0",
                     "name": "disk0",
+                    "nguid": "ABABABABABABABABABABABABABABABAB",
                     "uuid": "07070707-0707-0707-0707-070707070707",
                     "write": "through",
                 }],
@@ -248,7 +250,10 @@ fn a_subsystem_comes_grows_and_goes_as_rpc_py_asks_for_it() {
     );
     assert_eq!(added, Ok(json!(1)));
     let uuid = "6f1b0c1e-3b5e-4c57-9f1a-0d5f0a7b2c11";
-    let namespace = json!({ "bdev_name": "flash0", "nsid": 9, "uuid": uuid, "write": "back", "block_size": 512 });
+    let nguid = "6F1B0C1E3B5E4C577E1A0D5F0A7B2C11";
+    let namespace = json!({
+        "bdev_name": "flash0", "nsid": 9, "nguid": nguid, "uuid": uuid, "write": "back", "block_size": 512,
+    });
     let added = bench.call(
         "nvmf_subsystem_add_ns",
         json!({ "nqn": B, "namespace": namespace, "tgt_name": "nvmf_tgt" }),
@@ -271,7 +276,10 @@ fn a_subsystem_comes_grows_and_goes_as_rpc_py_asks_for_it() {
     assert_eq!(shown["listen_addresses"][1]["traddr"], "2001:db8::1");
     assert_eq!(
         shown["namespaces"][1],
-        json!({ "nsid": 9, "bdev_name": "flash0", "name": "flash0", "uuid": uuid, "write": "back", "block_size": 512 })
+        json!({
+            "nsid": 9, "bdev_name": "flash0", "name": "flash0", "nguid": nguid, "uuid": uuid,
+            "write": "back", "block_size": 512,
+        })
     );
     bench.done("nvmf_subsystem_remove_ns", json!({ "nqn": B, "nsid": 1 }));
     bench.done(
@@ -365,6 +373,10 @@ fn what_cannot_be_is_refused_and_says_why() {
     bench.done("nvmf_create_subsystem", json!({ "nqn": B }));
     let address = |traddr: &str, trsvcid: &str| json!({ "trtype": "TCP", "traddr": traddr, "trsvcid": trsvcid });
     let ns = |namespace: Value| json!({ "nqn": A, "namespace": namespace });
+    // Those of namespace 1, both derived.
+    let first = bench.rpc.running.config().target.subsystems[0].namespaces[0].clone();
+    let uuid = uuid_text(first.uuid_in(A));
+    let nguid = nguid_text(first.nguid_in(A));
     let cases = [
         ("nvmf_create_subsystem", json!({}), "`nqn` is missing"),
         (
@@ -434,8 +446,24 @@ fn what_cannot_be_is_refused_and_says_why() {
         ),
         (
             "nvmf_subsystem_add_ns",
-            ns(json!({ "bdev_name": "disk1", "nguid": "00112233445566778899AABBCCDDEEFF" })),
+            ns(json!({ "bdev_name": "disk1", "uuid": uuid })),
+            "namespace 1 of nqn.2026-01.com.example:a has that uuid already: take another `uuid`",
+        ),
+        (
+            "nvmf_subsystem_add_ns",
+            // Derived of that UUID.
+            ns(json!({ "bdev_name": "disk1", "nguid": nguid })),
+            "has that nguid already: take another `nguid`",
+        ),
+        (
+            "nvmf_subsystem_add_ns",
+            ns(json!({ "bdev_name": "disk1", "eui64": "0011223344556677" })),
             "known by its UUID",
+        ),
+        (
+            "nvmf_subsystem_add_ns",
+            ns(json!({ "bdev_name": "disk1", "nguid": "00112233445566778899AABBCCDDEE" })),
+            "write 32 hexadecimal digits",
         ),
         (
             "nvmf_subsystem_add_ns",

@@ -89,6 +89,7 @@ fn k03_k05_z10_what_the_devices_see_is_where_the_frames_are() {
         nsid: 1,
         store: "malloc0".into(),
         uuid: None,
+        nguid: None,
         write: WritePolicy::Through,
         block_size: None,
     }];

@@ -22,6 +22,7 @@ fn k08_counters_by_namespace_and_connection() {
             nsid: 5,
             store: "malloc0".into(),
             uuid: None,
+            nguid: None,
             write: WritePolicy::Through,
             block_size: None,
         }],

@@ -181,6 +181,17 @@ pub enum ConfigError {
         /// The namespace.
         nsid: Nsid,
     },
+    /// Two namespaces of a subsystem have one UUID, NGUID or EUI-64: hosts take them for one.
+    IdentifierTaken {
+        /// The subsystem's NQN.
+        nqn: String,
+        /// The one that has it already.
+        first: Nsid,
+        /// The other.
+        second: Nsid,
+        /// `uuid`, `nguid` or `eui64`.
+        field: &'static str,
+    },
     /// A number is outside what it may be.
     Range {
         /// The field of [`TargetConfig`] or [`SubsystemConfig`].
@@ -223,6 +234,15 @@ impl fmt::Display for ConfigError {
                     "{nqn}: namespace {nsid} needs a uuid, an nguid or an eui64"
                 )
             }
+            ConfigError::IdentifierTaken {
+                nqn,
+                first,
+                second,
+                field,
+            } => write!(
+                f,
+                "{nqn}: namespaces {first} and {second} have the same {field}: hosts would take them for one; give each its own"
+            ),
             ConfigError::Range { field, allowed } => write!(f, "{field} must be {allowed}"),
         }
     }
@@ -331,8 +351,31 @@ pub(crate) fn validate_namespaces(
         if ns.uuid == [0; 16] && ns.nguid == [0; 16] && ns.eui64 == [0; 8] {
             return Err(ConfigError::NoIdentifier { nqn, nsid });
         }
+        for first in &namespaces[..i] {
+            if let Some(field) = shared_identifier(first, ns) {
+                return Err(ConfigError::IdentifierTaken {
+                    nqn,
+                    first: first.nsid,
+                    second: nsid,
+                    field,
+                });
+            }
+        }
     }
     Ok(())
+}
+
+/// Which identifier two namespaces share: each is globally unique (base 5.17.2.3).
+fn shared_identifier(a: &NamespaceConfig, b: &NamespaceConfig) -> Option<&'static str> {
+    if a.uuid == b.uuid && a.uuid != [0; 16] {
+        Some("uuid")
+    } else if a.nguid == b.nguid && a.nguid != [0; 16] {
+        Some("nguid")
+    } else if a.eui64 == b.eui64 && a.eui64 != [0; 8] {
+        Some("eui64")
+    } else {
+        None
+    }
 }
 
 fn check_nqn(nqn: &str) -> Result<(), ConfigError> {

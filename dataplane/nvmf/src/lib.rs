@@ -104,6 +104,7 @@ pub mod command;
 mod config;
 mod controller;
 mod counters;
+mod nguid;
 mod queue;
 mod resources;
 mod status;
@@ -118,6 +119,7 @@ pub use config::{
     NamespaceConfig, SubsystemConfig, TargetConfig,
 };
 pub use counters::Counters;
+pub use nguid::nguid_of;
 pub use queue::pool::CommandPool;
 pub use resources::Resources;
 pub use status::Status;

@@ -2,7 +2,7 @@
 
 mod rig;
 
-use nvmf::{BlockSize, NamespaceConfig, Nsid};
+use nvmf::BlockSize;
 use rig::host::{Answer, Host, Manners, connect_data, log_page, sc, set32, sqe, transport};
 use rig::{DISCOVERY_NQN, HOST_NQN, NQN, Rig, Sizes, config, namespace};
 
@@ -476,10 +476,7 @@ fn a_persistent_discovery_controller_lives_by_keep_alive() {
 fn many_namespaces_fill_lists_and_logs() {
     let mut config = config();
     config.subsystems[0].namespaces = (1..=1024)
-        .map(|nsid| NamespaceConfig {
-            nsid: Nsid(nsid),
-            ..namespace(1, BlockSize::B512, 512)
-        })
+        .map(|nsid| namespace(nsid, BlockSize::B512, 512))
         .collect();
     let mut rig = Rig::with(config, Sizes::default());
     let mut admin = Host::admin(&mut rig, Manners::default());

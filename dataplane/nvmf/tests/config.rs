@@ -102,6 +102,28 @@ fn namespaces_need_unique_numbers_blocks_and_an_identifier() {
     );
 }
 
+/// Each identifier is globally unique (base 2.0, 5.17.2.3).
+#[test]
+fn two_namespaces_share_no_identifier() {
+    let share: [(_, fn(&mut [nvmf::NamespaceConfig])); 3] = [
+        ("uuid", |ns| ns[1].uuid = ns[0].uuid),
+        ("nguid", |ns| ns[1].nguid = ns[0].nguid),
+        ("eui64", |ns| ns.iter_mut().for_each(|ns| ns.eui64 = [7; 8])),
+    ];
+    for (field, share) in share {
+        let e = error(|c| share(&mut c.subsystems[0].namespaces));
+        let (nqn, first, second) = (NQN.to_string(), Nsid(1), Nsid(2));
+        let taken = ConfigError::IdentifierTaken {
+            nqn,
+            first,
+            second,
+            field,
+        };
+        assert_eq!(e, taken);
+        assert!(e.to_string().contains(field), "{e}");
+    }
+}
+
 #[test]
 fn an_invalid_change_of_namespaces_changes_nothing() {
     let target = Target::new(config()).unwrap();

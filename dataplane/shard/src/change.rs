@@ -82,6 +82,9 @@ pub enum ChangeError {
     NoStore(String),
     /// The store is a namespace already: its name, the subsystem's NQN, the namespace's number.
     StoreTaken(String, String, u32),
+    /// Another namespace has that UUID or NGUID: `uuid` or `nguid`, the other's subsystem's NQN,
+    /// the other's number.
+    IdentifierTaken(&'static str, String, u32),
     /// No port has that address.
     NoAddress(IpAddr),
     /// The target listens there already.
@@ -117,6 +120,9 @@ impl fmt::Display for ChangeError {
             ChangeError::NoStore(store) => write!(f, "there is no store `{store}`"),
             ChangeError::StoreTaken(store, nqn, nsid) => {
                 write!(f, "store `{store}` is namespace {nsid} of {nqn} already")
+            }
+            ChangeError::IdentifierTaken(field, nqn, nsid) => {
+                write!(f, "namespace {nsid} of {nqn} has that {field} already")
             }
             ChangeError::NoAddress(address) => write!(f, "no port has the address {address}"),
             ChangeError::ListenerExists(address) => {

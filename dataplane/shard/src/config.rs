@@ -26,9 +26,27 @@ pub struct NamespaceConfig {
     pub store: String,
     /// UUID; derived from the subsystem and nsid when not given.
     pub uuid: Option<[u8; 16]>,
+    /// NGUID; derived from the UUID when not given.
+    pub nguid: Option<[u8; 16]>,
     /// Whether writes are cached (row Z12) or go through.
     pub write: WritePolicy,
     /// Bytes of a block as hosts see it; the device's when not given. Smaller
     /// ones than the device's are completed in the page cache (row Z11).
     pub block_size: Option<u32>,
+}
+
+impl NamespaceConfig {
+    /// Its UUID as a namespace of the subsystem `nqn`, given or derived.
+    pub fn uuid_in(&self, nqn: &str) -> [u8; 16] {
+        self.uuid.unwrap_or_else(|| {
+            let name = format!("{nqn}/{}", self.nsid);
+            uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, name.as_bytes()).into_bytes()
+        })
+    }
+
+    /// Its NGUID as a namespace of the subsystem `nqn`, given or derived.
+    pub fn nguid_in(&self, nqn: &str) -> [u8; 16] {
+        self.nguid
+            .unwrap_or_else(|| nvmf::nguid_of(self.uuid_in(nqn)))
+    }
 }

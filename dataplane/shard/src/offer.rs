@@ -78,11 +78,8 @@ pub(crate) fn namespace(
         index,
         block_size,
         blocks: geometry.len() / u64::from(block),
-        uuid: config.uuid.unwrap_or_else(|| {
-            let name = format!("{nqn}/{}", config.nsid);
-            uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, name.as_bytes()).into_bytes()
-        }),
-        nguid: [0; 16],
+        uuid: config.uuid_in(nqn),
+        nguid: config.nguid_in(nqn),
         eui64: [0; 8],
         volatile_write_cache: geometry.write_cache || config.write == WritePolicy::Back,
         deallocated_reads_zero: false,
@@ -180,5 +177,53 @@ impl Offer {
             }
         }
         policies
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NQN: &str = "nqn.2026-01.com.example:a";
+
+    /// What hosts know a namespace by hangs on the configuration alone: it is the same after a
+    /// restart, and on another machine.
+    #[test]
+    fn k05_a_namespace_has_the_same_identifiers_wherever_it_is_served() {
+        let geometry = Geometry {
+            block_size: 512,
+            blocks: 1000,
+            metadata: 0,
+            alignment: 1,
+            prp: false,
+            max_elements: 16,
+            max_bytes: 1 << 17,
+            write_cache: false,
+            write_zeroes: true,
+            unmap: true,
+        };
+        let stores = [StoreInfo::new("disk0".into(), geometry)];
+        let mut config = NamespaceConfig {
+            nsid: 7,
+            store: "disk0".into(),
+            uuid: None,
+            nguid: None,
+            write: WritePolicy::Through,
+            block_size: None,
+        };
+        let seen = |config: &NamespaceConfig, nqn| {
+            namespace(nqn, config, &stores, NamespaceIndex(0)).unwrap()
+        };
+        let derived = seen(&config, NQN);
+        // Version 5 (RFC 9562, 5.5) of "nqn.2026-01.com.example:a/7" as a URL; its octet 8 turned.
+        let uuid = 0xc60d_5ce1_e7bf_5f3f_b507_2bc6_3fce_cbe0_u128.to_be_bytes();
+        assert_eq!((derived.uuid, derived.nguid), (uuid, nvmf::nguid_of(uuid)));
+        assert_ne!(derived.nguid, [0; 16]);
+        let other = seen(&config, "nqn.2026-01.com.example:b");
+        assert_ne!((other.uuid, other.nguid), (derived.uuid, derived.nguid));
+        config.uuid = Some([7; 16]);
+        assert_eq!(seen(&config, NQN).nguid, nvmf::nguid_of([7; 16]));
+        config.nguid = Some([9; 16]);
+        assert_eq!(seen(&config, NQN).nguid, [9; 16]);
     }
 }

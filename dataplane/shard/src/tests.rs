@@ -406,6 +406,7 @@ fn namespaces_and_listeners_come_grow_and_go_while_a_shard_runs() {
         nsid: 3,
         store: "disk0".into(),
         uuid: Some([7; 16]),
+        nguid: None,
         write: WritePolicy::Back,
         block_size: None,
     };
@@ -416,6 +417,7 @@ fn namespaces_and_listeners_come_grow_and_go_while_a_shard_runs() {
     change(&handle, &mut shard, add.clone()).unwrap();
     let seen = target.namespaces(NQN).unwrap();
     assert_eq!((seen[0].nsid.0, seen[0].blocks, seen.len()), (3, 1000, 1));
+    assert_eq!(seen[0].nguid, nvmf::nguid_of([7; 16]));
     assert!(seen[0].volatile_write_cache);
     assert!(
         shard.common.volumes.cache_counters().is_some(),

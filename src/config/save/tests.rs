@@ -87,6 +87,7 @@ fn namespace(nsid: u32, store: &str) -> NamespaceConfig {
         nsid,
         store: store.into(),
         uuid: None,
+        nguid: None,
         write: WritePolicy::Through,
         block_size: None,
     }
@@ -317,11 +318,11 @@ const WRITE: [WritePolicy; 2] = [WritePolicy::Through, WritePolicy::Back];
 
 prop_compose! {
     fn any_namespace()(
-        nsid in 1u32..40, store in 0u8..8, uuid in option::of(1u128..), write in 0usize..2,
-        block_size in option::of(prop::sample::select(vec![512u32, 4096])),
+        nsid in 1u32..40, store in 0u8..8, uuid in option::of(1u128..), nguid in option::of(1u128..),
+        write in 0usize..2, block_size in option::of(prop::sample::select(vec![512u32, 4096])),
     ) -> NamespaceConfig {
-        let (store, uuid) = (format!("s{store}"), uuid.map(u128::to_be_bytes));
-        NamespaceConfig { nsid, store, uuid, write: WRITE[write], block_size }
+        let (uuid, nguid) = (uuid.map(u128::to_be_bytes), nguid.map(u128::to_be_bytes));
+        NamespaceConfig { nsid, store: format!("s{store}"), uuid, nguid, write: WRITE[write], block_size }
     }
 }
 

@@ -134,6 +134,7 @@ fn config(options: &Options) -> Config {
                     nsid: 1,
                     store: "null0".into(),
                     uuid: None,
+                    nguid: None,
                     write: WritePolicy::Through,
                     block_size: None,
                 }],

@@ -73,6 +73,7 @@ pub fn config(block_size: u32) -> Config {
                     nsid: 1,
                     store: "malloc0".into(),
                     uuid: None,
+                    nguid: None,
                     write: WritePolicy::Through,
                     block_size: None,
                 }],

@@ -141,13 +141,20 @@ pub fn endpoints() -> Endpoints {
 }
 
 pub fn namespace(nsid: u32, block_size: BlockSize, bytes: u64) -> NamespaceConfig {
+    // Another one for every number, small ones in each octet.
+    let id = |octet: u8| {
+        let mut id = [octet; 16];
+        id[0] ^= (nsid >> 8) as u8;
+        id[1] ^= nsid as u8 & 0xf0;
+        id
+    };
     NamespaceConfig {
         nsid: Nsid(nsid),
         index: NamespaceIndex(100 + nsid),
         block_size,
         blocks: bytes >> block_size.shift(),
-        uuid: [nsid as u8; 16],
-        nguid: [0xa0 | nsid as u8; 16],
+        uuid: id(nsid as u8),
+        nguid: id(0xa0 | nsid as u8),
         eui64: [0; 8],
         volatile_write_cache: nsid == 1,
         deallocated_reads_zero: true,

@@ -85,6 +85,7 @@ impl Appliance {
                 nsid: i as u32 + 1,
                 store: format!("disk{i}"),
                 uuid: None,
+                nguid: None,
                 write: volume.policy,
                 block_size: Some(volume.block),
             })
