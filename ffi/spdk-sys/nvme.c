@@ -237,6 +237,7 @@ int32_t tl_nvme_ns_info(struct tl_nvme_ns *opaque, struct tl_nvme_ns_info *out)
 	out->write_zeroes = (flags & SPDK_NVME_NS_WRITE_ZEROES_SUPPORTED) != 0;
 	out->deallocate = (flags & SPDK_NVME_NS_DEALLOCATE_SUPPORTED) != 0;
 	out->flush = (flags & SPDK_NVME_NS_FLUSH_SUPPORTED) != 0;
+	out->deallocated_zeros = spdk_nvme_ns_get_dealloc_logical_block_read_value(ns) == SPDK_NVME_DEALLOC_READ_00;
 	memcpy(out->nguid, data->nguid, sizeof(out->nguid));
 	out->eui64 = data->eui64;
 	return 0;

@@ -230,7 +230,7 @@ struct tl_nvme_ns_info {
 	uint8_t write_zeroes;
 	uint8_t deallocate;
 	uint8_t flush;
-	uint8_t reserved;
+	uint8_t deallocated_zeros; /* deallocated blocks read as zeros (DLFEAT) */
 	uint8_t nguid[16];
 	uint64_t eui64;
 };

@@ -58,6 +58,8 @@ pub struct Geometry {
     pub write_zeroes: bool,
     /// Takes [`Op::Deallocate`].
     pub unmap: bool,
+    /// Blocks that were deallocated read as zeros.
+    pub deallocated_zeros: bool,
 }
 
 impl Geometry {

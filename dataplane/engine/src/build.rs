@@ -110,6 +110,7 @@ impl KnownStore {
             write_cache: false,
             write_zeroes: false,
             unmap: false,
+            deallocated_zeros: false,
         };
         StoreInfo::new(self.name.clone(), geometry)
     }

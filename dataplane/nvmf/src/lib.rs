@@ -47,9 +47,9 @@
 //! | 4.1.2 | one SGL descriptor: Data Block at offset 0 of the capsule, or Transport Data Block; its length has to fit the data | `command/sgl`, `queue/plan` |
 //! | 4.5 | NQNs: form, length, the discovery NQN | `config`, `command/fabrics` |
 //! | 5.1 | Abort of a parked Asynchronous Event Request; any other command is reported as not aborted | `queue` |
-//! | 5.2 | four parked Asynchronous Event Requests; Namespace Attribute Changed, masked until its log is read | `controller/events` |
+//! | 5.2 | four parked Asynchronous Event Requests; Namespace Attribute Changed, and Discovery Log Page Change of a discovery controller, masked until the log is read | `controller/events` |
 //! | 5.15, 5.27 | features 01h, 02h, 04h to 07h, 0Ah, 0Bh, 0Fh, 16h (ACRE), 81h; current, default, saved and capabilities | `controller/features` |
-//! | 5.16 | logs 00h to 05h, 12h, and 70h of discovery, in parts from any dword on | `controller/log`, `discovery` |
+//! | 5.16 | logs 00h to 05h, 12h, 13h, and 70h of discovery, in parts from any dword on | `controller/log`, `discovery` |
 //! | 5.17 | Identify CNS 00h to 03h, 05h to 08h, 1Ch | `controller/identify` |
 //! | 5.18 | Keep Alive | `controller/admin` |
 //! | 6.3 | Connect: every field checked, the invalid one named in the response; an I/O queue belongs to an enabled controller of the same host | `queue/connect`, `target` |
@@ -91,8 +91,8 @@
 //! | metadata and protection information | devices with metadata are refused; digests protect the way |
 //! | namespace management, Format NVM, Sanitize, firmware, self-test | the configuration of the target decides, not a host |
 //! | Flush of all namespaces (NSID FFFFFFFFh) | reported so in VWC; a host flushes each |
-//! | entries in the Error Information log, events for errors and SMART | every error is the status of the command that it belongs to; there is neither sensor nor wear |
-//! | discovery log changes, registrations, referrals | the generation counter (GENCTR) tells; no event is sent |
+//! | entries in the Error Information log, events for errors and SMART | every error is the status of the command that it belongs to; temperatures are the drives' own, and so are alarms |
+//! | discovery registrations, referrals | one appliance knows itself alone |
 //! | saved features, timestamps, power states beyond 0 | a controller lives as long as its association |
 //! | access frequency, limited retry and the other hints of I/O commands | legal to ignore |
 //! | SGL segments and several descriptors (MSDBD 1), keyed descriptors | hosts over TCP describe their memory to themselves; keys are RDMA's |

@@ -298,7 +298,7 @@ impl Queue {
         match &mut self.role {
             Role::Admin(admin) => {
                 admin.settle(&self.target, self.now);
-                admin.refresh();
+                admin.refresh(&self.target);
                 self.send_events(transport, resources);
             }
             Role::Io(io) => io.publish_usage(),

@@ -82,7 +82,10 @@ pub(crate) fn namespace(
         nguid: config.nguid_in(nqn),
         eui64: [0; 8],
         volatile_write_cache: geometry.write_cache || config.write == WritePolicy::Back,
-        deallocated_reads_zero: false,
+        // Behind the cache a deallocation is advice that the cache keeps to itself.
+        deallocated_reads_zero: geometry.unmap
+            && geometry.deallocated_zeros
+            && config.write == WritePolicy::Through,
     })
 }
 
@@ -186,31 +189,37 @@ mod tests {
 
     const NQN: &str = "nqn.2026-01.com.example:a";
 
-    /// What hosts know a namespace by hangs on the configuration alone: it is the same after a
-    /// restart, and on another machine.
-    #[test]
-    fn k05_a_namespace_has_the_same_identifiers_wherever_it_is_served() {
-        let geometry = Geometry {
-            block_size: 512,
-            blocks: 1000,
-            metadata: 0,
-            alignment: 1,
-            prp: false,
-            max_elements: 16,
-            max_bytes: 1 << 17,
-            write_cache: false,
-            write_zeroes: true,
-            unmap: true,
-        };
-        let stores = [StoreInfo::new("disk0".into(), geometry)];
-        let mut config = NamespaceConfig {
+    const GEOMETRY: Geometry = Geometry {
+        block_size: 512,
+        blocks: 1000,
+        metadata: 0,
+        alignment: 1,
+        prp: false,
+        max_elements: 16,
+        max_bytes: 1 << 17,
+        write_cache: false,
+        write_zeroes: true,
+        unmap: true,
+        deallocated_zeros: true,
+    };
+
+    fn config() -> NamespaceConfig {
+        NamespaceConfig {
             nsid: 7,
             store: "disk0".into(),
             uuid: None,
             nguid: None,
             write: WritePolicy::Through,
             block_size: None,
-        };
+        }
+    }
+
+    /// What hosts know a namespace by hangs on the configuration alone: it is the same after a
+    /// restart, and on another machine.
+    #[test]
+    fn k05_a_namespace_has_the_same_identifiers_wherever_it_is_served() {
+        let stores = [StoreInfo::new("disk0".into(), GEOMETRY)];
+        let mut config = config();
         let seen = |config: &NamespaceConfig, nqn| {
             namespace(nqn, config, &stores, NamespaceIndex(0)).unwrap()
         };
@@ -225,5 +234,25 @@ mod tests {
         assert_eq!(seen(&config, NQN).nguid, nvmf::nguid_of([7; 16]));
         config.nguid = Some([9; 16]);
         assert_eq!(seen(&config, NQN).nguid, [9; 16]);
+    }
+
+    /// DLFEAT (NVM 4.1.5.1).
+    #[test]
+    fn k05_deallocated_blocks_are_said_to_be_zeros_where_the_device_says_so() {
+        let said = |unmap, deallocated_zeros, write| {
+            let geometry = Geometry {
+                unmap,
+                deallocated_zeros,
+                ..GEOMETRY
+            };
+            let stores = [StoreInfo::new("disk0".into(), geometry)];
+            let config = NamespaceConfig { write, ..config() };
+            let seen = namespace(NQN, &config, &stores, NamespaceIndex(0));
+            seen.unwrap().deallocated_reads_zero
+        };
+        assert!(said(true, true, WritePolicy::Through));
+        assert!(!said(true, false, WritePolicy::Through));
+        assert!(!said(false, true, WritePolicy::Through));
+        assert!(!said(true, true, WritePolicy::Back));
     }
 }

@@ -163,6 +163,7 @@ impl Device for Disk {
             write_cache: false,
             write_zeroes: true,
             unmap: true,
+            deallocated_zeros: false,
         }
     }
 

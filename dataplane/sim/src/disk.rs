@@ -30,8 +30,6 @@ pub(crate) struct DiskConfig {
     pub(crate) depth: usize,
     /// One command in so many ends at once, inside of `submit`; 0: none.
     pub(crate) immediate_one_in: u64,
-    /// Deallocated blocks read as zeros; else some do.
-    pub(crate) deallocation_zeroes: bool,
     /// One write in so many goes elsewhere and is told to be done; 0: none.
     pub(crate) misdirected_one_in: u64,
     /// One write in so many is told to be done and is not; 0: none.
@@ -466,7 +464,8 @@ impl Disk {
             }
             None if is_lost => Ok(()),
             None => {
-                let zeroes = config.deallocation_zeroes;
+                // Else some of them do.
+                let zeroes = config.geometry.deallocated_zeros;
                 pending.do_all(&mut self.image, &mut self.random, zeroes);
                 Ok(())
             }

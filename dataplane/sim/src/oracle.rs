@@ -81,6 +81,8 @@ pub(crate) struct VolumeRules {
     pub(crate) sectors: u64,
     /// Acknowledged writes may be lost until they are flushed.
     pub(crate) is_volatile: bool,
+    /// Hosts are told that deallocated blocks read as zeros (DLFEAT).
+    pub(crate) deallocates_to_zeros: bool,
 }
 
 /// Something that must not be.
@@ -220,7 +222,10 @@ impl Oracle {
                 self.reading.remove(&op.start);
                 return result;
             }
-            Kind::Write | Kind::WriteZeroes => {
+            Kind::Deallocate if !self.volumes[op.extent.volume].0.deallocates_to_zeros => {
+                self.over(id, &op, now);
+            }
+            Kind::Write | Kind::WriteZeroes | Kind::Deallocate => {
                 let oldest = self.oldest_read();
                 let (rules, history) = &mut self.volumes[op.extent.volume];
                 let durable = op.fua || !rules.is_volatile;
@@ -229,7 +234,6 @@ impl Oracle {
                     history.forget(sector, oldest);
                 }
             }
-            Kind::Deallocate => self.over(id, &op, now),
             Kind::Flush => {
                 let oldest = self.oldest_read();
                 self.volumes[op.extent.volume].1.flush(op.start, oldest);

@@ -43,6 +43,12 @@ impl VolumePlan {
     pub(crate) fn is_volatile(&self) -> bool {
         self.disk.geometry.write_cache || self.policy == WritePolicy::Back
     }
+
+    /// Hosts are told that deallocated blocks read as zeros.
+    pub(crate) fn deallocates_to_zeros(&self) -> bool {
+        let geometry = &self.disk.geometry;
+        geometry.unmap && geometry.deallocated_zeros && self.policy == WritePolicy::Through
+    }
 }
 
 /// An appliance.
@@ -227,7 +233,7 @@ impl VolumePlan {
         };
         let bytes = (random.range(1..=4u64) << 20) + random.below(16u64) * 4096;
         let (alignment, prp) = *random.pick(&[(1, false), (4, false), (4, true), (512, false)]);
-        let geometry = Geometry {
+        let mut geometry = Geometry {
             block_size,
             blocks: bytes / u64::from(block_size),
             metadata: 0,
@@ -238,15 +244,19 @@ impl VolumePlan {
             write_cache: random.chance(1, 2),
             write_zeroes: random.chance(1, 2),
             unmap: random.chance(1, 2),
+            deallocated_zeros: false,
         };
         let least = random.range(1..=50u64) * MICROSECOND;
+        let latency = (least, least * random.range(1..=20u64));
+        let depth = random.range(1..=64);
+        let immediate_one_in = *random.pick(&[0, 0, 0, 20, 3]);
+        geometry.deallocated_zeros = random.chance(1, 2);
         Self {
             disk: DiskConfig {
                 geometry,
-                latency: (least, least * random.range(1..=20u64)),
-                depth: random.range(1..=64),
-                immediate_one_in: *random.pick(&[0, 0, 0, 20, 3]),
-                deallocation_zeroes: random.chance(1, 2),
+                latency,
+                depth,
+                immediate_one_in,
                 misdirected_one_in: 0,
                 lost_one_in: 0,
                 timeout: *random.pick(&[

@@ -113,6 +113,7 @@ impl World {
         let rules = |volume: &crate::plan::VolumePlan| VolumeRules {
             sectors: volume.disk.geometry.len() / crate::oracle::SECTOR as u64,
             is_volatile: volume.is_volatile(),
+            deallocates_to_zeros: volume.deallocates_to_zeros(),
         };
         let rules: Vec<_> = plan.volumes.iter().map(rules).collect();
         let mut events = plan.events.clone().into_iter();

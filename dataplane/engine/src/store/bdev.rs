@@ -92,7 +92,16 @@ impl Bdev {
             write_cache: self.info.write_cache != 0,
             write_zeroes: self.info.io_types & spdk_sys::TL_BDEV_WRITE_ZEROES != 0,
             unmap: self.info.io_types & spdk_sys::TL_BDEV_UNMAP != 0,
+            deallocated_zeros: self.is_malloc(),
         }
+    }
+
+    /// Whether it is a RAM disk, which fills with zeros what is unmapped. What others leave there SPDK
+    /// does not say.
+    fn is_malloc(&self) -> bool {
+        const PRODUCT: &[u8] = b"Malloc disk\0";
+        let product = self.info.product.iter().map(|&c| c as u8);
+        product.take(PRODUCT.len()).eq(PRODUCT.iter().copied())
     }
 
     /// Its blocks now.

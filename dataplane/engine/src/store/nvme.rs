@@ -195,6 +195,7 @@ impl Nvme {
             write_cache: info.write_cache != 0,
             write_zeroes: namespace.write_zeroes != 0,
             unmap: namespace.deallocate != 0,
+            deallocated_zeros: namespace.deallocated_zeros != 0,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::events::Notice;
 use super::features::{self, Features};
 use super::identify::{self, Identify, has_write_cache};
 use super::log::{self, ChangedNamespaces, lid};
@@ -26,6 +27,8 @@ pub(crate) struct AdminQueue {
     /// As last seen; `None` for a discovery controller.
     namespaces: Option<Arc<Namespaces>>,
     changed: ChangedNamespaces,
+    /// Of a discovery controller: the log that its host was last known to have before it.
+    discovered: Option<discovery::Seen>,
     /// When the Keep Alive Timer runs out; `None` if it is disabled.
     deadline: Option<Timestamp>,
     /// Since when the host waits for the controller to be quiet.
@@ -85,11 +88,16 @@ impl AdminQueue {
         now: Timestamp,
     ) -> Self {
         let namespaces = controller.subsystem.as_ref().map(|s| s.namespaces());
+        let notice = match namespaces {
+            Some(_) => Notice::Namespaces,
+            None => Notice::Discovery,
+        };
         let mut queue = Self {
             properties: Properties::new(queue_depth),
             features: Features::new(keep_alive_ms),
-            events: Events::new(),
+            events: Events::new(notice),
             changed: ChangedNamespaces::none(),
+            discovered: None,
             deadline: None,
             unsettled: None,
             namespaces,
@@ -127,10 +135,10 @@ impl AdminQueue {
         self.controller.subsystem.is_none()
     }
 
-    /// Looks whether the namespaces changed. An event may be due then.
-    pub fn refresh(&mut self) {
+    /// Looks whether the namespaces changed, or the discovery log. An event may be due then.
+    pub fn refresh(&mut self, target: &Target) {
         let (Some(subsystem), Some(seen)) = (&self.controller.subsystem, &self.namespaces) else {
-            return;
+            return self.refresh_discovery(&target.subsystems());
         };
         if subsystem.is_current(seen) {
             return;
@@ -139,10 +147,19 @@ impl AdminQueue {
         for nsid in 1..=identify::highest_nsid(seen).max(identify::highest_nsid(&current)) {
             if seen.get(Nsid(nsid)) != current.get(Nsid(nsid)) {
                 self.changed.note(nsid);
-                self.events.namespaces_changed();
+                self.events.note_change();
             }
         }
         self.namespaces = Some(current);
+    }
+
+    /// Looks whether the log is another one for the host of this discovery controller.
+    fn refresh_discovery(&mut self, subsystems: &Subsystems) {
+        let host = &self.controller.host;
+        let seen = (self.discovered).get_or_insert_with(|| discovery::Seen::new(subsystems, host));
+        if seen.refresh(subsystems, host) {
+            self.events.note_change();
+        }
     }
 
     /// The Asynchronous Event Configuration.
@@ -242,13 +259,14 @@ impl AdminQueue {
     pub fn execute(
         &mut self,
         sqe: &SqeView<'_>,
-        subsystems: &Subsystems,
+        target: &Target,
         now: Timestamp,
     ) -> Result<Reply, Status> {
         if !self.properties.is_ready() {
             return Err(Status::COMMAND_SEQUENCE_ERROR);
         }
-        self.refresh();
+        self.refresh(target);
+        let subsystems = &*target.subsystems();
         let command = AdminCommand::read(sqe)?;
         if self.is_discovery() && self.features.keep_alive_ms == 0 {
             self.touch_keep_alive(now);
@@ -296,6 +314,8 @@ impl AdminQueue {
             AdminCommand::SetFeatures { fid, save, value } => {
                 self.set_features(fid, save, value, sqe.nsid(), now)
             }
+            // Not of a discovery controller (base 3.1.2.3).
+            AdminCommand::Abort { .. } if self.is_discovery() => Err(Status::INVALID_OPCODE),
             AdminCommand::Abort { cid, .. } => Ok(Reply::Abort(cid)),
             AdminCommand::AsyncEventRequest => Ok(Reply::Park),
             AdminCommand::KeepAlive => {
@@ -400,13 +420,13 @@ impl AdminQueue {
 
     /// The data for `work` is on its way: a log that was read forgets.
     pub fn filled(&mut self, work: Work) {
-        if let Work::LogPage { lid, retain, .. } = work
-            && lid == lid::CHANGED_NAMESPACES
-        {
-            // Reading clears the list; the event stays masked under RAE.
-            self.changed.clear();
+        if let Work::LogPage { lid, retain, .. } = work {
+            if lid == lid::CHANGED_NAMESPACES {
+                // Reading clears the list; the event stays masked under RAE.
+                self.changed.clear();
+            }
             if !retain {
-                self.events.log_read();
+                self.events.log_read(lid);
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use super::window::Window;
 use crate::config::{ADMIN_QUEUE_DEPTH, Listener};
 use crate::subsystem::Subsystems;
@@ -40,6 +42,41 @@ pub(super) fn fill(subsystems: &Subsystems, host: &str, w: &mut Window<'_>) {
     w.put(0, subsystems.generation().to_le_bytes());
     // NUMREC; RECFMT is 0.
     w.put(8, records.to_le_bytes());
+}
+
+/// A log as a host could read it at some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    generation: u64,
+    /// Of what its entries are made from.
+    digest: u64,
+}
+
+impl Seen {
+    /// The log for `host` now.
+    pub fn new(subsystems: &Subsystems, host: &str) -> Self {
+        let mut digest = DefaultHasher::new();
+        for subsystem in subsystems.allowed(host) {
+            subsystem.config.nqn.hash(&mut digest);
+        }
+        for listener in subsystems.listeners() {
+            (listener.address, listener.port).hash(&mut digest);
+        }
+        Self {
+            generation: subsystems.generation(),
+            digest: digest.finish(),
+        }
+    }
+
+    /// Looks again; whether `host` would read something else. A change that concerns other hosts
+    /// alone moves GENCTR, which is the log's, and is no event for this one.
+    pub fn refresh(&mut self, subsystems: &Subsystems, host: &str) -> bool {
+        if self.generation == subsystems.generation() {
+            return false;
+        }
+        let before = std::mem::replace(self, Self::new(subsystems, host));
+        before.digest != self.digest
+    }
 }
 
 /// Discovery Log Page Entry (Figure 254) at `at`.

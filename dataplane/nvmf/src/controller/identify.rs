@@ -1,6 +1,6 @@
 //! Identify data structures (base 5.17.2, NVM 4.1.5).
 
-use super::events;
+use super::events::{self, Notice};
 use super::features::KEEP_ALIVE_GRANULARITY;
 use super::properties::VERSION;
 use super::window::Window;
@@ -143,7 +143,8 @@ impl Identify<'_> {
         match self.subsystem {
             Some((subsystem, namespaces)) => self.io_controller(subsystem, namespaces, w),
             None => {
-                // CNTRLTYPE 2: discovery controller.
+                // OAES; CNTRLTYPE 2: discovery controller.
+                w.put(92, Notice::Discovery.enable().to_le_bytes());
                 w.put(111, [2]);
                 w.put_text(768, 256, DISCOVERY_NQN, 0);
             }
@@ -154,7 +155,7 @@ impl Identify<'_> {
     fn io_controller(&self, subsystem: &Subsystem, namespaces: &Namespaces, w: &mut Window<'_>) {
         // CMIC: several ports and several controllers.
         w.put(76, [0b11]);
-        w.put(92, events::NAMESPACE_NOTICES.to_le_bytes());
+        w.put(92, Notice::Namespaces.enable().to_le_bytes());
         // CTRATT: 128-bit Host Identifier (0), Traffic Based Keep Alive (6).
         w.put(96, (1u32 | 1 << 6).to_le_bytes());
         // CNTRLTYPE 1: I/O controller.
@@ -165,7 +166,8 @@ impl Identify<'_> {
         w.put(258, [3]);
         // FRMW: one read-only firmware slot.
         w.put(260, [0b11]);
-        // LPA: effects log (1), offsets (2), supported log pages (5).
+        // LPA: effects log (1), offsets (2); supported logs, scopes of commands, and the effects of
+        // features and of NVMe-MI commands (5).
         w.put(261, [1 << 1 | 1 << 2 | 1 << 5]);
         // SQES and CQES: 64 and 16 bytes, at least and at most.
         w.put(512, [0x66, 0x44]);

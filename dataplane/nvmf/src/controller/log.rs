@@ -2,9 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
+use super::Controller;
 use super::features::Features;
 use super::window::Window;
-use super::{Controller, events};
 use crate::command::{AdminCommand, NvmCommand};
 use crate::status::Status;
 
@@ -14,14 +14,15 @@ pub(super) mod lid {
     pub(crate) const ERRORS: u8 = 0x01;
     pub(crate) const SMART: u8 = 0x02;
     pub(crate) const FIRMWARE: u8 = 0x03;
-    pub(crate) const CHANGED_NAMESPACES: u8 = super::events::CHANGED_NAMESPACES_LOG;
+    pub(crate) const CHANGED_NAMESPACES: u8 = 0x04;
     pub(crate) const EFFECTS: u8 = 0x05;
     pub(crate) const FEATURES: u8 = 0x12;
+    pub(crate) const MANAGEMENT: u8 = 0x13;
     pub(crate) const DISCOVERY: u8 = 0x70;
 }
 
 /// The logs of an I/O controller, in order.
-const IO_LOGS: [u8; 7] = [
+const IO_LOGS: [u8; 8] = [
     lid::SUPPORTED,
     lid::ERRORS,
     lid::SMART,
@@ -29,6 +30,7 @@ const IO_LOGS: [u8; 7] = [
     lid::CHANGED_NAMESPACES,
     lid::EFFECTS,
     lid::FEATURES,
+    lid::MANAGEMENT,
 ];
 
 /// Bytes of the log `lid` of an I/O controller.
@@ -40,7 +42,7 @@ pub(super) fn len(lid: u8) -> Result<u64, Status> {
         lid::SUPPORTED | lid::FEATURES => Ok(1024),
         lid::ERRORS => Ok(64),
         lid::SMART | lid::FIRMWARE => Ok(512),
-        lid::CHANGED_NAMESPACES | lid::EFFECTS => Ok(4096),
+        lid::CHANGED_NAMESPACES | lid::EFFECTS | lid::MANAGEMENT => Ok(4096),
         _ => Err(Status::INVALID_LOG_PAGE),
     }
 }
@@ -69,20 +71,38 @@ pub(super) fn fill(
         lid::CHANGED_NAMESPACES => changed.fill(w),
         lid::EFFECTS if csi == 0 => effects(w),
         lid::FEATURES => {
-            // FSUPP and, in bit 20, controller scope (base 5.16.1.18).
+            // FSUPP (base 5.16.1.18).
             for &fid in Features::of(controller) {
-                w.put(u64::from(fid) * 4, (1u32 | 1 << 20).to_le_bytes());
+                w.put(u64::from(fid) * 4, (1 | SCOPE_CONTROLLER).to_le_bytes());
             }
         }
+        // NVMe-MI Commands Supported and Effects (base 5.16.1.19): none is, as there is no
+        // NVMe-MI Send. The log belongs to what LPA bit 5 says.
+        lid::MANAGEMENT => {}
         // Error Information: no entry is ever made, as every error is reported in
         // the completion of the command it belongs to (base 5.16.1.2).
         _ => {}
     }
 }
 
-/// SMART / Health Information (base 5.16.1.3). There is neither a sensor nor
+/// Scopes of commands and features, in their effects data structures (base 5.16.1.6, 5.16.1.18):
+/// what one of them concerns.
+const SCOPE_NAMESPACE: u32 = 1 << 20;
+const SCOPE_CONTROLLER: u32 = 1 << 21;
+
+/// Composite Temperature where no drive says one, in kelvins: 20 °C. The field is mandatory and has no
+/// value for "not reported"; 0 K is shown as -273 °C, and monitoring takes it for a fault. How it is
+/// computed is the implementation's, and it "may not represent the actual temperature of any physical
+/// point" (base 5.16.1.3, Figure 207): so it is one that lies below every threshold, and never moves.
+const ROOM_TEMPERATURE: u16 = 293;
+
+/// SMART / Health Information (base 5.16.1.3). There is no sensor here but those of drives, and no
 /// wear: what is left is the amount of I/O.
 fn smart(controller: &Controller, w: &mut Window<'_>) {
+    let subsystem = controller.subsystem.as_ref();
+    let temperature = subsystem.and_then(|subsystem| subsystem.temperature());
+    let temperature = temperature.unwrap_or(ROOM_TEMPERATURE);
+    w.put(1, temperature.to_le_bytes());
     // Available Spare and its threshold, in percent.
     w.put(3, [100, 10]);
     let usage = &controller.usage;
@@ -101,11 +121,14 @@ fn effects(w: &mut Window<'_>) {
     /// Logical Block Content Change.
     const LBCC: u32 = 1 << 1;
     for opcode in AdminCommand::OPCODES {
-        w.put(u64::from(opcode) * 4, CSUPP.to_le_bytes());
+        w.put(
+            u64::from(opcode) * 4,
+            (CSUPP | SCOPE_CONTROLLER).to_le_bytes(),
+        );
     }
     for opcode in NvmCommand::OPCODES {
         let changes = !matches!(opcode, 0x00 | 0x02);
-        let effects = CSUPP | if changes { LBCC } else { 0 };
+        let effects = CSUPP | SCOPE_NAMESPACE | if changes { LBCC } else { 0 };
         w.put(1024 + u64::from(opcode) * 4, effects.to_le_bytes());
     }
 }

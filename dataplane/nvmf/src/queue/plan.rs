@@ -208,7 +208,7 @@ impl Queue {
                 )
             }
             Role::Admin(admin) => {
-                let reply = admin.execute(sqe, &self.target.subsystems(), self.now)?;
+                let reply = admin.execute(sqe, &self.target, self.now)?;
                 self.plan_reply(reply, sqe, capsule_len, transport, resources)
             }
             // Nothing but Connect may come first (base 6.3).
