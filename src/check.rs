@@ -16,6 +16,7 @@ use serde::Serialize;
 
 pub(crate) use self::devices::{USER_DRIVERS, driver_serves};
 pub(crate) use self::host::{CLASS_ETHERNET, CLASS_NVME, Host, PciDevice};
+use crate::claims;
 use crate::config::{self, Program};
 use crate::control::Listening;
 use crate::metrics;
@@ -229,6 +230,7 @@ pub(crate) fn trial(program: &Program, mut report: Report) -> Report {
     for store in &engine.stores {
         devices::reach(store, &mut report);
     }
+    claims(program, &mut report);
     control(&program.control_socket, &mut report);
     if let Some(address) = program.metrics {
         match metrics::listen(address) {
@@ -237,6 +239,20 @@ pub(crate) fn trial(program: &Program, mut report: Report) -> Report {
         }
     }
     report.finish()
+}
+
+/// Is what only one process may have free for us?
+fn claims(program: &Program, report: &mut Report) {
+    let host = Host::here();
+    let wanted = match claims::wanted(&host, program) {
+        Ok(wanted) => wanted,
+        Err(refusal) => return report.no("claims", refusal.to_string(), ""),
+    };
+    for one in &wanted {
+        if let Err(refusal) = one.probe(&host, Path::new(claims::DIRECTORY)) {
+            report.no("claims", refusal.to_string(), "");
+        }
+    }
 }
 
 fn control(socket: &Path, report: &mut Report) {

@@ -43,6 +43,8 @@ pub(crate) struct Program {
     pub(crate) metrics: Option<SocketAddr>,
     /// MiB of `native_memory_mib` that malloc stores take.
     pub(crate) malloc_mib: u32,
+    /// Files and block devices of the kernel that bdevs are made of, by the bdev's name.
+    pub(crate) bdev_files: Vec<(String, PathBuf)>,
     /// What is known of stores before they are there.
     pub(crate) known_stores: Vec<engine::KnownStore>,
     /// Harmless, but surely not meant.
@@ -172,6 +174,7 @@ fn read_program(root: Section<'_>, warnings: &Sink, surroundings: &Surroundings<
         control_socket,
         metrics,
         malloc_mib: stores.malloc_mib(),
+        bdev_files: spdk.files,
         known_stores: stores.known(),
         warnings: None,
     }

@@ -3,11 +3,12 @@
 //!
 //! This is the program around the engine: its configuration file (`config`), its
 //! control socket (`control`) and its methods (`rpc`), what it says of itself (`stats`), whether a
-//! machine is ready for it (`check`) and gives it its devices (`binding`), and the
-//! commands (`commands`).
+//! machine is ready for it (`check`) and gives it its devices (`binding`), what one process
+//! alone may have (`claims`), and the commands (`commands`).
 
 mod binding;
 mod check;
+mod claims;
 mod commands;
 mod config;
 mod control;

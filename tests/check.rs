@@ -114,6 +114,107 @@ fn k06_what_ends_run_at_its_start_is_no_for_check() {
     assert_eq!(std::fs::read_to_string(&occupied).unwrap(), "precious");
 }
 
+/// One drive, one port, one process: the second is told who has it, whatever it calls it.
+#[test]
+fn k06_what_another_one_has_is_refused_by_name() {
+    let _alone = alone();
+    let directory = tempfile::TempDir::new().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    std::fs::write(at("image"), vec![0; 8 << 20]).unwrap();
+    std::os::unix::fs::symlink(at("image"), at("link")).unwrap();
+    let files = |name: &str, image: &str, device: &str| {
+        std::fs::create_dir(at(name)).unwrap();
+        let image = at(image).display().to_string();
+        let saved = format!(
+            r#"{{"subsystems":[{{"subsystem":"bdev","config":[{{"method":"bdev_aio_create","params":{{"name":"Malloc0","filename":"{image}","block_size":512}}}}]}}]}}"#
+        );
+        let (file, log) = saved_by_spdk(&at(name), &saved);
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, text.replace("net_null0", device)).unwrap();
+        (file, log)
+    };
+    let tap = format!("net_tap0,iface=tl{}", std::process::id());
+    let (first, log) = files("first", "image", &tap);
+    let (same_image, _) = files("image-again", "link", "net_null0");
+    std::fs::write(at("other"), vec![0; 8 << 20]).unwrap();
+    let (same_interface, _) = files("tap-again", "other", &tap);
+
+    let mut running = start(&first, &log);
+    let who = format!(
+        "in use by throughline, process {} ({})",
+        running.id(),
+        first.display()
+    );
+    let refused = |file: &Path, owner: &str| {
+        for subcommand in ["check", "run"] {
+            let ended = output(subcommand, file);
+            let told = text(&ended.stdout) + &text(&ended.stderr);
+            assert_eq!(ended.status.code(), Some(1), "{subcommand}: {told}");
+            let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(
+                told.contains(owner) && told.contains(&who),
+                "{subcommand}: {told}"
+            );
+        }
+    };
+    refused(&same_image, "bdev Malloc0: ");
+    refused(&same_interface, "port port0: ");
+
+    // Killed, it has nothing any more, whatever it left.
+    running.kill().unwrap();
+    running.wait().unwrap();
+    let mut running = start(&same_image, &log);
+    assert!(output("stop", &same_image).status.success());
+    assert!(running.wait().unwrap().success());
+}
+
+/// A block device that this system uses, or that another process has to itself.
+#[test]
+fn k06_a_block_device_in_use_is_refused() {
+    let _alone = alone();
+    let directory = tempfile::TempDir::new().unwrap();
+    let image = directory.path().join("image");
+    std::fs::write(&image, vec![0; 8 << 20]).unwrap();
+    let losetup = |arguments: &[&std::ffi::OsStr]| {
+        let ended = Command::new("losetup").args(arguments).output().unwrap();
+        assert!(ended.status.success(), "{}", text(&ended.stderr));
+        text(&ended.stdout).trim().to_owned()
+    };
+    let device = losetup(&["--find".as_ref(), "--show".as_ref(), image.as_os_str()]);
+    let of = |filename: &str| {
+        let saved = format!(
+            r#"{{"subsystems":[{{"subsystem":"bdev","config":[{{"method":"bdev_aio_create","params":{{"name":"Malloc0","filename":"{filename}","block_size":512}}}}]}}]}}"#
+        );
+        saved_by_spdk(directory.path(), &saved)
+    };
+    let checked = |why: &str, name: &str| {
+        let (file, _) = of(name);
+        for subcommand in ["check", "run"] {
+            let ended = output(subcommand, &file);
+            let told = text(&ended.stdout) + &text(&ended.stderr);
+            assert_eq!(ended.status.code(), Some(1), "{subcommand}: {told}");
+            assert!(told.contains(why), "{subcommand}, {why}: {told}");
+        }
+    };
+    let mut options = std::fs::OpenOptions::new();
+    let exclusive = std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_EXCL);
+    let held = exclusive.read(true).open(&device).unwrap();
+    checked("is held open: its data would be lost", &device);
+    drop(held);
+    checked(
+        "is a loop device of this file: losetup -d",
+        &image.display().to_string(),
+    );
+    let (file, log) = of(&device);
+    let mut running = start(&file, &log);
+    // Nobody else has it to himself meanwhile.
+    let refused = exclusive.open(&device).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(libc::EBUSY));
+    assert!(output("stop", &file).status.success());
+    assert!(running.wait().unwrap().success());
+    losetup(&["--detach".as_ref(), device.as_ref()]);
+}
+
 /// The smallest number of clusters that may be written is one that works.
 #[test]
 fn k06_what_is_ready_runs() {

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 use super::host::{Host, PciDevice};
 
@@ -65,6 +66,38 @@ impl Host {
                 let name = self.read(&format!("proc/{process}/comm"));
                 format!("{} ({process})", name.unwrap_or_else(|| "process".into()))
             })
+            .collect()
+    }
+
+    /// What a block device of this number is called (`8:1`: `sda1`).
+    pub(crate) fn block_name(&self, number: &str) -> String {
+        let link = fs::read_link(self.path(&format!("sys/dev/block/{number}")));
+        let name = link
+            .ok()
+            .and_then(|to| Some(to.file_name()?.to_str()?.to_owned()));
+        name.unwrap_or_else(|| number.to_owned())
+    }
+
+    /// Why this system needs a block device: it, or a part of it, is mounted or built upon.
+    pub(crate) fn block_use(&self, name: &str) -> Option<String> {
+        let parts = self.names(&format!("sys/class/block/{name}")).into_iter();
+        let parts = parts.filter(|part| part.starts_with(name));
+        let mut blocks = std::iter::once(name.to_owned()).chain(parts);
+        blocks.find_map(|block| self.disk_use(&block))
+    }
+
+    /// The file that a loop device is made of.
+    pub(crate) fn backing_file(&self, name: &str) -> Option<PathBuf> {
+        let path = self.read(&format!("sys/class/block/{name}/loop/backing_file"))?;
+        Some(path.into())
+    }
+
+    /// The loop devices that are made of such a file.
+    pub(crate) fn loops_of(&self, is_it: impl Fn(&Path) -> bool) -> Vec<String> {
+        let blocks = self.names("sys/class/block").into_iter();
+        let loops = blocks.filter(|name| name.starts_with("loop"));
+        loops
+            .filter(|name| self.backing_file(name).is_some_and(|file| is_it(&file)))
             .collect()
     }
 

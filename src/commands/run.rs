@@ -14,6 +14,7 @@ use signal_hook::iterator::Signals;
 
 use super::notify::{Progress, notify, watchdog};
 use crate::check::Host;
+use crate::claims::{self, Claims, Holder};
 use crate::config::{self, Program, ranges};
 use crate::control::{Listening, serve};
 use crate::logging;
@@ -40,6 +41,7 @@ pub(crate) fn run(path: &Path, copy: bool) -> anyhow::Result<ExitCode> {
     let handle = Handle::new();
     stop_on_signals(handle.clone())?;
     let mut listening = Listening::open(&program.control_socket)?;
+    let _claims = claim(path, &program)?;
     let begin = Instant::now();
     let running = Running::new(Box::new(handle.clone()), program.engine.clone(), source);
     let rpc = Rpc::new(rpc::Program::new(handle.clone(), begin), running);
@@ -66,6 +68,19 @@ pub(crate) fn run(path: &Path, copy: bool) -> anyhow::Result<ExitCode> {
             path.display()
         ))),
     }
+}
+
+/// Claims what only one process may have.
+fn claim(config: &Path, program: &Program) -> anyhow::Result<Claims> {
+    let host = Host::here();
+    let wanted = claims::wanted(&host, program)?;
+    let holder = Holder::this(config, &program.control_socket);
+    Ok(Claims::take(
+        &host,
+        Path::new(claims::DIRECTORY),
+        &wanted,
+        &holder,
+    )?)
 }
 
 /// Waits until the file of a capture has what was captured, if its disk takes it.

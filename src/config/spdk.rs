@@ -2,7 +2,7 @@
 
 mod saved;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -15,6 +15,8 @@ use super::values;
 pub(super) struct Spdk {
     pub(super) json: Option<String>,
     pub(super) pci_allow: Vec<String>,
+    /// What of the kernel's bdevs are made of, by the bdev's name.
+    pub(super) files: Vec<(String, PathBuf)>,
 }
 
 pub(super) fn read(
@@ -39,15 +41,18 @@ pub(super) fn read(
         return Spdk {
             json: None,
             pci_allow,
+            files: Vec::new(),
         };
     }
     let is_theirs = document.is_some();
     let mut document = document.unwrap_or_else(|| json!({ "subsystems": [] }));
     pci_allow.extend(attached_drives(&document));
+    let files = named_files(&document);
     add_mallocs(&mut document, &stores.mallocs, is_theirs);
     Spdk {
         json: Some(document.to_string()),
         pci_allow,
+        files,
     }
 }
 
@@ -178,6 +183,17 @@ fn attached_drives(document: &Value) -> Vec<String> {
             .flatten()
     };
     calls(document).filter_map(drive).collect()
+}
+
+/// Files and block devices that a configuration makes bdevs of (`bdev_aio_create`,
+/// `bdev_uring_create`), by the bdev's name.
+fn named_files(document: &Value) -> Vec<(String, PathBuf)> {
+    let file = |call: &Value| {
+        let params = call.get("params")?;
+        let (name, file) = (params.get("name")?, params.get("filename")?);
+        Some((name.as_str()?.to_owned(), file.as_str()?.into()))
+    };
+    calls(document).filter_map(file).collect()
 }
 
 /// Makes the malloc stores before anything else of the bdev subsystem, so that
