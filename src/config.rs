@@ -148,7 +148,7 @@ fn read_program(root: Section<'_>, warnings: &Sink, surroundings: &Surroundings<
     let target = target::read(&root, &ports, &stores, warnings);
     let spdk = spdk::read(&root, &stores, surroundings, warnings);
     let (memory, native_memory_mib) = read_memory(&root, target.max_io_bytes, stores.malloc_mib());
-    let (control_socket, metrics) = read_control(&root);
+    let (control_socket, metrics) = read_control(&root, &ports);
     root.finish();
 
     let mut pci_allow: Vec<String> = ports
@@ -289,7 +289,7 @@ fn read_memory(
     (memory, native_mib)
 }
 
-fn read_control(root: &Section<'_>) -> (PathBuf, Option<SocketAddr>) {
+fn read_control(root: &Section<'_>, ports: &ports::Ports) -> (PathBuf, Option<SocketAddr>) {
     const METRICS: &str = "127.0.0.1:9464";
     /// What fits into `sockaddr_un`, less what its temporary directory adds.
     const MOST: usize = 90;
@@ -298,14 +298,21 @@ fn read_control(root: &Section<'_>) -> (PathBuf, Option<SocketAddr>) {
         return (socket, None);
     };
     let metrics = (section.get("metrics")).and_then(|item| {
-        let address = item.string(METRICS)?.parse();
-        if address.is_err() {
-            item.report(
-                "metrics are answered at an address and a TCP port",
-                format!("write `metrics = \"{METRICS}\"`, or leave it out for none"),
-            );
+        let address: Option<SocketAddr> = item.string(METRICS)?.parse().ok();
+        let help = || format!("write `metrics = \"{METRICS}\"`, or leave it out for none");
+        match address {
+            None => item.report("metrics are answered at an address and a TCP port", help()),
+            // Whether or not the kernel has it too: what comes in there is the port's.
+            Some(at) if ports.addresses().any(|own| own == at.ip().to_canonical()) => item.report(
+                format!(
+                    "{} is the address of a port: scrapes would not reach the kernel",
+                    at.ip()
+                ),
+                help(),
+            ),
+            Some(_) => {}
         }
-        address.ok()
+        address
     });
     if let Some(item) = section.get("socket")
         && let Some(path) = item.string(DEFAULT_SOCKET)

@@ -98,6 +98,11 @@ fn k06_what_ends_run_at_its_start_is_no_for_check() {
         (
             &socket,
             metrics("192.0.2.1:9464"),
+            "192.0.2.1 is the address of a port",
+        ),
+        (
+            &socket,
+            metrics("[2001:db8::77]:9464"),
             "no address of this system's",
         ),
     ];

@@ -431,9 +431,9 @@ fn k06_check_tries_what_run_will_do() {
         tried("net_null0", &socket, &format!("metrics = \"{taken}\"")),
         "Address already in use",
     );
-    // An address of documentation (RFC 5737), as the port's is: the kernel does not have it.
+    // An address of documentation (RFC 5737): the kernel does not have it.
     told(
-        tried("net_null0", &socket, "metrics = \"192.0.2.1:9464\""),
+        tried("net_null0", &socket, "metrics = \"198.51.100.1:9464\""),
         "no address of this system's kernel",
     );
 }

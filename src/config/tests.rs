@@ -187,6 +187,12 @@ t.toml:6:8: string values must be quoted
 fn k06_every_mistake_has_its_sentence() {
     let cases: &[(&str, &str, &str, &str)] = &[
         (
+            "[[subsystem]]",
+            "[control]\nmetrics = \"[::ffff:192.0.2.1]:9464\"\n[[subsystem]]",
+            "9:11: ::ffff:192.0.2.1 is the address of a port",
+            "write `metrics = \"127.0.0.1:9464\"`",
+        ),
+        (
             "[1]",
             "[]",
             "1:9: at least one core must poll",
