@@ -267,9 +267,14 @@ impl Queue {
         }
     }
 
+    /// How long a host may take in any case over what it has to send or to read.
+    pub fn patience_ms(&self) -> u64 {
+        self.target.config().data_ms.into()
+    }
+
     /// How long its host may be silent while it has what others need, in milliseconds.
     pub fn data_ms(&self, resources: &Resources<'_>) -> u64 {
-        let data_ms = u64::from(self.target.config().data_ms);
+        let data_ms = self.patience_ms();
         if resources.commands.is_starved(self.now) {
             data_ms.min(FORBEARANCE_MS)
         } else {
@@ -371,6 +376,7 @@ impl Queue {
     /// Frees a slot with everything it has.
     fn release(&mut self, index: SlotIndex, resources: &mut Resources<'_>) {
         self.waiting.return_credit(index, resources);
+        self.waiting.settle(index, resources);
         if let Some(run) = resources.commands.slots[index].run.take() {
             resources.runs.put(run);
         }

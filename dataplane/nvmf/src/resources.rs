@@ -1,6 +1,6 @@
 //! What a shard lends to its sessions: pools, ledger, command slots, counters.
 
-use pages::{ClusterPool, CopyLedger, PageRun, PullUp, RunPool};
+use pages::{ClusterPool, CopyLedger, PAGE_SIZE, PageRun, PullUp, RunPool};
 
 use crate::counters::Counters;
 use crate::queue::pool::CommandPool;
@@ -47,6 +47,21 @@ impl<'a> Resources<'a> {
     #[inline]
     pub(crate) fn run_for_fetch(&mut self) -> Option<Box<PageRun>> {
         self.run_beyond(self.commands.runs_for_others())
+    }
+
+    /// Whether a session that owes its host `owed` bytes may read `len` more.
+    ///
+    /// What was read pins memory until the host has acknowledged it. A session that
+    /// owes more than there is left reads no more until its host has taken some:
+    /// one host alone that reads nothing pins half, and N leave one N+1st
+    /// ([`CommandPool::take_credit`] is the same for writes). One read is always allowed.
+    #[inline]
+    pub(crate) fn may_read(&self, len: u32, owed: u64) -> bool {
+        if owed == 0 || cfg!(mutant = "debt-forgotten") {
+            return true;
+        }
+        let pages = (self.pages.unheld() * PAGE_SIZE) as u64;
+        owed + u64::from(len) <= pages.min(self.commands.read_bytes_left())
     }
 
     #[inline]

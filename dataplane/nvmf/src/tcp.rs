@@ -12,6 +12,7 @@
 //!
 //! Source: NVM Express TCP Transport Specification 1.0.
 
+mod debt;
 pub mod pdu;
 mod r2t;
 mod receive;
@@ -71,7 +72,7 @@ pub enum CloseReason {
     KeepAliveTimeout,
     /// Data that was requested of the host did not come in time.
     DataTimeout,
-    /// The host did not read what was sent to it.
+    /// The host did not read what was sent to it, or not in time what was left when the queue ended.
     SendTimeout,
     /// The controller this queue belongs to was reset, shut down or ended.
     ControllerGone,
@@ -91,6 +92,10 @@ pub struct Session {
     tx: Transmitter,
     /// Why the connection closes, if it is not the queue that ended.
     reason: CloseReason,
+    /// Since when it has been closing.
+    closing_since: Option<Timestamp>,
+    /// It has been closing for too long: the host does not take what is left for it.
+    forsaken: bool,
 }
 
 /// How long [`Session::advance`] may stay away at most, in milliseconds.
@@ -105,6 +110,8 @@ impl Session {
             rx: Receiver::new(),
             tx: Transmitter::new(target.config()),
             reason: CloseReason::ConnectionLost,
+            closing_since: None,
+            forsaken: false,
         }
     }
 
@@ -189,6 +196,14 @@ impl Session {
         self.queue.outstanding()
     }
 
+    /// Of the bytes that the wire has taken, `bytes` are not acknowledged by the host. To be
+    /// said before time passes ([`Session::advance`]) and before bytes are received, so that
+    /// hosts that do not read are known and get no more than their share.
+    #[inline]
+    pub fn set_unacknowledged(&mut self, now: Timestamp, bytes: usize) {
+        self.tx.debt.set(bytes as u64, now);
+    }
+
     /// Lets time pass: timeouts, asynchronous events, the end of the controller
     /// on another shard. Returns when to be called again at the latest.
     /// Requests may be ready, and something to transmit, afterwards.
@@ -202,11 +217,14 @@ impl Session {
         } else if let Some(reason) = self.overdue(resources) {
             resources.counters.timeouts += 1;
             self.shut(reason, resources);
+        } else if self.queue.is_over() {
+            self.look_at_the_end(resources);
         }
         if self.queue.is_over() {
             self.queue.yield_turn(resources);
         }
-        if self.rx.is_blocked() {
+        if let Some(since) = self.rx.blocked_since() {
+            resources.commands.note_wait(since, now);
             self.unblock(resources);
         }
         self.queue.advance(&mut self.tx, resources);
@@ -217,6 +235,9 @@ impl Session {
     /// until [`Session::transmit`] says there is nothing left, then closes the
     /// connection and the session.
     pub fn closing(&self) -> Option<CloseReason> {
+        if self.forsaken {
+            return Some(CloseReason::SendTimeout);
+        }
         Some(match self.queue.ended()? {
             End::Disconnected => CloseReason::Disconnected,
             End::ConnectTimeout => CloseReason::HandshakeTimeout,
@@ -230,12 +251,23 @@ impl Session {
     /// outstanding: keep the session and pass their completions to
     /// [`Session::complete`] until [`Session::outstanding`] is 0.
     ///
-    /// To be called when the TCP connection is gone, for whatever reason.
+    /// To be called when the TCP connection is gone, for whatever reason, or has all
+    /// there is to send. Then [`Session::is_forsaken`] says when to wait for the host no more.
     pub fn close(&mut self, resources: &mut Resources<'_>) {
         self.shut(CloseReason::ConnectionLost, resources);
         self.rx = Receiver::new();
+        let debt = self.tx.debt;
         self.tx = Transmitter::new(self.queue.target().config());
+        self.tx.debt = debt;
         self.queue.close(resources);
+    }
+
+    /// Whether the host has not acknowledged in time what it was sent before the session was closed:
+    /// TCP is to forget it. To be asked now and then, after [`Session::set_unacknowledged`].
+    pub fn is_forsaken(&mut self, now: Timestamp, resources: &mut Resources<'_>) -> bool {
+        self.queue.set_now(now);
+        self.look_at_the_end(resources);
+        self.forsaken
     }
 
     /// The next request for the volumes, if one is ready.
@@ -252,16 +284,37 @@ impl Session {
         self.queue.complete(completion, &mut self.tx, resources);
     }
 
+    /// Gives the host up that does not read the end of what there is for it: before the session
+    /// closes, or after.
+    fn look_at_the_end(&mut self, resources: &mut Resources<'_>) {
+        let now = self.queue.now();
+        let since = *self.closing_since.get_or_insert(now);
+        let late = now >= since.plus_ms(self.queue.patience_ms());
+        // What the wire did not even take counts as well.
+        let is_left = self.tx.debt.bytes() > 0 || !self.queue.is_closed();
+        if !self.forsaken && (late && is_left || self.is_unread(resources)) {
+            resources.counters.timeouts += 1;
+            self.forsaken = true;
+        }
+    }
+
+    /// Whether the host has not read for too long, though there is something for it.
+    fn is_unread(&self, resources: &Resources<'_>) -> bool {
+        let data_ms = self.queue.data_ms(resources);
+        let late = |since: Timestamp| self.queue.now() >= since.plus_ms(data_ms);
+        self.tx.debt.since().is_some_and(late) && !cfg!(mutant = "reader-awaited")
+    }
+
     /// Whether the host does not read, or does not send what it has to.
     fn overdue(&self, resources: &Resources<'_>) -> Option<CloseReason> {
         if !self.queue.is_connected() {
             return None;
         }
-        let data_ms = self.queue.data_ms(resources);
-        let late = |since: Timestamp| self.queue.now() >= since.plus_ms(data_ms);
-        if self.tx.stalled().is_some_and(late) {
+        if self.is_unread(resources) {
             return Some(CloseReason::SendTimeout);
         }
+        let data_ms = self.queue.data_ms(resources);
+        let late = |since: Timestamp| self.queue.now() >= since.plus_ms(data_ms);
         if self.rx.is_blocked() {
             // It is not the host that data waits for.
             return None;

@@ -52,6 +52,7 @@ impl End {
         let n = random.range(0..=self.sent.bytes.len());
         host.receive(&self.sent.bytes[..n]).unwrap();
         self.sent.bytes.drain(..n);
+        self.session.set_unacknowledged(now, self.sent.bytes.len());
         assert_eq!(self.session.closing(), None);
     }
 }

@@ -459,36 +459,6 @@ fn each_r2t_has_a_timeout_of_its_own() {
     rig.assert_all_returned();
 }
 
-#[test]
-fn a_host_that_reads_nothing_is_closed() {
-    let mut rig = Rig::new();
-    let mut admin = Host::admin(&mut rig, Manners::default());
-    let mut io = admin.io(&mut rig, 1, 32);
-    let later = |rig: &mut Rig, io: &mut Host, room| {
-        rig.now = rig.now.plus_ms(20_000);
-        io.session.advance(rig.now, &mut rig.shard());
-        io.sent.room = room;
-        io.run(rig);
-        io.session.closing()
-    };
-    io.sent.room = 2;
-    io.submit(&mut rig, read(0, 32), &[]);
-    // As long as it reads a little now and then it is only slow.
-    for _ in 0..5 {
-        assert_eq!(later(&mut rig, &mut io, 1), None);
-    }
-    assert_eq!(later(&mut rig, &mut io, 0), None);
-    assert_eq!(later(&mut rig, &mut io, 0), Some(CloseReason::SendTimeout));
-    io.close(&mut rig);
-    // One with nothing to read is not late.
-    let mut idle = admin.io(&mut rig, 2, 32);
-    assert_eq!(later(&mut rig, &mut idle, 0), None);
-    assert_eq!(later(&mut rig, &mut idle, 0), None);
-    idle.close(&mut rig);
-    admin.close(&mut rig);
-    rig.assert_all_returned();
-}
-
 /// Eight deep queues on a shard that has room for a fraction:
 /// all of it gets done, in whatever order the shard can.
 #[test]

@@ -299,6 +299,7 @@ impl Client {
         self.host
             .session
             .transmit(&mut self.host.sent, &mut rig.shard());
+        self.host.session.set_unacknowledged(rig.now, 0);
         self.host.parse();
         let mut read = BTreeMap::<u16, Vec<u8>>::new();
         for pdu in std::mem::take(&mut self.host.pdus) {

@@ -2,6 +2,7 @@
 
 use block::Request;
 use events::StageClock;
+use nvmf::Timestamp;
 use volume::{Origin, Volumes};
 
 use crate::door::Doors;
@@ -22,18 +23,37 @@ pub struct Common<M: Machine> {
 pub(crate) struct Resources {
     runs: usize,
     pages: usize,
+    /// Of a link: more once a host has acknowledged something.
+    chunks: usize,
     commands_in_use: usize,
     write_bytes_granted: u64,
 }
 
 impl<M: Machine> Common<M> {
-    pub(crate) fn resources(&self) -> Resources {
+    /// How much there is, for a link that can queue so many `chunks`.
+    pub(crate) fn resources(&self, chunks: usize) -> Resources {
         let (buffers, commands) = (self.memory.buffers(), &self.doors.nvme.commands);
         Resources {
             runs: buffers.runs.available(),
             pages: buffers.pages.unheld(),
+            chunks,
             commands_in_use: commands.in_use(),
             write_bytes_granted: commands.write_bytes_granted(),
+        }
+    }
+
+    /// Tells sessions what volumes have left for reads.
+    #[inline]
+    pub(crate) fn lend(&mut self) {
+        let left = self.volumes.read_bytes_left(self.memory.buffers());
+        (self.doors.nvme.commands).set_read_bytes_left(left.unwrap_or(u64::MAX));
+    }
+
+    /// Tells sessions if volumes wait for what they hold.
+    pub(crate) fn note_waits(&mut self, now: Timestamp) {
+        if let Some(since) = self.volumes.short_since() {
+            let since = Timestamp(since.as_millis() as u64);
+            (self.doors.nvme.commands).note_wait(since, now);
         }
     }
 

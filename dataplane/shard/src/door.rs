@@ -23,7 +23,8 @@ pub enum DoorKind {
 pub enum Ending {
     /// What was queued is sent first.
     Close,
-    /// At once: the peer would not take a farewell either, and what was queued for it is freed.
+    /// At once: the peer would not take a farewell either, and what was queued for it, or is yet to
+    /// be, is freed.
     Abort,
 }
 
@@ -59,6 +60,15 @@ pub trait Door {
     /// Goes on, after it waited for a resource of the shard.
     fn resume(&mut self, now: Timestamp, buffers: &Buffers, shared: &mut Self::Shared);
 
+    /// The peer has not acknowledged `bytes` of what was sent; to be said before anything
+    /// is received, resumed or advanced.
+    fn set_unacknowledged(&mut self, now: Timestamp, bytes: usize);
+
+    /// Whether the peer takes too long over the end of what it was sent; asked after
+    /// [`Door::close`].
+    fn is_forsaken(&mut self, now: Timestamp, buffers: &Buffers, shared: &mut Self::Shared)
+    -> bool;
+
     /// Runs its timers.
     fn advance(&mut self, now: Timestamp, buffers: &Buffers, shared: &mut Self::Shared);
 
@@ -77,7 +87,7 @@ pub trait Door {
     /// Requests at volumes.
     fn outstanding(&self) -> usize;
 
-    /// Whether the connection is to end once all is sent, and how.
+    /// Whether the connection is to end, and how.
     fn ending(&self) -> Option<Ending>;
 
     /// The peer's address.
@@ -189,6 +199,15 @@ impl Door for Session {
         each!(self, doors, session, door => Door::resume(session, now, buffers, door));
     }
 
+    #[inline]
+    fn set_unacknowledged(&mut self, now: Timestamp, bytes: usize) {
+        each!(self, session => Door::set_unacknowledged(session, now, bytes));
+    }
+
+    fn is_forsaken(&mut self, now: Timestamp, buffers: &Buffers, doors: &mut Doors) -> bool {
+        each!(self, doors, session, door => Door::is_forsaken(session, now, buffers, door))
+    }
+
     fn advance(&mut self, now: Timestamp, buffers: &Buffers, doors: &mut Doors) {
         each!(self, doors, session, door => Door::advance(session, now, buffers, door));
     }
@@ -280,6 +299,15 @@ impl Door for nvmf::Session {
 
     fn resume(&mut self, now: Timestamp, buffers: &Buffers, shared: &mut NvmeDoor) {
         nvmf::Session::resume(self, now, &mut shared.lend(buffers));
+    }
+
+    #[inline]
+    fn set_unacknowledged(&mut self, now: Timestamp, bytes: usize) {
+        nvmf::Session::set_unacknowledged(self, now, bytes);
+    }
+
+    fn is_forsaken(&mut self, now: Timestamp, buffers: &Buffers, shared: &mut NvmeDoor) -> bool {
+        nvmf::Session::is_forsaken(self, now, &mut shared.lend(buffers))
     }
 
     fn advance(&mut self, now: Timestamp, buffers: &Buffers, shared: &mut NvmeDoor) {
@@ -396,6 +424,12 @@ pub mod tests {
         }
 
         fn resume(&mut self, _: Timestamp, _: &Buffers, (): &mut ()) {}
+
+        fn set_unacknowledged(&mut self, _: Timestamp, _: usize) {}
+
+        fn is_forsaken(&mut self, _: Timestamp, _: &Buffers, (): &mut ()) -> bool {
+            false
+        }
 
         fn advance(&mut self, _: Timestamp, _: &Buffers, (): &mut ()) {}
 

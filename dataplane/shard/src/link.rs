@@ -195,6 +195,7 @@ impl<P: Port> Link<P> {
         busy |= self.resume(common, stages, now);
         if now > self.swept_at {
             self.swept_at = now;
+            common.note_waits(now);
             self.advance(common, stages, now);
         }
         if busy {
@@ -411,6 +412,8 @@ impl<P: Port> Link<P> {
         if connection.id != id || connection.gone {
             return;
         }
+        let unacknowledged = self.stack.unacknowledged(id);
+        connection.session.set_unacknowledged(now, unacknowledged);
         let (buffers, doors) = common.for_doors();
         while !connection.session.is_blocked()
             && let Some(slice) = self.stack.recv(id)
@@ -471,7 +474,9 @@ impl<P: Port> Link<P> {
         let (buffers, doors) = common.for_doors();
         let done = connection.session.transmit(&mut wire, buffers, doors);
         connection.sent += wire.sent;
-        if done && let Some(ending) = connection.session.ending() {
+        if let Some(ending) = connection.session.ending()
+            && (done || ending == Ending::Abort)
+        {
             match ending {
                 Ending::Abort => self.stack.abort(id),
                 Ending::Close => self.stack.close(id),
@@ -493,7 +498,7 @@ impl<P: Port> Link<P> {
         if self.waiting.is_empty() {
             return false;
         }
-        let resources = common.resources();
+        let resources = common.resources(self.stack.chunks_free());
         if std::mem::replace(&mut self.resources, resources) == resources {
             return false;
         }
@@ -502,13 +507,16 @@ impl<P: Port> Link<P> {
             let Some(id) = self.waiting.pop_front() else {
                 break;
             };
-            let Some(connection) = self.connection(id) else {
+            let connection = self.connections[id.slot()].as_deref_mut();
+            let Some(connection) = connection.filter(|connection| connection.id == id) else {
                 continue;
             };
             connection.waiting = false;
             if connection.gone {
                 continue;
             }
+            let unacknowledged = self.stack.unacknowledged(id);
+            connection.session.set_unacknowledged(now, unacknowledged);
             let (buffers, doors) = common.for_doors();
             connection.session.resume(now, buffers, doors);
             self.read(id, common, stages, now);
@@ -542,13 +550,17 @@ impl<P: Port> Link<P> {
             let Some(connection) = self.connections[slot].as_deref_mut() else {
                 continue;
             };
-            if connection.gone {
-                continue;
-            }
-            let (buffers, doors) = common.for_doors();
-            connection.session.advance(now, buffers, doors);
             let id = connection.id;
-            self.after(id, common, stages);
+            let unacknowledged = self.stack.unacknowledged(id);
+            connection.session.set_unacknowledged(now, unacknowledged);
+            let (buffers, doors) = common.for_doors();
+            if !connection.gone {
+                connection.session.advance(now, buffers, doors);
+                self.after(id, common, stages);
+            } else if unacknowledged > 0 && connection.session.is_forsaken(now, buffers, doors) {
+                // TCP would probe a closed window for ever (RFC 9293, 3.8.6.1).
+                self.stack.abort(id);
+            }
         }
     }
 

@@ -167,6 +167,7 @@ impl<M: Machine> Shard<M> {
         let tick = self.stages.begin();
         let now = Instant(self.clock.nanoseconds(tick));
         let common = &mut self.common;
+        common.lend();
         let mut busy = false;
         for link in &mut self.links {
             let frames = link.receive(common, &mut self.stages, now);

@@ -80,7 +80,7 @@ impl Host {
             index,
             plan: plan.clone(),
             targets: volumes.iter().enumerate().map(Target::new).collect(),
-            network: Network::new(index, network, random.word()),
+            network: Network::new(index, network, plan.window, random.word()),
             random: random.fork(),
             trace: trace.clone(),
             goal: Goal::Work(plan.commands),
@@ -128,6 +128,7 @@ impl Host {
 
     pub(crate) fn deafen(&mut self, is_deaf: bool) {
         self.is_deaf = is_deaf;
+        self.retry_at = clock::now();
         self.turn_at = clock::now();
     }
 
@@ -214,6 +215,11 @@ impl Host {
         if self.session.is_some() || clock::now() < self.retry_at || self.is_done() {
             return;
         }
+        if self.is_deaf {
+            // It would hear no answer.
+            self.retry_at = clock::now() + SECOND;
+            return;
+        }
         event!(self.trace, "connect", [self.index], "host {}", self.index);
         self.session = Some(Session::new(self.index, &self.plan));
     }
@@ -263,6 +269,10 @@ impl Host {
         let Some(session) = &self.session else {
             return Ok(());
         };
+        if self.is_deaf {
+            // It does not look for answers, and misses none.
+            return Ok(());
+        }
         let stuck_until = |given: &Given| {
             let volumes = given.ops.iter().map(|&op| cx.oracle.volume_of(op));
             let until = volumes.map(|volume| cx.devices.stuck_until(volume));

@@ -79,6 +79,8 @@ pub(crate) struct HostPlan {
     pub(crate) max_r2t: u32,
     pub(crate) no_flow_control: bool,
     pub(crate) keep_alive: Duration,
+    /// Bytes that its TCP takes of what it does not read, at most.
+    pub(crate) window: usize,
     /// How long it waits for a command before it gives its controller up.
     pub(crate) patience: Nanoseconds,
     /// Commands that it gives altogether.
@@ -87,6 +89,8 @@ pub(crate) struct HostPlan {
     pub(crate) pause: Nanoseconds,
     /// Bytes of a command at most.
     pub(crate) bytes_max: u32,
+    /// Every command is as large as may be.
+    pub(crate) is_greedy: bool,
     /// One command with data in so many has a wrong digest; 0: none.
     pub(crate) wrong_digest_one_in: u64,
     /// Weights: read, write, write zeroes, deallocate, flush.
@@ -312,11 +316,13 @@ impl HostPlan {
             max_r2t: random.below(4u32),
             no_flow_control: random.chance(1, 3),
             keep_alive: Duration::from_millis(*random.pick(&[0, 2000, 5000])),
+            window: *random.pick(&[1 << 22, 1 << 22, 1 << 16, 1 << 14]),
             patience: *random.pick(&[2 * SECOND, 5 * SECOND, 15 * SECOND]),
             commands,
             // Some keep their queues full.
             pause: if random.chance(1, 3) { 0 } else { pause },
             bytes_max: 512 << random.range(3..=8u32),
+            is_greedy: false,
             wrong_digest_one_in: if data_digest && random.one_in(4) {
                 20
             } else {

@@ -2,6 +2,7 @@
 //! (rows Z11–Z13).
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use block::{Buffers, Device, Fault, Flags, Geometry, Io, Op, RequestId, VolumeId, WritePolicy};
 use cache::{CacheConfig, OperationId, PageCache, VolumeConfig};
@@ -101,6 +102,8 @@ pub(crate) struct Cached {
     relief_wait: u32,
     /// Since failed pages were tried again.
     idle_moments: u32,
+    /// Since when the cache lacks memory, in milliseconds.
+    short_since: Option<Duration>,
 }
 
 impl Cached {
@@ -133,6 +136,7 @@ impl Cached {
             max_bytes: sizes.max_bytes,
             relief_wait: 0,
             idle_moments: 0,
+            short_since: None,
         };
         for (volume, &policy) in (0..).map(VolumeId).zip(policies) {
             cached.set_policy(volume, policy, jobs.geometry(volume));
@@ -243,6 +247,14 @@ impl Cached {
         {
             cache.resume(&buffers.pull_up());
         }
+    }
+
+    /// Since when requests in the cache wait for memory.
+    pub(crate) fn short_since(&mut self, now: Duration) -> Option<Duration> {
+        let cache = self.cache.as_ref();
+        let is_short = cache.is_some_and(PageCache::is_short_of_memory);
+        self.short_since = is_short.then(|| self.short_since.unwrap_or(now));
+        self.short_since
     }
 
     /// Moves operations to devices and finished requests to `ends`.

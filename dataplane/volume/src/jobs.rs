@@ -40,6 +40,8 @@ struct Job<T> {
     pages: usize,
     /// In the list of stalled jobs.
     stalled: bool,
+    /// Since when it waits for memory.
+    short_since: Option<Duration>,
     /// A flush is still to follow: force unit access on a device that caches.
     then_flush: bool,
     result: Result<(), Fault>,
@@ -58,8 +60,10 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// Why a job does not go on.
 enum Stop {
-    /// Something is short; it is tried again.
+    /// No operation is free, the device has no room, or it has its share: it is tried again.
     Later,
+    /// Memory is short: it is tried again.
+    Short,
     /// It failed.
     Failed(Fault),
 }
@@ -178,6 +182,7 @@ impl<D: Device, T> Jobs<D, T> {
             since: self.now,
             pages: 0,
             stalled: false,
+            short_since: None,
             // Of a read it makes non-volatile what was read (NVM 3.2.4).
             then_flush: fua
                 && geometry.write_cache
@@ -307,6 +312,18 @@ impl<D: Device, T> Jobs<D, T> {
         self.ops.available()
     }
 
+    /// Since when the job that has stalled for longest waits for memory, if it is memory that
+    /// it waits for.
+    pub(crate) fn short_since(&mut self) -> Option<Duration> {
+        let Self { backings, jobs, .. } = self;
+        let first = backings
+            .iter()
+            .filter_map(|backing| backing.stalled.front());
+        first
+            .filter_map(|&index| jobs.get_mut(index)?.short_since)
+            .min()
+    }
+
     pub(crate) fn counters(&self) -> JobCounters {
         JobCounters {
             stalled_now: self.stalled as u64,
@@ -316,7 +333,9 @@ impl<D: Device, T> Jobs<D, T> {
 
     /// Hands over commands until all bytes are at the device or something is short.
     fn go_on(&mut self, index: u32, buffers: &Buffers) {
-        let result = self.prepare(index, buffers).and_then(|()| {
+        let prepared = self.prepare(index, buffers);
+        let is_short = matches!(prepared, Err(Stop::Short));
+        let result = prepared.and_then(|()| {
             while self.submit_next(index, buffers)? {}
             Ok(())
         });
@@ -325,9 +344,11 @@ impl<D: Device, T> Jobs<D, T> {
         };
         match result {
             Ok(()) => {}
-            Err(Stop::Later) => {
+            Err(Stop::Later | Stop::Short) => {
                 self.counters.stalls += 1;
                 job.stalled = true;
+                let since = job.short_since.unwrap_or(self.now);
+                job.short_since = is_short.then_some(since);
                 self.stalled += 1;
                 self.backings[job.volume.index()].stalled.push_back(index);
             }
@@ -359,14 +380,14 @@ impl<D: Device, T> Jobs<D, T> {
         };
         let whole = |run: &mut PageRun, reason| {
             run.make_whole(reason, &buffers.pull_up())
-                .map_err(|_| Stop::Later)
+                .map_err(|_| Stop::Short)
         };
         match job.op {
             Op::Read if run.missing() > 0 => {
                 if !may_take(backing.pages, buffers.pages.free()) {
                     return Err(Stop::Later);
                 }
-                let pages = run.place_fresh(&buffers.pages).map_err(|_| Stop::Later)?;
+                let pages = run.place_fresh(&buffers.pages).map_err(|_| Stop::Short)?;
                 job.pages = pages;
                 backing.pages += pages;
                 Ok(())

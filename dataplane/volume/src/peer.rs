@@ -171,6 +171,11 @@ impl Peer {
         self.borrowed[written].room() < self.quota.segments[written] / 2
     }
 
+    /// Segments that it can still lend us.
+    pub(crate) fn segments_left(&self, way: Way) -> usize {
+        self.borrowed[way as usize].room()
+    }
+
     /// Whether nothing is lent either way, and every return is sent.
     pub(crate) fn is_settled(&self) -> bool {
         let room = |way: usize| self.borrowed[way].room() == self.quota.segments[way];

@@ -12,6 +12,7 @@ mod serve;
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::time::Duration;
 
 use block::{Buffers, Fault, Flags, Io, Op, VolumeId};
 use collections::Slab;
@@ -104,6 +105,10 @@ pub(crate) struct Remote {
     runs: RunPool,
     asked: u64,
     served: u64,
+    /// Segments of the longest read.
+    longest: usize,
+    /// Since when other shards cannot lend us what we read, in milliseconds.
+    short_since: Option<Duration>,
 }
 
 events::counters! {
@@ -137,6 +142,8 @@ impl Remote {
             runs: RunPool::new(quota.parts * shards, sizes.max_bytes),
             asked: 0,
             served: 0,
+            longest: segments_of(sizes.max_bytes),
+            short_since: None,
         }
     }
 
@@ -255,6 +262,22 @@ impl Remote {
     /// Whether another shard's writes pin much of what it may lend us.
     pub(crate) fn is_crowded(&self) -> bool {
         self.peers.iter().flatten().any(Peer::is_crowding)
+    }
+
+    /// Since when some other shard has too little left to lend us for a read, and has parts to do
+    /// for us.
+    pub(crate) fn short_since(&mut self, now: Duration) -> Option<Duration> {
+        let longest = self.longest;
+        let mut busy = (self.peers.iter().flatten()).filter(|peer| !peer.parts.is_empty());
+        let is_short = busy.any(|peer| peer.segments_left(Way::Read) < longest);
+        self.short_since = is_short.then(|| self.short_since.unwrap_or(now));
+        self.short_since
+    }
+
+    /// Segments that the other shard which can lend us least can lend for reads.
+    pub(crate) fn segments_left(&self) -> Option<usize> {
+        let peers = self.peers.iter().flatten();
+        peers.map(|peer| peer.segments_left(Way::Read)).min()
     }
 
     /// Requests of ours that other shards have to do with, and theirs here.

@@ -10,7 +10,7 @@ use block::{
     Request, VolumeId, WritePolicy,
 };
 use events::{Counter, Stage, StageClock, Ticks, tracepoint};
-use pages::PageRun;
+use pages::{PAGE_SIZE, PageRun};
 
 use crate::cached::{self, Cached, JobTicket};
 use crate::jobs::{Done, JobCounters, Jobs};
@@ -37,6 +37,8 @@ pub struct Volumes<D: Device> {
     fenced: VecDeque<(Caller, VolumeId, Io)>,
     /// Fences that had been lowered when they were last looked at.
     lowered: usize,
+    /// The time, as of the last poll.
+    now: Duration,
     pages_by_segments: [u64; 4],
 }
 
@@ -102,6 +104,7 @@ impl<D: Device> Volumes<D> {
             fences: Arc::clone(fences),
             fenced: VecDeque::with_capacity(sizes.requests),
             lowered: 0,
+            now: Duration::ZERO,
             pages_by_segments: [0; 4],
         }
     }
@@ -287,6 +290,7 @@ impl<D: Device> Volumes<D> {
 
     /// Polls devices and lets what waited go on; whether there was work.
     pub fn poll(&mut self, now: Duration, buffers: &Buffers) -> bool {
+        self.now = now;
         let mut busy = self.jobs.poll(now, buffers);
         // Other shards ask for pages only where all have a cache.
         if self.cached.is_used() {
@@ -299,6 +303,29 @@ impl<D: Device> Volumes<D> {
             self.resume_fenced(buffers);
         }
         busy | self.has_completed()
+    }
+
+    /// Since when some request waits for memory that others hold; to be asked every
+    /// millisecond or so.
+    pub fn short_since(&mut self) -> Option<Duration> {
+        let waits = [
+            self.jobs.short_since(),
+            self.cached.short_since(self.now),
+            self.remote.short_since(self.now),
+        ];
+        waits.into_iter().flatten().min()
+    }
+
+    /// Bytes that can still be lent to reads of cached volumes; `None` if there are no such volumes.
+    #[inline]
+    pub fn read_bytes_left(&self, buffers: &Buffers) -> Option<u64> {
+        if !self.cached.is_used() {
+            return None;
+        }
+        let clusters = buffers.clusters.unheld() * buffers.clusters.cluster_size();
+        let segments = self.remote.segments_left();
+        let lent = segments.map_or(usize::MAX, |segments| segments * PAGE_SIZE);
+        Some(clusters.min(lent) as u64)
     }
 
     /// When there is nothing better to do: some of what is dirty goes to its device.

@@ -23,6 +23,20 @@ pub struct ConnectionInfo {
 }
 
 impl Stack {
+    /// Bytes queued that the peer has not acknowledged, sent or not; 0 if the connection is no more.
+    #[inline]
+    pub fn unacknowledged(&self, connection: ConnectionId) -> usize {
+        let connection = self.find(connection).map(|at| &self.connections[at]);
+        connection.map_or(0, |connection| connection.snd.queue.bytes() as usize)
+    }
+
+    /// Chunks that all connections together can still queue: more of them once a peer has
+    /// acknowledged some.
+    #[inline]
+    pub fn chunks_free(&self) -> usize {
+        self.cx.chunks.free_count()
+    }
+
     /// How a connection is doing; `None` if it is no more.
     pub fn connection_info(&self, connection: ConnectionId) -> Option<ConnectionInfo> {
         let connection = &self.connections[self.find(connection)?];

@@ -25,6 +25,8 @@ pub(super) struct Waiting {
     fills: Fifo,
     /// Bytes of credit that the queue's commands hold.
     credit: u64,
+    /// Bytes of the reads that have runs.
+    owed: u64,
 }
 
 /// A command whose data is still to be fetched; it has no slot.
@@ -63,6 +65,13 @@ impl Waiting {
     #[inline]
     pub fn return_credit(&mut self, index: SlotIndex, resources: &mut Resources<'_>) {
         self.credit -= resources.commands.return_credit(index);
+    }
+
+    /// The transport has all that the command in `index` read, or it has read nothing.
+    #[inline]
+    pub fn settle(&mut self, index: SlotIndex, resources: &mut Resources<'_>) {
+        let slot = &mut resources.commands.slots[index];
+        self.owed -= u64::from(std::mem::take(&mut slot.owed));
     }
 }
 
@@ -108,6 +117,10 @@ impl Queue {
     /// Gives runs and credit to commands that wait for them, as far as they go.
     pub fn promote(&mut self, transport: &mut impl Transport, resources: &mut Resources<'_>) {
         while let Some(index) = self.waiting.fills.head() {
+            if self.owes_too_much(index, transport, resources) {
+                // It waits for its own host.
+                break;
+            }
             if !self.fill(index, transport, resources) {
                 let since = resources.commands.slots[index].since;
                 resources.commands.note_wait(since, self.now);
@@ -171,6 +184,19 @@ impl Queue {
         true
     }
 
+    /// Whether a read is to wait until the queue's host has more of what it asked for before.
+    #[inline]
+    fn owes_too_much(
+        &self,
+        index: SlotIndex,
+        transport: &impl Transport,
+        resources: &Resources<'_>,
+    ) -> bool {
+        let slot = &resources.commands.slots[index];
+        matches!(slot.work, Work::Read { .. })
+            && !resources.may_read(slot.len, self.waiting.owed + transport.owed())
+    }
+
     /// Gets the first command that waits for a run going; false if something is short.
     fn fill(
         &mut self,
@@ -199,6 +225,9 @@ impl Queue {
         }
         let work = resources.commands.slots[index].work;
         if let Work::Read { .. } = work {
+            let slot = &mut resources.commands.slots[index];
+            slot.owed = slot.len;
+            self.waiting.owed += u64::from(slot.len);
             self.make_ready(index, resources);
             return true;
         }
@@ -382,6 +411,7 @@ impl Queue {
         resources: &mut Resources<'_>,
     ) {
         resources.counters.errors += 1;
+        self.waiting.settle(index, resources);
         resources.commands.slots[index].status = status;
         if let Some(run) = resources.commands.slots[index].run.take() {
             resources.runs.put(run);

@@ -6,7 +6,7 @@ use super::slots::{HeldSlots, QueueId, Share, SlotIndex, Slots};
 use crate::units::{Cid, Timestamp};
 
 /// How long a command may wait for what others hold, in milliseconds. After that
-/// hosts that hold it, and have sent nothing for as long, are disconnected.
+/// hosts that hold it, and have neither sent nor read anything for as long, are disconnected.
 pub(crate) const FORBEARANCE_MS: u64 = 1000;
 
 /// The shard's command slots, and the credit that data is fetched on.
@@ -54,7 +54,9 @@ pub struct CommandPool {
     runs_for_reads: usize,
     write_bytes: u64,
     write_bytes_left: u64,
-    /// When some command last found that it waited too long for a run or for credit.
+    /// Bytes that volumes can still lend to reads, besides what is left of the pages.
+    read_bytes_left: u64,
+    /// When some command last found that it waited too long for what others hold.
     starved: Option<Timestamp>,
     /// The queue that no other overtakes.
     first: Option<QueueId>,
@@ -93,6 +95,7 @@ impl CommandPool {
             runs_for_reads: 0,
             write_bytes,
             write_bytes_left: write_bytes,
+            read_bytes_left: u64::MAX,
             starved: None,
             first: None,
         };
@@ -170,9 +173,21 @@ impl CommandPool {
         }
     }
 
-    /// A command has waited for a run or credit since `since`.
+    /// Volumes can lend `bytes` more to reads: of what they have cached, and of what other shards have.
     #[inline]
-    pub(crate) fn note_wait(&mut self, since: Timestamp, now: Timestamp) {
+    pub fn set_read_bytes_left(&mut self, bytes: u64) {
+        self.read_bytes_left = bytes;
+    }
+
+    /// What [`CommandPool::set_read_bytes_left`] said last.
+    #[inline]
+    pub(crate) fn read_bytes_left(&self) -> u64 {
+        self.read_bytes_left
+    }
+
+    /// A command has waited since `since` for what others hold: a slot, a run, credit, memory.
+    #[inline]
+    pub fn note_wait(&mut self, since: Timestamp, now: Timestamp) {
         if now >= since.plus_ms(FORBEARANCE_MS) {
             self.starved = Some(now);
         }

@@ -140,6 +140,8 @@ pub(crate) struct Slot {
     pub since: Timestamp,
     /// Write credit it holds, in bytes.
     pub credit: u32,
+    /// Of a read that has a run: its bytes, until TCP has them all.
+    pub owed: u32,
     /// Requests that the volumes have of it: one, up to 256 of Dataset Management, or a
     /// flush for each namespace.
     pub at_device: u16,
@@ -208,6 +210,7 @@ impl Slot {
         requested: 0,
         since: Timestamp(0),
         credit: 0,
+        owed: 0,
         at_device: 0,
         fence: None,
         generation: 0,
@@ -282,7 +285,9 @@ impl Slots {
     #[inline]
     pub fn free(&mut self, index: SlotIndex, held: &mut HeldSlots) -> Share {
         let slot = &mut self[index];
-        debug_assert!(slot.run.is_none() && slot.credit == 0 && slot.at_device == 0);
+        debug_assert!(
+            slot.run.is_none() && slot.credit == 0 && slot.owed == 0 && slot.at_device == 0
+        );
         debug_assert!(slot.fence.is_none());
         debug_assert_ne!(slot.state, SlotState::Free);
         slot.state = SlotState::Free;

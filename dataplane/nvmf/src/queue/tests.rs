@@ -43,6 +43,10 @@ impl Transport for Memory {
         assert_eq!(slots[index].state, SlotState::Sending);
         self.calls.push_back(Call::Respond(index));
     }
+
+    fn owed(&self) -> u64 {
+        0
+    }
 }
 
 /// A shard's pools.

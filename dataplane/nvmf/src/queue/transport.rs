@@ -21,4 +21,8 @@ pub(crate) trait Transport {
     /// and then the response. Once that is done,
     /// [`Queue::responded`](super::Queue::responded) is to be called.
     fn respond(&mut self, slots: &mut Slots, index: SlotIndex);
+
+    /// Bytes that were sent and that the host has not got yet, as far as is known: they
+    /// pin the pages of commands that are over.
+    fn owed(&self) -> u64;
 }

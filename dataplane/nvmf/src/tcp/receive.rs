@@ -124,6 +124,11 @@ impl Receiver {
         self.blocked.is_some()
     }
 
+    /// Since when nothing could be taken; `None` if something can.
+    pub fn blocked_since(&self) -> Option<Timestamp> {
+        self.blocked
+    }
+
     /// Whether a header is being gathered, and may be whole.
     #[inline]
     fn is_gathering(&self) -> bool {

@@ -3,6 +3,7 @@
 use pages::{Chunk, Inline};
 
 use super::Session;
+use super::debt::Debt;
 use super::pdu::{C2hData, CapsuleResp, FatalError, Format, HeaderBytes, IcResp, TermReq};
 use super::r2t::R2ts;
 use crate::bytes::crc32c;
@@ -11,7 +12,7 @@ use crate::queue::slots::{Fifo, Slot, SlotIndex, SlotState, Slots};
 use crate::queue::{End, Transport};
 use crate::resources::Resources;
 use crate::status::Status;
-use crate::units::{Cid, Timestamp};
+use crate::units::Cid;
 use crate::work::Work;
 
 /// Where a session sends: the connection's TCP send queue.
@@ -41,21 +42,22 @@ pub(super) struct Transmitter {
     /// Responses to commands that never got a slot.
     refused: [(Cid, Status); REFUSALS],
     refusals: usize,
-    /// Since when the wire has taken nothing although there was something.
-    stalled: Option<Timestamp>,
+    /// What the host has not acknowledged of what was sent.
+    pub debt: Debt,
 }
 
-/// Notes whether a wire takes anything.
+/// Counts what a wire takes.
 struct Meter<'a, W> {
     wire: &'a mut W,
-    sent: bool,
+    bytes: u64,
 }
 
 impl<W: Wire> Wire for Meter<'_, W> {
     #[inline]
     fn send(&mut self, chunk: Chunk) -> Result<(), Chunk> {
+        let len = chunk.len() as u64;
         self.wire.send(chunk)?;
-        self.sent = true;
+        self.bytes += len;
         Ok(())
     }
 }
@@ -106,13 +108,8 @@ impl Transmitter {
             outgoing: Fifo::EMPTY,
             refused: [(Cid(0), Status::SUCCESS); REFUSALS],
             refusals: 0,
-            stalled: None,
+            debt: Debt::NONE,
         }
-    }
-
-    /// Since when the host has read nothing of what there is for it.
-    pub fn stalled(&self) -> Option<Timestamp> {
-        self.stalled
     }
 
     /// The connection is initialized: what follows `response` is in `format`.
@@ -155,18 +152,21 @@ impl Transport for Transmitter {
     fn respond(&mut self, slots: &mut Slots, index: SlotIndex) {
         self.outgoing.push(slots, index);
     }
+
+    #[inline]
+    fn owed(&self) -> u64 {
+        self.debt.bytes()
+    }
 }
 
 impl Session {
     /// Sends as much as `wire` takes. True if nothing is left to send.
     pub fn transmit(&mut self, wire: &mut impl Wire, resources: &mut Resources<'_>) -> bool {
-        let mut meter = Meter { wire, sent: false };
+        let mut meter = Meter { wire, bytes: 0 };
         let done = self.send_all(&mut meter, resources);
-        self.tx.stalled = match (done, meter.sent, self.tx.stalled) {
-            (true, ..) => None,
-            (false, false, Some(since)) => Some(since),
-            _ => Some(self.queue.now()),
-        };
+        if meter.bytes > 0 {
+            self.tx.debt.add(meter.bytes, self.queue.now());
+        }
         done
     }
 

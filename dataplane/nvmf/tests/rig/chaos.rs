@@ -164,6 +164,7 @@ fn act(
         9 => {
             host.sent.room = script.below(8);
             host.session.transmit(&mut host.sent, &mut rig.shard());
+            host.session.set_unacknowledged(rig.now, script.below(8192));
             remember(host);
         }
         10 if script.chance(4) => {

@@ -316,10 +316,13 @@ impl Host {
             let left = rig.deliver(&mut self.session, &bytes, &mut self.cut).len();
             let progress = left < bytes.len();
             self.backlog = bytes[bytes.len() - left..].to_vec();
-            let now = rig.now;
+            let (now, unacknowledged) = (rig.now, self.sent.unacknowledged());
+            self.session.set_unacknowledged(now, unacknowledged);
             self.session.resume(now, &mut rig.shard());
             rig.serve(self.owner, &mut self.session);
             self.session.transmit(&mut self.sent, &mut rig.shard());
+            let unacknowledged = self.sent.unacknowledged();
+            self.session.set_unacknowledged(now, unacknowledged);
             // What was sent has given its slots and runs back.
             let sent = self.read_sent();
             let asked = self.react();

@@ -1,5 +1,6 @@
 //! The two directions of a connection: frames in, chunks out.
 
+use std::collections::VecDeque;
 use std::ptr::NonNull;
 
 use nvmf::{Progress, Session, Wire};
@@ -16,6 +17,24 @@ pub struct Sent {
     pub room: usize,
     /// Drop everything, for tests that count allocations.
     pub discard: bool,
+    /// The host does not read: what is sent stays where it is, and is not acknowledged.
+    pub deaf: bool,
+    /// What it has not read.
+    pub unread: VecDeque<Chunk>,
+}
+
+impl Sent {
+    /// Bytes that the host has not acknowledged.
+    pub fn unacknowledged(&self) -> usize {
+        self.unread.iter().map(Chunk::len).sum()
+    }
+
+    /// The host reads so many chunks more.
+    pub fn hear(&mut self, chunks: usize) {
+        for chunk in self.unread.drain(..chunks.min(self.unread.len())) {
+            self.bytes.extend_from_slice(chunk.bytes());
+        }
+    }
 }
 
 impl Wire for Sent {
@@ -25,6 +44,10 @@ impl Wire for Sent {
             return Err(chunk);
         }
         self.room -= 1;
+        if self.deaf {
+            self.unread.push_back(chunk);
+            return Ok(());
+        }
         if self.discard {
             return Ok(());
         }

@@ -105,6 +105,7 @@ impl Host {
         let random = &mut self.random;
         let most = (bytes / target.block).clamp(1, target.blocks);
         let blocks = match random.below(10u32) {
+            _ if self.plan.is_greedy => most,
             0..=3 => 1,
             4..=6 => random.range(1..=most.min(8)),
             _ => random.range(1..=most),

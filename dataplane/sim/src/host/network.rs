@@ -48,7 +48,7 @@ impl Transmit for Sent {
 }
 
 impl Network {
-    pub(super) fn new(index: usize, plan: &NetworkPlan, secret: u64) -> Self {
+    pub(super) fn new(index: usize, plan: &NetworkPlan, window: usize, secret: u64) -> Self {
         let arena = Arena::new(HeapRegion::new(
             CLUSTERS * CLUSTER_SIZE / PAGE_SIZE + PAGES + 1,
         ));
@@ -58,6 +58,7 @@ impl Network {
         config.connections_max = 64;
         config.half_open_max = 16;
         config.receive_clusters = CLUSTERS;
+        config.window_max_bytes = window;
         config.receive_headroom = 32;
         let frame = (plan.mtu + 18).div_ceil(CLUSTER_SIZE);
         config.cluster_payload = (plan.mtu - 72) / frame;

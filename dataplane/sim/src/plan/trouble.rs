@@ -54,6 +54,8 @@ impl Plan {
             Plan::stops,
             Plan::resets,
             Plan::stalls,
+            Plan::deafness,
+            Plan::deafness,
         ];
         for _ in 0..random.range(1..=4u32) {
             let draw = *random.pick(kinds);
@@ -281,29 +283,30 @@ impl Plan {
         let host = random.below(self.hosts.len());
         let most = *random.pick(&[50u64, 500, 4000]);
         let lasting = random.range(1..=most) * MILLISECOND;
-        let (stall, end): (Event, Event) = match random.chance(1, 2) {
-            true => (
-                Event::Stall {
-                    host,
-                    is_stalled: true,
-                },
-                Event::Stall {
-                    host,
-                    is_stalled: false,
-                },
-            ),
-            false => (
-                Event::Deaf {
-                    host,
-                    is_deaf: true,
-                },
-                Event::Deaf {
-                    host,
-                    is_deaf: false,
-                },
-            ),
-        };
-        self.add(at, stall);
-        self.add(at + lasting, end);
+        let stall = |is_stalled| Event::Stall { host, is_stalled };
+        self.add(at, stall(true));
+        self.add(at + lasting, stall(false));
+    }
+
+    /// A host that stops to read, for as long as it likes. Most that do have asked for more than
+    /// the appliance has memory for, and ask for more.
+    fn deafness(&mut self, random: &mut Random, at: Nanoseconds) {
+        let host = random.below(self.hosts.len());
+        let most = *random.pick(&[50u64, 500, 4000, 60_000, 60_000]);
+        let mut lasting = random.range(1..=most) * MILLISECOND;
+        if random.chance(2, 3) {
+            let greedy = &mut self.hosts[host];
+            greedy.queues = 3;
+            greedy.entries = self.appliance.queue_depth;
+            greedy.commands += 400;
+            greedy.pause = 0;
+            greedy.window = 1 << 14;
+            (greedy.is_greedy, greedy.bytes_max) = (true, self.appliance.max_io_bytes);
+            greedy.weights = [94, 2, 2, 1, 1];
+            lasting += random.below(2u64) * 40_000 * MILLISECOND;
+        }
+        let deaf = |is_deaf| Event::Deaf { host, is_deaf };
+        self.add(at, deaf(true));
+        self.add(at + lasting, deaf(false));
     }
 }
