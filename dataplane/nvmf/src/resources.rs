@@ -1,9 +1,11 @@
 //! What a shard lends to its sessions: pools, ledger, command slots, counters.
 
+use block::NamespaceIndex;
 use pages::{ClusterPool, CopyLedger, PAGE_SIZE, PageRun, PullUp, RunPool};
 
 use crate::counters::Counters;
 use crate::queue::pool::CommandPool;
+use crate::work::Work;
 
 /// A shard's resources, borrowed for one call.
 pub struct Resources<'a> {
@@ -62,6 +64,18 @@ impl<'a> Resources<'a> {
         }
         let pages = (self.pages.unheld() * PAGE_SIZE) as u64;
         owed + u64::from(len) <= pages.min(self.commands.read_bytes_left())
+    }
+
+    /// Whether commands of `namespace` are to wait until others of it are done: it has its
+    /// share of what commands of this `work` take.
+    #[inline]
+    pub(crate) fn is_greedy(&self, namespace: NamespaceIndex, work: &Work) -> bool {
+        let (reserved, fetched) = match work {
+            Work::Write { .. } | Work::Dataset { .. } => (self.commands.runs_for_others(), true),
+            _ => (self.commands.runs_reserved(), false),
+        };
+        let left = self.runs.available().saturating_sub(reserved);
+        self.commands.is_greedy(namespace, left, fetched)
     }
 
     #[inline]

@@ -195,6 +195,9 @@ impl Disk {
         let hung = std::mem::replace(&mut self.trouble, trouble).hangs;
         if hung && !self.trouble.hangs {
             self.stuck_until = clock::now();
+            if self.is_recovering && self.random.chance(1, 2) {
+                return self.recovered();
+            }
             if self.config.timeout.is_none() || self.random.chance(1, 2) {
                 self.go_on();
             }

@@ -187,6 +187,7 @@ impl Association {
                 Step::Ready
             }
             Step::Ready => {
+                admin.set_ready();
                 admin.command(Command::identify(CNS_CONTROLLER, 0));
                 Step::Identify
             }

@@ -160,6 +160,8 @@ pub struct Host {
     has_raw: bool,
     keep_alive: Option<Cid>,
     last_keep_alive: Duration,
+    /// CSTS.RDY was seen: Admin commands may be given (NVMe base 2.0, 3.5.1).
+    is_ready: bool,
     violation: Option<Violation>,
 }
 
@@ -189,6 +191,7 @@ impl Host {
             has_raw: false,
             keep_alive: None,
             last_keep_alive: Duration::ZERO,
+            is_ready: false,
             violation: None,
         }
     }
@@ -339,10 +342,16 @@ impl Host {
         }
     }
 
+    /// The controller is ready: Keep Alive commands are given from now on.
+    pub fn set_ready(&mut self) {
+        self.is_ready = true;
+        self.last_keep_alive = self.now;
+    }
+
     /// When [`Host::advance`] has something to do.
     pub fn next_deadline(&self) -> Option<Duration> {
         let is_due =
-            self.qid() == Some(0) && !self.config.keep_alive.is_zero() && self.keep_alive.is_none();
+            self.is_ready && !self.config.keep_alive.is_zero() && self.keep_alive.is_none();
         is_due.then(|| self.last_keep_alive + self.config.keep_alive / 2)
     }
 

@@ -433,6 +433,8 @@ fn keep_alive_is_sent_in_time() {
     host.receive(&resp(cid, 0, 1, 1)).unwrap();
     host.next_completion();
     sent(&mut host);
+    assert_eq!(host.next_deadline(), None, "not before it is ready");
+    host.set_ready();
     assert_eq!(host.next_deadline(), Some(second * 6));
     host.advance(second * 5);
     assert!(sent(&mut host).is_empty());

@@ -40,6 +40,8 @@ pub(crate) struct Backing<D> {
     pub(crate) pages: usize,
     /// Jobs that wait for an operation, for pages, or for room at the device; oldest first.
     pub(crate) stalled: VecDeque<u32>,
+    /// When an operation of it last ended.
+    pub(crate) idle_since: Duration,
     /// How long it may have a command.
     timeout: Option<Duration>,
     /// Times it was recovered since a command of it ended.
@@ -60,14 +62,16 @@ impl<D: Device> Backing<D> {
             operations: 0,
             pages: 0,
             stalled: VecDeque::with_capacity(jobs),
+            idle_since: Duration::ZERO,
             recoveries: 0,
         }
     }
 
     /// An operation of it ended.
     #[inline]
-    pub(crate) fn ended(&mut self) {
+    pub(crate) fn ended(&mut self, now: Duration) {
         self.operations -= 1;
+        self.idle_since = now;
         self.recoveries = 0;
     }
 

@@ -34,12 +34,14 @@ struct Job<T> {
     state: RequestState<PageCursor>,
     /// Commands at the device.
     in_flight: u32,
-    /// When the last of them was given to it, or ended.
+    /// When the last of them was given to it, or ended; of one that never had any, when it came.
     since: Duration,
     /// Whole pages that it is read into.
     pages: usize,
     /// In the list of stalled jobs.
     stalled: bool,
+    /// Its device had no room for its next command.
+    is_refused: bool,
     /// Since when it waits for memory.
     short_since: Option<Duration>,
     /// A flush is still to follow: force unit access on a device that caches.
@@ -60,8 +62,10 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// Why a job does not go on.
 enum Stop {
-    /// No operation is free, the device has no room, or it has its share: it is tried again.
+    /// No operation is free, or the device has its share: it is tried again.
     Later,
+    /// The device has no room: it is tried again.
+    Full,
     /// Memory is short: it is tried again.
     Short,
     /// It failed.
@@ -182,6 +186,7 @@ impl<D: Device, T> Jobs<D, T> {
             since: self.now,
             pages: 0,
             stalled: false,
+            is_refused: false,
             short_since: None,
             // Of a read it makes non-volatile what was read (NVM 3.2.4).
             then_flush: fua
@@ -245,12 +250,15 @@ impl<D: Device, T> Jobs<D, T> {
     #[cold]
     fn look_for_overdue(&mut self) {
         for (volume, backing) in (0..).map(VolumeId).zip(&mut self.backings) {
-            if backing.operations == 0 {
+            if backing.operations == 0 && backing.stalled.is_empty() {
                 continue;
             }
             let now = self.now;
             let is_late = |job: &mut Job<T>| {
-                job.volume == volume && job.in_flight > 0 && backing.is_overdue(job.since, now)
+                job.volume == volume
+                    && (job.in_flight > 0 && backing.is_overdue(job.since, now)
+                        || job.is_refused
+                            && backing.is_overdue(job.since.max(backing.idle_since), now))
             };
             if !self.jobs.iter_mut().any(is_late) {
                 continue;
@@ -344,7 +352,8 @@ impl<D: Device, T> Jobs<D, T> {
         };
         match result {
             Ok(()) => {}
-            Err(Stop::Later | Stop::Short) => {
+            Err(stop @ (Stop::Later | Stop::Full | Stop::Short)) => {
+                job.is_refused = matches!(stop, Stop::Full);
                 self.counters.stalls += 1;
                 job.stalled = true;
                 let since = job.short_since.unwrap_or(self.now);
@@ -446,13 +455,14 @@ impl<D: Device, T> Jobs<D, T> {
             job.state = before;
             self.ops.release(op);
             return Err(match error {
-                NotStarted::Full => Stop::Later,
+                NotStarted::Full => Stop::Full,
                 NotStarted::Failed(fault) => Stop::Failed(fault),
             });
         }
         if flush {
             job.then_flush = false;
         }
+        job.is_refused = false;
         job.in_flight += 1;
         job.since = self.now;
         backing.operations += 1;
@@ -469,7 +479,7 @@ impl<D: Device, T> Jobs<D, T> {
         }
         job.in_flight -= 1;
         job.since = self.now;
-        self.backings[job.volume.index()].ended();
+        self.backings[job.volume.index()].ended(self.now);
         if job.result.is_ok() {
             job.result = completed.result;
         }

@@ -14,13 +14,19 @@ use crate::status::Status;
 use crate::units::{BlockRange, Cid, Timestamp};
 use crate::work::{NamespaceRef, Work};
 
+/// Commands that were held back which are looked at in one go.
+const LOOKED_AT: usize = 8;
+
 /// Commands of a queue that wait for what the shard is short of, and the credit of
 /// those that have got it.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     /// Commands whose data is to be fetched, waiting for a slot, a run and credit;
     /// room for as many as the queue has entries.
-    fetches: VecDeque<WaitingFetch>,
+    fetches: VecDeque<WaitingCommand>,
+    /// Commands of namespaces that have their share, waiting for others of it to be done; they have
+    /// no slots, and no other command waits behind them. Room as above.
+    held_back: VecDeque<WaitingCommand>,
     /// Commands whose data goes to the host, waiting for a run.
     fills: Fifo,
     /// Bytes of credit that the queue's commands hold.
@@ -29,9 +35,9 @@ pub(super) struct Waiting {
     owed: u64,
 }
 
-/// A command whose data is still to be fetched; it has no slot.
+/// A command that waits without a slot.
 #[derive(Clone, Copy, Debug)]
-struct WaitingFetch {
+struct WaitingCommand {
     /// When it came.
     since: Timestamp,
     work: Work,
@@ -44,15 +50,17 @@ impl Waiting {
     /// Makes room for the commands of a queue of so many entries.
     pub fn reserve(&mut self, entries: usize) {
         self.fetches.reserve_exact(entries);
+        self.held_back.reserve_exact(entries);
     }
 
     pub fn is_empty(&self) -> bool {
-        self.fetches.is_empty() && self.fills.is_empty()
+        self.fetches.is_empty() && self.fills.is_empty() && self.held_back.is_empty()
     }
 
     /// Forgets the commands that have no slots.
     pub fn drop_fetches(&mut self) {
         self.fetches = VecDeque::new();
+        self.held_back = VecDeque::new();
     }
 
     /// Forgets every command; their slots are released.
@@ -76,6 +84,56 @@ impl Waiting {
 }
 
 impl Queue {
+    /// Has the command in `index` wait until others of its namespace are done, if that has its share.
+    #[inline]
+    pub(super) fn hold_back(&mut self, index: SlotIndex, resources: &mut Resources<'_>) -> bool {
+        let slot = &resources.commands.slots[index];
+        if !resources.is_greedy(slot.namespace.index, &slot.work) {
+            return false;
+        }
+        self.waiting.held_back.push_back(WaitingCommand {
+            since: self.now,
+            work: slot.work,
+            namespace: slot.namespace,
+            len: slot.len,
+            cid: slot.cid,
+        });
+        self.set_aside(index, resources);
+        true
+    }
+
+    /// Lets those go on that were held back and whose namespaces have less than their share now.
+    #[cold]
+    fn release_held_back(&mut self, transport: &mut impl Transport, resources: &mut Resources<'_>) {
+        for _ in 0..self.waiting.held_back.len().min(LOOKED_AT) {
+            let Some(held) = self.waiting.held_back.pop_front() else {
+                break;
+            };
+            if resources.is_greedy(held.namespace.index, &held.work) {
+                self.waiting.held_back.push_back(held);
+                continue;
+            }
+            if let Work::Write { .. } | Work::Dataset { .. } = held.work {
+                self.waiting.fetches.push_back(held);
+                continue;
+            }
+            let taken = (resources.commands).take(Purpose::Io, held.cid, &mut self.held);
+            let Some(index) = taken else {
+                self.waiting.held_back.push_front(held);
+                break;
+            };
+            let slot = &mut resources.commands.slots[index];
+            slot.work = held.work;
+            slot.namespace = held.namespace;
+            slot.len = held.len;
+            resources.commands.charge(index);
+            match held.work {
+                Work::Read { .. } => self.enter_fills(index, resources),
+                _ => self.start(index, transport, resources),
+            }
+        }
+    }
+
     /// The data of the command in `index` is to be fetched: now, or when those
     /// before it have been and there is what it takes.
     #[inline]
@@ -89,7 +147,7 @@ impl Queue {
             return;
         }
         let slot = &resources.commands.slots[index];
-        self.waiting.fetches.push_back(WaitingFetch {
+        self.waiting.fetches.push_back(WaitingCommand {
             since: self.now,
             work: slot.work,
             namespace: slot.namespace,
@@ -108,14 +166,21 @@ impl Queue {
         transport: &mut impl Transport,
         resources: &mut Resources<'_>,
     ) {
+        self.enter_fills(index, resources);
+        self.promote(transport, resources);
+    }
+
+    fn enter_fills(&mut self, index: SlotIndex, resources: &mut Resources<'_>) {
         resources.commands.slots[index].since = self.now;
         resources.commands.slots[index].enter(SlotState::Waiting);
         (self.waiting.fills).push(&mut resources.commands.slots, index);
-        self.promote(transport, resources);
     }
 
     /// Gives runs and credit to commands that wait for them, as far as they go.
     pub fn promote(&mut self, transport: &mut impl Transport, resources: &mut Resources<'_>) {
+        if !self.waiting.held_back.is_empty() {
+            self.release_held_back(transport, resources);
+        }
         while let Some(index) = self.waiting.fills.head() {
             if self.owes_too_much(index, transport, resources) {
                 // It waits for its own host.
@@ -128,6 +193,12 @@ impl Queue {
             }
         }
         while let Some(&fetch) = self.waiting.fetches.front() {
+            if resources.is_greedy(fetch.namespace.index, &fetch.work) {
+                // Nothing waits behind it.
+                self.waiting.fetches.pop_front();
+                self.waiting.held_back.push_back(fetch);
+                continue;
+            }
             if !self.fetch_next(&fetch, transport, resources) {
                 if self.waiting.credit == 0 {
                     resources.commands.reserve_turn(self.id);
@@ -142,7 +213,7 @@ impl Queue {
     /// Fetches the data of the command that has waited longest; false if anything is short.
     fn fetch_next(
         &mut self,
-        fetch: &WaitingFetch,
+        fetch: &WaitingCommand,
         transport: &mut impl Transport,
         resources: &mut Resources<'_>,
     ) -> bool {
@@ -154,6 +225,7 @@ impl Queue {
         slot.work = fetch.work;
         slot.namespace = fetch.namespace;
         slot.len = fetch.len;
+        resources.commands.charge(index);
         let begun = self.fetch_now(index, transport, resources);
         if !begun {
             self.set_aside(index, resources);

@@ -115,7 +115,8 @@ impl Queue {
             len,
             in_capsule: true,
         } = plan.transfer
-            && !self.begin_run(index, &plan, len, resources)
+            && (Self::has_its_share(&plan, resources)
+                || !self.begin_run(index, &plan, len, resources))
         {
             if may_wait {
                 self.release(index, resources);
@@ -135,6 +136,12 @@ impl Queue {
         if let Transfer::FromHost { len, .. } | Transfer::ToHost { len } = plan.transfer {
             slot.len = len;
         }
+        if plan.namespace.is_some() {
+            if capsule_len == 0 && self.hold_back(index, resources) {
+                return Ok(Taken::Started);
+            }
+            resources.commands.charge(index);
+        }
         if capsule_len > 0 {
             // Placed if there is a run for it, else taken and dropped.
             return Ok(Taken::DataFollows(index));
@@ -145,6 +152,13 @@ impl Queue {
             Transfer::ToHost { .. } => self.await_run(index, transport, resources),
         }
         Ok(Taken::Started)
+    }
+
+    /// Whether the command's namespace has its share of slots and runs.
+    fn has_its_share(plan: &Plan, resources: &Resources<'_>) -> bool {
+        let runs = resources.runs.available();
+        let greedy = |of: NamespaceRef| resources.commands.is_greedy(of.index, runs, false);
+        plan.namespace.is_some_and(greedy)
     }
 
     /// Takes a run for in-capsule data; false if there is none.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use block::NamespaceIndex;
+
 use super::slots::{HeldSlots, QueueId, Share, SlotIndex, Slots};
 use crate::units::{Cid, Timestamp};
 
@@ -32,7 +34,10 @@ pub(crate) const FORBEARANCE_MS: u64 = 1000;
 /// 3. Commands that pass through have at most `passing_max` of the shared slots,
 ///    so there is one for a write that waits, once those before it are done. Page
 ///    runs are divided likewise (`Resources::run_for_fetch`, `runs_reserved`).
-/// 4. Each queue has a slot of its own besides, and the queue that was first to find
+/// 4. Commands of one namespace have no more slots, runs and credit than they leave
+///    ([`CommandPool::is_greedy`]): what a device does not answer is bounded. The others of it
+///    wait without a slot, and nothing waits behind them.
+/// 5. Each queue has a slot of its own besides, and the queue that was first to find
 ///    nothing to fetch with is not overtaken by another.
 ///
 /// Where there is room the rules cost a few comparisons of counts.
@@ -60,6 +65,17 @@ pub struct CommandPool {
     starved: Option<Timestamp>,
     /// The queue that no other overtakes.
     first: Option<QueueId>,
+    /// What commands of each namespace have, by [`NamespaceIndex`].
+    by_namespace: Vec<Taken>,
+}
+
+/// What commands of a namespace have.
+#[derive(Clone, Copy, Debug, Default)]
+struct Taken {
+    /// Slots; commands with data have a run each.
+    slots: usize,
+    /// Write credit, in bytes.
+    credit: u64,
 }
 
 /// What a slot is for.
@@ -72,6 +88,9 @@ pub(crate) enum Purpose {
     /// A write whose data is to be fetched.
     Fetch,
 }
+
+/// Namespaces that there is room for before memory is allocated.
+const NAMESPACES: usize = 256;
 
 /// One slot of so many is set aside, for each thing that slots are set aside for.
 const ASIDE_OF: usize = 16;
@@ -98,6 +117,7 @@ impl CommandPool {
             read_bytes_left: u64::MAX,
             starved: None,
             first: None,
+            by_namespace: vec![Taken::default(); NAMESPACES],
         };
         pool.divide();
         pool
@@ -153,9 +173,44 @@ impl CommandPool {
         self.slots.in_use() - self.own
     }
 
+    /// The command in `index` is one of its namespace from now on.
+    #[inline]
+    pub(crate) fn charge(&mut self, index: SlotIndex) {
+        let slot = &mut self.slots[index];
+        let namespace = slot.namespace.index.index();
+        slot.is_charged = true;
+        if self.by_namespace.len() <= namespace {
+            self.by_namespace.resize(namespace + 1, Taken::default());
+        }
+        self.by_namespace[namespace].slots += 1;
+    }
+
+    /// Whether commands of a namespace have more than they leave: slots, or the runs of which
+    /// `runs_left` can still be taken; or, for data to be `fetched`, credit (the dynamic threshold of
+    /// shared buffers: Choudhury and Hahne, 1998). One whose device does not answer ends up with
+    /// half of what there is.
+    #[inline]
+    pub(crate) fn is_greedy(
+        &self,
+        namespace: NamespaceIndex,
+        runs_left: usize,
+        fetched: bool,
+    ) -> bool {
+        let Some(taken) = self.by_namespace.get(namespace.index()) else {
+            return false;
+        };
+        let left = (self.shared_max.saturating_sub(self.shared())).min(runs_left);
+        let greedy = taken.slots > left || fetched && taken.credit > self.write_bytes_left;
+        greedy && !cfg!(mutant = "namespace-greedy")
+    }
+
     /// Frees a slot.
     #[inline]
     pub(crate) fn free(&mut self, index: SlotIndex, held: &mut HeldSlots) {
+        let slot = &mut self.slots[index];
+        if std::mem::take(&mut slot.is_charged) {
+            self.by_namespace[slot.namespace.index.index()].slots -= 1;
+        }
         match self.slots.free(index, held) {
             Share::Own => self.own -= 1,
             Share::Fetching => self.fetching -= 1,
@@ -236,6 +291,9 @@ impl CommandPool {
         self.write_bytes_left -= taken;
         let slot = &mut self.slots[slot];
         slot.credit = taken as u32;
+        if let Some(of) = self.by_namespace.get_mut(slot.namespace.index.index()) {
+            of.credit += taken;
+        }
         if share == Share::Passing {
             slot.share = Share::Fetching;
             self.fetching += 1;
@@ -247,7 +305,13 @@ impl CommandPool {
     /// Gives the credit of `slot` back; how much that is.
     #[inline]
     pub(crate) fn return_credit(&mut self, slot: SlotIndex) -> u64 {
-        let credit = u64::from(std::mem::take(&mut self.slots[slot].credit));
+        let slot = &mut self.slots[slot];
+        let credit = u64::from(std::mem::take(&mut slot.credit));
+        if credit > 0
+            && let Some(of) = self.by_namespace.get_mut(slot.namespace.index.index())
+        {
+            of.credit -= credit;
+        }
         self.write_bytes_left += credit;
         credit
     }

@@ -153,6 +153,8 @@ pub(crate) struct Slot {
     pub status: Status,
     pub state: SlotState,
     pub share: Share,
+    /// It counts as one of its namespace.
+    pub is_charged: bool,
     /// The next in its [`Fifo`].
     next: SlotIndex,
     /// Its neighbours among the queue's slots.
@@ -218,6 +220,7 @@ impl Slot {
         status: Status::SUCCESS,
         state: SlotState::Free,
         share: Share::Passing,
+        is_charged: false,
         next: SlotIndex::NONE,
         left: SlotIndex::NONE,
         right: SlotIndex::NONE,
