@@ -292,7 +292,10 @@ impl Session {
         let late = now >= since.plus_ms(self.queue.patience_ms());
         // What the wire did not even take counts as well.
         let is_left = self.tx.debt.bytes() > 0 || !self.queue.is_closed();
-        if !self.forsaken && (late && is_left || self.is_unread(resources)) {
+        if !self.forsaken
+            && !cfg!(mutant = "end-awaited")
+            && (late && is_left || self.is_unread(resources))
+        {
             resources.counters.timeouts += 1;
             self.forsaken = true;
         }
@@ -302,7 +305,7 @@ impl Session {
     fn is_unread(&self, resources: &Resources<'_>) -> bool {
         let data_ms = self.queue.data_ms(resources);
         let late = |since: Timestamp| self.queue.now() >= since.plus_ms(data_ms);
-        self.tx.debt.since().is_some_and(late) && !cfg!(mutant = "reader-awaited")
+        self.tx.debt.since().is_some_and(late)
     }
 
     /// Whether the host does not read, or does not send what it has to.

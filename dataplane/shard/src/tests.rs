@@ -379,6 +379,49 @@ fn a_connection_that_nobody_takes_ends() {
     assert!(caller.is_quiet(), "refused by a reset");
 }
 
+/// A host that is gone when its connection ends: what TCP still has for it is given up, long before
+/// TCP itself would.
+#[test]
+fn z12_what_is_left_for_a_host_that_is_gone_is_forgotten() {
+    let (a, b) = (Frames::default(), Frames::default());
+    let blocks = Rc::new(Cell::new(1000));
+    let (mut caller, ..) = shard(0, 1, (Rc::clone(&a), Rc::clone(&b)), &blocks);
+    let (mut called, target, _) = shard(0, 2, (b, a), &blocks);
+    let to = address("192.0.2.2:4420");
+    called.listen(&[(to, DoorKind::Nvme)]).unwrap();
+    // ICReq (NVMe/TCP 3.6.2.2), and nothing more: no Connect comes in time.
+    let mut host = Echo::new(to);
+    let mut request = [0; 128];
+    (request[2], request[4]) = (128, 128);
+    for part in request.chunks(32) {
+        host.say(Chunk::Inline(Inline::new(part).unwrap()));
+    }
+    caller.connect(0, to, Session::Echo(host)).unwrap();
+    let queued = |called: &Shard<World>| {
+        let mut list = Vec::new();
+        called.links[0].list(0..16, &mut list);
+        list.first().map_or(0, |connection| connection.tcp.queued)
+    };
+    for _ in 0..1000 {
+        if queued(&called) > 0 {
+            break;
+        }
+        turn(&mut [&mut caller, &mut called]);
+    }
+    assert!(queued(&called) > 0, "ICResp is under way");
+    let (config, tick) = (target.config(), 10_000_000);
+    let mut wait = |ms: u32| {
+        for _ in 0..u64::from(ms) * 1_000_000 / tick {
+            NOW.set(NOW.get() + tick);
+            called.poll();
+        }
+        queued(&called)
+    };
+    assert!(config.handshake_ms + 1000 < config.data_ms);
+    assert!(wait(config.data_ms - 1000) > 0);
+    assert_eq!(wait(2000), 0);
+}
+
 /// Makes a change with the shard polling, as its threads would.
 fn change(handle: &Handle, shard: &mut Shard<World>, change: Change) -> Result<(), ChangeError> {
     handle.begin_change(change)?;
