@@ -20,13 +20,14 @@
 //!    the host. Without a slot, or a run for data that is in the capsule, the stream is blocked
 //!    until there is one; after ten seconds the command ends with Command Interrupted.
 //! 3. *The flow* (`queue/flow`): runs and credit for data to fetch, in the order the commands came.
-//!    The queue has its transport fetch the data: over TCP by R2T (`tcp/r2t`).
+//!    The queue has its transport fetch the data: over TCP by R2T (`tcp/r2t`). Data for a host that
+//!    has yet to acknowledge (`tcp/debt`) more than is left of the pages waits until it has.
 //! 4. *Requests* (`queue/requests`): [`Session::next_request`] hands out what is complete,
 //!    [`Session::complete`] takes their ends.
 //! 5. *The response* (`tcp/transmit`): [`Session::transmit`] sends data by reference to its pages,
 //!    then the response capsule, or the SUCCESS flag in its place.
 //!
-//! `queue` does not know which transport carries it: what it needs of one is a trait of two
+//! `queue` does not know which transport carries it: what it needs of one is a trait of three
 //! functions (`queue/transport`).
 //!
 //! # What is obeyed

@@ -558,7 +558,7 @@ impl<P: Port> Link<P> {
                 connection.session.advance(now, buffers, doors);
                 self.after(id, common, stages);
             } else if unacknowledged > 0 && connection.session.is_forsaken(now, buffers, doors) {
-                // TCP would probe a closed window for ever (RFC 9293, 3.8.6.1).
+                // TCP would probe a closed window for ever (RFC 9293, 3.8.6.1; RFC 6429).
                 self.stack.abort(id);
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! They pin the pages they lie in for as long as the host likes not to read, and TCP
 //! probes its closed window for as long as it answers (RFC 9293, 3.8.6.1). What ends that
-//! is for us to say (RFC 6429, section 4: whoever needs the memory may abort).
+//! is for us to say (RFC 6429: whoever needs the memory may abort).
 
 use crate::queue::slots::PROGRESS_BYTES;
 use crate::units::Timestamp;
