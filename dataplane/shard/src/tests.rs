@@ -11,13 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use block::{
-    Buffers, Command, Device, Geometry, NotStarted, OpIndex, OpTable, VolumeId, WritePolicy,
+    Buffers, Command, Device, Flags, Geometry, Io, NamespaceIndex, NotStarted, OpIndex, OpTable,
+    Request, RequestId, VolumeId, WritePolicy,
 };
-use events::Ticks;
+use events::{StageClock, Ticks};
 use net::{MacAddress, PortFull, RxFrame, Stack, StackConfig, Transmit, TxFrame};
 use nvmf::Target;
 use pages::{Arena, Chunk, ClusterPool, CopyLedger, HeapRegion, Inline, PAGE_SIZE, RunPool};
-use volume::Volumes;
+use volume::{Origin, Volumes};
 
 use crate::door::{Session, tests::Echo};
 use crate::{
@@ -420,6 +421,48 @@ fn z12_what_is_left_for_a_host_that_is_gone_is_forgotten() {
     assert!(config.handshake_ms + 1000 < config.data_ms);
     assert!(wait(config.data_ms - 1000) > 0);
     assert_eq!(wait(2000), 0);
+}
+
+/// Since when volumes wait for memory, and that it is memory: hosts that pin it are then
+/// given less time.
+#[test]
+fn z12_volumes_know_since_when_reads_wait_for_memory() {
+    let blocks = Rc::new(Cell::new(1000));
+    let wire = (Frames::default(), Frames::default());
+    let (mut shard, ..) = shard(0, 1, wire, &blocks);
+    let Common {
+        memory, volumes, ..
+    } = &mut shard.common;
+    let (buffers, namespace) = (memory.buffers(), NamespaceIndex(0));
+    volumes.add_namespace(namespace, VolumeId(0), WritePolicy::Through);
+    let mut stages = StageClock::new(Clock);
+    let mut start = |volumes: &mut Volumes<Disk>, id| {
+        let mut run = buffers.runs.take().unwrap();
+        run.begin(0, 2 * PAGE_SIZE).unwrap();
+        let (id, io) = (RequestId(id), Io::read(run, Flags::default()));
+        let origin = Origin { link: 0, slot: 0 };
+        let request = Request { id, namespace, io };
+        volumes.start(origin, request, buffers, &mut stages);
+    };
+    let mut pinned: Vec<_> = std::iter::from_fn(|| buffers.pages.alloc()).collect();
+    assert_eq!(volumes.short_since(100), None);
+    start(volumes, 1);
+    assert_eq!(volumes.short_since(101), Some(100));
+    start(volumes, 2);
+    volumes.poll(buffers);
+    assert_eq!(volumes.short_since(5000), Some(100));
+    // The first has what it takes, and the next has waited for less.
+    pinned.truncate(pinned.len() - 2);
+    volumes.poll(buffers);
+    assert_eq!(volumes.short_since(5001), Some(101));
+    drop(pinned);
+    volumes.poll(buffers);
+    assert_eq!(volumes.short_since(5002), None);
+    let stages = StageClock::new(Clock);
+    while let Some(ended) = volumes.next_completion(buffers, &stages) {
+        buffers.runs.put(ended.completion.run.unwrap());
+    }
+    assert_eq!(buffers.pages.held(), 0);
 }
 
 /// Makes a change with the shard polling, as its threads would.
