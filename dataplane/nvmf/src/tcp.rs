@@ -292,10 +292,7 @@ impl Session {
         let late = now >= since.plus_ms(self.queue.patience_ms());
         // What the wire did not even take counts as well.
         let is_left = self.tx.debt.bytes() > 0 || !self.queue.is_closed();
-        if !self.forsaken
-            && !cfg!(mutant = "end-awaited")
-            && (late && is_left || self.is_unread(resources))
-        {
+        if !self.forsaken && (late && is_left || self.is_unread(resources)) {
             resources.counters.timeouts += 1;
             self.forsaken = true;
         }
