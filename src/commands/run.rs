@@ -155,6 +155,7 @@ fn tell_service_manager(
             if handle.is_stopping() {
                 return;
             }
+            handle.tend();
             thread::sleep(Duration::from_millis(5));
         }
         log::info!("{summary}");

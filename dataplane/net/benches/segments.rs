@@ -68,6 +68,7 @@ impl Bench {
     fn new() -> Self {
         let mac = MacAddress([2, 0, 0, 0, 0, 0xa]);
         let mut config = StackConfig::new(mac, "192.0.2.1/24".parse().unwrap(), [3; 32]);
+        config.duplicate_address_detection = false;
         config.offload.rx_ip_checksum = true;
         config.offload.rx_l4_checksum = true;
         config.offload.tx_ip_checksum = true;
@@ -183,7 +184,8 @@ impl Bench {
 /// A name that is replaced before it is used.
 fn no_id() -> ConnectionId {
     let mac = MacAddress([2, 0, 0, 0, 0, 1]);
-    let config = StackConfig::new(mac, "192.0.2.9/24".parse().unwrap(), [0; 32]);
+    let mut config = StackConfig::new(mac, "192.0.2.9/24".parse().unwrap(), [0; 32]);
+    config.duplicate_address_detection = false;
     let mut stack = Stack::new(config).unwrap();
     let to = "192.0.2.8:1".parse().unwrap();
     stack.connect(Instant::ZERO, to, None).unwrap()

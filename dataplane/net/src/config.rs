@@ -66,8 +66,9 @@ pub struct StackConfig {
     /// shard answers what is steered to it, and tells the others by
     /// [notices](crate::Stack::poll_notice).
     pub owns_addresses: bool,
-    /// The shard that owns them makes sure that nobody else uses the IPv6
-    /// addresses before any shard does (RFC 4862, 5.4); that takes a second.
+    /// The shard that owns them makes sure that nobody else uses the addresses before any
+    /// shard does (RFC 5227, 2.1; RFC 4862, 5.4); that takes 300 ms for IPv4, and a second
+    /// for IPv6. One that is taken is not used, and tried again every minute.
     pub duplicate_address_detection: bool,
 }
 

@@ -33,7 +33,7 @@ events::counters! {
         neighbor_failed,
         /// Neighbours forgotten to make room, or not remembered for want of it.
         neighbor_evicted,
-        /// Another station uses one of our addresses.
+        /// Times another station used one of our addresses, or asked for one that was not in use yet.
         address_conflicts,
         /// IP packets with a malformed header.
         @drop ip_malformed,

@@ -77,8 +77,8 @@
 //! | RFC 2525, 2.17 | unread or late bytes reset | `stack/lifecycle`, `tcp/text` |
 //! | RFC 1191, 8201, 5927 | path MTU from routers, validated; aged out | `link/pmtu`, `stack/icmp` |
 //! | RFC 8899, 4.3 | black holes suspected and avoided | `tcp/timers` |
-//! | RFC 826, 5227 | ARP; announcement, defence | `link/arp`, `stack/link` |
-//! | RFC 4861, 4862 | neighbour discovery and unreachability detection (for ARP too), duplicate address detection | `link/neighbor`, `link/icmp6`, `stack/link` |
+//! | RFC 826, 5227 | ARP; probes, announcement, defence | `link/arp`, `link/claim`, `stack/address` |
+//! | RFC 4861, 4862 | neighbour discovery and unreachability detection (for ARP too), duplicate address detection | `link/neighbor`, `link/icmp6`, `link/claim`, `stack/address` |
 //! | RFC 3810 | listener reports for solicited-node groups | `link/icmp6` |
 //! | RFC 792, 4443 | echo by reference, unreachables, limited rates | `link/icmp`, `stack/icmp` |
 //! | RFC 791, 8200, 6946, 5095 | IPv4, IPv6, extension headers | `link/ip` |
@@ -94,7 +94,7 @@
 //! | data in a SYN | legal and unheard of; it is not acknowledged, so the peer sends it again |
 //! | Nagle's algorithm | the application queues whole PDUs in one turn, and one turn makes one train of segments |
 //! | probing for larger MTUs (RFC 4821) | a narrower path is forgotten after ten minutes by new connections; old ones keep what works |
-//! | probes before an IPv4 address is used (RFC 5227, 2.1) | an operator assigned it; a second of silence at each start is a price |
+//! | seconds of probes before an IPv4 address is used (RFC 5227, 1.1) | three in 300 ms find whoever has it on a storage network, and hosts wait |
 //! | router advertisements, redirects, SLAAC, DHCP | addresses and routes are configured; an appliance does not take them from strangers |
 //! | UDP, IGMP, routing between interfaces | nothing here speaks them |
 //! | shrinking a window that was told | RFC 9293 advises against it; its backing in clusters is what is taken back |
@@ -121,6 +121,7 @@ pub use event::{
     CloseReason, ConnectError, ConnectionId, Event, ListenError, ListenerId, SendError, SendRoom,
 };
 pub use frame::{Payload, Piece, Pieces, PortFull, RxFrame, Transmit, TxFrame, TxOffload, Verdict};
+pub use link::claim::AddressState;
 pub use pcap::{Direction, PcapTap, Sink, Tap, pcap_bytes, pcap_header, pcap_record};
 pub use stack::{ConnectionInfo, Notice, Stack};
 pub use std::time::Duration;

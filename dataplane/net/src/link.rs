@@ -2,6 +2,7 @@
 
 pub(crate) mod arp;
 pub(crate) mod checksum;
+pub(crate) mod claim;
 pub(crate) mod control;
 pub(crate) mod emit;
 pub(crate) mod ethernet;

@@ -1,5 +1,6 @@
 //! The stack of one port of one shard.
 
+mod address;
 mod burst;
 mod fast;
 mod icmp;
@@ -102,7 +103,7 @@ pub struct Stack {
     control: ControlQueue,
     replies: RateLimit,
     errors: RateLimit,
-    start: link::Start,
+    claims: address::Claims,
     notices: notice::Notices,
     tap: Option<Box<dyn Tap>>,
 }
@@ -148,7 +149,7 @@ impl Stack {
             control: ControlQueue::new(),
             replies: RateLimit::new(1000, 200),
             errors: RateLimit::new(100, 50),
-            start: link::Start::default(),
+            claims: address::Claims::default(),
             notices: notice::Notices::new(),
             tap: None,
             cx,
@@ -184,7 +185,7 @@ impl Stack {
             self.cx.wheel.next_deadline(),
             self.neighbors.next_deadline(),
             self.time_waits.next_deadline(),
-            self.start.next_deadline(),
+            self.claims_deadline(),
         ]
         .into_iter()
         .flatten()
@@ -389,8 +390,8 @@ impl Stack {
             self.cx.now = now;
             self.cx.now_ms = now.as_millis() as u32;
         }
-        if !self.start.begun {
-            self.begin_link();
+        if !self.claims.begun {
+            self.begin_claims();
         }
     }
 

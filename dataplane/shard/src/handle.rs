@@ -1,13 +1,16 @@
 //! The control side's hold on a running engine.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use block::{NamespaceIndex, VolumeId};
+use net::AddressState;
 use nvmf::Target;
 use sync::Watched;
 
+use crate::addresses::{Addresses, PortAddress};
 use crate::capture_desk::CaptureDesk;
 use crate::change::{Change, ChangeError, Changes, ShardEnds};
 use crate::offer::{Offer, StoreInfo};
@@ -36,6 +39,7 @@ struct Shared {
     rounds: OnceLock<Box<[Rounds]>>,
     captures: CaptureDesk,
     reports: Reports,
+    addresses: Addresses,
     /// One change at a time: its end belongs to whoever asked for it.
     changing: Mutex<()>,
     /// From when shards are expected on.
@@ -216,12 +220,43 @@ impl Handle {
         self.shared.reports.add(more);
     }
 
+    /// The addresses of a shard's port stand so now.
+    pub(crate) fn addresses_stand(
+        &self,
+        shard: usize,
+        port: usize,
+        now: Vec<(IpAddr, AddressState)>,
+    ) {
+        self.shared.addresses.say(shard, port, now);
+    }
+
+    /// The addresses of all ports, and how they stand: none before shards poll.
+    pub fn addresses(&self) -> Vec<PortAddress> {
+        self.shared.addresses.all()
+    }
+
+    /// The addresses that another station has, or uses too.
+    pub fn address_conflicts(&self) -> Vec<PortAddress> {
+        let mut all = self.addresses();
+        all.retain(|one| {
+            matches!(
+                one.state,
+                AddressState::Taken(_) | AddressState::Contested(_)
+            )
+        });
+        all
+    }
+
     /// To be called now and then while shards run, by a thread that has nothing to wait
     /// for: changes that were left behind go on, hosts are told of devices that have
-    /// another size, and the log of hosts that were turned away.
+    /// another size, and the log of hosts that were turned away and of addresses that
+    /// somebody else has.
     pub fn tend(&self) {
         if let Some(line) = self.shared.reports.poll(Instant::now()) {
             log::warn!("{line}");
+        }
+        for (level, line) in self.shared.addresses.poll(|| self.ports_and_shards().0) {
+            log::log!(level, "{line}");
         }
         let Ok(_turn) = self.shared.changing.try_lock() else {
             return;

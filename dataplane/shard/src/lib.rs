@@ -13,6 +13,7 @@
 //! Shards share nothing on the I/O path.
 #![forbid(unsafe_code)]
 
+mod addresses;
 mod answer;
 mod capture;
 mod capture_desk;
@@ -34,6 +35,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub use addresses::PortAddress;
 pub use capture::{Capture, CaptureError, CaptureLimits, Captured};
 pub use change::{Change, ChangeError, NSID_MAX};
 pub use clock::Clock;

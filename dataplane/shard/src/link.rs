@@ -2,13 +2,14 @@
 //! each connection.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use block::IoCounters;
 use events::{Counter, Stage, StageClock, tracepoint};
 use net::{
-    ConnectError, ConnectionId, Event, Instant, ListenError, ListenerId, Notice, Stack, Tap,
+    AddressState, ConnectError, ConnectionId, Event, Instant, ListenError, ListenerId, Notice,
+    Stack, Tap,
 };
 use nvmf::{Timestamp, Wire};
 use pages::{Chunk, prefetch};
@@ -69,6 +70,7 @@ pub struct Link<P> {
     swept_at: Timestamp,
     /// As of the last look.
     turned_away: TurnedAway,
+    address_changes: u32,
 }
 
 impl<P: Port> Link<P> {
@@ -87,7 +89,13 @@ impl<P: Port> Link<P> {
             sweep: 0,
             swept_at: Timestamp(0),
             turned_away: TurnedAway::default(),
+            address_changes: 0,
         }
+    }
+
+    /// The port's number.
+    pub(crate) fn index(&self) -> usize {
+        self.index.into()
     }
 
     /// Listens if the address is this port's; whether it is.
@@ -292,6 +300,13 @@ impl<P: Port> Link<P> {
         let now = TurnedAway::of(self.stack.stats());
         let before = std::mem::replace(&mut self.turned_away, now);
         (now != before).then(|| now.since(before))
+    }
+
+    /// How the port's addresses stand, if that has changed since the last call.
+    pub(crate) fn addresses(&mut self) -> Option<Vec<(IpAddr, AddressState)>> {
+        let now = self.stack.address_changes();
+        let before = std::mem::replace(&mut self.address_changes, now);
+        (now != before).then(|| self.stack.addresses().collect())
     }
 
     /// Whether nothing is left to send and no session waits for a device.

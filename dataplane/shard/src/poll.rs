@@ -128,6 +128,9 @@ impl<M: Machine> Shard<M> {
             if let Some(more) = link.turned_away() {
                 handle.turned_away(more);
             }
+            if let Some(addresses) = link.addresses() {
+                handle.addresses_stand(self.index, link.index(), addresses);
+            }
         }
         handle.heartbeat(self.index);
         self.answer(handle);

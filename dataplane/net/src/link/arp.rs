@@ -1,8 +1,4 @@
-//! ARP (RFC 826), with the announcements and the defence of RFC 5227.
-//!
-//! Addresses are configured, so they are announced, not probed for first
-//! (RFC 5227, 2.1 probes at every start; an appliance's addresses are assigned
-//! by its operator, and a second of silence at each start is a price).
+//! ARP (RFC 826), with the probes and announcements of RFC 5227.
 
 use std::net::Ipv4Addr;
 
@@ -50,7 +46,8 @@ impl Arp {
 }
 
 /// Who has `target`? Asked of everybody, or of the one who had it before.
-/// With `target` its own sender, this is an announcement (RFC 5227, 2.3).
+/// With `target` its own sender, this is an announcement (RFC 5227, 2.3); with the
+/// unspecified address for its sender, a probe (2.1.1).
 pub(crate) fn request(link: Link, sender: Ipv4Addr, target: Ipv4Addr) -> Headers {
     emit(
         link,

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use crate::address::{Cidr, MacAddress};
 use crate::config::{Route, StackConfig, is_unicast};
+use crate::link::claim::Claim;
 use crate::link::emit::{Link, solicited_node};
 
 /// Addresses, networks and routes of one port.
@@ -18,10 +19,8 @@ pub(crate) struct Interface {
 /// One address of the interface.
 pub(crate) struct Address {
     pub(crate) net: Cidr,
-    /// Not yet, or not any more, to be used: duplicate address detection says so (RFC 4862, 5.4).
-    pub(crate) usable: bool,
-    /// Somebody else has it.
-    pub(crate) conflict: bool,
+    /// Whether it is to be used.
+    pub(crate) claim: Claim,
 }
 
 impl Interface {
@@ -36,8 +35,7 @@ impl Interface {
                 .iter()
                 .map(|&net| Address {
                     net,
-                    usable: true,
-                    conflict: false,
+                    claim: Claim::new(net.address().is_ipv4()),
                 })
                 .collect(),
             routes: routes.into_boxed_slice(),
@@ -57,7 +55,7 @@ impl Interface {
     pub(crate) fn is_ours(&self, address: IpAddr) -> bool {
         self.addresses
             .iter()
-            .any(|own| own.net.address() == address && own.usable)
+            .any(|own| own.net.address() == address && own.claim.is_usable())
     }
 
     /// Whether `address` is one of ours, in use or not.
@@ -95,7 +93,7 @@ impl Interface {
     pub(crate) fn source_for(&self, remote: IpAddr) -> Option<IpAddr> {
         let hop = self.next_hop(remote)?;
         let fits = |own: &&Address| {
-            own.usable
+            own.claim.is_usable()
                 && own.net.address().is_ipv4() == remote.is_ipv4()
                 && is_link_local(own.net.address()) == is_link_local(remote)
         };

@@ -83,7 +83,7 @@ impl Stack {
                 if solicited && group {
                     events::dropped!(self.cx.counters, nd_malformed);
                 } else {
-                    self.on_advertisement(target, target_mac, solicited, replace);
+                    self.on_advertisement(ethernet, target, target_mac, solicited, replace);
                 }
             }
         }

@@ -1,95 +1,22 @@
-//! Neighbours: asking, answering, and claiming our own addresses.
+//! Neighbours: asking and answering.
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::time::Duration;
 
 use crate::address::MacAddress;
 use crate::event::CloseReason;
 use crate::link::arp::{self, Arp};
-use crate::link::emit::{Link, solicited_node};
+use crate::link::emit::Link;
 use crate::link::ethernet::Ethernet;
 use crate::link::icmp6;
 use crate::link::neighbor::{Action, Heard};
 use crate::stack::Stack;
 use crate::stack::notice::News;
 use crate::tcp::{State, has};
-use crate::time::Instant;
-
-/// RFC 4862, 5.4: DupAddrDetectTransmits of 1, and RetransTimer after it.
-const DAD_WAIT: Duration = Duration::from_secs(1);
-/// RFC 5227, 1.1: ANNOUNCE_NUM, ANNOUNCE_INTERVAL, DEFEND_INTERVAL.
-const ANNOUNCEMENTS: u8 = 2;
-const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
-const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
-
-/// What is still to do before the interface is fully up.
-#[derive(Default)]
-pub(super) struct Start {
-    pub(super) begun: bool,
-    /// When duplicate address detection is over.
-    dad_ends: Option<Instant>,
-    announced: u8,
-    announce_at: Option<Instant>,
-    defended_at: Option<Instant>,
-}
-
-impl Start {
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.dad_ends.into_iter().chain(self.announce_at).min()
-    }
-}
 
 impl Stack {
-    /// Claims the addresses: IPv4 announces, IPv6 asks first.
-    pub(super) fn begin_link(&mut self) {
-        self.start.begun = true;
-        if self.config.owns_addresses {
-            self.start.announce_at = Some(self.cx.now);
-        }
-        if !self.config.duplicate_address_detection {
-            return;
-        }
-        for own in self.interface.addresses_mut() {
-            if own.net.address().is_ipv6() {
-                // RFC 4862, 5.4: tentative until nobody has objected.
-                own.usable = false;
-                self.start.dad_ends = Some(self.cx.now + DAD_WAIT);
-            }
-        }
-        if !self.config.owns_addresses {
-            // Another shard asks. Whichever hears an answer tells the others.
-            return;
-        }
-        let (mac, vlan) = (self.interface.mac, self.interface.vlan);
-        for own in self.interface.addresses() {
-            let IpAddr::V6(address) = own.net.address() else {
-                continue;
-            };
-            let from = Ipv6Addr::UNSPECIFIED;
-            let group = solicited_node(address);
-            self.control
-                .push(icmp6::listener_report(mac, vlan, from, group));
-            self.control
-                .push(icmp6::solicitation(mac, vlan, from, address, None));
-        }
-    }
-
     pub(super) fn advance_link(&mut self) {
+        self.advance_claims();
         let now = self.cx.now;
-        if self.start.dad_ends.is_some_and(|end| end <= now) {
-            self.start.dad_ends = None;
-            for own in self.interface.addresses_mut() {
-                own.usable |= own.net.address().is_ipv6() && !own.conflict;
-            }
-            self.start.announced = 0;
-            self.start.announce_at = self.config.owns_addresses.then_some(now);
-        }
-        if self.start.announce_at.is_some_and(|at| at <= now) {
-            self.start.announced += 1;
-            self.start.announce_at =
-                (self.start.announced < ANNOUNCEMENTS).then_some(now + ANNOUNCE_INTERVAL);
-            self.announce();
-        }
         while let Some(action) = self.neighbors.expire(now) {
             match action {
                 Action::Solicit(address, known) => self.solicit(address, known),
@@ -98,26 +25,6 @@ impl Stack {
                     self.give_up_opening(index);
                 }
             }
-        }
-    }
-
-    /// Tells the link where our addresses are: gratuitous ARP (RFC 5227, 2.3),
-    /// unsolicited advertisements (RFC 4861, 7.2.6).
-    fn announce(&mut self) {
-        const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-        for own in self.interface.addresses().iter().filter(|own| own.usable) {
-            let headers = match own.net.address() {
-                IpAddr::V4(address) => {
-                    let link = self.interface.link_to(MacAddress::BROADCAST);
-                    arp::request(link, address, address)
-                }
-                IpAddr::V6(address) => {
-                    let mac = MacAddress::for_ipv6_multicast(ALL_NODES);
-                    let link = self.interface.link_to(mac);
-                    icmp6::advertisement(link, address, ALL_NODES, false)
-                }
-            };
-            self.control.push(headers);
         }
     }
 
@@ -183,15 +90,19 @@ impl Stack {
             events::dropped!(self.cx.counters, arp_malformed);
             return;
         };
-        let sender = IpAddr::V4(arp.sender);
-        if self.interface.is_ours(sender) && arp.sender_mac != self.interface.mac {
-            self.defend(sender);
+        let (sender, target) = (IpAddr::V4(arp.sender), IpAddr::V4(arp.target));
+        if arp.sender_mac == self.interface.mac || !arp.sender_mac.is_unicast() {
             return;
         }
-        if self.interface.is_ours(sender) || !arp.sender_mac.is_unicast() {
+        // RFC 5227, 2.1.1 and 2.4: one of ours is another's; or wanted by another, too.
+        if self.interface.has(sender) {
+            self.on_conflict(sender, arp.sender_mac);
             return;
         }
-        let for_us = self.interface.is_ours(IpAddr::V4(arp.target));
+        if arp.request && arp.sender.is_unspecified() && self.gives_way(target, arp.sender_mac) {
+            return;
+        }
+        let for_us = self.interface.is_ours(target);
         if !arp.sender.is_unspecified() {
             if !self.interface.is_host(sender) {
                 events::dropped!(self.cx.counters, ip_source_bad);
@@ -215,21 +126,6 @@ impl Stack {
         }
     }
 
-    /// RFC 5227, 2.4 (c): an address in use is defended, at most every ten seconds.
-    fn defend(&mut self, address: IpAddr) {
-        self.cx.counters.address_conflicts += 1;
-        let now = self.cx.now;
-        let last = self.start.defended_at;
-        if last.is_some_and(|last| now.since(last) < DEFEND_INTERVAL) {
-            return;
-        }
-        self.start.defended_at = Some(now);
-        if let IpAddr::V4(address) = address {
-            let link = self.interface.link_to(MacAddress::BROADCAST);
-            self.control.push(arp::request(link, address, address));
-        }
-    }
-
     /// RFC 4861, 7.2.3 and 7.2.4; RFC 4862, 5.4.3.
     pub(super) fn on_solicitation(
         &mut self,
@@ -238,17 +134,20 @@ impl Stack {
         target: Ipv6Addr,
         source_mac: Option<MacAddress>,
     ) {
-        let detecting = source.is_unspecified();
+        let (detecting, from) = (source.is_unspecified(), ethernet.source);
         if detecting && source_mac.is_some() {
             events::dropped!(self.cx.counters, nd_malformed);
             return;
         }
+        if self.interface.has(IpAddr::V6(source)) && from != self.interface.mac {
+            self.on_conflict(IpAddr::V6(source), from);
+        }
         // RFC 4861, 7.1.1: it is from a host, or from one that is still to have its address.
-        if !detecting && !self.can_answer(IpAddr::V6(source), ethernet.source) {
+        if !detecting && !self.can_answer(IpAddr::V6(source), from) {
             events::dropped!(self.cx.counters, ip_source_bad);
             return;
         }
-        if detecting && ethernet.source != self.interface.mac && self.give_way(target) {
+        if detecting && from != self.interface.mac && self.gives_way(IpAddr::V6(target), from) {
             return;
         }
         if !self.interface.is_ours(IpAddr::V6(target)) {
@@ -279,17 +178,16 @@ impl Stack {
     /// RFC 4861, 7.2.5; RFC 4862, 5.4.4.
     pub(super) fn on_advertisement(
         &mut self,
+        ethernet: &Ethernet,
         target: Ipv6Addr,
         mac: Option<MacAddress>,
         solicited: bool,
         replace: bool,
     ) {
-        if self.give_way(target) {
-            return;
-        }
-        if self.interface.is_ours(IpAddr::V6(target)) {
-            if mac.is_some_and(|mac| mac != self.interface.mac) {
-                self.cx.counters.address_conflicts += 1;
+        if self.interface.has(IpAddr::V6(target)) {
+            let from = mac.unwrap_or(ethernet.source);
+            if from != self.interface.mac {
+                self.on_conflict(IpAddr::V6(target), from);
             }
             return;
         }
@@ -301,39 +199,5 @@ impl Stack {
             };
             self.hear(IpAddr::V6(target), mac, heard, true);
         }
-    }
-
-    /// Somebody has, or wants, an address that is still tentative here: it is
-    /// never used (RFC 4862, 5.4.5). Whether it was such a one.
-    fn give_way(&mut self, target: Ipv6Addr) -> bool {
-        let address = IpAddr::V6(target);
-        let own = self.interface.addresses_mut().iter_mut();
-        let mut tentative = own.filter(|own| own.net.address() == address && !own.usable);
-        match tentative.next() {
-            Some(own) => {
-                if !own.conflict {
-                    own.conflict = true;
-                    self.cx.counters.address_conflicts += 1;
-                    self.notices.push(News::Taken { address: target });
-                }
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// Another shard of the port heard that somebody has a tentative address.
-    pub(super) fn yield_address(&mut self, taken: Ipv6Addr) {
-        for own in self.interface.addresses_mut() {
-            if own.net.address() == IpAddr::V6(taken) {
-                (own.usable, own.conflict) = (false, true);
-            }
-        }
-    }
-
-    /// Whether `address` of this interface can be used: false while duplicate
-    /// address detection runs, and for good if somebody else has it.
-    pub fn is_address_usable(&self, address: IpAddr) -> bool {
-        self.interface.is_ours(address)
     }
 }

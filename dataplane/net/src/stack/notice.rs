@@ -4,7 +4,7 @@
 //! whichever it likes. The shard that gets such a frame tells the others by
 //! notices; the engine carries them.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use crate::address::MacAddress;
 use crate::link::icmp::SegmentError;
@@ -22,8 +22,12 @@ pub(super) enum News {
     Neighbor { address: IpAddr, mac: MacAddress },
     /// A router complained about a segment of a connection that is not this shard's.
     Segment(SegmentError),
-    /// Somebody else has an address that is tentative here (RFC 4862, 5.4).
-    Taken { address: Ipv6Addr },
+    /// Somebody else has an address that is not in use here yet (RFC 5227, 2.1; RFC 4862,
+    /// 5.4); or had, and nobody has it now.
+    Taken {
+        address: IpAddr,
+        by: Option<MacAddress>,
+    },
 }
 
 const KEPT: usize = 64;
@@ -85,7 +89,7 @@ impl Stack {
                 self.hear(address, mac, heard, false);
             }
             News::Segment(error) => self.on_segment_error(&error, false),
-            News::Taken { address } => self.yield_address(address),
+            News::Taken { address, by } => self.hear_claim(address, by),
         }
     }
 }
