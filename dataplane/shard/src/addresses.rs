@@ -103,24 +103,24 @@ fn line(
         (_, AddressState::Taken(mac)) => (
             log::Level::Error,
             format!(
-                "port {port}: {address} is not used, as the station with Ethernet address {mac} \
+                "{port}: {address} is not used, as the station with Ethernet address {mac} \
                  has it: give one of the two another address; it is tried again every minute"
             ),
         ),
         (_, AddressState::Contested(mac)) => (
             log::Level::Error,
             format!(
-                "port {port}: {address} is also used by the station with Ethernet address {mac}, \
+                "{port}: {address} is also used by the station with Ethernet address {mac}, \
                  and hosts may reach that one: give one of the two another address"
             ),
         ),
         (Some(AddressState::Taken(_)), _) => (
             log::Level::Info,
-            format!("port {port}: {address} is free now, and in use"),
+            format!("{port}: {address} is free now, and in use"),
         ),
         (Some(AddressState::Contested(_)), _) => (
             log::Level::Info,
-            format!("port {port}: {address} was used by no other station for a minute"),
+            format!("{port}: {address} was used by no other station for a minute"),
         ),
         _ => return None,
     })

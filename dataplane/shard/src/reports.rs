@@ -9,6 +9,8 @@ use net::Counters;
 
 /// Between one line and the next.
 const PAUSE: Duration = Duration::from_secs(60);
+/// From the first to what the first line counts.
+const GATHER: Duration = Duration::from_secs(1);
 
 /// How many were turned away, and by what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,8 +70,21 @@ impl TurnedAway {
             "if these are hosts, raise `connections` in `[memory]`; if not, keep them off the \
              storage network: hosts that are connected lose nothing"
         };
-        format!("hosts are turned away: {}; {advice}", why.join("; "))
+        let what = if refused + displaced > 0 {
+            "connections are turned away"
+        } else {
+            "very many connections are being opened"
+        };
+        format!("{what}: {}; {advice}", why.join("; "))
     }
+}
+
+/// What the log was told, when; and since when there is more.
+#[derive(Default)]
+struct Told {
+    at: Option<Instant>,
+    counted: TurnedAway,
+    news_since: Option<Instant>,
 }
 
 /// What all shards counted, and what of it the log was told.
@@ -78,7 +93,7 @@ pub(crate) struct Reports {
     refused: AtomicU64,
     displaced: AtomicU64,
     cookies: AtomicU64,
-    told: Mutex<(Option<Instant>, TurnedAway)>,
+    told: Mutex<Told>,
 }
 
 impl Reports {
@@ -99,11 +114,20 @@ impl Reports {
             cookies: count(&self.cookies),
         };
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, before) = *told;
-        if all == before || at.is_some_and(|at| now.duration_since(at) < PAUSE) {
+        let before = told.counted;
+        if all == before {
             return None;
         }
-        *told = (Some(now), all);
+        let since = *told.news_since.get_or_insert(now);
+        let pauses = told.at.is_some_and(|at| now.duration_since(at) < PAUSE);
+        if pauses || now.duration_since(since) < GATHER {
+            return None;
+        }
+        *told = Told {
+            at: Some(now),
+            counted: all,
+            news_since: None,
+        };
         Some(all.since(before).line())
     }
 }
@@ -121,8 +145,11 @@ mod tests {
             ..TurnedAway::default()
         };
         reports.add(flood(3));
+        assert_eq!(reports.poll(start), None, "more will come");
+        reports.add(flood(4));
+        let start = start + Duration::from_secs(1);
         let line = reports.poll(start).unwrap();
-        assert!(line.contains("3 SYNs answered with cookies"), "{line}");
+        assert!(line.contains("7 SYNs answered with cookies"), "{line}");
         assert!(!line.contains("refused") && !line.contains("displaced"));
         // What comes within a minute is in the next line; with nothing new there is none.
         for second in 1..=60 {
@@ -137,7 +164,8 @@ mod tests {
             displaced: 2,
             cookies: 0,
         });
-        let line = reports.poll(start + Duration::from_secs(1001)).unwrap();
+        assert_eq!(reports.poll(start + Duration::from_secs(1001)), None);
+        let line = reports.poll(start + Duration::from_secs(1002)).unwrap();
         for part in [
             "1 connections refused",
             "2 connections",
