@@ -8,6 +8,8 @@ use std::fmt;
 pub enum Fault {
     /// Something is short for now: the same may succeed when tried again.
     Busy,
+    /// Whoever asked for it took it back before any of it was done.
+    Aborted,
     /// The device cannot be reached, or is gone.
     Gone,
     /// The device has no room left.
@@ -31,6 +33,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::Busy => f.write_str("resources are short for now"),
+            Fault::Aborted => f.write_str("it was aborted"),
             Fault::Gone => f.write_str("the device is gone, or cannot be reached"),
             Fault::NoSpace => f.write_str("the device has no room left"),
             Fault::ReadError => f.write_str("the device could not read"),

@@ -73,6 +73,11 @@ impl<T> Slab<T> {
         self.slots.len() - self.free.len()
     }
 
+    /// How many values there are, and how many more there is room for.
+    pub fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Whether there is no value.
     #[inline]
     pub fn is_empty(&self) -> bool {

@@ -4,6 +4,7 @@
 //! here; everything else of a controller belongs to its Admin Queue
 //! ([`AdminQueue`]).
 
+mod aborts;
 mod admin;
 mod discovery;
 mod events;
@@ -16,6 +17,7 @@ mod window;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use aborts::Aborts;
 pub(crate) use admin::{AdminQueue, Reply};
 pub(crate) use events::Events;
 use sync::{Held, Watched};
@@ -24,7 +26,8 @@ use crate::command::FabricsCommand;
 use crate::config::DISCOVERY_NQN;
 use crate::status::Status;
 use crate::subsystem::{ConnectError, Subsystem};
-use crate::units::{Cntlid, Qid};
+use crate::units::{Cid, Cntlid, Qid};
+use crate::work::AbortId;
 
 /// One controller of the target.
 #[derive(Debug)]
@@ -47,6 +50,8 @@ pub(crate) struct Controller {
     /// Their number counts enables and disables: odd while enabled. [`ENDED`] is
     /// the end.
     queues: Watched<Queues>,
+    /// How often its queues were asked to abort a command.
+    aborts_asked: AtomicU64,
 }
 
 /// Data that a SMART log reports (base 5.16.1.3).
@@ -70,6 +75,8 @@ struct Queues {
     open: u16,
     /// Those that were connected and are open, or of which volumes still have requests.
     busy: u16,
+    /// What they are asked to abort.
+    aborts: Aborts,
 }
 
 /// Whether anything of what a controller was before a reset, or before its end, is left.
@@ -112,7 +119,9 @@ impl Controller {
                 connected: [0; 17],
                 open: 0,
                 busy: 0,
+                aborts: Aborts::default(),
             }),
+            aborts_asked: AtomicU64::new(0),
         }
     }
 
@@ -147,6 +156,7 @@ impl Controller {
     pub fn disable(&self) {
         let mut queues = self.queues.lock();
         queues.connected = [0; 17];
+        queues.aborts.end_all(None);
         queues.granted = self.subsystem.as_ref().map_or(0, |s| s.config.max_queues);
         self.write_cache.store(true, Ordering::Relaxed);
         self.retry_delays.store(false, Ordering::Relaxed);
@@ -155,7 +165,8 @@ impl Controller {
 
     /// The association is over: every connection of it closes.
     pub fn end(&self) {
-        let queues = self.queues.lock();
+        let mut queues = self.queues.lock();
+        queues.aborts.end_all(None);
         self.queues.publish(&queues, ENDED);
     }
 
@@ -207,12 +218,53 @@ impl Controller {
         queues.open -= 1;
         if self.is_still(enabled) {
             queues.connected[usize::from(qid.0 / 64)] &= !(1 << (qid.0 % 64));
+            queues.aborts.end_all(Some(qid));
         }
     }
 
     /// Volumes have nothing more of an I/O queue that has ended.
     pub fn queue_is_quiet(&self) {
         self.queues.lock().busy -= 1;
+    }
+
+    /// Asks the I/O queue `qid` to abort its command `cid`; none if there is no such queue.
+    ///
+    /// # Errors
+    /// [`Status::ABORT_LIMIT_EXCEEDED`].
+    pub fn ask_abort(&self, qid: Qid, cid: Cid) -> Result<Option<AbortId>, Status> {
+        let mut queues = self.queues.lock();
+        let word = queues.connected.get(usize::from(qid.0 / 64));
+        if word.is_none_or(|word| word >> (qid.0 % 64) & 1 == 0) {
+            return Ok(None);
+        }
+        let id = queues.aborts.ask(qid, cid)?;
+        self.aborts_asked.fetch_add(1, Ordering::Release);
+        Ok(id)
+    }
+
+    /// How often its queues were asked to abort a command: a queue looks when it has changed.
+    pub fn aborts_asked(&self) -> u64 {
+        self.aborts_asked.load(Ordering::Acquire)
+    }
+
+    /// The next command that the I/O queue `qid` is asked to abort.
+    pub fn next_abort(&self, qid: Qid) -> Option<Cid> {
+        self.queues.lock().aborts.take(qid)
+    }
+
+    /// The I/O queue `qid` says whether its command `cid` was aborted.
+    pub fn end_abort(&self, qid: Qid, cid: Cid, aborted: bool) {
+        self.queues.lock().aborts.end(qid, cid, aborted);
+    }
+
+    /// Whether the command was aborted, once that is known.
+    pub fn take_abort(&self, id: AbortId) -> Option<bool> {
+        self.queues.lock().aborts.take_end(id)
+    }
+
+    /// Nobody waits for the end of an Abort any more.
+    pub fn forget_abort(&self, id: AbortId) {
+        self.queues.lock().aborts.forget(id);
     }
 
     /// What is left of its queues. Queues of now are left too.

@@ -47,7 +47,7 @@
 //! | 3.9, 3.9.2 | Keep Alive Timer in units of a second, restarted by traffic on any queue of an I/O controller; when it expires the association ends | `controller/admin` |
 //! | 4.1.2 | one SGL descriptor: Data Block at offset 0 of the capsule, or Transport Data Block; its length has to fit the data | `command/sgl`, `queue/plan` |
 //! | 4.5 | NQNs: form, length, the discovery NQN | `config`, `command/fabrics` |
-//! | 5.1 | Abort of a parked Asynchronous Event Request; any other command is reported as not aborted | `queue` |
+//! | 5.1 | Abort by queue and CID, four at a time (ACL): what waits for a slot, memory, data or its turn at a device ends with Command Abort Requested; what a device has goes on, and dword 0 says so | `queue/abort`, `controller/aborts` |
 //! | 5.2 | four parked Asynchronous Event Requests; Namespace Attribute Changed, and Discovery Log Page Change of a discovery controller, masked until the log is read | `controller/events` |
 //! | 5.15, 5.27 | features 01h, 02h, 04h to 07h, 0Ah, 0Bh, 0Fh, 16h (ACRE), 81h; current, default, saved and capabilities | `controller/features` |
 //! | 5.16 | logs 00h to 05h, 12h, 13h, and 70h of discovery, in parts from any dword on | `controller/log`, `discovery` |
@@ -86,7 +86,7 @@
 //! | authentication, TLS | no Connect response requires the one (AUTHREQ 0), no discovery entry offers the other (SECTYPE 0): a storage network is a network of its own, and which subsystems a host may use goes by its NQN |
 //! | static controllers (CNTLID FFFEh), administrative controllers | hosts connect to dynamic ones; management has its own interface |
 //! | several R2Ts of a command (MAXR2T) | one already requests as much as a PDU may carry; more would pin credit that other commands wait for |
-//! | Abort of I/O commands | a device does not give back the memory of a command under way; hosts that lose patience reset the controller |
+//! | Abort of what a device has | a device does not give back the memory of a command under way; hosts that lose patience reset the controller |
 //! | fused operations, Compare, Verify, Copy, Write Uncorrectable, reservations | optional, not reported in ONCS; reservations need state that outlives a restart |
 //! | asymmetric access, NVM sets, endurance groups, streams and other directives | one appliance shows one path to a namespace, and one kind of medium |
 //! | metadata and protection information | devices with metadata are refused; digests protect the way |

@@ -13,6 +13,7 @@
 //! the queue needs of its connection is [`Transport`]; nothing else here knows that
 //! there is one.
 
+mod abort;
 mod connect;
 mod flow;
 mod io;
@@ -35,6 +36,7 @@ use crate::resources::Resources;
 use crate::status::Status;
 use crate::target::Target;
 use crate::units::{Cid, Cntlid, Qid, Timestamp};
+pub(crate) use abort::Aborting;
 use flow::Waiting;
 use io::IoQueue;
 pub(crate) use plan::Taken;
@@ -222,12 +224,19 @@ impl Queue {
     #[inline]
     pub fn responded(&mut self, index: SlotIndex, resources: &mut Resources<'_>) {
         self.submission.advance();
+        let slot = &resources.commands.slots[index];
+        if slot.status == Status::ABORT_REQUESTED {
+            self.abort_responded(slot.cid);
+        }
         self.release(index, resources);
     }
 
-    /// The response to a command that never got a slot is on its way.
-    pub fn refused(&mut self) {
+    /// The response to a command that never got a slot, with `status`, is on its way.
+    pub fn refused(&mut self, cid: Cid, status: Status) {
         self.submission.advance();
+        if status == Status::ABORT_REQUESTED {
+            self.abort_responded(cid);
+        }
     }
 
     /// The status of a command that the shard has no resources for.
@@ -305,6 +314,7 @@ impl Queue {
                 admin.settle(&self.target, self.now);
                 admin.refresh(&self.target);
                 self.send_events(transport, resources);
+                self.end_aborts(transport, resources);
             }
             Role::Io(io) => io.publish_usage(),
             Role::None => {}
@@ -399,28 +409,6 @@ impl Queue {
             resources.commands.slots[index].result = event.into();
             self.respond(index, transport, resources);
         }
-    }
-
-    /// The parked request `cid` is aborted; whether there was one, and a slot for that.
-    fn abort_parked(
-        &mut self,
-        cid: Cid,
-        transport: &mut impl Transport,
-        resources: &mut Resources<'_>,
-    ) -> bool {
-        let Role::Admin(admin) = &mut self.role else {
-            return false;
-        };
-        let Some(index) = (resources.commands).take(Purpose::Admin, cid, &mut self.held) else {
-            return false;
-        };
-        let parked = admin.events.unpark(cid);
-        if parked {
-            self.fail(index, Status::ABORT_REQUESTED, transport, resources);
-        } else {
-            self.set_aside(index, resources);
-        }
-        parked
     }
 
     /// After a reset parked requests are void, and are not completed.

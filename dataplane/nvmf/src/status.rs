@@ -69,6 +69,8 @@ impl Status {
     /// The namespace cannot be reached now: the host retries.
     pub const NAMESPACE_NOT_READY: Status = code(GENERIC, 0x82);
 
+    /// Abort: the host has as many of them under way as it may (ACL).
+    pub const ABORT_LIMIT_EXCEEDED: Status = code(SPECIFIC, 0x03);
     /// Asynchronous Event Request: too many are parked.
     pub const ASYNC_EVENT_LIMIT_EXCEEDED: Status = code(SPECIFIC, 0x05);
     /// Get Log Page: no such log.
@@ -115,6 +117,7 @@ impl Status {
         match result {
             Ok(()) => Status::SUCCESS,
             Err(Fault::Busy) => Status::COMMAND_INTERRUPTED,
+            Err(Fault::Aborted) => Status::ABORT_REQUESTED,
             Err(Fault::Gone) => Status::NAMESPACE_NOT_READY,
             Err(Fault::NoSpace) => Status::CAPACITY_EXCEEDED,
             Err(Fault::ReadError) => Status::UNRECOVERED_READ_ERROR,

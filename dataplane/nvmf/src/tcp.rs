@@ -21,11 +21,11 @@ mod transmit;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use block::{Completion, Request};
+use block::{Completion, Request, RequestId};
 use pages::Slice;
 
 use crate::queue::slots::Slot;
-use crate::queue::{End, Queue};
+use crate::queue::{Aborting, End, Queue};
 use crate::resources::Resources;
 use crate::target::Target;
 use crate::units::{Cntlid, Qid, Timestamp};
@@ -228,7 +228,34 @@ impl Session {
             self.unblock(resources);
         }
         self.queue.advance(&mut self.tx, resources);
+        self.abort_asked(resources);
         now.plus_ms(TICK_MS)
+    }
+
+    /// Aborts what the host's Admin Queue asked for (base 5.1).
+    fn abort_asked(&mut self, resources: &mut Resources<'_>) {
+        while let Some(cid) = self.queue.next_abort() {
+            let is_under_way = match self.queue.abort(cid, &mut self.tx, resources) {
+                Aborting::Done => true,
+                Aborting::AtVolumes(id) => self.queue.want_back(id),
+                Aborting::Unknown => self.abort_blocked(cid, resources),
+                Aborting::Refused => false,
+            };
+            if !is_under_way {
+                self.queue.abort_ended(cid, false);
+            }
+        }
+    }
+
+    /// The next request that the volumes are to be asked to give back, as an Abort names its command.
+    /// If they do, it ends with [`block::Fault::Aborted`]; else [`Session::not_aborted`] is to be called.
+    pub fn next_abort(&mut self) -> Option<RequestId> {
+        self.queue.next_wanted()
+    }
+
+    /// The volumes have begun request `id`, and go on with it.
+    pub fn not_aborted(&mut self, id: RequestId, resources: &Resources<'_>) {
+        self.queue.not_given_back(id, resources);
     }
 
     /// The reason to close the connection, as soon as there is one. The engine transmits

@@ -53,6 +53,10 @@ pub(crate) enum Work {
         retain: bool,
         offset: u64,
     },
+    /// An Abort, while the queue of the command that it names has not answered.
+    Abort {
+        id: AbortId,
+    },
     /// Get Features of one whose value is data.
     FeatureData {
         fid: u8,
@@ -74,6 +78,10 @@ impl Work {
         )
     }
 }
+
+/// Names an Abort command until its end is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AbortId(pub u8);
 
 /// The namespace that an I/O command is for, as it was when the command came.
 #[derive(Clone, Copy, Debug)]

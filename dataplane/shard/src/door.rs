@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use block::{Buffers, Completion, Request};
+use block::{Buffers, Completion, Request, RequestId};
 use nvmf::{CloseReason, CommandPool, Counters, Endpoints, Target, Timestamp, Wire};
 use pages::Slice;
 
@@ -48,6 +48,13 @@ pub trait Door {
 
     /// Takes the end of a request.
     fn complete(&mut self, completion: Completion, buffers: &Buffers, shared: &mut Self::Shared);
+
+    /// The next request that its peer wants back, if none of it was begun; looked at after
+    /// [`Door::advance`].
+    fn next_abort(&mut self) -> Option<RequestId>;
+
+    /// A request that its peer wants back was begun, and goes on.
+    fn not_aborted(&mut self, id: RequestId, buffers: &Buffers, shared: &mut Self::Shared);
 
     /// Sends what it has, as far as there is room; whether all was sent.
     fn transmit(
@@ -190,6 +197,14 @@ impl Door for Session {
         each!(self, doors, session, door => Door::complete(session, completion, buffers, door));
     }
 
+    fn next_abort(&mut self) -> Option<RequestId> {
+        each!(self, session => Door::next_abort(session))
+    }
+
+    fn not_aborted(&mut self, id: RequestId, buffers: &Buffers, doors: &mut Doors) {
+        each!(self, doors, session, door => Door::not_aborted(session, id, buffers, door));
+    }
+
     #[inline]
     fn transmit(&mut self, wire: &mut impl Wire, buffers: &Buffers, doors: &mut Doors) -> bool {
         each!(self, doors, session, door => Door::transmit(session, wire, buffers, door))
@@ -290,6 +305,14 @@ impl Door for nvmf::Session {
     #[inline]
     fn complete(&mut self, completion: Completion, buffers: &Buffers, shared: &mut NvmeDoor) {
         nvmf::Session::complete(self, completion, &mut shared.lend(buffers));
+    }
+
+    fn next_abort(&mut self) -> Option<RequestId> {
+        nvmf::Session::next_abort(self)
+    }
+
+    fn not_aborted(&mut self, id: RequestId, buffers: &Buffers, shared: &mut NvmeDoor) {
+        nvmf::Session::not_aborted(self, id, &shared.lend(buffers));
     }
 
     #[inline]
@@ -412,6 +435,12 @@ pub mod tests {
         }
 
         fn complete(&mut self, _: Completion, _: &Buffers, (): &mut ()) {}
+
+        fn next_abort(&mut self) -> Option<RequestId> {
+            None
+        }
+
+        fn not_aborted(&mut self, _: RequestId, _: &Buffers, (): &mut ()) {}
 
         fn transmit(&mut self, wire: &mut impl Wire, _: &Buffers, (): &mut ()) -> bool {
             while let Some(chunk) = self.chunks.pop_front() {

@@ -571,10 +571,28 @@ impl<P: Port> Link<P> {
             let (buffers, doors) = common.for_doors();
             if !connection.gone {
                 connection.session.advance(now, buffers, doors);
+                self.abort(id, common);
                 self.after(id, common, stages);
             } else if unacknowledged > 0 && connection.session.is_forsaken(now, buffers, doors) {
                 // TCP would probe a closed window for ever (RFC 9293, 3.8.6.1; RFC 6429).
                 self.stack.abort(id);
+            }
+        }
+    }
+
+    /// Has volumes give back what they have not begun of the commands that are to be aborted.
+    fn abort<M: Machine>(&mut self, id: ConnectionId, common: &mut Common<M>) {
+        let origin = Origin {
+            link: self.index,
+            slot: id.slot() as u32,
+        };
+        let Some(connection) = self.connections[id.slot()].as_deref_mut() else {
+            return;
+        };
+        while let Some(request) = connection.session.next_abort() {
+            if !common.volumes.abort(origin, request) {
+                let (buffers, doors) = common.for_doors();
+                connection.session.not_aborted(request, buffers, doors);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! A host: a machine with its own TCP, that speaks NVMe/TCP with the appliance, gives it
 //! commands, and tells the oracle what came of them.
 
+mod aborts;
 mod commands;
 mod network;
 mod session;

@@ -7,6 +7,7 @@
 //! * A read returns the data of a write that was not surely overwritten before the read
 //!   began: overwritten by a write that began after the first had ended, and was acknowledged.
 //! * What was read, stays, until a later write, or one that ran beside, takes its place.
+//! * A write that was aborted was not done: nothing ever returns its data.
 //! * A write that failed, or whose end nobody knows, may have been done or not.
 //! * After a crash a sector holds what it held at some time after its last promise: the
 //!   acknowledgment of a write on a volume without a volatile cache, or with FUA; or the
@@ -58,6 +59,8 @@ pub(crate) enum End {
     UnderWay,
     Succeeded,
     Failed(u16),
+    /// Its host took it back: nothing of it was done.
+    Aborted,
     /// Its connection was lost first.
     Lost,
 }
@@ -247,6 +250,25 @@ impl Oracle {
         let now = self.tick();
         let op = self.end(id, End::Failed(status));
         self.over(id, &op, now);
+    }
+
+    /// A request was aborted (base 2.1, 5.1): nothing of it was done, nor ever will be.
+    pub(crate) fn abort(&mut self, id: OpId) -> Result<(), Violation> {
+        let now = self.tick();
+        let op = self.end(id, End::Aborted);
+        if !matches!(op.kind, Kind::Read | Kind::Flush) {
+            let (_, history) = &mut self.volumes[op.extent.volume];
+            if let Some(sector) = history.seen(&op.extent, id) {
+                return Err(Violation(format!(
+                    "volume {} sector {sector}: {} is said to be aborted, and was read",
+                    op.extent.volume,
+                    self.describe(id)
+                )));
+            }
+            history.withdraw(&op.extent, id);
+        }
+        self.over(id, &op, now);
+        Ok(())
     }
 
     /// The connection of a request was lost before its end came.

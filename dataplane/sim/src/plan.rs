@@ -95,6 +95,8 @@ pub(crate) struct HostPlan {
     pub(crate) wrong_digest_one_in: u64,
     /// Weights: read, write, write zeroes, deallocate, flush.
     pub(crate) weights: [u64; 5],
+    /// An Abort of some command follows one command in so many; 0: none.
+    pub(crate) abort_one_in: u64,
 }
 
 /// A run.
@@ -334,6 +336,7 @@ impl HostPlan {
                 [60, 30, 4, 2, 4],
                 [25, 25, 25, 10, 15],
             ]),
+            abort_one_in: *random.pick(&[0, 0, 30, 8, 2]),
         }
     }
 }

@@ -240,6 +240,17 @@ impl Cached {
         }
     }
 
+    /// Gives back a request that waits for others to end.
+    pub(crate) fn abort(&mut self, is_it: impl Fn(&Caller) -> bool, ends: &mut Ends) -> bool {
+        let is_it = |requester: &Requester| matches!(requester, Requester::Door(c) if is_it(c));
+        let found = self.queued.iter().position(|(who, ..)| is_it(who));
+        let Some((requester, _, io)) = found.and_then(|at| self.queued.remove(at)) else {
+            return false;
+        };
+        ends.push_back((requester, Err(Fault::Aborted), io.run));
+        true
+    }
+
     /// Lets what waited for memory go on.
     pub(crate) fn resume(&mut self, buffers: &Buffers) {
         if let Some(cache) = &mut self.cache

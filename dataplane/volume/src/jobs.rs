@@ -50,6 +50,11 @@ struct Job<T> {
 }
 
 impl<T> Job<T> {
+    /// Whether its device has, and had, nothing of it.
+    fn is_untouched(&self) -> bool {
+        self.in_flight == 0 && self.state.formatted() == 0 && self.result.is_ok()
+    }
+
     /// Whether no command is to follow those at the device.
     #[inline]
     fn is_over(&self) -> bool {
@@ -199,6 +204,42 @@ impl<D: Device, T> Jobs<D, T> {
             panic!("the caller looked for room");
         };
         self.go_on(index, buffers);
+    }
+
+    /// Ends the job that `is_it`, with [`Fault::Aborted`], if no device has or had any of it; whether
+    /// there was one.
+    pub(crate) fn abort(&mut self, is_it: impl Fn(&T) -> bool) -> bool {
+        if cfg!(mutant = "aborted-at-device") && self.abort_at_device(&is_it) {
+            return true;
+        }
+        let Self { jobs, backings, .. } = self;
+        let mut waits = |index: u32| {
+            let job = jobs.get_mut(index);
+            job.is_some_and(|job| is_it(&job.ticket) && job.is_untouched())
+        };
+        let mut stalled = backings.iter_mut().map(|backing| &mut backing.stalled);
+        let found = stalled.find_map(|stalled| {
+            let at = stalled.iter().position(|&index| waits(index))?;
+            stalled.remove(at)
+        });
+        let Some(index) = found else {
+            return false;
+        };
+        self.stalled -= 1;
+        if let Some(job) = self.jobs.get_mut(index) {
+            (job.stalled, job.result) = (false, Err(Fault::Aborted));
+        }
+        self.finished.push_back(index);
+        true
+    }
+
+    /// Says of a job that its device has that it was aborted.
+    fn abort_at_device(&mut self, is_it: &impl Fn(&T) -> bool) -> bool {
+        let mut all = (0..self.jobs.capacity() as u32).filter_map(|index| {
+            let job = self.jobs.get_mut(index)?;
+            (is_it(&job.ticket) && job.in_flight > 0).then(|| job.result = Err(Fault::Aborted))
+        });
+        all.next().is_some()
     }
 
     /// Polls devices that need it and retries what waited; whether there was work.

@@ -69,6 +69,15 @@ impl Split {
         }
     }
 
+    /// Whether nobody was asked for any of it.
+    fn is_untouched(&self) -> bool {
+        let is_whole = match &self.rest {
+            Rest::Bytes(bytes) => bytes.start == self.offset,
+            Rest::Shards(shards) => shards.start == 0,
+        };
+        is_whole && self.outstanding == 0 && self.result.is_ok()
+    }
+
     /// What [`Split::next`] gave is with its owner.
     fn asked(&mut self, range: &Range<u64>) {
         match &mut self.rest {
@@ -189,6 +198,26 @@ impl Remote {
                 (cx.ends).push_back((requester, Err(Fault::Busy), split.run));
             }
         }
+    }
+
+    /// Gives back a request of which no owner was asked for anything.
+    pub(crate) fn abort(&mut self, is_it: impl Fn(&Caller) -> bool, ends: &mut Ends) -> bool {
+        let splits = &mut self.splits;
+        let mut is_untouched = |id: u32| {
+            let split = splits.get_mut(id);
+            split.is_some_and(|split| is_it(&split.caller) && split.is_untouched())
+        };
+        let found = self.waiting.iter().position(|&id| is_untouched(id));
+        let id = found.and_then(|at| self.waiting.remove(at));
+        let Some(split) = id.and_then(|id| self.splits.remove(id)) else {
+            return false;
+        };
+        ends.push_back((
+            Requester::Door(split.caller),
+            Err(Fault::Aborted),
+            split.run,
+        ));
+        true
     }
 
     /// Whether no other shard has to do with a request.

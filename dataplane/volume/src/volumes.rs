@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use block::{
     Buffers, Device, Fault, Fences, Io, IoCounters, IoKind, NamespaceCounters, NamespaceIndex, Op,
-    Request, VolumeId, WritePolicy,
+    Request, RequestId, VolumeId, WritePolicy,
 };
 use events::{Counter, Stage, StageClock, Ticks, tracepoint};
 use pages::{PAGE_SIZE, PageRun};
@@ -213,6 +213,22 @@ impl<D: Device> Volumes<D> {
                 self.fenced.push_back((caller, volume, io));
             }
         }
+    }
+
+    /// Gives a request back if nothing of it was begun: it waits behind a fence, for room in the cache
+    /// or on the way to other shards, or for its turn at its device. It then ends with
+    /// [`Fault::Aborted`], and changes nothing. False if some of it is, or was, at a device or in
+    /// the cache: it goes on.
+    pub fn abort(&mut self, origin: Origin, id: RequestId) -> bool {
+        let is_it = |caller: &Caller| (caller.origin, caller.id) == (origin, id);
+        let fenced = (self.fenced.iter()).position(|(caller, ..)| is_it(caller));
+        if let Some((caller, _, io)) = fenced.and_then(|at| self.fenced.remove(at)) {
+            (self.ends).push_back((Requester::Door(caller), Err(Fault::Aborted), io.run));
+            return true;
+        }
+        self.cached.abort(is_it, &mut self.ends)
+            || self.remote.abort(is_it, &mut self.ends)
+            || (self.jobs).abort(|job| matches!(job, JobTicket::Direct(caller) if is_it(caller)))
     }
 
     /// A request that its host had begun when the namespace went.

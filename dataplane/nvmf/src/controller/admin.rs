@@ -13,7 +13,7 @@ use crate::command::{AdminCommand, FabricsCommand, FeatureSelect, SqeView};
 use crate::status::Status;
 use crate::subsystem::{Namespaces, Subsystems};
 use crate::target::Target;
-use crate::units::{Cid, Nsid, Timestamp};
+use crate::units::{Cid, Nsid, Qid, Timestamp};
 use crate::work::{NamespaceRef, Work};
 
 /// The side of a controller that its Admin Queue owns.
@@ -42,8 +42,13 @@ pub(crate) enum Reply {
     Done(u64),
     /// It is an asynchronous event request.
     Park,
-    /// It wants another command of the Admin Queue aborted.
-    Abort(Cid),
+    /// It wants another command aborted.
+    Abort {
+        /// The queue of that command.
+        qid: Qid,
+        /// Its identifier.
+        cid: Cid,
+    },
     /// `len` bytes go to the host.
     Data {
         /// Which data they are.
@@ -316,7 +321,7 @@ impl AdminQueue {
             }
             // Not of a discovery controller (base 3.1.2.3).
             AdminCommand::Abort { .. } if self.is_discovery() => Err(Status::INVALID_OPCODE),
-            AdminCommand::Abort { cid, .. } => Ok(Reply::Abort(cid)),
+            AdminCommand::Abort { qid, cid } => Ok(Reply::Abort { qid, cid }),
             AdminCommand::AsyncEventRequest => Ok(Reply::Park),
             AdminCommand::KeepAlive => {
                 self.touch_keep_alive(now);

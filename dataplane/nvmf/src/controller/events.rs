@@ -111,13 +111,14 @@ impl Events {
         self.masked = true;
     }
 
-    /// Takes the parked request `cid` back, to be aborted; whether there was one.
-    pub fn unpark(&mut self, cid: Cid) -> bool {
-        let at = self.parked.iter().position(|&parked| parked == cid);
-        if let Some(at) = at {
-            self.parked.swap_remove(at);
-        }
-        at.is_some()
+    /// Whether the request `cid` is parked.
+    pub fn is_parked(&self, cid: Cid) -> bool {
+        self.parked.contains(&cid)
+    }
+
+    /// Takes the parked request `cid` back, to be aborted, if there is one.
+    pub fn unpark(&mut self, cid: Cid) {
+        self.parked.retain(|&parked| parked != cid);
     }
 
     /// Takes all parked requests back; how many there were.

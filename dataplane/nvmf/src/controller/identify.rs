@@ -1,5 +1,6 @@
 //! Identify data structures (base 5.17.2, NVM 4.1.5).
 
+use super::aborts;
 use super::events::{self, Notice};
 use super::features::KEEP_ALIVE_GRANULARITY;
 use super::properties::VERSION;
@@ -163,7 +164,7 @@ impl Identify<'_> {
         // CRDT1: 100 ms before a retry, for hosts that enable ACRE.
         w.put(128, 1u16.to_le_bytes());
         // ACL: Abort commands at a time, zero's based.
-        w.put(258, [3]);
+        w.put(258, [aborts::LIMIT]);
         // FRMW: one read-only firmware slot.
         w.put(260, [0b11]);
         // LPA: effects log (1), offsets (2); supported logs, scopes of commands, and the effects of

@@ -28,7 +28,7 @@ pub(super) struct Waiting {
     /// no slots, and no other command waits behind them. Room as above.
     held_back: VecDeque<WaitingCommand>,
     /// Commands whose data goes to the host, waiting for a run.
-    fills: Fifo,
+    pub(super) fills: Fifo,
     /// Bytes of credit that the queue's commands hold.
     credit: u64,
     /// Bytes of the reads that have runs.
@@ -44,6 +44,8 @@ struct WaitingCommand {
     namespace: NamespaceRef,
     len: u32,
     cid: Cid,
+    /// It is to fail when there is a slot for that: see [`Waiting::abort_fetch`].
+    is_aborted: bool,
 }
 
 impl Waiting {
@@ -55,6 +57,31 @@ impl Waiting {
 
     pub fn is_empty(&self) -> bool {
         self.fetches.is_empty() && self.fills.is_empty() && self.held_back.is_empty()
+    }
+
+    /// Whether the data of the command `cid` waits to be fetched.
+    pub fn has_fetch(&self, cid: Cid) -> bool {
+        let mut waiting = self.fetches.iter().chain(&self.held_back);
+        waiting.any(|command| command.cid == cid)
+    }
+
+    /// The command `cid` fails in its turn, instead of being fetched; false if it does not wait.
+    pub fn abort_fetch(&mut self, cid: Cid) -> bool {
+        // What its namespace has is no matter to it any more.
+        let held = self.held_back.iter().position(|held| held.cid == cid);
+        self.fetches
+            .extend(held.and_then(|at| self.held_back.remove(at)));
+        let fetch = self.fetches.iter_mut().find(|fetch| fetch.cid == cid);
+        fetch.is_some_and(|fetch| {
+            fetch.is_aborted = true;
+            true
+        })
+    }
+
+    /// Forgets the command `cid`.
+    pub fn drop_fetch(&mut self, cid: Cid) {
+        self.fetches.retain(|fetch| fetch.cid != cid);
+        self.held_back.retain(|held| held.cid != cid);
     }
 
     /// Forgets the commands that have no slots.
@@ -97,6 +124,7 @@ impl Queue {
             namespace: slot.namespace,
             len: slot.len,
             cid: slot.cid,
+            is_aborted: false,
         });
         self.set_aside(index, resources);
         true
@@ -153,6 +181,7 @@ impl Queue {
             namespace: slot.namespace,
             len: slot.len,
             cid: slot.cid,
+            is_aborted: false,
         });
         self.set_aside(index, resources);
         // Its slot may be what the first of those that wait needs.
@@ -193,7 +222,7 @@ impl Queue {
             }
         }
         while let Some(&fetch) = self.waiting.fetches.front() {
-            if resources.is_greedy(fetch.namespace.index, &fetch.work) {
+            if !fetch.is_aborted && resources.is_greedy(fetch.namespace.index, &fetch.work) {
                 // Nothing waits behind it.
                 self.waiting.fetches.pop_front();
                 self.waiting.held_back.push_back(fetch);
@@ -225,6 +254,12 @@ impl Queue {
         slot.work = fetch.work;
         slot.namespace = fetch.namespace;
         slot.len = fetch.len;
+        if fetch.is_aborted {
+            slot.work = Work::Respond;
+            self.fail(index, Status::ABORT_REQUESTED, transport, resources);
+            self.yield_turn(resources);
+            return true;
+        }
         resources.commands.charge(index);
         let begun = self.fetch_now(index, transport, resources);
         if !begun {
@@ -396,6 +431,7 @@ impl Queue {
                 self.end(End::Disconnected, resources);
             }
             Work::Park => self.park(index, transport, resources),
+            Work::Abort { .. } => resources.commands.slots[index].enter(SlotState::Waiting),
             Work::SetHostBehavior => {
                 let mut acre = [0];
                 gather(slot, 0, &mut acre);

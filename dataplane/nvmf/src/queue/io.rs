@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::abort::Wanted;
 use crate::controller::{Controller, Enabled};
 use crate::subsystem::Namespaces;
-use crate::units::Qid;
+use crate::units::{Cid, Qid};
 use crate::work::{NamespaceRef, Work};
 
 /// The state of an I/O Queue that is connected.
@@ -17,6 +18,10 @@ pub(super) struct IoQueue {
     /// As last seen.
     namespaces: Arc<Namespaces>,
     usage: Usage,
+    /// How often queues of the controller had been asked to abort a command when it last looked.
+    aborts_seen: u64,
+    /// Requests that volumes are to give back.
+    pub wanted: Wanted,
 }
 
 /// What the queue moved and has not added to its controller's sum.
@@ -44,6 +49,8 @@ impl IoQueue {
             enabled,
             namespaces,
             usage: Usage::default(),
+            aborts_seen: 0,
+            wanted: Wanted::default(),
         }
     }
 
@@ -68,6 +75,19 @@ impl IoQueue {
     pub fn blocks_of(&mut self, namespace: NamespaceRef) -> Option<u64> {
         let current = self.namespaces().get(namespace.nsid)?;
         (current.index == namespace.index).then_some(current.blocks)
+    }
+
+    /// The next command of the queue that an Abort names.
+    pub fn next_abort(&mut self) -> Option<Cid> {
+        let asked = self.controller.aborts_asked();
+        if asked == self.aborts_seen {
+            return None;
+        }
+        let next = self.controller.next_abort(self.qid);
+        if next.is_none() {
+            self.aborts_seen = asked;
+        }
+        next
     }
 
     /// A command that moved `len` bytes succeeded.

@@ -1,5 +1,6 @@
 //! What each command is, and what it needs.
 
+use super::abort::NOT_ABORTED;
 use super::pool::Purpose;
 use super::slots::SlotIndex;
 use super::{End, IoQueue, Queue, Role, Transport};
@@ -8,7 +9,7 @@ use crate::config::ADMIN_IN_CAPSULE_BYTES;
 use crate::controller::Reply;
 use crate::resources::Resources;
 use crate::status::Status;
-use crate::units::{BlockRange, Nsid};
+use crate::units::{BlockRange, Nsid, Qid};
 use crate::work::{NamespaceRef, Work};
 
 /// What became of a command that a transport handed over.
@@ -289,12 +290,17 @@ impl Queue {
         Ok(match reply {
             Reply::Done(result) => Plan::done(result),
             Reply::Park => Plan::of(Work::Park, Transfer::None),
-            // Dword 0 bit 0: the command was not aborted (base 5.1).
-            Reply::Abort(cid) => {
-                Plan::done(u64::from(!self.abort_parked(cid, transport, resources)))
+            // Itself.
+            Reply::Abort { qid, cid } if (qid, cid) == (Qid::ADMIN, sqe.cid()) => {
+                Plan::done(NOT_ABORTED)
             }
+            Reply::Abort { qid, cid } => match self.begin_abort(qid, cid, transport, resources)? {
+                Ok(result) => Plan::done(result),
+                Err(id) => Plan::of(Work::Abort { id }, Transfer::None),
+            },
             Reply::Reset => {
                 self.drop_parked();
+                self.drop_aborts(resources);
                 Plan::done(0)
             }
             Reply::ShutDown => {

@@ -25,6 +25,11 @@ impl Requests {
         self.ready.push(slots, index);
     }
 
+    /// The command in `index` hands out nothing; whether it was to.
+    pub fn drop(&mut self, slots: &mut Slots, index: SlotIndex) -> bool {
+        self.ready.remove(slots, index)
+    }
+
     /// Requests handed out and not completed.
     pub fn outstanding(&self) -> usize {
         self.at_device.into()
@@ -143,17 +148,13 @@ impl Queue {
         resources: &mut Resources<'_>,
     ) {
         let Completion { id, result, run } = completion;
-        let (index, generation) = slot_of(id);
-        let slot = resources.commands.slots.get(index).filter(|slot| {
-            slot.queue == self.id && slot.generation == generation && slot.at_device > 0
-        });
-        if slot.is_none() {
+        let Some((index, _)) = self.slot_of(id, resources) else {
             debug_assert!(false, "a completion without its request");
             if let Some(run) = run {
                 resources.runs.put(run);
             }
             return;
-        }
+        };
         self.requests.at_device -= 1;
         let slot = &mut resources.commands.slots[index];
         slot.at_device -= 1;
@@ -179,6 +180,19 @@ impl Queue {
         } else if slot.state == SlotState::AtDevice {
             self.finish(index, transport, resources);
         }
+    }
+
+    /// The slot of the command that the volumes have request `id` for.
+    #[inline]
+    pub(super) fn slot_of<'r>(
+        &self,
+        id: RequestId,
+        resources: &'r Resources<'_>,
+    ) -> Option<(SlotIndex, &'r Slot)> {
+        let (index, generation) = slot_of(id);
+        let slot = resources.commands.slots.get(index)?;
+        let is_it = slot.queue == self.id && slot.generation == generation && slot.at_device > 0;
+        is_it.then_some((index, slot))
     }
 
     /// Fences the blocks that volumes may still change for commands of this queue.
@@ -253,7 +267,7 @@ fn changes(slot: &Slot) -> Option<(u64, u64)> {
 }
 
 /// What a request of the command in `slot` is known by: no later command of the slot has it.
-fn request_id(slot: SlotIndex, generation: u32) -> RequestId {
+pub(super) fn request_id(slot: SlotIndex, generation: u32) -> RequestId {
     RequestId(u64::from(generation) << 16 | u64::from(slot.0))
 }
 

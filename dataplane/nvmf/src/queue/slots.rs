@@ -376,6 +376,26 @@ impl Fifo {
         }
         Some(index)
     }
+
+    /// Takes `index` out, wherever it is in the list; false if it is not in it.
+    pub fn remove(&mut self, slots: &mut Slots, index: SlotIndex) -> bool {
+        let (mut before, mut at) = (SlotIndex::NONE, self.head);
+        while at != index {
+            if at == SlotIndex::NONE {
+                return false;
+            }
+            (before, at) = (at, slots[at].next);
+        }
+        let next = slots[index].next;
+        match before.get() {
+            Some(before) => slots[before].next = next,
+            None => self.head = next,
+        }
+        if self.tail == index {
+            self.tail = before;
+        }
+        true
+    }
 }
 
 #[cfg(test)]
@@ -444,5 +464,16 @@ Sending → []
             assert_eq!(fifo.pop(&slots), Some(index));
         }
         assert!(fifo.is_empty() && fifo.pop(&slots).is_none());
+        for gone in 0..3 {
+            taken.iter().for_each(|&index| fifo.push(&mut slots, index));
+            assert!(fifo.remove(&mut slots, taken[gone]));
+            assert!(!fifo.remove(&mut slots, taken[gone]));
+            fifo.push(&mut slots, taken[gone]);
+            for &index in taken.iter().filter(|&&index| index != taken[gone]) {
+                assert_eq!(fifo.pop(&slots), Some(index));
+            }
+            assert_eq!(fifo.pop(&slots), Some(taken[gone]));
+            assert!(fifo.is_empty() && !fifo.remove(&mut slots, taken[gone]));
+        }
     }
 }

@@ -39,6 +39,12 @@ impl Transport for Memory {
         self.calls.push_back(Call::Fetch(index));
     }
 
+    fn cancel_fetch(&mut self, _: &mut Slots, index: SlotIndex) -> bool {
+        let called = self.calls.len();
+        self.calls.retain(|&call| call != Call::Fetch(index));
+        self.calls.len() < called
+    }
+
     fn respond(&mut self, slots: &mut Slots, index: SlotIndex) {
         assert_eq!(slots[index].state, SlotState::Sending);
         self.calls.push_back(Call::Respond(index));

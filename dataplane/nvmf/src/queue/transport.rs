@@ -17,6 +17,10 @@ pub(crate) trait Transport {
     /// [`Queue::fetched`](super::Queue::fetched) is to be called.
     fn fetch(&mut self, slots: &mut Slots, index: SlotIndex);
 
+    /// Takes a [`Transport::fetch`] back: the command in `index` fetches nothing. False if data is on
+    /// the way; then [`Queue::fetched`](super::Queue::fetched) is called as soon as it has come.
+    fn cancel_fetch(&mut self, slots: &mut Slots, index: SlotIndex) -> bool;
+
     /// Sends what the run of the command in `index` has for the host, if there is one,
     /// and then the response. Once that is done,
     /// [`Queue::responded`](super::Queue::responded) is to be called.

@@ -31,6 +31,8 @@ pub(super) struct Receiver {
     kept: Option<Slice>,
     /// Since when nothing could be taken.
     blocked: Option<Timestamp>,
+    /// The command that nothing was taken of, while blocked; whether it is to be aborted.
+    blocked_by: Option<(Cid, bool)>,
     /// Until when nothing could be taken: so long the host was not late.
     freed: Timestamp,
     /// When the PDU that is arriving began, or last brought [`PROGRESS_BYTES`] of data.
@@ -88,8 +90,8 @@ impl Body {
 enum Sink {
     /// To a command: into its run, or nowhere if it has none.
     Slot(SlotIndex),
-    /// Nowhere: there was no slot for its command, which is to be refused.
-    Refused(Cid),
+    /// Nowhere: there was no slot for its command, which is to be refused with this status.
+    Refused(Cid, Status),
 }
 
 /// What a step along the stream came to.
@@ -112,6 +114,7 @@ impl Receiver {
             state: State::Header { have: 0 },
             kept: None,
             blocked: None,
+            blocked_by: None,
             freed: Timestamp(0),
             progress_at: Timestamp(0),
             gather: [0; GATHER],
@@ -150,6 +153,7 @@ impl Receiver {
     pub fn discard(&mut self) {
         self.kept = None;
         self.blocked = None;
+        self.blocked_by = None;
     }
 
     /// `body` follows in the stream; a byte of data at least.
@@ -193,6 +197,7 @@ impl Session {
                 Step::On => {
                     if self.rx.blocked.take().is_some() {
                         self.rx.freed = self.queue.now();
+                        self.rx.blocked_by = None;
                     }
                 }
                 Step::More => return Progress::Taken,
@@ -360,6 +365,12 @@ impl Session {
         if data_len > config.in_capsule_bytes.max(ADMIN_IN_CAPSULE_BYTES) {
             return Err(FatalError::invalid_field(4));
         }
+        if let Some((cid, true)) = self.rx.blocked_by
+            && cid == sqe.cid()
+        {
+            self.refuse_command(cid, Status::ABORT_REQUESTED, data_len, padding, resources);
+            return Ok(Step::On);
+        }
         let may_wait = !self.rx.out_of_patience(self.queue.now());
         let taken = (self.queue).take(sqe, data_len, may_wait, &mut self.tx, resources);
         match taken.map_err(|_| FatalError::plain(FatalStatus::SequenceError))? {
@@ -368,20 +379,48 @@ impl Session {
                 let body = Body::new(Sink::Slot(index), padding, data_len);
                 self.rx.begin_body(body);
             }
-            Taken::NoRun => return Ok(Step::Blocked),
-            Taken::NoSlot if may_wait || !self.tx.can_refuse() => return Ok(Step::Blocked),
-            Taken::NoSlot if data_len > 0 => {
-                let body = Body::new(Sink::Refused(sqe.cid()), padding, data_len);
-                self.rx.begin_body(body);
+            Taken::NoSlot if !may_wait && self.tx.can_refuse() => {
+                let status = self.queue.interrupted(resources);
+                self.refuse_command(sqe.cid(), status, data_len, padding, resources);
             }
-            Taken::NoSlot => self.refuse(sqe.cid(), resources),
+            Taken::NoRun | Taken::NoSlot => {
+                self.rx.blocked_by.get_or_insert((sqe.cid(), false));
+                return Ok(Step::Blocked);
+            }
         }
         Ok(Step::On)
     }
 
+    /// Aborts the command that the stream is blocked by, for want of a slot or of a run, if it is `cid`;
+    /// what is behind it in the stream nobody has seen yet.
+    pub(super) fn abort_blocked(&mut self, cid: Cid, resources: &mut Resources<'_>) -> bool {
+        if self.rx.blocked_by != Some((cid, false)) || !self.tx.can_refuse() {
+            return false;
+        }
+        self.rx.blocked_by = Some((cid, true));
+        self.unblock(resources);
+        true
+    }
+
+    /// The command `cid` is not taken, and its data in the capsule are dropped.
+    fn refuse_command(
+        &mut self,
+        cid: Cid,
+        status: Status,
+        data_len: u32,
+        padding: usize,
+        resources: &mut Resources<'_>,
+    ) {
+        if data_len > 0 {
+            let body = Body::new(Sink::Refused(cid, status), padding, data_len);
+            self.rx.begin_body(body);
+        } else {
+            self.refuse(cid, status, resources);
+        }
+    }
+
     /// Responds to a command that never got a slot.
-    fn refuse(&mut self, cid: Cid, resources: &mut Resources<'_>) {
-        let status = self.queue.interrupted(resources);
+    fn refuse(&mut self, cid: Cid, status: Status, resources: &mut Resources<'_>) {
         resources.counters.errors += 1;
         self.tx.refuse(cid, status);
     }
@@ -553,7 +592,7 @@ impl Session {
     /// All data of a PDU is there.
     fn end_of_body(&mut self, sink: Sink, resources: &mut Resources<'_>) {
         match sink {
-            Sink::Refused(cid) => self.refuse(cid, resources),
+            Sink::Refused(cid, status) => self.refuse(cid, status, resources),
             Sink::Slot(index) => {
                 let slot = &resources.commands.slots[index];
                 if slot.state == SlotState::Receiving {

@@ -148,6 +148,11 @@ impl Transport for Transmitter {
         self.outgoing.push(slots, index);
     }
 
+    /// A command is among those with something to send until its R2T is sent.
+    fn cancel_fetch(&mut self, slots: &mut Slots, index: SlotIndex) -> bool {
+        self.outgoing.remove(slots, index)
+    }
+
     #[inline]
     fn respond(&mut self, slots: &mut Slots, index: SlotIndex) {
         self.outgoing.push(slots, index);
@@ -227,7 +232,7 @@ impl Session {
         }
         self.tx.refused.copy_within(1.., 0);
         self.tx.refusals -= 1;
-        self.queue.refused();
+        self.queue.refused(cid, status);
         resources.counters.pdus_out += 1;
         true
     }

@@ -3,6 +3,7 @@
 use testkit::command::nvm;
 use testkit::{Command, Completion, Payload};
 
+use super::aborts::ABORT_REQUESTED;
 use super::session::Given;
 use super::{Context, Goal, Host};
 use crate::clock::{self, Nanoseconds};
@@ -64,6 +65,7 @@ impl Host {
                     *commands -= 1;
                     self.next_command = clock::now() + self.random.below(self.plan.pause + 1);
                     self.give_any(queue, cx);
+                    self.give_abort();
                 }
                 Goal::Verify(extents) => {
                     let Some(extent) = extents.pop_front() else {
@@ -72,6 +74,24 @@ impl Host {
                     self.give_verifying(queue, extent, cx);
                 }
             }
+        }
+    }
+
+    /// An Abort of something, by chance.
+    fn give_abort(&mut self) {
+        let one_in = self.plan.abort_one_in;
+        if one_in > 0
+            && self.random.one_in(one_in)
+            && let Some(session) = &mut self.session
+            && let Some((queue, cid)) = session.abort(&mut self.random)
+        {
+            event!(
+                self.trace,
+                "abort",
+                [self.index, queue, cid],
+                "host {} queue {queue} CID {cid}",
+                self.index
+            );
         }
     }
 
@@ -253,6 +273,7 @@ impl Host {
             at: clock::now(),
             is_spoiled,
             faults: cx.devices.faults(volume),
+            is_named: false,
             verifies: None,
         }
     }
@@ -347,6 +368,12 @@ impl Host {
             }
             for &op in &given.ops {
                 cx.oracle.succeed(op, &completion.data)?;
+            }
+            return Ok(());
+        }
+        if given.is_named && status & 0x7ff == ABORT_REQUESTED {
+            for &op in &given.ops {
+                cx.oracle.abort(op)?;
             }
             return Ok(());
         }

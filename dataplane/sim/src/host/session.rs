@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use net::{ConnectionId, Event};
-use testkit::{Association, Cid, Command, Completion, Config, Fault, Format, Pdu};
+use testkit::{Association, Cid, Command, Completion, Config, Fault, Format, Pdu, Random};
 
+use super::aborts::Aborts;
 use super::network::Network;
 use crate::appliance::SUBSYSTEM;
 use crate::clock::{self, Nanoseconds};
@@ -22,6 +23,8 @@ pub(super) struct Given {
     pub(super) is_spoiled: bool,
     /// Faults of its device when it was given.
     pub(super) faults: u64,
+    /// An Abort names it.
+    pub(super) is_named: bool,
     /// Of a read that verifies: to be repeated if its end does not come.
     pub(super) verifies: Option<Extent>,
 }
@@ -33,6 +36,7 @@ pub(super) struct Session {
     connections: Vec<Connection>,
     given: BTreeMap<(usize, Cid), Given>,
     completions: VecDeque<(Given, Completion)>,
+    aborts: Aborts,
     began: Nanoseconds,
     /// What has nothing under way waits for nothing.
     last_progress: Nanoseconds,
@@ -72,6 +76,7 @@ impl Session {
             connections: Vec::new(),
             given: BTreeMap::new(),
             completions: VecDeque::new(),
+            aborts: Aborts::default(),
             began: clock::now(),
             last_progress: clock::now(),
             shutdown: None,
@@ -85,7 +90,10 @@ impl Session {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.given.is_empty() && self.completions.is_empty() && self.shutdown.is_none()
+        self.given.is_empty()
+            && self.completions.is_empty()
+            && self.aborts.is_idle()
+            && self.shutdown.is_none()
     }
 
     /// Begins a shutdown; every command has ended.
@@ -108,7 +116,9 @@ impl Session {
             false => self.began,
             true => {
                 let since = |given: &Given| given.at.max(excused(given));
-                self.given.values().map(since).min().unwrap_or(clock::now())
+                let given = self.given.values().map(since);
+                let oldest = given.chain(self.aborts.waits_since()).min();
+                oldest.unwrap_or(clock::now())
             }
         }
     }
@@ -150,7 +160,7 @@ impl Session {
             }
         }
         if self.association.is_ready() {
-            self.take_completions();
+            self.take_completions()?;
         }
         Ok(lost)
     }
@@ -195,15 +205,40 @@ impl Session {
         Ok(())
     }
 
-    fn take_completions(&mut self) {
+    fn take_completions(&mut self) -> Result<(), Violation> {
         for queue in 0..self.connections.len() {
             while let Some(completion) = self.association.host(queue).next_completion() {
                 self.last_progress = clock::now();
+                match queue {
+                    0 => self.aborts.answered(&completion)?,
+                    _ => self.aborts.ended(queue, &completion)?,
+                }
                 if let Some(given) = self.given.remove(&(queue, completion.cid)) {
                     self.completions.push_back((given, completion));
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Aborts some command that is under way and that no Abort names; which one.
+    pub(super) fn abort(&mut self, random: &mut Random) -> Option<(usize, Cid)> {
+        if !self.aborts.has_room() || self.association.admin().room() == 0 {
+            return None;
+        }
+        let given = self.given.iter().filter(|(_, given)| !given.is_named);
+        let under_way: Vec<_> = given.map(|(&key, _)| key).collect();
+        if under_way.is_empty() {
+            return None;
+        }
+        let (queue, cid) = *random.pick(&under_way);
+        let abort = Command::abort(queue as u16, cid);
+        let own = self.association.admin().command(abort);
+        self.aborts.begin(own, queue, cid);
+        if let Some(given) = self.given.get_mut(&(queue, cid)) {
+            given.is_named = true;
+        }
+        Some((queue, cid))
     }
 
     pub(super) fn next_completion(&mut self) -> Option<(Given, Completion)> {

@@ -43,6 +43,8 @@ pub(super) struct Entry {
     pub(super) covered: Tick,
     /// It cannot come back after a crash.
     pub(super) is_gone: bool,
+    /// Its data was read.
+    pub(super) is_seen: bool,
 }
 
 impl Entry {
@@ -55,6 +57,7 @@ impl Entry {
             superseded: NEVER,
             covered: NEVER,
             is_gone: false,
+            is_seen: false,
         }
     }
 }
@@ -140,7 +143,14 @@ impl History {
         }
     }
 
-    /// A write never left its host.
+    /// The first sector whose data of a write was read.
+    pub(super) fn seen(&self, extent: &Extent, write: OpId) -> Option<u64> {
+        let is_it = |entry: &Entry| entry.write == write && entry.is_seen;
+        let mut sectors = extent.first..extent.first + extent.sectors;
+        sectors.find(|&sector| self.entries(sector).iter().any(is_it))
+    }
+
+    /// A write never left its host, or was aborted.
     pub(super) fn withdraw(&mut self, extent: &Extent, write: OpId) {
         for sector in extent.first..extent.first + extent.sectors {
             self.sectors[sector as usize].retain(|entry| entry.write != write);
@@ -173,6 +183,7 @@ impl History {
         for entry in entries.iter_mut() {
             if Some(entry.write) == only {
                 entry.by = entry.by.min(now);
+                entry.is_seen = true;
             } else if !is_it(entry) && entry.by < start {
                 entry.superseded = entry.superseded.min(now);
                 if covers {

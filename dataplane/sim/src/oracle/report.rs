@@ -12,6 +12,7 @@ impl Oracle {
             End::UnderWay => "under way".into(),
             End::Succeeded => format!("succeeded at {:.6}", time(op.ended)),
             End::Failed(status) => format!("failed with {status:#06x} at {:.6}", time(op.ended)),
+            End::Aborted => format!("aborted at {:.6}", time(op.ended)),
             End::Lost => format!("connection lost at {:.6}", time(op.ended)),
         };
         let fua = if op.fua { " with FUA" } else { "" };

@@ -1,0 +1,272 @@
+//! Volumes on devices that do what they are told, when they are told.
+#![allow(dead_code, missing_docs)]
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use block::{
+    Buffers, Command, Completed, Device, Fault, Fences, Flags, Geometry, Io, NamespaceIndex,
+    NotStarted, OpEnds, OpIndex, OpTable, Request, RequestId, VolumeId, WritePolicy,
+};
+use events::{StageClock, Ticks};
+use pages::{Arena, ClusterPool, CopyLedger, HeapRegion, PAGE_SIZE, RunPool};
+use volume::{Origin, Sizes, Volumes};
+
+/// What a device has, and what it was ever given.
+#[derive(Default)]
+pub struct Bench {
+    pub under_way: Vec<(OpEnds, Completed)>,
+    given: Vec<Command>,
+    /// Commands that it takes at a time.
+    pub depth: usize,
+    pub timeout: Option<Duration>,
+    /// Times it was told to recover.
+    pub recoveries: usize,
+    pub is_gone: bool,
+}
+
+pub struct Disk(Rc<RefCell<Bench>>);
+
+impl Device for Disk {
+    type Slot = ();
+
+    fn geometry(&self) -> Geometry {
+        Geometry {
+            block_size: 4096,
+            blocks: 1024,
+            metadata: 0,
+            alignment: 1,
+            prp: false,
+            max_elements: 16,
+            max_bytes: 1 << 17,
+            write_cache: false,
+            write_zeroes: true,
+            unmap: true,
+            deallocated_zeros: false,
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        self.0.borrow().is_gone
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        self.0.borrow().timeout
+    }
+
+    fn recover(&mut self) {
+        self.0.borrow_mut().recoveries += 1;
+    }
+
+    /// What it has ends.
+    fn give_up(&mut self) {
+        let mut bench = self.0.borrow_mut();
+        bench.is_gone = true;
+        for (to, completed) in bench.under_way.drain(..) {
+            let result = Err(Fault::Gone);
+            to.push(Completed {
+                result,
+                ..completed
+            });
+        }
+    }
+
+    fn poll(&mut self) -> bool {
+        false
+    }
+
+    fn submit(
+        &mut self,
+        ops: &mut OpTable<()>,
+        op: OpIndex,
+        _: usize,
+        command: Command,
+    ) -> Result<(), NotStarted> {
+        let mut bench = self.0.borrow_mut();
+        if bench.under_way.len() >= bench.depth {
+            return Err(NotStarted::Full);
+        }
+        let request = ops.request(op);
+        let completed = Completed {
+            op,
+            request,
+            result: Ok(()),
+        };
+        bench.under_way.push((ops.ends(), completed));
+        bench.given.push(command);
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy)]
+pub struct NoTime;
+
+impl Ticks for NoTime {
+    fn now(&self) -> u64 {
+        0
+    }
+
+    fn hz(&self) -> u64 {
+        1
+    }
+}
+
+pub const HOST: Origin = Origin { link: 0, slot: 3 };
+pub const OTHER: Origin = Origin { link: 0, slot: 4 };
+pub const NAMESPACE: NamespaceIndex = NamespaceIndex(0);
+
+/// A request's end: whose it was, its number, and how it ended.
+pub type End = (Origin, u64, Result<(), Fault>);
+
+pub struct Lab {
+    pub volumes: Volumes<Disk>,
+    pub buffers: Buffers,
+    /// By volume.
+    pub benches: Vec<Rc<RefCell<Bench>>>,
+    pub fences: Arc<Fences>,
+    stages: StageClock<NoTime>,
+    pub now: Duration,
+}
+
+impl Lab {
+    /// One volume, whose device takes `depth` commands at a time.
+    pub fn new(policy: WritePolicy, depth: usize) -> Self {
+        Self::with(policy, &[(depth, None)], 16)
+    }
+
+    /// Volumes with devices of these depths and timeouts.
+    pub fn with(
+        policy: WritePolicy,
+        devices: &[(usize, Option<Duration>)],
+        requests: usize,
+    ) -> Self {
+        let arena = Arena::new(HeapRegion::new(2 + 64 + 64));
+        let zero_page = arena.zero_page().unwrap();
+        let buffers = Buffers {
+            pages: ClusterPool::carve(&arena, 64, PAGE_SIZE).unwrap(),
+            clusters: ClusterPool::carve(&arena, 128, 2048).unwrap(),
+            runs: RunPool::new(32, 1 << 17),
+            runs_len: 32,
+            ledger: Rc::new(CopyLedger::new()),
+            zero_page,
+        };
+        let bench = |&(depth, timeout): &_| {
+            Rc::new(RefCell::new(Bench {
+                depth,
+                timeout,
+                ..Bench::default()
+            }))
+        };
+        let benches: Vec<_> = devices.iter().map(bench).collect();
+        let sizes = Sizes {
+            shards: 1,
+            clusters: 128,
+            requests,
+            cached: 2,
+            elements: 16,
+            max_bytes: 1 << 17,
+            cache_clusters: 64,
+            copy: false,
+            seed: 1,
+        };
+        let fences = Arc::new(Fences::with_capacity(4));
+        let devices = benches.iter().map(|bench| Disk(Rc::clone(bench))).collect();
+        let volumes: Vec<_> = (0..benches.len() as u16).map(VolumeId).collect();
+        let volumes = Volumes::new(
+            0,
+            devices,
+            &vec![policy; benches.len()],
+            &volumes,
+            &sizes,
+            &fences,
+            || (),
+        );
+        Self {
+            volumes,
+            buffers,
+            benches,
+            fences,
+            stages: StageClock::new(NoTime),
+            now: Duration::ZERO,
+        }
+    }
+
+    /// Zeroes the block `id`, as a request of that number.
+    pub fn zero(&mut self, origin: Origin, id: u64) {
+        self.zero_at(NAMESPACE, origin, id);
+    }
+
+    /// The same of a namespace.
+    pub fn zero_at(&mut self, namespace: NamespaceIndex, origin: Origin, id: u64) {
+        let io = Io::write_zeroes(id * 4096, 4096, Flags::fua(true));
+        self.start(namespace, origin, id, io);
+    }
+
+    /// Reads `pages` pages of a namespace.
+    pub fn read_at(&mut self, namespace: NamespaceIndex, origin: Origin, id: u64, pages: usize) {
+        let mut run = self.buffers.runs.take().expect("a run");
+        run.begin(0, pages * PAGE_SIZE)
+            .expect("a run that is long enough");
+        self.start(namespace, origin, id, Io::read(run, Flags::fua(false)));
+    }
+
+    fn start(&mut self, namespace: NamespaceIndex, origin: Origin, id: u64, io: Io) {
+        let request = Request {
+            id: RequestId(id),
+            namespace,
+            io,
+        };
+        (self.volumes).start(origin, request, &self.buffers, &mut self.stages);
+    }
+
+    pub fn abort(&mut self, origin: Origin, id: u64) -> bool {
+        self.volumes.abort(origin, RequestId(id))
+    }
+
+    /// Whose requests ended, and how.
+    pub fn ends(&mut self) -> Vec<End> {
+        let mut ends = Vec::new();
+        self.volumes.poll(self.now, &self.buffers);
+        while let Some(ended) = self.volumes.next_completion(&self.buffers, &self.stages) {
+            let completion = ended.completion;
+            ends.push((ended.origin, completion.id.0, completion.result));
+            if let Some(run) = completion.run {
+                self.buffers.runs.put(run);
+            }
+        }
+        ends
+    }
+
+    /// The device of a volume ends what it has.
+    pub fn serve(&mut self, volume: usize) -> Vec<End> {
+        let under_way = std::mem::take(&mut self.benches[volume].borrow_mut().under_way);
+        for (to, completed) in under_way {
+            to.push(completed);
+        }
+        self.ends()
+    }
+
+    /// The devices end what they have, and whatever follows.
+    pub fn finish(&mut self) -> Vec<End> {
+        let mut ends = Vec::new();
+        loop {
+            let busy = |bench: &Rc<RefCell<Bench>>| !bench.borrow().under_way.is_empty();
+            let was_busy = self.benches.iter().any(busy);
+            for volume in 0..self.benches.len() {
+                ends.extend(self.serve(volume));
+            }
+            if !was_busy && !self.benches.iter().any(busy) {
+                assert_eq!(self.volumes.in_flight(), 0);
+                return ends;
+            }
+        }
+    }
+
+    /// Blocks that the device was told to change.
+    pub fn given(&self) -> Vec<u64> {
+        let given = &self.benches[0].borrow().given;
+        given.iter().map(|command| command.block).collect()
+    }
+}
