@@ -173,6 +173,35 @@ fn k07_noise_on_the_port(test: &Test) -> Outcome {
     program.ends_well()
 }
 
+fn k08_the_log_says_why_a_host_was_dropped(test: &Test) -> Outcome {
+    let lab = Lab::new(test)?;
+    let program = lab.start(&Config::three_disks())?;
+    // An ICReq has 128 bytes in its header, not none.
+    let zeros = format!("head -c 128 /dev/zero >/dev/tcp/{TARGET}/4420");
+    for _ in 0..3 {
+        lab.host.tool("bash").args(["-c", &zeros]).run()?;
+    }
+    program.logs("dropped a connection from", 1)?;
+    let log = program.log();
+    let line = log.lines().find(|line| line.contains("dropped"));
+    for part in [
+        &format!(" at {TARGET}:4420"),
+        "a field that cannot be",
+        "`throughline capture`",
+    ] {
+        expect::contains("the line", line.unwrap_or(""), part)?;
+    }
+    // Who disconnects is not dropped: no line has a host's name.
+    lab.host.identify(&program.at(NQN))?.succeeds()?;
+    let log = program.log();
+    expect::equal(
+        "hosts that were dropped",
+        log.contains("dropped host"),
+        false,
+    )?;
+    program.ends_well()
+}
+
 fn k07_link_goes_and_comes(test: &Test) -> Outcome {
     let lab = Lab::new(test)?;
     let program = lab.start(&Config::three_disks())?;
@@ -215,5 +244,6 @@ lab::tests![
     z12_connections_come_and_go,
     k05_who_may_not_connect,
     k07_noise_on_the_port,
+    k08_the_log_says_why_a_host_was_dropped,
     k07_link_goes_and_comes,
 ];

@@ -92,7 +92,7 @@
 //! | metadata and protection information | devices with metadata are refused; digests protect the way |
 //! | namespace management, Format NVM, Sanitize, firmware, self-test | the configuration of the target decides, not a host |
 //! | Flush of all namespaces (NSID FFFFFFFFh) | reported so in VWC; a host flushes each |
-//! | entries in the Error Information log, events for errors and SMART | every error is the status of the command that it belongs to; temperatures are the drives' own, and so are alarms |
+//! | entries in the Error Information log, events for errors and SMART | every error is the status of the command that it belongs to; there is neither sensor nor wear |
 //! | discovery registrations, referrals | one appliance knows itself alone |
 //! | saved features, timestamps, power states beyond 0 | a controller lives as long as its association |
 //! | access frequency, limited retry and the other hints of I/O commands | legal to ignore |
@@ -125,5 +125,5 @@ pub use queue::pool::CommandPool;
 pub use resources::Resources;
 pub use status::Status;
 pub use target::{ControllerInfo, Target};
-pub use tcp::{CloseReason, Endpoints, Progress, Session, Wire, pdu};
+pub use tcp::{CloseReason, Departure, Endpoints, Progress, Session, Wire, pdu};
 pub use units::{BlockRange, BlockSize, Cid, Cntlid, Lba, Nsid, Qid, Timestamp, Ttag};

@@ -63,6 +63,8 @@ pub(crate) struct Queue {
     requests: Requests,
     /// The controller that it has left, while volumes still have requests of it.
     left: Option<Arc<Controller>>,
+    /// Which queue of which controller it was, once it has ended.
+    was: Option<(Arc<Controller>, Qid)>,
     /// When the connection was accepted.
     started: Timestamp,
     /// The time of the last call that brought one.
@@ -122,6 +124,7 @@ impl Queue {
             waiting: Waiting::default(),
             requests: Requests::default(),
             left: None,
+            was: None,
             started: now,
             now,
         }
@@ -145,6 +148,18 @@ impl Queue {
             Role::None => None,
             Role::Admin(admin) => Some((admin.controller.cntlid, Qid::ADMIN)),
             Role::Io(io) => Some((io.controller.cntlid, io.qid)),
+        }
+    }
+
+    /// Its controller and number, even if it has ended.
+    pub fn who(&self) -> Option<(&Controller, Qid)> {
+        match &self.role {
+            Role::Admin(admin) => Some((&admin.controller, Qid::ADMIN)),
+            Role::Io(io) => Some((&io.controller, io.qid)),
+            Role::None => self
+                .was
+                .as_ref()
+                .map(|(controller, qid)| (&**controller, *qid)),
         }
     }
 
@@ -331,10 +346,14 @@ impl Queue {
         self.waiting.drop_fetches();
         match std::mem::replace(&mut self.role, Role::None) {
             Role::None => {}
-            Role::Admin(admin) => self.target.remove_controller(&admin.controller),
+            Role::Admin(admin) => {
+                self.target.remove_controller(&admin.controller);
+                self.was = Some((admin.controller, Qid::ADMIN));
+            }
             Role::Io(mut io) => {
                 self.raise_fences(resources);
                 io.disconnect();
+                self.was = Some((Arc::clone(&io.controller), io.qid));
                 self.left = Some(io.controller);
                 self.note_quiet();
             }

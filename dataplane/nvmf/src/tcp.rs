@@ -74,10 +74,26 @@ pub enum CloseReason {
     DataTimeout,
     /// The host did not read what was sent to it, or not in time what was left when the queue ended.
     SendTimeout,
+    /// Others waited for command slots or memory that the host held, and it sent and read nothing for a
+    /// while that was too long for that.
+    WantOfResources,
+    /// The host acknowledged nothing any more: TCP gave it up.
+    Unresponsive,
     /// The controller this queue belongs to was reset, shut down or ended.
     ControllerGone,
     /// The engine closed it: the TCP connection is gone.
     ConnectionLost,
+}
+
+/// A connection that ends, for whoever tells of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Departure<'a> {
+    /// Why it ends.
+    pub reason: CloseReason,
+    /// Its two ends.
+    pub endpoints: Endpoints,
+    /// Which queue of which controller it was, and the NQN of the host; none before Connect.
+    pub queue: Option<(Cntlid, Qid, &'a str)>,
 }
 
 /// One connection of a host: the NVMe/TCP protocol over in-order slices.
@@ -274,6 +290,17 @@ impl Session {
         })
     }
 
+    /// Whose connection it is, and why it ends: [`CloseReason::ConnectionLost`] if the session has not
+    /// ended it.
+    pub fn departure(&self) -> Departure<'_> {
+        let queue = self.queue.who();
+        Departure {
+            reason: self.closing().unwrap_or(CloseReason::ConnectionLost),
+            endpoints: self.endpoints,
+            queue: queue.map(|(controller, qid)| (controller.cntlid, qid, &*controller.host)),
+        }
+    }
+
     /// Gives every buffer, run and slot back, except those of requests that are
     /// outstanding: keep the session and pass their completions to
     /// [`Session::complete`] until [`Session::outstanding`] is 0.
@@ -337,11 +364,15 @@ impl Session {
         if !self.queue.is_connected() {
             return None;
         }
-        if self.is_unread(resources) {
-            return Some(CloseReason::SendTimeout);
-        }
         let data_ms = self.queue.data_ms(resources);
         let late = |since: Timestamp| self.queue.now() >= since.plus_ms(data_ms);
+        let reason = |reason| match data_ms < self.queue.patience_ms() {
+            true => CloseReason::WantOfResources,
+            false => reason,
+        };
+        if self.is_unread(resources) {
+            return Some(reason(CloseReason::SendTimeout));
+        }
         if self.rx.is_blocked() {
             // It is not the host that data waits for.
             return None;
@@ -352,7 +383,7 @@ impl Session {
             let late = |slot: &Slot| R2ts::is_outstanding(slot) && late(slot.since.max(freed));
             self.tx.r2ts.any_outstanding() && self.queue.any_fetch(late, resources)
         };
-        (late_inside || late_data()).then_some(CloseReason::DataTimeout)
+        (late_inside || late_data()).then(|| reason(CloseReason::DataTimeout))
     }
 
     /// Stops taking bytes, and ends the queue. The first reason stays.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use block::{Buffers, Completion, Request, RequestId};
-use nvmf::{CloseReason, CommandPool, Counters, Endpoints, Target, Timestamp, Wire};
+use nvmf::{CloseReason, CommandPool, Counters, Departure, Endpoints, Target, Timestamp, Wire};
 use pages::Slice;
 
 /// What the connections of a listener speak, or an outgoing one does.
@@ -96,6 +96,9 @@ pub trait Door {
 
     /// Whether the connection is to end, and how.
     fn ending(&self) -> Option<Ending>;
+
+    /// Whose connection it is, and why it ends, for the log; none if that is of no interest.
+    fn departure(&self) -> Option<Departure<'_>>;
 
     /// The peer's address.
     fn remote(&self) -> SocketAddr;
@@ -254,6 +257,10 @@ impl Door for Session {
         each!(self, session => session.ending())
     }
 
+    fn departure(&self) -> Option<Departure<'_>> {
+        each!(self, session => Door::departure(session))
+    }
+
     fn remote(&self) -> SocketAddr {
         each!(self, session => session.remote())
     }
@@ -362,9 +369,15 @@ impl Door for nvmf::Session {
 
     fn ending(&self) -> Option<Ending> {
         self.closing().map(|reason| match reason {
-            CloseReason::DataTimeout | CloseReason::SendTimeout => Ending::Abort,
+            CloseReason::DataTimeout | CloseReason::SendTimeout | CloseReason::WantOfResources => {
+                Ending::Abort
+            }
             _ => Ending::Close,
         })
+    }
+
+    fn departure(&self) -> Option<Departure<'_>> {
+        Some(nvmf::Session::departure(self))
     }
 
     fn remote(&self) -> SocketAddr {
@@ -483,6 +496,10 @@ pub mod tests {
         }
 
         fn ending(&self) -> Option<Ending> {
+            None
+        }
+
+        fn departure(&self) -> Option<Departure<'_>> {
             None
         }
 

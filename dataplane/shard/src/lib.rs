@@ -22,6 +22,7 @@ mod clock;
 mod common;
 mod config;
 mod door;
+mod drops;
 mod handle;
 mod link;
 mod listing;

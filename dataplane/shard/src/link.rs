@@ -11,12 +11,13 @@ use net::{
     AddressState, ConnectError, ConnectionId, Event, Instant, ListenError, ListenerId, Notice,
     Stack, Tap,
 };
-use nvmf::{Timestamp, Wire};
+use nvmf::{CloseReason, Timestamp, Wire};
 use pages::{Chunk, prefetch};
 use volume::{Ended, Origin};
 
 use crate::common::{Common, Resources};
 use crate::door::{Door, DoorKind, Ending, Session};
+use crate::drops::Drops;
 use crate::machine::{Machine, Memory, Port};
 use crate::reports::TurnedAway;
 use crate::snapshot::{ConnectionSnapshot, Layer};
@@ -38,6 +39,8 @@ struct Connection {
     gone: bool,
     /// It is a queue of a controller: nobody else gets its slot.
     kept: bool,
+    /// TCP gave it up: the peer acknowledged nothing any more.
+    is_unresponsive: bool,
     io: IoCounters,
     /// Nanoseconds that its requests took together.
     latency_ns: u64,
@@ -71,6 +74,8 @@ pub struct Link<P> {
     /// As of the last look.
     turned_away: TurnedAway,
     address_changes: u32,
+    /// Hosts that were dropped, for the log.
+    drops: Drops,
 }
 
 impl<P: Port> Link<P> {
@@ -90,6 +95,7 @@ impl<P: Port> Link<P> {
             swept_at: Timestamp(0),
             turned_away: TurnedAway::default(),
             address_changes: 0,
+            drops: Drops::new(),
         }
     }
 
@@ -197,7 +203,12 @@ impl<P: Port> Link<P> {
                     self.detach(connection, common);
                     self.stack.close(connection);
                 }
-                Event::Closed { connection, .. } => self.detach(connection, common),
+                Event::Closed { connection, reason } => {
+                    if let Some(open) = self.connection(connection) {
+                        open.is_unresponsive = reason == net::CloseReason::TimedOut;
+                        self.detach(connection, common);
+                    }
+                }
             }
         }
         busy |= self.resume(common, stages, now);
@@ -321,6 +332,11 @@ impl<P: Port> Link<P> {
         }
     }
 
+    /// The next line for the log about hosts that were dropped.
+    pub(crate) fn next_drop(&mut self, now: Instant) -> Option<String> {
+        self.drops.line(Timestamp(now.as_millis()))
+    }
+
     /// Takes back what the port held; it is closed.
     pub(crate) fn stop(&mut self) {
         self.port.stop();
@@ -405,6 +421,7 @@ impl<P: Port> Link<P> {
             waiting: false,
             gone: false,
             kept: false,
+            is_unresponsive: false,
             io: IoCounters::default(),
             latency_ns: 0,
             received: 0,
@@ -599,11 +616,20 @@ impl<P: Port> Link<P> {
 
     /// Ends a session; the slot is kept while the device works for it.
     fn detach<M: Machine>(&mut self, id: ConnectionId, common: &mut Common<M>) {
-        let Some(connection) = self.connection(id) else {
+        let Some(connection) = self.connections[id.slot()].as_deref_mut() else {
             return;
         };
+        if connection.id != id {
+            return;
+        }
         if !connection.gone {
             connection.gone = true;
+            if let Some(mut departure) = connection.session.departure() {
+                if connection.is_unresponsive && departure.reason == CloseReason::ConnectionLost {
+                    departure.reason = CloseReason::Unresponsive;
+                }
+                self.drops.note(&departure);
+            }
             let (buffers, doors) = common.for_doors();
             connection.session.close(buffers, doors);
             if connection.session.outstanding() > 0 {

@@ -112,7 +112,7 @@ impl<M: Machine> Shard<M> {
     }
 
     /// What is done between turns, now and then, off the I/O path: notices of other
-    /// shards, changes, questions, captures.
+    /// shards, hosts that were dropped, changes, questions, captures.
     pub fn housekeep(&mut self, handle: &Handle) {
         let now = self.now();
         if self.steps.ends.is_none() {
@@ -130,6 +130,9 @@ impl<M: Machine> Shard<M> {
             }
             if let Some(addresses) = link.addresses() {
                 handle.addresses_stand(self.index, link.index(), addresses);
+            }
+            while let Some(line) = link.next_drop(now) {
+                log::warn!("{line}");
             }
         }
         handle.heartbeat(self.index);

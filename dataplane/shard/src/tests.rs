@@ -445,24 +445,66 @@ fn z12_volumes_know_since_when_reads_wait_for_memory() {
         volumes.start(origin, request, buffers, &mut stages);
     };
     let mut pinned: Vec<_> = std::iter::from_fn(|| buffers.pages.alloc()).collect();
-    assert_eq!(volumes.short_since(100), None);
+    let ms = Duration::from_millis;
+    volumes.poll(ms(100), buffers);
+    assert_eq!(volumes.short_since(), None);
     start(volumes, 1);
-    assert_eq!(volumes.short_since(101), Some(100));
+    assert_eq!(volumes.short_since(), Some(ms(100)));
+    volumes.poll(ms(101), buffers);
     start(volumes, 2);
-    volumes.poll(buffers);
-    assert_eq!(volumes.short_since(5000), Some(100));
+    volumes.poll(ms(5000), buffers);
+    assert_eq!(volumes.short_since(), Some(ms(100)));
     // The first has what it takes, and the next has waited for less.
     pinned.truncate(pinned.len() - 2);
-    volumes.poll(buffers);
-    assert_eq!(volumes.short_since(5001), Some(101));
+    volumes.poll(ms(5001), buffers);
+    assert_eq!(volumes.short_since(), Some(ms(101)));
     drop(pinned);
-    volumes.poll(buffers);
-    assert_eq!(volumes.short_since(5002), None);
+    volumes.poll(ms(5002), buffers);
+    assert_eq!(volumes.short_since(), None);
     let stages = StageClock::new(Clock);
     while let Some(ended) = volumes.next_completion(buffers, &stages) {
         buffers.runs.put(ended.completion.run.unwrap());
     }
     assert_eq!(buffers.pages.held(), 0);
+}
+
+/// What the log says of it is told once, by the shard whose connection it was.
+#[test]
+fn k08_a_shard_says_why_it_dropped_a_host() {
+    let (a, b) = (Frames::default(), Frames::default());
+    let blocks = Rc::new(Cell::new(1000));
+    let (mut caller, ..) = shard(0, 1, (Rc::clone(&a), Rc::clone(&b)), &blocks);
+    let (mut called, ..) = shard(0, 2, (b, a), &blocks);
+    let to = address("192.0.2.2:4420");
+    called.listen(&[(to, DoorKind::Nvme)]).unwrap();
+    // An ICReq has 128 bytes in its header, not none.
+    let mut echo = Echo::new(to);
+    for _ in 0..8 {
+        echo.say(Chunk::Inline(Inline::new(&[0; 16]).unwrap()));
+    }
+    caller.connect(0, to, Session::Echo(echo)).unwrap();
+    let mut line = None;
+    for _ in 0..1000 {
+        turn(&mut [&mut caller, &mut called]);
+        let now = called.now();
+        line = line.or_else(|| called.links[0].next_drop(now));
+    }
+    let line = line.expect("a line");
+    for part in [
+        "from 192.0.2.1:",
+        "at 192.0.2.2:4420",
+        "a field that cannot be",
+    ] {
+        assert!(line.contains(part), "{line}");
+    }
+    // A stop drops nobody.
+    called.abort_connections();
+    caller.abort_connections();
+    turn(&mut [&mut caller, &mut called]);
+    NOW.set(NOW.get() + 2_000_000_000);
+    let now = called.now();
+    assert_eq!(called.links[0].next_drop(now), None);
+    assert_eq!(caller.links[0].next_drop(now), None);
 }
 
 /// Makes a change with the shard polling, as its threads would.

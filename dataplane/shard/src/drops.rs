@@ -1,0 +1,333 @@
+//! Why hosts were dropped, for the log.
+//!
+//! When a session ends its connection, or TCP gives it up, what is known of it is noted here, in
+//! memory that is there already. Between turns lines are made of it: one a second for each reason at
+//! most, however many hosts go.
+
+use std::fmt::Write;
+
+use nvmf::pdu::FatalStatus;
+use nvmf::{CloseReason, Cntlid, Departure, Endpoints, NQN_LEN_MAX, Qid, Timestamp};
+
+/// Between two lines for one reason, in milliseconds.
+const INTERVAL_MS: u64 = 1000;
+
+/// Hosts that were dropped, and not yet written of.
+pub(crate) struct Drops {
+    by_reason: Box<[Reason]>,
+}
+
+/// Those that were dropped for one reason.
+#[derive(Clone)]
+struct Reason {
+    /// The first since the last line.
+    first: Option<Record>,
+    /// How many more.
+    more: u64,
+    /// When the next line may come.
+    next: Timestamp,
+}
+
+/// A host that was dropped.
+#[derive(Clone)]
+struct Record {
+    reason: CloseReason,
+    endpoints: Endpoints,
+    queue: Option<(Cntlid, Qid)>,
+    host: [u8; NQN_LEN_MAX],
+    host_len: u8,
+}
+
+/// Reasons that are told apart.
+const REASONS: usize = 14;
+
+/// The place of a reason; none for what is no news: the host went by itself, or the Admin Queue of
+/// its controller says why.
+fn place(departure: &Departure<'_>) -> Option<usize> {
+    let is_admin = departure.queue.is_some_and(|(_, qid, _)| qid == Qid::ADMIN);
+    Some(match departure.reason {
+        CloseReason::Disconnected | CloseReason::ConnectionLost => return None,
+        CloseReason::ControllerGone if !is_admin => return None,
+        CloseReason::ControllerGone => 0,
+        CloseReason::HandshakeTimeout => 1,
+        CloseReason::KeepAliveTimeout => 2,
+        CloseReason::DataTimeout => 3,
+        CloseReason::SendTimeout => 4,
+        CloseReason::WantOfResources => 5,
+        CloseReason::Unresponsive => 6,
+        CloseReason::TerminatedByHost(_) => 7,
+        CloseReason::Malformed(status) => match status {
+            FatalStatus::InvalidHeaderField => 8,
+            FatalStatus::SequenceError => 9,
+            FatalStatus::HeaderDigestError => 10,
+            FatalStatus::DataOutOfRange => 11,
+            FatalStatus::DataLimitExceeded => 12,
+            FatalStatus::UnsupportedParameter => 13,
+        },
+    })
+}
+
+/// What happened, and what to do about it.
+fn told(reason: CloseReason) -> (&'static str, &'static str) {
+    const CAPTURE: &str = "one of the two is at fault: `throughline capture` shows the PDUs";
+    match reason {
+        CloseReason::ControllerGone => (
+            "its subsystem was removed, or lets it in no more",
+            "`throughline rpc nvmf_get_subsystems` shows who may connect",
+        ),
+        CloseReason::HandshakeTimeout => (
+            "it connected and did not become a queue in time",
+            "if it is a host, look for what holds it up; a probe of a monitor looks like this too",
+        ),
+        CloseReason::KeepAliveTimeout => (
+            "it was silent for longer than its Keep Alive Timeout",
+            "see whether it is up, and the network between; a host may ask for a longer timeout \
+             (`nvme connect --keep-alive-tmo`)",
+        ),
+        CloseReason::DataTimeout => (
+            "it did not send the data of a write, or the rest of a PDU, in time",
+            "see whether it hangs, and whether the network between loses frames (`throughline top`)",
+        ),
+        CloseReason::SendTimeout => (
+            "it did not read what was sent to it",
+            "see whether it hangs, and whether the network between loses frames (`throughline top`)",
+        ),
+        CloseReason::WantOfResources => (
+            "others waited for command slots or memory that it held, and it sent and read nothing \
+             for a second",
+            "if that is often, raise `requests`, `clusters` and `pages` in [memory]",
+        ),
+        CloseReason::Unresponsive => (
+            "it acknowledged nothing any more",
+            "see whether it is up, and the network between",
+        ),
+        CloseReason::TerminatedByHost(_) => (
+            "it found fault with a PDU of ours, and said so (H2CTermReq)",
+            CAPTURE,
+        ),
+        CloseReason::Malformed(FatalStatus::HeaderDigestError) => (
+            "the digest of a PDU's header did not match",
+            "bytes are damaged between its NVMe/TCP and ours: look at NICs, cables and switches",
+        ),
+        CloseReason::Malformed(FatalStatus::SequenceError) => (
+            "it sent a PDU out of order, or more commands than its queue has entries",
+            CAPTURE,
+        ),
+        CloseReason::Malformed(FatalStatus::DataOutOfRange) => {
+            ("it sent data that was not requested of it", CAPTURE)
+        }
+        CloseReason::Malformed(FatalStatus::DataLimitExceeded) => {
+            ("it sent more data in a PDU than it may", CAPTURE)
+        }
+        CloseReason::Malformed(FatalStatus::UnsupportedParameter) => (
+            "it asked for what this version of NVMe/TCP has not (PFV)",
+            "use a host that speaks NVMe/TCP 1.0",
+        ),
+        CloseReason::Malformed(FatalStatus::InvalidHeaderField) => {
+            ("it sent a PDU with a field that cannot be", CAPTURE)
+        }
+        CloseReason::Disconnected | CloseReason::ConnectionLost => ("it went", "nothing"),
+    }
+}
+
+impl Drops {
+    pub(crate) fn new() -> Self {
+        let none = Reason {
+            first: None,
+            more: 0,
+            next: Timestamp(0),
+        };
+        Self {
+            by_reason: vec![none; REASONS].into(),
+        }
+    }
+
+    /// A connection ends.
+    pub(crate) fn note(&mut self, departure: &Departure<'_>) {
+        let Some(reason) = place(departure).and_then(|at| self.by_reason.get_mut(at)) else {
+            return;
+        };
+        if reason.first.is_some() {
+            reason.more += 1;
+        } else {
+            reason.first = Some(Record::of(departure));
+        }
+    }
+
+    /// The next line that is due.
+    pub(crate) fn line(&mut self, now: Timestamp) -> Option<String> {
+        let mut reasons = self.by_reason.iter_mut();
+        let due = reasons.find(|reason| reason.first.is_some() && now >= reason.next)?;
+        due.next = now.plus_ms(INTERVAL_MS);
+        let more = std::mem::take(&mut due.more);
+        due.first.take().map(|first| first.describe(more))
+    }
+}
+
+impl Record {
+    fn of(departure: &Departure<'_>) -> Self {
+        let mut host = [0; NQN_LEN_MAX];
+        let name = departure.queue.map_or("", |(_, _, host)| host).as_bytes();
+        let len = name.len().min(NQN_LEN_MAX);
+        host[..len].copy_from_slice(&name[..len]);
+        Self {
+            reason: departure.reason,
+            endpoints: departure.endpoints,
+            queue: departure.queue.map(|(cntlid, qid, _)| (cntlid, qid)),
+            host,
+            host_len: len as u8,
+        }
+    }
+
+    /// The line about it, and `more` others.
+    fn describe(&self, more: u64) -> String {
+        let (what, remedy) = told(self.reason);
+        let mut line = String::from("dropped ");
+        // Writing to a string never fails.
+        let _ = match self.queue {
+            None => write!(line, "a connection"),
+            Some((cntlid, qid)) => {
+                let name = &self.host[..usize::from(self.host_len)];
+                let name = str::from_utf8(name).unwrap_or("?");
+                let name = if name.is_empty() {
+                    "without a name"
+                } else {
+                    name
+                };
+                write!(line, "host {name}, controller {cntlid}, queue {qid},")
+            }
+        };
+        let _ = write!(
+            line,
+            " from {} at {}: {what}",
+            self.endpoints.host, self.endpoints.local
+        );
+        if let CloseReason::TerminatedByHost(status) = self.reason {
+            let _ = write!(line, " with FES {status:#x}");
+        }
+        if more > 0 {
+            let _ = write!(line, "; and {more} more for that reason");
+        }
+        let _ = write!(line, ". {}{}", remedy[..1].to_uppercase(), &remedy[1..]);
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: &str = "nqn.2026-01.com.example:host0";
+
+    fn departure(reason: CloseReason, qid: Option<u16>) -> Departure<'static> {
+        Departure {
+            reason,
+            endpoints: Endpoints {
+                local: "192.0.2.1:4420".parse().unwrap(),
+                host: "192.0.2.9:40000".parse().unwrap(),
+            },
+            queue: qid.map(|qid| (Cntlid(7), Qid(qid), HOST)),
+        }
+    }
+
+    #[test]
+    fn k08_a_line_says_who_from_where_why_and_what_to_do() {
+        let mut drops = Drops::new();
+        drops.note(&departure(CloseReason::KeepAliveTimeout, Some(0)));
+        let line = drops.line(Timestamp(5)).unwrap();
+        for part in [
+            HOST,
+            "controller 7, queue 0",
+            "192.0.2.9:40000",
+            "192.0.2.1:4420",
+            "Keep Alive Timeout",
+            "--keep-alive-tmo",
+        ] {
+            assert!(line.contains(part), "{line}");
+        }
+        assert!(!line.contains("more for that reason"), "{line}");
+        assert_eq!(drops.line(Timestamp(5)), None);
+        // Before Connect nobody knows whose it is.
+        drops.note(&departure(CloseReason::HandshakeTimeout, None));
+        let line = drops.line(Timestamp(5)).unwrap();
+        assert!(
+            line.starts_with("dropped a connection from 192.0.2.9:40000"),
+            "{line}"
+        );
+        drops.note(&departure(CloseReason::TerminatedByHost(3), Some(1)));
+        assert!(drops.line(Timestamp(5)).unwrap().contains("FES 0x3"));
+    }
+
+    #[test]
+    fn k08_each_reason_has_a_line_a_second_at_most() {
+        let mut drops = Drops::new();
+        let malformed = CloseReason::Malformed(FatalStatus::HeaderDigestError);
+        for _ in 0..1000 {
+            drops.note(&departure(malformed, Some(1)));
+        }
+        let line = drops.line(Timestamp(10)).unwrap();
+        assert!(line.contains("and 999 more for that reason"), "{line}");
+        drops.note(&departure(malformed, Some(2)));
+        drops.note(&departure(malformed, Some(3)));
+        assert_eq!(drops.line(Timestamp(1009)), None);
+        // Another reason waits for nothing.
+        drops.note(&departure(CloseReason::SendTimeout, Some(1)));
+        assert!(
+            drops
+                .line(Timestamp(1009))
+                .unwrap()
+                .contains("did not read")
+        );
+        let line = drops.line(Timestamp(1010)).unwrap();
+        assert!(
+            line.contains("queue 2") && line.contains("and 1 more"),
+            "{line}"
+        );
+        assert_eq!(drops.line(Timestamp(9999)), None);
+    }
+
+    #[test]
+    fn k08_who_goes_by_himself_is_no_news() {
+        let mut drops = Drops::new();
+        drops.note(&departure(CloseReason::Disconnected, Some(1)));
+        drops.note(&departure(CloseReason::ConnectionLost, Some(0)));
+        // Its Admin Queue says why, if there is anything to say.
+        drops.note(&departure(CloseReason::ControllerGone, Some(1)));
+        assert_eq!(drops.line(Timestamp(0)), None);
+        drops.note(&departure(CloseReason::ControllerGone, Some(0)));
+        assert!(drops.line(Timestamp(0)).is_some());
+    }
+
+    #[test]
+    fn k08_every_reason_has_a_place_and_a_line_of_its_own() {
+        use FatalStatus::*;
+        let malformed = [
+            InvalidHeaderField,
+            SequenceError,
+            HeaderDigestError,
+            DataOutOfRange,
+            DataLimitExceeded,
+            UnsupportedParameter,
+        ];
+        let mut reasons = vec![
+            CloseReason::ControllerGone,
+            CloseReason::HandshakeTimeout,
+            CloseReason::KeepAliveTimeout,
+            CloseReason::DataTimeout,
+            CloseReason::SendTimeout,
+            CloseReason::WantOfResources,
+            CloseReason::Unresponsive,
+            CloseReason::TerminatedByHost(1),
+        ];
+        reasons.extend(malformed.map(CloseReason::Malformed));
+        assert_eq!(reasons.len(), REASONS);
+        let mut drops = Drops::new();
+        reasons
+            .iter()
+            .for_each(|&reason| drops.note(&departure(reason, Some(0))));
+        let mut lines: Vec<_> = std::iter::from_fn(|| drops.line(Timestamp(0))).collect();
+        lines.sort();
+        lines.dedup();
+        assert_eq!(lines.len(), REASONS);
+    }
+}
