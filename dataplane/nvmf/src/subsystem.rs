@@ -1,10 +1,7 @@
 //! NVM subsystems: who may use them, and the namespaces they have now.
 
-use std::num::NonZeroU16;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use block::NamespaceIndex;
 use sync::Watched;
 
 use crate::command::ConnectField;
@@ -60,11 +57,6 @@ impl Subsystems {
         self.list.iter().map(Arc::as_ref).filter(allowed)
     }
 
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Subsystem> {
-        self.list.iter().map(Arc::as_ref)
-    }
-
     /// Offers one more.
     pub fn add(&mut self, config: SubsystemConfig) {
         self.list.push(Arc::new(Subsystem::new(config)));
@@ -96,8 +88,6 @@ pub(crate) struct Subsystem {
     hosts: Mutex<Hosts>,
     /// Their number is their generation; compared by queues without the lock.
     namespaces: Watched<Arc<Namespaces>>,
-    /// That of the warmest of its drives, in kelvins; 0 if none says.
-    temperature: AtomicU16,
 }
 
 /// The namespaces of a subsystem at some time, by number.
@@ -115,7 +105,6 @@ impl Subsystem {
             hosts: Mutex::new(hosts),
             config,
             namespaces: Watched::new(Arc::new(Namespaces::new(0, namespaces))),
-            temperature: AtomicU16::new(0),
         }
     }
 
@@ -143,18 +132,6 @@ impl Subsystem {
     /// The namespaces now.
     pub fn namespaces(&self) -> Arc<Namespaces> {
         Arc::clone(&self.namespaces.lock())
-    }
-
-    /// The temperature of the warmest of its drives, in kelvins; none if no drive says.
-    pub fn temperature(&self) -> Option<u16> {
-        NonZeroU16::new(self.temperature.load(Ordering::Relaxed)).map(NonZeroU16::get)
-    }
-
-    /// Takes the temperatures of the drives that its namespaces are on.
-    pub fn set_temperature(&self, of: impl Fn(NamespaceIndex) -> Option<u16>) {
-        let namespaces = self.namespaces();
-        let warmest = namespaces.iter().filter_map(|ns| of(ns.index)).max();
-        (self.temperature).store(warmest.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Whether `seen` is what there is now. Takes no lock.

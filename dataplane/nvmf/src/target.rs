@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use block::{Fences, NamespaceIndex};
+use block::Fences;
 use sync::Watched;
 
 use crate::command::{ConnectData, ConnectField, FabricsCommand};
@@ -149,14 +149,6 @@ impl Target {
     /// The addresses that the discovery log names.
     pub fn listeners(&self) -> Vec<Listener> {
         self.subsystems().listeners().to_vec()
-    }
-
-    /// Takes the temperatures of drives, in kelvins, by the namespaces on them: SMART says that of a
-    /// subsystem's warmest (base 5.16.1.3).
-    pub fn set_temperatures(&self, of: impl Fn(NamespaceIndex) -> Option<u16>) {
-        for subsystem in self.subsystems().iter() {
-            subsystem.set_temperature(&of);
-        }
     }
 
     /// The namespaces of the subsystem `nqn`; `None` if there is no such subsystem.

@@ -317,6 +317,8 @@ fn the_smart_log_counts_i_o_of_all_queues() {
         // 1,280 units of 512 bytes each way, in thousands rounded up.
         assert_eq!((u64_at(&smart, 32), u64_at(&smart, 48)), (2, 2));
         assert_eq!((u64_at(&smart, 64), u64_at(&smart, 80)), (5, 5));
+        // Composite Temperature: 20 °C, where 0 K would be -273 °C; no warning, all spare.
+        assert_eq!((smart[0], u16_at(&smart, 1), smart[3]), (0, 293, 100));
         here.close(rig);
         other.assert_all_returned();
     });

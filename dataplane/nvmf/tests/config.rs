@@ -102,10 +102,13 @@ fn namespaces_need_unique_numbers_blocks_and_an_identifier() {
     );
 }
 
+/// Gives two namespaces something in common.
+type Share = fn(&mut [nvmf::NamespaceConfig]);
+
 /// Each identifier is globally unique (base 2.0, 5.17.2.3).
 #[test]
 fn two_namespaces_share_no_identifier() {
-    let share: [(_, fn(&mut [nvmf::NamespaceConfig])); 3] = [
+    let share: [(_, Share); 3] = [
         ("uuid", |ns| ns[1].uuid = ns[0].uuid),
         ("nguid", |ns| ns[1].nguid = ns[0].nguid),
         ("eui64", |ns| ns.iter_mut().for_each(|ns| ns.eui64 = [7; 8])),

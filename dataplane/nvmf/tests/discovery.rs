@@ -37,6 +37,9 @@ fn header(rig: &mut Rig, host: &mut Host) -> (u64, u64) {
     (at(0), at(8))
 }
 
+/// Something that an operator does.
+type Change<'a> = dyn Fn(&Rig) + 'a;
+
 fn park(rig: &mut Rig, host: &mut Host) -> u16 {
     host.submit(rig, sqe(0x0c, 0), &[])
 }
@@ -58,7 +61,7 @@ fn base_5_16_1_23_genctr_grows_and_an_event_comes_with_each_change_of_the_log() 
         address: "10.0.0.1".parse().unwrap(),
         port: 4420,
     };
-    let changes: [(&dyn Fn(&Rig), u64); 5] = [
+    let changes: [(&Change<'_>, u64); 5] = [
         (&|rig| rig.target.add_subsystem(other.clone()).unwrap(), 4),
         (&|rig| rig.target.set_listeners(vec![one.clone()]), 2),
         (

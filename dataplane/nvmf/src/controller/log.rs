@@ -90,19 +90,16 @@ pub(super) fn fill(
 const SCOPE_NAMESPACE: u32 = 1 << 20;
 const SCOPE_CONTROLLER: u32 = 1 << 21;
 
-/// Composite Temperature where no drive says one, in kelvins: 20 °C. The field is mandatory and has no
+/// Composite Temperature in kelvins: 20 °C, whatever drives have. The field is mandatory and has no
 /// value for "not reported"; 0 K is shown as -273 °C, and monitoring takes it for a fault. How it is
 /// computed is the implementation's, and it "may not represent the actual temperature of any physical
 /// point" (base 5.16.1.3, Figure 207): so it is one that lies below every threshold, and never moves.
 const ROOM_TEMPERATURE: u16 = 293;
 
-/// SMART / Health Information (base 5.16.1.3). There is no sensor here but those of drives, and no
+/// SMART / Health Information (base 5.16.1.3). There is neither a sensor nor
 /// wear: what is left is the amount of I/O.
 fn smart(controller: &Controller, w: &mut Window<'_>) {
-    let subsystem = controller.subsystem.as_ref();
-    let temperature = subsystem.and_then(|subsystem| subsystem.temperature());
-    let temperature = temperature.unwrap_or(ROOM_TEMPERATURE);
-    w.put(1, temperature.to_le_bytes());
+    w.put(1, ROOM_TEMPERATURE.to_le_bytes());
     // Available Spare and its threshold, in percent.
     w.put(3, [100, 10]);
     let usage = &controller.usage;
