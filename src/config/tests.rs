@@ -428,42 +428,6 @@ fn k06_every_mistake_has_its_sentence() {
         ),
         (
             "[\"disk0\"]",
-            "[{ store = \"disk0\", nguid = \"6f1b0c1e\" }]",
-            "10:42: `6f1b0c1e` is not an NGUID",
-            "write 32 hexadecimal digits",
-        ),
-        (
-            "[\"disk0\"]",
-            "[{ store = \"disk0\", nguid = \"00000000000000000000000000000000\" }]",
-            "10:42: an NGUID of zeros names nothing",
-            "leave `nguid` out",
-        ),
-        (
-            "[\"disk0\"]",
-            "[{ store = \"disk0\", nguid = \"00000000000000000000000000000001\" }, \
-              { store = \"disk1\", nguid = \"00000000000000000000000000000001\" }]",
-            "10:80: namespace 1 of nqn.2026-01.com.example:disk0 has the same nguid",
-            "write another `nguid`",
-        ),
-        (
-            // What is derived of a UUID counts too.
-            "[\"disk0\"]",
-            "[{ store = \"disk0\", uuid = \"6f1b0c1e-3b5e-4c57-9f1a-0d5f0a7b2c11\" }]\n\
-              [[subsystem]]\nnqn = \"nqn.2026-01.com.example:b\"\n\
-              namespaces = [{ store = \"disk1\", nguid = \"6f1b0c1e3b5e4c577e1a0d5f0a7b2c11\" }]",
-            "13:15: namespace 1 of nqn.2026-01.com.example:disk0 has the same nguid",
-            "or leave it out",
-        ),
-        (
-            "[\"disk0\"]",
-            "[{ store = \"disk0\", uuid = \"6f1b0c1e-3b5e-4c57-9f1a-0d5f0a7b2c11\" }]\n\
-              [[subsystem]]\nnqn = \"nqn.2026-01.com.example:b\"\n\
-              namespaces = [{ store = \"disk1\", uuid = \"6F1B0C1E-3b5e-4c57-9f1a-0d5f0a7b2c11\" }]",
-            "13:15: namespace 1 of nqn.2026-01.com.example:disk0 has the same uuid",
-            "write another `uuid`",
-        ),
-        (
-            "[\"disk0\"]",
             "[{ store = \"disk0\", write = \"fast\" }]",
             "10:42: a write cannot complete by \"fast\"",
             "write \"through\"",
@@ -499,8 +463,56 @@ fn k06_every_mistake_has_its_sentence() {
             "/run/throughline.sock",
         ),
     ];
+    each_is_told(cases);
+}
+
+/// What two namespaces cannot share, and what is none.
+#[test]
+fn k06_identifiers_that_cannot_be_have_their_sentences() {
+    each_is_told(&[
+        (
+            "[\"disk0\"]",
+            "[{ store = \"disk0\", nguid = \"6f1b0c1e\" }]",
+            "10:42: `6f1b0c1e` is not an NGUID",
+            "write 32 hexadecimal digits",
+        ),
+        (
+            "[\"disk0\"]",
+            "[{ store = \"disk0\", nguid = \"00000000000000000000000000000000\" }]",
+            "10:42: an NGUID of zeros names nothing",
+            "leave `nguid` out",
+        ),
+        (
+            "[\"disk0\"]",
+            "[{ store = \"disk0\", nguid = \"00000000000000000000000000000001\" }, \
+              { store = \"disk1\", nguid = \"00000000000000000000000000000001\" }]",
+            "10:80: namespace 1 of nqn.2026-01.com.example:disk0 has the same nguid",
+            "write another `nguid`",
+        ),
+        (
+            // What is derived of a UUID counts too.
+            "[\"disk0\"]",
+            "[{ store = \"disk0\", uuid = \"6f1b0c1e-3b5e-4c57-9f1a-0d5f0a7b2c11\" }]\n\
+              [[subsystem]]\nnqn = \"nqn.2026-01.com.example:b\"\n\
+              namespaces = [{ store = \"disk1\", nguid = \"6f1b0c1e3b5e4c577e1a0d5f0a7b2c11\" }]",
+            "13:15: namespace 1 of nqn.2026-01.com.example:disk0 has the same nguid",
+            "or leave it out",
+        ),
+        (
+            "[\"disk0\"]",
+            "[{ store = \"disk0\", uuid = \"6f1b0c1e-3b5e-4c57-9f1a-0d5f0a7b2c11\" }]\n\
+              [[subsystem]]\nnqn = \"nqn.2026-01.com.example:b\"\n\
+              namespaces = [{ store = \"disk1\", uuid = \"6F1B0C1E-3b5e-4c57-9f1a-0d5f0a7b2c11\" }]",
+            "13:15: namespace 1 of nqn.2026-01.com.example:disk0 has the same uuid",
+            "write another `uuid`",
+        ),
+    ]);
+}
+
+/// What is replaced in the minimal file, by what; the place and the first words of what is told; its help.
+fn each_is_told(cases: &[(&str, &str, &str, &str)]) {
     let mut wrong = String::new();
-    for (from, to, first, help) in cases {
+    for &(from, to, first, help) in cases {
         let told = told(from, to);
         let first_line = format!("t.toml:{first}");
         // A subsystem without its namespace leaves a store without a use, which is told as well.
