@@ -11,6 +11,7 @@ mod notice;
 mod open;
 mod receive;
 mod slots;
+mod station;
 mod tcp;
 mod transmit;
 
@@ -130,11 +131,7 @@ impl Stack {
             table_key: key(table_secret),
             train: Train::NONE,
             burst: Burst::NONE,
-            station: config
-                .mac
-                .0
-                .iter()
-                .fold(0, |sum, &byte| sum << 8 | u64::from(byte)),
+            station: station::number(config.mac),
             time_waits: TimeWaits::new(config.time_wait_max, &config.tcp),
             listeners: (0..config.listeners_max).map(|_| None).collect(),
             half_open: 0,

@@ -201,6 +201,11 @@ impl Headers {
         self.bytes[..6].copy_from_slice(&mac.0);
     }
 
+    /// Sets where the frame comes from on the link.
+    pub(crate) fn set_source(&mut self, mac: MacAddress) {
+        self.bytes[6..12].copy_from_slice(&mac.0);
+    }
+
     /// Where the frame goes on the link.
     pub(crate) fn destination(&self) -> MacAddress {
         let mut mac = MacAddress::default();
