@@ -91,6 +91,18 @@ impl Geometry {
     }
 }
 
+/// How a device does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DeviceState {
+    /// Nothing is known against it.
+    #[default]
+    Works,
+    /// Whatever is asked of it fails, or is not answered.
+    Failing,
+    /// It went away.
+    Gone,
+}
+
 /// A shard's way to a device that stores blocks.
 pub trait Device {
     /// What the device needs in each operation beside its list.

@@ -29,6 +29,27 @@ pub enum Fault {
     Internal,
 }
 
+impl Fault {
+    /// Whether a device that is asked rightly, and works, would not have said so.
+    pub fn is_of_the_device(&self) -> bool {
+        /// Status Code Types (base 2.0, 3.3.3.2.1): Generic Command Status, Command Specific Status.
+        const GENERIC: u8 = 0;
+        const COMMAND_SPECIFIC: u8 = 1;
+        /// Internal Error, of the generic ones.
+        const INTERNAL_ERROR: u8 = 0x06;
+        match *self {
+            Fault::Gone | Fault::ReadError | Fault::WriteError | Fault::Internal => true,
+            Fault::Busy | Fault::Aborted | Fault::NoSpace => false,
+            Fault::Device { code_type, code } => match code_type {
+                GENERIC => code == INTERNAL_ERROR,
+                COMMAND_SPECIFIC => false,
+                // Media and data integrity, paths, a vendor's own.
+                _ => true,
+            },
+        }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

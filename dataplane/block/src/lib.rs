@@ -24,7 +24,7 @@ mod policy;
 
 pub use buffers::Buffers;
 pub use counters::{IoCounters, IoKind, NamespaceCounters};
-pub use device::{Command, Device, Geometry, NotStarted};
+pub use device::{Command, Device, DeviceState, Geometry, NotStarted};
 pub use fault::Fault;
 pub use fence::{FenceId, Fences};
 pub use io::{Completion, Flags, Io, NamespaceIndex, Op, Request, RequestId, VolumeId};

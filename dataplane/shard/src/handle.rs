@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use block::{NamespaceIndex, VolumeId};
+use block::{DeviceState, NamespaceIndex, VolumeId};
 use net::AddressState;
 use nvmf::Target;
 use sync::Watched;
@@ -13,6 +13,7 @@ use sync::Watched;
 use crate::addresses::{Addresses, PortAddress};
 use crate::capture_desk::CaptureDesk;
 use crate::change::{Change, ChangeError, Changes, ShardEnds};
+use crate::health::{Health, PortState, Seen};
 use crate::offer::{Offer, StoreInfo};
 use crate::reports::{Reports, TurnedAway};
 use crate::snapshot::{Inventory, NamespaceName, ShardSnapshot, Snapshot};
@@ -40,6 +41,7 @@ struct Shared {
     captures: CaptureDesk,
     reports: Reports,
     addresses: Addresses,
+    seen: Mutex<Seen>,
     /// One change at a time: its end belongs to whoever asked for it.
     changing: Mutex<()>,
     /// From when shards are expected on.
@@ -137,6 +139,37 @@ impl Handle {
             .as_ref()
             .map(Changes::namespaces)
             .unwrap_or_default()
+    }
+
+    /// How ports and namespaces are; empty before shards are expected.
+    pub fn health(&self) -> Health {
+        let (ports, _) = self.ports_and_shards();
+        let namespaces = (lock(&self.shared.changes).as_ref())
+            .map(Changes::namespaces_on_volumes)
+            .unwrap_or_default();
+        let seen = lock(&self.shared.seen);
+        Health {
+            ports: (ports.into_iter().enumerate())
+                .map(|(at, name)| (name, seen.port(at)))
+                .collect(),
+            namespaces: (namespaces.into_iter())
+                .map(|(name, volume)| (name, seen.device(volume)))
+                .collect(),
+        }
+    }
+
+    /// Port number `port` is so; whether it was not.
+    pub fn note_port(&self, port: usize, state: PortState) -> bool {
+        lock(&self.shared.seen).note_port(port, state)
+    }
+
+    /// A device is so, as a shard sees it; whether that could be noted without a wait.
+    pub(crate) fn note_device(&self, shard: usize, volume: VolumeId, state: DeviceState) -> bool {
+        let seen = self.shared.seen.try_lock();
+        seen.is_ok_and(|mut seen| {
+            seen.note_device(shard, volume, state);
+            true
+        })
     }
 
     /// The names of the ports, and how many shards there are.

@@ -275,6 +275,19 @@ impl<P: Port> Link<P> {
         sent > 0
     }
 
+    /// Its queue pair.
+    #[cfg(test)]
+    pub(crate) fn port_mut(&mut self) -> &mut P {
+        &mut self.port
+    }
+
+    /// Takes notice of another device behind the port.
+    pub(crate) fn look_at_port(&mut self, now: Instant) {
+        if let Some(mac) = self.port.replaced() {
+            self.stack.set_mac_address(now, mac);
+        }
+    }
+
     /// Shows every frame to `tap`, or to nobody any more.
     pub(crate) fn set_tap(&mut self, tap: Option<Box<dyn Tap>>) {
         self.stack.set_tap(tap);

@@ -2,7 +2,7 @@
 
 use block::{Buffers, Device};
 use events::Ticks;
-use net::{RxFrame, Transmit};
+use net::{MacAddress, RxFrame, Transmit};
 
 /// The world of one shard: time, memory, ports and devices.
 pub trait Machine {
@@ -53,6 +53,12 @@ pub trait Port: Transmit {
 
     /// Takes back every reference the port holds; it is closed.
     fn stop(&mut self);
+
+    /// The port's device is another one since this was last asked: its Ethernet address.
+    /// Most have one device for good.
+    fn replaced(&mut self) -> Option<MacAddress> {
+        None
+    }
 
     /// What became of frames.
     fn counters(&self) -> &PortCounters;

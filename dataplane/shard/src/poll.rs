@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use block::VolumeId;
+use block::{DeviceState, VolumeId};
 use events::{Stage, StageClock};
 use net::{ConnectError, ConnectionId, Instant, Tap};
 use volume::PeerEnds;
@@ -19,7 +19,7 @@ use crate::listing::Listing;
 use crate::machine::{Machine, Memory};
 use crate::notices::Notices;
 
-/// How often devices are looked at for another size.
+/// How often devices are looked at: how they do, and whether they have another size.
 const LOOK: Duration = Duration::from_millis(100);
 /// How often an idle moment is used to write dirty pages back.
 const IDLE: Duration = Duration::from_millis(1);
@@ -42,9 +42,11 @@ pub struct Shard<M: Machine> {
     /// The last change of captures seen.
     captures_seen: u64,
     pub(crate) steps: Steps,
-    /// Where the look for devices that were resized goes on, and when.
-    look_at: VolumeId,
+    /// When devices are next looked at, and how they were when others were told last.
     look_next: Instant,
+    told: Box<[DeviceState]>,
+    /// Where the look for devices that were resized goes on.
+    look_at: VolumeId,
     /// When an idle moment is next used.
     idle_at: Instant,
 }
@@ -59,9 +61,13 @@ impl<M: Machine> Shard<M> {
         machine: M,
         counter: M::Ticks,
     ) -> Self {
+        let told = (common.volumes.device_states())
+            .map(|_| DeviceState::Works)
+            .collect();
         Self {
             index,
             core,
+            told,
             common,
             links,
             notices: Notices::default(),
@@ -119,9 +125,12 @@ impl<M: Machine> Shard<M> {
             self.steps.ends = handle.take_change_ends(self.index);
         }
         self.make_steps();
-        if self.index == 0 && now >= self.look_next {
+        if now >= self.look_next {
             self.look_next = now + LOOK;
-            self.look_for_resized(handle);
+            self.look_at_devices(handle);
+        }
+        for link in &mut self.links {
+            link.look_at_port(now);
         }
         self.notices.exchange(&mut self.links, now);
         for link in &mut self.links {
@@ -138,6 +147,20 @@ impl<M: Machine> Shard<M> {
         handle.heartbeat(self.index);
         self.answer(handle);
         self.capture(handle);
+    }
+
+    /// Says which devices do otherwise than they did: each shard has its own way to them.
+    fn look_at_devices(&mut self, handle: &Handle) {
+        let states = self.common.volumes.device_states();
+        for (volume, (told, state)) in (0..).map(VolumeId).zip(self.told.iter_mut().zip(states)) {
+            // What is not noted now is at the next look.
+            if *told != state && handle.note_device(self.index, volume, state) {
+                *told = state;
+            }
+        }
+        if self.index == 0 {
+            self.look_for_resized(handle);
+        }
     }
 
     /// Says which devices have another size than they had. The first shard does it for all.

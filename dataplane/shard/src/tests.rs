@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use block::{
-    Buffers, Command, Device, Flags, Geometry, Io, NamespaceIndex, NotStarted, OpIndex, OpTable,
-    Request, RequestId, VolumeId, WritePolicy,
+    Buffers, Command, Device, DeviceState, Flags, Geometry, Io, NamespaceIndex, NotStarted,
+    OpIndex, OpTable, Request, RequestId, VolumeId, WritePolicy,
 };
 use events::{StageClock, Ticks};
 use net::{MacAddress, PortFull, RxFrame, Stack, StackConfig, Transmit, TxFrame};
@@ -23,7 +23,7 @@ use volume::{Origin, Volumes};
 use crate::door::{Session, tests::Echo};
 use crate::{
     Change, ChangeError, Common, DoorKind, Doors, Handle, Link, Machine, Memory, MemoryConfig,
-    NamespaceConfig, NvmeDoor, Offer, Port, PortCounters, Shard, Sizing, StoreInfo,
+    NamespaceConfig, NvmeDoor, Offer, Port, PortCounters, PortState, Shard, Sizing, StoreInfo,
     SubsystemConfig,
 };
 
@@ -103,6 +103,8 @@ type Frames = Rc<RefCell<VecDeque<Vec<u8>>>>;
 struct End {
     from: Frames,
     to: Frames,
+    /// It is in another device now.
+    replaced: Option<MacAddress>,
     counters: PortCounters,
 }
 
@@ -141,12 +143,16 @@ impl Port for End {
 
     fn stop(&mut self) {}
 
+    fn replaced(&mut self) -> Option<MacAddress> {
+        self.replaced.take()
+    }
+
     fn counters(&self) -> &PortCounters {
         &self.counters
     }
 }
 
-/// A device of which only the size matters here.
+/// A device of which only the size matters here; without one it is gone.
 struct Disk(Rc<Cell<u64>>);
 
 impl Device for Disk {
@@ -169,7 +175,7 @@ impl Device for Disk {
     }
 
     fn is_gone(&self) -> bool {
-        false
+        self.0.get() == 0
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -299,6 +305,7 @@ fn shard_with(
     let end = End {
         from: wire.0,
         to: wire.1,
+        replaced: None,
         counters: PortCounters::default(),
     };
     let links = vec![Link::new(0, end, stack.unwrap())];
@@ -604,4 +611,64 @@ fn namespaces_and_listeners_come_grow_and_go_while_a_shard_runs() {
     change(&handle, &mut shard, Change::RemoveListener(own)).unwrap();
     let none = change(&handle, &mut shard, Change::RemoveListener(own));
     assert_eq!(none, Err(ChangeError::NoListener(own)));
+}
+
+/// The shard sees it before anybody asks for a block.
+#[test]
+fn k06_a_device_that_goes_is_seen_by_its_namespaces() {
+    let (a, b) = (Frames::default(), Frames::default());
+    let blocks = Rc::new(Cell::new(1000));
+    let (mut shard, target, offer) = shard(0, 1, (a, b), &blocks);
+    let handle = Handle::new();
+    assert!(handle.health().ports.is_empty());
+    handle.expect_shards(1, 1, vec!["port0".into()], offer, &target);
+    handle.set_ready(true);
+    let namespace = NamespaceConfig {
+        nsid: 3,
+        store: "disk0".into(),
+        uuid: Some([7; 16]),
+        write: WritePolicy::Through,
+        block_size: None,
+    };
+    let nqn = NQN.into();
+    change(&handle, &mut shard, Change::AddNamespace { nqn, namespace }).unwrap();
+    let mut seen = || {
+        for _ in 0..10_000 {
+            turn(&mut [&mut shard]);
+            shard.housekeep(&handle);
+        }
+        let health = handle.health();
+        assert_eq!(health.ports, [("port0".to_owned(), PortState::Up)]);
+        let [(name, state)] = health.namespaces.as_slice() else {
+            panic!("{health:?}");
+        };
+        assert_eq!((name.nsid, name.store.as_str()), (3, "disk0"));
+        *state
+    };
+    assert_eq!(seen(), DeviceState::Works);
+    blocks.set(0);
+    assert_eq!(seen(), DeviceState::Gone);
+    blocks.set(1000);
+    assert_eq!(seen(), DeviceState::Works);
+}
+
+/// What the stack sends then comes from the new one.
+#[test]
+fn k06_a_port_whose_device_is_another_goes_on_with_its_address() {
+    let (a, b) = (Frames::default(), Frames::default());
+    let blocks = Rc::new(Cell::new(1000));
+    let (mut shard, target, offer) = shard(0, 1, (a, Rc::clone(&b)), &blocks);
+    let handle = Handle::new();
+    handle.expect_shards(1, 1, vec!["port0".into()], offer, &target);
+    turn(&mut [&mut shard]);
+    b.borrow_mut().clear();
+    let mac = [2, 0, 0, 0, 0, 99];
+    shard.links[0].port_mut().replaced = Some(MacAddress(mac));
+    shard.housekeep(&handle);
+    for _ in 0..100_000 {
+        turn(&mut [&mut shard]);
+    }
+    let frames = b.borrow();
+    assert!(!frames.is_empty(), "nobody is told where its address is");
+    assert!(frames.iter().all(|frame| frame[6..12] == mac), "{frames:?}");
 }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use block::{Device, Geometry};
+use block::{Device, DeviceState, Geometry};
 use sgl::Divider;
 
 /// Whether a device that has `held` of something of which `left` are free may take more: it takes
@@ -19,6 +19,9 @@ pub(crate) fn may_take(held: usize, left: usize) -> bool {
 
 /// How often a device that ends no command in between is recovered before it is given up.
 const RECOVERIES: u8 = 2;
+
+/// A device that failed so many operations in a row does not work.
+const FAULTS_MAX: u8 = 3;
 
 /// What is due of a device that keeps its commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +49,8 @@ pub(crate) struct Backing<D> {
     timeout: Option<Duration>,
     /// Times it was recovered since a command of it ended.
     recoveries: u8,
+    /// Operations in a row that it failed.
+    pub(crate) faults: u8,
 }
 
 impl<D: Device> Backing<D> {
@@ -64,6 +69,18 @@ impl<D: Device> Backing<D> {
             stalled: VecDeque::with_capacity(jobs),
             idle_since: Duration::ZERO,
             recoveries: 0,
+            faults: 0,
+        }
+    }
+
+    /// How the device does.
+    pub(crate) fn state(&self) -> DeviceState {
+        if self.device.is_gone() {
+            DeviceState::Gone
+        } else if self.faults >= FAULTS_MAX || self.recoveries > 0 {
+            DeviceState::Failing
+        } else {
+            DeviceState::Works
         }
     }
 

@@ -5,11 +5,15 @@
 //! are handed to the device to fill (row Z10). Where a device cannot take
 //! fragments, the page is copied together first, and the copy counted (row Z14).
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use block::{
-    Buffers, Command, Completed, Device, Fault, Geometry, Io, NotStarted, Op, OpTable, VolumeId,
+    Buffers, Command, Completed, Device, DeviceState, Fault, Geometry, Io, NotStarted, Op, OpTable,
+    VolumeId,
 };
 use collections::Slab;
 use pages::{CopyReason, PAGE_SIZE, PageRun};
@@ -96,6 +100,8 @@ pub(crate) struct Jobs<D: Device, T> {
     finished: VecDeque<u32>,
     /// Assemble by memcpy: the ablation.
     copy: bool,
+    /// Devices whose last operation failed.
+    faulty: usize,
     counters: JobCounters,
 }
 
@@ -138,12 +144,32 @@ impl<D: Device, T> Jobs<D, T> {
             look_at: Duration::ZERO,
             finished: VecDeque::with_capacity(jobs),
             copy,
+            faulty: 0,
             counters: JobCounters::default(),
         }
     }
 
     pub(crate) fn geometry(&self, volume: VolumeId) -> &Geometry {
         &self.backings[volume.index()].geometry
+    }
+
+    /// How each device does, by [`VolumeId`].
+    pub(crate) fn device_states(&self) -> impl Iterator<Item = DeviceState> {
+        self.backings.iter().map(Backing::state)
+    }
+
+    /// An operation of a device ended, and it failed, or others before it had.
+    #[cold]
+    fn note(&mut self, volume: VolumeId, result: Result<(), Fault>) {
+        let faults = &mut self.backings[volume.index()].faults;
+        let before = *faults;
+        match result {
+            Ok(()) => *faults = 0,
+            Err(fault) if fault.is_of_the_device() => *faults = before.saturating_add(1),
+            Err(_) => {}
+        }
+        self.faulty += usize::from(*faults > 0);
+        self.faulty -= usize::from(before > 0);
     }
 
     /// The next volume, from `first` on, whose device has another size than it had; what
@@ -497,7 +523,11 @@ impl<D: Device, T> Jobs<D, T> {
             self.ops.release(op);
             return Err(match error {
                 NotStarted::Full => Stop::Full,
-                NotStarted::Failed(fault) => Stop::Failed(fault),
+                NotStarted::Failed(fault) => {
+                    let volume = job.volume;
+                    self.note(volume, Err(fault));
+                    Stop::Failed(fault)
+                }
             });
         }
         if flush {
@@ -524,12 +554,16 @@ impl<D: Device, T> Jobs<D, T> {
         if job.result.is_ok() {
             job.result = completed.result;
         }
+        let volume = job.volume;
         // A stalled job goes on, or ends, from its list.
-        if job.in_flight == 0 && !job.stalled {
-            match job.is_over() {
-                true => self.finished.push_back(completed.request),
-                false => self.go_on(completed.request, buffers),
-            }
+        let (goes_on, is_over) = (job.in_flight == 0 && !job.stalled, job.is_over());
+        if completed.result.is_err() || self.faulty > 0 {
+            self.note(volume, completed.result);
+        }
+        match is_over {
+            _ if !goes_on => {}
+            true => self.finished.push_back(completed.request),
+            false => self.go_on(completed.request, buffers),
         }
     }
 }

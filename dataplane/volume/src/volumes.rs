@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use block::{
-    Buffers, Device, Fault, Fences, Io, IoCounters, IoKind, NamespaceCounters, NamespaceIndex, Op,
-    Request, RequestId, VolumeId, WritePolicy,
+    Buffers, Device, DeviceState, Fault, Fences, Io, IoCounters, IoKind, NamespaceCounters,
+    NamespaceIndex, Op, Request, RequestId, VolumeId, WritePolicy,
 };
 use events::{Counter, Stage, StageClock, Ticks, tracepoint};
 use pages::{PAGE_SIZE, PageRun};
@@ -291,6 +291,11 @@ impl<D: Device> Volumes<D> {
         if let Some(entry) = entry.and_then(Option::take) {
             self.gone.combine(&entry.counters.io, |sum, n| *sum += n);
         }
+    }
+
+    /// How each device does, by [`VolumeId`].
+    pub fn device_states(&self) -> impl Iterator<Item = DeviceState> {
+        self.jobs.device_states()
     }
 
     /// The next volume, from `first` on, whose device has another size than it had, and its blocks.

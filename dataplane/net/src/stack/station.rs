@@ -1,7 +1,7 @@
 //! The station: our place on the link, which may become another one.
 
 use crate::address::MacAddress;
-use crate::stack::{Stack, link};
+use crate::stack::Stack;
 use crate::time::Instant;
 
 /// An Ethernet address as a number.
@@ -22,10 +22,7 @@ impl Stack {
         for connection in &mut self.connections {
             connection.headers.set_source(mac);
         }
-        for own in self.interface.addresses_mut() {
-            (own.usable, own.conflict) = (true, false);
-        }
-        self.start = link::Start::default();
+        self.claims.begun = false;
         self.begin(now);
     }
 }

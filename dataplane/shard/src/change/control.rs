@@ -85,14 +85,16 @@ impl Changes {
 
     /// The namespaces that are offered: their indexes and names.
     pub(crate) fn namespaces(&self) -> (Vec<NamespaceIndex>, Vec<NamespaceName>) {
-        let name = |namespace: &Offered| NamespaceName {
-            subsystem: namespace.nqn.clone(),
-            nsid: namespace.nsid,
-            store: namespace.store.clone(),
-        };
         let list = self.namespaces.iter();
-        list.map(|namespace| (namespace.index, name(namespace)))
+        list.map(|namespace| (namespace.index, named(namespace)))
             .unzip()
+    }
+
+    /// The namespaces that are offered, and which volumes they are.
+    pub(crate) fn namespaces_on_volumes(&self) -> Vec<(NamespaceName, block::VolumeId)> {
+        let list = self.namespaces.iter();
+        list.map(|namespace| (named(namespace), namespace.volume))
+            .collect()
     }
 
     /// The stores that are open.
@@ -454,4 +456,12 @@ fn drain(namespace: &Offered) -> [Do; 4] {
             Ok(())
         })),
     ]
+}
+
+fn named(namespace: &Offered) -> NamespaceName {
+    NamespaceName {
+        subsystem: namespace.nqn.clone(),
+        nsid: namespace.nsid,
+        store: namespace.store.clone(),
+    }
 }
