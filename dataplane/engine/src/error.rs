@@ -22,6 +22,9 @@ pub enum Error {
         /// The shard that waited.
         shard: usize,
     },
+    /// The system gave no thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
     /// DPDK's environment did not start.
     #[error(
         "DPDK did not start: {} (EAL arguments: {args}); is the program root, are hugepages free, \

@@ -24,9 +24,10 @@ mod spdk;
 mod spy;
 mod store;
 mod tsc;
+mod watch;
 
 pub use alone::{Alone, alone};
-pub use block::{IoCounters, IoKind, NamespaceCounters, WritePolicy};
+pub use block::{DeviceState, IoCounters, IoKind, NamespaceCounters, WritePolicy};
 pub use config::{Config, KnownStore, PortConfig, StoreConfig, StoreDevice, TargetConfig};
 pub use environment::{spdk_has_method, spdk_is_legacy};
 pub use error::Error;
@@ -36,6 +37,6 @@ pub use nvmf::{Cntlid, ControllerInfo, NamespaceConfig as OfferedNamespace};
 pub use run::run;
 pub use shard::{
     Capture, CaptureError, CaptureLimits, Captured, Change, ChangeError, ConnectionSnapshot,
-    Detail, Handle, Inventory, Layer, MemoryConfig, NSID_MAX, NamespaceConfig, NamespaceName,
-    PoolSnapshot, ShardSnapshot, Snapshot, StoreInfo, SubsystemConfig,
+    Detail, Handle, Health, Inventory, Layer, MemoryConfig, NSID_MAX, NamespaceConfig,
+    NamespaceName, PoolSnapshot, PortState, ShardSnapshot, Snapshot, StoreInfo, SubsystemConfig,
 };

@@ -7,9 +7,9 @@ mod dpdk;
 mod kernel;
 
 use arrayvec::ArrayVec;
-use net::{PortFull, RxFrame, Transmit, TxFrame};
+use net::{MacAddress, PortFull, RxFrame, Transmit, TxFrame};
 use pages::Slice;
-use shard::PortCounters;
+use shard::{PortCounters, PortState};
 
 use crate::config::PortConfig;
 use crate::environment::is_dpdk;
@@ -157,6 +157,14 @@ impl Port {
         }
     }
 
+    /// What looks at the port from another thread while it is started.
+    pub(crate) fn watch(&self) -> PortWatch {
+        match &self.device {
+            Device::Dpdk(device) => PortWatch::Dpdk(device.watch()),
+            Device::Kernel(device) => PortWatch::Kernel(device.watch()),
+        }
+    }
+
     /// Stops the port; every buffer goes back to its pool.
     pub(crate) fn close(&self) {
         match &self.device {
@@ -238,7 +246,7 @@ impl Device {
     fn configure(&mut self, config: &PortConfig, queues: u16, scatter: bool) -> Result<u32, Error> {
         match self {
             Self::Dpdk(device) => device.configure(config, queues, scatter),
-            Self::Kernel(device) => device.configure(config, queues),
+            Self::Kernel(device) => device.configure(queues),
         }
     }
 
@@ -248,6 +256,22 @@ impl Device {
             Self::Dpdk(device) => device.cluster_shift(),
             // It reads and writes what it is told to.
             Self::Kernel(_) => 0,
+        }
+    }
+}
+
+/// What looks at a port.
+pub(crate) enum PortWatch {
+    Dpdk(dpdk::Watch),
+    Kernel(kernel::Watch),
+}
+
+impl PortWatch {
+    /// How the port is. An interface of the kernel that is back is taken again.
+    pub(crate) fn look(&mut self) -> PortState {
+        match self {
+            Self::Dpdk(watch) => watch.look(),
+            Self::Kernel(watch) => watch.look(),
         }
     }
 }
@@ -298,6 +322,13 @@ impl shard::Port for PortQueue {
         match self {
             Self::Dpdk(queue) => queue.stop(),
             Self::Kernel(queue) => queue.stop(),
+        }
+    }
+
+    fn replaced(&mut self) -> Option<MacAddress> {
+        match self {
+            Self::Dpdk(_) => None,
+            Self::Kernel(queue) => queue.replaced(),
         }
     }
 

@@ -20,6 +20,7 @@ use crate::port::Port;
 use crate::spdk::SpdkThread;
 use crate::store::{Controller, Store};
 use crate::tsc::{tsc, tsc_hz};
+use crate::watch::Watch;
 
 /// How long devices have to finish when the engine stops.
 const STOP: Duration = Duration::from_secs(30);
@@ -36,8 +37,9 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub fn run(config: &Config, handle: &Handle) -> Result<(), Error> {
     config.check_target(&[])?;
     (config.ports.iter()).try_for_each(|port| config.check_port(port))?;
+    let watch = Watch::start(handle)?;
     let environment = Environment::start(config)?;
-    let result = serve(config, handle, &environment);
+    let result = serve(config, handle, &environment, &watch);
     handle.set_ready(false);
     environment.stop();
     result
@@ -57,6 +59,7 @@ enum Phase {
 struct Plan<'a> {
     config: &'a Config,
     handle: &'a Handle,
+    watch: &'a Watch,
     ports: &'a [Port],
     controllers: &'a Controllers,
     target: &'a Arc<Target>,
@@ -80,7 +83,12 @@ type Links = (Vec<Option<PeerEnds>>, Notices);
 /// NVMe controllers by transport id.
 type Controllers = HashMap<String, Arc<Controller>>;
 
-fn serve(config: &Config, handle: &Handle, environment: &Environment) -> Result<(), Error> {
+fn serve(
+    config: &Config,
+    handle: &Handle,
+    environment: &Environment,
+    watch: &Watch,
+) -> Result<(), Error> {
     let lcores = lcore::all();
     let controllers = connect(config)?;
     let queues = lcores.len() as u16;
@@ -97,6 +105,7 @@ fn serve(config: &Config, handle: &Handle, environment: &Environment) -> Result<
     let plan = Plan {
         config,
         handle,
+        watch,
         ports: &ports,
         controllers: &controllers,
         target: &target,
@@ -232,10 +241,14 @@ impl Plan<'_> {
     }
 
     fn start_ports(&self) -> Result<(), Error> {
-        self.ports.iter().try_for_each(Port::start)
+        self.ports.iter().try_for_each(Port::start)?;
+        self.watch
+            .begin(self.ports.iter().map(Port::watch).collect());
+        Ok(())
     }
 
     fn close_ports(&self) {
+        self.watch.cease();
         self.ports.iter().for_each(Port::close);
     }
 

@@ -6,6 +6,19 @@ use std::mem;
 
 use crate::socket::{Socket, check};
 
+/// How an interface is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InterfaceState {
+    /// Frames come and go.
+    Up,
+    /// There is no link.
+    NoLink,
+    /// An administrator switched it off.
+    Off,
+    /// It is no more, or in another network namespace. One that has its name now is another one.
+    Gone,
+}
+
 /// An interface, by name, in the network namespace of the thread that looked for it.
 #[derive(Clone, Debug)]
 pub struct Interface {
@@ -54,16 +67,27 @@ impl Interface {
         Ok(std::array::from_fn(|i| address.sa_data[i] as u8))
     }
 
-    /// Whether an administrator switched it on.
-    ///
-    /// # Errors
-    ///
-    /// As for `ioctl`.
-    pub fn is_up(&self) -> io::Result<bool> {
-        let request = self.ask(libc::SIOCGIFFLAGS)?;
+    /// How it is now, whatever it is called by now.
+    pub fn state(&self) -> InterfaceState {
+        let mut name = [0; libc::IF_NAMESIZE];
+        // SAFETY: as large as a name may be, with its NUL; written during the call.
+        let known = unsafe { libc::if_indextoname(self.index as u32, name.as_mut_ptr()) };
+        if known.is_null() {
+            return InterfaceState::Gone;
+        }
+        // SAFETY: plain data; zero is a good value of every field.
+        let mut request: libc::ifreq = unsafe { mem::zeroed() };
+        request.ifr_name = name;
+        if self.ioctl(libc::SIOCGIFFLAGS, &mut request).is_err() {
+            return InterfaceState::Gone;
+        }
         // SAFETY: the call filled the member.
-        let flags = unsafe { request.ifr_ifru.ifru_flags };
-        Ok(i32::from(flags) & libc::IFF_UP != 0)
+        let flags = libc::c_int::from(unsafe { request.ifr_ifru.ifru_flags });
+        match (flags & libc::IFF_UP, flags & libc::IFF_RUNNING) {
+            (0, _) => InterfaceState::Off,
+            (_, 0) => InterfaceState::NoLink,
+            _ => InterfaceState::Up,
+        }
     }
 
     /// Bytes of the largest packet that goes in one frame.

@@ -15,6 +15,6 @@ mod receiver;
 mod sender;
 mod socket;
 
-pub use interface::Interface;
+pub use interface::{Interface, InterfaceState};
 pub use receiver::{Frame, Receiver, Shape};
 pub use sender::{BURST, Offload, Sender};

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, IoSlice, IoSliceMut};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use packet::{Interface, Offload, Receiver, Sender, Shape};
+use packet::{Interface, InterfaceState, Offload, Receiver, Sender, Shape};
 
 const ETHERNET: usize = 14;
 const IPV4: usize = 20;
@@ -189,7 +189,8 @@ fn is_cut_well(arrived: &[Arrived], payload: &[u8], mss: usize) {
 fn k07_frames_arrive_as_they_were_sent() {
     let (from, to) = veth(OFF);
     assert_eq!(to.mtu().unwrap(), 1500);
-    assert!(to.is_up().unwrap() && !to.cuts_segments());
+    are([&from, &to], [InterfaceState::Up; 2]);
+    assert!(!to.cuts_segments());
     assert_eq!(to.mac().unwrap()[0] & 1, 0, "an address of one station");
     let (sender, mut receiver) = (Sender::open(&from).unwrap(), receiver(&to, 100));
     send(&Sender::open(&to).unwrap(), &[ethernet(0x88b5, 60, 0)]);
@@ -376,4 +377,39 @@ fn k07_what_cannot_be_sent_is_refused() {
     run("ip link set from down");
     let error = send_one(&sender, Offload::checksum(tcp), &good).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NetworkDown);
+}
+
+/// Waits until they are so: the kernel tells of links a little later.
+fn are(interfaces: [&Interface; 2], states: [InterfaceState; 2]) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while interfaces.map(Interface::state) != states {
+        assert!(
+            Instant::now() < deadline,
+            "{:?}",
+            interfaces.map(Interface::state)
+        );
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// What has the name of one that went is another one.
+#[test]
+fn k06_an_interface_is_told_from_another_of_its_name() {
+    use InterfaceState::{Gone, NoLink, Off, Up};
+    let (from, to) = veth(OFF);
+    are([&from, &to], [Up, Up]);
+    run("ip link set to down");
+    are([&from, &to], [NoLink, Off]);
+    run("ip link set to name elsewhere");
+    run("ip link set elsewhere up");
+    assert!(Interface::find("to").is_err());
+    // The same as before, whatever it is called.
+    are([&from, &to], [Up, Up]);
+    run("ip link del elsewhere");
+    run("ip link add from type veth peer name to");
+    run("ip link set from up");
+    run("ip link set to up");
+    let another = Interface::find("to").unwrap();
+    are([&another, &to], [Up, Gone]);
+    assert_eq!(from.state(), Gone);
 }

@@ -10,6 +10,7 @@ use dpdk_sys::{tl_cluster_pool, tl_port_config, tl_port_info};
 use net::rss;
 use pages::Arena;
 pub(super) use queue::Queue;
+use shard::PortState;
 
 use super::{Identity, WANTED};
 use crate::config::PortConfig;
@@ -139,6 +140,11 @@ impl Device {
         self.check("starting it", code)
     }
 
+    /// What tells whether there is a link.
+    pub(super) fn watch(&self) -> Watch {
+        Watch(self.id)
+    }
+
     /// Stops the device; every buffer goes back to its pool.
     pub(super) fn close(&self) {
         // SAFETY: no shard polls the port any more.
@@ -169,6 +175,24 @@ impl Device {
             })
         } else {
             Ok(())
+        }
+    }
+}
+
+/// A started device, for another thread to look at until it is closed.
+pub(crate) struct Watch(u16);
+
+impl Watch {
+    /// A driver that cannot say has a link.
+    pub(crate) fn look(&self) -> PortState {
+        // SAFETY: plain data, filled by the call; the device is not closed yet.
+        let (code, link) = unsafe {
+            let mut link: dpdk_sys::tl_port_link = std::mem::zeroed();
+            (dpdk_sys::tl_port_link(self.0, &mut link), link)
+        };
+        match code < 0 || link.up != 0 {
+            true => PortState::Up,
+            false => PortState::NoLink,
         }
     }
 }

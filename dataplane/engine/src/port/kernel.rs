@@ -5,12 +5,16 @@
 //! its own TCP sends.
 
 mod queue;
+mod watch;
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use net::MacAddress;
 use packet::{Interface, Receiver, Sender, Shape};
 pub(super) use queue::Queue;
+pub(super) use watch::Watch;
+use watch::{Exchange, Sockets};
 
 use super::Identity;
 use crate::config::PortConfig;
@@ -31,10 +35,12 @@ const OFFLOADS: u32 = dpdk_sys::TL_OFFLOAD_TX_TCP_CSUM
 
 /// An interface.
 pub(super) struct Device {
-    name: String,
+    config: PortConfig,
     interface: Interface,
     /// Each shard takes its own.
-    sockets: Mutex<Vec<Option<(Receiver, Sender)>>>,
+    sockets: Mutex<Vec<Option<Sockets>>>,
+    /// By queue pair: what another interface of its name is taken with.
+    exchanges: Vec<Arc<Exchange>>,
 }
 
 impl Device {
@@ -43,64 +49,33 @@ impl Device {
         let interface = Interface::find(&config.device).map_err(named(
             "finding its interface (`ip link` lists those there are)",
         ))?;
-        let mac = interface.mac().map_err(named("asking for its address"))?;
-        if mac == [0; 6] {
-            return Err(Error::PortConfig {
-                name: config.name.clone(),
-                why: format!(
-                    "{} has no Ethernet address, as a loopback interface has none: \
-                     name another `device`",
-                    config.device
-                ),
-            });
-        }
-        if !interface.is_up().map_err(named("asking for its state"))? {
-            log::warn!(
-                "{}: {} is down: ip link set {} up",
-                config.name,
-                config.device,
-                config.device
-            );
-        }
+        let mac = mac_of(config, &interface)?;
         let identity = Identity {
-            mac,
+            mac: mac.0,
             driver: "the kernel".into(),
             queues_max: QUEUES_MAX,
         };
         let device = Self {
-            name: config.name.clone(),
+            config: config.clone(),
             interface,
             sockets: Mutex::default(),
+            exchanges: Vec::new(),
         };
         Ok((device, identity))
     }
 
     /// Returns the `TL_OFFLOAD_*` bits that are on.
-    pub(super) fn configure(&mut self, config: &PortConfig, queues: u16) -> Result<u32, Error> {
-        let named = |what| failed(&self.name, what);
-        let (mtu, wanted) = (self.interface.mtu(), u32::from(config.mtu));
-        if mtu.map_err(named("asking for its MTU"))? < wanted {
-            (self.interface.set_mtu(wanted)).map_err(named("raising its MTU"))?;
-        }
-        let shape = Shape::new(RING_BYTES, RING_FRAMES_MAX, config.mtu);
-        let receivers = Receiver::open(&self.interface, shape, queues.into()).map_err(named(
-            "opening packet sockets (they need CAP_NET_RAW, and memory for their rings)",
-        ))?;
-        if config
-            .addresses
-            .iter()
-            .any(|(address, _)| address.is_ipv6())
-        {
-            (receivers.iter())
-                .try_for_each(|receiver| receiver.hear_multicast(&self.interface))
-                .map_err(named("asking for multicast frames, which IPv6 needs"))?;
-        }
-        let sockets = (receivers.into_iter())
-            .map(|receiver| Ok(Some((receiver, Sender::open(&self.interface)?))))
-            .collect::<io::Result<_>>()
-            .map_err(named("opening packet sockets to send with"))?;
-        self.sockets = Mutex::new(sockets);
+    pub(super) fn configure(&mut self, queues: u16) -> Result<u32, Error> {
+        let (sockets, _) = open(&self.config, &self.interface, queues.into())?;
+        self.exchanges = sockets.iter().map(|_| Arc::default()).collect();
+        self.sockets = Mutex::new(sockets.into_iter().map(Some).collect());
         Ok(OFFLOADS)
+    }
+
+    /// What looks at the interface while the port is used.
+    pub(super) fn watch(&self) -> Watch {
+        let (interface, exchanges) = (self.interface.clone(), self.exchanges.clone());
+        Watch::new(self.config.clone(), interface, exchanges)
     }
 
     /// The most bytes that are worth handing over in one frame, to be cut to packets of `mtu` bytes.
@@ -119,13 +94,63 @@ impl Device {
     pub(super) fn queue(&self, queue: u16) -> Result<Queue, Error> {
         let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
         let own = sockets.get_mut(usize::from(queue)).and_then(Option::take);
-        let (receiver, sender) = own.ok_or(Error::Port {
-            name: self.name.clone(),
+        let sockets = own.ok_or(Error::Port {
+            name: self.config.name.clone(),
             what: "taking a queue pair",
             code: -libc::EBUSY,
         })?;
-        Ok(Queue::new(receiver, sender))
+        let exchange = Arc::clone(&self.exchanges[usize::from(queue)]);
+        Ok(Queue::new(sockets, exchange))
     }
+}
+
+/// The interface's Ethernet address.
+fn mac_of(config: &PortConfig, interface: &Interface) -> Result<MacAddress, Error> {
+    let mac = interface.mac();
+    let mac = mac.map_err(failed(&config.name, "asking for its address"))?;
+    if mac == [0; 6] {
+        return Err(Error::PortConfig {
+            name: config.name.clone(),
+            why: format!(
+                "{} has no Ethernet address, as a loopback interface has none: \
+                 name another `device`",
+                config.device
+            ),
+        });
+    }
+    Ok(MacAddress(mac))
+}
+
+/// Sockets on an interface for so many queue pairs, and its Ethernet address.
+fn open(
+    config: &PortConfig,
+    interface: &Interface,
+    queues: usize,
+) -> Result<(Vec<Sockets>, MacAddress), Error> {
+    let named = |what| failed(&config.name, what);
+    let mac = mac_of(config, interface)?;
+    let (mtu, wanted) = (interface.mtu(), u32::from(config.mtu));
+    if mtu.map_err(named("asking for its MTU"))? < wanted {
+        (interface.set_mtu(wanted)).map_err(named("raising its MTU"))?;
+    }
+    let shape = Shape::new(RING_BYTES, RING_FRAMES_MAX, config.mtu);
+    let receivers = Receiver::open(interface, shape, queues).map_err(named(
+        "opening packet sockets (they need CAP_NET_RAW, and memory for their rings)",
+    ))?;
+    let is_ipv6 = |&(address, _): &(std::net::IpAddr, u8)| address.is_ipv6();
+    if config.addresses.iter().any(is_ipv6) {
+        (receivers.iter())
+            .try_for_each(|receiver| receiver.hear_multicast(interface))
+            .map_err(named("asking for multicast frames, which IPv6 needs"))?;
+    }
+    let sockets = (receivers.into_iter())
+        .map(|receiver| {
+            let sender = Sender::open(interface)?;
+            Ok(Sockets { receiver, sender })
+        })
+        .collect::<io::Result<_>>()
+        .map_err(named("opening packet sockets to send with"))?;
+    Ok((sockets, mac))
 }
 
 /// Makes an error of the port `name` out of one of the system's.

@@ -2,12 +2,14 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use net::{Piece, PortFull, RxFrame, Transmit, TxFrame, TxOffload, Verdict};
-use packet::{Frame, Offload, Receiver, Sender};
+use net::{MacAddress, Piece, PortFull, RxFrame, Transmit, TxFrame, TxOffload, Verdict};
+use packet::{Frame, Offload, Sender};
 use pages::{Fresh, Slice};
 
+use super::watch::{Exchange, Sockets};
 use crate::memory::Memory;
 use crate::port::{BURST, Parts, PortCounters, SEGMENTS_MAX};
 use crate::tsc::{tsc, tsc_hz};
@@ -30,8 +32,10 @@ const _: () = assert!(BURST <= packet::BURST && PARTS_OF_FRAME <= GATHERED && GA
 
 /// One ring to receive from and one socket to send with, polled by one shard.
 pub(crate) struct Queue {
-    receiver: Receiver,
-    sender: Sender,
+    sockets: Sockets,
+    exchange: Arc<Exchange>,
+    /// The number of the last exchange.
+    exchanged: u64,
     /// Free clusters, to receive into.
     spare: ArrayVec<u32, BURST>,
     pending: Pending,
@@ -96,10 +100,11 @@ enum Part {
 }
 
 impl Queue {
-    pub(super) fn new(receiver: Receiver, sender: Sender) -> Self {
+    pub(super) fn new(sockets: Sockets, exchange: Arc<Exchange>) -> Self {
         Self {
-            receiver,
-            sender,
+            sockets,
+            exchange,
+            exchanged: 0,
             spare: ArrayVec::new(),
             pending: Pending::new(),
             polls: 0,
@@ -115,15 +120,16 @@ impl Queue {
         self.polls = self.polls.wrapping_add(1);
         if self.polls == 0 {
             // What the kernel cannot say does not matter.
-            self.counters.drop_ring_full += u64::from(self.receiver.take_dropped().unwrap_or(0));
+            self.counters.drop_ring_full +=
+                u64::from(self.sockets.receiver.take_dropped().unwrap_or(0));
         }
-        self.receiver.waiting(BURST)
+        self.sockets.receiver.waiting(BURST)
     }
 
     /// Gives the oldest frame to `receive`, once it is copied into clusters.
     #[inline]
     pub(crate) fn frame(&mut self, memory: &Memory, receive: impl FnOnce(RxFrame<'_>)) {
-        let Some(frame) = self.receiver.receive() else {
+        let Some(frame) = self.sockets.receiver.receive() else {
             return;
         };
         self.counters.frames_received += 1;
@@ -159,7 +165,7 @@ impl Queue {
             return;
         }
         while !self.pending.is_empty() {
-            match self.pending.send(&self.sender) {
+            match self.pending.send(&self.sockets.sender) {
                 Ok(n) => {
                     for frame in self.pending.oldest(n) {
                         self.counters.frames_sent += 1;
@@ -179,8 +185,10 @@ impl Queue {
                         self.counters.transmit_ring_full += 1;
                         return;
                     }
-                    // TCP sends again what is lost here; the rest goes on.
-                    if tsc() > self.silent_until {
+                    // TCP sends again what is lost here; the rest goes on. Of an interface that
+                    // is off or gone, which says so once, who watches the port tells.
+                    let is_down = matches!(code, Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV));
+                    if !is_down && tsc() > self.silent_until {
                         self.silent_until = tsc() + tsc_hz();
                         log::warn!("the kernel does not send a frame: {error}");
                     }
@@ -190,6 +198,20 @@ impl Queue {
                 }
             }
         }
+    }
+
+    /// Goes on with the sockets of another interface, if there are any: its Ethernet address.
+    /// The old ones are left where these were.
+    pub(crate) fn replaced(&mut self) -> Option<MacAddress> {
+        if self.exchange.number() == self.exchanged {
+            return None;
+        }
+        let mut exchange = self.exchange.lock();
+        self.exchanged = self.exchange.number();
+        let (sockets, mac) = exchange.new.take()?;
+        exchange.old = Some(std::mem::replace(&mut self.sockets, sockets));
+        self.backoff = Backoff::default();
+        Some(mac)
     }
 
     /// Lets go of every page.
