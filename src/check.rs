@@ -11,15 +11,19 @@ mod usage;
 
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::json;
 
 pub(crate) use self::devices::{USER_DRIVERS, driver_serves};
 pub(crate) use self::host::{CLASS_ETHERNET, CLASS_NVME, Host, PciDevice};
 use crate::claims;
 use crate::config::{self, Program};
-use crate::control::Listening;
+use crate::control::{Client, Listening};
 use crate::metrics;
+use crate::readiness::State;
+use crate::stats::Stats;
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -269,7 +273,29 @@ fn control(socket: &Path, report: &mut Report) {
     }
     match Listening::probe(socket) {
         Ok(()) => report.ok("control", format!("{shown} can be made")),
-        Err(error) => report.no("control", error.to_string(), ""),
+        Err(error) => {
+            report.no("control", error.to_string(), "");
+            running(socket, report);
+        }
+    }
+}
+
+/// Says how a program does that runs already.
+fn running(socket: &Path, report: &mut Report) {
+    /// Of a shard that is busy, and some.
+    const PATIENCE: Duration = Duration::from_secs(6);
+    let asked = Client::connect(socket)
+        .and_then(|client| client.call("throughline_get_stats", json!({}), PATIENCE));
+    let Ok(Ok(stats)) = asked.map(serde_json::from_value::<Stats>) else {
+        return;
+    };
+    let what = format!("throughline runs there, and is {}", stats.state);
+    match stats.state {
+        State::Ready => report.ok("running", what),
+        _ => {
+            let reasons = stats.reasons.join("\n");
+            report.hint("running", format!("{what}:\n{reasons}"), "");
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod config;
 mod manual;
 mod notify;
 mod run;
+mod service;
 
 use std::io::{self, Write};
 use std::path::Path;

@@ -2,7 +2,8 @@
 //! the CPU copying a byte.
 //!
 //! This is the program around the engine: its configuration file (`config`), its
-//! control socket (`control`) and its methods (`rpc`), what it says of itself (`stats`), whether a
+//! control socket (`control`) and its methods (`rpc`), what it says of itself (`stats`), whether it
+//! serves (`readiness`), whether a
 //! machine is ready for it (`check`) and gives it its devices (`binding`), what one process
 //! alone may have (`claims`), and the commands (`commands`).
 
@@ -14,6 +15,7 @@ mod config;
 mod control;
 mod logging;
 mod metrics;
+mod readiness;
 mod report;
 mod rpc;
 mod stats;

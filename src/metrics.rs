@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use engine::{IoKind, Kind, Layer, NamespaceCounters, ShardSnapshot, Snapshot, Stage};
 
-pub(crate) use self::server::{listen, serve};
+pub(crate) use self::server::{Source, listen, serve};
 use self::text::{Labels, Text, Type};
+
+use crate::readiness::{Readiness, State};
 
 /// Powers of two of nanoseconds that latency buckets end at: 1 µs to 8.6 s.
 const POWERS: std::ops::RangeInclusive<u32> = 10..=33;
 
 /// Everything in Prometheus's text format.
-pub(crate) fn exposition(snapshot: &Snapshot, uptime: Duration, ready: bool) -> String {
+pub(crate) fn exposition(snapshot: &Snapshot, uptime: Duration, readiness: &Readiness) -> String {
     let mut writer = Writer {
         text: Text::default(),
         snapshot,
@@ -25,7 +27,8 @@ pub(crate) fn exposition(snapshot: &Snapshot, uptime: Duration, ready: bool) -> 
             .map(|shard| shard.core.to_string())
             .collect(),
     };
-    writer.program(uptime, ready);
+    writer.program(uptime, readiness.state());
+    writer.parts(readiness);
     writer.shards();
     writer.namespaces();
     writer.memory();
@@ -41,7 +44,7 @@ struct Writer<'s> {
 }
 
 impl<'s> Writer<'s> {
-    fn program(&mut self, uptime: Duration, ready: bool) {
+    fn program(&mut self, uptime: Duration, state: State) {
         let text = &mut self.text;
         text.family(
             "throughline_build_info",
@@ -61,14 +64,38 @@ impl<'s> Writer<'s> {
         );
         one(
             "throughline_ready",
-            "Whether every shard polls and every listener is open.",
-            f64::from(u8::from(ready)),
+            "Whether it serves: every shard polls, and a port and a namespace work at least.",
+            f64::from(u8::from(state.serves())),
         );
         one(
             "throughline_tsc_hertz",
             "Ticks of the time-stamp counter in a second: cycles are seconds times this.",
             self.snapshot.tsc_hz as f64,
         );
+    }
+
+    /// Whether each port and each namespace works.
+    fn parts(&mut self, readiness: &Readiness) {
+        let text = &mut self.text;
+        let works = |wrong: &Option<String>| u8::from(wrong.is_none());
+        let name = "throughline_port_ready";
+        let help = "Whether the port works: its interface is there and up, with a link.";
+        text.family(name, Type::Gauge, help);
+        for port in &readiness.ports {
+            text.sample(name, &[("port", &port.name)], works(&port.wrong));
+        }
+        let name = "throughline_namespace_ready";
+        let help = "Whether the namespace works: its device is there and does what it is asked.";
+        text.family(name, Type::Gauge, help);
+        for namespace in &readiness.namespaces {
+            let (known, number) = (&namespace.name, namespace.name.nsid.to_string());
+            let labels = [
+                ("subsystem", known.subsystem.as_str()),
+                ("namespace", &number),
+                ("store", &known.store),
+            ];
+            text.sample(name, &labels, works(&namespace.wrong));
+        }
     }
 
     /// A family with samples from each shard.

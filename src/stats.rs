@@ -16,6 +16,8 @@ pub(crate) use self::show::{Copies, Segments};
 use engine::{ShardSnapshot, Snapshot, Stage};
 use serde::{Deserialize, Serialize};
 
+use crate::readiness::{Readiness, State};
+
 /// The counters of a running program.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Stats {
@@ -23,8 +25,11 @@ pub(crate) struct Stats {
     pub(crate) version: String,
     /// Seconds since it started.
     pub(crate) uptime_seconds: f64,
-    /// Whether it serves: every shard polls and every listener is open.
+    /// Whether it serves anything.
     pub(crate) ready: bool,
+    /// How much of what is configured that is, and what is wrong with the rest.
+    pub(crate) state: State,
+    pub(crate) reasons: Vec<String>,
     /// TSC ticks per second.
     pub(crate) tsc_hz: u64,
     pub(crate) shards: Vec<Shard>,
@@ -61,11 +66,17 @@ pub(crate) struct Pool {
 }
 
 impl Stats {
-    pub(crate) fn new(snapshot: &Snapshot, uptime: std::time::Duration, ready: bool) -> Self {
+    pub(crate) fn new(
+        snapshot: &Snapshot,
+        uptime: std::time::Duration,
+        readiness: &Readiness,
+    ) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_seconds: uptime.as_secs_f64(),
-            ready,
+            ready: readiness.state().serves(),
+            state: readiness.state(),
+            reasons: readiness.reasons(),
             tsc_hz: snapshot.tsc_hz,
             shards: (snapshot.shards.iter())
                 .map(|shard| Shard::new(shard, snapshot))
@@ -183,6 +194,7 @@ pub(crate) mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::readiness::Part;
 
     pub(crate) fn snapshot() -> Snapshot {
         let shard = ShardSnapshot {
@@ -238,7 +250,15 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn sample() -> Stats {
-        Stats::new(&snapshot(), Duration::from_millis(12_500), true)
+        let port = |name: &str, wrong: Option<&str>| Part {
+            name: name.to_owned(),
+            wrong: wrong.map(str::to_owned),
+        };
+        let readiness = Readiness {
+            ports: vec![port("port0", Some("eth1 is gone")), port("port1", None)],
+            ..Readiness::default()
+        };
+        Stats::new(&snapshot(), Duration::from_millis(12_500), &readiness)
     }
 
     fn tcp(port: usize, segments: u64) -> Layer {

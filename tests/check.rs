@@ -7,10 +7,9 @@ mod support;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use support::OFFER;
+use support::{OFFER, alone};
 
 /// A configuration on a port that needs nothing of the machine.
 fn config(directory: &Path) -> String {
@@ -325,10 +324,4 @@ fn start(file: &Path, log: &Path) -> Child {
         std::thread::sleep(Duration::from_millis(20));
     }
     running
-}
-
-/// What starts EAL has the machine's hugepages to itself.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }

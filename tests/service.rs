@@ -8,8 +8,9 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::OFFER;
+use support::{OFFER, alone};
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_throughline");
 const PERIOD_MS: u64 = 800;
 
 /// Two shards, so that one can stand still while the other polls.
@@ -23,17 +24,20 @@ struct Service {
 
 impl Service {
     fn start() -> Self {
+        let period = (PERIOD_MS * 1000).to_string();
+        Self::start_as(Command::new(PROGRAM), &format!("{CORES}{OFFER}"), &period)
+    }
+
+    /// With a configuration, by a command that becomes the program.
+    fn start_as(mut command: Command, config: &str, watchdog_usec: &str) -> Self {
         let directory = tempfile::TempDir::new().unwrap();
         let path = |name: &str| directory.path().join(name);
         let control = format!("[control]\nsocket = \"{}\"\n", path("s").display());
-        std::fs::write(path("t.toml"), format!("{CORES}{OFFER}{control}")).unwrap();
+        std::fs::write(path("t.toml"), format!("{config}{control}")).unwrap();
         let socket = UnixDatagram::bind(path("notify")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_throughline"))
-            .arg("run")
-            .arg("--config")
-            .arg(path("t.toml"))
+        let child = (command.arg("run").arg("--config").arg(path("t.toml")))
             .env("NOTIFY_SOCKET", path("notify"))
-            .env("WATCHDOG_USEC", (PERIOD_MS * 1000).to_string())
+            .env("WATCHDOG_USEC", watchdog_usec)
             .env_remove("WATCHDOG_PID")
             .stdout(Stdio::null())
             .spawn()
@@ -43,6 +47,34 @@ impl Service {
             socket,
             _directory: directory,
         }
+    }
+
+    /// Runs a command in the program's network namespace.
+    fn run(&self, line: &str) {
+        let net = format!("--net=/proc/{}/ns/net", self.child.id());
+        let ended = Command::new("nsenter")
+            .arg(net)
+            .args(line.split(' '))
+            .output();
+        let ended = ended.unwrap();
+        assert!(ended.status.success(), "{line}: {ended:?}");
+    }
+
+    /// Ends by SIGTERM, and says so.
+    fn ends(&mut self) {
+        // SAFETY: a signal to our own child.
+        unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
+        assert!(self.hears("STOPPING=1", 30));
+        assert!(self.child.wait().unwrap().success());
+    }
+
+    /// The next message.
+    fn next(&self, seconds: u64) -> String {
+        let patience = Duration::from_secs(seconds);
+        self.socket.set_read_timeout(Some(patience)).unwrap();
+        let mut bytes = [0; 4096];
+        let count = self.socket.recv(&mut bytes).expect("nothing is said");
+        String::from_utf8_lossy(&bytes[..count]).into_owned()
     }
 
     /// Whether a message that begins so comes in time.
@@ -116,8 +148,39 @@ impl Drop for Stopped {
     }
 }
 
+/// A service that nobody reaches is not ready, and does not fail to start either.
+#[test]
+fn k06_ready_is_said_when_it_serves_and_not_before() {
+    let _alone = alone();
+    let wire = "ip link add wire0 type veth peer name wire1";
+    let mut command = Command::new("unshare");
+    let script = format!("{wire} && ip link set wire1 up && exec {PROGRAM} \"$@\"");
+    command.args(["-n", "sh", "-c", &script, "sh"]);
+    let config = format!("cores = [0]\n{OFFER}").replace("net_null0", "wire0");
+    let mut service = Service::start_as(command, &config, "0");
+    let first = service.next(60);
+    assert_eq!(
+        first,
+        "STATUS=unready: port0: wire0 is down: ip link set wire0 up"
+    );
+    assert!(service.hears("EXTEND_TIMEOUT_USEC=", 60));
+    service.run("ip link set wire0 up");
+    assert!(service.hears("READY=1\nSTATUS=ready: NVMe/TCP on 192.0.2.1:4420", 60));
+    // What it is like later changes the status alone.
+    service.run("ip link set wire1 down");
+    assert!(service.hears("STATUS=unready: port0: wire0 has no link", 60));
+    service.run("ip link del wire0");
+    assert!(service.hears("STATUS=unready: port0: wire0 is gone", 60));
+    service.run(wire);
+    service.run("ip link set wire1 up");
+    service.run("ip link set wire0 up");
+    assert!(service.hears("STATUS=ready: NVMe/TCP on 192.0.2.1:4420", 60));
+    service.ends();
+}
+
 #[test]
 fn k06_the_watchdog_is_fed_only_while_every_shard_polls() {
+    let _alone = alone();
     let mut service = Service::start();
     assert!(service.hears("READY=1\nSTATUS=ready: NVMe/TCP on 192.0.2.1:4420", 60));
     for _ in 0..3 {
@@ -139,9 +202,5 @@ fn k06_the_watchdog_is_fed_only_while_every_shard_polls() {
         service.hears("WATCHDOG=1", 30),
         "the shard polls again, and nothing says so"
     );
-
-    // SAFETY: a signal to our own child.
-    unsafe { libc::kill(service.child.id() as i32, libc::SIGTERM) };
-    assert!(service.hears("STOPPING=1", 30));
-    assert!(service.child.wait().unwrap().success());
+    service.ends();
 }

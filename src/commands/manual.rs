@@ -64,6 +64,9 @@ The hugepages to reserve. A file of the same name in /etc/sysctl.d takes its pla
 .TP
 /run/throughline.sock
 The control socket: JSON\-RPC 2.0, with SPDK's methods for subsystems, namespaces, hosts and listeners.
+.TP
+/run/throughline/
+Locks on what only one process may have, each with the process that holds it. What a killed one leaves means nothing.
 .SH EXIT STATUS
 0 when all is well, 1 when something failed or the machine is not ready, 2 for a command line that makes no sense.
 .SH SEE ALSO

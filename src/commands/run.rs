@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -12,13 +12,14 @@ use engine::{Detail, Handle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::notify::{Progress, notify, watchdog};
+use super::service;
 use crate::check::Host;
 use crate::claims::{self, Claims, Holder};
-use crate::config::{self, Program, ranges};
+use crate::config::{self, Program};
 use crate::control::{Listening, serve};
 use crate::logging;
 use crate::metrics;
+use crate::readiness;
 use crate::rpc::{self, Rpc, Running};
 
 /// How long the file of a capture may take to be finished when the program ends.
@@ -44,13 +45,14 @@ pub(crate) fn run(path: &Path, copy: bool) -> anyhow::Result<ExitCode> {
     let _claims = claim(path, &program)?;
     let begin = Instant::now();
     let running = Running::new(Box::new(handle.clone()), program.engine.clone(), source);
-    let rpc = Rpc::new(rpc::Program::new(handle.clone(), begin), running);
+    let readiness = readiness::Source::new(handle.clone(), &program);
+    let rpc = rpc::Program::new(handle.clone(), readiness.clone(), begin);
+    let rpc = Rpc::new(rpc, running);
     serve(&mut listening, rpc).context("cannot start the control socket's thread")?;
     if let Some(address) = program.metrics {
-        serve_metrics(address, handle.clone(), begin)?;
+        serve_metrics(address, handle.clone(), readiness.clone(), begin)?;
     }
-    let cores = program.engine.cores.clone();
-    let service = tell_service_manager(handle.clone(), summary(&program), cores)?;
+    let service = service::tell(handle.clone(), readiness, &program)?;
     let result = engine::run(&program.engine, &handle);
     // The thread that tells the service manager ends too, whatever happened, and is waited
     // for: a process that ends first has not said that it stops.
@@ -116,84 +118,28 @@ fn stop_on_signals(handle: Handle) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the ready line says.
-fn summary(program: &Program) -> String {
-    let engine = &program.engine;
-    let listeners = engine.target.listeners.iter();
-    let listeners: Vec<String> = listeners
-        .map(|&listener| std::net::SocketAddr::from(listener).to_string())
-        .collect();
-    let namespaces: usize = engine
-        .target
-        .subsystems
-        .iter()
-        .map(|s| s.namespaces.len())
-        .sum();
-    format!(
-        "ready: NVMe/TCP on {}, {namespaces} namespace(s), polling on {}, control socket {}{}",
-        listeners.join(", "),
-        ranges(&engine.cores),
-        program.control_socket.display(),
-        if engine.copy {
-            ", COPYING every page (--copy)"
-        } else {
-            ""
-        },
-    )
-}
-
-/// Says when we are ready, that every shard polls, and when we stop.
-fn tell_service_manager(
+/// Answers scrapes at `address`, and whether it serves.
+fn serve_metrics(
+    address: SocketAddr,
     handle: Handle,
-    summary: String,
-    cores: Vec<u32>,
-) -> anyhow::Result<JoinHandle<()>> {
-    // Several looks in a period: one that comes late on a busy machine costs nothing.
-    let every = watchdog().map(|period| period / 4);
-    let tell = move || {
-        while !handle.is_ready() {
-            if handle.is_stopping() {
-                return;
-            }
-            handle.tend();
-            thread::sleep(Duration::from_millis(5));
-        }
-        log::info!("{summary}");
-        notify(&format!("READY=1\nSTATUS={summary}"));
-        let mut progress = Progress::default();
-        let mut was_stuck = Vec::new();
-        let mut look_at = Instant::now();
-        while !handle.is_stopping() {
-            thread::sleep(Duration::from_millis(20));
-            handle.tend();
-            let Some(every) = every.filter(|_| Instant::now() >= look_at) else {
-                continue;
-            };
-            look_at = Instant::now() + every;
-            let stuck = progress.stuck(handle.rounds());
-            if stuck.is_empty() {
-                notify("WATCHDOG=1");
-            } else if stuck != was_stuck {
-                let stuck: Vec<u32> = stuck.iter().map(|&shard| cores[shard]).collect();
-                log::error!("no poll since the last look on {}", ranges(&stuck));
-            }
-            was_stuck = stuck;
-        }
-        notify("STOPPING=1");
-    };
-    thread::Builder::new()
-        .name("service".into())
-        .spawn(tell)
-        .context("cannot start a thread")
-}
-
-/// Answers scrapes at `address`.
-fn serve_metrics(address: SocketAddr, handle: Handle, begin: Instant) -> anyhow::Result<()> {
+    readiness: readiness::Source,
+    begin: Instant,
+) -> anyhow::Result<()> {
     let listener = metrics::listen(address)?;
-    let source = move || {
-        let snapshot = rpc::counters(&handle, Detail::Counters)?;
-        let uptime = begin.elapsed();
-        Ok(metrics::exposition(&snapshot, uptime, handle.is_ready()))
+    let ready = readiness.clone();
+    let source = metrics::Source {
+        metrics: Box::new(move || {
+            let snapshot = rpc::counters(&handle, Detail::Counters)?;
+            let uptime = begin.elapsed();
+            Ok(metrics::exposition(&snapshot, uptime, &readiness.look()))
+        }),
+        readiness: Box::new(move || {
+            let now = ready.look();
+            match now.state().serves() {
+                true => Ok(now.line() + "\n"),
+                false => Err(now.line()),
+            }
+        }),
     };
-    metrics::serve(listener, Box::new(source)).context("cannot start the thread of metrics")
+    metrics::serve(listener, source).context("cannot start the thread of metrics")
 }

@@ -17,8 +17,16 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 15 } e
 /// The longest head of a request, in bytes.
 const HEAD_MAX: usize = 8 << 10;
 
-/// What metrics are asked for; `Err` says why there are none now.
-pub(crate) type Source = dyn Fn() -> Result<String, String> + Send + Sync;
+/// What is asked for; `Err` says why the answer is no.
+type Answer = dyn Fn() -> Result<String, String> + Send + Sync;
+
+/// Who knows the answers.
+pub(crate) struct Source {
+    /// Metrics in Prometheus's text format.
+    pub(crate) metrics: Box<Answer>,
+    /// How it serves.
+    pub(crate) readiness: Box<Answer>,
+}
 
 /// Listens for scrapes; what `check` tries is this.
 pub(crate) fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -36,14 +44,14 @@ pub(crate) fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 /// Answers on threads of their own, which end with the process.
-pub(crate) fn serve(listener: TcpListener, source: Box<Source>) -> io::Result<()> {
-    let source: Arc<Source> = source.into();
+pub(crate) fn serve(listener: TcpListener, source: Source) -> io::Result<()> {
+    let source = Arc::new(source);
     let accept = move || {
         clients::each(
             listener.incoming(),
             "metrics",
             CLIENTS_MAX,
-            move |stream, has_place| talk(stream, has_place, &*source),
+            move |stream, has_place| talk(stream, has_place, &source),
         );
     };
     thread::Builder::new()
@@ -62,19 +70,18 @@ fn talk(stream: TcpStream, has_place: bool, source: &Source) -> io::Result<()> {
         return client.answer("503 Service Unavailable", "text/plain", &why, true);
     }
     match client.ask()? {
-        Asked::Metrics { body } => match source() {
-            Ok(text) => client.answer(
-                "200 OK",
-                "text/plain; version=0.0.4; charset=utf-8",
-                &text,
-                body,
-            ),
-            Err(why) => client.answer("503 Service Unavailable", "text/plain", &(why + "\n"), body),
-        },
+        Asked::Metrics { body } => {
+            let of = "text/plain; version=0.0.4; charset=utf-8";
+            client.answer_or_not(of, (source.metrics)(), body)
+        }
+        Asked::Readiness { body } => {
+            let of = "text/plain; charset=utf-8";
+            client.answer_or_not(of, (source.readiness)(), body)
+        }
         Asked::Other => client.answer(
             "404 Not Found",
             "text/plain",
-            "metrics are at /metrics\n",
+            "metrics are at /metrics, readiness at /ready\n",
             true,
         ),
         Asked::Method => client.answer(
@@ -95,6 +102,10 @@ fn talk(stream: TcpStream, has_place: bool, source: &Source) -> io::Result<()> {
 enum Asked {
     /// `/metrics`, with the body or only the head.
     Metrics {
+        body: bool,
+    },
+    /// `/ready`, likewise.
+    Readiness {
         body: bool,
     },
     Other,
@@ -137,6 +148,8 @@ impl Client {
                     return Ok(match (request.method, path) {
                         (Some("GET"), "/metrics") => Asked::Metrics { body: true },
                         (Some("HEAD"), "/metrics") => Asked::Metrics { body: false },
+                        (Some("GET"), "/ready") => Asked::Readiness { body: true },
+                        (Some("HEAD"), "/ready") => Asked::Readiness { body: false },
                         (Some("GET" | "HEAD"), _) => Asked::Other,
                         _ => Asked::Method,
                     });
@@ -144,6 +157,24 @@ impl Client {
                 Ok(httparse::Status::Partial) if head.len() < HEAD_MAX => {}
                 Ok(httparse::Status::Partial) | Err(_) => return Ok(Asked::Nonsense),
             }
+        }
+    }
+
+    fn answer_or_not(
+        &mut self,
+        of: &str,
+        answer: Result<String, String>,
+        body: bool,
+    ) -> io::Result<()> {
+        let unavailable = "503 Service Unavailable";
+        match answer {
+            Ok(text) => self.answer("200 OK", of, &text, body),
+            Err(why) => self.answer(
+                unavailable,
+                "text/plain; charset=utf-8",
+                &(why + "\n"),
+                body,
+            ),
         }
     }
 

@@ -11,6 +11,7 @@ use engine::Layer;
 
 use super::server::{CLIENTS_MAX, PATIENCE};
 use super::*;
+use crate::readiness::Part;
 use crate::stats::tests::snapshot;
 
 /// A snapshot with everything there can be.
@@ -23,8 +24,24 @@ fn full() -> Snapshot {
     snapshot
 }
 
+/// A port that works and one that does not; a namespace that does not.
+fn readiness() -> Readiness {
+    let port = |name: &str, wrong: Option<&str>| Part {
+        name: name.to_owned(),
+        wrong: wrong.map(str::to_owned),
+    };
+    Readiness {
+        shards: None,
+        ports: vec![port("data0", None), port("data1", Some("eth1 is gone"))],
+        namespaces: vec![Part {
+            name: snapshot().inventory.namespaces[0].clone(),
+            wrong: None,
+        }],
+    }
+}
+
 fn text(snapshot: &Snapshot) -> String {
-    exposition(snapshot, Duration::from_secs(1), true)
+    exposition(snapshot, Duration::from_secs(1), &readiness())
 }
 
 /// A family as it is in the text: type, help, samples.
@@ -109,6 +126,8 @@ fn k08_metrics_follow_the_rules_of_their_format() {
             "ready",
             "tsc_hertz",
             "namespace_info",
+            "namespace_ready",
+            "port_ready",
         ];
         if !global.iter().any(|g| name.ends_with(g)) {
             assert!(
@@ -249,7 +268,15 @@ fn server(text: String) -> (SocketAddr, Arc<AtomicUsize>) {
             _ => Ok(text.clone()),
         }
     };
-    serve(listener, Box::new(source)).unwrap();
+    let served = AtomicUsize::new(0);
+    let source = Source {
+        metrics: Box::new(source),
+        readiness: Box::new(move || match served.fetch_add(1, Ordering::Relaxed) {
+            0 => Err("unready: port0: eth1 is gone".into()),
+            _ => Ok("ready\n".into()),
+        }),
+    };
+    serve(listener, source).unwrap();
     (address, count)
 }
 
@@ -280,6 +307,17 @@ fn k08_a_scrape_over_http() {
     assert!(
         head.contains("Content-Length: 4") && head.ends_with("\r\n\r\n"),
         "{head}"
+    );
+    let ready = "GET /ready HTTP/1.1\r\n\r\n";
+    let no = ask(address, ready);
+    assert!(
+        no.starts_with("HTTP/1.1 503 ") && no.ends_with("\r\n\r\nunready: port0: eth1 is gone\n"),
+        "{no}"
+    );
+    let yes = ask(address, ready);
+    assert!(
+        yes.starts_with("HTTP/1.1 200 OK\r\n") && yes.ends_with("\r\n\r\nready\n"),
+        "{yes}"
     );
     for (request, status) in [
         ("GET / HTTP/1.1\r\n\r\n", "404"),

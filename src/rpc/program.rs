@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::capture;
 use super::target::Running;
 use crate::control::ErrorObject;
+use crate::readiness::Source;
 use crate::stats::Stats;
 
 /// How long shards may take to give their counters.
@@ -19,6 +20,7 @@ const SNAPSHOT: Duration = Duration::from_secs(4);
 /// The program that answers.
 pub(crate) struct Program {
     pub(super) handle: Handle,
+    readiness: Source,
     pub(super) capture: capture::Running,
     begin: Instant,
     /// Somebody asked it to stop.
@@ -27,9 +29,10 @@ pub(crate) struct Program {
 
 impl Program {
     /// The program that started at `begin`.
-    pub(crate) fn new(handle: Handle, begin: Instant) -> Self {
+    pub(crate) fn new(handle: Handle, readiness: Source, begin: Instant) -> Self {
         Self {
             handle,
+            readiness,
             capture: capture::Running::default(),
             begin,
             stopping: AtomicBool::new(false),
@@ -71,7 +74,11 @@ impl GetStats {
         };
         let handle = &program.handle;
         let snapshot = counters(handle, detail).map_err(ErrorObject::internal)?;
-        let stats = Stats::new(&snapshot, program.begin.elapsed(), handle.is_ready());
+        let stats = Stats::new(
+            &snapshot,
+            program.begin.elapsed(),
+            &program.readiness.look(),
+        );
         serde_json::to_value(stats).map_err(|error| ErrorObject::internal(error.to_string()))
     }
 }

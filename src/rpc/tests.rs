@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::change::{self, Change, ChangeError};
 use super::target::{Description, NamespaceDescription, StoreDescription, Target};
 use super::*;
-use crate::config::{load_source, nguid_text, uuid_text};
+use crate::config::{self, load_source, nguid_text, uuid_text};
+use crate::readiness;
 
 const FILE: &str = r#"cores = [0]
 [[port]]
@@ -71,6 +72,13 @@ impl Target for Arc<Fake> {
     }
 }
 
+/// The program itself, before its engine runs.
+fn program_of(program: &config::Program) -> Program {
+    let handle = Handle::new();
+    let readiness = readiness::Source::new(handle.clone(), program);
+    Program::new(handle, readiness, Instant::now())
+}
+
 struct Bench {
     rpc: Rpc,
     fake: Arc<Fake>,
@@ -87,10 +95,10 @@ impl Bench {
             config: Mutex::new(program.engine.clone()),
             broken: Mutex::default(),
         });
+        let itself = program_of(&program);
         let running = Running::new(Box::new(Arc::clone(&fake)), program.engine, source);
-        let program = Program::new(Handle::new(), Instant::now());
         Self {
-            rpc: Rpc::new(program, running),
+            rpc: Rpc::new(itself, running),
             fake,
             directory,
         }
@@ -603,8 +611,9 @@ fn an_engine_that_does_not_run_yet_changes_nothing() {
     let path = directory.path().join("t.toml");
     std::fs::write(&path, FILE).unwrap();
     let (program, source) = load_source(&path, None).unwrap();
+    let itself = program_of(&program);
     let running = Running::new(Box::new(Handle::new()), program.engine, source);
-    let rpc = Rpc::new(Program::new(Handle::new(), Instant::now()), running);
+    let rpc = Rpc::new(itself, running);
     let params = Map::from_iter([("nqn".to_owned(), json!(B))]);
     let answer = rpc.call("nvmf_create_subsystem", params, &|| {
         gone.load(Ordering::Relaxed)

@@ -10,15 +10,18 @@ const BAR: usize = 32;
 impl Display for Stats {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let total = self.total();
-        let state = if self.ready { "serving" } else { "starting" };
         writeln!(
             f,
-            "Throughline {}, {state}, up {:.1} s, {} connections, TSC {:.2} GHz",
+            "Throughline {}, {}, up {:.1} s, {} connections, TSC {:.2} GHz",
             self.version,
+            self.state,
             self.uptime_seconds,
             grouped(total.connections),
             self.tsc_hz as f64 / 1e9,
         )?;
+        for reason in &self.reasons {
+            writeln!(f, "  {reason}")?;
+        }
         writeln!(f, "\nShards\n{}", shards(self))?;
         writeln!(f, "Namespaces\n{}", namespaces(&total))?;
         writeln!(f, "Cycles per I/O by stage\n{}", Stages(&total))?;
@@ -212,7 +215,8 @@ mod tests {
     fn the_table_says_what_people_look_for() {
         let shown = sample().to_string();
         for line in [
-            "Throughline 0.1.0, serving, up 12.5 s, 4 connections, TSC 2.60 GHz",
+            "Throughline 0.1.0, degraded, up 12.5 s, 4 connections, TSC 2.60 GHz",
+            "  port0: eth1 is gone",
             "  1         25.0 %    600     400       3       1  2.3 MiB  1.6 MiB            2",
             "  assemble        400   14.3 %  █████",
             "  total          2800  100.0 %",

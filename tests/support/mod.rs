@@ -1,5 +1,7 @@
 //! What tests that run the program share.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 /// A port that needs nothing of the machine, a store, and a subsystem: all of a configuration
 /// but its cores, which come first, and what comes behind.
 pub const OFFER: &str = r#"[[port]]
@@ -18,3 +20,10 @@ malloc = { size_mib = 8 }
 nqn = "nqn.2026-01.com.example:ram0"
 namespaces = ["ram0"]
 "#;
+
+/// What starts EAL has the machine's hugepages and cores to itself.
+#[allow(dead_code)] // in files of one such test
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}

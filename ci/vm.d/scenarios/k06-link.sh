@@ -29,8 +29,10 @@ begin client long "$fio --loops=2 --output=/dev/null"
 sleep 1
 link false
 await 60 "the client does not notice" on client 'dmesg | grep -qi reconnecting'
+await 20 "the missing link is not told" on appliance 'throughline stats | grep -q "has no link"'
 link true
 end client long 120
+await 20 "the link that is back is not told" serving
 [ "$(on client 'cat /sys/class/nvme/nvme0/state')" = live ] || fail "the controller is not back"
 disconnect
 stop

@@ -19,6 +19,11 @@ nvme = { transport_id = "trtype:PCIe traddr:0000:02:00.0", nsid = 1 }
 nqn = "$nqn"
 namespaces = ["flash", "other"]
 END
+# degraded: the program serves, and says what it does not.
+degraded() {
+	serving || return 1
+	jq -e '.state == "degraded" and (.reasons | length == 1) and (.reasons[0] | contains("store `flash` is gone"))' "$run/stats.json"
+}
 serve
 connect
 on client 'dd if=/dev/zero of=/dev/nvme0n1 bs=4096 count=16 oflag=direct'
@@ -28,6 +33,7 @@ begin client flash 'fio --name=pulled --filename=/dev/nvme0n1 --size=16m --rw=ra
 	--output=/dev/null'
 sleep 1
 qmp appliance '{"execute": "device_del", "arguments": {"id": "nvme0"}}'
+await 40 "the missing drive is not told" degraded
 ! end client flash 60 || fail "writes to a drive that is gone succeeded"
 end client other 90 || fail "the other drive was disturbed"
 ! on client 'dd if=/dev/zero of=/dev/nvme0n1 bs=4096 count=1 oflag=direct' || fail "a write to a drive that is gone succeeded"

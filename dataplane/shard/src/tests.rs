@@ -627,6 +627,7 @@ fn k06_a_device_that_goes_is_seen_by_its_namespaces() {
         nsid: 3,
         store: "disk0".into(),
         uuid: Some([7; 16]),
+        nguid: None,
         write: WritePolicy::Through,
         block_size: None,
     };

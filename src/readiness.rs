@@ -1,0 +1,217 @@
+//! Whether what is configured is served: one truth for the log, the service manager, metrics,
+//! statistics and `check`.
+//!
+//! It is looked at, not kept: the engine notes how ports and devices are (`engine::Health`),
+//! and every [`Readiness`] is made of that anew.
+
+mod presence;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use engine::{DeviceState, Handle, Health, NamespaceName, PortState};
+use serde::{Deserialize, Serialize};
+
+use self::presence::Presence;
+use crate::config::{Program, ranges};
+
+/// How much of what is configured is served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum State {
+    /// None of it: shards do not poll yet or any more, no port works, or no namespace does.
+    #[default]
+    Unready,
+    /// Some of it.
+    Degraded,
+    /// All of it.
+    Ready,
+}
+
+impl State {
+    /// Whether anything is served.
+    pub(crate) fn serves(self) -> bool {
+        self != State::Unready
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            State::Unready => "unready",
+            State::Degraded => "degraded",
+            State::Ready => "ready",
+        })
+    }
+}
+
+/// A part of what is configured, and what is wrong with it and what to do, if anything is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part<T> {
+    pub(crate) name: T,
+    pub(crate) wrong: Option<String>,
+}
+
+/// How everything is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Readiness {
+    /// What keeps shards from polling.
+    pub(crate) shards: Option<String>,
+    pub(crate) ports: Vec<Part<String>>,
+    pub(crate) namespaces: Vec<Part<NamespaceName>>,
+}
+
+/// Where readiness is seen.
+#[derive(Clone)]
+pub(crate) struct Source {
+    handle: Handle,
+    /// The devices of the ports.
+    devices: Arc<[String]>,
+    presence: Arc<Mutex<Presence>>,
+    /// Cores whose shards stood still when they were last looked at.
+    stuck: Arc<Mutex<Vec<u32>>>,
+}
+
+impl Source {
+    pub(crate) fn new(handle: Handle, program: &Program) -> Self {
+        let ports = program.engine.ports.iter();
+        Self {
+            handle,
+            devices: ports.map(|port| port.device.clone()).collect(),
+            presence: Arc::new(Mutex::new(Presence::new(program))),
+            stuck: Arc::default(),
+        }
+    }
+
+    /// How everything is now.
+    pub(crate) fn look(&self) -> Readiness {
+        let shards = match lock(&self.stuck).as_slice() {
+            _ if self.handle.is_stopping() => Some("the program stops".into()),
+            _ if !self.handle.is_ready() => Some("the program starts".into()),
+            [] => None,
+            stuck => Some(format!(
+                "{} does not poll: is it taken by something else, or isolated wrongly?",
+                ranges(stuck)
+            )),
+        };
+        let mut health = self.handle.health();
+        let mut presence = lock(&self.presence);
+        presence.look();
+        for (name, state) in &mut health.namespaces {
+            if presence.is_gone(&name.store) {
+                *state = DeviceState::Gone;
+            }
+        }
+        Readiness::new(shards, &health, &self.devices)
+    }
+
+    /// These cores' shards stand still.
+    pub(crate) fn set_stuck(&self, cores: Vec<u32>) {
+        *lock(&self.stuck) = cores;
+    }
+}
+
+/// Locks, whatever a panicking holder may have left: these values are whole between calls.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Readiness {
+    fn new(shards: Option<String>, health: &Health, devices: &[String]) -> Self {
+        let port = |((name, state), device): (&(String, PortState), &String)| Part {
+            name: name.clone(),
+            wrong: wrong_with_port(*state, device),
+        };
+        let namespace = |(name, state): &(NamespaceName, DeviceState)| Part {
+            name: name.clone(),
+            wrong: wrong_with_device(*state, &name.store),
+        };
+        Self {
+            shards,
+            ports: health.ports.iter().zip(devices).map(port).collect(),
+            namespaces: health.namespaces.iter().map(namespace).collect(),
+        }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        fn none_works<T>(parts: &[Part<T>]) -> bool {
+            !parts.is_empty() && parts.iter().all(|part| part.wrong.is_some())
+        }
+        if self.shards.is_some() || none_works(&self.ports) || none_works(&self.namespaces) {
+            State::Unready
+        } else if self.wrongs().next().is_some() {
+            State::Degraded
+        } else {
+            State::Ready
+        }
+    }
+
+    /// What is wrong, a sentence for each part.
+    pub(crate) fn reasons(&self) -> Vec<String> {
+        let shards = self.shards.iter().cloned();
+        shards.chain(self.wrongs().map(|(_, why)| why)).collect()
+    }
+
+    /// State and reasons in one line.
+    pub(crate) fn line(&self) -> String {
+        let reasons = self.reasons();
+        match reasons.is_empty() {
+            true => self.state().to_string(),
+            false => format!("{}: {}", self.state(), reasons.join("; ")),
+        }
+    }
+
+    /// The parts that are wrong, and their sentences.
+    fn wrongs(&self) -> impl Iterator<Item = (String, String)> {
+        let ports = (self.ports.iter()).map(|part| (part.name.clone(), &part.wrong));
+        let namespaces = (self.namespaces.iter()).map(|part| {
+            let NamespaceName {
+                subsystem, nsid, ..
+            } = &part.name;
+            (format!("namespace {nsid} of {subsystem}"), &part.wrong)
+        });
+        ports.chain(namespaces).filter_map(|(name, wrong)| {
+            let sentence = format!("{name}: {}", wrong.as_ref()?);
+            Some((name, sentence))
+        })
+    }
+
+    /// What has changed since `earlier`: parts that are wrong now, or otherwise, by their
+    /// sentences; and parts that are right again, by their names.
+    pub(crate) fn since(&self, earlier: &Self) -> (Vec<String>, Vec<String>) {
+        let (before, now): (Vec<_>, Vec<_>) = (earlier.wrongs().collect(), self.wrongs().collect());
+        let news = now.iter().filter(|wrong| !before.contains(wrong));
+        let broken = news.map(|(_, why)| why.clone()).collect();
+        let still = |name: &String| now.iter().any(|(known, _)| known == name);
+        let mended = before.into_iter().map(|(name, _)| name);
+        (broken, mended.filter(|name| !still(name)).collect())
+    }
+}
+
+fn wrong_with_port(state: PortState, device: &str) -> Option<String> {
+    match state {
+        PortState::Up => None,
+        PortState::NoLink => Some(format!(
+            "{device} has no link: plug in the cable, or see to the other end"
+        )),
+        PortState::Off => Some(format!("{device} is down: ip link set {device} up")),
+        PortState::Gone => Some(format!(
+            "{device} is gone: nobody reaches its addresses; it is taken again when there is \
+             an interface of that name (`ip link`)"
+        )),
+    }
+}
+
+fn wrong_with_device(state: DeviceState, store: &str) -> Option<String> {
+    match state {
+        DeviceState::Works => None,
+        DeviceState::Failing => Some(format!(
+            "the device of store `{store}` fails whatever it is asked: see `dmesg`, and to the device"
+        )),
+        DeviceState::Gone => Some(format!(
+            "the device of store `{store}` is gone: put it back, and restart throughline"
+        )),
+    }
+}

@@ -1,0 +1,78 @@
+use super::*;
+
+fn health(ports: &[PortState], stores: &[DeviceState]) -> Readiness {
+    let namespace = |(nsid, state): (u32, &DeviceState)| {
+        let name = NamespaceName {
+            subsystem: "nqn.2026-01.com.example:a".into(),
+            nsid,
+            store: format!("disk{nsid}"),
+        };
+        (name, *state)
+    };
+    let port = |(i, state): (usize, &PortState)| (format!("port{i}"), *state);
+    let health = Health {
+        ports: ports.iter().enumerate().map(port).collect(),
+        namespaces: (1..).zip(stores).map(namespace).collect(),
+    };
+    Readiness::new(None, &health, &["eth1".into(), "0000:01:00.0".into()])
+}
+
+#[test]
+fn k06_what_is_served_is_said_and_nothing_else() {
+    use DeviceState::{Failing, Gone, Works};
+    let up = PortState::Up;
+    let down = [PortState::NoLink, PortState::Off, PortState::Gone];
+    let state = |ports: &[PortState], stores: &[DeviceState]| health(ports, stores).state();
+    assert_eq!(state(&[up, up], &[Works, Works]), State::Ready);
+    assert_eq!(
+        state(&[up], &[]),
+        State::Ready,
+        "no namespace is offered yet"
+    );
+    for wrong in down {
+        assert_eq!(state(&[wrong], &[Works]), State::Unready);
+        assert_eq!(state(&[up, wrong], &[Works]), State::Degraded);
+    }
+    for wrong in [Failing, Gone] {
+        assert_eq!(state(&[up], &[wrong, wrong]), State::Unready);
+        assert_eq!(state(&[up], &[wrong, Works]), State::Degraded);
+    }
+    let mut stuck = health(&[up], &[Works]);
+    stuck.shards = Some("core 1 does not poll".into());
+    assert_eq!(
+        (stuck.state(), stuck.line()),
+        (State::Unready, "unready: core 1 does not poll".into())
+    );
+}
+
+#[test]
+fn k06_each_wrong_is_told_with_what_to_do() {
+    let now = health(
+        &[PortState::Off, PortState::NoLink],
+        &[DeviceState::Works, DeviceState::Gone, DeviceState::Failing],
+    );
+    let told = [
+        "port0: eth1 is down: ip link set eth1 up",
+        "port1: 0000:01:00.0 has no link: plug in the cable",
+        "namespace 2 of nqn.2026-01.com.example:a: the device of store `disk2` is gone: put it back",
+        "namespace 3 of nqn.2026-01.com.example:a: the device of store `disk3` fails",
+    ];
+    let reasons = now.reasons();
+    assert_eq!(reasons.len(), told.len(), "{reasons:?}");
+    for (reason, told) in reasons.iter().zip(told) {
+        assert!(reason.starts_with(told), "{reason}");
+    }
+}
+
+#[test]
+fn k06_each_change_is_told_once() {
+    let good = health(&[PortState::Up], &[DeviceState::Works]);
+    let off = health(&[PortState::Off], &[DeviceState::Works]);
+    let gone = health(&[PortState::Gone], &[DeviceState::Works]);
+    let (broken, mended) = off.since(&good);
+    assert_eq!((broken, mended.len()), (off.reasons(), 0));
+    assert_eq!(off.since(&off), (vec![], vec![]));
+    // Otherwise wrong is not right again.
+    assert_eq!(gone.since(&off), (gone.reasons(), vec![]));
+    assert_eq!(good.since(&gone), (vec![], vec!["port0".to_owned()]));
+}
