@@ -320,10 +320,26 @@ impl<'n> Program<'n> {
     /// It gets nothing.
     #[track_caller]
     pub fn scrape(&self) -> Result<String> {
+        self.get("/metrics")
+    }
+
+    /// What who asks whether it serves gets: head and body.
+    ///
+    /// # Errors
+    ///
+    /// It gets nothing.
+    #[track_caller]
+    pub fn readiness(&self) -> Result<String> {
+        self.get("/ready")
+    }
+
+    #[track_caller]
+    fn get(&self, path: &str) -> Result<String> {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n");
         self.namespace.within(|| {
             let mut socket = TcpStream::connect(METRICS)?;
             socket.set_read_timeout(Some(wait::SOON))?;
-            socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n")?;
+            socket.write_all(request.as_bytes())?;
             let mut text = String::new();
             socket.read_to_string(&mut text)?;
             Ok(text)

@@ -2,8 +2,8 @@
 //! kernel's netem; where there is none, by a wire of ours that does what netem
 //! would.
 
-use lab::config::NQN;
-use lab::{Config, Lab, Load, Outcome, Result, Stats, Test, expect};
+use lab::config::{HOST, NQN, WIRE};
+use lab::{Config, Lab, Load, Outcome, Program, Result, Stats, Test, expect, veth};
 
 /// Rate and room of every link; what is wrong with it comes after.
 const GOOD: &str = "rate 1gbit limit 3000";
@@ -115,7 +115,57 @@ fn nvme_delay_50_ms(test: &Test) -> Outcome {
     )
 }
 
+/// The program's interface goes while a host is at work, and another of its name comes:
+/// that is said wherever somebody may look, the other is taken, and connections live on.
+fn k06_an_interface_that_goes_and_comes_back_is_taken_again(test: &Test) -> Outcome {
+    for cores in [&[1][..], &[0, 1]] {
+        let lab = Lab::new(test)?;
+        let program = lab.start(&Config::one_disk().cores(cores))?;
+        let load = Load::new("verify", 4096).seconds(5);
+        let mut client = lab.host.bdevperf(&program.at(NQN), &load)?.start()?;
+        program.busy(&mut client, NQN, 2)?;
+        let accepted = "counters.tcp.tcp_accepted";
+        let before = program.stats()?.sum(accepted);
+        serves(&program, "200 OK", 1)?;
+
+        lab.target.run(&format!("ip link del {WIRE}"))?;
+        program.logs(&format!("unready: port0: {WIRE} is gone"), 1)?;
+        serves(&program, "503 Service Unavailable", 0)?;
+        let stats = program.ask("stats")?.succeeds()?.stdout;
+        expect::contains("statistics", &stats, ", unready, up ")?;
+        let refused = program.check_again()?.fails()?.output();
+        expect::contains("check", &refused, "throughline runs there, and is unready:")?;
+
+        let (target, host) = (&lab.target, &lab.host.namespace);
+        veth((target, WIRE), (host, WIRE))?;
+        host.run(&format!("ip address add {HOST}/24 dev {WIRE}"))?;
+        program.logs("port0 works again", 1)?;
+        serves(&program, "200 OK", 1)?;
+        client.succeeds()?;
+        let after = program.stats()?.sum(accepted);
+        expect::equal("connections made, before and after", after, before)?;
+        lab.host.there_and_back(&program.at(NQN), 16384, 1 << 20)?;
+        program.stop()?;
+    }
+    Ok(())
+}
+
+/// What is answered to who asks whether the program serves, and its metrics say the same.
+fn serves(program: &Program<'_>, status: &str, gauge: u8) -> Outcome {
+    let answer = program.readiness()?;
+    expect::contains("readiness", &answer, &format!("HTTP/1.1 {status}\r\n"))?;
+    let metrics = program.scrape()?;
+    for name in [
+        "throughline_ready",
+        "throughline_port_ready{port=\"port0\"}",
+    ] {
+        expect::contains("metrics", &metrics, &format!("\n{name} {gauge}\n"))?;
+    }
+    Ok(())
+}
+
 lab::tests![
+    k06_an_interface_that_goes_and_comes_back_is_taken_again,
     z14_writes_at_1_percent_loss,
     z14_reads_at_1_percent_loss,
     nvme_loss_1_percent,
