@@ -99,8 +99,8 @@ fn of_port(host: &Host, port: &PortConfig, list: &mut List) -> Result<(), Refusa
     let key = format!("interface-{}-{name}", network(host));
     list.add(&owner, &name, key, None)?;
     // The NIC itself, by its PCI address, if nothing else is made of it.
-    let nics = host.pci_candidates().into_iter();
-    match nics.filter(|nic| nic.interfaces == [name.clone()]).next() {
+    let mut nics = host.pci_candidates().into_iter();
+    match nics.find(|nic| nic.interfaces == [name.clone()]) {
         Some(nic) => {
             let what = format!("{name} ({})", nic.address);
             list.add(&owner, &what, format!("pci-{}", nic.address), None)
