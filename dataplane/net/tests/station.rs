@@ -75,3 +75,28 @@ fn k06_connections_live_on_when_the_ethernet_address_is_another() {
         );
     }
 }
+
+/// The short way in looks at the Ethernet address, too.
+#[test]
+fn k06_trains_are_for_the_new_ethernet_address_alone() {
+    let mut t = Script::new();
+    t.host.vouches = true;
+    t.open();
+    let mut at = 0;
+    let mut arrives = |t: &mut Script, mac| {
+        let next = t.frame(&seg(ACK, IRS + 1 + at, t.iss + 1).data(&[7; 100]));
+        t.host.receive(t.now, &to(mac, next));
+        let read = t.read_all().len() as u32;
+        at += read;
+        t.out();
+        read
+    };
+    for _ in 0..4 {
+        assert_eq!(arrives(&mut t, MAC_A), 100);
+    }
+    t.host.stack.set_mac_address(t.now, MAC_NEW);
+    for _ in 0..4 {
+        assert_eq!(arrives(&mut t, MAC_A), 0);
+        assert_eq!(arrives(&mut t, MAC_NEW), 100);
+    }
+}
