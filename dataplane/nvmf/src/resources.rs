@@ -54,9 +54,10 @@ impl<'a> Resources<'a> {
     /// Whether a session that owes its host `owed` bytes may read `len` more.
     ///
     /// What was read pins memory until the host has acknowledged it. A session that
-    /// owes more than there is left reads no more until its host has taken some:
-    /// one host alone that reads nothing pins half, and N leave one N+1st
-    /// ([`CommandPool::take_credit`] is the same for writes). One read is always allowed.
+    /// owes more than there is left reads no more until its host has taken some
+    /// ([`CommandPool::take_credit`] is the same for writes): one host that reads nothing
+    /// pins half at most, each that comes after it half of the rest, and time ends them all.
+    /// One read is always allowed.
     #[inline]
     pub(crate) fn may_read(&self, len: u32, owed: u64) -> bool {
         if owed == 0 {
