@@ -183,7 +183,7 @@ fn k08_the_log_says_why_a_host_was_dropped(test: &Test) -> Outcome {
     }
     program.logs("dropped a connection from", 1)?;
     let log = program.log();
-    let line = log.lines().find(|line| line.contains("dropped"));
+    let line = (log.lines()).find(|line| line.contains("dropped a connection"));
     for part in [
         &format!(" at {TARGET}:4420"),
         "a field that cannot be",
