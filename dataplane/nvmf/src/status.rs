@@ -123,6 +123,12 @@ impl Status {
             Err(Fault::ReadError) => Status::UNRECOVERED_READ_ERROR,
             Err(Fault::WriteError) => Status::WRITE_FAULT,
             Err(Fault::Internal) => Status::INTERNAL_ERROR,
+            // Aborted by whoever reset the device (base 2.0, figure 94: Command Abort Requested, Command
+            // Aborted due to SQ Deletion), not by the host: it is to try again.
+            Err(Fault::Device {
+                code_type: 0,
+                code: 0x07 | 0x08,
+            }) => Status::COMMAND_INTERRUPTED,
             Err(Fault::Device { code_type, code }) => {
                 Status::from_field((code_type as u16 & 7) << 8 | code as u16)
             }

@@ -44,6 +44,8 @@ struct Job<T> {
     pages: usize,
     /// In the list of stalled jobs.
     stalled: bool,
+    /// It has been the first of those that waited, and is until it goes on.
+    was_first: bool,
     /// Its device had no room for its next command.
     is_refused: bool,
     /// Since when it waits for memory.
@@ -217,6 +219,7 @@ impl<D: Device, T> Jobs<D, T> {
             since: self.now,
             pages: 0,
             stalled: false,
+            was_first: false,
             is_refused: false,
             short_since: None,
             // Of a read it makes non-volatile what was read (NVM 3.2.4).
@@ -229,7 +232,12 @@ impl<D: Device, T> Jobs<D, T> {
         let Ok(index) = self.jobs.insert(job) else {
             panic!("the caller looked for room");
         };
-        self.go_on(index, buffers);
+        if self.backings[volume.index()].stalled.is_empty() {
+            self.go_on(index, buffers);
+        } else {
+            // It takes no memory before those that came before it have theirs.
+            self.stall(index, false);
+        }
     }
 
     /// Ends the job that `is_it`, with [`Fault::Aborted`], if no device has or had any of it; whether
@@ -300,12 +308,11 @@ impl<D: Device, T> Jobs<D, T> {
             self.stalled -= 1;
             let waiting = self.stalled;
             if let Some(job) = self.jobs.get_mut(index) {
-                job.stalled = false;
+                (job.stalled, job.was_first) = (false, true);
             }
             self.go_on(index, buffers);
             if self.stalled > waiting {
                 // Still short: it keeps its place, and the others theirs.
-                self.backings[volume].stalled.rotate_right(1);
                 break;
             }
             busy = true;
@@ -421,12 +428,11 @@ impl<D: Device, T> Jobs<D, T> {
             Ok(()) => {}
             Err(stop @ (Stop::Later | Stop::Full | Stop::Short)) => {
                 job.is_refused = matches!(stop, Stop::Full);
-                self.counters.stalls += 1;
-                job.stalled = true;
                 let since = job.short_since.unwrap_or(self.now);
                 job.short_since = is_short.then_some(since);
-                self.stalled += 1;
-                self.backings[job.volume.index()].stalled.push_back(index);
+                // What has memory never waits for others to have theirs.
+                let first = job.was_first || job.pages > 0 || job.state.formatted() > 0;
+                self.stall(index, first);
             }
             Err(Stop::Failed(fault)) => {
                 job.result = Err(fault);
@@ -434,6 +440,21 @@ impl<D: Device, T> Jobs<D, T> {
                     self.finished.push_back(index);
                 }
             }
+        }
+    }
+
+    /// A job waits for its device's turn, before all others or behind them.
+    fn stall(&mut self, index: u32, first: bool) {
+        let Some(job) = self.jobs.get_mut(index) else {
+            return;
+        };
+        job.stalled = true;
+        self.stalled += 1;
+        self.counters.stalls += 1;
+        let stalled = &mut self.backings[job.volume.index()].stalled;
+        match first {
+            true => stalled.push_front(index),
+            false => stalled.push_back(index),
         }
     }
 

@@ -125,3 +125,19 @@ fn a_device_that_takes_nothing_is_recovered_too() {
     lab.benches[0].borrow_mut().depth = 1;
     assert_eq!(lab.finish(), [(HOST, 1, Ok(()))]);
 }
+
+/// What has pages, and waits for its device, is never behind what waits for pages.
+#[test]
+fn what_has_its_pages_does_not_wait_for_what_has_none() {
+    let mut lab = two(None);
+    lab.benches[0].borrow_mut().depth = 0;
+    // Forty are left, for ever: the second finds one too few, and the third would take what it needs.
+    let others = lab.buffers.pages.free() - 40;
+    let _taken: Vec<_> = (0..others).map(|_| lab.buffers.pages.alloc()).collect();
+    for (id, pages) in [(1, 9), (2, 32), (3, 9)] {
+        lab.read_at(NAMESPACE, HOST, id, pages);
+    }
+    assert_eq!(lab.ends(), []);
+    lab.benches[0].borrow_mut().depth = 1;
+    assert_eq!(lab.finish(), [1, 2, 3].map(|id| (HOST, id, Ok(()))));
+}
