@@ -79,10 +79,12 @@ impl<'s> Writer<'s> {
         let text = &mut self.text;
         let works = |wrong: &Option<String>| u8::from(wrong.is_none());
         let name = "throughline_port_ready";
-        let help = "Whether the port works: its interface is there and up, with a link.";
+        let help =
+            "Whether the port works: its interface is there and up, with a link and an address.";
         text.family(name, Type::Gauge, help);
-        for port in &readiness.ports {
-            text.sample(name, &[("port", &port.name)], works(&port.wrong));
+        for (at, port) in readiness.ports.iter().enumerate() {
+            let works = u8::from(readiness.port_works(at));
+            text.sample(name, &[("port", &port.name)], works);
         }
         let name = "throughline_namespace_ready";
         let help = "Whether the namespace works: its device is there and does what it is asked.";

@@ -4,16 +4,19 @@
 //! It is looked at, not kept: the engine notes how ports and devices are (`engine::Health`),
 //! and every [`Readiness`] is made of that anew.
 
+mod addresses;
 mod presence;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::{DeviceState, Handle, Health, NamespaceName, PortState};
 use serde::{Deserialize, Serialize};
 
+use self::addresses::Addresses;
 use self::presence::Presence;
 use crate::config::{Program, ranges};
 
@@ -54,12 +57,24 @@ pub(crate) struct Part<T> {
     pub(crate) wrong: Option<String>,
 }
 
+/// An address of a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Address {
+    /// Its port, as a place in [`Readiness::ports`].
+    pub(crate) port: usize,
+    pub(crate) address: IpAddr,
+    /// Hosts reach it, if maybe not always.
+    pub(crate) is_used: bool,
+    pub(crate) wrong: Option<String>,
+}
+
 /// How everything is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Readiness {
     /// What keeps shards from polling.
     pub(crate) shards: Option<String>,
     pub(crate) ports: Vec<Part<String>>,
+    pub(crate) addresses: Vec<Address>,
     pub(crate) namespaces: Vec<Part<NamespaceName>>,
 }
 
@@ -70,6 +85,7 @@ pub(crate) struct Source {
     /// The devices of the ports.
     devices: Arc<[String]>,
     presence: Arc<Mutex<Presence>>,
+    addresses: Arc<Mutex<Addresses>>,
     /// Cores whose shards stood still when they were last looked at.
     stuck: Arc<Mutex<Vec<u32>>>,
 }
@@ -81,6 +97,7 @@ impl Source {
             handle,
             devices: ports.map(|port| port.device.clone()).collect(),
             presence: Arc::new(Mutex::new(Presence::new(program))),
+            addresses: Arc::default(),
             stuck: Arc::default(),
         }
     }
@@ -90,6 +107,7 @@ impl Source {
         let shards = match lock(&self.stuck).as_slice() {
             _ if self.handle.is_stopping() => Some("the program stops".into()),
             _ if !self.handle.is_ready() => Some("the program starts".into()),
+            _ if !self.has_claimed() => Some("the addresses of ports are being claimed".into()),
             [] => None,
             stuck => Some(format!(
                 "{} does not poll: is it taken by something else, or isolated wrongly?",
@@ -104,7 +122,15 @@ impl Source {
                 *state = DeviceState::Gone;
             }
         }
-        Readiness::new(shards, &health, &self.devices)
+        Readiness {
+            addresses: lock(&self.addresses).look(&self.handle.addresses()),
+            ..Readiness::new(shards, &health, &self.devices)
+        }
+    }
+
+    /// Whether every address was claimed once: used since, or somebody else's.
+    pub(crate) fn has_claimed(&self) -> bool {
+        lock(&self.addresses).have_settled(&self.handle.addresses())
     }
 
     /// These cores' shards stand still.
@@ -131,6 +157,7 @@ impl Readiness {
         Self {
             shards,
             ports: health.ports.iter().zip(devices).map(port).collect(),
+            addresses: Vec::new(),
             namespaces: health.namespaces.iter().map(namespace).collect(),
         }
     }
@@ -139,7 +166,10 @@ impl Readiness {
         fn none_works<T>(parts: &[Part<T>]) -> bool {
             !parts.is_empty() && parts.iter().all(|part| part.wrong.is_some())
         }
-        if self.shards.is_some() || none_works(&self.ports) || none_works(&self.namespaces) {
+        let none_is_used =
+            !self.addresses.is_empty() && self.addresses.iter().all(|one| !one.is_used);
+        let none = none_works(&self.ports) || none_is_used;
+        if self.shards.is_some() || none || none_works(&self.namespaces) {
             State::Unready
         } else if self.wrongs().next().is_some() {
             State::Degraded
@@ -163,6 +193,19 @@ impl Readiness {
         }
     }
 
+    /// Whether hosts reach an address, as far as it is a port's.
+    pub(crate) fn is_reached(&self, address: IpAddr) -> bool {
+        let of_it = self.addresses.iter().find(|one| one.address == address);
+        of_it.is_none_or(|one| one.is_used)
+    }
+
+    /// Whether a port works, with an address at least.
+    pub(crate) fn port_works(&self, port: usize) -> bool {
+        let mut own = (self.addresses.iter()).filter(|one| one.port == port);
+        let reached = own.clone().any(|one| one.is_used);
+        self.ports[port].wrong.is_none() && (reached || own.next().is_none())
+    }
+
     /// The parts that are wrong, and their sentences.
     fn wrongs(&self) -> impl Iterator<Item = (String, String)> {
         let ports = (self.ports.iter()).map(|part| (part.name.clone(), &part.wrong));
@@ -172,7 +215,12 @@ impl Readiness {
             } = &part.name;
             (format!("namespace {nsid} of {subsystem}"), &part.wrong)
         });
-        ports.chain(namespaces).filter_map(|(name, wrong)| {
+        let addresses = (self.addresses.iter()).map(|one| {
+            let port = self.ports.get(one.port).map_or("?", |port| &port.name);
+            (format!("{} of {port}", one.address), &one.wrong)
+        });
+        let parts = ports.chain(addresses).chain(namespaces);
+        parts.filter_map(|(name, wrong)| {
             let sentence = format!("{name}: {}", wrong.as_ref()?);
             Some((name, sentence))
         })

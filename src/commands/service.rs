@@ -38,7 +38,7 @@ pub(super) fn tell(
 fn tell_on(handle: &Handle, source: &Source, mut teller: Teller, cores: &[u32]) {
     // Several looks in a period: one that comes late on a busy machine costs nothing.
     let watchdog = watchdog().map(|period| period / 4);
-    while !handle.is_ready() {
+    while !(handle.is_ready() && source.has_claimed()) {
         if handle.is_stopping() {
             return;
         }
@@ -174,7 +174,9 @@ impl Summary {
             port.and_then(|port| now.ports.get(port))
                 .is_none_or(|port| port.wrong.is_none())
         };
-        let listeners = self.listeners.iter().filter(|(_, port)| works(port));
+        let mut listeners = self.listeners.iter().collect::<Vec<_>>();
+        listeners.retain(|(at, port)| works(port) && now.is_reached(at.ip()));
+        let listeners = listeners.iter();
         let listeners: Vec<String> = listeners.map(|(at, _)| at.to_string()).collect();
         format!("NVMe/TCP on {}, {}", listeners.join(", "), self.rest)
     }

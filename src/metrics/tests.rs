@@ -33,6 +33,7 @@ fn readiness() -> Readiness {
     Readiness {
         shards: None,
         ports: vec![port("data0", None), port("data1", Some("eth1 is gone"))],
+        addresses: Vec::new(),
         namespaces: vec![Part {
             name: snapshot().inventory.namespaces[0].clone(),
             wrong: None,

@@ -76,3 +76,26 @@ fn k06_each_change_is_told_once() {
     assert_eq!(gone.since(&off), (gone.reasons(), vec![]));
     assert_eq!(good.since(&gone), (vec![], vec!["port0".to_owned()]));
 }
+
+#[test]
+fn k06_a_port_works_by_the_addresses_that_are_its_own() {
+    let mut now = health(&[PortState::Up, PortState::Up], &[DeviceState::Works]);
+    let one = |address: &str, is_used, wrong: Option<&str>| Address {
+        port: 0,
+        address: address.parse().unwrap(),
+        is_used,
+        wrong: wrong.map(str::to_owned),
+    };
+    now.addresses = vec![
+        one("192.0.2.1", true, None),
+        one("2001:db8::1", false, Some("not used")),
+    ];
+    assert_eq!(now.line(), "degraded: 2001:db8::1 of port0: not used");
+    assert!(now.port_works(0) && now.port_works(1));
+    assert!(now.is_reached("192.0.2.1".parse().unwrap()));
+    assert!(!now.is_reached("2001:db8::1".parse().unwrap()));
+    now.addresses[0].wrong = Some("another uses it too".into());
+    assert_eq!((now.state(), now.port_works(0)), (State::Degraded, true));
+    now.addresses[0].is_used = false;
+    assert_eq!((now.state(), now.port_works(0)), (State::Unready, false));
+}

@@ -32,11 +32,12 @@ pub use config::{Config, KnownStore, PortConfig, StoreConfig, StoreDevice, Targe
 pub use environment::{spdk_has_method, spdk_is_legacy};
 pub use error::Error;
 pub use events::{Counter, Histogram, Kind, Stage};
-pub use net::ConnectionInfo;
+pub use net::{AddressState, ConnectionInfo, MacAddress};
 pub use nvmf::{Cntlid, ControllerInfo, NamespaceConfig as OfferedNamespace};
 pub use run::run;
 pub use shard::{
     Capture, CaptureError, CaptureLimits, Captured, Change, ChangeError, ConnectionSnapshot,
     Detail, Handle, Health, Inventory, Layer, MemoryConfig, NSID_MAX, NamespaceConfig,
-    NamespaceName, PoolSnapshot, PortState, ShardSnapshot, Snapshot, StoreInfo, SubsystemConfig,
+    NamespaceName, PoolSnapshot, PortAddress, PortState, ShardSnapshot, Snapshot, StoreInfo,
+    SubsystemConfig,
 };
