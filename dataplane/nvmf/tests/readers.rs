@@ -155,7 +155,7 @@ fn z12_while_others_starve_a_host_that_reads_nothing_has_a_second() {
     rig.commands.note_wait(since, rig.now);
     assert_eq!(
         later(&mut rig, &mut host, 0),
-        Some(CloseReason::SendTimeout)
+        Some(CloseReason::WantOfResources)
     );
     host.sent.unread.clear();
     host.close(&mut rig);

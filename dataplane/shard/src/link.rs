@@ -603,9 +603,12 @@ impl<P: Port> Link<P> {
                 connection.session.advance(now, buffers, doors);
                 self.abort(id, common);
                 self.after(id, common, stages);
-            } else if unacknowledged > 0 && connection.session.is_forsaken(now, buffers, doors) {
-                // TCP would probe a closed window for ever (RFC 9293, 3.8.6.1; RFC 6429).
-                self.stack.abort(id);
+            } else {
+                if unacknowledged > 0 && connection.session.is_forsaken(now, buffers, doors) {
+                    // TCP would probe a closed window for ever (RFC 9293, 3.8.6.1; RFC 6429).
+                    self.stack.abort(id);
+                }
+                self.reap(id);
             }
         }
     }
@@ -651,18 +654,23 @@ impl<P: Port> Link<P> {
                     slot: id.slot() as u32,
                 });
             }
+            self.stack.close(id);
         }
         self.reap(id);
     }
 
-    /// Frees the slot of a session that is gone, once no device needs it. What it said last
-    /// goes out all the same, and TCP closes without it: its slot is free when the peer has
-    /// acknowledged that, or when another needs it.
+    /// Frees the slot of a session that is gone, once no device needs it, nor the host what
+    /// it said last: that pins memory, and is watched. Then TCP closes without it: its slot is
+    /// free when the peer has acknowledged that, or when another needs it.
     fn reap(&mut self, id: ConnectionId) {
         let Some(connection) = self.connection(id) else {
             return;
         };
-        if connection.gone && connection.session.outstanding() == 0 {
+        let is_done = connection.gone && connection.session.outstanding() == 0;
+        if is_done && self.stack.unacknowledged(id) == 0 {
+            let Some(connection) = self.connection(id) else {
+                return;
+            };
             let remote = connection.session.remote();
             tracepoint::connection_close(id.slot() as u64, remote.port().into());
             self.connections[id.slot()] = None;

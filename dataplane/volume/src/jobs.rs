@@ -236,6 +236,12 @@ impl<D: Device, T> Jobs<D, T> {
             self.go_on(index, buffers);
         } else {
             // It takes no memory before those that came before it have theirs.
+            let first = self.backings[volume.index()].stalled.front().copied();
+            let first = first.and_then(|first| self.jobs.get_mut(first));
+            let is_short = first.is_some_and(|first| first.short_since.is_some());
+            if let Some(job) = self.jobs.get_mut(index) {
+                job.short_since = is_short.then_some(self.now);
+            }
             self.stall(index, false);
         }
     }
@@ -481,7 +487,11 @@ impl<D: Device, T> Jobs<D, T> {
         };
         match job.op {
             Op::Read if run.missing() > 0 => {
-                if !may_take(backing.pages, buffers.pages.free()) {
+                let free = buffers.pages.free();
+                if free * PAGE_SIZE < run.missing() {
+                    return Err(Stop::Short);
+                }
+                if !may_take(backing.pages, free) {
                     return Err(Stop::Later);
                 }
                 let pages = run.place_fresh(&buffers.pages).map_err(|_| Stop::Short)?;

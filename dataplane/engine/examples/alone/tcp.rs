@@ -1,6 +1,8 @@
 //! TCP as seen from hosts on a perfect wire: nothing is lost, reordered or
 //! late, so a connection is a few numbers, and a segment a few words.
 
+use std::time::{Duration, Instant};
+
 use engine::Alone;
 
 /// Payload of a full segment: MTU 1500.
@@ -93,7 +95,9 @@ impl Hosts {
             next: 1000,
             ..Connection::default()
         });
-        for _ in 0..1000 {
+        // The target first asks whether somebody else has its address (RFC 5227, 2.1.1).
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < deadline {
             if !self.connections[index].established {
                 self.syn(alone, index);
             }

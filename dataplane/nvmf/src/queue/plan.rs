@@ -116,8 +116,7 @@ impl Queue {
             len,
             in_capsule: true,
         } = plan.transfer
-            && (Self::has_its_share(&plan, resources)
-                || !self.begin_run(index, &plan, len, resources))
+            && !self.begin_run(index, &plan, len, resources)
         {
             if may_wait {
                 self.release(index, resources);
@@ -153,13 +152,6 @@ impl Queue {
             Transfer::ToHost { .. } => self.await_run(index, transport, resources),
         }
         Ok(Taken::Started)
-    }
-
-    /// Whether the command's namespace has its share of slots and runs.
-    fn has_its_share(plan: &Plan, resources: &Resources<'_>) -> bool {
-        let runs = resources.runs.available();
-        let greedy = |of: NamespaceRef| resources.commands.is_greedy(of.index, runs, false);
-        plan.namespace.is_some_and(greedy)
     }
 
     /// Takes a run for in-capsule data; false if there is none.

@@ -36,7 +36,8 @@ pub(crate) const FORBEARANCE_MS: u64 = 1000;
 ///    runs are divided likewise (`Resources::run_for_fetch`, `runs_reserved`).
 /// 4. Commands of one namespace have no more slots, runs and credit than they leave
 ///    ([`CommandPool::is_greedy`]): what a device does not answer is bounded. The others of it
-///    wait without a slot, and nothing waits behind them.
+///    wait without a slot, and nothing waits behind them. A command with data in its capsule does
+///    not wait for that: it would be in the way of data that others of its namespace were promised.
 /// 5. Each queue has a slot of its own besides, and the queue that was first to find
 ///    nothing to fetch with is not overtaken by another.
 ///
@@ -67,6 +68,7 @@ pub struct CommandPool {
     first: Option<QueueId>,
     /// What commands of each namespace have, by [`NamespaceIndex`].
     by_namespace: Vec<Taken>,
+    namespaces_used: usize,
 }
 
 /// What commands of a namespace have.
@@ -76,6 +78,8 @@ struct Taken {
     slots: usize,
     /// Write credit, in bytes.
     credit: u64,
+    /// It has had a command.
+    is_used: bool,
 }
 
 /// What a slot is for.
@@ -118,6 +122,7 @@ impl CommandPool {
             starved: None,
             first: None,
             by_namespace: vec![Taken::default(); NAMESPACES],
+            namespaces_used: 0,
         };
         pool.divide();
         pool
@@ -182,7 +187,11 @@ impl CommandPool {
         if self.by_namespace.len() <= namespace {
             self.by_namespace.resize(namespace + 1, Taken::default());
         }
-        self.by_namespace[namespace].slots += 1;
+        let of = &mut self.by_namespace[namespace];
+        of.slots += 1;
+        if !std::mem::replace(&mut of.is_used, true) {
+            self.namespaces_used += 1;
+        }
     }
 
     /// Whether commands of a namespace have more than they leave: slots, or the runs of which
@@ -196,6 +205,10 @@ impl CommandPool {
         runs_left: usize,
         fetched: bool,
     ) -> bool {
+        if self.namespaces_used < 2 {
+            // There are no others.
+            return false;
+        }
         let Some(taken) = self.by_namespace.get(namespace.index()) else {
             return false;
         };
