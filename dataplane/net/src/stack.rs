@@ -288,6 +288,15 @@ impl Stack {
         self.connections[index].recv(&mut self.cx)
     }
 
+    /// Drops all that [`Stack::recv`] would give.
+    #[cold]
+    #[inline(never)]
+    pub fn discard(&mut self, connection: ConnectionId) {
+        if let Some(index) = self.find(connection) {
+            self.connections[index].discard(&mut self.cx);
+        }
+    }
+
     /// How much can be given to [`Stack::send`] now. All zero if nothing can be sent any more.
     pub fn send_room(&self, connection: ConnectionId) -> SendRoom {
         match self.find(connection) {

@@ -68,7 +68,7 @@ pub trait Door {
     fn resume(&mut self, now: Timestamp, buffers: &Buffers, shared: &mut Self::Shared);
 
     /// The peer has not acknowledged `bytes` of what was sent; to be said before anything
-    /// is received, resumed or advanced.
+    /// is resumed or advanced.
     fn set_unacknowledged(&mut self, now: Timestamp, bytes: usize);
 
     /// Whether the peer takes too long over the end of what it was sent; asked after

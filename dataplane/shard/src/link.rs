@@ -457,14 +457,18 @@ impl<P: Port> Link<P> {
         if connection.id != id || connection.gone {
             return;
         }
-        let unacknowledged = self.stack.unacknowledged(id);
-        connection.session.set_unacknowledged(now, unacknowledged);
         let (buffers, doors) = common.for_doors();
         while !connection.session.is_blocked()
             && let Some(slice) = self.stack.recv(id)
         {
             connection.received += slice.len() as u64;
             connection.session.receive(now, slice, buffers, doors);
+        }
+        if connection.session.is_waiting() {
+            // Perhaps for its own host, which has read since that was last looked at.
+            let unacknowledged = self.stack.unacknowledged(id);
+            connection.session.set_unacknowledged(now, unacknowledged);
+            connection.session.resume(now, buffers, doors);
         }
         self.after(id, common, stages);
     }
@@ -676,7 +680,7 @@ impl<P: Port> Link<P> {
             self.connections[id.slot()] = None;
             self.open -= 1;
             // A session that has ended by its protocol has no use for what came after that.
-            while self.stack.recv(id).is_some() {}
+            self.stack.discard(id);
             self.stack.release(id);
         }
     }
@@ -697,5 +701,9 @@ impl Wire for StackWire<'_> {
             .map_err(net::SendError::into_chunk)?;
         self.sent += len;
         Ok(())
+    }
+
+    fn taken(&self) -> u64 {
+        self.sent
     }
 }

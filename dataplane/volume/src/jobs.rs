@@ -488,11 +488,8 @@ impl<D: Device, T> Jobs<D, T> {
         match job.op {
             Op::Read if run.missing() > 0 => {
                 let free = buffers.pages.free();
-                if free * PAGE_SIZE < run.missing() {
-                    return Err(Stop::Short);
-                }
                 if !may_take(backing.pages, free) {
-                    return Err(Stop::Later);
+                    return Err(if free == 0 { Stop::Short } else { Stop::Later });
                 }
                 let pages = run.place_fresh(&buffers.pages).map_err(|_| Stop::Short)?;
                 job.pages = pages;

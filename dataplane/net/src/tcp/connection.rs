@@ -286,6 +286,11 @@ impl Connection {
         Some(slice)
     }
 
+    /// Drops what is there in order.
+    pub(crate) fn discard(&mut self, cx: &mut Shared) {
+        self.rcv.queue.clear(&mut cx.slices);
+    }
+
     /// The application sends nothing more (RFC 9293, 3.10.4).
     pub(crate) fn close(&mut self, cx: &mut Shared) {
         if self.has(flag::FIN_QUEUED) {

@@ -114,6 +114,9 @@ impl Queue {
     /// Has the command in `index` wait until others of its namespace are done, if that has its share.
     #[inline]
     pub(super) fn hold_back(&mut self, index: SlotIndex, resources: &mut Resources<'_>) -> bool {
+        if resources.commands.is_one_namespace() {
+            return false;
+        }
         let slot = &resources.commands.slots[index];
         if !resources.is_greedy(slot.namespace.index, &slot.work) {
             return false;
@@ -156,7 +159,12 @@ impl Queue {
             slot.len = held.len;
             resources.commands.charge(index);
             match held.work {
-                Work::Read { .. } => self.enter_fills(index, resources),
+                Work::Read { .. } => {
+                    let slot = &mut resources.commands.slots[index];
+                    slot.since = self.now;
+                    slot.enter(SlotState::Waiting);
+                    (self.waiting.fills).push(&mut resources.commands.slots, index);
+                }
                 _ => self.start(index, transport, resources),
             }
         }
@@ -195,14 +203,17 @@ impl Queue {
         transport: &mut impl Transport,
         resources: &mut Resources<'_>,
     ) {
-        self.enter_fills(index, resources);
-        self.promote(transport, resources);
-    }
-
-    fn enter_fills(&mut self, index: SlotIndex, resources: &mut Resources<'_>) {
-        resources.commands.slots[index].since = self.now;
-        resources.commands.slots[index].enter(SlotState::Waiting);
+        let slot = &mut resources.commands.slots[index];
+        slot.since = self.now;
+        slot.enter(SlotState::Waiting);
+        if self.waiting.fills.is_empty()
+            && !self.owes_too_much(index, transport, resources)
+            && self.fill(index, transport, resources)
+        {
+            return;
+        }
         (self.waiting.fills).push(&mut resources.commands.slots, index);
+        self.promote(transport, resources);
     }
 
     /// Gives runs and credit to commands that wait for them, as far as they go.
@@ -304,7 +315,9 @@ impl Queue {
             && !resources.may_read(slot.len, self.waiting.owed + transport.owed())
     }
 
-    /// Gets the first command that waits for a run going; false if something is short.
+    /// Gets a command that waits for a run going: the first of them, or one that none is before;
+    /// false if something is short.
+    #[inline]
     fn fill(
         &mut self,
         index: SlotIndex,
@@ -326,7 +339,9 @@ impl Queue {
                 return false;
             }
         }
-        self.waiting.fills.pop(&resources.commands.slots);
+        if self.waiting.fills.head() == Some(index) {
+            self.waiting.fills.pop(&resources.commands.slots);
+        }
         if !self.begin(index, run, transport, resources) {
             return true;
         }

@@ -182,16 +182,30 @@ impl CommandPool {
     #[inline]
     pub(crate) fn charge(&mut self, index: SlotIndex) {
         let slot = &mut self.slots[index];
-        let namespace = slot.namespace.index.index();
+        let namespace = slot.namespace.index;
         slot.is_charged = true;
-        if self.by_namespace.len() <= namespace {
-            self.by_namespace.resize(namespace + 1, Taken::default());
+        match self.by_namespace.get_mut(namespace.index()) {
+            Some(of) if of.is_used => of.slots += 1,
+            _ => self.charge_first(namespace),
         }
-        let of = &mut self.by_namespace[namespace];
-        of.slots += 1;
-        if !std::mem::replace(&mut of.is_used, true) {
-            self.namespaces_used += 1;
+    }
+
+    /// The same for the first command of a namespace.
+    #[cold]
+    fn charge_first(&mut self, namespace: NamespaceIndex) {
+        let index = namespace.index();
+        if self.by_namespace.len() <= index {
+            self.by_namespace.resize(index + 1, Taken::default());
         }
+        let of = &mut self.by_namespace[index];
+        (of.slots, of.is_used) = (1, true);
+        self.namespaces_used += 1;
+    }
+
+    /// Whether there is no other namespace to leave anything to.
+    #[inline]
+    pub(crate) fn is_one_namespace(&self) -> bool {
+        self.namespaces_used < 2
     }
 
     /// Whether commands of a namespace have more than they leave: slots, or the runs of which
@@ -205,8 +219,7 @@ impl CommandPool {
         runs_left: usize,
         fetched: bool,
     ) -> bool {
-        if self.namespaces_used < 2 {
-            // There are no others.
+        if self.is_one_namespace() {
             return false;
         }
         let Some(taken) = self.by_namespace.get(namespace.index()) else {

@@ -23,6 +23,9 @@ pub trait Wire {
     /// Gives the chunk back if there is no room now; [`Session::transmit`] is
     /// to be called again when there is.
     fn send(&mut self, chunk: Chunk) -> Result<(), Chunk>;
+
+    /// Bytes that it has taken so far.
+    fn taken(&self) -> u64;
 }
 
 /// What is to be sent, and how far it is.
@@ -44,22 +47,6 @@ pub(super) struct Transmitter {
     refusals: usize,
     /// What the host has not acknowledged of what was sent.
     pub debt: Debt,
-}
-
-/// Counts what a wire takes.
-struct Meter<'a, W> {
-    wire: &'a mut W,
-    bytes: u64,
-}
-
-impl<W: Wire> Wire for Meter<'_, W> {
-    #[inline]
-    fn send(&mut self, chunk: Chunk) -> Result<(), Chunk> {
-        let len = chunk.len() as u64;
-        self.wire.send(chunk)?;
-        self.bytes += len;
-        Ok(())
-    }
 }
 
 /// Refusals that can wait to be sent; with more of them the stream is blocked.
@@ -167,10 +154,11 @@ impl Transport for Transmitter {
 impl Session {
     /// Sends as much as `wire` takes. True if nothing is left to send.
     pub fn transmit(&mut self, wire: &mut impl Wire, resources: &mut Resources<'_>) -> bool {
-        let mut meter = Meter { wire, bytes: 0 };
-        let done = self.send_all(&mut meter, resources);
-        if meter.bytes > 0 {
-            self.tx.debt.add(meter.bytes, self.queue.now());
+        let before = wire.taken();
+        let done = self.send_all(wire, resources);
+        let bytes = wire.taken() - before;
+        if bytes > 0 {
+            self.tx.debt.add(bytes, self.queue.now());
         }
         done
     }

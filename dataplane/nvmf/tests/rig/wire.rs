@@ -19,6 +19,8 @@ pub struct Sent {
     pub discard: bool,
     /// The host does not read: what is sent stays where it is, and is not acknowledged.
     pub deaf: bool,
+    /// Bytes that it has taken.
+    pub taken: u64,
     /// What it has not read.
     pub unread: VecDeque<Chunk>,
 }
@@ -38,12 +40,17 @@ impl Sent {
 }
 
 impl Wire for Sent {
+    fn taken(&self) -> u64 {
+        self.taken
+    }
+
     fn send(&mut self, chunk: Chunk) -> Result<(), Chunk> {
         assert!(!chunk.is_empty(), "an empty chunk");
         if self.room == 0 {
             return Err(chunk);
         }
         self.room -= 1;
+        self.taken += chunk.len() as u64;
         if self.deaf {
             self.unread.push_back(chunk);
             return Ok(());
