@@ -1,6 +1,8 @@
 //! A shard's end of a port: its queue pair, its TCP stack, and a session for
 //! each connection.
 
+mod ending;
+
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -11,7 +13,7 @@ use net::{
     AddressState, ConnectError, ConnectionId, Event, Instant, ListenError, ListenerId, Notice,
     Stack, Tap,
 };
-use nvmf::{CloseReason, Timestamp, Wire};
+use nvmf::{Timestamp, Wire};
 use pages::{Chunk, prefetch};
 use volume::{Ended, Origin};
 
@@ -301,22 +303,6 @@ impl<P: Port> Link<P> {
     /// Another shard's news.
     pub(crate) fn notice(&mut self, now: Instant, notice: Notice) {
         self.stack.notice(now, notice);
-    }
-
-    /// Resets every connection, and takes no others; the shard stops. Those that are being
-    /// opened find no listener when they are.
-    pub(crate) fn abort_connections<M: Machine>(&mut self, common: &mut Common<M>) {
-        for listener in self.listeners.drain(..) {
-            self.stack.unlisten(listener.id);
-        }
-        for slot in 0..self.connections.len() {
-            if let Some(id) = self.connections[slot].as_ref().map(|open| open.id) {
-                self.stack.abort(id);
-                self.detach(id, common);
-            }
-        }
-        // Those that sessions have left behind are resets too.
-        self.stack.abort_all();
     }
 
     /// Peers turned away since the last call, if there were any.
@@ -614,74 +600,6 @@ impl<P: Port> Link<P> {
                 }
                 self.reap(id);
             }
-        }
-    }
-
-    /// Has volumes give back what they have not begun of the commands that are to be aborted.
-    fn abort<M: Machine>(&mut self, id: ConnectionId, common: &mut Common<M>) {
-        let origin = Origin {
-            link: self.index,
-            slot: id.slot() as u32,
-        };
-        let Some(connection) = self.connections[id.slot()].as_deref_mut() else {
-            return;
-        };
-        while let Some(request) = connection.session.next_abort() {
-            if !common.volumes.abort(origin, request) {
-                let (buffers, doors) = common.for_doors();
-                connection.session.not_aborted(request, buffers, doors);
-            }
-        }
-    }
-
-    /// Ends a session; the slot is kept while the device works for it.
-    fn detach<M: Machine>(&mut self, id: ConnectionId, common: &mut Common<M>) {
-        let Some(connection) = self.connections[id.slot()].as_deref_mut() else {
-            return;
-        };
-        if connection.id != id {
-            return;
-        }
-        if !connection.gone {
-            connection.gone = true;
-            if let Some(mut departure) = connection.session.departure() {
-                if connection.is_unresponsive && departure.reason == CloseReason::ConnectionLost {
-                    departure.reason = CloseReason::Unresponsive;
-                }
-                self.drops.note(&departure);
-            }
-            let (buffers, doors) = common.for_doors();
-            connection.session.close(buffers, doors);
-            if connection.session.outstanding() > 0 {
-                common.volumes.cancel(Origin {
-                    link: self.index,
-                    slot: id.slot() as u32,
-                });
-            }
-            self.stack.close(id);
-        }
-        self.reap(id);
-    }
-
-    /// Frees the slot of a session that is gone, once no device needs it, nor the host what
-    /// it said last: that pins memory, and is watched. Then TCP closes without it: its slot is
-    /// free when the peer has acknowledged that, or when another needs it.
-    fn reap(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connection(id) else {
-            return;
-        };
-        let is_done = connection.gone && connection.session.outstanding() == 0;
-        if is_done && self.stack.unacknowledged(id) == 0 {
-            let Some(connection) = self.connection(id) else {
-                return;
-            };
-            let remote = connection.session.remote();
-            tracepoint::connection_close(id.slot() as u64, remote.port().into());
-            self.connections[id.slot()] = None;
-            self.open -= 1;
-            // A session that has ended by its protocol has no use for what came after that.
-            self.stack.discard(id);
-            self.stack.release(id);
         }
     }
 }

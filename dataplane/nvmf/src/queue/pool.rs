@@ -35,7 +35,7 @@ pub(crate) const FORBEARANCE_MS: u64 = 1000;
 ///    so there is one for a write that waits, once those before it are done. Page
 ///    runs are divided likewise (`Resources::run_for_fetch`, `runs_reserved`).
 /// 4. Commands of one namespace have no more slots, runs and credit than they leave
-///    ([`CommandPool::is_greedy`]): what a device does not answer is bounded. The others of it
+///    (`is_greedy`): what a device does not answer is bounded. The others of it
 ///    wait without a slot, and nothing waits behind them. A command with data in its capsule does
 ///    not wait for that: it would be in the way of data that others of its namespace were promised.
 /// 5. Each queue has a slot of its own besides, and the queue that was first to find
