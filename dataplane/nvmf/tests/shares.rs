@@ -1,0 +1,111 @@
+//! A namespace whose device does not answer: its commands leave slots, runs and credit to those of
+//! others, on other connections and on their own (row Z12).
+
+mod rig;
+
+use rig::host::{Host, Manners, rw, sqe, transport, write_asked};
+use rig::{Rig, Sizes, config};
+
+/// The namespaces: one of 512-byte blocks that is well, one of 4096-byte blocks that hangs.
+const WELL: u32 = 1;
+const HUNG: u32 = 2;
+/// Commands for the one that hangs: more than there are slots.
+const COMMANDS: usize = 60;
+const SLOTS: u16 = 32;
+
+fn shard() -> Rig {
+    let sizes = Sizes {
+        slots: SLOTS,
+        runs: 64,
+        runs_reserved: 8,
+        ..Sizes::default()
+    };
+    Rig::with(config(), sizes)
+}
+
+fn read(nsid: u32) -> [u8; 64] {
+    let mut sqe = rw(0x02, nsid, 0, 1);
+    transport(&mut sqe, if nsid == WELL { 512 } else { 4096 });
+    sqe
+}
+
+/// A read of the namespace that is well.
+fn reads(rig: &mut Rig, host: &mut Host) {
+    let cid = host.submit(rig, read(WELL), &[]);
+    assert_eq!(host.answer(cid).status, 0);
+}
+
+/// A command of one of these kinds for the namespace that hangs.
+fn hangs(rig: &mut Rig, host: &mut Host, kind: usize) -> u16 {
+    match kind {
+        0 => host.submit(rig, read(HUNG), &[]),
+        1 => host.submit_asked(rig, write_asked(8, 1), &[7; 4096]),
+        _ => host.submit(rig, sqe(0x00, HUNG), &[]),
+    }
+}
+
+#[test]
+fn z12_a_namespace_that_hangs_leaves_slots_and_runs_to_others() {
+    for kind in 0..3 {
+        let mut rig = shard();
+        let mut admin = Host::admin(&mut rig, Manners::default());
+        let mut io = admin.io(&mut rig, 1, 64);
+        let mut other = admin.io(&mut rig, 2, 16);
+        reads(&mut rig, &mut other);
+        rig.disks.hold = true;
+        let hung: Vec<_> = (0..COMMANDS)
+            .map(|_| hangs(&mut rig, &mut io, kind))
+            .collect();
+        // They wait without slots, and nothing waits behind them.
+        assert!(
+            io.session.is_waiting() && !io.session.is_blocked(),
+            "{kind}"
+        );
+        assert!(
+            rig.commands.in_use() <= usize::from(SLOTS) / 2 + 2,
+            "{kind}"
+        );
+        rig.disks.hold = false;
+        for _ in 0..20 {
+            reads(&mut rig, &mut other);
+            reads(&mut rig, &mut io);
+        }
+        // Once the device answers, all of them have their turn.
+        rig.release(&mut io.session);
+        for _ in 0..COMMANDS {
+            let now = rig.now;
+            io.session.resume(now, &mut rig.shard());
+            io.run(&mut rig);
+        }
+        for cid in hung {
+            assert_eq!(io.answer(cid).status, 0, "{kind}");
+        }
+        for host in [&mut io, &mut other, &mut admin] {
+            host.close(&mut rig);
+        }
+        rig.assert_all_returned();
+    }
+}
+
+/// Where there is one namespace it has everything.
+#[test]
+fn one_namespace_alone_has_all_slots() {
+    let mut rig = shard();
+    let mut admin = Host::admin(&mut rig, Manners::default());
+    let mut io = admin.io(&mut rig, 1, 64);
+    rig.disks.hold = true;
+    let cids: Vec<_> = (0..COMMANDS)
+        .map(|_| io.submit(&mut rig, sqe(0x00, HUNG), &[]))
+        .collect();
+    assert!(io.session.is_blocked());
+    assert!(rig.commands.in_use() > usize::from(SLOTS) * 3 / 4);
+    rig.disks.hold = false;
+    rig.release(&mut io.session);
+    io.run(&mut rig);
+    for cid in cids {
+        assert_eq!(io.answer(cid).status, 0);
+    }
+    io.close(&mut rig);
+    admin.close(&mut rig);
+    rig.assert_all_returned();
+}
