@@ -306,7 +306,7 @@ fn is_saved(program: &Program) -> Outcome {
     }
     let again = program.config_save()?.succeeds()?.stdout;
     expect::contains("what saving again says", &again, ": as it is already")?;
-    // Of this machine it minds only that the program runs, which has both addresses.
+    // Of this machine it minds only that the program runs, which has its port and both addresses.
     let report = program.check_again()?.arg("--json").fails()?.stdout;
     let report: Value = serde_json::from_str(&report)?;
     let findings = report["findings"].as_array().map_or(&[][..], Vec::as_slice);
@@ -315,7 +315,7 @@ fn is_saved(program: &Program) -> Outcome {
     expect::equal(
         "what is wrong with the file",
         wrong,
-        vec![&json!("control"), &json!("metrics")],
+        vec![&json!("claims"), &json!("control"), &json!("metrics")],
     )
 }
 
