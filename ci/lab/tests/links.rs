@@ -140,6 +140,8 @@ fn k06_an_interface_that_goes_and_comes_back_is_taken_again(test: &Test) -> Outc
         veth((target, WIRE), (host, WIRE))?;
         host.run(&format!("ip address add {HOST}/24 dev {WIRE}"))?;
         program.logs("port0 works again", 1)?;
+        // Its addresses are claimed anew.
+        program.logs("INFO  ready: NVMe/TCP on", 2)?;
         serves(&program, "200 OK", 1)?;
         client.succeeds()?;
         let after = program.stats()?.sum(accepted);
