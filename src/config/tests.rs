@@ -150,7 +150,7 @@ t.toml:4:1: unknown key `adresses` in [[port]]
 t.toml:6:1: unknown key `colour` in [[store]]
    |
  6 | colour = 1
-   | ^^^^^^ known here: bdev, malloc, name, nvme
+   | ^^^^^^ known here: bdev, malloc, name, nvme, timeout_s
 "
     );
     assert!(told("cores = [1]", "cores = [1]\ntargte = {}").contains("did you mean `target`?"));
