@@ -71,12 +71,12 @@ impl<'a> Resources<'a> {
     /// share of what commands of this `work` take.
     #[inline]
     pub(crate) fn is_greedy(&self, namespace: NamespaceIndex, work: &Work) -> bool {
-        let (reserved, fetched) = match work {
-            Work::Write { .. } | Work::Dataset { .. } => (self.commands.runs_for_others(), true),
-            _ => (self.commands.runs_reserved(), false),
+        let reserved = match work {
+            Work::Write { .. } | Work::Dataset { .. } => self.commands.runs_for_others(),
+            _ => self.commands.runs_reserved(),
         };
         let left = self.runs.available().saturating_sub(reserved);
-        self.commands.is_greedy(namespace, left, fetched)
+        self.commands.is_greedy(namespace, left)
     }
 
     #[inline]

@@ -157,7 +157,6 @@ impl Queue {
             slot.work = held.work;
             slot.namespace = held.namespace;
             slot.len = held.len;
-            resources.commands.charge(index);
             match held.work {
                 Work::Read { .. } => {
                     let slot = &mut resources.commands.slots[index];
@@ -271,7 +270,6 @@ impl Queue {
             self.yield_turn(resources);
             return true;
         }
-        resources.commands.charge(index);
         let begun = self.fetch_now(index, transport, resources);
         if !begun {
             self.set_aside(index, resources);
@@ -521,6 +519,10 @@ impl Queue {
 
     /// The command's requests are to be handed out.
     fn make_ready(&mut self, index: SlotIndex, resources: &mut Resources<'_>) {
+        // From now on its device decides how long it holds what it has.
+        if !matches!(resources.commands.slots[index].work, Work::ShutDown { .. }) {
+            resources.commands.charge(index);
+        }
         resources.commands.slots[index].enter(SlotState::Ready);
         self.requests.push(&mut resources.commands.slots, index);
     }

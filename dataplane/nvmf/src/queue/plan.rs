@@ -136,11 +136,8 @@ impl Queue {
         if let Transfer::FromHost { len, .. } | Transfer::ToHost { len } = plan.transfer {
             slot.len = len;
         }
-        if plan.namespace.is_some() {
-            if capsule_len == 0 && self.hold_back(index, resources) {
-                return Ok(Taken::Started);
-            }
-            resources.commands.charge(index);
+        if plan.namespace.is_some() && capsule_len == 0 && self.hold_back(index, resources) {
+            return Ok(Taken::Started);
         }
         if capsule_len > 0 {
             // Placed if there is a run for it, else taken and dropped.

@@ -34,7 +34,7 @@ pub(crate) const FORBEARANCE_MS: u64 = 1000;
 /// 3. Commands that pass through have at most `passing_max` of the shared slots,
 ///    so there is one for a write that waits, once those before it are done. Page
 ///    runs are divided likewise (`Resources::run_for_fetch`, `runs_reserved`).
-/// 4. Commands of one namespace have no more slots, runs and credit than they leave
+/// 4. Commands that a device has of one namespace have no more slots and runs than they leave
 ///    (`is_greedy`): what a device does not answer is bounded. The others of it
 ///    wait without a slot, and nothing waits behind them. A command with data in its capsule does
 ///    not wait for that: it would be in the way of data that others of its namespace were promised.
@@ -76,8 +76,6 @@ pub struct CommandPool {
 struct Taken {
     /// Slots; commands with data have a run each.
     slots: usize,
-    /// Write credit, in bytes.
-    credit: u64,
     /// It has had a command.
     is_used: bool,
 }
@@ -178,7 +176,7 @@ impl CommandPool {
         self.slots.in_use() - self.own
     }
 
-    /// The command in `index` is one of its namespace from now on.
+    /// The command in `index` is one that the device of its namespace has from now on.
     #[inline]
     pub(crate) fn charge(&mut self, index: SlotIndex) {
         let slot = &mut self.slots[index];
@@ -208,17 +206,11 @@ impl CommandPool {
         self.namespaces_used < 2
     }
 
-    /// Whether commands of a namespace have more than they leave: slots, or the runs of which
-    /// `runs_left` can still be taken; or, for data to be `fetched`, credit (the dynamic threshold of
-    /// shared buffers: Choudhury and Hahne, 1998). One whose device does not answer ends up with
-    /// half of what there is.
+    /// Whether commands that the device of a namespace has have more than they leave: slots, or the
+    /// runs of which `runs_left` can still be taken (the dynamic threshold of shared buffers: Choudhury
+    /// and Hahne, 1998). One whose device does not answer ends up with half of what there is.
     #[inline]
-    pub(crate) fn is_greedy(
-        &self,
-        namespace: NamespaceIndex,
-        runs_left: usize,
-        fetched: bool,
-    ) -> bool {
+    pub(crate) fn is_greedy(&self, namespace: NamespaceIndex, runs_left: usize) -> bool {
         if self.is_one_namespace() {
             return false;
         }
@@ -226,8 +218,7 @@ impl CommandPool {
             return false;
         };
         let left = (self.shared_max.saturating_sub(self.shared())).min(runs_left);
-        let greedy = taken.slots > left || fetched && taken.credit > self.write_bytes_left;
-        greedy && !cfg!(mutant = "namespace-greedy")
+        taken.slots > left
     }
 
     /// Frees a slot.
@@ -317,9 +308,6 @@ impl CommandPool {
         self.write_bytes_left -= taken;
         let slot = &mut self.slots[slot];
         slot.credit = taken as u32;
-        if let Some(of) = self.by_namespace.get_mut(slot.namespace.index.index()) {
-            of.credit += taken;
-        }
         if share == Share::Passing {
             slot.share = Share::Fetching;
             self.fetching += 1;
@@ -333,11 +321,6 @@ impl CommandPool {
     pub(crate) fn return_credit(&mut self, slot: SlotIndex) -> u64 {
         let slot = &mut self.slots[slot];
         let credit = u64::from(std::mem::take(&mut slot.credit));
-        if credit > 0
-            && let Some(of) = self.by_namespace.get_mut(slot.namespace.index.index())
-        {
-            of.credit -= credit;
-        }
         self.write_bytes_left += credit;
         credit
     }
