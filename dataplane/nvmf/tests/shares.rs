@@ -1,4 +1,4 @@
-//! A namespace whose device does not answer: its commands leave slots, runs and credit to those of
+//! A namespace whose device does not answer: its commands leave slots and runs to those of
 //! others, on other connections and on their own (row Z12).
 
 mod rig;
