@@ -109,3 +109,56 @@ fn one_namespace_alone_has_all_slots() {
     admin.close(&mut rig);
     rig.assert_all_returned();
 }
+
+/// A write that is held back gives up the turn that it had while it waited for credit: writes of
+/// others do not wait for a device that hangs.
+#[test]
+fn z12_a_write_that_is_held_back_keeps_no_turn() {
+    let sizes = Sizes {
+        slots: SLOTS,
+        runs: 64,
+        runs_reserved: 8,
+        write_bytes: 4096,
+        ..Sizes::default()
+    };
+    let mut rig = Rig::with(config(), sizes);
+    let mut admin = Host::admin(&mut rig, Manners::default());
+    let [mut well, mut late, mut hung] = [1, 2, 3].map(|qid| admin.io(&mut rig, qid, 64));
+    let mut write = rw(0x01, WELL, 0, 8);
+    transport(&mut write, 4096);
+    // The credit is gone, and the next queue has the turn for what comes back.
+    rig.disks.hold = true;
+    let first = well.submit_asked(&mut rig, write, &[1; 4096]);
+    let waits = hangs(&mut rig, &mut late, 1);
+    assert!(late.session.is_waiting());
+    // Then its device has its share.
+    let reads: Vec<_> = (0..COMMANDS)
+        .map(|_| hangs(&mut rig, &mut hung, 0))
+        .collect();
+    let now = rig.now;
+    late.session.resume(now, &mut rig.shard());
+    // The write that had the credit is done; what the device hangs with stays.
+    let (_, request) = rig.disks.held.remove(0);
+    let completion = rig.execute(request);
+    well.session.complete(completion, &mut rig.shard());
+    well.run(&mut rig);
+    assert_eq!(well.answer(first).status, 0);
+    rig.disks.hold = false;
+    let next = well.submit_asked(&mut rig, write, &[2; 4096]);
+    assert_eq!(well.answer(next).status, 0);
+    rig.release(&mut hung.session);
+    for _ in 0..COMMANDS {
+        for host in [&mut hung, &mut late] {
+            host.session.resume(now, &mut rig.shard());
+            host.run(&mut rig);
+        }
+    }
+    for cid in reads {
+        assert_eq!(hung.answer(cid).status, 0);
+    }
+    assert_eq!(late.answer(waits).status, 0);
+    for host in [&mut well, &mut late, &mut hung, &mut admin] {
+        host.close(&mut rig);
+    }
+    rig.assert_all_returned();
+}

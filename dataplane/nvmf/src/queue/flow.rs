@@ -233,9 +233,10 @@ impl Queue {
         }
         while let Some(&fetch) = self.waiting.fetches.front() {
             if !fetch.is_aborted && resources.is_greedy(fetch.namespace.index, &fetch.work) {
-                // Nothing waits behind it.
+                // Nothing waits behind it, nor for the turn that it had.
                 self.waiting.fetches.pop_front();
                 self.waiting.held_back.push_back(fetch);
+                self.yield_turn(resources);
                 continue;
             }
             if !self.fetch_next(&fetch, transport, resources) {
