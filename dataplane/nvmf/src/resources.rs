@@ -71,6 +71,9 @@ impl<'a> Resources<'a> {
     /// share of what commands of this `work` take.
     #[inline]
     pub(crate) fn is_greedy(&self, namespace: NamespaceIndex, work: &Work) -> bool {
+        if self.commands.is_one_namespace() {
+            return false;
+        }
         let reserved = match work {
             Work::Write { .. } | Work::Dataset { .. } => self.commands.runs_for_others(),
             _ => self.commands.runs_reserved(),

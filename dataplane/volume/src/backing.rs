@@ -44,7 +44,7 @@ pub(crate) struct Backing<D> {
     /// Jobs that wait for an operation, for pages, or for room at the device; oldest first.
     pub(crate) stalled: VecDeque<u32>,
     /// When an operation of it last ended.
-    pub(crate) idle_since: Duration,
+    pub(crate) ended_at: Duration,
     /// How long it may have a command.
     timeout: Option<Duration>,
     /// Times it was recovered since a command of it ended.
@@ -67,7 +67,7 @@ impl<D: Device> Backing<D> {
             operations: 0,
             pages: 0,
             stalled: VecDeque::with_capacity(jobs),
-            idle_since: Duration::ZERO,
+            ended_at: Duration::ZERO,
             recoveries: 0,
             faults: 0,
         }
@@ -88,7 +88,7 @@ impl<D: Device> Backing<D> {
     #[inline]
     pub(crate) fn ended(&mut self, now: Duration) {
         self.operations -= 1;
-        self.idle_since = now;
+        self.ended_at = now;
         self.recoveries = 0;
     }
 

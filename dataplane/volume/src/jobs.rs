@@ -44,8 +44,6 @@ struct Job<T> {
     pages: usize,
     /// In the list of stalled jobs.
     stalled: bool,
-    /// It has been the first of those that waited, and is until it goes on.
-    was_first: bool,
     /// Its device had no room for its next command.
     is_refused: bool,
     /// Since when it waits for memory.
@@ -219,7 +217,6 @@ impl<D: Device, T> Jobs<D, T> {
             since: self.now,
             pages: 0,
             stalled: false,
-            was_first: false,
             is_refused: false,
             short_since: None,
             // Of a read it makes non-volatile what was read (NVM 3.2.4).
@@ -232,17 +229,17 @@ impl<D: Device, T> Jobs<D, T> {
         let Ok(index) = self.jobs.insert(job) else {
             panic!("the caller looked for room");
         };
-        if self.backings[volume.index()].stalled.is_empty() {
-            self.go_on(index, buffers);
-        } else {
+        let first = self.backings[volume.index()].stalled.front().copied();
+        if let Some(first) = first {
             // It takes no memory before those that came before it have theirs.
-            let first = self.backings[volume.index()].stalled.front().copied();
-            let first = first.and_then(|first| self.jobs.get_mut(first));
+            let first = self.jobs.get_mut(first);
             let is_short = first.is_some_and(|first| first.short_since.is_some());
             if let Some(job) = self.jobs.get_mut(index) {
                 job.short_since = is_short.then_some(self.now);
             }
-            self.stall(index, false);
+            self.stall(index, VecDeque::push_back);
+        } else {
+            self.go_on(index, buffers);
         }
     }
 
@@ -314,7 +311,7 @@ impl<D: Device, T> Jobs<D, T> {
             self.stalled -= 1;
             let waiting = self.stalled;
             if let Some(job) = self.jobs.get_mut(index) {
-                (job.stalled, job.was_first) = (false, true);
+                job.stalled = false;
             }
             self.go_on(index, buffers);
             if self.stalled > waiting {
@@ -338,7 +335,7 @@ impl<D: Device, T> Jobs<D, T> {
                 job.volume == volume
                     && (job.in_flight > 0 && backing.is_overdue(job.since, now)
                         || job.is_refused
-                            && backing.is_overdue(job.since.max(backing.idle_since), now))
+                            && backing.is_overdue(job.since.max(backing.ended_at), now))
             };
             if !self.jobs.iter_mut().any(is_late) {
                 continue;
@@ -436,9 +433,8 @@ impl<D: Device, T> Jobs<D, T> {
                 job.is_refused = matches!(stop, Stop::Full);
                 let since = job.short_since.unwrap_or(self.now);
                 job.short_since = is_short.then_some(since);
-                // What has memory never waits for others to have theirs.
-                let first = job.was_first || job.pages > 0 || job.state.formatted() > 0;
-                self.stall(index, first);
+                // Before those that came later: what has memory never waits for others to have theirs.
+                self.stall(index, VecDeque::push_front);
             }
             Err(Stop::Failed(fault)) => {
                 job.result = Err(fault);
@@ -449,19 +445,15 @@ impl<D: Device, T> Jobs<D, T> {
         }
     }
 
-    /// A job waits for its device's turn, before all others or behind them.
-    fn stall(&mut self, index: u32, first: bool) {
+    /// A job waits; `push` puts it before those that wait for its device, or behind them.
+    fn stall(&mut self, index: u32, push: fn(&mut VecDeque<u32>, u32)) {
         let Some(job) = self.jobs.get_mut(index) else {
             return;
         };
         job.stalled = true;
         self.stalled += 1;
         self.counters.stalls += 1;
-        let stalled = &mut self.backings[job.volume.index()].stalled;
-        match first {
-            true => stalled.push_front(index),
-            false => stalled.push_back(index),
-        }
+        push(&mut self.backings[job.volume.index()].stalled, index);
     }
 
     /// What a job needs before its first command. Later its pages must stay

@@ -48,6 +48,27 @@ struct WaitingCommand {
     is_aborted: bool,
 }
 
+impl WaitingCommand {
+    /// The command in `slot`, which is to be given back.
+    fn of(slot: &Slot, now: Timestamp) -> Self {
+        Self {
+            since: now,
+            work: slot.work,
+            namespace: slot.namespace,
+            len: slot.len,
+            cid: slot.cid,
+            is_aborted: false,
+        }
+    }
+
+    /// Goes on in `slot`, which was taken for it.
+    fn resume(&self, slot: &mut Slot) {
+        slot.work = self.work;
+        slot.namespace = self.namespace;
+        slot.len = self.len;
+    }
+}
+
 impl Waiting {
     /// Makes room for the commands of a queue of so many entries.
     pub fn reserve(&mut self, entries: usize) {
@@ -114,21 +135,11 @@ impl Queue {
     /// Has the command in `index` wait until others of its namespace are done, if that has its share.
     #[inline]
     pub(super) fn hold_back(&mut self, index: SlotIndex, resources: &mut Resources<'_>) -> bool {
-        if resources.commands.is_one_namespace() {
-            return false;
-        }
         let slot = &resources.commands.slots[index];
         if !resources.is_greedy(slot.namespace.index, &slot.work) {
             return false;
         }
-        self.waiting.held_back.push_back(WaitingCommand {
-            since: self.now,
-            work: slot.work,
-            namespace: slot.namespace,
-            len: slot.len,
-            cid: slot.cid,
-            is_aborted: false,
-        });
+        (self.waiting.held_back).push_back(WaitingCommand::of(slot, self.now));
         self.set_aside(index, resources);
         true
     }
@@ -154,17 +165,12 @@ impl Queue {
                 break;
             };
             let slot = &mut resources.commands.slots[index];
-            slot.work = held.work;
-            slot.namespace = held.namespace;
-            slot.len = held.len;
-            match held.work {
-                Work::Read { .. } => {
-                    let slot = &mut resources.commands.slots[index];
-                    slot.since = self.now;
-                    slot.enter(SlotState::Waiting);
-                    (self.waiting.fills).push(&mut resources.commands.slots, index);
-                }
-                _ => self.start(index, transport, resources),
+            held.resume(slot);
+            if let Work::Read { .. } = held.work {
+                slot.begin_wait(self.now);
+                (self.waiting.fills).push(&mut resources.commands.slots, index);
+            } else {
+                self.start(index, transport, resources);
             }
         }
     }
@@ -182,14 +188,7 @@ impl Queue {
             return;
         }
         let slot = &resources.commands.slots[index];
-        self.waiting.fetches.push_back(WaitingCommand {
-            since: self.now,
-            work: slot.work,
-            namespace: slot.namespace,
-            len: slot.len,
-            cid: slot.cid,
-            is_aborted: false,
-        });
+        (self.waiting.fetches).push_back(WaitingCommand::of(slot, self.now));
         self.set_aside(index, resources);
         // Its slot may be what the first of those that wait needs.
         self.promote(transport, resources);
@@ -202,9 +201,7 @@ impl Queue {
         transport: &mut impl Transport,
         resources: &mut Resources<'_>,
     ) {
-        let slot = &mut resources.commands.slots[index];
-        slot.since = self.now;
-        slot.enter(SlotState::Waiting);
+        resources.commands.slots[index].begin_wait(self.now);
         if self.waiting.fills.is_empty()
             && !self.owes_too_much(index, transport, resources)
             && self.fill(index, transport, resources)
@@ -262,9 +259,7 @@ impl Queue {
             return false;
         };
         let slot = &mut resources.commands.slots[index];
-        slot.work = fetch.work;
-        slot.namespace = fetch.namespace;
-        slot.len = fetch.len;
+        fetch.resume(slot);
         if fetch.is_aborted {
             slot.work = Work::Respond;
             self.fail(index, Status::ABORT_REQUESTED, transport, resources);

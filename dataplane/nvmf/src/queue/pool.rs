@@ -66,14 +66,15 @@ pub struct CommandPool {
     starved: Option<Timestamp>,
     /// The queue that no other overtakes.
     first: Option<QueueId>,
-    /// What commands of each namespace have, by [`NamespaceIndex`].
-    by_namespace: Vec<Taken>,
+    /// What the device of each namespace has, by [`NamespaceIndex`].
+    by_namespace: Vec<AtDevice>,
+    /// Namespaces that have had a command.
     namespaces_used: usize,
 }
 
-/// What commands of a namespace have.
+/// What the device of a namespace has.
 #[derive(Clone, Copy, Debug, Default)]
-struct Taken {
+struct AtDevice {
     /// Slots; commands with data have a run each.
     slots: usize,
     /// It has had a command.
@@ -119,7 +120,7 @@ impl CommandPool {
             read_bytes_left: u64::MAX,
             starved: None,
             first: None,
-            by_namespace: vec![Taken::default(); NAMESPACES],
+            by_namespace: vec![AtDevice::default(); NAMESPACES],
             namespaces_used: 0,
         };
         pool.divide();
@@ -193,7 +194,7 @@ impl CommandPool {
     fn charge_first(&mut self, namespace: NamespaceIndex) {
         let index = namespace.index();
         if self.by_namespace.len() <= index {
-            self.by_namespace.resize(index + 1, Taken::default());
+            self.by_namespace.resize(index + 1, AtDevice::default());
         }
         let of = &mut self.by_namespace[index];
         (of.slots, of.is_used) = (1, true);
@@ -211,14 +212,9 @@ impl CommandPool {
     /// and Hahne, 1998). One whose device does not answer ends up with half of what there is.
     #[inline]
     pub(crate) fn is_greedy(&self, namespace: NamespaceIndex, runs_left: usize) -> bool {
-        if self.is_one_namespace() {
-            return false;
-        }
-        let Some(taken) = self.by_namespace.get(namespace.index()) else {
-            return false;
-        };
         let left = (self.shared_max.saturating_sub(self.shared())).min(runs_left);
-        taken.slots > left
+        let at_device = self.by_namespace.get(namespace.index());
+        at_device.is_some_and(|at_device| at_device.slots > left)
     }
 
     /// Frees a slot.
@@ -319,8 +315,7 @@ impl CommandPool {
     /// Gives the credit of `slot` back; how much that is.
     #[inline]
     pub(crate) fn return_credit(&mut self, slot: SlotIndex) -> u64 {
-        let slot = &mut self.slots[slot];
-        let credit = u64::from(std::mem::take(&mut slot.credit));
+        let credit = u64::from(std::mem::take(&mut self.slots[slot].credit));
         self.write_bytes_left += credit;
         credit
     }

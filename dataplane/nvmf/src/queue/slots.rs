@@ -174,6 +174,13 @@ impl Slot {
         self.state = next;
     }
 
+    /// It waits for a run or a page from `now` on.
+    #[inline]
+    pub fn begin_wait(&mut self, now: Timestamp) {
+        self.since = now;
+        self.enter(SlotState::Waiting);
+    }
+
     /// Places `data`, the next bytes of its data, if it has a run for them.
     ///
     /// # Errors
