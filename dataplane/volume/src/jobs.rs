@@ -5,9 +5,6 @@
 //! are handed to the device to fill (row Z10). Where a device cannot take
 //! fragments, the page is copied together first, and the copy counted (row Z14).
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::VecDeque;
 use std::time::Duration;
 

@@ -25,6 +25,8 @@ pub struct Bench {
     /// Times it was told to recover.
     pub recoveries: usize,
     pub is_gone: bool,
+    /// What its commands end with, if not well.
+    pub fault: Option<Fault>,
 }
 
 pub struct Disk(Rc<RefCell<Bench>>);
@@ -241,10 +243,15 @@ impl Lab {
 
     /// The device of a volume ends what it has.
     pub fn serve(&mut self, volume: usize) -> Vec<End> {
-        let under_way = std::mem::take(&mut self.benches[volume].borrow_mut().under_way);
-        for (to, completed) in under_way {
-            to.push(completed);
+        let mut bench = self.benches[volume].borrow_mut();
+        let result = bench.fault.map_or(Ok(()), Err);
+        for (to, completed) in std::mem::take(&mut bench.under_way) {
+            to.push(Completed {
+                result,
+                ..completed
+            });
         }
+        drop(bench);
         self.ends()
     }
 
