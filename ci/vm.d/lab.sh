@@ -67,6 +67,14 @@ nvme() {
 	done
 }
 
+# braked_drive: a drive of 64 MiB behind a throttle, whose options are in `devices`. brake N: N bytes a second, 0: no limit.
+braked_drive() {
+	drive disk 64
+	mapfile -t devices < <(printf '%s\n' -object throttle-group,id=brake && image disk &&
+		printf '%s\n' -blockdev driver=throttle,node-name=flash,throttle-group=brake,file=disk && nvme nvme0 1 "" flash:512)
+}
+brake() { qmp appliance "{\"execute\": \"qom-set\", \"arguments\": {\"path\": \"/objects/brake\", \"property\": \"limits\", \"value\": {\"bps-total\": $1}}}"; }
+
 # image NAME: an image as a block node of the same name.
 image() { printf '%s\n' -blockdev "file,node-name=$1,filename=$run/$1.img,cache.no-flush=on"; }
 

@@ -2,10 +2,7 @@
 # a drive that hangs for longer than the client waits: the client resets its controller, and once the drive is back all is right
 # long 600
 
-drive disk 64
-mapfile -t devices < <(printf '%s\n' -object throttle-group,id=brake && image disk &&
-	printf '%s\n' -blockdev driver=throttle,node-name=flash,throttle-group=brake,file=disk && nvme nvme0 1 "" flash:512)
-brake() { qmp appliance "{\"execute\": \"qom-set\", \"arguments\": {\"path\": \"/objects/brake\", \"property\": \"limits\", \"value\": {\"bps-total\": $1}}}"; }
+braked_drive
 appliance virtio-net-pci "${devices[@]}"
 client
 ready

@@ -2,10 +2,7 @@
 # a drive that keeps a command for too long is reset, and what it had is done once more: the client sees a pause, and no error
 # long 600
 
-drive disk 64
-mapfile -t devices < <(printf '%s\n' -object throttle-group,id=brake && image disk &&
-	printf '%s\n' -blockdev driver=throttle,node-name=flash,throttle-group=brake,file=disk && nvme nvme0 1 "" flash:512)
-brake() { qmp appliance "{\"execute\": \"qom-set\", \"arguments\": {\"path\": \"/objects/brake\", \"property\": \"limits\", \"value\": {\"bps-total\": $1}}}"; }
+braked_drive
 appliance virtio-net-pci "${devices[@]}"
 client
 ready

@@ -313,6 +313,18 @@ fn shard_with(
     (shard, target, offer)
 }
 
+/// Two shards at the ends of a wire, and the target of the second, which is to be called.
+fn joined() -> (Shard<World>, Shard<World>, Arc<Target>) {
+    let (a, b) = (Frames::default(), Frames::default());
+    let blocks = Rc::new(Cell::new(1000));
+    let (caller, ..) = shard(0, 1, (Rc::clone(&a), Rc::clone(&b)), &blocks);
+    let (called, target, _) = shard(0, 2, (b, a), &blocks);
+    (caller, called, target)
+}
+
+/// Where the second of them is.
+const CALLED: &str = "192.0.2.2:4420";
+
 fn turn(shards: &mut [&mut Shard<World>]) {
     NOW.set(NOW.get() + 50_000);
     for shard in shards {
@@ -322,11 +334,8 @@ fn turn(shards: &mut [&mut Shard<World>]) {
 
 #[test]
 fn connections_that_a_shard_opens_have_a_session_like_those_that_come_in() {
-    let (a, b) = (Frames::default(), Frames::default());
-    let blocks = Rc::new(Cell::new(1000));
-    let (mut caller, ..) = shard(0, 1, (Rc::clone(&a), Rc::clone(&b)), &blocks);
-    let (mut called, ..) = shard(0, 2, (b, a), &blocks);
-    let to = address("192.0.2.2:4420");
+    let (mut caller, mut called, _) = joined();
+    let to = address(CALLED);
     called.listen(&[(to, DoorKind::Echo)]).unwrap();
     let mut echo = Echo::new(to);
     let heard = echo.heard();
@@ -355,11 +364,8 @@ fn connections_that_a_shard_opens_have_a_session_like_those_that_come_in() {
 /// stop from its end, which then gave up without writing back.
 #[test]
 fn a_shard_that_stops_takes_no_connections() {
-    let (a, b) = (Frames::default(), Frames::default());
-    let blocks = Rc::new(Cell::new(1000));
-    let (mut caller, ..) = shard(0, 1, (Rc::clone(&a), Rc::clone(&b)), &blocks);
-    let (mut called, ..) = shard(0, 2, (b, a), &blocks);
-    let to = address("192.0.2.2:4420");
+    let (mut caller, mut called, _) = joined();
+    let to = address(CALLED);
     called.listen(&[(to, DoorKind::Echo)]).unwrap();
     caller.connect(0, to, Session::Echo(Echo::new(to))).unwrap();
     // One is on its way when the stop begins, another comes after it.
@@ -374,11 +380,8 @@ fn a_shard_that_stops_takes_no_connections() {
 
 #[test]
 fn a_connection_that_nobody_takes_ends() {
-    let (a, b) = (Frames::default(), Frames::default());
-    let blocks = Rc::new(Cell::new(1000));
-    let (mut caller, ..) = shard(0, 1, (Rc::clone(&a), Rc::clone(&b)), &blocks);
-    let (mut called, ..) = shard(0, 2, (b, a), &blocks);
-    let to = address("192.0.2.2:4420");
+    let (mut caller, mut called, _) = joined();
+    let to = address(CALLED);
     caller.connect(0, to, Session::Echo(Echo::new(to))).unwrap();
     assert!(!caller.is_quiet());
     for _ in 0..1000 {
@@ -391,11 +394,8 @@ fn a_connection_that_nobody_takes_ends() {
 /// TCP itself would.
 #[test]
 fn z12_what_is_left_for_a_host_that_is_gone_is_forgotten() {
-    let (a, b) = (Frames::default(), Frames::default());
-    let blocks = Rc::new(Cell::new(1000));
-    let (mut caller, ..) = shard(0, 1, (Rc::clone(&a), Rc::clone(&b)), &blocks);
-    let (mut called, target, _) = shard(0, 2, (b, a), &blocks);
-    let to = address("192.0.2.2:4420");
+    let (mut caller, mut called, target) = joined();
+    let to = address(CALLED);
     called.listen(&[(to, DoorKind::Nvme)]).unwrap();
     // ICReq (NVMe/TCP 3.6.2.2), and nothing more: no Connect comes in time.
     let mut host = Echo::new(to);
@@ -478,11 +478,8 @@ fn z12_volumes_know_since_when_reads_wait_for_memory() {
 /// What the log says of it is told once, by the shard whose connection it was.
 #[test]
 fn k08_a_shard_says_why_it_dropped_a_host() {
-    let (a, b) = (Frames::default(), Frames::default());
-    let blocks = Rc::new(Cell::new(1000));
-    let (mut caller, ..) = shard(0, 1, (Rc::clone(&a), Rc::clone(&b)), &blocks);
-    let (mut called, ..) = shard(0, 2, (b, a), &blocks);
-    let to = address("192.0.2.2:4420");
+    let (mut caller, mut called, _) = joined();
+    let to = address(CALLED);
     called.listen(&[(to, DoorKind::Nvme)]).unwrap();
     // An ICReq has 128 bytes in its header, not none.
     let mut echo = Echo::new(to);
