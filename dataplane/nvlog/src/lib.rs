@@ -1,0 +1,120 @@
+//! The NVLog: what was acknowledged is in stable storage, until a consistency point has brought it to
+//! its drives (rows S1, S6, S7). Sans I/O: offsets and bytes go out, what became of them comes in.
+//!
+//! * A *log store* is any store with blocks of 512 or 4096 bytes. [`Layout`] says where things lie in it.
+//! * It has a *region* for each shard, of two *halves*. A shard's [`Region`] makes *groups* of records and
+//!   says where they go; while a consistency point frees one half, groups go to the other.
+//! * A *record* is one change of a volume. A group is a header with the description of its records, and
+//!   behind it their payload. It is valid if the headers before it are, the checksum of its own, and those of
+//!   its payload: no barrier is needed between the two.
+//! * [`recovery`] reads a store when a run begins, replays what no consistency point finished, and
+//!   makes it ready.
+//!
+//! # On disk
+//!
+//! Version 1. Numbers are little-endian, offsets and lengths bytes, checksums CRC32C (RFC 3720, B.4).
+//! A checksum covers what it is in, with its own four bytes taken as zeros. Fields that are not named
+//! are written as zeros. What has another version is refused, and so is what cannot be.
+//!
+//! | where | what |
+//! | --- | --- |
+//! | 0, 524288 | management areas 0 and 1, of 524288 bytes |
+//! | 1048576 + (2·*region* + *half*) · *half_len* | the halves |
+//! | *len* − 1048576, *len* − 524288 | management areas 2 and 3; *len* is the store's, rounded down to 4096 |
+//!
+//! **Management area.** The store's superblock (16384 bytes); from 16384 on the superblocks of regions 0 to
+//! 63 (512 bytes, one every 4096). The rest is for later versions.
+//!
+//! | store's superblock | bytes | |
+//! | --- | --- | --- |
+//! | 0 | 8 | `TL-NVLOG` |
+//! | 8 | 4 | version: 1 |
+//! | 12 | 4 | checksum of the 16384 bytes |
+//! | 16 | 16 | which log it is |
+//! | 32 | 8 | generation |
+//! | 40 | 8 | *len* |
+//! | 48 | 4 | bytes of a block |
+//! | 52 | 4 | regions |
+//! | 56 | 8 | *half_len* |
+//! | 64 | 4 | version of the map of owners, by which pages have regions |
+//! | 68 | 4 | volumes, at most 254 |
+//! | 128 + 64·*i* | 64 | volume *i*: identity of its drive (16), bytes (8), bytes of a block (4), zeros (4), name (32, UTF-8, zeros behind it) |
+//!
+//! | region's superblock | bytes | |
+//! | --- | --- | --- |
+//! | 0 | 8 | `TL-REGIO` |
+//! | 8 | 4 | version: 1 |
+//! | 12 | 4 | checksum of the 512 bytes |
+//! | 16 | 16 | which log it is |
+//! | 32 | 4 | region |
+//! | 36 | 4 | the half with the oldest groups |
+//! | 40 | 8 | generation |
+//! | 48 | 16 | epoch of half 0, of half 1; the oldest half has the lesser one |
+//! | 64 | 8 | sequence of the first group of the oldest half |
+//! | 72 | 4 | checksum of the header before that |
+//!
+//! Of each superblock there are four copies. A new version goes to copies 0 and 2, then to 1 and 3, with a flush
+//! after each two; it counts when all are flushed. The newest version that two agree on is taken.
+//!
+//! | header of a group | bytes | |
+//! | --- | --- | --- |
+//! | 0 | 4 | `TLGR` |
+//! | 4 | 2 | version: 1 |
+//! | 6 | 2 | region |
+//! | 8 | 16 | which log it is |
+//! | 24 | 1 | half |
+//! | 26 | 2 | records |
+//! | 28 | 4 | bytes of the header: a multiple of the block, at most 4096 |
+//! | 32 | 8 | epoch of the half |
+//! | 40 | 8 | sequence: one more than that of the group before, in whichever half |
+//! | 48 | 8 | sequence of the last group that was acknowledged when this was written |
+//! | 56 | 8 | where it lies in the store |
+//! | 64 | 4 | checksum of the header before |
+//! | 68 | 4 | bytes of payload |
+//! | 76 | 4 | checksum of the header |
+//! | 80 | | records |
+//!
+//! | record | bytes | |
+//! | --- | --- | --- |
+//! | 0 | 8 | transfer ID: sequence of its group · 256, and its place in the group |
+//! | 8 | 8 | object: 0, the volume itself |
+//! | 16 | 4 | volume: its place in the store's superblock |
+//! | 20 | 1 | 1: write, 2: write zeroes, 3: deallocate |
+//! | 21 | 1 | flags: 0 |
+//! | 22 | 2 | checksums |
+//! | 24 | 8 | first byte |
+//! | 32 | 8 | bytes |
+//! | 40 | 4 | where its payload is in the group's |
+//! | 48 | 4 each | of a write: checksums of the payload, of each 4096 bytes of the volume that it touches |
+//!
+//! Payload lies behind the header, record after record without gaps; zeros fill the last block up.
+//!
+//! # Recovery
+//!
+//! From the superblock on, each group has to be where the one before ended, with the epoch of its half, the
+//! next sequence, and the checksum of the header before. Where that ends, the log ends. If some group of this
+//! epoch further on says that what is missing had been acknowledged, then it is lost, and said; else it is a
+//! torn tail, and dropped. So that the last group's acknowledgement is known, too, a header without records
+//! follows when there is nothing to write. A store that lies about the very last group cannot be found out.
+#![forbid(unsafe_code)]
+
+mod bytes;
+mod header;
+mod layout;
+pub mod recovery;
+mod region;
+mod superblock;
+
+pub use header::{Checksums, Crcs, HEADER_MAX, Header, PAGE, PAGES_MAX, Record, RecordOp};
+pub use layout::{
+    AREA, AREAS, HALF_MIN, Layout, REGION_SUPERBLOCK, REGIONS_MAX, SUPERBLOCK, UNIT, Unfit,
+};
+pub use region::{Group, Region};
+pub use superblock::{Bad, RegionSuperblock, Superblock, VOLUMES_MAX, Volume, WAVES};
+
+/// Version of what is on disk.
+pub const VERSION: u32 = 1;
+
+/// Which log something is of: chosen at random when it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LogId(pub [u8; 16]);

@@ -1,0 +1,227 @@
+//! Superblocks: of the store, and of each region. Four copies of each, one in each management area.
+//!
+//! A new version is written to copies 0 and 2, which are flushed, then to copies 1 and 3, which are
+//! flushed: then it counts. Whenever the power goes, two copies agree on the version before, or
+//! on the new one. [`newest`] takes the newest version that two agree on.
+
+use crate::bytes::{array, checksum, put, u32_at, u64_at};
+use crate::layout::{AREAS, Layout, REGION_SUPERBLOCK, REGIONS_MAX, SUPERBLOCK};
+use crate::{LogId, VERSION};
+
+const MAGIC: [u8; 8] = *b"TL-NVLOG";
+const REGION_MAGIC: [u8; 8] = *b"TL-REGIO";
+const CHECKSUM: usize = 12;
+const VOLUMES: usize = 128;
+const VOLUME: usize = 64;
+const NAME: usize = 32;
+
+/// Volumes that a store's superblock has room for.
+pub const VOLUMES_MAX: usize = (SUPERBLOCK - VOLUMES) / VOLUME;
+
+/// The copies of a superblock that are written first, then those written when these are flushed.
+pub const WAVES: [[usize; 2]; 2] = [[0, 2], [1, 3]];
+
+/// A volume that has records in the log, as it was known to the run that wrote them. Its place in
+/// the list is what records call it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// What its store is called: at most 32 bytes of UTF-8.
+    pub name: String,
+    /// What tells its drive from others; zeros where nothing does.
+    pub identity: [u8; 16],
+    /// Bytes.
+    pub len: u64,
+    /// Bytes of its blocks.
+    pub block: u32,
+}
+
+/// The superblock of a log store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Superblock {
+    /// Which log it is of; stores that are written in parallel have the same.
+    pub log: LogId,
+    /// Counts versions.
+    pub generation: u64,
+    /// Where things lie.
+    pub layout: Layout,
+    /// Which map of owners placed pages in regions.
+    pub placement: u32,
+    /// Volumes that records may be of.
+    pub volumes: Vec<Volume>,
+}
+
+/// The superblock of a region: where its chain of groups begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegionSuperblock {
+    /// Counts versions.
+    pub generation: u64,
+    /// The half that its chain begins in.
+    pub oldest: u8,
+    /// What groups in each half are marked with: all else in it was there before.
+    pub epochs: [u64; 2],
+    /// Sequence number of the first group of the chain.
+    pub sequence: u64,
+    /// Checksum of the header before it.
+    pub previous: u32,
+}
+
+/// Why bytes are no superblock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bad {
+    /// All zeros: nothing was ever written.
+    Blank,
+    /// Something else than a log.
+    Foreign,
+    /// It is torn, or rotted.
+    Checksum,
+    /// It is of this version, and not of ours.
+    Version(u32),
+    /// Its checksum is right and its fields are not.
+    Fields,
+}
+
+fn look(bytes: &[u8], magic: [u8; 8]) -> Result<(), Bad> {
+    if bytes.iter().all(|&byte| byte == 0) {
+        return Err(Bad::Blank);
+    }
+    if bytes[..8] != magic {
+        return Err(Bad::Foreign);
+    }
+    if u32_at(bytes, CHECKSUM) != checksum(bytes, CHECKSUM) {
+        return Err(Bad::Checksum);
+    }
+    match u32_at(bytes, 8) {
+        VERSION => Ok(()),
+        version => Err(Bad::Version(version)),
+    }
+}
+
+fn begin(bytes: &mut [u8], magic: [u8; 8], log: LogId) {
+    bytes.fill(0);
+    put(bytes, 0, &magic);
+    put(bytes, 8, &VERSION.to_le_bytes());
+    put(bytes, 16, &log.0);
+}
+
+fn seal(bytes: &mut [u8]) {
+    let crc = checksum(bytes, CHECKSUM);
+    put(bytes, CHECKSUM, &crc.to_le_bytes());
+}
+
+impl Superblock {
+    /// As it is on disk.
+    ///
+    /// # Panics
+    /// If there are more than [`VOLUMES_MAX`] volumes, or a name is longer than 32 bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        assert!(self.volumes.len() <= VOLUMES_MAX, "too many volumes");
+        let mut bytes = vec![0; SUPERBLOCK];
+        begin(&mut bytes, MAGIC, self.log);
+        put(&mut bytes, 32, &self.generation.to_le_bytes());
+        put(&mut bytes, 40, &self.layout.len.to_le_bytes());
+        put(&mut bytes, 48, &self.layout.block.to_le_bytes());
+        put(&mut bytes, 52, &self.layout.regions.to_le_bytes());
+        put(&mut bytes, 56, &self.layout.half_len.to_le_bytes());
+        put(&mut bytes, 64, &self.placement.to_le_bytes());
+        put(&mut bytes, 68, &(self.volumes.len() as u32).to_le_bytes());
+        for (volume, at) in self.volumes.iter().zip((VOLUMES..).step_by(VOLUME)) {
+            assert!(volume.name.len() <= NAME, "the name of a store is too long");
+            put(&mut bytes, at, &volume.identity);
+            put(&mut bytes, at + 16, &volume.len.to_le_bytes());
+            put(&mut bytes, at + 24, &volume.block.to_le_bytes());
+            put(&mut bytes, at + 32, volume.name.as_bytes());
+        }
+        seal(&mut bytes);
+        bytes
+    }
+
+    /// From what is on disk.
+    ///
+    /// # Errors
+    /// It is [`Bad`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, Bad> {
+        look(bytes, MAGIC)?;
+        let (len, block) = (u64_at(bytes, 40), u32_at(bytes, 48));
+        let (regions, half_len) = (u32_at(bytes, 52), u64_at(bytes, 56));
+        let layout = Layout::new(len, block, regions, Some(half_len)).map_err(|_| Bad::Fields)?;
+        let count = u32_at(bytes, 68) as usize;
+        if layout.len != len || layout.half_len != half_len || count > VOLUMES_MAX {
+            return Err(Bad::Fields);
+        }
+        let volume = |at: usize| {
+            let name = &bytes[at + 32..at + VOLUME];
+            let end = name.iter().position(|&byte| byte == 0).unwrap_or(NAME);
+            let name = std::str::from_utf8(&name[..end]).map_err(|_| Bad::Fields)?;
+            Ok(Volume {
+                name: name.into(),
+                identity: array(bytes, at),
+                len: u64_at(bytes, at + 16),
+                block: u32_at(bytes, at + 24),
+            })
+        };
+        let places = (VOLUMES..).step_by(VOLUME).take(count);
+        Ok(Self {
+            log: LogId(array(bytes, 16)),
+            generation: u64_at(bytes, 32),
+            layout,
+            placement: u32_at(bytes, 64),
+            volumes: places.map(volume).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl RegionSuperblock {
+    /// As it is on disk.
+    pub fn encode(&self, log: LogId, region: usize) -> [u8; REGION_SUPERBLOCK] {
+        let mut bytes = [0; REGION_SUPERBLOCK];
+        begin(&mut bytes, REGION_MAGIC, log);
+        put(&mut bytes, 32, &(region as u32).to_le_bytes());
+        put(&mut bytes, 36, &u32::from(self.oldest).to_le_bytes());
+        put(&mut bytes, 40, &self.generation.to_le_bytes());
+        put(&mut bytes, 48, &self.epochs[0].to_le_bytes());
+        put(&mut bytes, 56, &self.epochs[1].to_le_bytes());
+        put(&mut bytes, 64, &self.sequence.to_le_bytes());
+        put(&mut bytes, 72, &self.previous.to_le_bytes());
+        seal(&mut bytes);
+        bytes
+    }
+
+    /// From what is on disk.
+    ///
+    /// # Errors
+    /// It is [`Bad`], or of another log or region, which is [`Bad::Foreign`].
+    pub fn decode(bytes: &[u8], log: LogId, region: usize) -> Result<Self, Bad> {
+        debug_assert!(region < REGIONS_MAX);
+        look(bytes, REGION_MAGIC)?;
+        if array(bytes, 16) != log.0 || u32_at(bytes, 32) as usize != region {
+            return Err(Bad::Foreign);
+        }
+        let oldest = u32_at(bytes, 36);
+        let epochs = [u64_at(bytes, 48), u64_at(bytes, 56)];
+        let in_order = oldest < 2 && epochs[oldest as usize] < epochs[1 - oldest as usize];
+        if !in_order {
+            return Err(Bad::Fields);
+        }
+        Ok(Self {
+            generation: u64_at(bytes, 40),
+            oldest: oldest as u8,
+            epochs,
+            sequence: u64_at(bytes, 64),
+            previous: u32_at(bytes, 72),
+        })
+    }
+}
+
+/// The newest version that at least two of the copies agree on; `generation` tells versions apart.
+pub fn newest<T: Clone + PartialEq>(
+    copies: &[Result<T, Bad>; AREAS],
+    generation: impl Fn(&T) -> u64,
+) -> Option<T> {
+    let good: Vec<&T> = copies.iter().flatten().collect();
+    let agreed = good
+        .iter()
+        .filter(|one| good.iter().filter(|other| one == other).count() >= 2);
+    agreed
+        .max_by_key(|one| generation(one))
+        .map(|&one| one.clone())
+}
