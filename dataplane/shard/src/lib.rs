@@ -27,6 +27,7 @@ mod handle;
 mod health;
 mod link;
 mod listing;
+mod logged;
 mod machine;
 mod notices;
 mod offer;

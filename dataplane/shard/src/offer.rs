@@ -81,7 +81,12 @@ pub(crate) fn namespace(
         uuid: config.uuid_in(nqn),
         nguid: config.nguid_in(nqn),
         eui64: [0; 8],
-        volatile_write_cache: geometry.write_cache || config.write == WritePolicy::Back,
+        volatile_write_cache: match config.write {
+            WritePolicy::Through => geometry.write_cache,
+            WritePolicy::Back => true,
+            // What is acknowledged is in the log.
+            WritePolicy::Logged => false,
+        },
         // Behind the cache a deallocation is advice that the cache keeps to itself.
         deallocated_reads_zero: geometry.unmap
             && geometry.deallocated_zeros
@@ -175,8 +180,9 @@ impl Offer {
     pub fn policies(&self) -> Vec<WritePolicy> {
         let mut policies = vec![WritePolicy::Through; self.stores.len()];
         for namespace in &self.namespaces {
-            if namespace.policy == WritePolicy::Back {
-                policies[namespace.volume.index()] = WritePolicy::Back;
+            let policy = &mut policies[namespace.volume.index()];
+            if namespace.policy > *policy {
+                *policy = namespace.policy;
             }
         }
         policies

@@ -31,7 +31,7 @@ pub struct Shard<M: Machine> {
     pub(crate) common: Common<M>,
     pub(crate) links: Vec<Link<M::Port>>,
     pub(crate) notices: Notices,
-    machine: M,
+    pub(crate) machine: M,
     pub(crate) clock: Clock<M::Ticks>,
     pub(crate) stages: StageClock<M::Ticks>,
     pub(crate) polls: u64,

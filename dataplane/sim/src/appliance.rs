@@ -5,13 +5,14 @@ mod build;
 mod stop;
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use block::WritePolicy;
 use nvmf::Target;
 use pages::Arena;
-use shard::Handle;
+use shard::{DoorKind, Handle};
 use testkit::Random;
 
 use crate::clock::{self, MICROSECOND, MILLISECOND, Nanoseconds};
@@ -19,7 +20,7 @@ use crate::device::Machine;
 use crate::disk::Disk;
 use crate::dma::Reach;
 use crate::frame::Frame;
-use crate::plan::{AppliancePlan, NetworkPlan, VolumePlan};
+use crate::plan::{AppliancePlan, LogPlan, NetworkPlan, VolumePlan};
 use crate::port::Nic;
 use crate::trace::{Trace, event};
 pub(crate) use build::{address, stack_config};
@@ -41,11 +42,15 @@ pub(crate) struct Appliance {
     plan: AppliancePlan,
     network: NetworkPlan,
     volumes: Vec<VolumePlan>,
+    log: Option<LogPlan>,
+    /// By volume; the last is the log's, if there is one.
     disks: Vec<Rc<RefCell<Disk>>>,
     nic: Nic,
     random: Random,
     trace: Trace,
     running: Option<Running>,
+    /// Times that it was turned on.
+    started: usize,
     has_left_dirty: bool,
 }
 
@@ -58,7 +63,12 @@ struct Running {
     arenas: Vec<Rc<Arena>>,
     /// It was killed: what it still does reaches no device.
     is_dead: Rc<Cell<bool>>,
+    listener: (SocketAddr, DoorKind),
     stopping: Option<Stopping>,
+    /// The first shard replays the log: none takes requests.
+    is_replaying: bool,
+    /// Why it could not be replayed.
+    refused: Option<String>,
 }
 
 /// When a shard is polled next.
@@ -91,12 +101,14 @@ impl Appliance {
         plan: &AppliancePlan,
         network: &NetworkPlan,
         volumes: &[VolumePlan],
+        log: Option<&LogPlan>,
         random: &mut Random,
         trace: &Trace,
     ) -> Self {
-        let disks = (volumes.iter().enumerate())
-            .map(|(i, volume)| {
-                let disk = Disk::new(i, volume.disk.clone(), random.fork(), trace);
+        let configs = volumes.iter().map(|volume| &volume.disk);
+        let disks = (configs.chain(log.map(|log| &log.disk)).enumerate())
+            .map(|(i, config)| {
+                let disk = Disk::new(i, config.clone(), random.fork(), trace);
                 Rc::new(RefCell::new(disk))
             })
             .collect();
@@ -105,13 +117,25 @@ impl Appliance {
             plan: plan.clone(),
             network: network.clone(),
             volumes: volumes.to_vec(),
+            log: log.cloned(),
             disks,
             nic: Nic::new(plan.nic, build::steering(plan.shards, 0), plan.shards),
             random: random.fork(),
             trace: trace.clone(),
             running: None,
+            started: 0,
             has_left_dirty: false,
         }
+    }
+
+    /// How many volumes there are.
+    pub(crate) fn volumes(&self) -> usize {
+        self.volumes.len()
+    }
+
+    /// Whether a device is in trouble, or has been since the appliance started.
+    pub(crate) fn has_trouble(&self) -> bool {
+        self.disks.iter().any(|disk| disk.borrow().has_trouble())
     }
 
     pub(crate) fn disks(&self) -> &[Rc<RefCell<Disk>>] {
@@ -144,6 +168,22 @@ impl Appliance {
         self.running.is_some()
     }
 
+    /// Whether it takes requests.
+    pub(crate) fn is_serving(&self) -> bool {
+        (self.running.as_ref())
+            .is_some_and(|running| running.stopping.is_none() && !running.is_replaying)
+    }
+
+    /// Whether it replays its log.
+    pub(crate) fn is_replaying(&self) -> bool {
+        (self.running.as_ref()).is_some_and(|running| running.is_replaying)
+    }
+
+    /// Why its log could not be replayed: it ends.
+    pub(crate) fn refused(&mut self) -> Option<String> {
+        self.running.as_mut()?.refused.take()
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.running
             .as_ref()
@@ -161,6 +201,15 @@ impl Appliance {
             self.index
         );
         self.nic.clear();
+        if let Some(&shards) = self
+            .plan
+            .starts
+            .get(self.started % self.plan.starts.len().max(1))
+        {
+            self.plan.shards = shards;
+            self.nic = Nic::new(self.plan.nic, build::steering(shards, 0), shards);
+        }
+        self.started += 1;
         let running = self.build();
         let mut reach = Reach::default();
         running.arenas.iter().for_each(|arena| reach.add(arena));
@@ -233,6 +282,10 @@ impl Appliance {
             if running.turns[index].at > now {
                 continue;
             }
+            if running.is_replaying && index > 0 {
+                running.turns[index].at = now + IDLE_MAX;
+                continue;
+            }
             let busy = running.poll(index, &mut self.random);
             self.nic.take_sent(index).into_iter().for_each(&mut send);
             let turn = &mut running.turns[index];
@@ -284,6 +337,30 @@ impl Appliance {
 }
 
 impl Running {
+    /// A turn of the shard that replays the log; whether there was work.
+    fn replay_step(&mut self) -> bool {
+        match self.shards[0].poll_replay() {
+            None => true,
+            Some(Err(why)) => {
+                self.refused = Some(why);
+                false
+            }
+            Some(Ok(start)) => {
+                self.is_replaying = false;
+                for shard in &mut self.shards {
+                    shard.start_log(&start);
+                    shard
+                        .listen(&[self.listener])
+                        .expect("the port has the address");
+                }
+                for index in 0..self.shards.len() {
+                    self.wake(index, MICROSECOND);
+                }
+                true
+            }
+        }
+    }
+
     /// Polls a shard no later than `after` from now.
     fn wake(&mut self, shard: usize, after: Nanoseconds) {
         let turn = &mut self.turns[shard];
@@ -295,6 +372,9 @@ impl Running {
     fn poll(&mut self, index: usize, random: &mut Random) -> bool {
         if self.stopping.is_some() {
             return self.stop_step(index);
+        }
+        if self.is_replaying {
+            return self.replay_step();
         }
         let shard = &mut self.shards[index];
         let busy = shard.poll();

@@ -41,7 +41,11 @@ pub(crate) struct VolumePlan {
 impl VolumePlan {
     /// Acknowledged writes may be lost until they are flushed.
     pub(crate) fn is_volatile(&self) -> bool {
-        self.disk.geometry.write_cache || self.policy == WritePolicy::Back
+        match self.policy {
+            WritePolicy::Through => self.disk.geometry.write_cache,
+            WritePolicy::Back => true,
+            WritePolicy::Logged => false,
+        }
     }
 
     /// Hosts are told that deallocated blocks read as zeros.
@@ -63,8 +67,20 @@ pub(crate) struct AppliancePlan {
     pub(crate) success_flag: bool,
     pub(crate) data_ms: u32,
     pub(crate) copy: bool,
+    /// Shards of each start, in turn; empty: as many each time.
+    pub(crate) starts: Vec<usize>,
     /// One poll in so many finds its shard held up by something else for a while; 0: none.
     pub(crate) held_up_one_in: u64,
+}
+
+/// The log, and the device that it is on.
+#[derive(Clone, Debug)]
+pub(crate) struct LogPlan {
+    pub(crate) disk: DiskConfig,
+    /// Bytes of a half.
+    pub(crate) half_len: u64,
+    /// Between two consistency points.
+    pub(crate) interval: Nanoseconds,
 }
 
 /// A host.
@@ -105,6 +121,7 @@ pub(crate) struct Plan {
     pub(crate) network: NetworkPlan,
     pub(crate) appliance: AppliancePlan,
     pub(crate) volumes: Vec<VolumePlan>,
+    pub(crate) log: Option<LogPlan>,
     pub(crate) hosts: Vec<HostPlan>,
     /// What goes wrong, and when.
     pub(crate) events: Vec<(Nanoseconds, Event)>,
@@ -142,6 +159,7 @@ impl Plan {
             network,
             appliance,
             volumes,
+            log: None,
             hosts,
             events: Vec::new(),
             healed_at: active,
@@ -155,6 +173,36 @@ impl Plan {
         if !random.chance(3, 20) {
             plan.draw_trouble(random, active);
         }
+        plan
+    }
+
+    /// A plan with a log, in which the appliance is killed, often again while it replays.
+    pub(crate) fn draw_logged(random: &mut Random) -> Self {
+        let mut plan = Self::draw(random);
+        for (i, volume) in plan.volumes.iter_mut().enumerate() {
+            if i == 0 || random.chance(2, 3) {
+                let block = volume.disk.geometry.block_size;
+                volume.policy = WritePolicy::Logged;
+                volume.block = volume.block.max(block);
+            }
+        }
+        if random.chance(1, 2) {
+            // A log that so many shards wrote is replayed by so many.
+            let most = plan.appliance.shards;
+            let starts = (0..random.range(2..=5usize)).map(|_| random.range(1..=most));
+            plan.appliance.starts = starts.collect();
+            plan.appliance.nic.other_queue = 0;
+        }
+        plan.log = Some(LogPlan::draw(random, &plan.appliance));
+        // What the log has of a drive that is gone for good cannot be replayed: it does not start.
+        let volumes = &plan.volumes;
+        let is_logged = |disk: usize| volumes[disk].policy == WritePolicy::Logged;
+        plan.events.retain(|(_, event)| match event {
+            Event::Gone { disk } => !is_logged(*disk),
+            Event::Disk { disk, trouble } => !trouble.hangs || !is_logged(*disk),
+            _ => true,
+        });
+        plan.draw_crashes(random);
         plan
     }
 
@@ -214,6 +262,7 @@ impl AppliancePlan {
             success_flag: random.chance(1, 2),
             data_ms: random.range(500..=3000),
             copy: random.one_in(10),
+            starts: Vec::new(),
             held_up_one_in: *random.pick(&[0, 0, 500, 5000]),
         }
         .fit(mtu)
@@ -294,6 +343,45 @@ impl VolumePlan {
         (0..random.range(1..=3u32))
             .map(|_| window(random))
             .collect()
+    }
+}
+
+impl LogPlan {
+    fn draw(random: &mut Random, appliance: &AppliancePlan) -> Self {
+        let block_size = *random.pick(&[512u32, 512, 4096]);
+        let (alignment, prp) = *random.pick(&[(1, false), (1, false), (4, false), (4, true)]);
+        let least = u64::from(appliance.max_io_bytes) + (64 << 10);
+        let half_len = (least + random.below(256u64 << 10)) / 4096 * 4096;
+        let regions = 2 * appliance.shards as u64;
+        let bytes = (2 << 20) + regions * half_len + random.below(4u64) * 4096;
+        let geometry = Geometry {
+            block_size,
+            blocks: bytes / u64::from(block_size),
+            metadata: 0,
+            alignment,
+            prp,
+            max_elements: *random.pick(&[4, 16, 250, 250]),
+            max_bytes: *random.pick(&[16384, 65536, 1 << 20]),
+            write_cache: random.chance(1, 2),
+            write_zeroes: false,
+            unmap: false,
+            deallocated_zeros: false,
+        };
+        let fastest = random.range(1..=30u64) * MICROSECOND;
+        Self {
+            disk: DiskConfig {
+                geometry,
+                latency: (fastest, fastest * random.range(1..=20u64)),
+                depth: random.range(1..=64),
+                immediate_one_in: *random.pick(&[0, 0, 20]),
+                misdirected_one_in: 0,
+                lost_one_in: 0,
+                timeout: Some(5 * SECOND),
+                recovery: random.range(1..=100u64) * MILLISECOND,
+            },
+            half_len,
+            interval: *random.pick(&[2u64, 20, 200, 10_000]) * MILLISECOND,
+        }
     }
 }
 

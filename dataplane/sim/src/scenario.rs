@@ -16,6 +16,9 @@ pub enum Scenario {
     /// An appliance, and hosts that use it: everything that goes wrong with links, devices,
     /// hosts and the appliance itself.
     Target,
+    /// The same with a log: volumes whose acknowledged writes no crash takes back, crashes while they are
+    /// replayed included.
+    Log,
 }
 
 /// A run that went wrong.
@@ -33,12 +36,13 @@ pub struct Failure {
 
 impl Scenario {
     /// Every scenario.
-    pub const ALL: [Scenario; 1] = [Scenario::Target];
+    pub const ALL: [Scenario; 2] = [Scenario::Target, Scenario::Log];
 
     /// What it is called.
     pub const fn name(self) -> &'static str {
         match self {
             Scenario::Target => "target",
+            Scenario::Log => "log",
         }
     }
 
@@ -56,7 +60,8 @@ impl Scenario {
     pub fn run(self, seed: u64, prints: bool) -> Result<Summary, Failure> {
         let trace = Trace::new(prints);
         let result = panic::catch_unwind(AssertUnwindSafe(|| match self {
-            Scenario::Target => target(seed, &trace),
+            Scenario::Target => run(seed, Plan::draw, &trace),
+            Scenario::Log => run(seed, Plan::draw_logged, &trace),
         }));
         let what = match result {
             Ok(Ok(summary)) => return Ok(summary),
@@ -76,9 +81,9 @@ impl Scenario {
     }
 }
 
-fn target(seed: u64, trace: &Trace) -> Result<Summary, Violation> {
+fn run(seed: u64, draw: fn(&mut Random) -> Plan, trace: &Trace) -> Result<Summary, Violation> {
     let mut random = Random::new(seed);
-    let plan = Plan::draw(&mut random);
+    let plan = draw(&mut random);
     if trace.prints() {
         println!("{plan:#?}");
     }

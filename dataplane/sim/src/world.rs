@@ -42,11 +42,11 @@ impl Devices for Appliance {
     }
 
     fn is_cached(&self, volume: usize) -> bool {
-        self.policy(volume) == WritePolicy::Back
+        self.policy(volume) != WritePolicy::Through
     }
 
     fn cache_faults(&self) -> u64 {
-        let cached = (0..self.disks().len()).filter(|&volume| self.is_cached(volume));
+        let cached = (0..self.volumes()).filter(|&volume| self.is_cached(volume));
         cached.map(|volume| self.faults(volume)).sum()
     }
 
@@ -104,6 +104,7 @@ impl World {
             &plan.appliance,
             &plan.network,
             &plan.volumes,
+            plan.log.as_ref(),
             random,
             trace,
         );
@@ -277,17 +278,28 @@ impl World {
         if self.appliance.is_stopping() {
             self.look_at_the_stop()?;
         }
+        if let Some(why) = self.appliance.refused() {
+            self.look_at_the_refusal(why)?;
+        }
         let mut cx = Context {
             oracle: &mut self.oracle,
             devices: &self.appliance,
-            is_calm: self.plan.is_calm()
-                && self.appliance.is_running()
-                && !self.appliance.is_stopping(),
+            is_calm: self.plan.is_calm() && self.appliance.is_serving(),
         };
         for (i, host) in self.hosts.iter_mut().enumerate() {
             let wire = &mut self.wire;
             host.advance(&mut cx, |frame| wire.send(Node::Host(i), frame))?;
         }
+        Ok(())
+    }
+
+    /// A log cannot be replayed: whoever runs the appliance tries again, if it was a device.
+    fn look_at_the_refusal(&mut self, why: String) -> Result<(), Violation> {
+        if !self.appliance.has_trouble() {
+            return Err(Violation(format!("the log is refused: {why}")));
+        }
+        self.appliance.kill(false).map_err(Violation)?;
+        self.appliance.start();
         Ok(())
     }
 
@@ -348,6 +360,11 @@ impl World {
                     self.appliance.kill(power).map_err(Violation)?;
                     self.oracle.crash();
                 }
+                self.disturb();
+            }
+            // It has nothing to lose yet.
+            Event::Stop if self.appliance.is_replaying() => {
+                self.appliance.kill(false).map_err(Violation)?;
                 self.disturb();
             }
             Event::Stop => {

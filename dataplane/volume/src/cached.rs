@@ -11,6 +11,7 @@ use events::Counter;
 use pages::{ClusterPool, PageRun};
 
 use crate::jobs::Jobs;
+use crate::logged::{Change, Merging};
 use crate::requester::{Caller, Ends, Requester};
 use crate::sizes::Sizes;
 
@@ -50,6 +51,8 @@ pub(crate) enum JobTicket {
     Direct(Caller),
     /// An operation of the cache.
     Cache(Ticket),
+    /// A step of the log's replay.
+    Replay,
 }
 
 /// Clusters given back at a time when they are scarce.
@@ -65,6 +68,8 @@ struct Admitted {
     zeros: Option<Zeros>,
     /// What a read with force unit access is still to make non-volatile (NVM 3.2.4).
     commit: Option<Commit>,
+    /// A change that the log has.
+    merging: Option<Merging>,
 }
 
 /// A range that was, or is being, read: what is dirty of it goes to the device, whose own
@@ -93,8 +98,14 @@ pub(crate) struct Cached {
     /// go straight to the device.
     volumes: u16,
     admitted: Slab<Admitted>,
-    /// Requests that wait for another to end.
-    queued: VecDeque<(Requester, VolumeId, Io)>,
+    /// Requests that wait for another to end; and what the log has of them.
+    queued: VecDeque<(Requester, VolumeId, Io, Option<Merging>)>,
+    /// Which volumes are logged.
+    logged: Box<[bool]>,
+    /// Changes of logged volumes that the log has not taken yet.
+    changes: VecDeque<Change>,
+    /// Changes that are merged, for the log to know.
+    merged: VecDeque<Merging>,
     /// Zeros that wait for a run.
     waiting: VecDeque<u32>,
     max_bytes: usize,
@@ -132,6 +143,9 @@ impl Cached {
             volumes: policies.len() as u16,
             admitted: Slab::new(requests),
             queued: VecDeque::with_capacity(sizes.requests + others),
+            logged: policies.iter().map(|_| false).collect(),
+            changes: VecDeque::with_capacity(sizes.requests + others),
+            merged: VecDeque::with_capacity(requests),
             waiting: VecDeque::with_capacity(requests),
             max_bytes: sizes.max_bytes,
             relief_wait: 0,
@@ -153,10 +167,16 @@ impl Cached {
         policy: WritePolicy,
         geometry: &Geometry,
     ) {
+        // What is in the log is replayed on top of what was written past it: once logged, a volume stays so.
+        self.logged[volume.index()] |= policy == WritePolicy::Logged;
+        let policy = match self.logged[volume.index()] {
+            true => WritePolicy::Logged,
+            false => policy,
+        };
         match (&mut self.cache, policy) {
             (Some(cache), _) if cache.holds(volume) => cache.set_policy(volume, policy),
             (_, WritePolicy::Through) => {}
-            (cache, WritePolicy::Back) => {
+            (cache, WritePolicy::Back | WritePolicy::Logged) => {
                 let config = VolumeConfig::of(geometry, policy);
                 let cache = cache.get_or_insert_with(|| PageCache::new(self.config));
                 // A volume that does not fit goes straight to its device.
@@ -194,11 +214,93 @@ impl Cached {
         buffers: &Buffers,
         ends: &mut Ends,
     ) {
-        // In order: nothing overtakes what waits.
-        if !self.admitted.has_room() || !self.queued.is_empty() {
-            return self.queued.push_back((requester, volume, io));
+        let mut io = io;
+        if self.logged[volume.index()] {
+            match io.op {
+                Op::Write | Op::WriteZeroes => {
+                    return self.changes.push_back(Change {
+                        requester,
+                        volume,
+                        io,
+                    });
+                }
+                // What was acknowledged is stable, and what the cache has.
+                Op::Flush => return ends.push_back((requester, Ok(()), None)),
+                Op::Read | Op::Deallocate => io.flags.fua = false,
+            }
         }
-        self.admit(requester, volume, io, buffers, ends);
+        self.admit_in_order(requester, volume, io, None, buffers, ends);
+    }
+
+    /// In order: nothing overtakes what waits.
+    fn admit_in_order(
+        &mut self,
+        requester: Requester,
+        volume: VolumeId,
+        io: Io,
+        merging: Option<Merging>,
+        buffers: &Buffers,
+        ends: &mut Ends,
+    ) {
+        if !self.admitted.has_room() || !self.queued.is_empty() {
+            return self.queued.push_back((requester, volume, io, merging));
+        }
+        self.admit(requester, volume, io, merging, buffers, ends);
+    }
+
+    /// Requests that it works on at once.
+    pub(crate) fn room(&self) -> usize {
+        self.admitted.capacity()
+    }
+
+    /// Changes that wait for the log.
+    pub(crate) fn changes(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// The first of them.
+    pub(crate) fn first_change(&self) -> Option<&Change> {
+        self.changes.front()
+    }
+
+    /// Takes the first of them.
+    pub(crate) fn next_change(&mut self) -> Option<Change> {
+        self.changes.pop_front()
+    }
+
+    /// Takes a change that is stable. When it is merged, it is at its end, and `merging` comes back
+    /// from [`Cached::next_merged`].
+    pub(crate) fn merge(
+        &mut self,
+        change: Change,
+        merging: Merging,
+        buffers: &Buffers,
+        ends: &mut Ends,
+    ) {
+        let Change {
+            requester,
+            volume,
+            mut io,
+        } = change;
+        io.flags.fua = false;
+        self.admit_in_order(requester, volume, io, Some(merging), buffers, ends);
+    }
+
+    /// A change that was merged.
+    pub(crate) fn next_merged(&mut self) -> Option<Merging> {
+        self.merged.pop_front()
+    }
+
+    /// Writes what is dirty of logged volumes, for a consistency point; how many those are.
+    pub(crate) fn flush_logged(&mut self, buffers: &Buffers, ends: &mut Ends) -> usize {
+        let mut flushes = 0;
+        for volume in (0..self.volumes).map(VolumeId) {
+            if self.logged[volume.index()] && self.holds(volume) {
+                self.admit_in_order(Requester::Log, volume, Io::flush(), None, buffers, ends);
+                flushes += 1;
+            }
+        }
+        flushes
     }
 
     fn admit(
@@ -206,6 +308,7 @@ impl Cached {
         requester: Requester,
         volume: VolumeId,
         io: Io,
+        merging: Option<Merging>,
         buffers: &Buffers,
         ends: &mut Ends,
     ) {
@@ -230,6 +333,7 @@ impl Cached {
                 read: None,
                 flushing: false,
             }),
+            merging,
         };
         let Ok(tag) = self.admitted.insert(admitted) else {
             unreachable!("there is room");
@@ -243,11 +347,17 @@ impl Cached {
     /// Gives back a request that waits for others to end.
     pub(crate) fn abort(&mut self, is_it: impl Fn(&Caller) -> bool, ends: &mut Ends) -> bool {
         let is_it = |requester: &Requester| matches!(requester, Requester::Door(c) if is_it(c));
-        let found = self.queued.iter().position(|(who, ..)| is_it(who));
-        let Some((requester, _, io)) = found.and_then(|at| self.queued.remove(at)) else {
+        let found =
+            (self.queued.iter()).position(|(who, .., merging)| is_it(who) && merging.is_none());
+        if let Some((requester, _, io, _)) = found.and_then(|at| self.queued.remove(at)) {
+            ends.push_back((requester, Err(Fault::Aborted), io.run));
+            return true;
+        }
+        let found = (self.changes.iter()).position(|change| is_it(&change.requester));
+        let Some(change) = found.and_then(|at| self.changes.remove(at)) else {
             return false;
         };
-        ends.push_back((requester, Err(Fault::Aborted), io.run));
+        ends.push_back((change.requester, Err(Fault::Aborted), change.io.run));
         true
     }
 
@@ -276,9 +386,9 @@ impl Cached {
         ends: &mut Ends,
     ) {
         while self.admitted.has_room()
-            && let Some((requester, volume, io)) = self.queued.pop_front()
+            && let Some((requester, volume, io, merging)) = self.queued.pop_front()
         {
-            self.admit(requester, volume, io, buffers, ends);
+            self.admit(requester, volume, io, merging, buffers, ends);
         }
         self.write_zeros(buffers, ends);
         while jobs.has_room()
@@ -367,7 +477,7 @@ impl Cached {
 
     /// Requests in the cache.
     pub(crate) fn in_progress(&self) -> usize {
-        self.admitted.len() + self.queued.len()
+        self.admitted.len() + self.queued.len() + self.changes.len()
     }
 
     /// Every counter by name; `None` if no volume is behind a cache.
@@ -453,6 +563,7 @@ impl Cached {
             run = run.or(commit.read.take());
         }
         let requester = admitted.requester;
+        self.merged.extend(admitted.merging);
         self.admitted.remove(tag);
         ends.push_back((requester, result, run));
     }

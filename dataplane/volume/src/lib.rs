@@ -14,6 +14,7 @@
 mod backing;
 mod cached;
 mod jobs;
+mod logged;
 mod message;
 mod peer;
 mod placement;
@@ -23,6 +24,7 @@ mod sizes;
 mod volumes;
 
 pub use jobs::JobCounters;
+pub use logged::{LogCounters, LogPlan, LogStart, ReplayEnd};
 pub use peer::PeerEnds;
 pub use remote::rings;
 pub use requester::{Ended, Origin};

@@ -8,6 +8,9 @@ use block::VolumeId;
 /// border of this size concerns one shard alone.
 pub(crate) const OWNED_RANGE: u64 = 1 << 20;
 
+/// Version of the map of owners, which a log says that it was written by.
+pub(crate) const VERSION: u32 = 1;
+
 /// The shard, of `shards`, that owns byte `offset` of volume `volume`.
 ///
 /// The same on every shard and in every run; neighbouring ranges are spread

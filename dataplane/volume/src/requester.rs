@@ -55,6 +55,8 @@ pub(crate) enum Requester {
     Refused(Caller),
     /// The shard's own flush.
     Shard,
+    /// A flush of the log's, for a consistency point.
+    Log,
 }
 
 /// Requests that ended, on their way to their requesters.

@@ -14,6 +14,7 @@ use pages::{PAGE_SIZE, PageRun};
 
 use crate::cached::{self, Cached, JobTicket};
 use crate::jobs::{Done, JobCounters, Jobs};
+use crate::logged::{self, Log, LogCounters, LogPlan, LogStart, LogStore, Replay, ReplayEnd};
 use crate::peer::PeerEnds;
 use crate::remote::{Context, Remote, RemoteCounters};
 use crate::requester::{Caller, Ended, Ends, Origin, Requester};
@@ -23,6 +24,7 @@ use crate::sizes::Sizes;
 pub struct Volumes<D: Device> {
     jobs: Jobs<D, JobTicket>,
     cached: Cached,
+    log: LogState<D>,
     remote: Remote,
     ends: Ends,
     /// By [`NamespaceIndex`], which is never given again.
@@ -40,6 +42,20 @@ pub struct Volumes<D: Device> {
     /// The time, as of the last poll.
     now: Duration,
     pages_by_segments: [u64; 4],
+}
+
+/// How far the shard's log is.
+enum LogState<D: Device> {
+    /// There is none.
+    None,
+    /// Its store is there, and another shard replays it.
+    Attached(LogStore<D>),
+    /// It is being replayed.
+    Replaying(Box<Replay<D>>),
+    /// It was replayed, or could not be.
+    Replayed(LogStore<D>, Option<ReplayEnd>),
+    /// It takes changes.
+    Ready(Box<Log<D>>),
 }
 
 /// A namespace, as hosts see a volume.
@@ -95,6 +111,7 @@ impl<D: Device> Volumes<D> {
             cached: Cached::new(&jobs, policies, sizes),
             remote: Remote::new(shard, sizes),
             jobs,
+            log: LogState::None,
             ends: VecDeque::with_capacity(4 * sizes.requests),
             namespaces: (namespaces.iter())
                 .map(|&volume| Namespace::of(volume))
@@ -163,10 +180,105 @@ impl<D: Device> Volumes<D> {
         if self.cached.holds(volume) {
             self.remote
                 .start(caller, volume, io, context!(self, buffers));
-            self.cached.pump(&mut self.jobs, buffers, &mut self.ends);
+            self.pump(buffers);
         } else {
             self.jobs
                 .start(JobTicket::Direct(caller), volume, io, buffers);
+        }
+    }
+
+    /// Moves on what is in the cache and in the log.
+    #[inline]
+    fn pump(&mut self, buffers: &Buffers) {
+        self.cached.pump(&mut self.jobs, buffers, &mut self.ends);
+        if let LogState::Ready(log) = &mut self.log {
+            log.pump(&mut self.cached, buffers, &mut self.ends);
+            self.cached.pump(&mut self.jobs, buffers, &mut self.ends);
+        }
+    }
+
+    /// Lets the log's store work, or a replay go on; whether there was work.
+    fn poll_log(&mut self, buffers: &Buffers) -> bool {
+        match std::mem::replace(&mut self.log, LogState::None) {
+            LogState::Ready(mut log) => {
+                let busy = log.poll(self.now);
+                self.log = LogState::Ready(log);
+                busy
+            }
+            LogState::Replaying(mut replay) => {
+                // Its own jobs have no door to wait for.
+                self.log = match replay.poll(self.now, &mut self.jobs, buffers) {
+                    Some(end) => LogState::Replayed(replay.into_store(), Some(end)),
+                    None => LogState::Replaying(replay),
+                };
+                true
+            }
+            other => {
+                self.log = other;
+                false
+            }
+        }
+    }
+
+    /// Has a log on the store `device`; `slot` makes what it keeps in each operation. Logged volumes
+    /// take no change before [`Volumes::start_log`].
+    pub fn attach_log(&mut self, device: D, elements: usize, slot: impl FnMut() -> D::Slot) {
+        self.log = LogState::Attached(LogStore::new(device, logged::TRANSFERS, elements, slot));
+    }
+
+    /// Replays the log, for all shards, and makes it as `plan` says.
+    pub fn replay_log(&mut self, plan: LogPlan) {
+        match std::mem::replace(&mut self.log, LogState::None) {
+            LogState::Attached(store) => {
+                self.log = LogState::Replaying(Box::new(Replay::new(store, plan)));
+            }
+            other => self.log = other,
+        }
+    }
+
+    /// How the replay ended, once it has; once.
+    pub fn replay_end(&mut self) -> Option<ReplayEnd> {
+        match &mut self.log {
+            LogState::Replayed(_, end) => end.take(),
+            _ => None,
+        }
+    }
+
+    /// The log takes changes of this shard from now on.
+    ///
+    /// # Panics
+    /// If no log was [attached](Volumes::attach_log), or it has no region for the shard.
+    pub fn start_log(&mut self, shard: usize, start: &LogStart) {
+        self.log = match std::mem::replace(&mut self.log, LogState::None) {
+            LogState::Attached(store) | LogState::Replayed(store, _) => {
+                let merges = self.cached.room();
+                let log = Log::new(store, start, shard, merges, self.now);
+                LogState::Ready(Box::new(log))
+            }
+            _ => panic!("there is no log to start"),
+        };
+    }
+
+    /// Wants a consistency point now.
+    pub fn consistency_point(&mut self) {
+        if let LogState::Ready(log) = &mut self.log {
+            log.want_point();
+        }
+    }
+
+    /// What the log has done; `None` if there is none.
+    pub fn log_counters(&self) -> Option<LogCounters> {
+        match &self.log {
+            LogState::Ready(log) => Some(log.counters(&self.cached)),
+            _ => None,
+        }
+    }
+
+    /// How the log's store does; `None` if there is none.
+    pub fn log_state(&self) -> Option<DeviceState> {
+        match &self.log {
+            LogState::Ready(log) => Some(log.state()),
+            _ => None,
         }
     }
 
@@ -319,7 +431,10 @@ impl<D: Device> Volumes<D> {
             self.cached.relieve(self.remote.is_crowded(), buffers);
             self.cached.resume(buffers);
         }
-        self.cached.pump(&mut self.jobs, buffers, &mut self.ends);
+        if !matches!(self.log, LogState::None) {
+            busy |= self.poll_log(buffers);
+        }
+        self.pump(buffers);
         if !self.fenced.is_empty() {
             self.resume_fenced(buffers);
         }
@@ -333,6 +448,10 @@ impl<D: Device> Volumes<D> {
             self.jobs.short_since(),
             self.cached.short_since(self.now),
             self.remote.short_since(self.now),
+            match &self.log {
+                LogState::Ready(log) => log.short_since(),
+                _ => None,
+            },
         ];
         waits.into_iter().flatten().min()
     }
@@ -382,6 +501,11 @@ impl<D: Device> Volumes<D> {
                 Requester::Refused(caller) => {
                     return Some(caller.ended(result, run, stages.since(caller.started)));
                 }
+                Requester::Log => {
+                    if let LogState::Ready(log) = &mut self.log {
+                        log.flushed(result);
+                    }
+                }
                 Requester::Shard => {
                     self.own_flushes -= 1;
                     if let Err(fault) = result {
@@ -407,7 +531,12 @@ impl<D: Device> Volumes<D> {
             }
             JobTicket::Cache(ticket) => {
                 self.cached.complete(ticket, result, run, buffers);
-                self.cached.pump(&mut self.jobs, buffers, &mut self.ends);
+                self.pump(buffers);
+            }
+            JobTicket::Replay => {
+                if let LogState::Replaying(replay) = &mut self.log {
+                    replay.job_done(result, run, buffers);
+                }
             }
         }
         Some(())
@@ -429,7 +558,10 @@ impl<D: Device> Volumes<D> {
     /// Asks for everything dirty to be written; the shard stops.
     pub fn flush(&mut self, buffers: &Buffers) {
         self.own_flushes += self.cached.flush_all(buffers, &mut self.ends);
-        self.cached.pump(&mut self.jobs, buffers, &mut self.ends);
+        if let LogState::Ready(log) = &mut self.log {
+            log.stop();
+        }
+        self.pump(buffers);
     }
 
     /// Pages that only memory holds.
@@ -444,6 +576,11 @@ impl<D: Device> Volumes<D> {
             + self.remote.in_progress()
             + self.fenced.len()
             + self.ends.len()
+            + match &self.log {
+                LogState::Ready(log) => log.in_progress(),
+                LogState::Replaying(_) => 1,
+                LogState::None | LogState::Attached(_) | LogState::Replayed(..) => 0,
+            }
     }
 
     /// Operations at devices: how many there are, and how many are free.

@@ -4,9 +4,11 @@ use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use block::{Device as _, VolumeId, WritePolicy};
 use net::{Cidr, MacAddress, Offload, Stack, StackConfig, TcpConfig, rss};
+use nvlog::LogId;
 use nvmf::{Listener, Target, TargetConfig};
 use shard::{
     Common, DoorKind, Doors, Handle, Link, NamespaceConfig, NvmeDoor, Offer, Sizing, StoreInfo,
@@ -18,7 +20,7 @@ use super::{Appliance, Running, SUBSYSTEM, Shard, TCP_PORT, Turn};
 use crate::clock::{self, MICROSECOND, VirtualTime};
 use crate::device::{Device, Machine};
 use crate::memory::Memory;
-use crate::plan::NetworkPlan;
+use crate::plan::{LogPlan, NetworkPlan};
 use crate::wire::Node;
 
 /// Bytes of Ethernet, VLAN tag, IP and TCP in front of a segment's payload, at most.
@@ -122,8 +124,19 @@ impl Appliance {
         let links = rings.into_iter().zip(shard::between(plan.shards));
         for (shard, (ends, notices)) in shards.iter_mut().zip(links) {
             shard.join(ends, notices);
-            let listener = (SocketAddr::new(ip, TCP_PORT), DoorKind::Nvme);
-            shard.listen(&[listener]).expect("the port has the address");
+        }
+        let listener = (SocketAddr::new(ip, TCP_PORT), DoorKind::Nvme);
+        let log = self.log.clone();
+        match &log {
+            Some(log) => {
+                let id = LogId(u128::from(self.random.word()).to_le_bytes());
+                shards[0].replay_log(self.log_plan(log, id));
+            }
+            None => {
+                for shard in &mut shards {
+                    shard.listen(&[listener]).expect("the port has the address");
+                }
+            }
         }
         let handle = Handle::new();
         handle.expect_shards(
@@ -146,7 +159,27 @@ impl Appliance {
             handle,
             target,
             is_dead,
+            listener,
             stopping: None,
+            is_replaying: log.is_some(),
+            refused: None,
+        }
+    }
+
+    fn log_plan(&self, log: &LogPlan, id: LogId) -> volume::LogPlan {
+        let volume = |(i, volume): (usize, &crate::plan::VolumePlan)| nvlog::Volume {
+            name: format!("disk{i}"),
+            identity: [i as u8; 16],
+            len: volume.disk.geometry.len(),
+            block: volume.disk.geometry.block_size,
+        };
+        volume::LogPlan {
+            shards: self.plan.shards,
+            half_len: Some(log.half_len),
+            interval: Duration::from_nanos(log.interval),
+            max_bytes: self.plan.max_io_bytes as usize,
+            volumes: self.volumes.iter().enumerate().map(volume).collect(),
+            id,
         }
     }
 
@@ -163,9 +196,10 @@ impl Appliance {
         let memory = Memory::new(&plan.memory, max_io);
         let stack = Stack::new(self.stack(index, secret)).expect("a stack that is valid");
         let links = vec![Link::new(0, self.nic.port(index), stack)];
-        let devices: Vec<_> = (self.disks.iter())
+        let mut devices: Vec<_> = (self.disks.iter())
             .map(|disk| Device::new(index, disk, is_dead))
             .collect();
+        let log = devices.split_off(self.volumes.len()).pop();
         debug_assert!(devices.iter().all(|device| !device.geometry().is_empty()));
         let sizing = Sizing {
             memory: &plan.memory,
@@ -195,7 +229,11 @@ impl Appliance {
             },
             memory,
         };
-        Shard::new(index, index as u32, common, links, Machine, VirtualTime)
+        let mut shard = Shard::new(index, index as u32, common, links, Machine, VirtualTime);
+        if let Some(log) = log {
+            shard.attach_log(log, sizes.elements, || ());
+        }
+        shard
     }
 
     fn stack(&self, index: usize, secret: u64) -> StackConfig {

@@ -3,7 +3,7 @@
 use block::{Fault, Op, WritePolicy};
 use testkit::Random;
 
-use crate::clock::{MILLISECOND, Nanoseconds};
+use crate::clock::{MICROSECOND, MILLISECOND, Nanoseconds};
 use crate::disk::{Failing, Trouble};
 use crate::plan::Plan;
 use crate::wire::{Direction, Quality};
@@ -70,6 +70,23 @@ impl Plan {
             .max()
             .unwrap_or(0)
             .max(active);
+    }
+
+    /// The appliance is killed, some times again while it starts.
+    pub(super) fn draw_crashes(&mut self, random: &mut Random) {
+        for _ in 0..random.range(1..=3u32) {
+            let mut at = random.below(self.healed_at.max(1));
+            let power = random.chance(2, 3);
+            self.interrupt(random, at, Event::Kill { power });
+            for _ in 0..random.below(4u32) {
+                at += random.range(1..=6000u64) * MICROSECOND;
+                let power = random.chance(2, 3);
+                self.interrupt(random, at, Event::Kill { power });
+            }
+        }
+        self.events.sort_by_key(|&(at, _)| at);
+        let last = self.events.iter().map(|&(at, _)| at).max();
+        self.healed_at = self.healed_at.max(last.unwrap_or(0));
     }
 
     fn add(&mut self, at: Nanoseconds, event: Event) {

@@ -1,0 +1,50 @@
+//! A shard's log, from its store to its first change.
+
+use std::time::Duration;
+
+use block::Device;
+use volume::{LogPlan, LogStart, ReplayEnd};
+
+use crate::machine::{Machine, Memory};
+use crate::poll::Shard;
+
+impl<M: Machine> Shard<M> {
+    /// Has a log on `store`; `elements` of one list, `slot` makes what the store keeps in each operation.
+    pub fn attach_log(
+        &mut self,
+        store: M::Device,
+        elements: usize,
+        slot: impl FnMut() -> <M::Device as Device>::Slot,
+    ) {
+        self.common.volumes.attach_log(store, elements, slot);
+    }
+
+    /// Replays the log, for all shards, which have [attached](Shard::attach_log) it and take no request
+    /// yet. The shard is polled by [`Shard::poll_replay`] until that has ended.
+    pub fn replay_log(&mut self, plan: LogPlan) {
+        self.common.volumes.replay_log(plan);
+    }
+
+    /// Lets the replay go on; how it ended, once.
+    pub fn poll_replay(&mut self) -> Option<ReplayEnd> {
+        let now = Duration::from_nanos(self.now().0);
+        let common = &mut self.common;
+        self.machine.enter();
+        self.machine.poll();
+        let buffers = common.memory.buffers();
+        common.volumes.poll(now, buffers);
+        let ended = common.volumes.next_completion(buffers, &self.stages);
+        debug_assert!(ended.is_none(), "no door has asked for anything");
+        common.volumes.replay_end()
+    }
+
+    /// The log takes the shard's changes from now on.
+    pub fn start_log(&mut self, start: &LogStart) {
+        self.common.volumes.start_log(self.index, start);
+    }
+
+    /// Wants a consistency point now.
+    pub fn consistency_point(&mut self) {
+        self.common.volumes.consistency_point();
+    }
+}

@@ -1,0 +1,490 @@
+//! The log of one shard: changes of logged volumes become stable in groups, then they are merged
+//! into the page cache, and then they are acknowledged (rows S1, S6, S7).
+//!
+//! What the cache has of a logged volume is stable, therefore: a read never returns what a crash could
+//! take back, and the cache may write it to its drive whenever it likes. Changes are merged in the order of the
+//! log, so that a replay ends as this run would have.
+
+mod point;
+mod replay;
+mod store;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use block::{Buffers, Device, DeviceState, Fault, Io, Op, VolumeId};
+use nvlog::{Crcs, Group, LogId, Record, RecordOp, Region};
+use pages::{Cluster, CopyReason, PAGE_SIZE, PageRun, Segment};
+use sgl::Element;
+
+use crate::cached::Cached;
+use crate::requester::{Ends, Requester};
+
+use point::{Point, Why};
+pub(crate) use replay::Replay;
+pub use replay::{LogPlan, LogStart, ReplayEnd};
+pub(crate) use store::LogStore;
+
+/// Groups that are written at a time: one is at the device while the next one fills.
+const GROUPS: usize = 4;
+/// Transfers that the log's store has at most: groups, and copies of a superblock.
+pub(crate) const TRANSFERS: usize = GROUPS + 2;
+/// Payload of a group from which on it waits for no more.
+const GROUP_BYTES: u64 = 256 << 10;
+/// Records that are worth a group of their own while another is under way.
+const GROUP_RECORDS: usize = 8;
+/// Elements of a group's list.
+const ELEMENTS: usize = 512;
+/// How long nothing is written before a group says what the last ones have left unsaid.
+const IDLE: Duration = Duration::from_millis(20);
+
+/// One change of a volume, on its way through the log.
+pub(crate) struct Change {
+    pub(crate) requester: Requester,
+    pub(crate) volume: VolumeId,
+    pub(crate) io: Io,
+}
+
+/// A change that is stable, or will be.
+struct Logged {
+    change: Change,
+    /// The half that its record is in.
+    half: usize,
+}
+
+/// What the cache is told of a change that it merges, and gives back when it has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Merging {
+    /// Its place among those that are being merged.
+    place: u32,
+}
+
+/// A group that is being written.
+#[derive(Default)]
+struct Writing {
+    sequence: u64,
+    half: usize,
+    changes: Vec<Logged>,
+    /// Its header; and its payload, if the device could not take it as it lay.
+    pages: Vec<Cluster>,
+    elements: Vec<Element>,
+}
+
+events::counters! {
+    /// What a shard's log has done.
+    pub struct LogCounters {
+        /// Groups written.
+        groups,
+        /// Records in them.
+        records,
+        /// Bytes of payload in them.
+        payload_bytes,
+        /// Bytes of headers, and of zeros that filled blocks up.
+        overhead_bytes,
+        /// Payload bytes read by the CPU for checksums.
+        checksummed_bytes,
+        /// Payload bytes copied for a log store that takes no such lists.
+        bounced_bytes,
+        /// Times that changes waited because both halves were in use.
+        full,
+        /// Consistency points completed.
+        points,
+        /// Consistency points that a device made fail, and that are tried again.
+        points_failed,
+        /// Bytes used of the half that is written to.
+        @gauge half_used,
+        /// Bytes of a half.
+        @gauge half_size,
+        /// Changes that are not stable yet.
+        @gauge waiting,
+        /// The log takes no more: its store has failed.
+        @gauge failed,
+    }
+}
+
+/// The log of one shard, between the door of the cache and the cache.
+pub(crate) struct Log<D: Device> {
+    id: LogId,
+    number: usize,
+    /// Bytes of the store that are used.
+    len: u64,
+    region: Region,
+    store: LogStore<D>,
+    /// Groups that are being written, by ticket.
+    writing: [Writing; GROUPS],
+    /// Which of them are not.
+    free: Vec<u32>,
+    /// Tickets of groups that ended well, and are not acknowledged.
+    sealed: VecDeque<(u64, u32)>,
+    /// Changes that are stable, to be merged into the cache, in the order of the log.
+    stable: VecDeque<Logged>,
+    /// Those that the cache is merging: half, volume, first byte, the byte after the last.
+    merging: collections::Slab<(usize, VolumeId, u64, u64)>,
+    /// Changes of each half that are not merged.
+    unmerged: [usize; 2],
+    point: Point,
+    interval: Duration,
+    /// Changes wait because the other half is not free.
+    is_full: bool,
+    /// The shard stops: a consistency point that fails is not tried again.
+    is_stopping: bool,
+    /// Why nothing more is written.
+    failed: Option<Fault>,
+    now: Duration,
+    /// When something was last written.
+    wrote_at: Duration,
+    /// Since when changes wait for a page.
+    short_since: Option<Duration>,
+    crcs: Vec<u32>,
+    counters: LogCounters,
+}
+
+impl<D: Device> Log<D> {
+    /// The log of shard `number`, as `start` says; `merges`: changes that the cache takes at a time.
+    pub(crate) fn new(
+        store: LogStore<D>,
+        start: &LogStart,
+        number: usize,
+        merges: usize,
+        now: Duration,
+    ) -> Self {
+        Self {
+            id: start.log,
+            number,
+            len: start.layout.len,
+            region: Region::new(start.log, &start.layout, number, &start.regions[number]),
+            store,
+            writing: std::array::from_fn(|_| Writing::default()),
+            free: (0..GROUPS as u32).rev().collect(),
+            sealed: VecDeque::with_capacity(GROUPS),
+            stable: VecDeque::new(),
+            merging: collections::Slab::new(merges),
+            unmerged: [0; 2],
+            point: Point::new(now + start.interval),
+            interval: start.interval,
+            is_full: false,
+            is_stopping: false,
+            failed: None,
+            now,
+            wrote_at: now,
+            short_since: None,
+            crcs: Vec::with_capacity(nvlog::PAGES_MAX),
+            counters: LogCounters::default(),
+        }
+    }
+
+    /// Lets the store work.
+    pub(crate) fn poll(&mut self, now: Duration) -> bool {
+        self.now = now;
+        self.store.poll(now)
+    }
+
+    /// Moves changes on: from the cache's door into groups, from stable groups into the cache.
+    pub(crate) fn pump(&mut self, cached: &mut Cached, buffers: &Buffers, ends: &mut Ends) {
+        while let Some(ended) = self.store.next_ended() {
+            match ended.ticket {
+                ticket if (ticket as usize) < GROUPS => {
+                    self.writing[ticket as usize].elements = ended.elements;
+                    self.group_ended(ticket, ended.result, ends);
+                }
+                _ => self.superblock_ended(ended.result),
+            }
+        }
+        while let Some(Merging { place }) = cached.next_merged() {
+            if let Some((half, ..)) = self.merging.remove(place) {
+                self.unmerged[half] -= 1;
+            }
+        }
+        self.merge(cached, buffers, ends);
+        self.advance_point(cached, buffers, ends);
+        if let Some(fault) = self.failed {
+            while let Some(change) = cached.next_change() {
+                ends.push_back((change.requester, Err(fault), change.io.run));
+            }
+            return;
+        }
+        self.write(cached, buffers);
+    }
+
+    /// A group is on the device, or not.
+    fn group_ended(&mut self, ticket: u32, result: Result<(), Fault>, ends: &mut Ends) {
+        let writing = &mut self.writing[ticket as usize];
+        if let Err(fault) = result {
+            if self.failed.is_none() {
+                log::error!(
+                    "the log's store failed: {fault}. Writes to logged volumes are refused until a restart; what was acknowledged is safe, and goes to its drives now"
+                );
+                self.point.hurry(self.now);
+            }
+            self.failed = self.failed.or(Some(fault));
+        }
+        self.sealed.push_back((writing.sequence, ticket));
+        // None is stable behind one that is not.
+        if let Some(fault) = self.failed {
+            while let Some((_, ticket)) = self.sealed.pop_front() {
+                let writing = &mut self.writing[ticket as usize];
+                for Logged { change, half } in writing.changes.drain(..) {
+                    self.unmerged[half] -= 1;
+                    ends.push_back((change.requester, Err(fault), change.io.run));
+                }
+                writing.pages.clear();
+                self.free.push(ticket);
+            }
+            return;
+        }
+        let acknowledged = self.region.stable(writing.sequence);
+        self.sealed
+            .make_contiguous()
+            .sort_unstable_by_key(|&(sequence, _)| sequence);
+        while let Some(&(sequence, ticket)) = self.sealed.front()
+            && sequence <= acknowledged
+        {
+            self.sealed.pop_front();
+            let writing = &mut self.writing[ticket as usize];
+            self.stable.extend(writing.changes.drain(..));
+            writing.pages.clear();
+            self.free.push(ticket);
+        }
+    }
+
+    /// Hands what is stable to the cache, in order. What overlaps a change that is still being merged waits
+    /// for it: zeros are merged piece by piece.
+    fn merge(&mut self, cached: &mut Cached, buffers: &Buffers, ends: &mut Ends) {
+        while let Some(Logged { change, half }) = self.stable.front() {
+            let (volume, from, to) = (change.volume, change.io.offset, change.io.end());
+            let overlaps = |&mut (_, other, start, end): &mut (usize, VolumeId, u64, u64)| {
+                other == volume && from < end && start < to
+            };
+            if self.merging.iter_mut().any(overlaps) {
+                return;
+            }
+            let Ok(place) = self.merging.insert((*half, volume, from, to)) else {
+                return;
+            };
+            let Some(Logged { change, .. }) = self.stable.pop_front() else {
+                return;
+            };
+            cached.merge(change, Merging { place }, buffers, ends);
+        }
+    }
+
+    /// Makes groups of what waits, and writes them.
+    fn write(&mut self, cached: &mut Cached, buffers: &Buffers) {
+        loop {
+            let waiting = cached.changes();
+            let is_idle = self.free.len() == GROUPS;
+            if waiting == 0 || self.free.is_empty() || !is_idle && waiting < GROUP_RECORDS {
+                break;
+            }
+            if !self.write_group(cached, buffers) {
+                return;
+            }
+        }
+        let is_idle = self.free.len() == GROUPS && cached.changes() == 0;
+        if is_idle && self.region.is_untold() && self.now >= self.wrote_at + IDLE {
+            self.write_group(cached, buffers);
+        }
+    }
+
+    /// Writes one group of what waits, or of nothing; false if it has to wait for something.
+    fn write_group(&mut self, cached: &mut Cached, buffers: &Buffers) -> bool {
+        let empty = Record {
+            transfer: 0,
+            object: 0,
+            volume: 0,
+            op: RecordOp::Deallocate,
+            offset: 0,
+            len: 0,
+        };
+        let first = cached.first_change().map_or(empty, record_of);
+        if !self.region.has_room(&first) {
+            // The half is full.
+            self.point.want(Why::Full);
+            self.counters.full += u64::from(!std::mem::replace(&mut self.is_full, true));
+            return false;
+        }
+        // What a device does not take as it lies is copied into whole pages.
+        let most = match self.store.is_particular() {
+            true => buffers.pages.free().saturating_sub(3) * PAGE_SIZE,
+            false => usize::MAX,
+        };
+        let page = buffers
+            .pages
+            .alloc()
+            .filter(|_| first.payload() <= most as u64);
+        let Some(page) = page else {
+            self.short_since = self.short_since.or(Some(self.now));
+            return false;
+        };
+        self.short_since = None;
+        let Some(ticket) = self.free.pop() else {
+            return false;
+        };
+        let half = self.region.active();
+        let writing = &mut self.writing[ticket as usize];
+        (writing.half, writing.elements) = (half, std::mem::take(&mut writing.elements));
+        // The header's place.
+        writing.elements.push(Element::new(0, 0));
+        let mut payload = 0;
+        while let Some(change) = cached.first_change() {
+            let record = record_of(change);
+            let is_enough = payload + record.payload() > GROUP_BYTES.min(most as u64)
+                || writing.elements.len() + segments(change) + 1 > ELEMENTS;
+            if !self.region.has_room(&record) || is_enough && self.region.count() > 0 {
+                break;
+            }
+            let Some(change) = cached.next_change() else {
+                break;
+            };
+            self.crcs.clear();
+            if let (RecordOp::Write, Some(run)) = (record.op, &change.io.run) {
+                let mut crcs = Crcs::new(record.offset);
+                for segment in run.segments() {
+                    let address = segment.address().map_or(0, |a| a.as_ptr() as u64);
+                    let element = Element::new(address, segment.len() as u64);
+                    writing.elements.push(element);
+                    crcs.take(segment.bytes().unwrap_or(&[]), |crc| self.crcs.push(crc));
+                }
+                self.crcs.extend(crcs.end());
+                self.counters.checksummed_bytes += record.len;
+            }
+            self.region.add(&record, &self.crcs);
+            payload += record.payload();
+            self.unmerged[half] += 1;
+            writing.changes.push(Logged { change, half });
+        }
+        let (group, header) = self.region.seal();
+        let page = page.freeze_filled(0);
+        page.append(header);
+        let address = page.address().as_ptr() as u64;
+        writing.sequence = group.sequence;
+        writing.elements[0] = Element::new(address, group.header_len as u64);
+        if group.padding > 0 {
+            let zeros = buffers.zero_page.address().as_ptr() as u64;
+            (writing.elements).push(Element::new(zeros, group.padding as u64));
+        }
+        writing.pages.push(page);
+        self.count(&group);
+        buffers
+            .ledger
+            .copied(CopyReason::LogHeader, group.header_len);
+        self.wrote_at = self.now;
+        self.send(ticket, &group, buffers)
+    }
+
+    /// Gives a group to the device, copied together if it cannot be taken as it lies.
+    fn send(&mut self, ticket: u32, group: &Group, buffers: &Buffers) -> bool {
+        let writing = &mut self.writing[ticket as usize];
+        let (at, len) = (group.address, group.total() as u64);
+        if !self.store.takes(at, len, &writing.elements) {
+            bounce(writing, group, buffers);
+            self.counters.bounced_bytes += group.payload_len as u64;
+        }
+        let elements = std::mem::take(&mut writing.elements);
+        self.store.start(ticket, Op::Write, at, len, elements);
+        if cfg!(mutant = "log-acknowledged-early") {
+            (self.stable).extend(self.writing[ticket as usize].changes.drain(..));
+        }
+        true
+    }
+
+    fn count(&mut self, group: &Group) {
+        self.counters.groups += 1;
+        self.counters.records += u64::from(group.count);
+        self.counters.payload_bytes += group.payload_len as u64;
+        self.counters.overhead_bytes += (group.header_len + group.padding) as u64;
+    }
+
+    /// Changes and groups that are not at their end.
+    pub(crate) fn in_progress(&self) -> usize {
+        self.stable.len()
+            + self.merging.len()
+            + (GROUPS - self.free.len())
+            + self.point.in_progress()
+    }
+
+    /// Whether every change is merged, and every group acknowledged.
+    fn is_quiet(&self) -> bool {
+        self.stable.is_empty() && self.merging.is_empty() && self.free.len() == GROUPS
+    }
+
+    /// How the log's store does.
+    pub(crate) fn state(&self) -> DeviceState {
+        match self.failed {
+            Some(_) => self.store.state().max(DeviceState::Failing),
+            None => self.store.state(),
+        }
+    }
+
+    /// Since when changes wait for a page that others hold.
+    pub(crate) fn short_since(&self) -> Option<Duration> {
+        self.short_since
+    }
+
+    pub(crate) fn counters(&self, cached: &Cached) -> LogCounters {
+        let (half_used, half_size) = self.region.fill();
+        LogCounters {
+            half_used,
+            half_size,
+            waiting: cached.changes() as u64,
+            failed: self.failed.is_some().into(),
+            ..self.counters.clone()
+        }
+    }
+}
+
+/// The record of a change.
+fn record_of(change: &Change) -> Record {
+    let op = match change.io.op {
+        Op::WriteZeroes => RecordOp::WriteZeroes,
+        Op::Deallocate => RecordOp::Deallocate,
+        _ => RecordOp::Write,
+    };
+    Record {
+        transfer: 0,
+        object: 0,
+        volume: change.volume.0.into(),
+        op,
+        offset: change.io.offset,
+        len: change.io.len,
+    }
+}
+
+/// Elements that a change adds to a list.
+fn segments(change: &Change) -> usize {
+    let run = change.io.run.as_deref();
+    run.map_or(0, |run| run.segments().count())
+}
+
+/// Copies a group together into whole pages, of which there are enough.
+fn bounce(writing: &mut Writing, group: &Group, buffers: &Buffers) {
+    let zeros = vec![0; group.padding];
+    let mut whole: Vec<Cluster> = Vec::new();
+    {
+        let header = writing.pages.iter().map(Cluster::bytes);
+        let runs = writing
+            .changes
+            .iter()
+            .filter_map(|logged| logged.change.io.run.as_deref());
+        let payload = runs.flat_map(PageRun::segments).filter_map(Segment::bytes);
+        for mut bytes in header.chain(payload).chain([&zeros[..]]) {
+            while !bytes.is_empty() {
+                if whole.last().is_none_or(|page| page.filled() == PAGE_SIZE) {
+                    let page = buffers.pages.alloc().expect("pages were looked for");
+                    whole.push(page.freeze_filled(0));
+                }
+                if let Some(page) = whole.last() {
+                    let n = bytes.len().min(PAGE_SIZE - page.filled());
+                    page.append(&bytes[..n]);
+                    bytes = &bytes[n..];
+                }
+            }
+        }
+    }
+    (buffers.ledger).copied(CopyReason::DeviceBounce, group.payload_len);
+    writing.elements.clear();
+    let element =
+        |page: &Cluster| Element::new(page.address().as_ptr() as u64, page.filled() as u64);
+    writing.elements.extend(whole.iter().map(element));
+    writing.pages = whole;
+}

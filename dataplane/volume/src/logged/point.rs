@@ -1,0 +1,297 @@
+//! Consistency points: what is in one half of the region goes to its drives while changes go to the other
+//! half; then the superblock says so, and the half can be used again (rows S4, S6).
+
+use std::time::Duration;
+
+use block::{Buffers, Device, Fault, Op};
+use nvlog::{Layout, RegionSuperblock, UNIT, WAVES};
+use pages::Cluster;
+use sgl::Element;
+
+use super::{GROUPS, Log};
+use crate::cached::Cached;
+use crate::requester::Ends;
+
+/// How long after one that failed the next one is tried.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Why a consistency point is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// It is time.
+    Timer,
+    /// Half of the half is used.
+    Fill,
+    /// All of it is.
+    Full,
+    /// Somebody asked for it.
+    Demand,
+    /// The shard stops.
+    Stop,
+}
+
+/// How far a consistency point is.
+enum Stage {
+    Idle,
+    /// Groups of the half are still written, or merged.
+    Settling {
+        half: usize,
+    },
+    /// The cache writes what it has of logged volumes.
+    Flushing {
+        left: usize,
+        result: Result<(), Fault>,
+    },
+    /// The drives have it. The region's superblock is written, two copies at a time.
+    Superblock {
+        superblock: RegionSuperblock,
+        wave: usize,
+        left: usize,
+        page: Option<Cluster>,
+    },
+}
+
+pub(super) struct Point {
+    stage: Stage,
+    wanted: Option<Why>,
+    /// When the next one is due.
+    next_at: Duration,
+    /// It failed after the half was left: it is tried again from there.
+    is_open: bool,
+    /// The log has failed, and the drives have all that was acknowledged.
+    is_saved: bool,
+}
+
+impl Point {
+    pub(super) fn new(next_at: Duration) -> Self {
+        Self {
+            stage: Stage::Idle,
+            wanted: None,
+            next_at,
+            is_open: false,
+            is_saved: false,
+        }
+    }
+
+    pub(super) fn want(&mut self, why: Why) {
+        self.wanted = self.wanted.or(Some(why));
+    }
+
+    /// The next one is due now.
+    pub(super) fn hurry(&mut self, now: Duration) {
+        self.next_at = self.next_at.min(now);
+    }
+
+    /// One, if a consistency point is under way or wanted.
+    pub(super) fn in_progress(&self) -> usize {
+        usize::from(!matches!(self.stage, Stage::Idle) || self.wanted.is_some())
+    }
+}
+
+impl<D: Device> Log<D> {
+    /// Wants a consistency point.
+    pub(crate) fn want_point(&mut self) {
+        self.point.want(Why::Demand);
+    }
+
+    /// Wants the last one.
+    pub(crate) fn stop(&mut self) {
+        self.is_stopping = true;
+        self.point.want(Why::Stop);
+    }
+
+    /// Lets the consistency point go on, or begins one that is due.
+    pub(super) fn advance_point(
+        &mut self,
+        cached: &mut Cached,
+        buffers: &Buffers,
+        ends: &mut Ends,
+    ) {
+        match self.point.stage {
+            Stage::Idle => self.begin_point(cached, buffers, ends),
+            // Groups that were lost with the store are never acknowledged.
+            Stage::Settling { .. } if self.failed.is_some() => {
+                self.point_is_over();
+                self.point.hurry(self.now);
+            }
+            Stage::Settling { half } => {
+                if self.unmerged[half] == 0 && self.region.is_settled(half) {
+                    let left = cached.flush_logged(buffers, ends);
+                    let result = Ok(());
+                    self.point.stage = Stage::Flushing { left, result };
+                }
+            }
+            Stage::Flushing { left, result } => {
+                if left == 0 || cfg!(mutant = "log-half-freed-before-flush") {
+                    self.drives_have_it(result);
+                }
+            }
+            Stage::Superblock { .. } => self.write_superblock(buffers),
+        }
+    }
+
+    fn begin_point(&mut self, cached: &mut Cached, buffers: &Buffers, ends: &mut Ends) {
+        if self.failed.is_some() {
+            return self.save(cached, buffers, ends);
+        }
+        let (used, size) = self.region.fill();
+        let due = match self.point.wanted {
+            Some(why) => Some(why),
+            None if used > size / 2 => Some(Why::Fill),
+            None if self.now >= self.point.next_at => Some(Why::Timer),
+            None => None,
+        };
+        let Some(why) = due.filter(|_| self.now >= self.point.next_at || self.is_urgent()) else {
+            return;
+        };
+        // The last one waits for all that is on its way.
+        if why == Why::Stop && !self.is_quiet() {
+            return;
+        }
+        self.point.wanted = None;
+        if self.point.is_open {
+            self.point.stage = Stage::Settling {
+                half: 1 - self.region.active(),
+            };
+        } else if used > 0 && self.region.can_switch() {
+            self.point.is_open = true;
+            let half = self.region.switch();
+            self.point.stage = Stage::Settling { half };
+            self.is_full = false;
+        } else {
+            self.point.next_at = self.now + self.interval;
+        }
+    }
+
+    /// The log has failed: once, what was acknowledged goes to its drives.
+    fn save(&mut self, cached: &mut Cached, buffers: &Buffers, ends: &mut Ends) {
+        self.point.wanted = None;
+        if !self.point.is_saved && self.now >= self.point.next_at && self.is_quiet() {
+            let left = cached.flush_logged(buffers, ends);
+            let result = Ok(());
+            self.point.stage = Stage::Flushing { left, result };
+        }
+    }
+
+    /// Whether one that is due begins before it is time, which is so if the last one went well.
+    fn is_urgent(&self) -> bool {
+        !self.point.is_open || self.is_stopping
+    }
+
+    /// A flush of a volume by the cache ended.
+    pub(crate) fn flushed(&mut self, result: Result<(), Fault>) {
+        if let Stage::Flushing { left, result: sum } = &mut self.point.stage {
+            *left -= 1;
+            *sum = sum.and(result);
+        }
+    }
+
+    /// All flushes ended.
+    fn drives_have_it(&mut self, result: Result<(), Fault>) {
+        match result {
+            Ok(()) if self.failed.is_none() => {
+                self.point.stage = Stage::Superblock {
+                    superblock: self.region.without_the_other(),
+                    wave: 0,
+                    left: 0,
+                    page: None,
+                };
+                if cfg!(mutant = "log-half-reused-early") {
+                    self.region.freed();
+                }
+            }
+            // The log says what it said before; a restart replays it.
+            Ok(()) => {
+                self.point.is_saved = true;
+                self.point_is_over();
+            }
+            Err(fault) => {
+                self.counters.points_failed += 1;
+                log::error!(
+                    "a consistency point failed: {fault}. What it would have freed stays in the log, and it is tried again"
+                );
+                self.point.stage = Stage::Idle;
+                self.point.next_at = self.now + RETRY;
+                if self.is_stopping {
+                    // The log has it.
+                    (self.point.wanted, self.point.is_saved) = (None, true);
+                } else {
+                    self.point.want(Why::Full);
+                }
+            }
+        }
+    }
+
+    fn point_is_over(&mut self) {
+        self.point.stage = Stage::Idle;
+        self.point.is_open = false;
+        self.point.next_at = self.now + self.interval;
+        if self.is_stopping && self.failed.is_none() && self.region.fill().0 > 0 {
+            // What came to the other half meanwhile.
+            self.point.want(Why::Stop);
+        }
+    }
+
+    /// Writes two copies of the superblock, unless they are being written.
+    fn write_superblock(&mut self, buffers: &Buffers) {
+        let Stage::Superblock {
+            superblock,
+            wave,
+            left: left @ 0,
+            page,
+        } = &mut self.point.stage
+        else {
+            return;
+        };
+        if page.is_none() {
+            let Some(mut fresh) = buffers.pages.alloc() else {
+                return;
+            };
+            let bytes = superblock.encode(self.id, self.number);
+            fresh[..bytes.len()].copy_from_slice(&bytes);
+            fresh[bytes.len()..UNIT as usize].fill(0);
+            *page = Some(fresh.freeze_filled(UNIT as usize));
+        }
+        let Some(page) = page else { return };
+        if self.store.room() < WAVES[*wave].len() {
+            return;
+        }
+        *left = WAVES[*wave].len();
+        let address = page.address().as_ptr() as u64;
+        for copy in WAVES[*wave] {
+            let at = Layout::region_superblock(self.len, self.number, copy);
+            let elements = vec![Element::new(address, UNIT)];
+            (self.store).start(GROUPS as u32, Op::Write, at, UNIT, elements);
+        }
+    }
+
+    /// A copy of the superblock is stable, or not.
+    pub(super) fn superblock_ended(&mut self, result: Result<(), Fault>) {
+        if let Err(fault) = result {
+            if self.failed.is_none() {
+                log::error!(
+                    "the log's store failed to write a superblock: {fault}. Writes to logged volumes are refused until a restart; what was acknowledged is safe"
+                );
+            }
+            self.failed = self.failed.or(Some(fault));
+        }
+        let Stage::Superblock { wave, left, .. } = &mut self.point.stage else {
+            return;
+        };
+        *left -= 1;
+        if *left > 0 {
+            return;
+        }
+        *wave += 1;
+        if self.failed.is_some() {
+            self.point_is_over();
+            self.point.next_at = self.now;
+        } else if *wave == WAVES.len() {
+            if !cfg!(mutant = "log-half-reused-early") {
+                self.region.freed();
+            }
+            self.counters.points += 1;
+            self.point_is_over();
+        }
+    }
+}

@@ -1,0 +1,480 @@
+//! What a run begins with: the log is read, what no consistency point finished is replayed, and the log
+//! is made ready. One shard does it for all, before any of them takes a request.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::future::{Future, poll_fn};
+use std::ops::Range;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{self, Poll, Waker};
+use std::time::Duration;
+
+use block::{Buffers, Device, Fault, Flags, Io, Op, VolumeId};
+use nvlog::recovery::{self, Buffer, Drives, Refusal, Replayed, Store};
+use nvlog::{Layout, LogId, RegionSuperblock, Superblock};
+use pages::{Cluster, PAGE_SIZE, PageRun};
+use sgl::Element;
+
+use super::LogStore;
+use crate::cached::JobTicket;
+use crate::jobs::Jobs;
+use crate::placement;
+
+/// How the log is to be.
+#[derive(Clone, Debug)]
+pub struct LogPlan {
+    /// Regions: one for each shard.
+    pub shards: usize,
+    /// Bytes of a half; `None`: as many as there is room for.
+    pub half_len: Option<u64>,
+    /// The longest that changes stay in the log alone.
+    pub interval: Duration,
+    /// Bytes of the longest request.
+    pub max_bytes: usize,
+    /// Every volume, by [`VolumeId`].
+    pub volumes: Vec<nvlog::Volume>,
+    /// Which log it is, if it is a new one: chosen at random.
+    pub id: LogId,
+}
+
+/// What the logs of all shards begin with.
+#[derive(Clone, Debug)]
+pub struct LogStart {
+    /// Which log it is.
+    pub log: LogId,
+    /// Where things lie in its store.
+    pub layout: Layout,
+    /// By shard.
+    pub regions: Vec<RegionSuperblock>,
+    /// The longest that changes stay in the log alone.
+    pub interval: Duration,
+    /// What was replayed.
+    pub replayed: Replayed,
+}
+
+/// How a replay ended: what to begin with, or a sentence that says why not and what to do.
+pub type ReplayEnd = Result<LogStart, String>;
+
+/// What the replay asks for.
+enum Ask {
+    Read {
+        at: u64,
+        len: usize,
+    },
+    Write {
+        at: u64,
+        bytes: Vec<u8>,
+    },
+    Flush,
+    /// Of a drive: from byte `offset`, the bytes `range` of pages.
+    DriveWrite {
+        volume: VolumeId,
+        offset: u64,
+        pages: LogPages,
+        range: Range<usize>,
+    },
+    DriveZeroes {
+        volume: VolumeId,
+        offset: u64,
+        len: u64,
+    },
+    DriveFlush(VolumeId),
+}
+
+/// Whole pages that were read from the log.
+#[derive(Clone)]
+struct LogPages(Rc<Vec<Cluster>>);
+
+impl LogPages {
+    /// The bytes `range` of each page that has some.
+    fn parts(&self, range: Range<usize>) -> impl Iterator<Item = (&Cluster, Range<usize>)> {
+        let first = range.start / PAGE_SIZE;
+        let last = range.end.div_ceil(PAGE_SIZE);
+        (first..last).map(move |page| {
+            let start = range.start.max(page * PAGE_SIZE) - page * PAGE_SIZE;
+            let end = range.end.min((page + 1) * PAGE_SIZE) - page * PAGE_SIZE;
+            (&self.0[page], start..end)
+        })
+    }
+}
+
+impl Buffer for LogPages {
+    fn slices(&self, range: Range<usize>) -> impl Iterator<Item = &[u8]> {
+        self.parts(range).map(|(page, part)| &page.bytes()[part])
+    }
+}
+
+type Answer = Result<Option<LogPages>, Fault>;
+
+/// Where the replay and whoever does what it asks for meet.
+#[derive(Clone, Default)]
+struct Desk {
+    ask: Rc<RefCell<Option<Ask>>>,
+    answer: Rc<RefCell<Option<Answer>>>,
+}
+
+impl Desk {
+    async fn ask(&self, ask: Ask) -> Answer {
+        *self.ask.borrow_mut() = Some(ask);
+        poll_fn(|_| match self.answer.borrow_mut().take() {
+            Some(answer) => Poll::Ready(answer),
+            None => Poll::Pending,
+        })
+        .await
+    }
+}
+
+impl Store for Desk {
+    type Buffer = LogPages;
+    type Error = Fault;
+
+    async fn read(&self, at: u64, len: usize) -> Result<LogPages, Fault> {
+        let pages = self.ask(Ask::Read { at, len }).await?;
+        pages.ok_or(Fault::Internal)
+    }
+
+    async fn write(&self, at: u64, bytes: &[u8]) -> Result<(), Fault> {
+        let bytes = bytes.to_vec();
+        self.ask(Ask::Write { at, bytes }).await.map(drop)
+    }
+
+    async fn flush(&self) -> Result<(), Fault> {
+        self.ask(Ask::Flush).await.map(drop)
+    }
+}
+
+/// The drives, by what the log that is replayed calls them.
+struct Targets {
+    desk: Desk,
+    volumes: Vec<Option<VolumeId>>,
+    written: RefCell<BTreeSet<VolumeId>>,
+}
+
+impl Targets {
+    fn volume(&self, number: u32) -> Result<VolumeId, Fault> {
+        let volume = self.volumes.get(number as usize).copied().flatten();
+        let volume = volume.ok_or(Fault::Internal)?;
+        self.written.borrow_mut().insert(volume);
+        Ok(volume)
+    }
+}
+
+impl Drives<Desk> for Targets {
+    async fn write(
+        &self,
+        volume: u32,
+        offset: u64,
+        data: &LogPages,
+        range: Range<usize>,
+    ) -> Result<(), Fault> {
+        let (volume, pages) = (self.volume(volume)?, data.clone());
+        let ask = Ask::DriveWrite {
+            volume,
+            offset,
+            pages,
+            range,
+        };
+        self.desk.ask(ask).await.map(drop)
+    }
+
+    async fn write_zeroes(&self, volume: u32, offset: u64, len: u64) -> Result<(), Fault> {
+        let volume = self.volume(volume)?;
+        let ask = Ask::DriveZeroes {
+            volume,
+            offset,
+            len,
+        };
+        self.desk.ask(ask).await.map(drop)
+    }
+
+    fn progress(&self, _: &Replayed) {}
+}
+
+/// The whole of it.
+async fn run(desk: Desk, plan: LogPlan, len: u64, block: u32) -> ReplayEnd {
+    let layout = Layout::new(len, block, plan.shards as u32, plan.half_len)
+        .map_err(|unfit| unfit.to_string())?;
+    let longest = (plan.max_bytes + nvlog::HEADER_MAX) as u64 + nvlog::UNIT;
+    if layout.half_len < longest {
+        return Err(format!(
+            "halves of {} bytes are too short: requests are as long as {} bytes",
+            layout.half_len, plan.max_bytes
+        ));
+    }
+    let failed = |fault: Fault| format!("the log store failed: {fault}");
+    let opened = recovery::open(&desk, len).await.map_err(explain)?;
+    let mut replayed = Replayed::default();
+    if let Some(opened) = &opened {
+        let known = &opened.superblock.volumes;
+        let find = |old: &nvlog::Volume| {
+            let place = (plan.volumes.iter()).position(|new| new.name == old.name)?;
+            let new = &plan.volumes[place];
+            let is_it =
+                new.identity == old.identity && new.len >= old.len && new.block == old.block;
+            is_it.then_some(VolumeId(place as u16))
+        };
+        let targets = Targets {
+            desk: desk.clone(),
+            volumes: known.iter().map(find).collect(),
+            written: RefCell::default(),
+        };
+        let is_there = |number: u32| {
+            let volume = targets.volumes.get(number as usize);
+            volume.is_some_and(Option::is_some)
+        };
+        replayed = recovery::replay(&desk, opened, &targets, is_there)
+            .await
+            .map_err(|refusal| explain_with(refusal, known))?;
+        let written = targets.written.take();
+        for volume in written
+            .into_iter()
+            .filter(|_| !cfg!(mutant = "log-replay-not-flushed"))
+        {
+            let flushed = desk.ask(Ask::DriveFlush(volume)).await;
+            flushed.map_err(|fault| format!("a drive failed in the replay: {fault}"))?;
+        }
+    }
+    let log = opened
+        .as_ref()
+        .map_or(plan.id, |opened| opened.superblock.log);
+    let superblock = Superblock {
+        log,
+        generation: 0,
+        layout,
+        placement: placement::VERSION,
+        volumes: plan.volumes,
+    };
+    let regions = recovery::begin(&desk, opened.as_ref(), superblock).await;
+    Ok(LogStart {
+        log,
+        layout,
+        regions: regions.map_err(failed)?,
+        interval: plan.interval,
+        replayed,
+    })
+}
+
+fn explain(refusal: Refusal<Fault>) -> String {
+    explain_with(refusal, &[])
+}
+
+/// Why, and what to do.
+fn explain_with(refusal: Refusal<Fault>, volumes: &[nvlog::Volume]) -> String {
+    let name = |volume: u32| {
+        let volume = volumes.get(volume as usize);
+        volume.map_or("?", |volume| volume.name.as_str())
+    };
+    match &refusal {
+        Refusal::Absent(absent) => {
+            let names: Vec<_> = absent.iter().map(|&volume| name(volume)).collect();
+            format!(
+                "the log has records of stores that are absent, or have another drive, size or block size than before: {}. Configure them as they were, or give up what the log has of them with --discard-log",
+                names.join(", ")
+            )
+        }
+        Refusal::Lost(loss) => {
+            let mut text = format!("the log is damaged: {refusal}");
+            for &(volume, offset, len) in &loss.ranges {
+                text += &format!("; of store {:?} {len} bytes from {offset}", name(volume));
+            }
+            text + ". Nothing was overwritten. Restore these ranges and start with --discard-log, which gives up what the log has"
+        }
+        Refusal::Failed(fault) => {
+            format!("the log store, or a drive in the replay, failed: {fault}")
+        }
+        _ => format!(
+            "the log store cannot be used: {refusal}. Nothing was overwritten. Name another store, or give up what it has with --discard-log"
+        ),
+    }
+}
+
+/// What is under way for the replay.
+enum UnderWay {
+    Nothing,
+    /// It waits for pages, a run, or room for a job.
+    Waits(Ask),
+    /// Pages are read into from the log's store, or written from.
+    Log {
+        pages: Vec<Cluster>,
+        reads: bool,
+    },
+    /// A job at a drive; and what of the same is still to be written.
+    Drive {
+        rest: Option<Ask>,
+    },
+}
+
+/// A replay, as its shard lets it go on.
+pub(crate) struct Replay<D: Device> {
+    store: LogStore<D>,
+    desk: Desk,
+    future: Pin<Box<dyn Future<Output = ReplayEnd>>>,
+    under_way: UnderWay,
+}
+
+impl<D: Device> Replay<D> {
+    pub(crate) fn new(store: LogStore<D>, plan: LogPlan) -> Self {
+        let desk = Desk::default();
+        let geometry = store.geometry();
+        let future = run(desk.clone(), plan, geometry.len(), geometry.block_size);
+        Self {
+            store,
+            desk,
+            future: Box::pin(future),
+            under_way: UnderWay::Nothing,
+        }
+    }
+
+    /// Its store, when it has ended.
+    pub(crate) fn into_store(self) -> LogStore<D> {
+        self.store
+    }
+
+    /// Lets it go on; its end, once.
+    pub(crate) fn poll(
+        &mut self,
+        now: Duration,
+        jobs: &mut Jobs<D, JobTicket>,
+        buffers: &Buffers,
+    ) -> Option<ReplayEnd> {
+        self.store.poll(now);
+        if let Some(ended) = self.store.next_ended()
+            && let UnderWay::Log { pages, reads } = self.take()
+        {
+            let pages = reads.then(|| LogPages(Rc::new(pages)));
+            self.answer(ended.result.map(|()| pages));
+        }
+        loop {
+            match self.take() {
+                UnderWay::Nothing => {
+                    let mut context = task::Context::from_waker(Waker::noop());
+                    if let Poll::Ready(end) = self.future.as_mut().poll(&mut context) {
+                        return Some(end);
+                    }
+                    let ask = self.desk.ask.borrow_mut().take()?;
+                    self.under_way = UnderWay::Waits(ask);
+                }
+                UnderWay::Waits(ask) => {
+                    self.under_way = self.begin(ask, jobs, buffers);
+                    if matches!(self.under_way, UnderWay::Waits(_)) {
+                        return None;
+                    }
+                }
+                other => {
+                    self.under_way = other;
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self) -> UnderWay {
+        std::mem::replace(&mut self.under_way, UnderWay::Nothing)
+    }
+
+    /// Gives what was asked for to whoever asked, who goes on at the next poll.
+    fn answer(&mut self, answer: Answer) {
+        self.under_way = UnderWay::Nothing;
+        *self.desk.answer.borrow_mut() = Some(answer);
+    }
+
+    /// A job at a drive ended.
+    pub(crate) fn job_done(
+        &mut self,
+        result: Result<(), Fault>,
+        run: Option<Box<PageRun>>,
+        buffers: &Buffers,
+    ) {
+        if let Some(run) = run {
+            buffers.runs.put(run);
+        }
+        match self.take() {
+            UnderWay::Drive { rest: Some(rest) } if result.is_ok() => {
+                self.under_way = UnderWay::Waits(rest);
+            }
+            _ => self.answer(result.map(|()| None)),
+        }
+    }
+
+    /// Starts what was asked for, if there is what it takes.
+    fn begin(&mut self, ask: Ask, jobs: &mut Jobs<D, JobTicket>, buffers: &Buffers) -> UnderWay {
+        let (at, len, op) = match &ask {
+            Ask::Read { at, len } => (*at, *len, Op::Read),
+            Ask::Write { at, bytes } => (*at, bytes.len(), Op::Write),
+            Ask::Flush => (0, 0, Op::Flush),
+            _ if !jobs.has_room() => return UnderWay::Waits(ask),
+            _ => return begin_job(ask, jobs, buffers),
+        };
+        let count = len.div_ceil(PAGE_SIZE);
+        if buffers.pages.free() < count {
+            return UnderWay::Waits(ask);
+        }
+        let mut elements = Vec::with_capacity(count);
+        let mut pages = Vec::with_capacity(count);
+        for from in (0..len).step_by(PAGE_SIZE) {
+            let Some(mut page) = buffers.pages.alloc() else {
+                return UnderWay::Waits(ask);
+            };
+            let n = PAGE_SIZE.min(len - from);
+            if let Ask::Write { bytes, .. } = &ask {
+                page[..n].copy_from_slice(&bytes[from..from + n]);
+            }
+            elements.push(Element::new(page.address().as_ptr() as u64, n as u64));
+            pages.push(page.freeze());
+        }
+        self.store.start(0, op, at, len as u64, elements);
+        let reads = op == Op::Read;
+        UnderWay::Log { pages, reads }
+    }
+}
+
+/// Starts what was asked for at a drive; the caller looked for room.
+fn begin_job<D: Device>(ask: Ask, jobs: &mut Jobs<D, JobTicket>, buffers: &Buffers) -> UnderWay {
+    let (volume, io, rest) = match ask {
+        Ask::DriveFlush(volume) => (volume, Io::flush(), None),
+        Ask::DriveZeroes {
+            volume,
+            offset,
+            len,
+        } => (volume, Io::write_zeroes(offset, len, Flags::NONE), None),
+        Ask::DriveWrite {
+            volume,
+            offset,
+            pages,
+            range,
+        } => {
+            let Some(mut run) = buffers.runs.take() else {
+                let ask = Ask::DriveWrite {
+                    volume,
+                    offset,
+                    pages,
+                    range,
+                };
+                return UnderWay::Waits(ask);
+            };
+            let most = buffers.runs.max_bytes() - (offset % PAGE_SIZE as u64) as usize;
+            let n = range.len().min(most);
+            run.begin(offset, n).expect("no longer than a run");
+            let mut to = 0;
+            for (page, part) in pages.parts(range.start..range.start + n) {
+                let len = part.len();
+                run.place(to, page.clone().slice(part), &buffers.pull_up())
+                    .expect("two places in a page at most");
+                to += len;
+            }
+            let rest = (n < range.len()).then_some(Ask::DriveWrite {
+                volume,
+                offset: offset + n as u64,
+                pages,
+                range: range.start + n..range.end,
+            });
+            (volume, Io::write(run, Flags::NONE), rest)
+        }
+        Ask::Read { .. } | Ask::Write { .. } | Ask::Flush => {
+            unreachable!("these are of the log's store")
+        }
+    };
+    jobs.start(JobTicket::Replay, volume, io, buffers);
+    UnderWay::Drive { rest }
+}
