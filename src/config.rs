@@ -5,6 +5,7 @@
 //! is read here is what may be written. `docs/throughline.toml` is the
 //! reference for people; a test keeps the two together.
 
+mod log;
 mod ports;
 mod problem;
 mod reader;
@@ -145,7 +146,8 @@ fn read_program(root: Section<'_>, warnings: &Sink, surroundings: &Surroundings<
     let copy = root.boolean("copy", false);
     let ports = ports::read(&root);
     let stores = stores::read(&root);
-    let target = target::read(&root, &ports, &stores, warnings);
+    let log = log::read(&root, &stores);
+    let target = target::read(&root, &ports, &stores, log.as_ref(), warnings);
     let spdk = spdk::read(&root, &stores, surroundings, warnings);
     let (memory, native_memory_mib) = read_memory(&root, target.max_io_bytes, stores.malloc_mib());
     let (control_socket, metrics) = read_control(&root, &ports);
@@ -164,6 +166,7 @@ fn read_program(root: Section<'_>, warnings: &Sink, surroundings: &Surroundings<
         ports: ports.into_configs(),
         spdk_json: spdk.json,
         stores: stores.configs(),
+        log,
         target,
         copy,
         pci_allow,

@@ -271,6 +271,7 @@ fn write_namespace(value: &mut Value, ns: &NamespaceConfig, implied: u32) {
     let write = match ns.write {
         WritePolicy::Through => "through",
         WritePolicy::Back => "back",
+        WritePolicy::Logged => "logged",
     };
     put_text(table, "write", write, "through");
     let said = table.get("block_size").and_then(Value::as_integer);

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use engine::{NamespaceConfig, SubsystemConfig, TargetConfig, WritePolicy};
+use engine::{LogConfig, NamespaceConfig, SubsystemConfig, TargetConfig, WritePolicy};
 
 use super::ports::{Ports, accept};
 use super::reader::{Item, Section, Sink, nearest};
@@ -24,6 +24,7 @@ pub(super) fn read(
     root: &Section<'_>,
     ports: &Ports,
     stores: &Stores,
+    log: Option<&LogConfig>,
     warnings: &Sink,
 ) -> TargetConfig {
     let section = root.table("target");
@@ -43,7 +44,7 @@ pub(super) fn read(
     if let Some(section) = section {
         section.finish();
     }
-    let subsystems = read_subsystems(root, stores, warnings);
+    let subsystems = read_subsystems(root, stores, log, warnings);
     TargetConfig {
         listeners,
         max_io_bytes,
@@ -143,7 +144,12 @@ struct Taken {
     nguids: HashMap<[u8; 16], (String, u32)>,
 }
 
-fn read_subsystems(root: &Section<'_>, stores: &Stores, warnings: &Sink) -> Vec<SubsystemConfig> {
+fn read_subsystems(
+    root: &Section<'_>,
+    stores: &Stores,
+    log: Option<&LogConfig>,
+    warnings: &Sink,
+) -> Vec<SubsystemConfig> {
     let sections = root.tables("subsystem");
     if sections.is_empty() && root.get("subsystem").is_none() {
         root.report(
@@ -154,10 +160,25 @@ fn read_subsystems(root: &Section<'_>, stores: &Stores, warnings: &Sink) -> Vec<
         );
     }
     let mut taken = Taken::default();
-    let subsystem = |(index, section)| read_subsystem(index, section, stores, &mut taken, warnings);
-    let subsystems = sections.into_iter().enumerate().map(subsystem).collect();
+    let known = Known { stores, log };
+    let subsystem = |(index, section)| read_subsystem(index, section, known, &mut taken, warnings);
+    let subsystems: Vec<SubsystemConfig> =
+        sections.into_iter().enumerate().map(subsystem).collect();
+    let is_logged = |ns: &NamespaceConfig| ns.write == WritePolicy::Logged;
+    let mut all = subsystems
+        .iter()
+        .flat_map(|subsystem| &subsystem.namespaces);
+    if log.is_some() && !all.any(is_logged) {
+        let span = root.get("log").map_or(0..0, |item| item.span.clone());
+        warnings.report(
+            span,
+            "no namespace is logged",
+            "write `write = \"logged\"` for those that are to be, or leave [log] out",
+        );
+    }
     for (store, span) in stores.places() {
-        if !taken.stores.contains_key(store) {
+        let is_log = log.is_some_and(|log| log.store == store);
+        if !taken.stores.contains_key(store) && !is_log {
             let help = "name it in a subsystem's `namespaces`, or leave it out";
             warnings.report(span, format!("store `{store}` is no namespace's"), help);
         }
@@ -165,10 +186,17 @@ fn read_subsystems(root: &Section<'_>, stores: &Stores, warnings: &Sink) -> Vec<
     subsystems
 }
 
+/// What namespaces are made of.
+#[derive(Clone, Copy)]
+struct Known<'a> {
+    stores: &'a Stores,
+    log: Option<&'a LogConfig>,
+}
+
 fn read_subsystem(
     index: usize,
     section: Section<'_>,
-    stores: &Stores,
+    known: Known<'_>,
     taken: &mut Taken,
     warnings: &Sink,
 ) -> SubsystemConfig {
@@ -214,7 +242,7 @@ fn read_subsystem(
         }
         subsystem.hosts = Some(hosts.into_iter().filter_map(host).collect());
     }
-    read_namespaces(&section, &mut subsystem, stores, taken, warnings);
+    read_namespaces(&section, &mut subsystem, known, taken, warnings);
     section.finish();
     subsystem
 }
@@ -222,7 +250,7 @@ fn read_subsystem(
 fn read_namespaces(
     section: &Section<'_>,
     subsystem: &mut SubsystemConfig,
-    stores: &Stores,
+    known: Known<'_>,
     taken: &mut Taken,
     warnings: &Sink,
 ) {
@@ -254,10 +282,16 @@ fn read_namespaces(
             .max()
             .unwrap_or(0)
             + 1;
-        let Some((namespace, named)) = read_namespace(&element, nsid) else {
+        let Some((namespace, named)) = read_namespace(&element, nsid, known.log) else {
             continue;
         };
-        refuse_unknown(&named, &namespace.store, stores);
+        refuse_unknown(&named, &namespace.store, known.stores);
+        if known.log.is_some_and(|log| log.store == namespace.store) {
+            named.report(
+                "the log is on this store",
+                "name another store here, or in [log]",
+            );
+        }
         if subsystem
             .namespaces
             .iter()
@@ -303,7 +337,7 @@ fn refuse_known(element: &Item<'_>, nqn: &str, namespace: &NamespaceConfig, take
     }
 }
 
-fn refuse_unknown(item: &Item<'_>, store: &str, stores: &Stores) {
+pub(super) fn refuse_unknown(item: &Item<'_>, store: &str, stores: &Stores) {
     let mut known = stores.names();
     if known.contains(&store) {
         return;
@@ -318,7 +352,11 @@ fn refuse_unknown(item: &Item<'_>, store: &str, stores: &Stores) {
 }
 
 /// A store's name alone, or a table; and the item that names the store.
-fn read_namespace<'t>(element: &Item<'t>, next: u32) -> Option<(NamespaceConfig, Item<'t>)> {
+fn read_namespace<'t>(
+    element: &Item<'t>,
+    next: u32,
+    log: Option<&LogConfig>,
+) -> Option<(NamespaceConfig, Item<'t>)> {
     const MOST: u32 = 1024;
     if !element.is_table() {
         let text = element.string("disk0")?;
@@ -362,9 +400,14 @@ fn read_namespace<'t>(element: &Item<'t>, next: u32) -> Option<(NamespaceConfig,
         match text {
             "through" => namespace.write = WritePolicy::Through,
             "back" => namespace.write = WritePolicy::Back,
+            "logged" if log.is_none() => item.report(
+                "there is no log",
+                "add `[log]` with `store = \"log0\"`, a store for the log alone",
+            ),
+            "logged" => namespace.write = WritePolicy::Logged,
             _ => item.report(
                 format!("a write cannot complete by \"{text}\""),
-                "write \"through\" (the device has it) or \"back\" (the page cache has it)",
+                "write \"through\" (the device has it), \"back\" (the page cache has it) or \"logged\" (the log has it)",
             ),
         }
     }

@@ -38,6 +38,7 @@ enum Write {
     #[default]
     Through,
     Back,
+    Logged,
 }
 
 impl Add {
@@ -81,6 +82,7 @@ impl Add {
                 write: match self.namespace.write {
                     Write::Through => WritePolicy::Through,
                     Write::Back => WritePolicy::Back,
+                    Write::Logged => WritePolicy::Logged,
                 },
                 block_size: self.namespace.block_size,
             };

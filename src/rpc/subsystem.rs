@@ -183,6 +183,7 @@ fn show_namespace(nqn: &str, namespace: &NamespaceConfig, description: &Descript
     shown["write"] = match namespace.write {
         WritePolicy::Through => "through",
         WritePolicy::Back => "back",
+        WritePolicy::Logged => "logged",
     }
     .into();
     if let Some(size) = namespace.block_size {

@@ -13,16 +13,16 @@ use arrayvec::ArrayVec;
 use dpdk_sys::{tl_cluster_pool, tl_mbuf, tl_rx_seg, tl_wire};
 use shard::{Notices, ShardSnapshot};
 
-use crate::build;
-use crate::config::{Config, StoreDevice};
+use crate::build::{self, Controllers, Stores};
+use crate::config::Config;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::lcore;
+use crate::logged;
 use crate::machine::Shard;
 use crate::port::Port;
 use crate::run;
 use crate::spdk::SpdkThread;
-use crate::store::Store;
 use crate::tsc::{tsc, tsc_hz};
 
 /// Frames that the wire holds in each direction.
@@ -96,16 +96,10 @@ fn drive_shard(
         port.offloads |= NIC_OFFLOADS;
     }
     let spdk = SpdkThread::create("shard0", core)?;
-    let stores = (config.stores.iter())
-        .map(|store| match store.device {
-            StoreDevice::Bdev(_) => Store::open(store, None),
-            StoreDevice::Nvme { .. } => Err(Error::StoreConfig {
-                name: store.name.clone(),
-                why: "the engine alone takes bdevs".into(),
-            }),
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    let offer = build::offer(&config, &stores)?;
+    let stores = Stores::open(&config, &Controllers::new())?;
+    let log_plan =
+        (config.log.as_ref()).map(|log| (log, logged::plan(&config, log, &stores.volumes)));
+    let offer = build::offer(&config, &stores.volumes)?;
     let target = build::target(&config, &offer)?;
     let secret = build::secret();
     let mut shard = build::shard(
@@ -120,6 +114,9 @@ fn drive_shard(
         stores,
     )?;
     shard.join(build::rings(&config).remove(0), Notices::default());
+    if let Some((log, plan)) = log_plan {
+        logged::replay(log, plan, &mut shard, || true)?;
+    }
     ports[0].start()?;
     let mut alone = Alone {
         pool: shard.memory().receive.as_ptr(),

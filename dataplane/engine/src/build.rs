@@ -1,5 +1,6 @@
 //! Building a shard and the target from the configuration.
 
+use std::collections::HashMap;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -10,13 +11,13 @@ use nvmf::{Listener, Target};
 use shard::{Common, DoorKind, Doors, Link, NvmeDoor, Offer, Sizing, StoreInfo};
 use volume::{PeerEnds, Volumes};
 
-use crate::config::{Config, KnownStore, PortConfig, StoreConfig};
+use crate::config::{Config, KnownStore, LogConfig, PortConfig, StoreConfig, StoreDevice};
 use crate::error::Error;
 use crate::machine::{Core, Shard};
 use crate::memory::Memory;
 use crate::port::Port;
 use crate::spdk::SpdkThread;
-use crate::store::{Store, StoreSlot};
+use crate::store::{Controller, Store, StoreSlot};
 use crate::tsc::Tsc;
 
 /// Payload segments that may be on their way to a NIC, by reference, per queue pair.
@@ -24,13 +25,50 @@ const TRANSMIT_SEGMENTS: u32 = 8192;
 /// The volume of each namespace, and the policy of each volume.
 pub(crate) type VolumePlan = (Vec<VolumeId>, Vec<WritePolicy>);
 
+/// A shard's stores, and its way to the one that the log is on.
+pub(crate) struct Stores {
+    pub(crate) volumes: Vec<Store>,
+    pub(crate) log: Option<Store>,
+}
+
+/// NVMe controllers by transport id.
+pub(crate) type Controllers = HashMap<String, Arc<Controller>>;
+
+impl Stores {
+    /// Opens every store on the calling shard's SPDK thread.
+    pub(crate) fn open(config: &Config, controllers: &Controllers) -> Result<Self, Error> {
+        let open = |store: &StoreConfig| {
+            let controller = match &store.device {
+                StoreDevice::Nvme { transport_id, .. } => controllers.get(transport_id),
+                StoreDevice::Bdev(_) => None,
+            };
+            Store::open(store, controller)
+        };
+        let log = config.log.as_ref();
+        let is_log = |store: &&StoreConfig| log.is_some_and(|log| log.store == store.name);
+        Ok(Self {
+            volumes: config.stores.iter().map(open).collect::<Result<_, _>>()?,
+            log: config.stores.iter().find(is_log).map(open).transpose()?,
+        })
+    }
+}
+
 /// What the engine offers when it starts.
 pub(crate) fn offer(config: &Config, stores: &[Store]) -> Result<Offer, Error> {
+    let log = config.log.as_ref();
     let info = |(config, store): (&StoreConfig, &Store)| {
-        StoreInfo::new(config.name.clone(), store.geometry())
+        with_the_log(log, StoreInfo::new(config.name.clone(), store.geometry()))
     };
     let stores = config.stores.iter().zip(stores).map(info).collect();
     Offer::new(&config.target.subsystems, stores).map_err(Error::Target)
+}
+
+/// A store, which the log may be on.
+fn with_the_log(log: Option<&LogConfig>, store: StoreInfo) -> StoreInfo {
+    match log.is_some_and(|log| log.store == store.name) {
+        true => store.with_the_log(),
+        false => store,
+    }
 }
 
 /// The target, with each namespace as large as its store.
@@ -65,7 +103,8 @@ impl Config {
         for subsystem in &mut subsystems {
             (subsystem.namespaces).retain(|ns| known.iter().any(|store| store.name == ns.store));
         }
-        let stores = known.iter().map(KnownStore::info).collect();
+        let info = |store: &KnownStore| with_the_log(self.log.as_ref(), store.info());
+        let stores = known.iter().map(info).collect();
         let offer = Offer::new(&subsystems, stores).map_err(Error::Target)?;
         let mut target = target_config(self);
         target.subsystems = offer.subsystems;
@@ -135,7 +174,7 @@ pub(crate) fn shard(
     index: usize,
     core: u32,
     spdk: SpdkThread,
-    stores: Vec<Store>,
+    stores: Stores,
 ) -> Result<Shard, Error> {
     let max_io = config.target.max_io_bytes as usize;
     let memory = Memory::new(
@@ -159,13 +198,14 @@ pub(crate) fn shard(
         copy: config.copy,
         seed: u64::from_ne_bytes(secret[..8].try_into().expect("eight bytes")),
     };
+    let sizes = sizing.volumes();
     let common = Common {
         volumes: Volumes::new(
             index,
-            stores,
+            stores.volumes,
             volumes.1.as_slice(),
             volumes.0.as_slice(),
-            &sizing.volumes(),
+            &sizes,
             target.fences(),
             StoreSlot::new,
         ),
@@ -179,6 +219,9 @@ pub(crate) fn shard(
         memory,
     };
     let mut shard = Shard::new(index, core, common, links, Core::new(spdk), Tsc);
+    if let Some(log) = stores.log {
+        shard.attach_log(log, sizes.elements, StoreSlot::new);
+    }
     let listeners: Vec<_> = (config.target.listeners.iter())
         .map(|&(address, port)| (SocketAddr::new(address, port), DoorKind::Nvme))
         .collect();

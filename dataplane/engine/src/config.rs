@@ -20,6 +20,8 @@ pub struct Config {
     pub spdk_json: Option<String>,
     /// Devices by name.
     pub stores: Vec<StoreConfig>,
+    /// The log, if there is one.
+    pub log: Option<LogConfig>,
     /// The NVMe/TCP target.
     pub target: TargetConfig,
     /// Assemble by memcpy into aligned pages: the ablation.
@@ -63,6 +65,17 @@ impl StoreConfig {
     /// How long a store may have a command unless it is said otherwise: longer than a drive
     /// tries to read a bad block, and less than hosts wait (Linux: 30 s).
     pub const TIMEOUT: Duration = Duration::from_secs(20);
+}
+
+/// The log of acknowledged writes (rows S1, S4, S6, S7).
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// Name of the store that it is on.
+    pub store: String,
+    /// Bytes of each of the two halves that a shard has; `None`: as many as there is room for.
+    pub half_len: Option<u64>,
+    /// Time between two consistency points, at most.
+    pub interval: Duration,
 }
 
 /// A store of which is known, before it is there, what it will be.

@@ -66,6 +66,14 @@ pub enum Error {
         /// What is wrong and what to write instead.
         why: String,
     },
+    /// The log cannot be used, or replayed.
+    #[error("log on store {store}: {why}")]
+    Log {
+        /// The store's name in the configuration.
+        store: String,
+        /// What is wrong and what to do.
+        why: String,
+    },
     /// A device could not be opened.
     #[error("store {name}: {what}: {}", strerror(*.code))]
     Store {

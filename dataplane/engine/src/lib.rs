@@ -14,6 +14,7 @@ mod config;
 mod environment;
 mod error;
 mod lcore;
+mod logged;
 mod machine;
 mod memory;
 mod numa;
@@ -28,7 +29,9 @@ mod watch;
 
 pub use alone::{Alone, alone};
 pub use block::{DeviceState, IoCounters, IoKind, NamespaceCounters, WritePolicy};
-pub use config::{Config, KnownStore, PortConfig, StoreConfig, StoreDevice, TargetConfig};
+pub use config::{
+    Config, KnownStore, LogConfig, PortConfig, StoreConfig, StoreDevice, TargetConfig,
+};
 pub use environment::{spdk_has_method, spdk_is_legacy};
 pub use error::Error;
 pub use events::{Counter, Histogram, Kind, Stage};

@@ -1,24 +1,24 @@
 //! Starting and stopping an engine: environments, ports, controllers, shards.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use nvmf::Target;
 use shard::{Handle, Notices};
 use sync::Progress;
-use volume::PeerEnds;
+use volume::{LogPlan, LogStart, PeerEnds};
 
-use crate::build;
+use crate::build::{self, Controllers, Stores};
 use crate::config::{Config, StoreDevice};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::lcore;
+use crate::logged;
 use crate::machine::Shard;
 use crate::port::Port;
 use crate::spdk::SpdkThread;
-use crate::store::{Controller, Store};
+use crate::store::Controller;
 use crate::tsc::{tsc, tsc_hz};
 use crate::watch::Watch;
 
@@ -64,6 +64,9 @@ struct Plan<'a> {
     controllers: &'a Controllers,
     target: &'a Arc<Target>,
     volumes: build::VolumePlan,
+    log_plan: Option<LogPlan>,
+    /// What the log begins with, once it was replayed.
+    log_start: OnceLock<LogStart>,
     secret: [u8; 32],
     phase: Progress,
     /// How often shards have arrived at the next of the points where all wait
@@ -80,9 +83,6 @@ struct Plan<'a> {
 /// A shard's ends of the rings to the others.
 type Links = (Vec<Option<PeerEnds>>, Notices);
 
-/// NVMe controllers by transport id.
-type Controllers = HashMap<String, Arc<Controller>>;
-
 fn serve(
     config: &Config,
     handle: &Handle,
@@ -95,8 +95,9 @@ fn serve(
     let ports = Port::open(&config.ports, queues, config.memory.cluster_size)?;
     // The first shard's stores say what the namespaces look like.
     let spdk = SpdkThread::create("shard0", lcores[0])?;
-    let stores = open_stores(config, &controllers)?;
-    let offer = build::offer(config, &stores)?;
+    let stores = Stores::open(config, &controllers)?;
+    let offer = build::offer(config, &stores.volumes)?;
+    let log_plan = (config.log.as_ref()).map(|log| logged::plan(config, log, &stores.volumes));
     let target = build::target(config, &offer)?;
     let volumes = (offer.volumes(), offer.policies());
     let names = config.ports.iter().map(|port| port.name.clone()).collect();
@@ -110,6 +111,8 @@ fn serve(
         controllers: &controllers,
         target: &target,
         volumes,
+        log_plan,
+        log_start: OnceLock::new(),
         secret: build::secret(),
         phase: Progress::default(),
         arrived: Progress::default(),
@@ -134,13 +137,16 @@ fn serve(
 impl Plan<'_> {
     /// The main shard: builds its own, starts the ports when all are built,
     /// polls, and closes the ports when all have stopped.
-    fn lead(&self, core: u32, spdk: SpdkThread, stores: Vec<Store>, environment: &Environment) {
+    fn lead(&self, core: u32, spdk: SpdkThread, stores: Stores, environment: &Environment) {
         let built = self.build(0, core, spdk, stores);
         self.arrive();
         self.wait_for_arrivals(1);
         match built.filter(|_| !self.has_failed()) {
             Some(mut shard) => {
-                if let Err(error) = self.start_ports() {
+                let started = self
+                    .replay_log(&mut shard, environment)
+                    .and_then(|()| self.start_ports());
+                if let Err(error) = started {
                     self.fail(error);
                     self.handle.stop();
                 }
@@ -175,7 +181,7 @@ impl Plan<'_> {
     /// A worker shard.
     fn work(&self, index: usize, core: u32) {
         let opened = SpdkThread::create(&format!("shard{index}"), core)
-            .and_then(|spdk| Ok((spdk, open_stores(self.config, self.controllers)?)));
+            .and_then(|spdk| Ok((spdk, Stores::open(self.config, self.controllers)?)));
         let shard = opened
             .map_err(|error| self.fail(error))
             .ok()
@@ -184,6 +190,9 @@ impl Plan<'_> {
         self.wait_until(Phase::Polling);
         let Some(mut shard) = shard else { return };
         if self.phase() == Phase::Polling as usize {
+            if let Some(start) = self.log_start.get() {
+                shard.start_log(start);
+            }
             poll(&mut shard, self.handle, || {});
             self.stop(&mut shard);
             self.wait_until(Phase::Closing);
@@ -201,13 +210,7 @@ impl Plan<'_> {
         self.arrive();
     }
 
-    fn build(
-        &self,
-        index: usize,
-        core: u32,
-        spdk: SpdkThread,
-        stores: Vec<Store>,
-    ) -> Option<Shard> {
+    fn build(&self, index: usize, core: u32, spdk: SpdkThread, stores: Stores) -> Option<Shard> {
         // Held until the shard is built.
         let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         let (ends, notices) = std::mem::take(&mut control[index]);
@@ -238,6 +241,26 @@ impl Plan<'_> {
         }
         let _alone = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         shard.finish();
+    }
+
+    /// Replays the log, if there is one, before any shard takes a request.
+    fn replay_log(&self, shard: &mut Shard, environment: &Environment) -> Result<(), Error> {
+        let (Some(plan), Some(log)) = (&self.log_plan, &self.config.log) else {
+            return Ok(());
+        };
+        let between = || {
+            environment.app().enter();
+            environment.app().poll();
+            (self.controllers.values()).for_each(|controller| controller.poll_admin());
+            !self.handle.is_stopping()
+        };
+        let Some(start) = logged::replay(log, plan.clone(), shard, between)? else {
+            // What was not replayed is as it was, and replayed next time.
+            std::process::exit(0);
+        };
+        // Nobody else sets it.
+        let _ = self.log_start.set(start);
+        Ok(())
     }
 
     fn start_ports(&self) -> Result<(), Error> {
@@ -338,9 +361,6 @@ pub(crate) fn write_back(shard: &mut Shard) -> bool {
     if !poll_until(shard, finished) {
         return false;
     }
-    if shard.dirty_pages() == 0 {
-        return true;
-    }
     shard.flush();
     poll_until(shard, finished)
 }
@@ -379,16 +399,4 @@ fn connect(config: &Config) -> Result<Controllers, Error> {
         }
     }
     Ok(controllers)
-}
-
-/// Opens every store on the calling shard's SPDK thread.
-fn open_stores(config: &Config, controllers: &Controllers) -> Result<Vec<Store>, Error> {
-    let open = |store: &crate::config::StoreConfig| {
-        let controller = match &store.device {
-            StoreDevice::Nvme { transport_id, .. } => controllers.get(transport_id),
-            StoreDevice::Bdev(_) => None,
-        };
-        Store::open(store, controller)
-    };
-    config.stores.iter().map(open).collect()
 }

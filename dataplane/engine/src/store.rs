@@ -72,6 +72,17 @@ impl Store {
     }
 }
 
+impl Store {
+    /// What tells the device from others; zeros where nothing does.
+    pub(crate) fn identity(&self) -> [u8; 16] {
+        match self {
+            // SPDK makes a new UUID for most bdevs at each start.
+            Store::Bdev(_) => [0; 16],
+            Store::Nvme(nvme) => nvme.identity(),
+        }
+    }
+}
+
 impl Device for Store {
     type Slot = StoreSlot;
 

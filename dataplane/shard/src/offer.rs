@@ -17,6 +17,8 @@ pub struct StoreInfo {
     pub geometry: Geometry,
     /// Its device's blocks, if they are other ones than those that hosts know.
     pub(crate) resized: Option<u64>,
+    /// The log is on it: it is nobody's namespace.
+    pub(crate) is_log: bool,
 }
 
 impl StoreInfo {
@@ -26,6 +28,15 @@ impl StoreInfo {
             name,
             geometry,
             resized: None,
+            is_log: false,
+        }
+    }
+
+    /// The same, as the store that the log is on.
+    pub fn with_the_log(self) -> Self {
+        Self {
+            is_log: true,
+            ..self
         }
     }
 }
@@ -57,6 +68,17 @@ pub(crate) fn namespace(
     let refuse = |why: String| format!("namespace {}: {why}", config.nsid);
     let volume = volume_of(stores, &config.store)
         .ok_or_else(|| refuse(format!("there is no store {:?}", config.store)))?;
+    if stores[volume.index()].is_log {
+        return Err(refuse(format!(
+            "the log is on store {:?}: take another one",
+            config.store
+        )));
+    }
+    if config.write == WritePolicy::Logged && !stores.iter().any(|store| store.is_log) {
+        return Err(refuse(
+            "write = \"logged\" needs a log: name its store in [log] of the configuration".into(),
+        ));
+    }
     let geometry = &stores[volume.index()].geometry;
     let device = geometry.block_size;
     let block = config.block_size.unwrap_or(device);

@@ -262,8 +262,8 @@ impl<M: Machine> Shard<M> {
         self.common.volumes.dirty_pages()
     }
 
-    /// Asks for what only memory holds to be written: the second step of a stop, when
-    /// no shard has connections. The shard is then polled until nothing is in flight.
+    /// Asks for what only memory holds to be written, and for the last consistency point: the second
+    /// step of a stop, when no shard has connections. The shard is then polled until nothing is in flight.
     pub fn flush(&mut self) {
         self.common.volumes.flush(self.common.memory.buffers());
     }

@@ -210,6 +210,9 @@ impl Appliance {
             self.nic = Nic::new(self.plan.nic, build::steering(shards, 0), shards);
         }
         self.started += 1;
+        for disk in &self.disks {
+            disk.borrow_mut().attach();
+        }
         let running = self.build();
         let mut reach = Reach::default();
         running.arenas.iter().for_each(|arena| reach.add(arena));

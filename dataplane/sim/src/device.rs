@@ -57,7 +57,7 @@ impl block::Device for Device {
 
     fn give_up(&mut self) {
         if !self.is_dead.get() {
-            self.disk.borrow_mut().go();
+            self.disk.borrow_mut().give_up();
         }
     }
 

@@ -108,6 +108,8 @@ pub(crate) struct Disk {
     ended: Vec<(Ticket, Result<(), Fault>)>,
     commands: u64,
     is_gone: bool,
+    /// It is gone for the appliance as it runs now: another start finds it again.
+    is_given_up: bool,
     trouble: Trouble,
     /// Commands that have no end in sight.
     stuck: BTreeSet<u64>,
@@ -136,6 +138,7 @@ impl Disk {
             ended: Vec::new(),
             commands: 0,
             is_gone: false,
+            is_given_up: false,
             trouble: Trouble::default(),
             stuck: BTreeSet::new(),
             is_recovering: false,
@@ -192,7 +195,7 @@ impl Disk {
 
     /// Whether commands fail, or are not answered.
     pub(crate) fn has_trouble(&self) -> bool {
-        self.is_gone || self.trouble.failing.is_some() || self.trouble.hangs || self.is_recovering
+        self.trouble.failing.is_some() || self.trouble.hangs || self.is_recovering
     }
 
     /// It is in this trouble from now on. What no longer hangs goes on, or waits to be recovered.
@@ -260,8 +263,27 @@ impl Disk {
         }
     }
 
-    /// It goes away for good: what is under way fails.
-    pub(crate) fn go(&mut self) {
+    /// The appliance gave it up, until it is started again.
+    pub(crate) fn give_up(&mut self) {
+        self.is_given_up |= !self.is_gone;
+        self.go();
+    }
+
+    /// It goes away for good.
+    pub(crate) fn leave(&mut self) {
+        self.is_given_up = false;
+        self.go();
+    }
+
+    /// The appliance is started.
+    pub(crate) fn attach(&mut self) {
+        if std::mem::take(&mut self.is_given_up) {
+            self.is_gone = false;
+        }
+    }
+
+    /// It is gone: what is under way fails.
+    fn go(&mut self) {
         event!(self.trace, "disk-gone", [self.index], "{}", self.index);
         self.stuck_until = clock::now();
         (self.is_gone, self.is_recovering) = (true, false);

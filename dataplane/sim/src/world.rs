@@ -295,6 +295,7 @@ impl World {
 
     /// A log cannot be replayed: whoever runs the appliance tries again, if it was a device.
     fn look_at_the_refusal(&mut self, why: String) -> Result<(), Violation> {
+        event!(self.trace, "refused", [self.steps], "{why}");
         if !self.appliance.has_trouble() {
             return Err(Violation(format!("the log is refused: {why}")));
         }
@@ -353,7 +354,7 @@ impl World {
                     .borrow_mut()
                     .set_trouble(trouble);
             }
-            Event::Gone { disk } => self.appliance.disks()[disk].borrow_mut().go(),
+            Event::Gone { disk } => self.appliance.disks()[disk].borrow_mut().leave(),
             Event::Kill { power } => {
                 self.starts_after_stop = false;
                 if self.appliance.is_running() {

@@ -248,6 +248,11 @@ impl Cached {
         self.admit(requester, volume, io, merging, buffers, ends);
     }
 
+    /// Whether changes of the volume go through the log.
+    pub(crate) fn is_logged(&self, volume: VolumeId) -> bool {
+        self.logged[volume.index()]
+    }
+
     /// Requests that it works on at once.
     pub(crate) fn room(&self) -> usize {
         self.admitted.capacity()

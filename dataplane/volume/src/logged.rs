@@ -281,7 +281,11 @@ impl<D: Device> Log<D> {
             }
         }
         let is_idle = self.free.len() == GROUPS && cached.changes() == 0;
-        if is_idle && self.region.is_untold() && self.now >= self.wrote_at + IDLE {
+        if is_idle
+            && !self.is_stopping
+            && self.region.is_untold()
+            && self.now >= self.wrote_at + IDLE
+        {
             self.write_group(cached, buffers);
         }
     }

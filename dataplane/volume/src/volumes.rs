@@ -274,14 +274,6 @@ impl<D: Device> Volumes<D> {
         }
     }
 
-    /// How the log's store does; `None` if there is none.
-    pub fn log_state(&self) -> Option<DeviceState> {
-        match &self.log {
-            LogState::Ready(log) => Some(log.state()),
-            _ => None,
-        }
-    }
-
     /// Whether a device may still change some of the range for a session that is gone. One that is
     /// gone changes nothing that anybody will read.
     #[cold]
@@ -406,8 +398,17 @@ impl<D: Device> Volumes<D> {
     }
 
     /// How each device does, by [`VolumeId`].
+    /// Logged volumes do no better than their log.
     pub fn device_states(&self) -> impl Iterator<Item = DeviceState> {
-        self.jobs.device_states()
+        let log = match &self.log {
+            LogState::Ready(log) => log.state(),
+            _ => DeviceState::Works,
+        };
+        let volumes = (0..).map(VolumeId).zip(self.jobs.device_states());
+        volumes.map(move |(volume, state)| match self.cached.is_logged(volume) {
+            true => state.max(log),
+            false => state,
+        })
     }
 
     /// The next volume, from `first` on, whose device has another size than it had, and its blocks.

@@ -314,7 +314,7 @@ fn target() -> impl Strategy<Value = String> {
     })
 }
 
-const WRITE: [WritePolicy; 2] = [WritePolicy::Through, WritePolicy::Back];
+const WRITE: [WritePolicy; 3] = [WritePolicy::Through, WritePolicy::Back, WritePolicy::Logged];
 
 prop_compose! {
     fn any_namespace()(

@@ -111,6 +111,7 @@ fn config(options: &Options) -> Config {
             routes: Vec::new(),
             vlan: None,
         }],
+        log: None,
         spdk_json: Some(format!(
             r#"{{"subsystems":[{{"subsystem":"bdev","config":[{{"method":"bdev_null_create",
             "params":{{"name":"Null0","num_blocks":{blocks},"block_size":{BLOCK}}}}}]}}]}}"#

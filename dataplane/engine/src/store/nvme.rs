@@ -172,6 +172,17 @@ impl Nvme {
         })
     }
 
+    /// Its NGUID, or else its EUI64 (base 2.0, 4.5.1); zeros if it has neither.
+    pub(crate) fn identity(&self) -> [u8; 16] {
+        let tl_nvme_ns_info { nguid, eui64, .. } = self.info;
+        if nguid != [0; 16] {
+            return nguid;
+        }
+        let mut identity = [0; 16];
+        identity[..8].copy_from_slice(&eui64.to_le_bytes());
+        identity
+    }
+
     pub(crate) fn geometry(&self) -> Geometry {
         let (info, namespace) = (&self.controller.info, &self.info);
         let fragments = info.sgl != 0 || info.sgl_dword != 0;

@@ -1,6 +1,6 @@
 //! Building an appliance's shards, as the engine does.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use volume::Volumes;
 use super::{Appliance, Running, SUBSYSTEM, Shard, TCP_PORT, Turn};
 use crate::clock::{self, MICROSECOND, VirtualTime};
 use crate::device::{Device, Machine};
+use crate::disk::Disk;
 use crate::memory::Memory;
 use crate::plan::{LogPlan, NetworkPlan};
 use crate::wire::Node;
@@ -78,10 +79,14 @@ impl Appliance {
         let plan = &self.plan;
         let secret = self.random.word();
         let is_dead = Rc::new(Cell::new(false));
-        let geometry = |volume: &crate::plan::VolumePlan| volume.disk.geometry;
-        let stores = (self.volumes.iter().enumerate())
-            .map(|(i, volume)| StoreInfo::new(format!("disk{i}"), geometry(volume)))
-            .collect();
+        let store = |(i, disk): (usize, &Rc<RefCell<Disk>>)| {
+            let store = StoreInfo::new(format!("disk{i}"), disk.borrow().geometry());
+            match i < self.volumes.len() {
+                true => store,
+                false => store.with_the_log(),
+            }
+        };
+        let stores = self.disks.iter().enumerate().map(store).collect();
         let namespaces = (self.volumes.iter().enumerate())
             .map(|(i, volume)| NamespaceConfig {
                 nsid: i as u32 + 1,
@@ -196,10 +201,11 @@ impl Appliance {
         let memory = Memory::new(&plan.memory, max_io);
         let stack = Stack::new(self.stack(index, secret)).expect("a stack that is valid");
         let links = vec![Link::new(0, self.nic.port(index), stack)];
-        let mut devices: Vec<_> = (self.disks.iter())
+        let devices: Vec<_> = (self.disks.iter())
             .map(|disk| Device::new(index, disk, is_dead))
             .collect();
-        let log = devices.split_off(self.volumes.len()).pop();
+        let log = self.disks.get(self.volumes.len());
+        let log = log.map(|disk| Device::new(index, disk, is_dead));
         debug_assert!(devices.iter().all(|device| !device.geometry().is_empty()));
         let sizing = Sizing {
             memory: &plan.memory,

@@ -109,13 +109,10 @@ impl Running {
             Stage::Waiting if stopping.stages.iter().all(|&other| other >= Stage::Waiting) => {
                 Stage::Finishing
             }
-            Stage::Finishing if shard.requests_in_flight() == 0 => match shard.dirty_pages() {
-                0 => Stage::Idle,
-                _ => {
-                    shard.flush();
-                    Stage::WritingBack
-                }
-            },
+            Stage::Finishing if shard.requests_in_flight() == 0 => {
+                shard.flush();
+                Stage::WritingBack
+            }
             Stage::WritingBack if shard.requests_in_flight() == 0 => Stage::Idle,
             Stage::Idle => return false,
             stage => {

@@ -137,6 +137,7 @@ impl<D: Device> Log<D> {
         let (used, size) = self.region.fill();
         let due = match self.point.wanted {
             Some(why) => Some(why),
+            None if self.is_stopping => None,
             None if used > size / 2 => Some(Why::Fill),
             None if self.now >= self.point.next_at => Some(Why::Timer),
             None => None,
