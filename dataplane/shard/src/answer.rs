@@ -2,7 +2,7 @@
 //! where there is much to tell, so that I/O waits for none of it.
 
 use events::Counter;
-use volume::JobCounters;
+use volume::{JobCounters, LogCounters};
 
 use crate::handle::{Detail, Handle};
 use crate::link::Link;
@@ -82,6 +82,9 @@ impl<M: Machine> Shard<M> {
         if let Some(cache) = volumes.cache_counters() {
             layer("cache", cache);
         }
+        if let Some(log) = volumes.log_counters() {
+            layer("log", log.iter().collect());
+        }
         ShardSnapshot {
             core: self.core,
             polls: self.polls,
@@ -127,6 +130,7 @@ impl Layer {
             layer("store", None, JobCounters::default().iter().collect()),
             layer("notices", None, NoticeCounters::default().iter().collect()),
             layer("cache", None, volume::cache_counters_at_zero()),
+            layer("log", None, LogCounters::default().iter().collect()),
         ]
     }
 }

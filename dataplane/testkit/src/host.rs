@@ -446,6 +446,11 @@ impl Host {
         self.faults.push_back(fault);
     }
 
+    /// Sends what is right from now on.
+    pub fn behave(&mut self) {
+        self.faults.clear();
+    }
+
     fn append(&mut self, write: impl FnOnce(&Self, &mut Vec<u8>)) {
         let mut out = std::mem::take(&mut self.outgoing);
         let start = out.len();

@@ -214,6 +214,10 @@ impl Session {
                     _ => self.aborts.ended(queue, &completion)?,
                 }
                 if let Some(given) = self.given.remove(&(queue, completion.cid)) {
+                    if given.is_spoiled {
+                        // It may have been aborted before its data were sent: the next has right ones.
+                        self.association.host(queue).behave();
+                    }
                     self.completions.push_back((given, completion));
                 }
             }

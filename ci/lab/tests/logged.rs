@@ -1,0 +1,255 @@
+//! Logged volumes: the program is killed, again and again, and what it acknowledged is there.
+
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use lab::config::{NQN, TARGET};
+use lab::{Config, Lab, MIB, Outcome, Program, Result, Section, Test, expect, wait};
+use testkit::blocking::Queue;
+use testkit::pattern::{Found, Stamp, identify};
+use testkit::{Config as HostConfig, Random};
+
+/// Bytes of a block of the volume.
+const BLOCK: usize = 4096;
+/// Blocks that one writer writes, over and over.
+const BLOCKS: u64 = 512;
+/// Hosts that write at the same time.
+const WRITERS: usize = 6;
+
+/// A file of zeros.
+fn blank(test: &Test, name: &str, bytes: u64) -> Result<PathBuf> {
+    let path = test.dir().join(name);
+    File::create(&path)?.set_len(bytes)?;
+    Ok(path)
+}
+
+/// A volume on a file, and a log on another one. Files outlive the program.
+fn logged(test: &Test, cores: &[u32]) -> Result<Config> {
+    let (disk, log) = (
+        blank(test, "disk", 64 * MIB)?,
+        blank(test, "log", 24 * MIB)?,
+    );
+    let bdev = |name: &str, file: &Path, block: usize| {
+        format!(
+            r#"{{"method":"bdev_aio_create","params":{{"name":"{name}","filename":"{}","block_size":{block}}}}}"#,
+            file.display()
+        )
+    };
+    let json = format!(
+        r#"{{"subsystems":[{{"subsystem":"bdev","config":[{},{}]}}]}}"#,
+        bdev("Disk0", &disk, BLOCK),
+        bdev("Log0", &log, 512)
+    );
+    let file = test.dir().join("spdk.json");
+    std::fs::write(&file, json)?;
+    let store = |name: &str, bdev: &str| Section::new().key("name", name).key("bdev", bdev);
+    let namespace = Section::new().key("store", "disk0").key("write", "logged");
+    Ok(Config::empty()
+        .cores(cores)
+        .store(store("disk0", "Disk0"))
+        .store(store("log0", "Log0"))
+        .subsystem(Section::subsystem(NQN, "LAB0001", namespace))
+        .section(
+            "log",
+            Section::new()
+                .key("store", "log0")
+                .key("consistency_point_s", 1),
+        )
+        .section(
+            "spdk",
+            Section::new().key("config", file.display().to_string()),
+        ))
+}
+
+/// A host that writes its own blocks, and what it knows of them.
+struct Writer {
+    number: u32,
+    random: Random,
+    /// Of each block the last version that was acknowledged, and the last that was sent.
+    blocks: Vec<(u32, u32)>,
+}
+
+impl Writer {
+    fn new(number: u32) -> Self {
+        Self {
+            number,
+            random: Random::new(u64::from(number) + 1),
+            blocks: vec![(0, 0); BLOCKS as usize],
+        }
+    }
+
+    fn first(&self) -> u64 {
+        u64::from(self.number) * BLOCKS
+    }
+
+    fn connect() -> io::Result<(Queue, Queue)> {
+        let target: SocketAddr = format!("{TARGET}:4420").parse().expect("an address");
+        Queue::controller(target, HostConfig::new(NQN))
+    }
+
+    /// Writes until the target is gone; how many writes were acknowledged is counted.
+    fn write(
+        &mut self,
+        (_admin, mut queue): (Queue, Queue),
+        acknowledged: &AtomicU64,
+        is_killed: &AtomicBool,
+    ) -> io::Result<()> {
+        loop {
+            let count = *self.random.pick(&[1u64, 1, 1, 2, 4, 16]);
+            let at = self.random.below(BLOCKS - count + 1);
+            let range = at as usize..(at + count) as usize;
+            let mut data = vec![0; count as usize * BLOCK];
+            for (i, bytes) in range.clone().zip(data.chunks_mut(BLOCK)) {
+                let (_, sent) = &mut self.blocks[i];
+                *sent += 1;
+                let stamp = Stamp {
+                    volume: self.number,
+                    block: i as u64,
+                    version: *sent,
+                };
+                stamp.fill(bytes);
+            }
+            let in_capsule = count <= 2 && self.random.chance(1, 2);
+            match queue.write(self.first() + at, BLOCK, &data, in_capsule) {
+                Ok(0) => {}
+                Ok(status) => {
+                    return Err(io::Error::other(format!("a write has status {status:#x}")));
+                }
+                Err(_) if is_killed.load(Ordering::Acquire) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+            for block in &mut self.blocks[range] {
+                block.0 = block.1;
+            }
+            acknowledged.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Reads everything: each block is the last acknowledged write, or one that was sent after it.
+    fn verify(&mut self) -> io::Result<()> {
+        let (_admin, mut queue) = Self::connect()?;
+        for at in (0..BLOCKS).step_by(16) {
+            let (status, data) = queue.read(self.first() + at, BLOCK, 16 * BLOCK)?;
+            if status != 0 {
+                return Err(io::Error::other(format!("a read has status {status:#x}")));
+            }
+            for (i, bytes) in (at..).zip(data.chunks(BLOCK)) {
+                self.look_at(i, bytes).map_err(io::Error::other)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at(&mut self, block: u64, bytes: &[u8]) -> std::result::Result<(), String> {
+        let (acknowledged, sent) = self.blocks[block as usize];
+        let number = self.number;
+        let wrong = |what: String| {
+            Err(format!(
+                "block {block} of writer {number} has {what}; version {acknowledged} was acknowledged, {sent} was sent last"
+            ))
+        };
+        let version = match identify(&bytes[..testkit::pattern::LINE]) {
+            Found::Zeros if bytes.iter().all(|byte| *byte == 0) => 0,
+            Found::Line(stamp, _) => {
+                let expected = Stamp {
+                    volume: number,
+                    block,
+                    version: stamp.version,
+                };
+                if let Err(mismatch) = expected.check(bytes) {
+                    return wrong(format!("{mismatch:?}"));
+                }
+                stamp.version
+            }
+            found => return wrong(format!("{found:?}")),
+        };
+        if !(acknowledged..=sent).contains(&version) {
+            return wrong(format!("version {version}"));
+        }
+        // What was read stays.
+        self.blocks[block as usize].0 = version;
+        Ok(())
+    }
+}
+
+/// Kills the program under load so many times.
+fn kills(test: &Test, cores: &[u32], kills: u32) -> Outcome {
+    let lab = Lab::new(test)?;
+    let config = logged(test, cores)?;
+    let mut program = lab.start(&config)?;
+    let mut writers: Vec<_> = (0..WRITERS as u32).map(Writer::new).collect();
+    let mut random = Random::new(7);
+    let (mut writes, mut replayed) = (0, 0);
+    for kill in 0..kills {
+        // Some are killed before a consistency point, others after or in one.
+        let most = *random.pick(&[50u64, 500, 2000]);
+        let wanted = random.range(10..=most);
+        let (acknowledged, is_killed) = (AtomicU64::new(0), AtomicBool::new(false));
+        program = thread::scope(|scope| -> Result<Program<'_>> {
+            let (acknowledged, is_killed) = (&acknowledged, &is_killed);
+            let mut writing = Vec::new();
+            for writer in &mut writers {
+                let queues = lab.host.namespace.within(Writer::connect)?;
+                writing.push(scope.spawn(move || writer.write(queues, acknowledged, is_killed)));
+            }
+            let done = wait::until("writes are acknowledged", || {
+                let n = acknowledged.load(Ordering::Acquire);
+                let ends = writing.iter().any(|writer| writer.is_finished());
+                Ok(match n >= wanted || ends {
+                    true => Ok(()),
+                    false => Err(format!("{n} of {wanted}")),
+                })
+            });
+            is_killed.store(true, Ordering::Release);
+            let program = program.kill_and_start_again()?;
+            for writer in writing {
+                writer.join().expect("a writer panicked")?;
+            }
+            done.map(|()| program)
+        })?;
+        writes += acknowledged.into_inner();
+        replayed += program.log().matches("records of").count();
+        for writer in &mut writers {
+            let verified = lab.host.namespace.within(|| writer.verify());
+            verified.map_err(|failure| failure.during(format!("looking after kill {kill}")))?;
+        }
+    }
+    test.figure(format!(
+        "{kills} kills, {writes} writes acknowledged, none lost"
+    ));
+    expect::at_least("starts that replayed the log", replayed, 1)?;
+    // After a stop in order there is nothing to replay, and all is there.
+    program.stop()?;
+    let program = lab.start(&config)?;
+    expect::contains(
+        "the log",
+        &program.log(),
+        ": 0 records of 0 bytes were replayed",
+    )?;
+    for writer in &mut writers {
+        lab.host.namespace.within(|| writer.verify())?;
+    }
+    expect::equal(
+        "logs that failed",
+        program.stats()?.sum("counters.log.failed"),
+        0,
+    )?;
+    program.stop()
+}
+
+fn s7_what_was_acknowledged_survives_kills(test: &Test) -> Outcome {
+    kills(test, &[1], if test.long() { 100 } else { 6 })
+}
+
+fn s7_what_two_shards_acknowledged_survives_kills(test: &Test) -> Outcome {
+    kills(test, &[0, 1], if test.long() { 100 } else { 3 })
+}
+
+lab::tests![
+    s7_what_was_acknowledged_survives_kills,
+    s7_what_two_shards_acknowledged_survives_kills,
+];
