@@ -9,6 +9,7 @@
 //! ```text
 //! alone write|read [--connections N] [--depth N] [--gib N] [--digest] [--copy] [--cold]
 //!       [--no-offloads] [--commands N] [--instructions] [--core N]
+//!       [--back | --logged [--log-block 512|4096] [--half-mib N]]
 //! ```
 #![allow(missing_docs)]
 
@@ -16,10 +17,11 @@ mod load;
 mod tcp;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use engine::{
-    Alone, Config, MemoryConfig, NamespaceConfig, PortConfig, ShardSnapshot, Stage, StoreConfig,
-    StoreDevice, SubsystemConfig, TargetConfig, WritePolicy,
+    Alone, Config, LogConfig, MemoryConfig, NamespaceConfig, PortConfig, ShardSnapshot, Stage,
+    StoreConfig, StoreDevice, SubsystemConfig, TargetConfig, WritePolicy,
 };
 
 use load::{BLOCK, IO, Load, Operation};
@@ -44,6 +46,10 @@ struct Options {
     /// Only so many commands under `poll_counted`, for callgrind.
     instructions: bool,
     core: u32,
+    write: WritePolicy,
+    /// Bytes of a block of the log's store.
+    log_block: u64,
+    half_mib: u64,
 }
 
 fn options() -> Result<Options, String> {
@@ -59,6 +65,9 @@ fn options() -> Result<Options, String> {
         commands: 400_000,
         instructions: false,
         core: 1,
+        write: WritePolicy::Through,
+        log_block: 512,
+        half_mib: 16,
     };
     let mut words = std::env::args().skip(1);
     match words.next().as_deref() {
@@ -79,6 +88,10 @@ fn options() -> Result<Options, String> {
             "--gib" => options.gib = number()?.max(1),
             "--commands" => options.commands = number()?.max(PART),
             "--core" => options.core = number()? as u32,
+            "--log-block" => options.log_block = number()?,
+            "--half-mib" => options.half_mib = number()?.max(1),
+            "--back" => options.write = WritePolicy::Back,
+            "--logged" => options.write = WritePolicy::Logged,
             "--digest" => options.digest = true,
             "--copy" => options.copy = true,
             "--cold" => options.cold = true,
@@ -92,6 +105,12 @@ fn options() -> Result<Options, String> {
 
 fn config(options: &Options) -> Config {
     let blocks = (options.gib << 30) / BLOCK;
+    let log_blocks = ((2 * options.half_mib + 4) << 20) / options.log_block;
+    let store = |name: &str, bdev: &str| StoreConfig {
+        name: name.into(),
+        device: StoreDevice::Bdev(bdev.into()),
+        timeout: Some(StoreConfig::TIMEOUT),
+    };
     let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
     Config {
         cores: vec![options.core],
@@ -111,16 +130,18 @@ fn config(options: &Options) -> Config {
             routes: Vec::new(),
             vlan: None,
         }],
-        log: None,
+        log: (options.write == WritePolicy::Logged).then(|| LogConfig {
+            store: "log0".into(),
+            half_len: Some(options.half_mib << 20),
+            interval: Duration::from_secs(10),
+        }),
         spdk_json: Some(format!(
-            r#"{{"subsystems":[{{"subsystem":"bdev","config":[{{"method":"bdev_null_create",
-            "params":{{"name":"Null0","num_blocks":{blocks},"block_size":{BLOCK}}}}}]}}]}}"#
+            r#"{{"subsystems":[{{"subsystem":"bdev","config":[
+            {{"method":"bdev_null_create","params":{{"name":"Null0","num_blocks":{blocks},"block_size":{BLOCK}}}}},
+            {{"method":"bdev_null_create","params":{{"name":"Log0","num_blocks":{log_blocks},"block_size":{}}}}}]}}]}}"#,
+            options.log_block
         )),
-        stores: vec![StoreConfig {
-            name: "null0".into(),
-            device: StoreDevice::Bdev("Null0".into()),
-            timeout: Some(StoreConfig::TIMEOUT),
-        }],
+        stores: vec![store("null0", "Null0"), store("log0", "Log0")],
         target: TargetConfig {
             listeners: vec![(address, 4420)],
             max_io_bytes: 128 << 10,
@@ -136,7 +157,7 @@ fn config(options: &Options) -> Config {
                     store: "null0".into(),
                     uuid: None,
                     nguid: None,
-                    write: WritePolicy::Through,
+                    write: options.write,
                     block_size: None,
                 }],
             }],
@@ -246,6 +267,7 @@ fn measure(alone: &mut Alone, options: &Options) {
         "{{\"operation\":\"{}\",\"connections\":{},\"depth\":{},\"gib\":{},\"digest\":{},\
          \"copy\":{},\"cold\":{},\"offloads\":{},\"commands\":{commands},\
          \"cycles\":{{{stages}\"between\":{rest:.0},\"driver\":{:.0}}},\
+         \"write\":\"{}\",\"log_bytes_per_byte\":{:.4},\"points\":{},\"cycles_mean\":{:.0},\
          \"cycles_total\":{cycles:.0},\"cycles_p10\":{:.0},\"cycles_p90\":{:.0},\
          \"iops_per_core\":{:.0},\"tsc_hz\":{},\"frames_in\":{:.2},\"frames_out\":{:.2},\
          \"polls\":{:.3},\"copied_bytes_per_byte\":{:.3}}}",
@@ -261,6 +283,14 @@ fn measure(alone: &mut Alone, options: &Options) {
         options.cold,
         options.offloads,
         median(&parts, |part| part.driver),
+        match options.write {
+            WritePolicy::Through => "through",
+            WritePolicy::Back => "back",
+            WritePolicy::Logged => "logged",
+        },
+        log_bytes_per_byte(&before, &alone.snapshot()),
+        counter(&alone.snapshot(), "points") - counter(&before, "points"),
+        parts.iter().map(|(part, _)| total(part)).sum::<u64>() as f64 / commands as f64,
         quantile(&parts, 0.1, total),
         quantile(&parts, 0.9, total),
         alone.tsc_hz() as f64 / cycles,
@@ -277,8 +307,21 @@ fn counter(snapshot: &ShardSnapshot, name: &str) -> u64 {
     counters.filter(|c| c.name == name).map(|c| c.value).sum()
 }
 
+/// Payload bytes that were copied: headers of the log are not payload.
 fn copied(snapshot: &ShardSnapshot) -> u64 {
-    snapshot.copied_bytes.iter().map(|(_, bytes)| bytes).sum()
+    let payload = snapshot.copied_bytes.iter();
+    let payload = payload.filter(|(reason, _)| *reason != "log_header");
+    payload.map(|(_, bytes)| bytes).sum()
+}
+
+/// Bytes written to the log for each byte of payload; 0 without a log.
+fn log_bytes_per_byte(before: &ShardSnapshot, after: &ShardSnapshot) -> f64 {
+    let since = |name| counter(after, name) - counter(before, name);
+    let payload = since("payload_bytes");
+    match payload {
+        0 => 0.0,
+        _ => (payload + since("overhead_bytes")) as f64 / payload as f64,
+    }
 }
 
 /// The engine did what the hosts saw, and copied only if it was asked to.
