@@ -21,6 +21,7 @@ mod fence;
 mod io;
 mod op_table;
 mod policy;
+mod share;
 
 pub use buffers::Buffers;
 pub use counters::{IoCounters, IoKind, NamespaceCounters};
@@ -30,3 +31,4 @@ pub use fence::{FenceId, Fences};
 pub use io::{Completion, Flags, Io, NamespaceIndex, Op, Request, RequestId, VolumeId};
 pub use op_table::{Completed, OpEnds, OpEntry, OpIndex, OpTable};
 pub use policy::WritePolicy;
+pub use share::may_take;

@@ -119,6 +119,8 @@ pub(crate) struct Entry {
     pub in_flight_since: u64,
     links: [Links; 2],
     pub volume: VolumeId,
+    /// When it came to the front of its volume's entries, as [`PageCache`](crate::PageCache) counts.
+    pub stamp: u32,
     /// Requests and device reads that need the entry to stay.
     pub pins: u16,
     pub valid: Sectors,
@@ -147,6 +149,7 @@ impl Entry {
             in_flight_since: u64::MAX,
             links: [Links::UNLINKED; 2],
             volume: VolumeId(0),
+            stamp: 0,
             pins: 0,
             valid: Sectors::NONE,
             dirty: Sectors::NONE,

@@ -28,6 +28,7 @@ mod page;
 mod pressure;
 mod read;
 mod request;
+mod share;
 mod shelf;
 mod table;
 mod write;
@@ -42,6 +43,7 @@ use pages::{PAGE_SIZE, PageRun, PullUp, RunPool};
 use entry::Entry;
 use operation::OperationSlot;
 use request::RequestSlot;
+use share::Share;
 use shelf::Shelves;
 use table::Table;
 
@@ -132,6 +134,12 @@ struct Volume {
     config: VolumeConfig,
     /// False of a place that no volume was added for.
     held: bool,
+    /// What of the cache it holds.
+    share: Share,
+    /// Its entries; the least recently used is last.
+    lru: List,
+    /// The last search for a page to reclaim that found none here.
+    searched: u32,
     /// Dirty pages with no write in flight, by the age of their oldest write.
     dirty: List,
     /// Number of the last write.
@@ -140,9 +148,22 @@ struct Volume {
     wanted: u64,
     /// Dirty pages whose last device write failed; they wait for a flush.
     failed: List,
+    /// How the last device write that failed did.
+    last_error: Option<Fault>,
+    /// Requests that lack something to go on, oldest first.
+    stalled_reads: List,
+    stalled_writes: List,
+    /// Requests that wait until pages are no longer in flight.
+    blocked: List,
+    flushing: List,
 }
 
 impl Volume {
+    /// Whether requests lack something to go on.
+    fn has_stalled(&self) -> bool {
+        !self.stalled_reads.is_empty() || !self.stalled_writes.is_empty()
+    }
+
     /// A volume without a byte, so that every request is outside it.
     fn absent() -> Self {
         Self {
@@ -153,10 +174,18 @@ impl Volume {
                 device_cache: false,
             },
             held: false,
+            share: Share::default(),
+            lru: List::new(Entry::LRU),
+            searched: 0,
             dirty: List::new(Entry::DIRTY),
             writes: 0,
             wanted: 0,
             failed: List::new(Entry::DIRTY),
+            last_error: None,
+            stalled_reads: List::new(0),
+            stalled_writes: List::new(0),
+            blocked: List::new(0),
+            flushing: List::new(0),
         }
     }
 }
@@ -165,9 +194,13 @@ impl Volume {
 pub struct PageCache {
     config: CacheConfig,
     table: Table,
-    /// All entries; the least recently used is last.
-    lru: List,
     volumes: Vec<Volume>,
+    /// Two volumes or more were added.
+    is_shared: bool,
+    /// Entries that came to the front of their list so far.
+    clock: u32,
+    /// Searches for a page to reclaim so far.
+    searches: u32,
     requests: Box<[RequestSlot]>,
     operations: Box<[OperationSlot]>,
     runs: RunPool,
@@ -179,19 +212,18 @@ pub struct PageCache {
     in_flight: usize,
     /// Requests to be handed back.
     done: List,
-    /// Requests that lack something to go on, oldest first.
-    stalled_reads: List,
-    stalled_writes: List,
-    /// Requests that wait until pages are no longer in flight.
-    blocked: List,
-    flushing: List,
+    /// Requests that lack something to go on.
+    stalled: usize,
+    /// The volume whose requests go on first when what they wait for came back.
+    first: usize,
     /// Clusters that entries refer to, those on shelves not counted.
     clusters: usize,
     shelves: Shelves,
     /// The entry that compaction looked at last.
     hand: u32,
     dirty_pages: usize,
-    last_error: Option<Fault>,
+    /// The sum of what volumes hold ([`Share::pages`]).
+    held_pages: usize,
     counters: CacheCounters,
 }
 
@@ -222,8 +254,10 @@ impl PageCache {
         }
         Self {
             table: Table::new(config.pages, config.seed),
-            lru: List::new(Entry::LRU),
             volumes: Vec::new(),
+            is_shared: false,
+            clock: 0,
+            searches: 0,
             requests,
             operations,
             // A block more at either end, for requests that start or end inside one.
@@ -233,15 +267,13 @@ impl PageCache {
             ready: List::new(0),
             in_flight: 0,
             done: List::new(0),
-            stalled_reads: List::new(0),
-            stalled_writes: List::new(0),
-            blocked: List::new(0),
-            flushing: List::new(0),
+            stalled: 0,
+            first: 0,
             clusters: 0,
             shelves: Shelves::new(config.clusters),
             hand: 0,
             dirty_pages: 0,
-            last_error: None,
+            held_pages: 0,
             counters: CacheCounters::default(),
             config,
         }
@@ -268,6 +300,7 @@ impl PageCache {
             self.volumes.push(Volume::absent());
         }
         assert!(!self.holds(volume), "a volume is added once");
+        self.is_shared = self.volumes.iter().any(|volume| volume.held);
         let place = &mut self.volumes[volume.index()];
         (place.config, place.held) = (config, true);
         Ok(())
@@ -338,9 +371,11 @@ impl PageCache {
     ) {
         self.in_flight -= 1;
         self.counters.failed += u64::from(result.is_err());
-        self.operations[id.0 as usize].take_back(run);
+        let slot = &mut self.operations[id.0 as usize];
+        slot.take_back(run);
+        let volume = slot.volume;
         self.finish_operation(id.0, result, memory);
-        self.go_on(memory);
+        self.go_on(volume, memory);
     }
 
     /// The next finished request.
@@ -389,9 +424,15 @@ impl PageCache {
         self.config.requests - self.free_requests.len()
     }
 
-    /// Whether some request waits for memory: the sign to narrow the receive
-    /// window (row Z12).
+    /// Whether some request waits for memory, or for an operation.
+    pub fn has_stalled(&self) -> bool {
+        self.stalled > 0
+    }
+
+    /// Whether some request waits for memory that others hold: the sign to narrow the receive
+    /// window (row Z12). Not for what its own volume holds.
     pub fn is_short_of_memory(&self) -> bool {
-        !self.stalled_writes.is_empty() || !self.stalled_reads.is_empty()
+        let is_short = |volume: &Volume| volume.has_stalled() && !volume.share.is_greedy;
+        self.has_stalled() && self.volumes.iter().any(is_short)
     }
 }

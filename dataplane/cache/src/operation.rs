@@ -105,6 +105,7 @@ impl PageCache {
             .pop_front(&mut self.operations)
             .expect("the caller looked for a free operation");
         self.ready.push_back(&mut self.operations, id);
+        self.volumes[volume.index()].share.operations += 1;
         let slot = &mut self.operations[id as usize];
         (slot.volume, slot.op, slot.request, slot.run) = (volume, Some(op), request, run);
         (slot.fua, slot.pinned, slot.since, slot.owns) = (false, false, u64::MAX, false);
@@ -132,7 +133,9 @@ impl PageCache {
             (Some(Op::Write), _, Some(run)) => self.finish_device_write(id, run, result),
             _ => (),
         }
-        self.operations[id as usize].op = None;
+        let slot = &mut self.operations[id as usize];
+        slot.op = None;
+        self.volumes[slot.volume.index()].share.operations -= 1;
         self.free_operations.push_back(&mut self.operations, id);
         if let Some(request) = request
             && self.requests[request as usize].pending == 0

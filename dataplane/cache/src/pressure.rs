@@ -3,7 +3,7 @@
 use block::VolumeId;
 use pages::{CopyReason, MAX_SEGMENTS, PAGE_SIZE, PullUp};
 
-use crate::PageCache;
+use crate::{PageCache, Volume};
 use crate::entry::Sectors;
 use crate::page;
 
@@ -21,7 +21,7 @@ impl PageCache {
             return None;
         }
         let entry = self.table.insert(volume, index)?;
-        self.lru.push_front(self.table.entries(), entry);
+        self.push_front(entry);
         Some(entry)
     }
 
@@ -31,17 +31,32 @@ impl PageCache {
         self.table.get_mut(entry).used = true;
     }
 
+    fn push_front(&mut self, entry: u32) {
+        self.clock = self.clock.wrapping_add(1);
+        let e = self.table.get_mut(entry);
+        e.stamp = self.clock;
+        let volume = e.volume.index();
+        (self.volumes[volume].lru).push_front(self.table.entries(), entry);
+    }
+
     fn move_to_front(&mut self, entry: u32) {
-        self.table.get_mut(entry).used = false;
-        self.lru.remove(self.table.entries(), entry);
-        self.lru.push_front(self.table.entries(), entry);
+        let e = self.table.get_mut(entry);
+        e.used = false;
+        let volume = e.volume.index();
+        (self.volumes[volume].lru).remove(self.table.entries(), entry);
+        self.push_front(entry);
     }
 
     /// Counts the clusters of an entry whose page has changed.
     pub(crate) fn recount(&mut self, entry: u32) {
         let e = self.table.get_mut(entry);
+        let weight = e.weight();
         let old = std::mem::replace(&mut e.clusters, page::clusters(&e.page));
         self.clusters = self.clusters + usize::from(e.clusters) - usize::from(old);
+        if e.is_held() {
+            let (volume, new) = (e.volume, e.weight());
+            self.hold(volume, weight, new);
+        }
         debug_assert!(self.clusters() <= self.config.clusters);
     }
 
@@ -52,8 +67,9 @@ impl PageCache {
         e.page.clear();
         e.valid = Sectors::NONE;
         e.used = false;
+        let volume = e.volume.index();
         self.recount(entry);
-        self.lru.remove(self.table.entries(), entry);
+        (self.volumes[volume].lru).remove(self.table.entries(), entry);
         self.table.remove(entry);
     }
 
@@ -64,15 +80,39 @@ impl PageCache {
     }
 
     fn reclaim_clean(&mut self, write_dirty: bool) -> bool {
-        let mut next = self.lru.last();
+        self.searches = self.searches.wrapping_add(1);
+        while let Some(volume) = self.oldest_not_searched() {
+            if self.reclaim_of(volume, write_dirty) {
+                return true;
+            }
+            self.volumes[volume].searched = self.searches;
+        }
+        false
+    }
+
+    /// The volume of the least recently used page: what one's device does not end is in the way of
+    /// no other.
+    fn oldest_not_searched(&self) -> Option<usize> {
+        let age = |&(_, volume): &(usize, &Volume)| {
+            let last = volume.lru.last()?;
+            let is_left = volume.searched != self.searches;
+            is_left.then(|| self.clock.wrapping_sub(self.table.get(last).stamp))
+        };
+        let volumes = self.volumes.iter().enumerate();
+        let aged = volumes.filter_map(|volume| Some((age(&volume)?, volume.0)));
+        aged.max().map(|(_, volume)| volume)
+    }
+
+    fn reclaim_of(&mut self, volume: usize, write_dirty: bool) -> bool {
+        let mut next = self.volumes[volume].lru.last();
         let mut looked_at = 0;
         while let Some(entry) = next.filter(|_| looked_at < LOOKED_AT) {
-            next = self.lru.before(self.table.entries(), entry);
+            next = (self.volumes[volume].lru).before(self.table.entries(), entry);
             let e = self.table.get(entry);
             if e.used {
                 // Once for every use: this ends.
                 self.move_to_front(entry);
-                next = next.or(self.lru.last());
+                next = next.or(self.volumes[volume].lru.last());
                 continue;
             }
             looked_at += 1;
@@ -176,28 +216,45 @@ impl PageCache {
     /// Drops every page that is clean, and that no request and no operation needs.
     /// Returns how many are left.
     pub fn drop_clean(&mut self) -> usize {
-        let mut next = self.lru.last();
-        while let Some(entry) = next {
-            next = self.lru.before(self.table.entries(), entry);
-            if self.table.get(entry).is_reclaimable() {
-                self.evict(entry);
+        for volume in 0..self.volumes.len() {
+            let mut next = self.volumes[volume].lru.last();
+            while let Some(entry) = next {
+                next = (self.volumes[volume].lru).before(self.table.entries(), entry);
+                if self.table.get(entry).is_reclaimable() {
+                    self.evict(entry);
+                }
             }
         }
         while self.shelves.tidy() {}
         self.pages()
     }
 
-    /// Fails the writes that wait for room when nothing is in flight and nothing can
-    /// be written because the device fails. What is dirty stays so.
+    /// Fails the writes of a volume that wait for room when nothing is in flight and nothing can
+    /// be written because its device fails. What is dirty stays so.
     pub(crate) fn fail_if_stuck(&mut self) {
-        let idle = self.free_operations.len() == self.config.operations;
-        let failed = self.volumes.iter().any(|volume| !volume.failed.is_empty());
-        let full = !self.table.has_free() || self.clusters() + MOST > self.config.clusters;
-        if !(idle && failed && full) {
+        if !self.has_stalled() {
             return;
         }
-        while let Some(id) = self.stalled_writes.pop_front(&mut self.requests) {
-            self.requests[id as usize].error = self.last_error;
+        let idle = self.free_operations.len() == self.config.operations;
+        let full = !self.table.has_free() || self.clusters() + MOST > self.config.clusters;
+        for volume in 0..self.volumes.len() {
+            let of = &self.volumes[volume];
+            let (busy, failed) = (of.share.operations > 0, !of.failed.is_empty());
+            if busy || !failed || of.stalled_writes.is_empty() {
+                continue;
+            }
+            // What others give back makes room for one that has not had its share.
+            if idle && full || !self.may_hold(VolumeId(volume as u16), 1) {
+                self.fail_stalled(volume);
+            }
+        }
+    }
+
+    fn fail_stalled(&mut self, volume: usize) {
+        let error = self.volumes[volume].last_error;
+        while let Some(id) = (self.volumes[volume].stalled_writes).pop_front(&mut self.requests) {
+            self.stalled -= 1;
+            self.requests[id as usize].error = error;
             self.finish(id);
         }
     }

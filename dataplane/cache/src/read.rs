@@ -77,7 +77,7 @@ impl PageCache {
                 i += 1;
                 continue;
             }
-            if self.free_operations.is_empty() {
+            if !self.may_issue(volume) {
                 issued = Issued::Short;
                 break;
             }
@@ -85,7 +85,7 @@ impl PageCache {
             let pages = first + missing.start as u64..first + missing.end as u64;
             if missing == (0..run.pages().len()) && whole_blocks {
                 // Everything is to be read: the device fills the request's own run.
-                if !self.place_fresh(&mut run, memory) {
+                if !self.place_fresh(volume, &mut run, memory) {
                     self.unpin_pages(volume, pages, pinned);
                     issued = Issued::Short;
                     break;
@@ -95,7 +95,8 @@ impl PageCache {
             }
             let start = (pages.start * PAGE_SIZE as u64).max(run.offset());
             let end = (pages.end * PAGE_SIZE as u64).min(run.offset() + run.len() as u64);
-            match self.blocks_to_read(start / block * block..end.next_multiple_of(block), memory) {
+            let blocks = start / block * block..end.next_multiple_of(block);
+            match self.blocks_to_read(volume, blocks, memory) {
                 Some(blocks) => self.issue_read(id, pinned, blocks, false),
                 None => {
                     self.unpin_pages(volume, pages, pinned);
@@ -112,12 +113,13 @@ impl PageCache {
     /// A run over whole blocks with fresh pages to read them into.
     pub(crate) fn blocks_to_read(
         &mut self,
+        volume: VolumeId,
         bytes: Range<u64>,
         memory: &PullUp<'_>,
     ) -> Option<Box<PageRun>> {
         let mut run = self.runs.take()?;
         let len = (bytes.end - bytes.start) as usize;
-        if run.begin(bytes.start, len).is_err() || !self.place_fresh(&mut run, memory) {
+        if run.begin(bytes.start, len).is_err() || !self.place_fresh(volume, &mut run, memory) {
             self.runs.put(run);
             return None;
         }
@@ -125,7 +127,10 @@ impl PageCache {
     }
 
     /// Gives the run fresh pages, reclaimed ones if need be.
-    fn place_fresh(&mut self, run: &mut PageRun, memory: &PullUp<'_>) -> bool {
+    fn place_fresh(&mut self, volume: VolumeId, run: &mut PageRun, memory: &PullUp<'_>) -> bool {
+        if !self.may_read_into(volume, 0, memory.pages.free()) {
+            return false;
+        }
         while run.place_fresh(memory.pages).is_err() {
             if !self.reclaim() {
                 return false;
@@ -138,7 +143,9 @@ impl PageCache {
         let slot = &mut self.requests[request as usize];
         slot.pending += 1;
         let volume = slot.volume;
-        self.counters.misses += run.pages().len() as u64;
+        let pages = run.pages().len();
+        self.counters.misses += pages as u64;
+        self.volumes[volume.index()].share.reading += pages;
         let slot = self.issue(volume, Op::Read, Some(request), Some(run));
         (slot.pinned, slot.owns) = (pinned, owns);
     }
@@ -169,21 +176,30 @@ impl PageCache {
                 self.touch(entry);
                 entry
             }
+            None if !self.may_hold(volume, 1) => return false,
             None => match self.new_entry(volume, index) {
                 Some(entry) => entry,
                 None => return false,
             },
         };
         self.table.get_mut(entry).pins += 1;
+        self.hold(volume, 0, 1);
         true
     }
 
     fn unpin_pages(&mut self, volume: VolumeId, pages: Range<u64>, pinned: bool) {
         for index in pages.filter(|_| pinned) {
             if let Some(entry) = self.table.find(volume, index) {
-                self.unpin(entry);
+                self.unpin_read(entry);
             }
         }
+    }
+
+    /// Unpins an entry that a read had pinned.
+    fn unpin_read(&mut self, entry: u32) {
+        let volume = self.table.get(entry).volume;
+        self.hold(volume, 1, 0);
+        self.unpin(entry);
     }
 
     /// Unpins an entry. One without a valid byte is dropped.
@@ -210,6 +226,7 @@ impl PageCache {
         let reads = self.requests[request as usize].phase == Phase::Reading;
         let mut target = self.requests[request as usize].run.take();
         let first = run.offset() / PAGE_SIZE as u64;
+        self.volumes[volume.index()].share.reading -= run.pages().len();
         for i in 0..run.pages().len() {
             let index = first + i as u64;
             // What a write waits for is pinned by the write.
@@ -229,7 +246,7 @@ impl PageCache {
                 self.overlay(entry, page, memory);
             }
             if let Some(entry) = entry.filter(|_| pinned) {
-                self.unpin(entry);
+                self.unpin_read(entry);
             }
         }
         if !owns {

@@ -167,15 +167,24 @@ impl PageCache {
 
     /// Starts the request, or queues it behind others that wait for the same.
     pub(crate) fn begin(&mut self, id: u32, memory: &PullUp<'_>) {
-        match self.requests[id as usize].phase {
-            Phase::Reading if !self.stalled_reads.is_empty() => {
-                self.stalled_reads.push_back(&mut self.requests, id);
-            }
-            Phase::Merging { .. } if !self.stalled_writes.is_empty() => {
-                self.stalled_writes.push_back(&mut self.requests, id);
-            }
+        let slot = &self.requests[id as usize];
+        let volume = &self.volumes[slot.volume.index()];
+        match slot.phase {
+            Phase::Reading if !volume.stalled_reads.is_empty() => self.stall(id),
+            Phase::Merging { .. } if !volume.stalled_writes.is_empty() => self.stall(id),
             Phase::Flushing => self.begin_flush(id),
             _ => self.step(id, memory),
+        }
+    }
+
+    /// The request waits behind those of its volume that wait for the same.
+    fn stall(&mut self, id: u32) {
+        let slot = &self.requests[id as usize];
+        let volume = &mut self.volumes[slot.volume.index()];
+        self.stalled += 1;
+        match slot.phase {
+            Phase::Reading => volume.stalled_reads.push_back(&mut self.requests, id),
+            _ => volume.stalled_writes.push_back(&mut self.requests, id),
         }
     }
 
@@ -184,17 +193,18 @@ impl PageCache {
         match self.requests[id as usize].phase {
             Phase::Reading => {
                 if !self.step_read(id, memory) {
-                    self.stalled_reads.push_back(&mut self.requests, id);
+                    self.stall(id);
                 }
             }
             Phase::Merging { .. } => {
                 if !self.step_write(id, memory) {
-                    self.stalled_writes.push_back(&mut self.requests, id);
+                    self.stall(id);
                 }
             }
             Phase::Settling { .. } => {
                 if !self.step_settle(id) {
-                    self.blocked.push_back(&mut self.requests, id);
+                    let volume = self.requests[id as usize].volume.index();
+                    (self.volumes[volume].blocked).push_back(&mut self.requests, id);
                 }
             }
             Phase::Free | Phase::Flushing | Phase::FlushingDevice => (),
@@ -211,34 +221,72 @@ impl PageCache {
         self.done.push_back(&mut self.requests, id);
     }
 
-    /// After an operation completed: everything that may go on now does.
-    pub(crate) fn go_on(&mut self, memory: &PullUp<'_>) {
-        for _ in 0..self.blocked.len() {
-            if let Some(id) = self.blocked.pop_front(&mut self.requests) {
-                self.step(id, memory);
+    /// After an operation of `volume` completed: everything that may go on now does.
+    pub(crate) fn go_on(&mut self, volume: VolumeId, memory: &PullUp<'_>) {
+        for other in self.in_turn() {
+            let wants_operation = self.volumes[other].share.wants_operation;
+            let other = VolumeId(other as u16);
+            if other == volume || wants_operation && self.may_issue(other) {
+                self.volumes[other.index()].share.wants_operation = false;
+                self.unblock(other, memory);
             }
         }
-        self.write_wanted();
-        self.finish_flushes();
         self.resume(memory);
         self.fail_if_stuck();
     }
 
-    /// Lets requests that waited for memory go on, in their order, until one
-    /// has to wait again. [`PageCache::complete`] does this itself; call it when
-    /// others have given pages back to the pool.
-    pub fn resume(&mut self, memory: &PullUp<'_>) {
-        while let Some(id) = self.stalled_reads.pop_front(&mut self.requests) {
-            if !self.step_read(id, memory) {
-                self.stalled_reads.push_front(&mut self.requests, id);
-                break;
+    /// Requests of `volume` that wait for pages in flight, or for an operation, go on.
+    fn unblock(&mut self, volume: VolumeId, memory: &PullUp<'_>) {
+        let place = volume.index();
+        for _ in 0..self.volumes[place].blocked.len() {
+            if let Some(id) = (self.volumes[place].blocked).pop_front(&mut self.requests) {
+                self.step(id, memory);
             }
         }
-        while let Some(id) = self.stalled_writes.pop_front(&mut self.requests) {
-            if !self.step_write(id, memory) {
-                self.stalled_writes.push_front(&mut self.requests, id);
-                break;
+        self.write_wanted(volume);
+        self.finish_flushes(volume);
+    }
+
+    /// All volumes; the one that is first is the last next time: none has what is left every time.
+    fn in_turn(&mut self) -> impl Iterator<Item = usize> + use<> {
+        let (first, len) = (self.first, self.volumes.len());
+        self.first = if first + 1 < len { first + 1 } else { 0 };
+        (first..len).chain(0..first)
+    }
+
+    /// Lets requests that waited for memory go on, those of each volume in their
+    /// order, until one has to wait again. [`PageCache::complete`] does this itself;
+    /// call it when others have given pages back to the pool.
+    pub fn resume(&mut self, memory: &PullUp<'_>) {
+        if !self.has_stalled() {
+            return;
+        }
+        for volume in self.in_turn() {
+            if self.volumes[volume].has_stalled() {
+                self.volumes[volume].share.is_greedy = false;
+                self.resume_reads(volume, memory);
+                self.resume_writes(volume, memory);
             }
+        }
+    }
+
+    fn resume_reads(&mut self, volume: usize, memory: &PullUp<'_>) {
+        while let Some(id) = (self.volumes[volume].stalled_reads).pop_front(&mut self.requests) {
+            if !self.step_read(id, memory) {
+                let stalled = &mut self.volumes[volume].stalled_reads;
+                return stalled.push_front(&mut self.requests, id);
+            }
+            self.stalled -= 1;
+        }
+    }
+
+    fn resume_writes(&mut self, volume: usize, memory: &PullUp<'_>) {
+        while let Some(id) = (self.volumes[volume].stalled_writes).pop_front(&mut self.requests) {
+            if !self.step_write(id, memory) {
+                let stalled = &mut self.volumes[volume].stalled_writes;
+                return stalled.push_front(&mut self.requests, id);
+            }
+            self.stalled -= 1;
         }
     }
 }

@@ -62,6 +62,11 @@ impl PageCache {
         let block = self.volumes[volume.index()].config.block;
         while cursor < run.pages().len() {
             let index = first + cursor as u64;
+            if !self.may_hold(volume, 1) && !self.is_held(volume, index) {
+                // It gives some back first.
+                self.write_oldest_of(volume);
+                return Merged::Stalled;
+            }
             let Some(entry) = self.pin_for_write(id, volume, index) else {
                 return Merged::Stalled;
             };
@@ -77,10 +82,10 @@ impl PageCache {
                 let start = index * PAGE_SIZE as u64;
                 let end = self.volumes[volume.index()].config.len;
                 let bytes = start..end.min(start + PAGE_SIZE as u64);
-                if self.free_operations.is_empty() {
+                if !self.may_issue(volume) {
                     return Merged::Stalled;
                 }
-                return match self.blocks_to_read(bytes, memory) {
+                return match self.blocks_to_read(volume, bytes, memory) {
                     Some(blocks) => {
                         self.counters.completed += 1;
                         self.issue_read(id, false, blocks, false);
@@ -103,6 +108,12 @@ impl PageCache {
             self.unpin(entry);
         }
         Merged::All
+    }
+
+    /// Whether the page counts for its volume already.
+    fn is_held(&self, volume: VolumeId, index: u64) -> bool {
+        let entry = self.table.find(volume, index);
+        entry.is_some_and(|entry| self.table.get(entry).is_held())
     }
 
     /// The page's entry, kept for the request while it is at that page.
@@ -160,6 +171,9 @@ impl PageCache {
             if !e.in_flight {
                 self.dirty_pages += 1;
                 volume.dirty.push_back(self.table.entries(), entry);
+                let e = self.table.get(entry);
+                let (volume, weight) = (e.volume, e.weight());
+                self.hold(volume, 0, weight);
             }
         }
         let e = self.table.get_mut(entry);

@@ -12,6 +12,9 @@ use crate::{PageCache, Volume};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
+/// Pages that a volume writes at a time when it holds too many.
+const GIVEN_BACK: u64 = 64;
+
 impl PageCache {
     /// Writes the dirty part of `entry` to the device, together with what is
     /// dirty on both sides of it in the pages `within`. False if there is nothing
@@ -23,11 +26,11 @@ impl PageCache {
         request: Option<u32>,
         fua: bool,
     ) -> bool {
-        if self.free_operations.is_empty() {
+        let volume = self.table.get(entry).volume;
+        if !self.may_issue(volume) {
             return false;
         }
         let e = self.table.get(entry);
-        let volume = e.volume;
         let Some(part) = e.dirty.first_write(e.valid) else {
             return false;
         };
@@ -126,18 +129,20 @@ impl PageCache {
                 entry.failed = true;
             }
             entry.in_flight_since = u64::MAX;
-            let volume = &mut self.volumes[volume.index()];
+            let weight = entry.weight();
+            let place = &mut self.volumes[volume.index()];
             if entry.failed {
-                volume.failed.push_back(self.table.entries(), id);
+                place.failed.push_back(self.table.entries(), id);
             } else if entry.dirty.is_empty() {
                 self.dirty_pages -= 1;
+                self.hold(volume, weight, 0);
             } else {
-                volume.queue_by_age(self.table.entries(), id);
+                place.queue_by_age(self.table.entries(), id);
             }
         }
         self.runs.put(run);
         if let Err(error) = result {
-            self.last_error = Some(error);
+            self.volumes[volume.index()].last_error = Some(error);
             let since = self.operations[operation as usize].since;
             self.fail_flushes(volume, since, error);
         }
@@ -214,9 +219,9 @@ impl PageCache {
         slot.target = volume.writes;
         volume.wanted = volume.writes;
         self.retry(number);
-        self.flushing.push_back(&mut self.requests, id);
-        self.write_wanted();
-        self.finish_flushes();
+        (self.volumes[number.index()].flushing).push_back(&mut self.requests, id);
+        self.write_wanted(number);
+        self.finish_flushes(number);
     }
 
     /// Pages of a volume that its device failed to write are to be written again.
@@ -237,24 +242,23 @@ impl PageCache {
         }
     }
 
-    /// Writes what flushes wait for.
-    pub(crate) fn write_wanted(&mut self) {
-        for volume in 0..self.volumes.len() {
-            while let Some(entry) = self.volumes[volume].dirty.first()
-                && self.table.get(entry).since <= self.volumes[volume].wanted
-                && self.write_around(entry, 0..u64::MAX, None, false)
-            {}
-        }
+    /// Writes what flushes of a volume wait for.
+    pub(crate) fn write_wanted(&mut self, volume: VolumeId) {
+        let place = volume.index();
+        while let Some(entry) = self.volumes[place].dirty.first()
+            && self.table.get(entry).since <= self.volumes[place].wanted
+            && self.write_around(entry, 0..u64::MAX, None, false)
+        {}
     }
 
-    /// Lets flushes go on for which nothing is left to be written.
-    pub(crate) fn finish_flushes(&mut self) {
-        let mut next = self.flushing.first();
+    /// Lets flushes of a volume go on for which nothing is left to be written.
+    pub(crate) fn finish_flushes(&mut self, number: VolumeId) {
+        let place = number.index();
+        let mut next = self.volumes[place].flushing.first();
         while let Some(id) = next {
-            next = self.flushing.behind(&self.requests, id);
-            let slot = &self.requests[id as usize];
-            let (number, target) = (slot.volume, slot.target);
-            let volume = &self.volumes[number.index()];
+            let volume = &self.volumes[place];
+            next = volume.flushing.behind(&self.requests, id);
+            let target = self.requests[id as usize].target;
             let dirty = volume.dirty.first();
             let in_flight = self.operations.iter().any(|operation| {
                 operation.op == Some(Op::Write)
@@ -266,11 +270,12 @@ impl PageCache {
             {
                 continue;
             }
-            if slot.error.is_some() || !volume.config.device_cache {
-                self.flushing.remove(&mut self.requests, id);
+            let failed = self.requests[id as usize].error.is_some();
+            if failed || !volume.config.device_cache {
+                (self.volumes[place].flushing).remove(&mut self.requests, id);
                 self.finish(id);
-            } else if !self.free_operations.is_empty() {
-                self.flushing.remove(&mut self.requests, id);
+            } else if self.may_issue(number) {
+                (self.volumes[place].flushing).remove(&mut self.requests, id);
                 self.flush_device(id);
             }
         }
@@ -278,23 +283,24 @@ impl PageCache {
 
     /// Has the device flush its own cache for request `id`; false if no operation is free.
     fn flush_device(&mut self, id: u32) -> bool {
-        if self.free_operations.is_empty() {
+        let volume = self.requests[id as usize].volume;
+        if !self.may_issue(volume) {
             return false;
         }
         let slot = &mut self.requests[id as usize];
         slot.phase = Phase::FlushingDevice;
         slot.pending += 1;
-        let volume = slot.volume;
         self.issue(volume, Op::Flush, Some(id), None);
         true
     }
 
     fn fail_flushes(&mut self, volume: VolumeId, since: u64, error: Fault) {
-        let mut next = self.flushing.first();
+        let flushing = &self.volumes[volume.index()].flushing;
+        let mut next = flushing.first();
         while let Some(id) = next {
-            next = self.flushing.behind(&self.requests, id);
+            next = flushing.behind(&self.requests, id);
             let slot = &mut self.requests[id as usize];
-            if slot.volume == volume && slot.target >= since {
+            if slot.target >= since {
                 slot.error = slot.error.or(Some(error));
             }
         }
@@ -304,12 +310,22 @@ impl PageCache {
     pub(crate) fn write_oldest(&mut self, pages: usize) {
         let enough = self.counters.written + pages as u64;
         for volume in 0..self.volumes.len() {
-            while self.counters.written < enough
-                && self.free_operations.len() > self.reserved()
-                && let Some(entry) = self.volumes[volume].dirty.first()
-                && self.write_around(entry, 0..u64::MAX, None, false)
-            {}
+            self.write_some(VolumeId(volume as u16), enough);
         }
+    }
+
+    /// Writes the oldest dirty pages of a volume, one after the other, until `enough` were written.
+    fn write_some(&mut self, volume: VolumeId, enough: u64) {
+        while self.counters.written < enough
+            && let Some(entry) = self.volumes[volume.index()].dirty.first()
+            && self.may_issue_early(volume)
+            && self.write_around(entry, 0..u64::MAX, None, false)
+        {}
+    }
+
+    /// Writes some of the oldest dirty pages of a volume, which is to hold less.
+    pub(crate) fn write_oldest_of(&mut self, volume: VolumeId) {
+        self.write_some(volume, self.counters.written + GIVEN_BACK);
     }
 
     /// Writes what is dirty beyond [`crate::CacheConfig::dirty_pages`].
@@ -322,13 +338,8 @@ impl PageCache {
 
     /// Starts to write one page that is to be reclaimed.
     pub(crate) fn write_to_reclaim(&mut self, entry: u32) -> bool {
-        self.free_operations.len() > self.reserved()
+        self.may_issue_early(self.table.get(entry).volume)
             && self.write_around(entry, 0..u64::MAX, None, false)
-    }
-
-    /// Operations that background write-back leaves for reads and for requests that wait.
-    fn reserved(&self) -> usize {
-        self.config.operations / 4
     }
 }
 

@@ -7,14 +7,11 @@ use std::time::Duration;
 use block::{Device, DeviceState, Geometry};
 use sgl::Divider;
 
-/// Whether a device that has `held` of something of which `left` are free may take more: it takes
-/// no more than it leaves (the dynamic threshold of shared buffers: Choudhury and Hahne, 1998).
-///
-/// One that does not answer ends up with half of what there is, a second one with half of the
-/// rest. What has none is never refused: it would wait for others only.
+/// Whether a device that has `held` of something of which `left` are free may take more
+/// ([`block::may_take`]).
 #[inline]
 pub(crate) fn may_take(held: usize, left: usize) -> bool {
-    held <= left || cfg!(mutant = "share-ignored")
+    block::may_take(held, 0, left) || cfg!(mutant = "share-ignored")
 }
 
 /// How often a device that ends no command in between is recovered before it is given up.
