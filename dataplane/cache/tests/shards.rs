@@ -132,7 +132,7 @@ fn frames_written_on_one_shard_are_cached_on_another_without_a_copy() {
         for (at, len) in [(0, 1448), (1448, 1448), (2896, 1200)] {
             let fill = random.below(256) as u8;
             sum += u64::from(fill) * len as u64;
-            let segment = lent.lend(lab.data_with_room(fill, len)).unwrap();
+            let segment = lent.lend(lab.data_with_room(fill, len), 0).unwrap();
             assert!(to_owner.send(Message::Lent { at, segment }).is_ok());
         }
         let complete = Message::Complete { tag: rounds, sum };

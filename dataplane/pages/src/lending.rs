@@ -34,6 +34,8 @@ pub struct Return {
 pub struct LentTable {
     lender: u16,
     lent: Slab<Segment>,
+    /// For whom each was lent.
+    holders: Box<[u16]>,
 }
 
 impl LentSegment {
@@ -72,14 +74,16 @@ impl LentTable {
         Self {
             lender,
             lent: Slab::new(count),
+            holders: (0..count).map(|_| 0).collect(),
         }
     }
 
-    /// Lends a data or zero segment to another shard.
+    /// Lends a data or zero segment to another shard, for `holder`: a number of the caller's, by
+    /// which it counts what it has lent.
     ///
     /// # Errors
     /// The segment comes back if too many are lent, or it is NULL.
-    pub fn lend(&mut self, segment: Segment) -> Result<LentSegment, Segment> {
+    pub fn lend(&mut self, segment: Segment, holder: u16) -> Result<LentSegment, Segment> {
         let Some(address) = segment.address() else {
             return Err(segment);
         };
@@ -88,6 +92,7 @@ impl LentTable {
             true => self.lent.insert(Segment::null(segment.len()))?,
             false => self.lent.insert(segment)?,
         };
+        self.holders[slot as usize] = holder;
         Ok(LentSegment {
             address: address.as_ptr().expose_provenance(),
             len,
@@ -98,17 +103,18 @@ impl LentTable {
         })
     }
 
-    /// The borrower has returned a segment: its handle is dropped.
+    /// The borrower has returned a segment: its handle is dropped. For whom it was lent.
     ///
     /// # Panics
     /// If the segment was not lent from here, or was returned before.
-    pub fn take_back(&mut self, returned: Return) {
+    pub fn take_back(&mut self, returned: Return) -> u16 {
         assert_eq!(
             returned.lender, self.lender,
             "a segment was returned to another table"
         );
         let segment = self.lent.remove(returned.slot);
         assert!(segment.is_some(), "a segment was returned twice");
+        self.holders[returned.slot as usize]
     }
 
     /// How many more can be lent now.

@@ -10,7 +10,7 @@ fn a_borrowed_segment_is_counted_here_and_returned_after_its_last_handle() {
     let lab = Lab::new(4, 2048, 1);
     let mut lent = LentTable::new(7, 2);
     let borrowed = BorrowedPool::new(2);
-    let segment = lent.lend(lab.data_with_room(5, 1000)).unwrap();
+    let segment = lent.lend(lab.data_with_room(5, 1000), 0).unwrap();
     assert_eq!((segment.lender(), segment.len(), lent.len()), (7, 1000, 1));
     let slice = borrowed.borrow(segment).unwrap();
     assert_eq!(slice.bytes(), [5; 1000]);
@@ -35,7 +35,7 @@ fn z08_nothing_is_ever_copied_behind_borrowed_bytes() {
     let borrowed = BorrowedPool::new(8);
     let mut page = pages::LogicalPage::new();
     for i in 0..6 {
-        let segment = lent.lend(lab.data_with_room(i, 10)).unwrap();
+        let segment = lent.lend(lab.data_with_room(i, 10), 0).unwrap();
         let segment = Segment::data(borrowed.borrow(segment).unwrap());
         page.write(usize::from(i) * 10, segment, &lab.pull_up())
             .unwrap();
@@ -54,11 +54,11 @@ fn segments_come_back_when_too_many_are_lent_or_borrowed() {
     let lab = Lab::new(4, 2048, 1);
     let mut lent = LentTable::new(0, 2);
     let borrowed = BorrowedPool::new(1);
-    let first = lent.lend(lab.data(1, 10)).unwrap();
-    let second = lent.lend(lab.data(2, 10)).unwrap();
-    let third = lent.lend(lab.data(3, 10)).unwrap_err();
+    let first = lent.lend(lab.data(1, 10), 0).unwrap();
+    let second = lent.lend(lab.data(2, 10), 0).unwrap();
+    let third = lent.lend(lab.data(3, 10), 0).unwrap_err();
     assert_eq!(third.len(), 10);
-    assert!(lent.lend(Segment::null(10)).is_err());
+    assert!(lent.lend(Segment::null(10), 0).is_err());
     let slice = borrowed.borrow(first).unwrap();
     let second = borrowed.borrow(second).unwrap_err();
     drop(slice);
@@ -74,7 +74,7 @@ fn a_lender_that_ends_first_leaves_its_bytes_in_place() {
     let slice = {
         let lab = Lab::new(4, 2048, 1);
         let mut lent = LentTable::new(0, 1);
-        let segment = lent.lend(lab.data(9, 100)).unwrap();
+        let segment = lent.lend(lab.data(9, 100), 0).unwrap();
         borrowed.borrow(segment).unwrap()
     };
     assert_eq!(slice.bytes(), [9; 100]);

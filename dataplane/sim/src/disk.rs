@@ -113,6 +113,8 @@ pub(crate) struct Disk {
     trouble: Trouble,
     /// Commands that have no end in sight.
     stuck: BTreeSet<u64>,
+    /// Times it was told to recover since the appliance last started.
+    recoveries: u64,
     /// It is being recovered, and takes nothing.
     is_recovering: bool,
     /// When it last had commands that it would not have ended by itself.
@@ -141,6 +143,7 @@ impl Disk {
             is_given_up: false,
             trouble: Trouble::default(),
             stuck: BTreeSet::new(),
+            recoveries: 0,
             is_recovering: false,
             stuck_until: 0,
             faults: 0,
@@ -236,6 +239,7 @@ impl Disk {
         );
         self.steps.clear();
         self.stuck.extend(self.pending.keys());
+        self.recoveries += 1;
         self.is_recovering = true;
         let at = clock::now() + self.config.recovery;
         self.steps.insert((at, 0, Step::Recovered), ());
@@ -263,8 +267,11 @@ impl Disk {
         }
     }
 
-    /// The appliance gave it up, until it is started again.
+    /// Nobody waits for it any longer: only for what could not be recovered.
     pub(crate) fn give_up(&mut self) {
+        if self.recoveries == 0 {
+            self.report(format!("disk {} is given up, and nobody tried to recover it", self.index));
+        }
         self.is_given_up |= !self.is_gone;
         self.go();
     }
@@ -410,7 +417,7 @@ impl Disk {
     pub(crate) fn kill(&mut self, power: bool) {
         self.steps.clear();
         self.stuck.clear();
-        self.is_recovering = false;
+        (self.is_recovering, self.recoveries) = (false, 0);
         self.stuck_until = clock::now();
         for (_, mut pending) in std::mem::take(&mut self.pending) {
             pending.do_some(&mut self.image, &mut self.random);

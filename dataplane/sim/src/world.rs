@@ -20,8 +20,6 @@ pub(crate) trait Devices {
     fn stuck_until(&self, volume: usize) -> Nanoseconds;
     /// Whether the volume is behind the page cache.
     fn is_cached(&self, volume: usize) -> bool;
-    /// Commands of devices behind the page cache that failed so far.
-    fn cache_faults(&self) -> u64;
     /// Commands of all devices that failed so far.
     fn all_faults(&self) -> u64;
     /// Controllers of a host, those included whose end not every shard knows of.
@@ -43,11 +41,6 @@ impl Devices for Appliance {
 
     fn is_cached(&self, volume: usize) -> bool {
         self.policy(volume) != WritePolicy::Through
-    }
-
-    fn cache_faults(&self) -> u64 {
-        let cached = (0..self.volumes()).filter(|&volume| self.is_cached(volume));
-        cached.map(|volume| self.faults(volume)).sum()
     }
 
     fn all_faults(&self) -> u64 {

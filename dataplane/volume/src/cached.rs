@@ -89,17 +89,31 @@ struct Zeros {
     fua: bool,
 }
 
+/// A volume behind the cache.
+struct Behind {
+    volume: VolumeId,
+    /// Requests of it in the cache.
+    admitted: usize,
+    /// Those that wait for others to end, oldest first; and what the log has of them.
+    queued: VecDeque<(Requester, Io, Option<Merging>)>,
+}
+
 /// The cache of a shard, and which volumes are behind it.
 pub(crate) struct Cached {
     cache: Option<PageCache>,
     /// What it is made by, when a volume first wants it.
     config: CacheConfig,
-    /// How many volumes there are; requests on those that the cache does not hold
-    /// go straight to the device.
-    volumes: u16,
+    /// Those that it holds; requests on others go straight to their devices.
+    behind: Vec<Behind>,
+    /// Where each volume is in that list.
+    places: Box<[u16]>,
+    /// The volume whose requests are admitted first.
+    first: usize,
     admitted: Slab<Admitted>,
-    /// Requests that wait for another to end; and what the log has of them.
-    queued: VecDeque<(Requester, VolumeId, Io, Option<Merging>)>,
+    /// Requests that wait for others to end.
+    queued: usize,
+    /// How many may.
+    queued_max: usize,
     /// Which volumes are logged.
     logged: Box<[bool]>,
     /// Changes of logged volumes that the log has not taken yet.
@@ -140,9 +154,12 @@ impl Cached {
                 max_bytes: sizes.max_bytes,
                 seed: sizes.seed,
             },
-            volumes: policies.len() as u16,
+            behind: Vec::new(),
+            places: policies.iter().map(|_| 0).collect(),
+            first: 0,
             admitted: Slab::new(requests),
-            queued: VecDeque::with_capacity(sizes.requests + others),
+            queued: 0,
+            queued_max: sizes.requests + others,
             logged: policies.iter().map(|_| false).collect(),
             changes: VecDeque::with_capacity(sizes.requests + others),
             merged: VecDeque::with_capacity(requests),
@@ -180,7 +197,14 @@ impl Cached {
                 let config = VolumeConfig::of(geometry, policy);
                 let cache = cache.get_or_insert_with(|| PageCache::new(self.config));
                 // A volume that does not fit goes straight to its device.
-                cache.add_volume(volume, config).ok();
+                if cache.add_volume(volume, config).is_ok() {
+                    self.places[volume.index()] = self.behind.len() as u16;
+                    self.behind.push(Behind {
+                        volume,
+                        admitted: 0,
+                        queued: VecDeque::with_capacity(self.queued_max),
+                    });
+                }
             }
         }
     }
@@ -232,7 +256,7 @@ impl Cached {
         self.admit_in_order(requester, volume, io, None, buffers, ends);
     }
 
-    /// In order: nothing overtakes what waits.
+    /// In order: nothing overtakes what waits for the same volume.
     fn admit_in_order(
         &mut self,
         requester: Requester,
@@ -242,8 +266,10 @@ impl Cached {
         buffers: &Buffers,
         ends: &mut Ends,
     ) {
-        if !self.admitted.has_room() || !self.queued.is_empty() {
-            return self.queued.push_back((requester, volume, io, merging));
+        let place = self.place(volume);
+        if !self.may_admit(place) || !self.behind[place].queued.is_empty() {
+            self.queued += 1;
+            return (self.behind[place].queued).push_back((requester, io, merging));
         }
         self.admit(requester, volume, io, merging, buffers, ends);
     }
@@ -299,13 +325,47 @@ impl Cached {
     /// Writes what is dirty of logged volumes, for a consistency point; how many those are.
     pub(crate) fn flush_logged(&mut self, buffers: &Buffers, ends: &mut Ends) -> usize {
         let mut flushes = 0;
-        for volume in (0..self.volumes).map(VolumeId) {
-            if self.logged[volume.index()] && self.holds(volume) {
+        for place in 0..self.behind.len() {
+            let volume = self.behind[place].volume;
+            if self.logged[volume.index()] {
                 self.admit_in_order(Requester::Log, volume, Io::flush(), None, buffers, ends);
                 flushes += 1;
             }
         }
         flushes
+    }
+
+    fn place(&self, volume: VolumeId) -> usize {
+        self.places[volume.index()].into()
+    }
+
+    /// Whether there is room in the cache for one more request of a volume.
+    fn may_admit(&self, place: usize) -> bool {
+        let left = self.admitted.room();
+        left > 0 && self.may_take(self.behind[place].admitted, 1, left)
+    }
+
+    /// Whether a volume that has `held` of what all volumes behind the cache share may take `more`.
+    #[inline]
+    pub(crate) fn may_take(&self, held: usize, more: usize, left: usize) -> bool {
+        self.behind.len() < 2
+            || block::may_take(held, more, left)
+            || cfg!(mutant = "cache-share-ignored")
+    }
+
+    /// Admits what waited: the volume that is first is the last next time.
+    fn admit_queued(&mut self, buffers: &Buffers, ends: &mut Ends) {
+        let (first, len) = (self.first, self.behind.len());
+        self.first = (first + 1) % len;
+        for place in (first..len).chain(0..first) {
+            while self.may_admit(place)
+                && let Some((requester, io, merging)) = self.behind[place].queued.pop_front()
+            {
+                self.queued -= 1;
+                let volume = self.behind[place].volume;
+                self.admit(requester, volume, io, merging, buffers, ends);
+            }
+        }
     }
 
     fn admit(
@@ -343,6 +403,8 @@ impl Cached {
         let Ok(tag) = self.admitted.insert(admitted) else {
             unreachable!("there is room");
         };
+        let place = self.place(volume);
+        self.behind[place].admitted += 1;
         match zeros {
             None => self.submit(tag, volume, io, buffers, ends),
             Some(_) => self.waiting.push_back(tag),
@@ -352,9 +414,16 @@ impl Cached {
     /// Gives back a request that waits for others to end.
     pub(crate) fn abort(&mut self, is_it: impl Fn(&Caller) -> bool, ends: &mut Ends) -> bool {
         let is_it = |requester: &Requester| matches!(requester, Requester::Door(c) if is_it(c));
-        let found =
-            (self.queued.iter()).position(|(who, .., merging)| is_it(who) && merging.is_none());
-        if let Some((requester, _, io, _)) = found.and_then(|at| self.queued.remove(at)) {
+        let mut queues = self.behind.iter_mut().map(|behind| &mut behind.queued);
+        let found = queues.find_map(|queued| {
+            let waits = |(who, _, merging): &(Requester, _, Option<Merging>)| {
+                is_it(who) && merging.is_none()
+            };
+            let at = queued.iter().position(waits)?;
+            queued.remove(at)
+        });
+        if let Some((requester, io, _)) = found {
+            self.queued -= 1;
             ends.push_back((requester, Err(Fault::Aborted), io.run));
             return true;
         }
@@ -369,7 +438,7 @@ impl Cached {
     /// Lets what waited for memory go on.
     pub(crate) fn resume(&mut self, buffers: &Buffers) {
         if let Some(cache) = &mut self.cache
-            && cache.is_short_of_memory()
+            && cache.has_stalled()
         {
             cache.resume(&buffers.pull_up());
         }
@@ -390,10 +459,8 @@ impl Cached {
         buffers: &Buffers,
         ends: &mut Ends,
     ) {
-        while self.admitted.has_room()
-            && let Some((requester, volume, io, merging)) = self.queued.pop_front()
-        {
-            self.admit(requester, volume, io, merging, buffers, ends);
+        if self.queued > 0 {
+            self.admit_queued(buffers, ends);
         }
         self.write_zeros(buffers, ends);
         while jobs.has_room()
@@ -465,14 +532,10 @@ impl Cached {
 
     /// Flushes every volume, on the shard's own account; how many those are.
     pub(crate) fn flush_all(&mut self, buffers: &Buffers, ends: &mut Ends) -> usize {
-        let mut flushes = 0;
-        for volume in (0..self.volumes).map(VolumeId) {
-            if self.holds(volume) {
-                self.flush(volume, buffers, ends);
-                flushes += 1;
-            }
+        for place in 0..self.behind.len() {
+            self.flush(self.behind[place].volume, buffers, ends);
         }
-        flushes
+        self.behind.len()
     }
 
     /// Pages that only memory holds.
@@ -482,7 +545,7 @@ impl Cached {
 
     /// Requests in the cache.
     pub(crate) fn in_progress(&self) -> usize {
-        self.admitted.len() + self.queued.len() + self.changes.len()
+        self.admitted.len() + self.queued + self.changes.len()
     }
 
     /// Every counter by name; `None` if no volume is behind a cache.
@@ -567,9 +630,11 @@ impl Cached {
             }
             run = run.or(commit.read.take());
         }
-        let requester = admitted.requester;
+        let (requester, volume) = (admitted.requester, admitted.volume);
         self.merged.extend(admitted.merging);
         self.admitted.remove(tag);
+        let place = self.place(volume);
+        self.behind[place].admitted -= 1;
         ends.push_back((requester, result, run));
     }
 }

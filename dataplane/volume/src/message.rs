@@ -63,7 +63,7 @@ mod tests {
         let bytes = Message::Bytes {
             token: Token(0xfedc),
             answer: true,
-            segment: table.lend(Segment::data(slice)).unwrap(),
+            segment: table.lend(Segment::data(slice), 0).unwrap(),
         };
         let (mut sender, mut receiver) = ring(1);
         sender.send(bytes).unwrap();

@@ -2,6 +2,7 @@
 //! lent, and what each has asked of the other.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use block::{Fault, Flags, Op, VolumeId};
 use collections::Slab;
@@ -28,12 +29,15 @@ pub(crate) struct Quota {
     pub(crate) parts: usize,
     /// Segments lent, by [`Way`].
     pub(crate) segments: [usize; 2],
+    /// Segments of the longest request.
+    pub(crate) longest: usize,
 }
 
 /// A part of a request, at the owner of its range.
 pub(crate) struct Part {
-    /// The request.
-    pub(crate) split: u32,
+    /// The request; none of a flush on the shard's own account.
+    pub(crate) split: Option<u32>,
+    pub(crate) volume: VolumeId,
     /// Where the part is in the request, in bytes.
     pub(crate) at: usize,
     /// Of a read: bytes that came.
@@ -64,6 +68,21 @@ pub(crate) fn rings(shards: usize, capacity: usize) -> Vec<Vec<Option<PeerEnds>>
     mesh(shards, capacity).into_iter().map(of).collect()
 }
 
+/// What of a peer one volume has.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Dealings {
+    /// Parts that the peer does for us.
+    pub(crate) parts: usize,
+    /// Segments that it was lent for writes.
+    pub(crate) written: usize,
+    /// Since when no write of the volume can be lent to the peer for those that it was lent before.
+    pub(crate) short_since: Option<Duration>,
+    /// The peer was asked to flush the volume, on this shard's own account.
+    pub(crate) is_flushing: bool,
+    /// In this pass over what waits the volume was refused more.
+    pub(crate) refused: u32,
+}
+
 pub(crate) struct Peer {
     to: Sender<Message>,
     from: Receiver<Message>,
@@ -72,6 +91,8 @@ pub(crate) struct Peer {
     /// What it lent us, by [`Way`].
     borrowed: [BorrowedPool; 2],
     quota: Quota,
+    /// By volume.
+    pub(crate) dealings: Box<[Dealings]>,
     /// What it does for us.
     pub(crate) parts: Slab<Part>,
     /// What we do for it, by its tokens.
@@ -82,7 +103,7 @@ pub(crate) struct Peer {
 
 impl Peer {
     /// The peer at the other end of `ends`; `me` is this shard's number.
-    pub(crate) fn new(ends: PeerEnds, me: usize, quota: Quota) -> Self {
+    pub(crate) fn new(ends: PeerEnds, me: usize, quota: Quota, volumes: usize) -> Self {
         let number = |way: Way| (2 * me + way as usize) as u16;
         let ways = [Way::Written, Way::Read];
         Self {
@@ -91,6 +112,7 @@ impl Peer {
             lent: ways.map(|way| LentTable::new(number(way), quota.segments[way as usize])),
             borrowed: ways.map(|way| BorrowedPool::new(quota.segments[way as usize])),
             quota,
+            dealings: (0..volumes).map(|_| Dealings::default()).collect(),
             parts: Slab::new(quota.parts),
             requests: (0..quota.parts).map(|_| None).collect(),
             ended: VecDeque::with_capacity(quota.parts),
@@ -112,6 +134,11 @@ impl Peer {
         self.lent[way as usize].room() >= segments && self.to.room() > segments
     }
 
+    /// How many segments more can be lent to it.
+    pub(crate) fn room_to_lend(&self, way: Way) -> usize {
+        self.lent[way as usize].room()
+    }
+
     /// Sends a message; the caller looked for room.
     pub(crate) fn send(&mut self, message: Message) {
         if let Err(message) = self.to.send(message) {
@@ -124,6 +151,7 @@ impl Peer {
         &mut self,
         way: Way,
         token: Token,
+        volume: VolumeId,
         parts: impl Iterator<Item = Segment>,
     ) {
         let answer = way == Way::Read;
@@ -133,12 +161,15 @@ impl Peer {
                 self.send(Message::Hole { token, answer, len });
                 continue;
             }
-            match self.lent[way as usize].lend(segment) {
-                Ok(segment) => self.send(Message::Bytes {
-                    token,
-                    answer,
-                    segment,
-                }),
+            match self.lent[way as usize].lend(segment, volume.0) {
+                Ok(segment) => {
+                    self.dealings[volume.index()].written += usize::from(!answer);
+                    self.send(Message::Bytes {
+                        token,
+                        answer,
+                        segment,
+                    });
+                }
                 Err(segment) => unreachable!("{segment:?} cannot be lent"),
             }
         }
@@ -164,11 +195,12 @@ impl Peer {
         }
     }
 
-    /// Whether what it lent us for its clients' writes is half of what it may,
-    /// or more: its writes are about to wait for us to give some back.
+    /// Whether what it lent us for its clients' writes is so much that the longest of them may make
+    /// it more than a half: its writes are about to wait for us to give some back.
     pub(crate) fn is_crowding(&self) -> bool {
         let written = Way::Written as usize;
-        self.borrowed[written].room() < self.quota.segments[written] / 2
+        let least = self.quota.segments[written] / 2 + self.quota.longest;
+        self.borrowed[written].room() < least
     }
 
     /// Segments that it can still lend us.
@@ -190,6 +222,10 @@ impl Peer {
     }
 
     fn take_back(&mut self, segment: Return) {
-        self.lent[usize::from(segment.lender() % 2)].take_back(segment);
+        let way = usize::from(segment.lender() % 2);
+        let volume = self.lent[way].take_back(segment);
+        if way == Way::Written as usize {
+            self.dealings[usize::from(volume)].written -= 1;
+        }
     }
 }

@@ -30,6 +30,7 @@ pub(crate) struct Context<'a> {
     pub(crate) cached: &'a mut Cached,
     pub(crate) buffers: &'a Buffers,
     pub(crate) ends: &'a mut Ends,
+    pub(crate) now: Duration,
 }
 
 /// What of a request was not asked of its owner yet.
@@ -96,20 +97,38 @@ impl Split {
     }
 }
 
+/// Why an owner was not asked.
+enum NotAsked {
+    /// There is no room for anybody.
+    Short,
+    /// The volume has its share of what there is.
+    Greedy,
+}
+
+/// How long writes of a volume wait for what an owner was lent for it before that is asked to
+/// flush the volume.
+const FLUSH_AFTER: Duration = Duration::from_secs(1);
+
 /// The other shards that own pages, seen from one shard.
 pub(crate) struct Remote {
     me: usize,
     shards: usize,
     quota: Quota,
+    /// How many volumes there are.
+    volumes: usize,
     /// By number; `None` is this shard. Empty if it owns all pages.
     peers: Vec<Option<Peer>>,
     splits: Slab<Split>,
     /// Parts in our own cache.
     own: Slab<Part>,
+    /// How many of them each volume has.
+    own_of: Box<[usize]>,
     /// Requests with parts that wait for room on the way to their owner.
     waiting: VecDeque<u32>,
-    /// Owners with no room, in one pass over those that wait.
+    /// Owners with no room for anybody, in one pass over those that wait.
     short: Box<[bool]>,
+    /// The number of that pass.
+    pass: u32,
     /// For parts in our own cache, our own and those of others.
     runs: RunPool,
     asked: u64,
@@ -136,30 +155,33 @@ events::counters! {
 
 impl Remote {
     /// Every page is this shard's, until it [joins](Remote::join) others.
-    pub(crate) fn new(me: usize, sizes: &Sizes) -> Self {
+    pub(crate) fn new(me: usize, volumes: usize, sizes: &Sizes) -> Self {
         let shards = sizes.shards;
         let quota = quota(shards, sizes);
         Self {
             me,
             shards,
             quota,
+            volumes,
             peers: Vec::new(),
             splits: Slab::new(sizes.requests),
             own: Slab::new(quota.parts),
+            own_of: (0..volumes).map(|_| 0).collect(),
             waiting: VecDeque::with_capacity(sizes.requests),
             short: (0..shards).map(|_| false).collect(),
+            pass: 0,
             runs: RunPool::new(quota.parts * shards, sizes.max_bytes),
             asked: 0,
             served: 0,
-            longest: segments_of(sizes.max_bytes),
+            longest: quota.longest,
             short_since: None,
         }
     }
 
     /// From now on pages belong to all shards; `ends` by shard, `None` for this one.
     pub(crate) fn join(&mut self, ends: Vec<Option<PeerEnds>>) {
-        let (me, quota) = (self.me, self.quota);
-        let peer = |ends: Option<PeerEnds>| ends.map(|ends| Peer::new(ends, me, quota));
+        let (me, quota, volumes) = (self.me, self.quota, self.volumes);
+        let peer = |ends: Option<PeerEnds>| ends.map(|ends| Peer::new(ends, me, quota, volumes));
         self.peers = ends.into_iter().map(peer).collect();
     }
 
@@ -264,9 +286,10 @@ impl Remote {
         let Some(part) = self.own.remove(id) else {
             return;
         };
+        self.own_of[part.volume.index()] -= 1;
         let mut result = result;
         if let Some(run) = run {
-            let split = self.splits.get_mut(part.split);
+            let split = part.split.and_then(|split| self.splits.get_mut(split));
             if result.is_ok()
                 && let Some(Split {
                     op: Op::Read,
@@ -285,7 +308,7 @@ impl Remote {
             }
             self.runs.put(run);
         }
-        self.end_of_part(part.split, result, cx);
+        self.end_of_part(&part, result, cx);
     }
 
     /// Whether another shard's writes pin much of what it may lend us.
@@ -338,6 +361,7 @@ impl Remote {
     /// Asks owners for what is left of requests that wait, oldest first.
     fn go_on(&mut self, cx: &mut Context<'_>) {
         self.short.fill(false);
+        self.pass = self.pass.wrapping_add(1);
         let mut waiting = std::mem::take(&mut self.waiting);
         waiting.retain(|&id| !self.ask(id, cx));
         self.waiting = waiting;
@@ -358,14 +382,20 @@ impl Remote {
                 self.finish(id, cx);
                 return true;
             };
-            let asked = !self.short[owner]
-                && match owner == self.me {
-                    true => self.ask_here(id, &range, cx),
-                    false => self.ask_there(id, owner, &range),
-                };
-            if !asked {
-                self.short[owner] = true;
+            if self.short[owner] {
                 return false;
+            }
+            let asked = match owner == self.me {
+                true => self.ask_here(id, &range, cx),
+                false => self.ask_there(id, owner, &range, cx),
+            };
+            match asked {
+                Ok(()) => {}
+                Err(NotAsked::Greedy) => return false,
+                Err(NotAsked::Short) => {
+                    self.short[owner] = true;
+                    return false;
+                }
             }
             if let Some(split) = self.splits.get_mut(id) {
                 split.asked(&range);
@@ -373,20 +403,29 @@ impl Remote {
         }
     }
 
-    /// Asks our own cache for bytes `range` of a request; false if there is no room.
-    fn ask_here(&mut self, id: u32, range: &Range<u64>, cx: &mut Context<'_>) -> bool {
+    /// Asks our own cache for bytes `range` of a request.
+    fn ask_here(
+        &mut self,
+        id: u32,
+        range: &Range<u64>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), NotAsked> {
         let Some(split) = self.splits.get_mut(id) else {
-            return true;
+            return Ok(());
         };
         if !self.own.has_room() {
-            return false;
+            return Err(NotAsked::Short);
+        }
+        let held = self.own_of[split.volume.index()];
+        if !cx.cached.may_take(held, 1, self.own.room()) {
+            return Err(NotAsked::Greedy);
         }
         let (offset, len) = (range.start, range.end - range.start);
         let place = split.place_of(range);
         let io = match split.op {
             Op::Read | Op::Write => {
                 let Some(mut run) = self.runs.take() else {
-                    return false;
+                    return Err(NotAsked::Short);
                 };
                 let mut placed = run.begin(offset, len as usize).is_ok();
                 if let (Op::Write, Some(whole)) = (split.op, &split.run) {
@@ -399,7 +438,7 @@ impl Remote {
                 }
                 if !placed {
                     self.runs.put(run);
-                    return false;
+                    return Err(NotAsked::Short);
                 }
                 match split.op {
                     Op::Read => Io::read(run, split.flags),
@@ -412,32 +451,59 @@ impl Remote {
         };
         let volume = split.volume;
         let Ok(part) = (self.own).insert(Part {
-            split: id,
+            split: Some(id),
+            volume,
             at: place.start,
             moved: 0,
         }) else {
             unreachable!("there was room");
         };
+        self.own_of[volume.index()] += 1;
         (cx.cached).start(Requester::Part(part), volume, io, cx.buffers, cx.ends);
-        true
+        Ok(())
     }
 
-    /// Asks another shard for bytes `range` of a request; false if there is no room.
-    fn ask_there(&mut self, id: u32, owner: usize, range: &Range<u64>) -> bool {
+    /// Asks another shard for bytes `range` of a request.
+    fn ask_there(
+        &mut self,
+        id: u32,
+        owner: usize,
+        range: &Range<u64>,
+        cx: &Context<'_>,
+    ) -> Result<(), NotAsked> {
         let (Some(split), Some(peer)) = (self.splits.get_mut(id), &mut self.peers[owner]) else {
-            return true;
+            return Ok(());
         };
+        let volume = split.volume;
+        if peer.dealings[volume.index()].refused == self.pass {
+            // Behind those of the volume that came before it.
+            return Err(NotAsked::Greedy);
+        }
         let place = split.place_of(range);
         let written = match (split.op, split.run.as_deref()) {
             (Op::Write, Some(run)) => Some(run),
             _ => None,
         };
         let segments = written.map_or(0, |run| run.parts(place.clone()).count());
-        if !peer.parts.has_room() || !peer.has_room(Way::Written, segments) {
-            return false;
+        let room = peer.parts.has_room() && peer.has_room(Way::Written, segments);
+        let dealings = peer.dealings[volume.index()];
+        let may_lend = segments == 0
+            || (cx.cached).may_take(
+                dealings.written,
+                segments,
+                peer.room_to_lend(Way::Written),
+            );
+        let may_ask = (cx.cached).may_take(dealings.parts, 1, peer.parts.room());
+        if !room || !may_lend || !may_ask {
+            self.refused(owner, volume, segments, cx);
+            return Err(match may_lend && may_ask {
+                true => NotAsked::Short,
+                false => NotAsked::Greedy,
+            });
         }
         let part = Part {
-            split: id,
+            split: Some(id),
+            volume,
             at: place.start,
             moved: 0,
         };
@@ -449,15 +515,78 @@ impl Remote {
             token,
             op: split.op,
             flags: split.flags,
-            volume: split.volume,
+            volume,
             offset: range.start,
             len: range.end - range.start,
         });
         if let Some(run) = written {
-            peer.send_bytes(Way::Written, token, run.parts(place));
+            peer.send_bytes(Way::Written, token, volume, run.parts(place));
+        }
+        let dealings = &mut peer.dealings[volume.index()];
+        dealings.parts += 1;
+        if segments > 0 {
+            dealings.short_since = None;
         }
         self.asked += 1;
-        true
+        Ok(())
+    }
+
+    /// A volume waits for what the owner was lent for it, or does for it.
+    ///
+    /// What the owner cannot write keeps what it was lent. If that takes long it is asked to flush
+    /// the volume: either some comes back, or what waits is told why not.
+    #[cold]
+    fn refused(&mut self, owner: usize, volume: VolumeId, segments: usize, cx: &Context<'_>) {
+        let Some(peer) = &mut self.peers[owner] else {
+            return;
+        };
+        let dealings = &mut peer.dealings[volume.index()];
+        dealings.refused = self.pass;
+        if segments == 0 || dealings.written == 0 || dealings.is_flushing {
+            return;
+        }
+        let since = *dealings.short_since.get_or_insert(cx.now);
+        if cx.now.saturating_sub(since) < FLUSH_AFTER || !peer.has_room(Way::Written, 0) {
+            return;
+        }
+        let flush = Part {
+            split: None,
+            volume,
+            at: 0,
+            moved: 0,
+        };
+        let Ok(token) = peer.parts.insert(flush) else {
+            return;
+        };
+        let dealings = &mut peer.dealings[volume.index()];
+        dealings.is_flushing = true;
+        dealings.parts += 1;
+        peer.send(Message::Request {
+            token: Token(token as u16),
+            op: Op::Flush,
+            flags: Flags::NONE,
+            volume,
+            offset: 0,
+            len: 0,
+        });
+    }
+
+    /// The owner has flushed a volume for which it was lent too much, or failed to: then the writes
+    /// that wait fail as that did.
+    fn flushed(&mut self, owner: usize, volume: VolumeId, result: Result<(), Fault>, now: Duration) {
+        if let Some(peer) = &mut self.peers[owner] {
+            let dealings = &mut peer.dealings[volume.index()];
+            dealings.is_flushing = false;
+            dealings.short_since = Some(now);
+        }
+        for &id in self.waiting.iter().filter(|_| result.is_err()) {
+            if let Some(split) = self.splits.get_mut(id)
+                && (split.volume, split.op) == (volume, Op::Write)
+                && split.next(self.shards).is_some_and(|(next, _)| next == owner)
+            {
+                split.result = result;
+            }
+        }
     }
 
     /// Bytes that we read of another shard have come.
@@ -465,7 +594,7 @@ impl Remote {
         let part = self.peers[shard].as_mut();
         let part = part.and_then(|peer| peer.parts.get_mut(token.0.into()));
         let Some(part) = part else { return };
-        let Some(split) = self.splits.get_mut(part.split) else {
+        let Some(split) = part.split.and_then(|split| self.splits.get_mut(split)) else {
             return;
         };
         let at = part.at + part.moved;
@@ -478,7 +607,8 @@ impl Remote {
     }
 
     /// A part is done; so may be its request.
-    fn end_of_part(&mut self, id: u32, result: Result<(), Fault>, cx: &mut Context<'_>) {
+    fn end_of_part(&mut self, part: &Part, result: Result<(), Fault>, cx: &mut Context<'_>) {
+        let Some(id) = part.split else { return };
         let Some(split) = self.splits.get_mut(id) else {
             return;
         };
@@ -550,8 +680,13 @@ impl Remote {
                 }
             }
             Message::Done { token, result } => {
-                if let Some(part) = peer.parts.remove(token.0.into()) {
-                    self.end_of_part(part.split, result, cx);
+                let Some(part) = peer.parts.remove(token.0.into()) else {
+                    return;
+                };
+                peer.dealings[part.volume.index()].parts -= 1;
+                match part.split {
+                    Some(_) => self.end_of_part(&part, result, cx),
+                    None => self.flushed(shard, part.volume, result, cx.now),
                 }
             }
             Message::Return(_) => unreachable!("taken back when it was received"),
@@ -580,12 +715,16 @@ fn place(run: &mut PageRun, at: usize, slice: Slice, pull_up: &PullUp<'_>) -> bo
 /// clusters for writes, and a quarter of what there is for reads.
 fn quota(shards: usize, sizes: &Sizes) -> Quota {
     let others = shards.max(2) - 1;
-    // Two of the longest requests must find room.
-    let least = 2 * segments_of(sizes.max_bytes);
-    let most = |segments: usize| (segments / others).max(least);
+    let longest = segments_of(sizes.max_bytes);
+    let most = |segments: usize, least: usize| (segments / others).max(least * longest);
     Quota {
         parts: sizes.parts(),
-        segments: [most(sizes.clusters / 4), most(sizes.cache_clusters)],
+        segments: [
+            // A write of one volume must find room that is no more than others leave.
+            most(sizes.clusters / 4, 4),
+            most(sizes.cache_clusters, 2),
+        ],
+        longest,
     }
 }
 

@@ -86,6 +86,7 @@ macro_rules! context {
             cached: &mut $self.cached,
             buffers: $buffers,
             ends: &mut $self.ends,
+            now: $self.now,
         }
     };
 }
@@ -109,7 +110,7 @@ impl<D: Device> Volumes<D> {
         let jobs = Jobs::new(devices, jobs, ops, sizes.elements, slot, sizes.copy);
         Self {
             cached: Cached::new(&jobs, policies, sizes),
-            remote: Remote::new(shard, sizes),
+            remote: Remote::new(shard, policies.len(), sizes),
             jobs,
             log: LogState::None,
             ends: VecDeque::with_capacity(4 * sizes.requests),

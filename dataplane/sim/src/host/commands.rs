@@ -382,9 +382,8 @@ impl Host {
         let is_explained = given.is_spoiled
             || cx.devices.is_gone(volume)
             || cx.devices.faults(volume) > given.faults
-            // What a cache could not write is told later; and if it fills the cache, to whoever
-            // writes to any volume behind it (until issue 12, point 3).
-            || cx.devices.is_cached(volume) && cx.devices.cache_faults() > 0;
+            // What a cache could not write is told later.
+            || cx.devices.is_cached(volume) && cx.devices.faults(volume) > 0;
         if !is_explained {
             return Err(Violation(format!(
                 "{} has status {status:#06x}, and nothing explains it",

@@ -1,6 +1,6 @@
 //! What goes wrong in a run, and when.
 
-use block::{Fault, Op, WritePolicy};
+use block::Fault;
 use testkit::Random;
 
 use crate::clock::{MICROSECOND, MILLISECOND, Nanoseconds};
@@ -173,10 +173,14 @@ impl Plan {
     }
 
     /// A device that ends nothing any more, for longer than hosts wait, or than it may have commands.
+    /// Most that do were given all that it takes: what is left has to be enough for others.
     fn hung_disk(&mut self, random: &mut Random, at: Nanoseconds) {
         let disk = random.below(self.volumes.len());
-        if self.volumes[disk].policy == WritePolicy::Back {
-            return;
+        if random.chance(2, 3) {
+            let host = random.below(self.hosts.len());
+            self.make_greedy(host);
+            // Some write little else.
+            self.hosts[host].weights = *random.pick(&[[47, 47, 2, 2, 2], [4, 90, 2, 2, 2]]);
         }
         let most = *random.pick(&[1000, 10_000, 60_000u64]);
         let trouble = Trouble {
@@ -189,18 +193,8 @@ impl Plan {
         self.add(at + lasting, Event::Disk { disk, trouble });
     }
 
-    /// Whether writes to a device may fail for good, or for long.
-    ///
-    /// What a cache cannot write stays in it, with the segments that other shards lent for it.
-    /// Until issue 12, point 3 bounds what one device can hold, that stalls the writes of all
-    /// volumes between two shards for as long as nobody flushes.
-    fn may_fail_writes(&self, disk: usize) -> bool {
-        self.appliance.shards == 1 || self.volumes[disk].policy == WritePolicy::Through
-    }
-
     fn failing_disks(&mut self, random: &mut Random, at: Nanoseconds) {
         let disk = random.below(self.volumes.len());
-        let may_fail_writes = self.may_fail_writes(disk);
         let (ops, faults): (_, &[Fault]) = match random.below(5u32) {
             0 => (
                 [true, false, false, false, false],
@@ -226,13 +220,6 @@ impl Plan {
                     },
                 ],
             ),
-        };
-        let (ops, faults): (_, &[Fault]) = match ops[Op::Write as usize] && !may_fail_writes {
-            true => (
-                [true, false, false, false, true],
-                &[Fault::Busy, Fault::Internal],
-            ),
-            false => (ops, faults),
         };
         let trouble = Trouble {
             failing: Some(Failing {
@@ -263,12 +250,8 @@ impl Plan {
         // One device at least stays.
         if self.volumes.len() > 1 && random.chance(1, 2) {
             let disk = random.below(self.volumes.len());
-            if self.may_fail_writes(disk)
-                && !self
-                    .events
-                    .iter()
-                    .any(|(_, event)| matches!(event, Event::Gone { .. }))
-            {
+            let is_gone = |(_, event): &_| matches!(event, Event::Gone { .. });
+            if !self.events.iter().any(is_gone) {
                 self.add(at, Event::Gone { disk });
             }
         }
@@ -305,6 +288,16 @@ impl Plan {
         self.add(at + lasting, stall(false));
     }
 
+    /// A host that keeps its queues full of the largest commands.
+    fn make_greedy(&mut self, host: usize) {
+        let greedy = &mut self.hosts[host];
+        greedy.queues = 3;
+        greedy.entries = self.appliance.queue_depth;
+        greedy.commands += 400;
+        greedy.pause = 0;
+        (greedy.is_greedy, greedy.bytes_max) = (true, self.appliance.max_io_bytes);
+    }
+
     /// A host that stops to read, for as long as it likes. Most that do have asked for more than
     /// the appliance has memory for, and ask for more.
     fn deafness(&mut self, random: &mut Random, at: Nanoseconds) {
@@ -312,14 +305,9 @@ impl Plan {
         let most = *random.pick(&[50u64, 500, 4000, 60_000, 60_000]);
         let mut lasting = random.range(1..=most) * MILLISECOND;
         if random.chance(2, 3) {
-            let greedy = &mut self.hosts[host];
-            greedy.queues = 3;
-            greedy.entries = self.appliance.queue_depth;
-            greedy.commands += 400;
-            greedy.pause = 0;
-            greedy.window = 1 << 14;
-            (greedy.is_greedy, greedy.bytes_max) = (true, self.appliance.max_io_bytes);
-            greedy.weights = [94, 2, 2, 1, 1];
+            self.hosts[host].window = 1 << 14;
+            self.hosts[host].weights = [94, 2, 2, 1, 1];
+            self.make_greedy(host);
             lasting += random.below(2u64) * 40_000 * MILLISECOND;
         }
         let deaf = |is_deaf| Event::Deaf { host, is_deaf };

@@ -149,12 +149,14 @@ pub(super) fn send_end(peer: &mut Peer, runs: &RunPool) -> bool {
         return false;
     }
     peer.ended.pop_front();
-    let run = peer.requests[usize::from(token.0)]
-        .take()
-        .and_then(|request| request.run);
-    if let Some(run) = run {
+    if let Some(RemoteRequest {
+        volume,
+        run: Some(run),
+        ..
+    }) = peer.requests[usize::from(token.0)].take()
+    {
         if read > 0 {
-            peer.send_bytes(Way::Read, token, run.segments().cloned());
+            peer.send_bytes(Way::Read, token, volume, run.segments().cloned());
         }
         runs.put(run);
     }
