@@ -517,7 +517,7 @@ impl Queue {
     fn make_ready(&mut self, index: SlotIndex, resources: &mut Resources<'_>) {
         // From now on its device decides how long it holds what it has.
         if !matches!(resources.commands.slots[index].work, Work::ShutDown { .. }) {
-            resources.commands.charge(index);
+            self.waiting.credit -= resources.commands.charge(index);
         }
         resources.commands.slots[index].enter(SlotState::Ready);
         self.requests.push(&mut resources.commands.slots, index);

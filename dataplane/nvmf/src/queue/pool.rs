@@ -34,7 +34,7 @@ pub(crate) const FORBEARANCE_MS: u64 = 1000;
 /// 3. Commands that pass through have at most `passing_max` of the shared slots,
 ///    so there is one for a write that waits, once those before it are done. Page
 ///    runs are divided likewise (`Resources::run_for_fetch`, `runs_reserved`).
-/// 4. Commands that a device has of one namespace have no more slots and runs than they leave
+/// 4. Commands that a device has of one namespace have no more slots, runs and credit than they leave
 ///    (`is_greedy`): what a device does not answer is bounded. The others of it
 ///    wait without a slot, and nothing waits behind them. A command with data in its capsule does
 ///    not wait for that: it would be in the way of data that others of its namespace were promised.
@@ -77,6 +77,8 @@ pub struct CommandPool {
 struct AtDevice {
     /// Slots; commands with data have a run each.
     slots: usize,
+    /// Credit of writes whose data was fetched.
+    credit: u64,
     /// It has had a command.
     is_used: bool,
 }
@@ -177,27 +179,32 @@ impl CommandPool {
         self.slots.in_use() - self.own
     }
 
-    /// The command in `index` is one that the device of its namespace has from now on.
+    /// The command in `index` is one that the device of its namespace has from now on, with its
+    /// credit: how much that is.
     #[inline]
-    pub(crate) fn charge(&mut self, index: SlotIndex) {
+    pub(crate) fn charge(&mut self, index: SlotIndex) -> u64 {
         let slot = &mut self.slots[index];
-        let namespace = slot.namespace.index;
+        let (namespace, credit) = (slot.namespace.index, u64::from(slot.credit));
         slot.is_charged = true;
         match self.by_namespace.get_mut(namespace.index()) {
-            Some(of) if of.is_used => of.slots += 1,
-            _ => self.charge_first(namespace),
+            Some(of) if of.is_used => {
+                of.slots += 1;
+                of.credit += credit;
+            }
+            _ => self.charge_first(namespace, credit),
         }
+        credit
     }
 
     /// The same for the first command of a namespace.
     #[cold]
-    fn charge_first(&mut self, namespace: NamespaceIndex) {
+    fn charge_first(&mut self, namespace: NamespaceIndex, credit: u64) {
         let index = namespace.index();
         if self.by_namespace.len() <= index {
             self.by_namespace.resize(index + 1, AtDevice::default());
         }
         let of = &mut self.by_namespace[index];
-        (of.slots, of.is_used) = (1, true);
+        (of.slots, of.credit, of.is_used) = (1, credit, true);
         self.namespaces_used += 1;
     }
 
@@ -207,14 +214,16 @@ impl CommandPool {
         self.namespaces_used < 2
     }
 
-    /// Whether commands that the device of a namespace has have more than they leave: slots, or the
-    /// runs of which `runs_left` can still be taken (the dynamic threshold of shared buffers: Choudhury
+    /// Whether commands that the device of a namespace has have more than they leave: slots, credit, or
+    /// the runs of which `runs_left` can still be taken (the dynamic threshold of shared buffers: Choudhury
     /// and Hahne, 1998). One whose device does not answer ends up with half of what there is.
     #[inline]
     pub(crate) fn is_greedy(&self, namespace: NamespaceIndex, runs_left: usize) -> bool {
         let left = (self.shared_max.saturating_sub(self.shared())).min(runs_left);
         let at_device = self.by_namespace.get(namespace.index());
-        at_device.is_some_and(|at_device| at_device.slots > left)
+        at_device.is_some_and(|at_device| {
+            at_device.slots > left || at_device.credit > self.write_bytes_left
+        })
     }
 
     /// Frees a slot.
@@ -312,12 +321,17 @@ impl CommandPool {
         Some(taken)
     }
 
-    /// Gives the credit of `slot` back; how much that is.
+    /// Gives the credit of `slot` back; how much of that its queue had.
     #[inline]
     pub(crate) fn return_credit(&mut self, slot: SlotIndex) -> u64 {
-        let credit = u64::from(std::mem::take(&mut self.slots[slot].credit));
+        let slot = &mut self.slots[slot];
+        let credit = u64::from(std::mem::take(&mut slot.credit));
         self.write_bytes_left += credit;
-        credit
+        if !slot.is_charged {
+            return credit;
+        }
+        self.by_namespace[slot.namespace.index.index()].credit -= credit;
+        0
     }
 
     /// `queue` has nothing to fetch with: from now on none overtakes it, unless
