@@ -29,7 +29,10 @@ mod tests {
 
     #[test]
     fn z12_each_that_gives_nothing_back_leaves_half_of_the_rest() {
-        assert_eq!([1, 2, 3].map(|takers| left_by(takers, 1, 1024)), [512, 256, 128]);
+        assert_eq!(
+            [1, 2, 3].map(|takers| left_by(takers, 1, 1024)),
+            [512, 256, 128]
+        );
     }
 
     #[test]

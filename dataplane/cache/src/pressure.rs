@@ -3,9 +3,9 @@
 use block::VolumeId;
 use pages::{CopyReason, MAX_SEGMENTS, PAGE_SIZE, PullUp};
 
-use crate::{PageCache, Volume};
 use crate::entry::Sectors;
 use crate::page;
+use crate::{PageCache, Volume};
 
 /// How many pages a search looks at before it gives up. Those that it skips are in
 /// flight; when their operation completes, the search is made again.

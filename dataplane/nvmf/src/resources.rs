@@ -5,7 +5,6 @@ use pages::{ClusterPool, CopyLedger, PAGE_SIZE, PageRun, PullUp, RunPool};
 
 use crate::counters::Counters;
 use crate::queue::pool::CommandPool;
-use crate::work::Work;
 
 /// A shard's resources, borrowed for one call.
 pub struct Resources<'a> {
@@ -68,16 +67,13 @@ impl<'a> Resources<'a> {
     }
 
     /// Whether commands of `namespace` are to wait until others of it are done: it has its
-    /// share of what commands of this `work` take.
+    /// share of what commands take. Its reads leave runs to writes of others, too.
     #[inline]
-    pub(crate) fn is_greedy(&self, namespace: NamespaceIndex, work: &Work) -> bool {
+    pub(crate) fn is_greedy(&self, namespace: NamespaceIndex) -> bool {
         if self.commands.is_one_namespace() {
             return false;
         }
-        let reserved = match work {
-            Work::Write { .. } | Work::Dataset { .. } => self.commands.runs_for_others(),
-            _ => self.commands.runs_reserved(),
-        };
+        let reserved = self.commands.runs_for_others();
         let left = self.runs.available().saturating_sub(reserved);
         self.commands.is_greedy(namespace, left)
     }

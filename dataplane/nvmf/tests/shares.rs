@@ -3,6 +3,7 @@
 
 mod rig;
 
+use nvmf::CommandPool;
 use rig::host::{Host, Manners, rw, sqe, transport, write_asked};
 use rig::{Rig, Sizes, config};
 
@@ -71,6 +72,49 @@ fn z12_a_namespace_that_hangs_leaves_slots_and_runs_to_others() {
             reads(&mut rig, &mut io);
         }
         // Once the device answers, all of them have their turn.
+        rig.release(&mut io.session);
+        for _ in 0..COMMANDS {
+            let now = rig.now;
+            io.session.resume(now, &mut rig.shard());
+            io.run(&mut rig);
+        }
+        for cid in hung {
+            assert_eq!(io.answer(cid).status, 0, "{kind}");
+        }
+        for host in [&mut io, &mut other, &mut admin] {
+            host.close(&mut rig);
+        }
+        rig.assert_all_returned();
+    }
+}
+
+/// What a write takes besides a slot: a run that no read may have, and credit.
+#[test]
+fn z12_a_namespace_that_hangs_leaves_runs_and_credit_to_writes_of_others() {
+    for kind in 0..2 {
+        let mut rig = Rig::with(
+            config(),
+            Sizes {
+                runs: 32,
+                ..Sizes::default()
+            },
+        );
+        rig.commands = CommandPool::new(256, 4 * 4096, 4).keep(1, 16);
+        let mut admin = Host::admin(&mut rig, Manners::default());
+        let mut io = admin.io(&mut rig, 1, 64);
+        let mut other = admin.io(&mut rig, 2, 16);
+        reads(&mut rig, &mut other);
+        rig.disks.hold = true;
+        let hung: Vec<_> = (0..COMMANDS)
+            .map(|_| hangs(&mut rig, &mut io, kind))
+            .collect();
+        rig.disks.hold = false;
+        let mut write = rw(0x01, WELL, 0, 8);
+        transport(&mut write, 4096);
+        for host in [&mut other, &mut io] {
+            let cid = host.submit_asked(&mut rig, write, &[2; 4096]);
+            assert_eq!(host.answer(cid).status, 0, "{kind}");
+        }
         rig.release(&mut io.session);
         for _ in 0..COMMANDS {
             let now = rig.now;

@@ -270,7 +270,10 @@ impl Disk {
     /// Nobody waits for it any longer: only for what could not be recovered.
     pub(crate) fn give_up(&mut self) {
         if self.recoveries == 0 {
-            self.report(format!("disk {} is given up, and nobody tried to recover it", self.index));
+            self.report(format!(
+                "disk {} is given up, and nobody tried to recover it",
+                self.index
+            ));
         }
         self.is_given_up |= !self.is_gone;
         self.go();

@@ -446,7 +446,7 @@ impl Host {
         self.faults.push_back(fault);
     }
 
-    /// Sends what is right from now on.
+    /// Forgets the faults that no PDU had yet.
     pub fn behave(&mut self) {
         self.faults.clear();
     }

@@ -488,11 +488,7 @@ impl Remote {
         let room = peer.parts.has_room() && peer.has_room(Way::Written, segments);
         let dealings = peer.dealings[volume.index()];
         let may_lend = segments == 0
-            || (cx.cached).may_take(
-                dealings.written,
-                segments,
-                peer.room_to_lend(Way::Written),
-            );
+            || (cx.cached).may_take(dealings.written, segments, peer.room_to_lend(Way::Written));
         let may_ask = (cx.cached).may_take(dealings.parts, 1, peer.parts.room());
         if !room || !may_lend || !may_ask {
             self.refused(owner, volume, segments, cx);
@@ -573,7 +569,13 @@ impl Remote {
 
     /// The owner has flushed a volume for which it was lent too much, or failed to: then the writes
     /// that wait fail as that did.
-    fn flushed(&mut self, owner: usize, volume: VolumeId, result: Result<(), Fault>, now: Duration) {
+    fn flushed(
+        &mut self,
+        owner: usize,
+        volume: VolumeId,
+        result: Result<(), Fault>,
+        now: Duration,
+    ) {
         if let Some(peer) = &mut self.peers[owner] {
             let dealings = &mut peer.dealings[volume.index()];
             dealings.is_flushing = false;
@@ -582,7 +584,9 @@ impl Remote {
         for &id in self.waiting.iter().filter(|_| result.is_err()) {
             if let Some(split) = self.splits.get_mut(id)
                 && (split.volume, split.op) == (volume, Op::Write)
-                && split.next(self.shards).is_some_and(|(next, _)| next == owner)
+                && split
+                    .next(self.shards)
+                    .is_some_and(|(next, _)| next == owner)
             {
                 split.result = result;
             }

@@ -215,7 +215,7 @@ impl Session {
                 }
                 if let Some(given) = self.given.remove(&(queue, completion.cid)) {
                     if given.is_spoiled {
-                        // It may have been aborted before its data were sent: the next has right ones.
+                        // It may have ended before its data was asked for.
                         self.association.host(queue).behave();
                     }
                     self.completions.push_back((given, completion));
