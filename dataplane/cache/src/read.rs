@@ -128,7 +128,7 @@ impl PageCache {
 
     /// Gives the run fresh pages, reclaimed ones if need be.
     fn place_fresh(&mut self, volume: VolumeId, run: &mut PageRun, memory: &PullUp<'_>) -> bool {
-        if !self.may_read_into(volume, 0, memory.pages.free()) {
+        if !self.may_read_into(volume, run.pages().len(), memory.pages.free()) {
             return false;
         }
         while run.place_fresh(memory.pages).is_err() {

@@ -3,11 +3,11 @@
 mod common;
 
 use block::WritePolicy;
-use common::cache_model::{CELL, CELLS_IN_SECTOR, Op, Setup, check};
+use common::cache_model::{Beside, CELL, CELLS_IN_SECTOR, Op, Setup, check};
 use common::{Random, operations, property};
 use pages::PAGE_SIZE;
 
-fn generate(random: &mut Random) -> Vec<(Setup, Op)> {
+fn generate(random: &mut Random, beside: Beside) -> Vec<(Setup, Op)> {
     let setup = Setup {
         pages: [3, 16, 64][random.below(3)],
         short: 512 * random.below(8),
@@ -19,6 +19,7 @@ fn generate(random: &mut Random) -> Vec<(Setup, Op)> {
         dirty_pages: [0, 8, 1000][random.below(3)],
         whole_pages: [40, 60, 300][random.below(3)],
         cluster_size: [2048, 2048, 16384][random.below(3)],
+        beside,
         seed: random.word(),
     };
     let cells = setup.len() / CELL;
@@ -35,7 +36,12 @@ fn generate(random: &mut Random) -> Vec<(Setup, Op)> {
             let len = (unit * (1 + random.below(longest)))
                 .min(cells - at)
                 .min(512);
-            let op = match random.below(40) {
+            let op = match random.below(if beside == Beside::Nothing { 40 } else { 60 }) {
+                40.. => Op::Beside {
+                    page: random.below(384),
+                    pages: 1 + random.below(15),
+                    writes: !random.one_in(4),
+                },
                 0 => Op::Flush,
                 1 => Op::FlushRange { at, cells: len },
                 2 => Op::Idle {
@@ -64,5 +70,15 @@ fn generate(random: &mut Random) -> Vec<(Setup, Op)> {
 
 #[test]
 fn z07_z12_the_cache_agrees_with_plain_bytes() {
+    let generate = |random: &mut Random| generate(random, Beside::Nothing);
     property(operations(8_000), generate, check);
+}
+
+/// Beside a volume whose device ends nothing, or fails, every request has an end that is its own.
+#[test]
+fn z12_what_a_device_does_not_do_stops_no_other_volume() {
+    for beside in [Beside::Silent, Beside::Failing] {
+        let generate = |random: &mut Random| generate(random, beside);
+        property(operations(4_000), generate, check);
+    }
 }

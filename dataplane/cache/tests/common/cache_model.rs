@@ -4,8 +4,8 @@
 
 use super::device::{Device, SECTOR};
 use super::{Lab, Random, contents};
-use block::{Flags, Io, RequestId, VolumeId, WritePolicy};
-use cache::{CacheConfig, PageCache, VolumeConfig};
+use block::{Fault, Flags, Io, RequestId, VolumeId, WritePolicy};
+use cache::{CacheConfig, Operation, PageCache, VolumeConfig};
 use pages::{PAGE_SIZE, RunPool, Slice};
 use std::collections::BTreeMap;
 
@@ -46,7 +46,31 @@ pub enum Op {
     Failing {
         n: u64,
     },
+    /// A request on the volume beside, if there is one.
+    Beside {
+        page: usize,
+        pages: usize,
+        writes: bool,
+    },
 }
+
+/// The device of a volume beside the one that is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// There is none.
+    Nothing,
+    /// It ends nothing.
+    Silent,
+    /// Its writes fail.
+    Failing,
+}
+
+/// What it may have in the cache at a time, and pages that it has.
+const BESIDE_REQUESTS: usize = 8;
+const BESIDE_PAGES: usize = 400;
+const BESIDE: VolumeId = VolumeId(4);
+/// Its requests have the numbers from here on.
+const BESIDE_TAGS: u64 = 1 << 32;
 
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -61,6 +85,7 @@ pub struct Setup {
     pub dirty_pages: usize,
     pub whole_pages: usize,
     pub cluster_size: usize,
+    pub beside: Beside,
     pub seed: u64,
 }
 
@@ -108,6 +133,10 @@ struct World {
     cells: Vec<Cell>,
     pending: BTreeMap<u64, Pending>,
     failures: usize,
+    /// Operations for the device beside that it has not ended.
+    beside: Vec<Operation>,
+    beside_runs: RunPool,
+    beside_requests: usize,
 }
 
 impl World {
@@ -133,6 +162,15 @@ impl World {
         // Not the first place: those before it have no volume.
         let volume = VolumeId(2);
         cache.add_volume(volume, config).unwrap();
+        if setup.beside != Beside::Nothing {
+            let config = VolumeConfig {
+                len: (BESIDE_PAGES * PAGE_SIZE) as u64,
+                policy: WritePolicy::Back,
+                device_cache: false,
+                ..config
+            };
+            cache.add_volume(BESIDE, config).unwrap();
+        }
         Self {
             lab,
             runs: RunPool::new(17, 64 << 10),
@@ -159,6 +197,9 @@ impl World {
             ],
             pending: BTreeMap::new(),
             failures: 0,
+            beside: Vec::new(),
+            beside_runs: RunPool::new(BESIDE_REQUESTS + 1, 64 << 10),
+            beside_requests: 0,
         }
     }
 
@@ -251,9 +292,21 @@ impl World {
     fn settle(&mut self) {
         assert!(self.cache.clusters() <= self.setup.clusters, "row Z12");
         while let Some(operation) = self.cache.next_operation() {
-            self.device.start(operation, &mut self.random);
+            if operation.volume == self.volume {
+                self.device.start(operation, &mut self.random);
+            } else {
+                self.beside.push(operation);
+            }
+        }
+        if self.setup.beside == Beside::Failing {
+            self.end_beside(Err(super::device::FAILED));
         }
         while let Some(completion) = self.cache.next_completion() {
+            if completion.id.0 >= BESIDE_TAGS {
+                self.beside_requests -= 1;
+                completion.run.into_iter().for_each(|run| self.beside_runs.put(run));
+                continue;
+            }
             self.now += 1;
             let pending = self.pending.remove(&completion.id.0).expect("once");
             if completion.result.is_err() {
@@ -398,14 +451,86 @@ impl World {
             Op::GiveBack { clusters } => {
                 self.cache.give_back(clusters, &self.lab.pull_up());
             }
+            Op::Beside {
+                page,
+                pages,
+                writes,
+            } => self.submit_beside(page, pages, writes),
             _ => self.submit(op),
         }
         self.settle();
     }
 
+    /// A request on the volume beside.
+    fn submit_beside(&mut self, page: usize, pages: usize, writes: bool) {
+        let has_none = self.setup.beside == Beside::Nothing;
+        if has_none || self.beside_requests == BESIDE_REQUESTS || self.cache.requests() == 16 {
+            return;
+        }
+        let mut run = self.beside_runs.take().unwrap();
+        let len = pages * PAGE_SIZE;
+        run.begin((page * PAGE_SIZE) as u64, len).unwrap();
+        let io = if writes {
+            // Half of the frames are for the volume that is looked at.
+            if self.lab.frames.free() < self.lab.frames.len() / 2 + pages * 2 {
+                return self.beside_runs.put(run);
+            }
+            for at in (0..len).step_by(PAGE_SIZE / 2) {
+                let cluster = self.lab.cluster(0, &[7; PAGE_SIZE / 2], None);
+                let slice = cluster.slice(0..PAGE_SIZE / 2);
+                run.place(at, slice, &self.lab.pull_up()).unwrap();
+            }
+            Io::write(run, Flags::NONE)
+        } else {
+            Io::read(run, Flags::NONE)
+        };
+        self.beside_requests += 1;
+        let id = RequestId(BESIDE_TAGS);
+        let memory = &self.lab.pull_up();
+        self.cache.submit(BESIDE, id, io, memory).unwrap();
+        self.settle();
+    }
+
+    /// The device beside ends what it has: writes so.
+    fn end_beside(&mut self, written: Result<(), Fault>) {
+        while let Some(operation) = self.beside.pop() {
+            let result = match &operation.io.run {
+                Some(run) if operation.io.op == block::Op::Read => {
+                    super::dma(run, &vec![0; run.len()]);
+                    Ok(())
+                }
+                _ => written,
+            };
+            let memory = &self.lab.pull_up();
+            self.cache
+                .complete(operation.id, operation.io.run, result, memory);
+            while let Some(operation) = self.cache.next_operation() {
+                match operation.volume == self.volume {
+                    true => self.device.start(operation, &mut self.random),
+                    false => self.beside.push(operation),
+                }
+            }
+        }
+    }
+
+    /// The device beside works, again or at last.
+    fn heal_beside(&mut self) {
+        self.setup.beside = Beside::Silent;
+        self.cache.retry_failed();
+        while self.beside_requests > 0 || self.cache.dirty_pages() > 0 {
+            self.cache.write_back(1);
+            self.cache.resume(&self.lab.pull_up());
+            self.settle();
+            assert!(!self.beside.is_empty(), "nothing is written beside");
+            self.end_beside(Ok(()));
+            self.settle();
+        }
+    }
+
     /// The device works again; everything completes; a last flush makes all durable.
     fn finish(mut self) {
         self.device.failing = 0;
+        assert!(self.device.failed || self.failures == 0, "told of another's fault");
         for round in 0..2 {
             let mut steps = 0;
             while !self.pending.is_empty() {
@@ -422,6 +547,9 @@ impl World {
             if round == 0 {
                 self.submit(&Op::Flush);
             }
+        }
+        if self.setup.beside != Beside::Nothing {
+            self.heal_beside();
         }
         // A failed write may be in the cache or not, but what is there is durable.
         assert_eq!(self.cache.dirty_pages(), 0);

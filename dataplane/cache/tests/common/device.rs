@@ -20,6 +20,8 @@ pub struct Device {
     block: usize,
     /// One operation in so many fails; 0 for none.
     pub failing: u64,
+    /// One did.
+    pub failed: bool,
     pub writes: usize,
     pub reads: usize,
 }
@@ -34,6 +36,7 @@ impl Device {
             cached,
             block,
             failing: 0,
+            failed: false,
             writes: 0,
             reads: 0,
         }
@@ -89,6 +92,7 @@ impl Device {
         let i = random.below(self.in_flight.len());
         let (operation, read) = self.in_flight.swap_remove(i);
         if self.failing > 0 && random.one_in(self.failing) {
+            self.failed = true;
             return Some((operation, Err(FAILED)));
         }
         self.take_effect(&operation, random, 1, true);
