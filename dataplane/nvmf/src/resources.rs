@@ -5,6 +5,7 @@ use pages::{ClusterPool, CopyLedger, PAGE_SIZE, PageRun, PullUp, RunPool};
 
 use crate::counters::Counters;
 use crate::queue::pool::CommandPool;
+use crate::work::Work;
 
 /// A shard's resources, borrowed for one call.
 pub struct Resources<'a> {
@@ -69,13 +70,17 @@ impl<'a> Resources<'a> {
     /// Whether commands of `namespace` are to wait until others of it are done: it has its
     /// share of what commands take. Its reads leave runs to writes of others, too.
     #[inline]
-    pub(crate) fn is_greedy(&self, namespace: NamespaceIndex) -> bool {
+    pub(crate) fn is_greedy(&self, namespace: NamespaceIndex, work: &Work, len: u32) -> bool {
         if self.commands.is_one_namespace() {
             return false;
         }
         let reserved = self.commands.runs_for_others();
         let left = self.runs.available().saturating_sub(reserved);
-        self.commands.is_greedy(namespace, left)
+        let bytes = match work {
+            Work::Write { .. } | Work::Dataset { .. } => len,
+            _ => 0,
+        };
+        (self.commands).is_greedy(namespace, bytes.into(), left)
     }
 
     #[inline]

@@ -304,7 +304,10 @@ impl World {
         while let Some(completion) = self.cache.next_completion() {
             if completion.id.0 >= BESIDE_TAGS {
                 self.beside_requests -= 1;
-                completion.run.into_iter().for_each(|run| self.beside_runs.put(run));
+                completion
+                    .run
+                    .into_iter()
+                    .for_each(|run| self.beside_runs.put(run));
                 continue;
             }
             self.now += 1;
@@ -530,7 +533,10 @@ impl World {
     /// The device works again; everything completes; a last flush makes all durable.
     fn finish(mut self) {
         self.device.failing = 0;
-        assert!(self.device.failed || self.failures == 0, "told of another's fault");
+        assert!(
+            self.device.failed || self.failures == 0,
+            "told of another's fault"
+        );
         for round in 0..2 {
             let mut steps = 0;
             while !self.pending.is_empty() {

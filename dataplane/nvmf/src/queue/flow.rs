@@ -136,7 +136,7 @@ impl Queue {
     #[inline]
     pub(super) fn hold_back(&mut self, index: SlotIndex, resources: &mut Resources<'_>) -> bool {
         let slot = &resources.commands.slots[index];
-        if !resources.is_greedy(slot.namespace.index) {
+        if !resources.is_greedy(slot.namespace.index, &slot.work, slot.len) {
             return false;
         }
         (self.waiting.held_back).push_back(WaitingCommand::of(slot, self.now));
@@ -151,7 +151,7 @@ impl Queue {
             let Some(held) = self.waiting.held_back.pop_front() else {
                 break;
             };
-            if resources.is_greedy(held.namespace.index) {
+            if resources.is_greedy(held.namespace.index, &held.work, held.len) {
                 self.waiting.held_back.push_back(held);
                 continue;
             }
@@ -229,7 +229,9 @@ impl Queue {
             }
         }
         while let Some(&fetch) = self.waiting.fetches.front() {
-            if !fetch.is_aborted && resources.is_greedy(fetch.namespace.index) {
+            if !fetch.is_aborted
+                && resources.is_greedy(fetch.namespace.index, &fetch.work, fetch.len)
+            {
                 // Nothing waits behind it, nor for the turn that it had.
                 self.waiting.fetches.pop_front();
                 self.waiting.held_back.push_back(fetch);

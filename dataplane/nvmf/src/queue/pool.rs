@@ -79,6 +79,8 @@ struct AtDevice {
     slots: usize,
     /// Credit of writes whose data was fetched.
     credit: u64,
+    /// The same, and of those whose data still comes from their hosts.
+    credit_of_all: u64,
     /// It has had a command.
     is_used: bool,
 }
@@ -180,31 +182,40 @@ impl CommandPool {
     }
 
     /// The command in `index` is one that the device of its namespace has from now on, with its
-    /// credit: how much that is.
+    /// credit: how much of that is its queue's no longer.
     #[inline]
     pub(crate) fn charge(&mut self, index: SlotIndex) -> u64 {
         let slot = &mut self.slots[index];
-        let (namespace, credit) = (slot.namespace.index, u64::from(slot.credit));
         slot.is_charged = true;
-        match self.by_namespace.get_mut(namespace.index()) {
-            Some(of) if of.is_used => {
-                of.slots += 1;
-                of.credit += credit;
-            }
-            _ => self.charge_first(namespace, credit),
+        let namespace = slot.namespace.index;
+        self.of(namespace).slots += 1;
+        if self.namespaces_used < 2 {
+            // Nobody but this device has any use for it.
+            return 0;
         }
+        let slot = &mut self.slots[index];
+        slot.is_credit_at_device = true;
+        let credit = u64::from(slot.credit);
+        self.of(namespace).credit += credit;
         credit
     }
 
-    /// The same for the first command of a namespace.
-    #[cold]
-    fn charge_first(&mut self, namespace: NamespaceIndex, credit: u64) {
+    /// What the device of a namespace has, which has had a command.
+    #[inline]
+    fn of(&mut self, namespace: NamespaceIndex) -> &mut AtDevice {
         let index = namespace.index();
+        if !(self.by_namespace.get(index)).is_some_and(|of| of.is_used) {
+            self.begin_namespace(index);
+        }
+        &mut self.by_namespace[index]
+    }
+
+    #[cold]
+    fn begin_namespace(&mut self, index: usize) {
         if self.by_namespace.len() <= index {
             self.by_namespace.resize(index + 1, AtDevice::default());
         }
-        let of = &mut self.by_namespace[index];
-        (of.slots, of.credit, of.is_used) = (1, credit, true);
+        self.by_namespace[index].is_used = true;
         self.namespaces_used += 1;
     }
 
@@ -214,15 +225,21 @@ impl CommandPool {
         self.namespaces_used < 2
     }
 
-    /// Whether commands that the device of a namespace has have more than they leave: slots, credit, or
-    /// the runs of which `runs_left` can still be taken (the dynamic threshold of shared buffers: Choudhury
+    /// Whether commands that the device of a namespace has have more than they leave: slots, credit for
+    /// `bytes` more, or the runs of which `runs_left` can still be taken (the dynamic threshold of shared buffers: Choudhury
     /// and Hahne, 1998). One whose device does not answer ends up with half of what there is.
     #[inline]
-    pub(crate) fn is_greedy(&self, namespace: NamespaceIndex, runs_left: usize) -> bool {
+    pub(crate) fn is_greedy(
+        &self,
+        namespace: NamespaceIndex,
+        bytes: u64,
+        runs_left: usize,
+    ) -> bool {
         let left = (self.shared_max.saturating_sub(self.shared())).min(runs_left);
         let at_device = self.by_namespace.get(namespace.index());
         at_device.is_some_and(|at_device| {
-            at_device.slots > left || at_device.credit > self.write_bytes_left
+            let credit = at_device.credit;
+            at_device.slots > left || bytes > 0 && self.takes_too_much(credit, bytes)
         })
     }
 
@@ -297,12 +314,20 @@ impl CommandPool {
     /// One write is always allowed, however large: otherwise it would never be.
     #[inline]
     pub(crate) fn take_credit(&mut self, slot: SlotIndex, held: u64) -> Option<u64> {
-        let (bytes, share, queue) = {
+        let (bytes, share, queue, namespace) = {
             let slot = &self.slots[slot];
-            (slot.len, slot.share, slot.queue)
+            (slot.len, slot.share, slot.queue, slot.namespace.index)
         };
         let overtakes = self.first.is_some_and(|first| first != queue);
-        let greedy = held > self.write_bytes_left;
+        let greedy = match self.namespaces_used < 2 {
+            true => held > self.write_bytes_left,
+            // The namespace leaves as much to others, and the queue to others of the namespace.
+            false => {
+                let credit = self.of(namespace).credit_of_all;
+                self.takes_too_much(credit, bytes.into())
+                    || held > self.write_bytes_left.saturating_sub(credit) / 2
+            }
+        };
         let whole = self.write_bytes_left == self.write_bytes;
         let short = u64::from(bytes) > self.write_bytes_left && !whole;
         let crowded = share == Share::Passing && self.fetching >= self.fetching_max;
@@ -318,7 +343,14 @@ impl CommandPool {
             self.fetching += 1;
         }
         self.first = None;
+        self.of(namespace).credit_of_all += taken;
         Some(taken)
+    }
+
+    /// Whether a namespace that has so much credit would, with `bytes` more, have more than it leaves.
+    #[inline]
+    fn takes_too_much(&self, credit: u64, bytes: u64) -> bool {
+        credit > 0 && credit + 2 * bytes > self.write_bytes_left
     }
 
     /// Gives the credit of `slot` back; how much of that its queue had.
@@ -326,11 +358,16 @@ impl CommandPool {
     pub(crate) fn return_credit(&mut self, slot: SlotIndex) -> u64 {
         let slot = &mut self.slots[slot];
         let credit = u64::from(std::mem::take(&mut slot.credit));
+        if credit == 0 {
+            return 0;
+        }
         self.write_bytes_left += credit;
-        if !slot.is_charged {
+        let of = &mut self.by_namespace[slot.namespace.index.index()];
+        of.credit_of_all -= credit;
+        if !std::mem::take(&mut slot.is_credit_at_device) {
             return credit;
         }
-        self.by_namespace[slot.namespace.index.index()].credit -= credit;
+        of.credit -= credit;
         0
     }
 

@@ -155,6 +155,8 @@ pub(crate) struct Slot {
     pub share: Share,
     /// It counts as one of its namespace.
     pub is_charged: bool,
+    /// Its credit counts for its namespace, and no longer for its queue.
+    pub is_credit_at_device: bool,
     /// The next in its [`Fifo`].
     next: SlotIndex,
     /// Its neighbours among the queue's slots.
@@ -228,6 +230,7 @@ impl Slot {
         state: SlotState::Free,
         share: Share::Passing,
         is_charged: false,
+        is_credit_at_device: false,
         next: SlotIndex::NONE,
         left: SlotIndex::NONE,
         right: SlotIndex::NONE,
@@ -283,6 +286,7 @@ impl Slots {
         slot.requested = 0;
         slot.generation = slot.generation.wrapping_add(1);
         slot.cid = cid;
+        slot.is_credit_at_device = false;
         slot.status = Status::SUCCESS;
         slot.enter(SlotState::Receiving);
         slot.left = SlotIndex::NONE;
