@@ -11,6 +11,9 @@ use crate::oracle::{Extent, Kind, OpId, SECTOR, Violation};
 use crate::plan::VolumePlan;
 use crate::trace::event;
 
+/// Command Interrupted (base 2.0, 3.3.3.2.1): code type 0, code 21h.
+const COMMAND_INTERRUPTED: u16 = 0x21;
+
 /// A namespace as hosts know it.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
@@ -379,7 +382,11 @@ impl Host {
         }
         let op = given.ops[0];
         let volume = cx.oracle.volume_of(op);
+        // It found no slot because of others that its own device had: it may be tried again.
+        let was_stuck =
+            status & 0x7ff == COMMAND_INTERRUPTED && cx.devices.stuck_until(volume) >= given.at;
         let is_explained = given.is_spoiled
+            || was_stuck
             || cx.devices.is_gone(volume)
             || cx.devices.faults(volume) > given.faults
             // What a cache could not write is told later.
