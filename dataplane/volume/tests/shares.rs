@@ -141,3 +141,120 @@ fn what_has_its_pages_does_not_wait_for_what_has_none() {
     lab.benches[0].borrow_mut().depth = 1;
     assert_eq!(lab.finish(), [1, 2, 3].map(|id| (HOST, id, Ok(()))));
 }
+
+/// Two volumes behind a cache that takes two requests at a time.
+fn two_cached(timeout: Option<Duration>) -> Lab {
+    Lab::with(WritePolicy::Back, &[(1000, timeout), (1000, None)], 128)
+}
+
+#[test]
+fn z12_a_device_behind_the_cache_leaves_requests_in_it() {
+    let mut lab = two_cached(None);
+    for id in 0..10 {
+        lab.zero(HOST, id);
+    }
+    for id in 0..10 {
+        lab.zero_at(WELL, OTHER, id);
+        assert_eq!(lab.serve(1), [(OTHER, id, Ok(()))]);
+    }
+    assert_eq!(lab.finish().len(), 10);
+}
+
+/// What waits for it in the cache ends with it, and so does what comes later.
+#[test]
+fn z12_a_device_behind_the_cache_is_recovered_and_given_up() {
+    let mut lab = two_cached(Some(5 * SECOND));
+    for id in 0..10 {
+        lab.zero(HOST, id);
+    }
+    for recoveries in 1..=2 {
+        lab.now += 6 * SECOND;
+        assert_eq!(lab.ends(), []);
+        assert_eq!(lab.benches[0].borrow().recoveries, recoveries);
+    }
+    lab.now += 6 * SECOND;
+    let mut ends = Vec::new();
+    for _ in 0..10 {
+        ends.extend(lab.ends());
+    }
+    ends.sort_by_key(|&(_, id, _)| id);
+    assert_eq!(
+        ends,
+        std::array::from_fn::<_, 10, _>(|id| (HOST, id as u64, GONE))
+    );
+    lab.zero_at(WELL, OTHER, 1);
+    assert_eq!(lab.serve(1), [(OTHER, 1, Ok(()))]);
+    lab.zero(HOST, 11);
+    assert_eq!(lab.finish(), [(HOST, 11, GONE)]);
+}
+
+/// A page of a namespace that the other shard owns.
+fn theirs([mine, other]: &mut [Lab; 2], namespace: NamespaceIndex) -> u64 {
+    let asked = |lab: &Lab| {
+        let counters = lab.volumes.cache_counters().expect("a cache");
+        let asked = counters
+            .iter()
+            .find(|counter| counter.name == "parts_asked");
+        asked.expect("a counter").value
+    };
+    let theirs = |page: &u64| {
+        let before = asked(mine);
+        mine.write_at(namespace, HOST, 1000, *page);
+        for _ in 0..4 {
+            mine.ends();
+            other.ends();
+        }
+        asked(mine) > before
+    };
+    (0..4)
+        .map(|range| range * 256)
+        .find(theirs)
+        .expect("one that they own")
+}
+
+/// What the owner cannot write keeps what it was lent for it: the volume of that device alone waits,
+/// and after a second is told why.
+#[test]
+fn z12_what_an_owner_cannot_write_leaves_what_others_need_to_lend() {
+    let mut pair = Lab::pair(WritePolicy::Back, &[(1000, None), (1000, None)]);
+    let first = theirs(&mut pair, NAMESPACE);
+    let well = theirs(&mut pair, WELL);
+    let [mine, other] = &mut pair;
+    mine.benches[0].borrow_mut().fault = Some(Fault::WriteError);
+    let mut ends = Vec::new();
+    let mut started = 0;
+    // Four segments each, and half of all there are.
+    for id in 0..90 {
+        mine.write_at(NAMESPACE, HOST, id, first + id);
+        started += 1;
+        for _ in 0..3 {
+            ends.extend(mine.ends());
+            other.serve(0);
+        }
+        if started - ends.len() == 4 {
+            break;
+        }
+    }
+    assert!(ends.iter().all(|(.., result)| result.is_ok()));
+    assert_eq!(started - ends.len(), 4, "of {started}");
+    for id in 0..20 {
+        mine.write_at(WELL, OTHER, id, well + id);
+        let mut done = Vec::new();
+        for _ in 0..3 {
+            done.extend(mine.ends());
+            other.serve(1);
+        }
+        assert_eq!(done, [(OTHER, id, Ok(()))]);
+    }
+    let mut told = Vec::new();
+    for _ in 0..20 {
+        mine.now += SECOND / 4;
+        told.extend(mine.ends());
+        other.serve(0);
+    }
+    assert_eq!(told.len(), 4);
+    assert!(
+        told.iter()
+            .all(|&(.., result)| result == Err(Fault::WriteError))
+    );
+}

@@ -122,6 +122,17 @@ pub const NAMESPACE: NamespaceIndex = NamespaceIndex(0);
 /// A request's end: whose it was, its number, and how it ended.
 pub type End = (Origin, u64, Result<(), Fault>);
 
+fn benches(devices: &[(usize, Option<Duration>)]) -> Vec<Rc<RefCell<Bench>>> {
+    let bench = |&(depth, timeout): &_| {
+        Rc::new(RefCell::new(Bench {
+            depth,
+            timeout,
+            ..Bench::default()
+        }))
+    };
+    devices.iter().map(bench).collect()
+}
+
 pub struct Lab {
     pub volumes: Volumes<Disk>,
     pub buffers: Buffers,
@@ -144,6 +155,26 @@ impl Lab {
         devices: &[(usize, Option<Duration>)],
         requests: usize,
     ) -> Self {
+        Self::shard(0, 1, policy, &benches(devices), requests)
+    }
+
+    /// Two shards that share the volumes.
+    pub fn pair(policy: WritePolicy, devices: &[(usize, Option<Duration>)]) -> [Self; 2] {
+        let benches = benches(devices);
+        let mut pair = [0, 1].map(|me| Self::shard(me, 2, policy, &benches, 128));
+        for (lab, ends) in pair.iter_mut().zip(volume::rings(2, 1 << 17)) {
+            lab.volumes.join(ends);
+        }
+        pair
+    }
+
+    fn shard(
+        me: usize,
+        shards: usize,
+        policy: WritePolicy,
+        benches: &[Rc<RefCell<Bench>>],
+        requests: usize,
+    ) -> Self {
         let arena = Arena::new(HeapRegion::new(2 + 64 + 64));
         let zero_page = arena.zero_page().unwrap();
         let buffers = Buffers {
@@ -154,22 +185,15 @@ impl Lab {
             ledger: Rc::new(CopyLedger::new()),
             zero_page,
         };
-        let bench = |&(depth, timeout): &_| {
-            Rc::new(RefCell::new(Bench {
-                depth,
-                timeout,
-                ..Bench::default()
-            }))
-        };
-        let benches: Vec<_> = devices.iter().map(bench).collect();
         let sizes = Sizes {
-            shards: 1,
+            shards,
             clusters: 128,
             requests,
             cached: 2,
             elements: 16,
             max_bytes: 1 << 17,
-            cache_clusters: 64,
+            // Of two shards, more than one may lend the other.
+            cache_clusters: if shards == 1 { 64 } else { 1024 },
             copy: false,
             seed: 1,
         };
@@ -177,7 +201,7 @@ impl Lab {
         let devices = benches.iter().map(|bench| Disk(Rc::clone(bench))).collect();
         let volumes: Vec<_> = (0..benches.len() as u16).map(VolumeId).collect();
         let volumes = Volumes::new(
-            0,
+            me,
             devices,
             &vec![policy; benches.len()],
             &volumes,
@@ -188,7 +212,7 @@ impl Lab {
         Self {
             volumes,
             buffers,
-            benches,
+            benches: benches.to_vec(),
             fences,
             stages: StageClock::new(NoTime),
             now: Duration::ZERO,
@@ -212,6 +236,23 @@ impl Lab {
         run.begin(0, pages * PAGE_SIZE)
             .expect("a run that is long enough");
         self.start(namespace, origin, id, Io::read(run, Flags::fua(false)));
+    }
+
+    /// Writes a page of a namespace, of four segments of one cluster.
+    pub fn write_at(&mut self, namespace: NamespaceIndex, origin: Origin, id: u64, page: u64) {
+        let mut run = self.buffers.runs.take().expect("a run");
+        run.begin(page * PAGE_SIZE as u64, PAGE_SIZE)
+            .expect("a run that is long enough");
+        let cluster = self.buffers.clusters.alloc().expect("a cluster").freeze();
+        for (at, from) in [0, 500, 100, 900].into_iter().enumerate() {
+            run.place(
+                at * 1024,
+                cluster.clone().slice(from..from + 1024),
+                &self.buffers.pull_up(),
+            )
+            .expect("a place for it");
+        }
+        self.start(namespace, origin, id, Io::write(run, Flags::NONE));
     }
 
     fn start(&mut self, namespace: NamespaceIndex, origin: Origin, id: u64, io: Io) {
