@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use aborts::Aborts;
+pub use admin::TICK_MS;
 pub(crate) use admin::{AdminQueue, Reply};
 pub(crate) use events::Events;
 use sync::{Held, Watched};

@@ -45,6 +45,7 @@
 //! | 3.6.2 | shutdown: complete when every volatile write cache is flushed, never if a flush failed, and what devices had has ended | `queue/requests`, `controller/properties` |
 //! | 3.1.3.6, 3.7.2 | reset by CC.EN: I/O queues close, features have their defaults, parked requests are void; CSTS.RDY waits for what devices still have, 4 s at most, then fences keep the order | `controller`, `controller/admin`, `block::Fences` |
 //! | 3.9, 3.9.2 | Keep Alive Timer in units of a second, restarted by traffic on any queue of an I/O controller; when it expires the association ends | `controller/admin` |
+//! | 3.9, 2.1: 9.6 | after a lost connection, Command Quiesce Time (CQT): 1.5 s from the end of the Keep Alive Timer until everything of the host is ended, or behind fences | `controller/admin`, `identify`, `block::Fences` |
 //! | 4.1.2 | one SGL descriptor: Data Block at offset 0 of the capsule, or Transport Data Block; its length has to fit the data | `command/sgl`, `queue/plan` |
 //! | 4.5 | NQNs: form, length, the discovery NQN | `config`, `command/fabrics` |
 //! | 5.1 | Abort by queue and CID, four at a time (ACL): what waits for a slot, memory, data or its turn at a device ends with Command Abort Requested; what a device has goes on, and dword 0 says so | `queue/abort`, `controller/aborts` |
@@ -119,6 +120,7 @@ pub use config::{
     ADMIN_IN_CAPSULE_BYTES, ConfigError, DISCOVERY_NQN, Hosts, Listener, NQN_LEN_MAX,
     NamespaceConfig, SubsystemConfig, TargetConfig,
 };
+pub use controller::TICK_MS;
 pub use counters::Counters;
 pub use nguid::nguid_of;
 pub use queue::pool::CommandPool;

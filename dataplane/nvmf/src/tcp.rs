@@ -24,6 +24,7 @@ use std::sync::Arc;
 use block::{Completion, Request, RequestId};
 use pages::Slice;
 
+use crate::controller::TICK_MS;
 use crate::queue::slots::Slot;
 use crate::queue::{Aborting, End, Queue};
 use crate::resources::Resources;
@@ -113,9 +114,6 @@ pub struct Session {
     /// It has been closing for too long: the host does not take what is left for it.
     forsaken: bool,
 }
-
-/// How long [`Session::advance`] may stay away at most, in milliseconds.
-const TICK_MS: u64 = 500;
 
 impl Session {
     /// A session on a connection just accepted.
@@ -245,7 +243,7 @@ impl Session {
         }
         self.queue.advance(&mut self.tx, resources);
         self.abort_asked(resources);
-        now.plus_ms(TICK_MS)
+        now.plus_ms(TICK_MS.into())
     }
 
     /// Aborts what the host's Admin Queue asked for (base 5.1).

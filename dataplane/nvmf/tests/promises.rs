@@ -140,7 +140,7 @@ const CONTROLLER: &[Row] = &[
     row(1804, 0, "OFCS: Disconnect", disconnect),
 ];
 
-/// SN to FR; MDTS, CNTLID, VER; CNTRLTYPE; CRDT1; ACL, AERL; KAS; SQES to NN; SUBNQN; IOCCSZ, IORCSZ; MSDBD.
+/// SN to FR; MDTS, CNTLID, VER; CNTRLTYPE; CRDT1; ACL, AERL; KAS; CQT; SQES to NN; SUBNQN; IOCCSZ, IORCSZ; MSDBD.
 const CONTROLLER_NUMBERS: Numbers = &[
     4..72,
     77..84,
@@ -148,6 +148,7 @@ const CONTROLLER_NUMBERS: Numbers = &[
     128..130,
     258..260,
     320..322,
+    386..388,
     512..520,
     768..1024,
     1792..1800,
@@ -326,6 +327,63 @@ fn base_5_17_2_1_limits_are_what_there_is_room_for() {
         (1, 0x05)
     );
     host.close(&mut rig);
+}
+
+/// CQT: once the Keep Alive Timer has run out, and after that time, what devices still have of the host is
+/// fenced. Shards look as late as they may: for traffic that puts the timer off, for its end, and,
+/// that of the I/O queue, for the end of the controller.
+#[test]
+fn base_2_1_9_6_what_a_lost_host_left_is_fenced_within_cqt() {
+    const KATO: u64 = 5000;
+    let tick = u64::from(nvmf::TICK_MS);
+    let mut rig = Rig::new();
+    let manners = Manners {
+        keep_alive_ms: KATO as u32,
+        ..Manners::default()
+    };
+    let mut admin = Host::admin(&mut rig, manners);
+    let mut io = admin.io(&mut rig, 1, 32);
+    let id = data(admin.identify(&mut rig, 0x01, 0));
+    let cqt = u64::from(u16::from_le_bytes([id[386], id[387]]));
+    assert_ne!(cqt, 0, "not reported");
+    data(admin.without_data(&mut rig, sqe(0x18, 0)));
+    let last = rig.now;
+    rig.disks.hold = true;
+    let mut write = rw(0x01, 1, 8, 1);
+    rig::host::in_capsule(&mut write, 512);
+    io.submit(&mut rig, write, &[7; 512]);
+    rig.disks.hold = false;
+    assert_eq!(rig.disks.held.len(), 1);
+
+    let look = |host: &mut Host, rig: &mut Rig, at: u64| {
+        rig.now = last.plus_ms(at);
+        let next = host.session.advance(rig.now, &mut rig.shard());
+        assert_eq!(next, rig.now.plus_ms(tick));
+    };
+    // The write was traffic: the timer starts again, a tick late.
+    let again = KATO + tick - 1;
+    look(&mut admin, &mut rig, KATO - 1);
+    look(&mut admin, &mut rig, again);
+    look(&mut admin, &mut rig, again + KATO - 1);
+    let ends = again + KATO + tick - 1;
+    look(&mut io, &mut rig, ends - 1);
+    look(&mut admin, &mut rig, ends);
+    assert!(admin.session.closing().is_some() && rig.target.fences().raised() == 0);
+    let noticed = ends + tick - 1;
+    look(&mut io, &mut rig, noticed);
+    assert_eq!(rig.target.fences().raised(), 1);
+    // Two intervals are what a host has to reckon with, where traffic counts (base 3.9.2).
+    assert!(noticed <= 2 * KATO + cqt, "{noticed} > 2 x {KATO} + {cqt}");
+    assert!(noticed + tick > 2 * KATO + cqt, "{cqt} ms are too many");
+
+    rig.release(&mut io.session);
+    admin.close(&mut rig);
+    io.close(&mut rig);
+    let mut discovery = enable_discovery(&mut rig);
+    let id = data(discovery.identify(&mut rig, 0x01, 0));
+    assert_eq!(id[386..388], [0, 0], "it has no I/O queues");
+    discovery.close(&mut rig);
+    rig.assert_all_returned();
 }
 
 fn has_admin(rig: &mut Rig, host: &mut Host, opcode: u8) -> bool {

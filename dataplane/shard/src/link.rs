@@ -24,8 +24,16 @@ use crate::machine::{Machine, Memory, Port};
 use crate::reports::TurnedAway;
 use crate::snapshot::{ConnectionSnapshot, Layer};
 
-/// Slots looked at per millisecond for session timers: 10,000 connections in 160 ms.
+/// Slots looked at per millisecond for session timers, at least: 10,000 connections in 160 ms.
 const SWEEP: usize = 64;
+
+/// Slots of `all` to look at for session timers, `elapsed_ms` after the last time: each slot's turn comes twice in
+/// the time that its session may stay unlooked at.
+fn sweep(all: usize, elapsed_ms: u64) -> usize {
+    let due = (all as u64).saturating_mul(elapsed_ms);
+    let due = due.div_ceil(u64::from(nvmf::TICK_MS) / 2);
+    all.min(SWEEP.max(usize::try_from(due).unwrap_or(all)))
+}
 
 /// Waiting sessions resumed in one poll.
 const RESUMED_MAX: usize = 8;
@@ -215,9 +223,10 @@ impl<P: Port> Link<P> {
         }
         busy |= self.resume(common, stages, now);
         if now > self.swept_at {
+            let slots = sweep(self.connections.len(), now.0 - self.swept_at.0);
             self.swept_at = now;
             common.note_waits(now);
-            self.advance(common, stages, now);
+            self.advance(slots, common, stages, now);
         }
         if busy {
             stages.end(Stage::Protocol);
@@ -569,14 +578,15 @@ impl<P: Port> Link<P> {
         true
     }
 
-    /// Session timers, a few slots at a time.
+    /// Session timers of the next `slots`.
     fn advance<M: Machine>(
         &mut self,
+        slots: usize,
         common: &mut Common<M>,
         stages: &mut StageClock<M::Ticks>,
         now: Timestamp,
     ) {
-        for _ in 0..SWEEP.min(self.connections.len()) {
+        for _ in 0..slots {
             let slot = self.sweep;
             self.sweep = (slot + 1) % self.connections.len();
             if let Some(ahead) = &self.connections[(slot + 3) % self.connections.len()] {
@@ -623,5 +633,28 @@ impl Wire for StackWire<'_> {
 
     fn taken(&self) -> u64 {
         self.sent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// NVMe base 2.1, 9.6: that a connection's controller has ended is noticed within a tick, however many
+    /// connections there are and however long the shard's turns are.
+    #[test]
+    fn k04_each_sessions_turn_comes_within_a_tick() {
+        let tick = u64::from(nvmf::TICK_MS);
+        for all in [1, 63, 64, 1024, 10_000, 65_536, 1 << 20] {
+            for turn_ms in [1, 3, 100, tick / 2] {
+                let turns = tick / turn_ms;
+                assert!(
+                    sweep(all, turn_ms) * turns as usize >= all,
+                    "{all} slots, turns of {turn_ms} ms"
+                );
+            }
+        }
+        assert_eq!(sweep(10_000, 1), SWEEP);
+        assert_eq!(sweep(65_536, u64::MAX), 65_536);
     }
 }

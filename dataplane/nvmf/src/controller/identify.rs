@@ -1,6 +1,7 @@
 //! Identify data structures (base 5.17.2, NVM 4.1.5).
 
 use super::aborts;
+use super::admin::COMMAND_QUIESCE_MS;
 use super::events::{self, Notice};
 use super::features::KEEP_ALIVE_GRANULARITY;
 use super::properties::VERSION;
@@ -170,6 +171,10 @@ impl Identify<'_> {
         // LPA: effects log (1), offsets (2); supported logs, scopes of commands, and the effects of
         // features and of NVMe-MI commands (5).
         w.put(261, [1 << 1 | 1 << 2 | 1 << 5]);
+        // CQT, of base 2.1. In 2.0, which VER says, these bytes are reserved: zero "or in accordance with
+        // a future extension to this specification", and no host is required to check them (keyword
+        // "reserved"). VER stays: 2.1 demands more than this.
+        w.put(386, COMMAND_QUIESCE_MS.to_le_bytes());
         // SQES and CQES: 64 and 16 bytes, at least and at most.
         w.put(512, [0x66, 0x44]);
         w.put(516, highest_nsid(namespaces).to_le_bytes());
