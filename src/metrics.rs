@@ -8,7 +8,7 @@ mod text;
 
 use std::time::Duration;
 
-use engine::{IoKind, Kind, Layer, NamespaceCounters, ShardSnapshot, Snapshot, Stage};
+use engine::{IoKind, Kind, Layer, NamespaceCounters, ShardSnapshot, Smart, Snapshot, Stage};
 
 pub(crate) use self::server::{Source, listen, serve};
 use self::text::{Labels, Text, Type};
@@ -31,6 +31,7 @@ pub(crate) fn exposition(snapshot: &Snapshot, uptime: Duration, readiness: &Read
     writer.parts(readiness);
     writer.shards();
     writer.namespaces();
+    writer.drives();
     writer.memory();
     writer.layers();
     writer.text.finish()
@@ -98,6 +99,38 @@ impl<'s> Writer<'s> {
             ];
             text.sample(name, &labels, works(&namespace.wrong));
         }
+    }
+
+    /// What drives say of their health.
+    fn drives(&mut self) {
+        let mut each = |name, help, value: fn(&Smart) -> Option<f64>| {
+            self.text.family(name, Type::Gauge, help);
+            for (store, smart) in &self.snapshot.drives {
+                if let Some(value) = value(smart) {
+                    self.text.sample(name, &[("store", store)], value);
+                }
+            }
+        };
+        each(
+            "throughline_drive_critical_warning",
+            "Critical Warning of the drive's SMART log: a sum of bits, 0 is none.",
+            |smart| Some(smart.critical_warning.into()),
+        );
+        each(
+            "throughline_drive_spare_ratio",
+            "Spare blocks that the drive has left, of those it had.",
+            |smart| Some(f64::from(smart.spare_percent) / 100.0),
+        );
+        each(
+            "throughline_drive_temperature_celsius",
+            "Composite temperature of the drive.",
+            |smart| Some(f64::from(smart.temperature_celsius()?)),
+        );
+        each(
+            "throughline_drive_used_ratio",
+            "How much of its life the drive has used, as it reckons; may be over 1.",
+            |smart| Some(f64::from(smart.used_percent) / 100.0),
+        );
     }
 
     /// A family with samples from each shard.

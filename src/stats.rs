@@ -10,7 +10,7 @@ pub(crate) use engine::IoCounters as Io;
 
 pub(crate) use self::latency::Latency;
 pub(crate) use self::named::Named;
-pub(crate) use self::parts::{Connection, Namespace};
+pub(crate) use self::parts::{Connection, Drive, Namespace};
 pub(crate) use self::show::{Copies, Segments};
 
 use engine::{ShardSnapshot, Snapshot, Stage};
@@ -33,6 +33,9 @@ pub(crate) struct Stats {
     /// TSC ticks per second.
     pub(crate) tsc_hz: u64,
     pub(crate) shards: Vec<Shard>,
+    /// What drives say of their health.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) drives: Vec<Drive>,
 }
 
 /// What one shard, or several together, have done.
@@ -81,6 +84,7 @@ impl Stats {
             shards: (snapshot.shards.iter())
                 .map(|shard| Shard::new(shard, snapshot))
                 .collect(),
+            drives: snapshot.drives.iter().map(Drive::new).collect(),
         }
     }
 
@@ -189,7 +193,7 @@ pub(crate) mod tests {
 
     use engine::{
         Cntlid, ConnectionInfo, ConnectionSnapshot, ControllerInfo, Counter, Inventory, IoCounters,
-        Kind, Layer, NamespaceCounters, NamespaceName, PoolSnapshot,
+        Kind, Layer, NamespaceCounters, NamespaceName, PoolSnapshot, Smart,
     };
     use serde_json::Value;
 
@@ -246,6 +250,7 @@ pub(crate) mod tests {
                 host: "nqn.2026-01.com.example:host".into(),
                 io_queues: 1,
             }],
+            drives: vec![("flash0".into(), Smart::of_log([0b10, 0x57, 1, 98, 10, 7]))],
         }
     }
 
@@ -319,6 +324,19 @@ pub(crate) mod tests {
         );
         let value: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(serde_json::from_value::<Stats>(value).unwrap(), stats);
+    }
+
+    #[test]
+    fn k08_stats_show_what_drives_say() {
+        let mut stats = sample();
+        let line = |stats: &Stats| {
+            let text = stats.to_string();
+            let line = text.lines().find(|line| line.contains(" °C"));
+            line.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(line(&stats).unwrap(), "flash0 70 °C 98 % 7 % 0x02");
+        stats.drives.clear();
+        assert_eq!(line(&stats), None);
     }
 
     #[test]

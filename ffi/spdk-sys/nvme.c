@@ -185,6 +185,40 @@ int32_t tl_nvme_admin_poll(struct tl_nvme_ctrlr *ctrlr)
 	return spdk_nvme_ctrlr_process_admin_completions(in(ctrlr));
 }
 
+/* A question for the SMART log, until it is answered. */
+struct smart {
+	tl_nvme_smart_fn fn;
+	void *arg;
+	struct spdk_nvme_health_information_page page;
+};
+
+static void smart_told(void *opaque, const struct spdk_nvme_cpl *cpl)
+{
+	struct smart *smart = opaque;
+
+	smart->fn(smart->arg, spdk_nvme_cpl_is_error(cpl) ? NULL : (const uint8_t *)&smart->page);
+	free(smart);
+}
+
+int32_t tl_nvme_smart(struct tl_nvme_ctrlr *ctrlr, tl_nvme_smart_fn fn, void *arg)
+{
+	struct smart *smart = calloc(1, sizeof(*smart));
+	int rc;
+
+	if (smart == NULL) {
+		return -ENOMEM;
+	}
+	smart->fn = fn;
+	smart->arg = arg;
+	/* SPDK has the drive write to memory of its own, and copies from that. */
+	rc = spdk_nvme_ctrlr_cmd_get_log_page(in(ctrlr), SPDK_NVME_LOG_HEALTH_INFORMATION, SPDK_NVME_GLOBAL_NS_TAG, &smart->page,
+					      sizeof(smart->page), 0, smart_told, smart);
+	if (rc != 0) {
+		free(smart);
+	}
+	return rc;
+}
+
 int32_t tl_nvme_reset(struct tl_nvme_ctrlr *ctrlr)
 {
 	spdk_unaffinitize_thread();

@@ -244,6 +244,12 @@ int32_t tl_nvme_info(struct tl_nvme_ctrlr *ctrlr, struct tl_nvme_info *out);
 /* Keeps the controller alive, handles its events, and notices when a local one was pulled (its queue pairs are lost then);
  * every second or so, from one thread at a time. Completions or errno. */
 int32_t tl_nvme_admin_poll(struct tl_nvme_ctrlr *ctrlr);
+/* The controller's SMART / Health Information log (NVMe base 2.0, 5.16.1.3): 512 bytes, valid during the call; NULL when it
+ * gave none. */
+typedef void (*tl_nvme_smart_fn)(void *arg, const uint8_t *log);
+/* Asks for it; from the thread that polls, which does not wait. fn(arg) is called once: inside tl_nvme_admin_poll, or on the
+ * thread and inside of tl_nvme_reset or tl_nvme_detach. Not at all when this fails: -ENOMEM, -ENXIO. */
+int32_t tl_nvme_smart(struct tl_nvme_ctrlr *ctrlr, tl_nvme_smart_fn fn, void *arg);
 /* Resets the controller (NVMe base 2.0, 3.7.2), on a thread of its own, which may run on any core afterwards. Meanwhile no queue
  * pair of it is used, nor tl_nvme_admin_poll. Local: at the next poll of a queue pair what it had under way is submitted once more,
  * or comes back with an error. A fabric's queue pairs are lost. 0 or errno: it failed then. Waits for as long as the drive takes. */

@@ -130,7 +130,9 @@ fn k08_metrics_follow_the_rules_of_their_format() {
             "namespace_ready",
             "port_ready",
         ];
-        if !global.iter().any(|g| name.ends_with(g)) {
+        let is_global = global.iter().any(|g| name.ends_with(g));
+        // Drives are asked by one shard for all.
+        if !is_global && !name.starts_with("throughline_drive_") {
             assert!(
                 family
                     .samples
@@ -191,6 +193,16 @@ fn k08_metrics_say_what_the_counters_say() {
         &[shard, ("stage", "assemble")],
     );
     assert!((assemble - 400_000.0 / 2.6e9).abs() < 1e-12);
+    let drive = [("store", "flash0")];
+    for (name, expected) in [
+        ("critical_warning", 2.0),
+        ("spare_ratio", 0.98),
+        ("temperature_celsius", 70.0),
+        ("used_ratio", 0.07),
+    ] {
+        let name = format!("throughline_drive_{name}");
+        assert_eq!(value(&name, "", &drive), expected, "{name}");
+    }
     let nqn = ("subsystem", "nqn.2026-01.com.example:flash");
     let read = [shard, nqn, ("namespace", "1"), ("kind", "read")];
     assert_eq!(value("throughline_requests_total", "", &read), 600.0);

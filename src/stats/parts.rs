@@ -2,10 +2,35 @@
 
 use std::collections::HashMap;
 
-use engine::{Inventory, IoKind, ShardSnapshot, Snapshot};
+use engine::{Inventory, IoKind, ShardSnapshot, Smart, Snapshot};
 use serde::{Deserialize, Serialize};
 
 use super::{Io, Latency, Named};
+
+/// What the drive behind a store says of its health.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Drive {
+    pub(crate) store: String,
+    /// Bits, as in its SMART log.
+    pub(crate) critical_warning: u8,
+    pub(crate) temperature_celsius: Option<i32>,
+    pub(crate) spare_percent: u8,
+    pub(crate) spare_threshold_percent: u8,
+    pub(crate) used_percent: u8,
+}
+
+impl Drive {
+    pub(super) fn new((store, smart): &(String, Smart)) -> Self {
+        Self {
+            store: store.clone(),
+            critical_warning: smart.critical_warning,
+            temperature_celsius: smart.temperature_celsius(),
+            spare_percent: smart.spare_percent,
+            spare_threshold_percent: smart.spare_threshold_percent,
+            used_percent: smart.used_percent,
+        }
+    }
+}
 
 /// What was done for a namespace.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -24,6 +24,9 @@ impl Display for Stats {
         }
         writeln!(f, "\nShards\n{}", shards(self))?;
         writeln!(f, "Namespaces\n{}", namespaces(&total))?;
+        if !self.drives.is_empty() {
+            writeln!(f, "Drives\n{}", drives(self))?;
+        }
         writeln!(f, "Cycles per I/O by stage\n{}", Stages(&total))?;
         writeln!(
             f,
@@ -60,6 +63,27 @@ fn shards(stats: &Stats) -> Table {
             bytes(shard.io.read_bytes),
             bytes(shard.io.written_bytes),
             grouped(shard.connections),
+        ]);
+    }
+    table
+}
+
+fn drives(stats: &Stats) -> Table {
+    let header = ["store", "temperature", "spare", "used", "warnings"];
+    let mut table = Table::new(header);
+    for drive in &stats.drives {
+        let temperature = drive.temperature_celsius;
+        let temperature = temperature.map_or("-".into(), |celsius| format!("{celsius} °C"));
+        let warnings = match drive.critical_warning {
+            0 => "none".into(),
+            bits => format!("{bits:#04x}"),
+        };
+        table.row(vec![
+            drive.store.clone(),
+            temperature,
+            format!("{} %", drive.spare_percent),
+            format!("{} %", drive.used_percent),
+            warnings,
         ]);
     }
     table

@@ -14,6 +14,12 @@ serve
 connect
 [ "$(on client 'cat /sys/block/nvme0n1/queue/logical_block_size')" = 512 ] || fail "the first namespace has not 512-byte blocks"
 [ "$(on client 'cat /sys/block/nvme0n2/queue/logical_block_size')" = 4096 ] || fail "the second namespace has not 4096-byte blocks"
+# The drive's own health, asked for as soon as it was taken: QEMU's is at 323 K (50 °C), has all its spare, and no wear.
+smart=$(on client 'nvme smart-log /dev/nvme0 -o json')
+[ "$(jq -c '[.temperature, .critical_warning, .avail_spare, .percent_used]' <<<"$smart")" = '[323,0,100,0]' ] ||
+	fail "the client sees another health than the drive's: $smart"
+[ "$(on appliance 'throughline stats --json' | jq -c '[.drives[] | [.store, .temperature_celsius]]')" = '[["flash1",50],["flash2",50]]' ] ||
+	fail "the program sees another health than the drive's: $(on appliance 'throughline stats --json' | jq -c .drives)"
 without_copies write_and_read small 131072 4
 disk=/dev/nvme0n2 without_copies write_and_read large 131072 4
 on client 'fio --name=both --ioengine=libaio --direct=1 --iodepth=8 --rw=randwrite --bsrange=4k-128k --bs_unaligned=0 --blockalign=4k --size=4m \

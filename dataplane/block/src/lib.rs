@@ -8,6 +8,7 @@
 //! * A [`Device`] takes [`Command`]s over scatter-gather lists, whose memory an
 //!   [`OpTable`] keeps in place until the device is done. [`Geometry`] says
 //!   what it takes.
+//! * [`LastSmart`] is what the drive behind a device last said of its health.
 //! * [`Buffers`] are the pools that requests draw on.
 //!
 //! Units: offsets and lengths of an [`Io`] are bytes of the volume; those of a
@@ -22,6 +23,7 @@ mod io;
 mod op_table;
 mod policy;
 mod share;
+mod smart;
 
 pub use buffers::Buffers;
 pub use counters::{IoCounters, IoKind, NamespaceCounters};
@@ -32,3 +34,4 @@ pub use io::{Completion, Flags, Io, NamespaceIndex, Op, Request, RequestId, Volu
 pub use op_table::{Completed, OpEnds, OpEntry, OpIndex, OpTable};
 pub use policy::WritePolicy;
 pub use share::may_take;
+pub use smart::{LastSmart, Smart};

@@ -57,7 +57,9 @@ impl Stores {
 pub(crate) fn offer(config: &Config, stores: &[Store]) -> Result<Offer, Error> {
     let log = config.log.as_ref();
     let info = |(config, store): (&StoreConfig, &Store)| {
-        with_the_log(log, StoreInfo::new(config.name.clone(), store.geometry()))
+        let mut info = StoreInfo::new(config.name.clone(), store.geometry());
+        info.smart = store.smart();
+        with_the_log(log, info)
     };
     let stores = config.stores.iter().zip(stores).map(info).collect();
     Offer::new(&config.target.subsystems, stores).map_err(Error::Target)

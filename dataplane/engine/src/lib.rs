@@ -28,7 +28,7 @@ mod tsc;
 mod watch;
 
 pub use alone::{Alone, alone};
-pub use block::{DeviceState, IoCounters, IoKind, NamespaceCounters, WritePolicy};
+pub use block::{DeviceState, IoCounters, IoKind, NamespaceCounters, Smart, WritePolicy};
 pub use config::{
     Config, KnownStore, LogConfig, PortConfig, StoreConfig, StoreDevice, TargetConfig,
 };

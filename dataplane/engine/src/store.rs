@@ -4,11 +4,12 @@ mod bdev;
 mod nvme;
 mod op;
 mod reset;
+mod smart;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use block::{Command, Device, Geometry, NotStarted, OpIndex, OpTable};
+use block::{Command, Device, Geometry, LastSmart, NotStarted, OpIndex, OpTable};
 
 pub(crate) use nvme::Controller;
 pub(crate) use op::StoreSlot;
@@ -79,6 +80,14 @@ impl Store {
             // SPDK makes a new UUID for most bdevs at each start.
             Store::Bdev(_) => [0; 16],
             Store::Nvme(nvme) => nvme.identity(),
+        }
+    }
+
+    /// What its drive says of its health: nothing, if there is a block device of SPDK's between.
+    pub(crate) fn smart(&self) -> LastSmart {
+        match self {
+            Store::Bdev(_) => LastSmart::default(),
+            Store::Nvme(nvme) => nvme.smart(),
         }
     }
 }

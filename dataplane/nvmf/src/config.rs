@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::units::{BlockSize, Nsid};
-use block::NamespaceIndex;
+use block::{LastSmart, NamespaceIndex};
 
 /// The well-known name of the discovery subsystem (base 4.5).
 pub const DISCOVERY_NQN: &str = "nqn.2014-08.org.nvmexpress.discovery";
@@ -123,6 +123,8 @@ pub struct NamespaceConfig {
     pub volatile_write_cache: bool,
     /// Whether deallocated blocks read back as zeros (DLFEAT).
     pub deallocated_reads_zero: bool,
+    /// What its drive says of its health, for the SMART log.
+    pub smart: LastSmart,
 }
 
 impl NamespaceConfig {

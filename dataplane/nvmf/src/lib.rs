@@ -51,7 +51,7 @@
 //! | 5.1 | Abort by queue and CID, four at a time (ACL): what waits for a slot, memory, data or its turn at a device ends with Command Abort Requested; what a device has goes on, and dword 0 says so | `queue/abort`, `controller/aborts` |
 //! | 5.2 | four parked Asynchronous Event Requests; Namespace Attribute Changed, and Discovery Log Page Change of a discovery controller, masked until the log is read | `controller/events` |
 //! | 5.15, 5.27 | features 01h, 02h, 04h to 07h, 0Ah, 0Bh, 0Fh, 16h (ACRE), 81h; current, default, saved and capabilities | `controller/features` |
-//! | 5.16 | logs 00h to 05h, 12h, 13h, and 70h of discovery, in parts from any dword on | `controller/log`, `discovery` |
+//! | 5.16 | logs 00h to 05h, 12h, 13h, and 70h of discovery, in parts from any dword on; SMART (02h) is the worst of what the drives of the namespaces say | `controller/log`, `discovery` |
 //! | 5.17 | Identify CNS 00h to 03h, 05h to 08h, 1Ch | `controller/identify` |
 //! | 5.18 | Keep Alive | `controller/admin` |
 //! | 6.3 | Connect: every field checked, the invalid one named in the response; an I/O queue belongs to an enabled controller of the same host | `queue/connect`, `target` |
@@ -93,7 +93,8 @@
 //! | metadata and protection information | devices with metadata are refused; digests protect the way |
 //! | namespace management, Format NVM, Sanitize, firmware, self-test | the configuration of the target decides, not a host |
 //! | Flush of all namespaces (NSID FFFFFFFFh) | reported so in VWC; a host flushes each |
-//! | entries in the Error Information log, events for errors and SMART | every error is the status of the command that it belongs to; there is neither sensor nor wear |
+//! | entries in the Error Information log, events for errors and SMART | every error is the status of the command that it belongs to; what drives say of themselves is in the SMART log, for whoever reads it |
+//! | a Temperature Threshold of the host's | it is kept, as the feature is mandatory; the warning in the SMART log is that of the drives, by their own thresholds |
 //! | discovery registrations, referrals | one appliance knows itself alone |
 //! | saved features, timestamps, power states beyond 0 | a controller lives as long as its association |
 //! | access frequency, limited retry and the other hints of I/O commands | legal to ignore |

@@ -2,6 +2,7 @@
 
 mod rig;
 
+use block::LastSmart;
 use nvmf::BlockSize;
 use rig::host::{Answer, Host, Manners, connect_data, log_page, sc, set32, sqe, transport};
 use rig::{DISCOVERY_NQN, HOST_NQN, NQN, Rig, Sizes, config, namespace};
@@ -321,6 +322,31 @@ fn the_smart_log_counts_i_o_of_all_queues() {
         assert_eq!((smart[0], u16_at(&smart, 1), smart[3]), (0, 293, 100));
         here.close(rig);
         other.assert_all_returned();
+    });
+}
+
+/// SMART is about the controller: of the drives of its namespaces it says the worst, as of now.
+#[test]
+fn k05_the_smart_log_says_what_is_worst_of_the_drives() {
+    with_admin(|rig, admin| {
+        let mut namespaces = rig.target.namespaces(NQN).unwrap();
+        let drives = [LastSmart::of_drive(), LastSmart::of_drive()];
+        for (namespace, drive) in namespaces.iter_mut().zip(&drives) {
+            namespace.smart = drive.clone();
+        }
+        rig.target.set_namespaces(NQN, namespaces).unwrap();
+        let mut head = |rig: &mut Rig| ok(admin.log_page(rig, 0x02, 0, 512))[..6].to_vec();
+        // 293 K while no drive has answered.
+        assert_eq!(head(rig), [0, 0x25, 0x01, 100, 10, 0]);
+        drives[0].set(Some([0b0_0001, 0x43, 0x01, 9, 10, 3]));
+        assert_eq!(head(rig), [0b0_0001, 0x43, 0x01, 9, 10, 3]);
+        // A warmer one, with a warning of its own and more wear; what only drives have is theirs.
+        drives[1].set(Some([0b10_1000, 0x60, 0x01, 90, 5, 120]));
+        assert_eq!(head(rig), [0b0_1001, 0x60, 0x01, 9, 10, 120]);
+        // It goes; the other one's sensor does too.
+        drives[1].set(None);
+        drives[0].set(Some([0, 0, 0, 80, 10, 3]));
+        assert_eq!(head(rig), [0, 0x25, 0x01, 80, 10, 3]);
     });
 }
 

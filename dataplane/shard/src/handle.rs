@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use block::{DeviceState, NamespaceIndex, VolumeId};
+use block::{DeviceState, NamespaceIndex, Smart, VolumeId};
 use net::AddressState;
 use nvmf::Target;
 use sync::Watched;
@@ -120,6 +120,7 @@ impl Handle {
                     shards,
                     inventory: Arc::new(Inventory { ports, namespaces }),
                     controllers: target.map_or_else(Vec::new, |target| target.controllers()),
+                    drives: self.drives(),
                 });
             }
             let left = deadline.checked_duration_since(Instant::now())?;
@@ -336,6 +337,14 @@ impl Handle {
             return Default::default();
         };
         (changes.stores().to_vec(), changes.as_hosts_see())
+    }
+
+    /// What the drives of stores last said of their health.
+    fn drives(&self) -> Vec<(String, Smart)> {
+        let changes = lock(&self.shared.changes);
+        let stores = changes.as_ref().map_or(&[][..], Changes::stores);
+        let smart = |store: &StoreInfo| Some((store.name.clone(), store.smart.get()?));
+        stores.iter().filter_map(smart).collect()
     }
 
     /// A shard's ends of the rings that changes cross; each has them once.

@@ -1,6 +1,6 @@
 //! From what an operator says of subsystems and namespaces to what hosts see.
 
-use block::{Geometry, NamespaceIndex, VolumeId, WritePolicy};
+use block::{Geometry, LastSmart, NamespaceIndex, VolumeId, WritePolicy};
 use nvmf::{BlockSize, Hosts, Nsid};
 
 use crate::config::{NamespaceConfig, SubsystemConfig};
@@ -15,6 +15,8 @@ pub struct StoreInfo {
     pub name: String,
     /// What it is and takes.
     pub geometry: Geometry,
+    /// What its drive says of its health.
+    pub smart: LastSmart,
     /// Its device's blocks, if they are other ones than those that hosts know.
     pub(crate) resized: Option<u64>,
     /// The log is on it: it is nobody's namespace.
@@ -22,11 +24,12 @@ pub struct StoreInfo {
 }
 
 impl StoreInfo {
-    /// A store that was just opened.
+    /// A store that was just opened; its device says nothing of its health.
     pub fn new(name: String, geometry: Geometry) -> Self {
         Self {
             name,
             geometry,
+            smart: LastSmart::default(),
             resized: None,
             is_log: false,
         }
@@ -113,6 +116,7 @@ pub(crate) fn namespace(
         deallocated_reads_zero: geometry.unmap
             && geometry.deallocated_zeros
             && config.write == WritePolicy::Through,
+        smart: stores[volume.index()].smart.clone(),
     })
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use block::{IoCounters, NamespaceCounters, NamespaceIndex};
+use block::{IoCounters, NamespaceCounters, NamespaceIndex, Smart};
 use events::{Counter, Stage};
 use net::ConnectionInfo;
 use nvmf::ControllerInfo;
@@ -20,6 +20,8 @@ pub struct Snapshot {
     pub inventory: Arc<Inventory>,
     /// The controllers of all shards.
     pub controllers: Vec<ControllerInfo>,
+    /// What drives say of their health, by the name of their store; those that say nothing are left out.
+    pub drives: Vec<(String, Smart)>,
 }
 
 /// What counters belong to.

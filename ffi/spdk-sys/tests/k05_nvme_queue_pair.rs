@@ -317,6 +317,7 @@ impl Path {
             ok(s::tl_nvme_admin_poll(self.ctrlr));
             assert!(!s::tl_nvme_failed(self.ctrlr));
         }
+        self.smart_log();
         arena.bytes(0, 4096).fill(1);
         let whole = [s::tl_iovec {
             base: arena.at(0).cast(),
@@ -325,6 +326,35 @@ impl Path {
         ok(self.read(&mut io, &whole, 64, 8));
         assert_eq!(self.wait(&mut io), (0, 0, 0));
         assert!(arena.bytes(0, 4096).iter().all(|&byte| byte == 0));
+    }
+
+    /// The log comes while the Admin Queue is polled, once.
+    fn smart_log(&self) {
+        type Logs = std::cell::RefCell<Vec<[u8; 512]>>;
+        extern "C" fn told(arg: *mut std::ffi::c_void, log: *const u8) {
+            assert!(!log.is_null());
+            // SAFETY: what was given along outlives the wait below; 512 bytes.
+            let (logs, log) = unsafe { (&*arg.cast::<Logs>(), *log.cast::<[u8; 512]>()) };
+            logs.borrow_mut().push(log);
+        }
+        let logs = Logs::default();
+        // SAFETY: a connected controller, which this thread polls.
+        unsafe {
+            ok(s::tl_nvme_smart(
+                self.ctrlr,
+                Some(told),
+                (&raw const logs).cast_mut().cast(),
+            ));
+        }
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while logs.borrow().is_empty() && std::time::Instant::now() < until {
+            // SAFETY: as above.
+            unsafe { s::tl_nvme_admin_poll(self.ctrlr) };
+        }
+        let logs = logs.into_inner();
+        assert_eq!(logs.len(), 1);
+        // Available Spare and its threshold are percentages.
+        assert!(logs[0][3] <= 100 && logs[0][4] <= 100);
     }
 
     /// The I/O in flight ends with an error, not never.

@@ -9,12 +9,14 @@ use spdk_sys::{
     tl_nvme_ctrlr, tl_nvme_info, tl_nvme_ns, tl_nvme_ns_info, tl_nvme_opts, tl_nvme_qpair,
 };
 
-use block::{Command, Fault, Geometry, NotStarted, Op, OpIndex, OpTable};
+use block::{Command, Fault, Geometry, LastSmart, NotStarted, Op, OpIndex, OpTable};
 
 use super::Terms;
 use super::op::{self, StoreSlot};
 use super::reset::{May, Remedy, Rounds, Turn};
+use super::smart::Asker;
 use crate::error::Error;
+use crate::tsc::{tsc, tsc_hz};
 
 /// A connected controller, shared by all shards and by the stores on its namespaces.
 ///
@@ -23,6 +25,7 @@ pub(crate) struct Controller {
     ctrlr: NonNull<tl_nvme_ctrlr>,
     info: tl_nvme_info,
     rounds: Arc<Rounds>,
+    asker: Asker,
 }
 
 // SAFETY: SPDK serialises what is done to a controller with its own lock; the
@@ -63,6 +66,7 @@ impl Controller {
             ctrlr,
             info,
             rounds: Arc::default(),
+            asker: Asker::default(),
         })
     }
 
@@ -73,7 +77,7 @@ impl Controller {
             .eq(*b"PCIE")
     }
 
-    /// Keeps the controller alive; from one thread, about once a second: that of a shard which has
+    /// Keeps the controller alive, and asks it for its health now and then; from one thread, about once a second: that of a shard which has
     /// looked whether a round is under way.
     pub(crate) fn poll_admin(&self) {
         if self.rounds.is_under_way() {
@@ -81,6 +85,8 @@ impl Controller {
         }
         // SAFETY: a connected controller; only the main shard calls this.
         unsafe { spdk_sys::tl_nvme_admin_poll(self.ctrlr.as_ptr()) };
+        // SAFETY: as above.
+        unsafe { self.asker.ask(self.ctrlr, tsc(), tsc_hz()) };
     }
 }
 
@@ -208,6 +214,10 @@ impl Nvme {
             unmap: namespace.deallocate != 0,
             deallocated_zeros: namespace.deallocated_zeros != 0,
         }
+    }
+
+    pub(super) fn smart(&self) -> LastSmart {
+        self.controller.asker.last().clone()
     }
 
     pub(crate) fn is_gone(&self) -> bool {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use block::Smart;
+
 use super::events::Notice;
 use super::features::{self, Features};
 use super::identify::{self, Identify, has_write_cache};
@@ -425,7 +427,10 @@ impl AdminQueue {
                 if self.is_discovery() {
                     discovery::fill(subsystems, &self.controller.host, &mut w);
                 } else {
-                    log::fill(lid, csi, &self.controller, &self.changed, &mut w);
+                    let namespaces = self.namespaces.as_deref();
+                    let drives = namespaces.into_iter().flat_map(Namespaces::iter);
+                    let smart = drives.filter_map(|ns| ns.smart.get()).reduce(Smart::worst);
+                    log::fill(lid, csi, &self.controller, smart, &self.changed, &mut w);
                 }
             }
             Work::FeatureData { fid } => {

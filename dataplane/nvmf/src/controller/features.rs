@@ -58,7 +58,7 @@ impl Features {
 
     const DEFAULT: Features = Features {
         arbitration: 0,
-        // 70 °C; without a sensor it is never crossed.
+        // 70 °C; kept for hosts that set it. Drives warn by their own.
         temperature_threshold: 343,
         error_recovery: 0,
         write_atomicity: 0,

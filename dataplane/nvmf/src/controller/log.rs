@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use block::Smart;
+
 use super::Controller;
 use super::features::Features;
 use super::window::Window;
@@ -47,11 +49,13 @@ pub(super) fn len(lid: u8) -> Result<u64, Status> {
     }
 }
 
-/// Writes the part of the log `lid` that `w` shows.
+/// Writes the part of the log `lid` that `w` shows. `drives`: the worst of what the drives of its
+/// namespaces say, if any does.
 pub(super) fn fill(
     lid: u8,
     csi: u8,
     controller: &Controller,
+    drives: Option<Smart>,
     changed: &ChangedNamespaces,
     w: &mut Window<'_>,
 ) {
@@ -62,7 +66,7 @@ pub(super) fn fill(
                 w.put(u64::from(lid) * 4, [1]);
             }
         }
-        lid::SMART => smart(controller, w),
+        lid::SMART => smart(controller, drives, w),
         lid::FIRMWARE => {
             // AFI: slot 1 is active; its revision (base 5.16.1.4).
             w.put(0, [1]);
@@ -90,18 +94,42 @@ pub(super) fn fill(
 const SCOPE_NAMESPACE: u32 = 1 << 20;
 const SCOPE_CONTROLLER: u32 = 1 << 21;
 
-/// Composite Temperature in kelvins: 20 °C, whatever drives have. The field is mandatory and has no
-/// value for "not reported"; 0 K is shown as -273 °C, and monitoring takes it for a fault. How it is
-/// computed is the implementation's, and it "may not represent the actual temperature of any physical
-/// point" (base 5.16.1.3, Figure 207): so it is one that lies below every threshold, and never moves.
-const ROOM_TEMPERATURE: u16 = 293;
+/// What a controller says whose namespaces have no drive that was asked: memory, files and block devices say
+/// nothing of their health. The temperature, 20 °C, is a constant. The field is mandatory and has
+/// no value for "not reported"; 0 K is shown as -273 °C, and monitoring takes it for a fault. How it is computed
+/// is the implementation's, and it "may not represent the actual temperature of any physical point" (base
+/// 5.16.1.3, Figure 207): so it is one that lies below every threshold, and never moves.
+const NO_DRIVE: Smart = Smart {
+    critical_warning: 0,
+    temperature_kelvin: 293,
+    spare_percent: 100,
+    spare_threshold_percent: 10,
+    used_percent: 0,
+};
 
-/// SMART / Health Information (base 5.16.1.3). There is neither a sensor nor
-/// wear: what is left is the amount of I/O.
-fn smart(controller: &Controller, w: &mut Window<'_>) {
-    w.put(1, ROOM_TEMPERATURE.to_le_bytes());
-    // Available Spare and its threshold, in percent.
-    w.put(3, [100, 10]);
+/// Critical Warning, bit 5: of a persistent memory region, which this controller has not, whatever drives have.
+const PERSISTENT_MEMORY: u8 = 1 << 5;
+
+/// SMART / Health Information (base 5.16.1.3): of the controller, and so the worst of its drives, and the
+/// I/O of its own queues.
+fn smart(controller: &Controller, drives: Option<Smart>, w: &mut Window<'_>) {
+    let smart = drives.unwrap_or(NO_DRIVE);
+    w.put(0, [smart.critical_warning & !PERSISTENT_MEMORY]);
+    // A drive that gives no temperature is as good as none.
+    let temperature = match smart.temperature_kelvin {
+        0 => NO_DRIVE.temperature_kelvin,
+        kelvin => kelvin,
+    };
+    w.put(1, temperature.to_le_bytes());
+    // Available Spare, its threshold, Percentage Used.
+    w.put(
+        3,
+        [
+            smart.spare_percent,
+            smart.spare_threshold_percent,
+            smart.used_percent,
+        ],
+    );
     let usage = &controller.usage;
     let load = |n: &std::sync::atomic::AtomicU64| u128::from(n.load(Ordering::Relaxed));
     // Data Units are thousands of 512 bytes, rounded up.

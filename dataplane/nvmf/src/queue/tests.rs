@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use block::{Completion, NamespaceIndex, Op};
+use block::{Completion, LastSmart, NamespaceIndex, Op};
 use pages::{Arena, ClusterPool, CopyLedger, HeapRegion, PAGE_SIZE, RunPool};
 
 use super::slots::Slots;
@@ -100,6 +100,7 @@ fn target() -> Arc<Target> {
         eui64: [0; 8],
         volatile_write_cache: false,
         deallocated_reads_zero: true,
+        smart: LastSmart::default(),
     };
     Target::new(TargetConfig {
         subsystems: vec![SubsystemConfig {

@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use block::NamespaceIndex;
+use block::{LastSmart, NamespaceIndex};
 use nvmf::{
     BlockSize, CommandPool, Counters, Endpoints, Hosts, Listener, NamespaceConfig, Nsid, Resources,
     Session, SubsystemConfig, Target, TargetConfig, Timestamp,
@@ -158,6 +158,7 @@ pub fn namespace(nsid: u32, block_size: BlockSize, bytes: u64) -> NamespaceConfi
         eui64: [0; 8],
         volatile_write_cache: nsid == 1,
         deallocated_reads_zero: true,
+        smart: LastSmart::default(),
     }
 }
 
