@@ -206,8 +206,17 @@ impl Readiness {
         self.ports[port].wrong.is_none() && (reached || own.next().is_none())
     }
 
-    /// The parts that are wrong, and their sentences.
-    fn wrongs(&self) -> impl Iterator<Item = (String, String)> {
+    /// Addresses that are wrong, and their sentences.
+    fn wrong_addresses(&self) -> impl Iterator<Item = (String, String)> {
+        let addresses = (self.addresses.iter()).map(|one| {
+            let port = self.ports.get(one.port).map_or("?", |port| &port.name);
+            (format!("{} of {port}", one.address), &one.wrong)
+        });
+        addresses.filter_map(with_sentence)
+    }
+
+    /// Ports and namespaces that are wrong, and their sentences.
+    fn wrong_devices(&self) -> impl Iterator<Item = (String, String)> {
         let ports = (self.ports.iter()).map(|part| (part.name.clone(), &part.wrong));
         let namespaces = (self.namespaces.iter()).map(|part| {
             let NamespaceName {
@@ -215,27 +224,31 @@ impl Readiness {
             } = &part.name;
             (format!("namespace {nsid} of {subsystem}"), &part.wrong)
         });
-        let addresses = (self.addresses.iter()).map(|one| {
-            let port = self.ports.get(one.port).map_or("?", |port| &port.name);
-            (format!("{} of {port}", one.address), &one.wrong)
-        });
-        let parts = ports.chain(addresses).chain(namespaces);
-        parts.filter_map(|(name, wrong)| {
-            let sentence = format!("{name}: {}", wrong.as_ref()?);
-            Some((name, sentence))
-        })
+        ports.chain(namespaces).filter_map(with_sentence)
     }
 
-    /// What has changed since `earlier`: parts that are wrong now, or otherwise, by their
-    /// sentences; and parts that are right again, by their names.
+    /// The parts that are wrong, and their sentences.
+    fn wrongs(&self) -> impl Iterator<Item = (String, String)> {
+        self.wrong_devices().chain(self.wrong_addresses())
+    }
+
+    /// News for the log since `earlier`: ports and namespaces that are wrong now, or otherwise, by
+    /// their sentences; and those that are right again, by their names. Addresses are left out: the
+    /// engine has a line for each change of one ([`Handle::tend`]), with who has it and since when it is free.
     pub(crate) fn since(&self, earlier: &Self) -> (Vec<String>, Vec<String>) {
-        let (before, now): (Vec<_>, Vec<_>) = (earlier.wrongs().collect(), self.wrongs().collect());
+        let before: Vec<_> = earlier.wrong_devices().collect();
+        let now: Vec<_> = self.wrong_devices().collect();
         let news = now.iter().filter(|wrong| !before.contains(wrong));
         let broken = news.map(|(_, why)| why.clone()).collect();
         let still = |name: &String| now.iter().any(|(known, _)| known == name);
         let mended = before.into_iter().map(|(name, _)| name);
         (broken, mended.filter(|name| !still(name)).collect())
     }
+}
+
+fn with_sentence((name, wrong): (String, &Option<String>)) -> Option<(String, String)> {
+    let sentence = format!("{name}: {}", wrong.as_ref()?);
+    Some((name, sentence))
 }
 
 fn wrong_with_port(state: PortState, device: &str) -> Option<String> {

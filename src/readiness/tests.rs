@@ -77,6 +77,31 @@ fn k06_each_change_is_told_once() {
     assert_eq!(good.since(&gone), (vec![], vec!["port0".to_owned()]));
 }
 
+/// The engine tells of an address, in one line with what to do: readiness has none of its own, though
+/// it says why wherever it is asked.
+#[test]
+fn k06_an_address_that_is_taken_has_one_line() {
+    let good = health(&[PortState::Up], &[DeviceState::Works]);
+    let mut taken = good.clone();
+    taken.addresses = vec![Address {
+        port: 0,
+        address: "192.0.2.1".parse().unwrap(),
+        is_used: false,
+        wrong: Some("not used, the station 02:00:00:00:66:01 has it".into()),
+    }];
+    assert_eq!(taken.reasons().len(), 1);
+    assert_eq!(taken.since(&good), (vec![], vec![]));
+    assert_eq!(good.since(&taken), (vec![], vec![]));
+    // What else breaks with it has its line.
+    taken.ports[0].wrong = Some("eth1 is gone".into());
+    let (broken, mended) = taken.since(&good);
+    assert_eq!(
+        (broken, mended.len()),
+        (vec!["port0: eth1 is gone".to_owned()], 0)
+    );
+    assert_eq!(good.since(&taken), (vec![], vec!["port0".to_owned()]));
+}
+
 #[test]
 fn k06_a_port_works_by_the_addresses_that_are_its_own() {
     let mut now = health(&[PortState::Up, PortState::Up], &[DeviceState::Works]);
