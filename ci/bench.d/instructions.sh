@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by ci/bench: instructions per 4 KiB command, counted by callgrind; they do not depend on what else the machine does.
+# Sourced by ci/bench: instructions per 4 KiB command, counted by callgrind; on an idle machine, as timers go by the real clock.
 : "${root:?}" "${dir:?}" "${release:?}"
 
 recorded=$root/ci/bench.d/instructions.json

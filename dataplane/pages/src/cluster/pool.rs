@@ -117,6 +117,7 @@ impl Pool {
 
     /// Cluster `index` has no handle any more. True if the pool has neither
     /// handles nor owner: it is to be freed.
+    #[inline]
     pub fn take_back(&self, index: u32) -> bool {
         let held = self.held.get() - 1;
         self.held.set(held);
