@@ -1,7 +1,7 @@
 //! Headers of groups, and the records in them.
 
 use crate::bytes::{array, checksum, put, u16_at, u32_at, u64_at};
-use crate::{LogId, VERSION};
+use crate::{LogId, NUMBERS_END, VERSION};
 
 const MAGIC: [u8; 4] = *b"TLGR";
 const CHECKSUM: usize = 76;
@@ -172,10 +172,17 @@ impl Header {
             count: u16_at(bytes, 26),
             checksum: crc,
         };
-        let payload: u64 = Records::of(bytes, header.count).try_fold(0u64, |sum, record| {
+        if header.acknowledged >= header.sequence || header.sequence >= NUMBERS_END {
+            return None;
+        }
+        let (mut payload, mut transfer) = (0, header.sequence << 8);
+        for record in Records::of(bytes, header.count) {
             let (record, ..) = record?;
-            sum.checked_add(record.payload())
-        })?;
+            if record.transfer != transfer {
+                return None;
+            }
+            (payload, transfer) = (payload + record.payload(), transfer + 1);
+        }
         (payload == u64::from(header.payload_len)).then_some(header)
     }
 

@@ -51,6 +51,8 @@ pub enum Unfit {
     },
     /// This many shards.
     Regions(u32),
+    /// Halves of this many bytes.
+    Half(u64),
 }
 
 impl fmt::Display for Unfit {
@@ -66,6 +68,10 @@ impl fmt::Display for Unfit {
             Unfit::Regions(regions) => {
                 write!(f, "a log has 1 to {REGIONS_MAX} regions, not {regions}")
             }
+            Unfit::Half(half_len) => write!(
+                f,
+                "a half of a log has at least {HALF_MIN} bytes, not {half_len}"
+            ),
         }
     }
 }
@@ -88,7 +94,11 @@ impl Layout {
         let len = len / UNIT * UNIT;
         let halves = 2 * u64::from(regions);
         let room = len.saturating_sub(AREAS as u64 * AREA) / halves / UNIT * UNIT;
-        let half_len = half_len.map_or(room, |half| half / UNIT * UNIT);
+        let half_len = match half_len {
+            Some(half_len) if half_len < HALF_MIN => return Err(Unfit::Half(half_len)),
+            Some(half_len) => half_len / UNIT * UNIT,
+            None => room,
+        };
         if half_len < HALF_MIN || half_len > room {
             return Err(Unfit::TooSmall {
                 has: len,
@@ -106,7 +116,8 @@ impl Layout {
     /// Bytes that a store has to have for `regions` with halves of `half_len` bytes.
     pub fn needs(regions: u32, half_len: u64) -> u64 {
         let half = half_len.max(HALF_MIN);
-        AREAS as u64 * AREA + half.saturating_mul(2 * u64::from(regions))
+        let halves = half.saturating_mul(2 * u64::from(regions));
+        halves.saturating_add(AREAS as u64 * AREA)
     }
 
     /// Where management area `copy` begins, of a store of `len` bytes.

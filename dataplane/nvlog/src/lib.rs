@@ -14,7 +14,8 @@
 //!
 //! Version 1. Numbers are little-endian, offsets and lengths bytes, checksums CRC32C (RFC 3720, B.4).
 //! A checksum covers what it is in, with its own four bytes taken as zeros. Fields that are not named
-//! are written as zeros. What has another version is refused, and so is what cannot be.
+//! are written as zeros. What has another version is refused, and so is what cannot be. Generations, epochs and
+//! sequences are less than 2^56; sequences begin at 1.
 //!
 //! | where | what |
 //! | --- | --- |
@@ -89,13 +90,62 @@
 //!
 //! Payload lies behind the header, record after record without gaps; zeros fill the last block up.
 //!
+//! # Examples
+//!
+//! Bytes as they lie on disk; where places are left out, the line before goes on.
+//!
+//! The superblock of a log of two regions with halves of 8 MiB, in a store of 64 MiB with blocks of 512 bytes, and
+//! of two volumes:
+//!
+//! ```text
+//! 0000  54 4c 2d 4e 56 4c 4f 47 01 00 00 00 98 c2 55 a9
+//! 0010  30 31 32 33 34 35 36 37 38 39 61 62 63 64 65 66
+//! 0020  05 00 00 00 00 00 00 00 00 00 00 04 00 00 00 00
+//! 0030  00 02 00 00 02 00 00 00 00 00 80 00 00 00 00 00
+//! 0040  01 00 00 00 02 00 00 00 00 00 00 00 00 00 00 00
+//! 0050  00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
+//! 0080  64 72 69 76 65 20 6f 66 20 76 6f 6c 75 6d 65 30
+//! 0090  00 00 00 00 00 01 00 00 00 10 00 00 00 00 00 00
+//! 00a0  6e 76 6d 65 30 00 00 00 00 00 00 00 00 00 00 00
+//! 00b0  00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
+//! 00d0  00 00 00 40 00 00 00 00 00 02 00 00 00 00 00 00
+//! 00e0  66 69 6c 65 73 00 00 00 00 00 00 00 00 00 00 00
+//! 00f0  00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
+//! ```
+//!
+//! The header of the first group of a half, half 1 of region 1. Its records are a write of 5120 bytes (0, 1, 2, …, 255, 0, …)
+//! to volume 1, in the middle of a page, and a write zeroes of 1 MiB of volume 0:
+//!
+//! ```text
+//! 0000  54 4c 47 52 01 00 01 00 30 31 32 33 34 35 36 37
+//! 0010  38 39 61 62 63 64 65 66 01 00 02 00 00 02 00 00
+//! 0020  09 00 00 00 00 00 00 00 e8 03 00 00 00 00 00 00
+//! 0030  e7 03 00 00 00 00 00 00 00 00 90 01 00 00 00 00
+//! 0040  78 56 34 12 00 14 00 00 00 00 00 00 70 86 96 fb
+//! 0050  00 e8 03 00 00 00 00 00 00 00 00 00 00 00 00 00
+//! 0060  01 00 00 00 01 00 03 00 00 3e 12 00 00 00 00 00
+//! 0070  00 14 00 00 00 00 00 00 00 00 00 00 00 00 00 00
+//! 0080  5a ee 10 ae 32 fe 71 9c 5a ee 10 ae 01 e8 03 00
+//! 0090  00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
+//! 00a0  02 00 00 00 00 00 00 40 00 00 00 00 00 00 10 00
+//! 00b0  00 00 00 00 00 14 00 00 00 00 00 00 00 00 00 00
+//! 00c0  00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
+//! ```
+//!
 //! # Recovery
 //!
 //! From the superblock on, each group has to be where the one before ended, with the epoch of its half, the
 //! next sequence, and the checksum of the header before. Where that ends, the log ends. If some group of this
 //! epoch further on says that what is missing had been acknowledged, then it is lost, and said; else it is a
 //! torn tail, and dropped. So that the last group's acknowledgement is known, too, a header without records
-//! follows when there is nothing to write. A store that lies about the very last group cannot be found out.
+//! follows when there is nothing to write. A store that lies about the very last groups, which no later header
+//! says were acknowledged, cannot be found out.
+//!
+//! What a region has lost is said of all regions at once, and what the others have is replayed before.
+//!
+//! A store in which no two superblocks agree is made a log store without a word only if its management areas are
+//! zeros, but for what the first two steps of making a log leave there: so that neither somebody else's data is
+//! overwritten, nor a log of which little is left.
 #![forbid(unsafe_code)]
 
 mod bytes;
@@ -111,6 +161,9 @@ pub use layout::{
 };
 pub use region::{Group, Region};
 pub use superblock::{Bad, RegionSuperblock, Superblock, VOLUMES_MAX, Volume, WAVES};
+
+/// What generations, epochs and sequences are less than: a transfer ID has no room for more.
+pub(crate) const NUMBERS_END: u64 = 1 << 56;
 
 /// Version of what is on disk.
 pub const VERSION: u32 = 1;

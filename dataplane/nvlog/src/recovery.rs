@@ -7,13 +7,17 @@
 //! Reading takes bounded memory: a group is read in parts of at most [`PART`] bytes. One that fits into
 //! one part is read once; a longer one twice, to look at its checksums before anything of it is replayed.
 
-use std::fmt;
+mod blank;
+mod refusal;
+mod walk;
+
 use std::ops::Range;
 
-use crate::VERSION;
-use crate::header::{Checksums, HEADER, HEADER_MAX, Header, PAGE, Record, RecordOp};
-use crate::layout::{AREAS, Layout, REGION_SUPERBLOCK, REGIONS_MAX, SUPERBLOCK, UNIT};
+use crate::layout::{AREA, AREAS, Layout, REGION_SUPERBLOCK, REGIONS_MAX, SUPERBLOCK, UNIT};
 use crate::superblock::{Bad, RegionSuperblock, Superblock, WAVES, newest};
+
+pub use refusal::{Loss, RANGES_MAX, Refusal};
+pub use walk::replay;
 
 /// Bytes of a group that are in memory at a time.
 pub const PART: usize = 128 << 10;
@@ -64,89 +68,6 @@ pub trait Drives<S: Store> {
     fn progress(&self, done: &Replayed);
 }
 
-/// Why a log cannot be opened, or replayed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal<E> {
-    /// There is no log: the store begins with something else.
-    Foreign,
-    /// It is of a version that this program does not know.
-    Version(u32),
-    /// It was made for a store of another size: bytes then, and now.
-    Size {
-        /// Then.
-        was: u64,
-        /// Now.
-        is: u64,
-    },
-    /// Fewer than two copies of a superblock agree: of the store's, or a region's.
-    Superblocks {
-        /// The region.
-        region: Option<usize>,
-    },
-    /// Groups that had been acknowledged cannot be read.
-    Lost(Loss),
-    /// Records of volumes that are not there; their places in the superblock's list.
-    Absent(Vec<u32>),
-    /// The store failed.
-    Failed(E),
-}
-
-/// Groups that had been acknowledged, and are not in the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Loss {
-    /// The region.
-    pub region: usize,
-    /// Where the first of them should be: bytes of the store.
-    pub address: u64,
-    /// Their numbers.
-    pub groups: Range<u64>,
-    /// What they changed, as far as headers can be read: volume, first byte, bytes.
-    pub ranges: Vec<(u32, u64, u64)>,
-}
-
-impl<E: fmt::Display> fmt::Display for Refusal<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Refusal::Foreign => f.write_str("it holds something else than a log"),
-            Refusal::Version(version) => write!(
-                f,
-                "its log is of version {version}, and this program knows version {VERSION}"
-            ),
-            Refusal::Size { was, is } => write!(
-                f,
-                "its log was made for {was} bytes, and the store has {is} now"
-            ),
-            Refusal::Superblocks { region: None } => {
-                f.write_str("its superblocks are damaged: no two copies agree")
-            }
-            Refusal::Superblocks {
-                region: Some(region),
-            } => write!(
-                f,
-                "the superblocks of region {region} are damaged: no two copies agree"
-            ),
-            Refusal::Lost(loss) => {
-                let Range { start, end } = loss.groups;
-                write!(
-                    f,
-                    "groups {start} to {} of region {}, which had been acknowledged, cannot be read (byte {})",
-                    end - 1,
-                    loss.region,
-                    loss.address
-                )?;
-                for (volume, offset, len) in &loss.ranges {
-                    write!(f, "; volume {volume}: {len} bytes from {offset}")?;
-                }
-                Ok(())
-            }
-            Refusal::Absent(volumes) => {
-                write!(f, "it has records of volumes that are absent: {volumes:?}")
-            }
-            Refusal::Failed(error) => write!(f, "{error}"),
-        }
-    }
-}
-
 /// A log as its superblocks say it is.
 #[derive(Clone, Debug)]
 pub struct Opened {
@@ -180,21 +101,21 @@ pub struct Replayed {
     pub read: u64,
 }
 
-/// Reads the superblocks of a store of `len` bytes. `None`: the store is blank.
+/// Reads the superblocks of a store of `len` bytes. `None`: the store is blank, or holds what is left of
+/// a log that was being made and never began.
 ///
 /// # Errors
 /// There is something that is no log of ours, or a damaged one.
 pub async fn open<S: Store>(store: &S, len: u64) -> Result<Option<Opened>, Refusal<S::Error>> {
     let mut copies = [const { Err(Bad::Blank) }; AREAS];
-    let is_large = len >= AREAS as u64 * crate::layout::AREA;
+    let is_large = len >= AREAS as u64 * AREA;
     for (copy, place) in copies.iter_mut().enumerate().filter(|_| is_large) {
         *place = Superblock::decode(&take(store, Layout::area(len, copy), SUPERBLOCK).await?);
     }
     let Some(superblock) = newest(&copies, |superblock| superblock.generation) else {
-        return match copies {
-            // What the first wave left of a log that never began.
-            _ if WAVES[1].iter().all(|&copy| copies[copy] == Err(Bad::Blank)) => Ok(None),
-            _ => Err(why(&copies, len)),
+        return match !is_large || blank::never_began(store, len, &copies).await? {
+            true => Ok(None),
+            false => Err(why(&copies, len)),
         };
     };
     let mut highest = Highest::default();
@@ -261,38 +182,6 @@ async fn take<S: Store>(store: &S, at: u64, len: usize) -> Result<Vec<u8>, Refus
     Ok(buffer.to_vec(0..len))
 }
 
-/// Replays what no consistency point finished, region by region, oldest first, on `drives`. They are
-/// not flushed. `is_there` says which volumes of the superblock's list there are.
-///
-/// # Errors
-/// Something that was acknowledged is lost, a volume is absent, or a device failed. What was replayed until
-/// then may be on the drives; the log is as it was.
-pub async fn replay<S: Store>(
-    store: &S,
-    opened: &Opened,
-    drives: &impl Drives<S>,
-    is_there: impl Fn(u32) -> bool,
-) -> Result<Replayed, Refusal<S::Error>> {
-    let mut walk = Walk {
-        store,
-        opened,
-        region: 0,
-        done: Replayed::default(),
-        absent: Vec::new(),
-    };
-    for region in 0..opened.regions.len() {
-        if cfg!(mutant = "log-region-forgotten") && region >= 2 {
-            continue;
-        }
-        walk.region = region;
-        walk.walk(drives, &is_there).await?;
-    }
-    match walk.absent.is_empty() {
-        true => Ok(walk.done),
-        false => Err(Refusal::Absent(walk.absent)),
-    }
-}
-
 /// Makes the log empty and ready for a run: `superblock` says how it lays it out, and of which
 /// volumes; its generation is set here. `opened` is what was there, all of it replayed and the drives
 /// flushed, or `None` of a blank store. The superblocks of its regions come back.
@@ -340,298 +229,4 @@ pub async fn begin<S: Store>(
         store.flush().await?;
     }
     Ok(vec![region; regions])
-}
-
-/// A region's chain.
-struct Walk<'a, S> {
-    store: &'a S,
-    opened: &'a Opened,
-    region: usize,
-    done: Replayed,
-    absent: Vec<u32>,
-}
-
-/// A group whose header is good.
-struct Found {
-    header: Header,
-    /// As it is on disk.
-    bytes: Vec<u8>,
-}
-
-impl Found {
-    fn records(&self) -> impl Iterator<Item = (Record, u64, Checksums<'_>)> {
-        self.header.records(&self.bytes)
-    }
-}
-
-impl<S: Store> Walk<'_, S> {
-    fn block(&self) -> u64 {
-        self.opened.superblock.layout.block.into()
-    }
-
-    /// Where a half of the region lies.
-    fn half(&self, half: usize) -> Range<u64> {
-        let layout = &self.opened.superblock.layout;
-        let start = layout.half(self.region, half);
-        start..start + layout.half_len
-    }
-
-    async fn read(&mut self, at: u64, len: usize) -> Result<S::Buffer, Refusal<S::Error>> {
-        self.done.read += len as u64;
-        self.store.read(at, len).await.map_err(Refusal::Failed)
-    }
-
-    async fn walk(
-        &mut self,
-        drives: &impl Drives<S>,
-        is_there: &impl Fn(u32) -> bool,
-    ) -> Result<(), Refusal<S::Error>> {
-        let start = self.opened.regions[self.region];
-        let (mut next, mut previous) = (start.sequence, start.previous);
-        let oldest = usize::from(start.oldest);
-        for half in [oldest, 1 - oldest] {
-            let Range { start, end } = self.half(half);
-            let mut at = start;
-            while at < end
-                && let Some(found) = self.group(half, at..end).await?
-                && (found.header.sequence, found.header.previous) == (next, previous)
-                && self.play(&found, drives, is_there).await?
-            {
-                (next, previous) = (next + 1, found.header.checksum);
-                at += found.header.total(self.block() as u32);
-                drives.progress(&self.done);
-            }
-            self.look_behind(half, at..end, next).await?;
-        }
-        Ok(())
-    }
-
-    /// The group at the start of `room`, if there is one that was written there in this epoch.
-    async fn group(
-        &mut self,
-        half: usize,
-        room: Range<u64>,
-    ) -> Result<Option<Found>, Refusal<S::Error>> {
-        let len = HEADER_MAX.min((room.end - room.start) as usize);
-        let buffer = self.read(room.start, len).await?;
-        Ok(self.header(half, &buffer, 0..len, room.start))
-    }
-
-    /// The header that `range` of what was read begins with, which lies at `address`, if it is of this
-    /// half and epoch.
-    fn header(
-        &self,
-        half: usize,
-        buffer: &S::Buffer,
-        range: Range<usize>,
-        address: u64,
-    ) -> Option<Found> {
-        if range.len() < HEADER || !Header::begins(buffer.slices(range.start..range.start + 4)) {
-            return None;
-        }
-        let block = self.block() as u32;
-        let fields = buffer.to_vec(range.start..range.start + HEADER);
-        let whole = Header::length(&fields, block).filter(|&whole| whole <= range.len())?;
-        let bytes = buffer.to_vec(range.start..range.start + whole);
-        let header = Header::decode(&bytes, block)?;
-        let is_ours = header.log == self.opened.superblock.log
-            && usize::from(header.region) == self.region
-            && usize::from(header.half) == half
-            && header.epoch == self.opened.regions[self.region].epochs[half]
-            && header.address == address
-            && address + header.total(block) <= self.half(half).end;
-        is_ours.then_some(Found { header, bytes })
-    }
-
-    /// Replays a group if its checksums are right; whether they are.
-    async fn play(
-        &mut self,
-        found: &Found,
-        drives: &impl Drives<S>,
-        is_there: &impl Fn(u32) -> bool,
-    ) -> Result<bool, Refusal<S::Error>> {
-        let payload_len = found.header.payload_len as usize;
-        let payload = found.header.address + u64::from(found.header.header_len);
-        let len = payload_len.next_multiple_of(self.block() as usize);
-        let mut check = Check::new(found);
-        let (mut at, mut kept) = (0, None);
-        while at < len {
-            let n = (len - at).min(PART);
-            let buffer = self.read(payload + at as u64, n).await?;
-            let is_good = check.take(buffer.slices(0..n.min(payload_len - at)));
-            if !is_good && !cfg!(mutant = "log-checksum-ignored") {
-                return Ok(false);
-            }
-            kept = (len <= PART).then_some(buffer);
-            at += n;
-        }
-        self.done.groups += 1;
-        for (record, place, _) in found.records() {
-            if !is_there(record.volume) {
-                if !self.absent.contains(&record.volume) {
-                    self.absent.push(record.volume);
-                }
-                continue;
-            }
-            self.done.records += 1;
-            self.done.bytes += record.len;
-            self.apply(&record, payload + place, kept.as_ref(), place, drives)
-                .await?;
-        }
-        Ok(true)
-    }
-
-    /// Does what a record says. Its payload lies at `from` of the store; and from `place` of `kept`.
-    async fn apply(
-        &mut self,
-        record: &Record,
-        from: u64,
-        kept: Option<&S::Buffer>,
-        place: u64,
-        drives: &impl Drives<S>,
-    ) -> Result<(), Refusal<S::Error>> {
-        let Record {
-            volume,
-            offset,
-            len,
-            ..
-        } = *record;
-        let applied = match (record.op, kept) {
-            (RecordOp::Deallocate, _) => Ok(()),
-            (RecordOp::WriteZeroes, _) => drives.write_zeroes(volume, offset, len).await,
-            (RecordOp::Write, Some(buffer)) => {
-                let range = place as usize..(place + len) as usize;
-                drives.write(volume, offset, buffer, range).await
-            }
-            (RecordOp::Write, None) => return self.apply_parts(record, from, drives).await,
-        };
-        applied.map_err(Refusal::Failed)
-    }
-
-    /// Reads the payload of a record once more, in parts.
-    async fn apply_parts(
-        &mut self,
-        record: &Record,
-        from: u64,
-        drives: &impl Drives<S>,
-    ) -> Result<(), Refusal<S::Error>> {
-        let block = self.block();
-        let mut done = 0;
-        while done < record.len {
-            // Reads are of whole blocks of the log, writes of whole pages of the volume but at its ends.
-            let before = (from + done) % block;
-            let page = PAGE - (record.offset + done) % PAGE;
-            let most = page + (PART as u64 - before - page) / PAGE * PAGE;
-            let n = (record.len - done).min(most);
-            let len = (before + n).next_multiple_of(block) as usize;
-            let buffer = self.read(from + done - before, len).await?;
-            let range = before as usize..(before + n) as usize;
-            drives
-                .write(record.volume, record.offset + done, &buffer, range)
-                .await
-                .map_err(Refusal::Failed)?;
-            done += n;
-        }
-        Ok(())
-    }
-
-    /// Looks through what lies behind the chain, which ends before group `next`: groups there that
-    /// say it was acknowledged show that it is lost.
-    async fn look_behind(
-        &mut self,
-        half: usize,
-        room: Range<u64>,
-        next: u64,
-    ) -> Result<(), Refusal<S::Error>> {
-        let (mut at, mut acknowledged) = (room.start, 0);
-        let mut ranges = Vec::new();
-        while at < room.end {
-            // The length of a header more, for one that begins at the end of the part.
-            let rest = room.end - at;
-            let len = rest.min((PART + HEADER_MAX) as u64) as usize;
-            let buffer = self.read(at, len).await?;
-            let part = rest.min(PART as u64);
-            for from in (0..part).step_by(self.block() as usize) {
-                let found = self.header(half, &buffer, from as usize..len, at + from);
-                let Some(found) = found.filter(|found| found.header.sequence >= next) else {
-                    continue;
-                };
-                self.done.torn += found.header.total(self.block() as u32);
-                acknowledged = acknowledged.max(found.header.acknowledged);
-                let range = |(record, ..): (Record, _, _)| {
-                    let Record {
-                        volume,
-                        offset,
-                        len,
-                        ..
-                    } = record;
-                    (found.header.sequence, (volume, offset, len))
-                };
-                let room = RANGES_MAX.saturating_sub(ranges.len());
-                ranges.extend(found.records().map(range).take(room));
-            }
-            at += part;
-        }
-        if acknowledged < next || cfg!(mutant = "log-loss-ignored") {
-            return Ok(());
-        }
-        ranges.retain(|&(sequence, _)| sequence <= acknowledged);
-        Err(Refusal::Lost(Loss {
-            region: self.region,
-            address: room.start,
-            groups: next..acknowledged + 1,
-            ranges: ranges.into_iter().map(|(_, range)| range).collect(),
-        }))
-    }
-}
-
-/// Ranges that a [`Loss`] names at most.
-const RANGES_MAX: usize = 1000;
-
-/// Compares a group's payload with its checksums, as it comes.
-struct Check {
-    /// Bytes and checksum of each page, in the order of the payload.
-    pages: Vec<(u64, u32)>,
-    page: usize,
-    left: u64,
-    crc: u32,
-}
-
-impl Check {
-    fn new(found: &Found) -> Self {
-        let mut pages = Vec::new();
-        for (record, _, checksums) in found.records() {
-            let (mut at, end) = (record.offset, record.offset + record.len);
-            for crc in checksums.iter() {
-                let until = end.min((at / PAGE + 1) * PAGE);
-                pages.push((until - at, crc));
-                at = until;
-            }
-        }
-        Self {
-            left: pages.first().map_or(0, |&(len, _)| len),
-            pages,
-            page: 0,
-            crc: 0,
-        }
-    }
-
-    /// Takes the next bytes; false if a page that they complete is not what it was.
-    fn take<'a>(&mut self, slices: impl Iterator<Item = &'a [u8]>) -> bool {
-        let mut is_good = true;
-        for mut slice in slices {
-            while !slice.is_empty() && self.page < self.pages.len() {
-                let n = (slice.len() as u64).min(self.left) as usize;
-                self.crc = crc32c::crc32c_append(self.crc, &slice[..n]);
-                self.left -= n as u64;
-                slice = &slice[n..];
-                if self.left == 0 {
-                    is_good &= std::mem::take(&mut self.crc) == self.pages[self.page].1;
-                    self.page += 1;
-                    self.left = self.pages.get(self.page).map_or(0, |&(len, _)| len);
-                }
-            }
-        }
-        is_good
-    }
 }

@@ -6,7 +6,7 @@
 
 use crate::bytes::{array, checksum, put, u32_at, u64_at};
 use crate::layout::{AREAS, Layout, REGION_SUPERBLOCK, REGIONS_MAX, SUPERBLOCK};
-use crate::{LogId, VERSION};
+use crate::{LogId, NUMBERS_END, VERSION};
 
 const MAGIC: [u8; 8] = *b"TL-NVLOG";
 const REGION_MAGIC: [u8; 8] = *b"TL-REGIO";
@@ -145,7 +145,9 @@ impl Superblock {
         let (regions, half_len) = (u32_at(bytes, 52), u64_at(bytes, 56));
         let layout = Layout::new(len, block, regions, Some(half_len)).map_err(|_| Bad::Fields)?;
         let count = u32_at(bytes, 68) as usize;
-        if layout.len != len || layout.half_len != half_len || count > VOLUMES_MAX {
+        let generation = u64_at(bytes, 32);
+        let is_exact = layout.len == len && layout.half_len == half_len;
+        if !is_exact || count > VOLUMES_MAX || generation >= NUMBERS_END {
             return Err(Bad::Fields);
         }
         let volume = |at: usize| {
@@ -162,7 +164,7 @@ impl Superblock {
         let places = (VOLUMES..).step_by(VOLUME).take(count);
         Ok(Self {
             log: LogId(array(bytes, 16)),
-            generation: u64_at(bytes, 32),
+            generation,
             layout,
             placement: u32_at(bytes, 64),
             volumes: places.map(volume).collect::<Result<_, _>>()?,
@@ -199,14 +201,18 @@ impl RegionSuperblock {
         let oldest = u32_at(bytes, 36);
         let epochs = [u64_at(bytes, 48), u64_at(bytes, 56)];
         let in_order = oldest < 2 && epochs[oldest as usize] < epochs[1 - oldest as usize];
-        if !in_order {
+        let (generation, sequence) = (u64_at(bytes, 40), u64_at(bytes, 64));
+        let are_numbers = [generation, epochs[0], epochs[1], sequence]
+            .into_iter()
+            .all(|number| number < NUMBERS_END);
+        if !in_order || !are_numbers || sequence == 0 {
             return Err(Bad::Fields);
         }
         Ok(Self {
-            generation: u64_at(bytes, 40),
+            generation,
             oldest: oldest as u8,
             epochs,
-            sequence: u64_at(bytes, 64),
+            sequence,
             previous: u32_at(bytes, 72),
         })
     }

@@ -273,9 +273,9 @@ fn explain_with(refusal: Refusal<Fault>, volumes: &[nvlog::Volume]) -> String {
                 names.join(", ")
             )
         }
-        Refusal::Lost(loss) => {
+        Refusal::Lost(losses) => {
             let mut text = format!("the log is damaged: {refusal}");
-            for &(volume, offset, len) in &loss.ranges {
+            for &(volume, offset, len) in losses.iter().flat_map(|loss| &loss.ranges) {
                 text += &format!("; of store {:?} {len} bytes from {offset}", name(volume));
             }
             text + ". Nothing was overwritten. Restore these ranges and start with --discard-log, which gives up what the log has"

@@ -1,0 +1,107 @@
+//! Why a log cannot be used.
+
+use std::fmt;
+use std::ops::Range;
+
+use crate::VERSION;
+
+/// Why a log cannot be opened, or replayed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal<E> {
+    /// There is no log: the store begins with something else.
+    Foreign,
+    /// It is of a version that this program does not know.
+    Version(u32),
+    /// It was made for a store of another size: bytes then, and now.
+    Size {
+        /// Then.
+        was: u64,
+        /// Now.
+        is: u64,
+    },
+    /// Fewer than two copies of a superblock agree: of the store's, or a region's.
+    Superblocks {
+        /// The region.
+        region: Option<usize>,
+    },
+    /// Groups that had been acknowledged cannot be read: what each region lost.
+    Lost(Vec<Loss>),
+    /// Records of volumes that are not there; their places in the superblock's list.
+    Absent(Vec<u32>),
+    /// The store failed.
+    Failed(E),
+}
+
+/// Ranges that a [`Loss`] names at most.
+pub const RANGES_MAX: usize = 1000;
+
+/// Groups of a region that had been acknowledged, and are not in the log, or behind one that is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// The region.
+    pub region: usize,
+    /// Where the first of them should be: bytes of the store.
+    pub address: u64,
+    /// Their numbers.
+    pub groups: Range<u64>,
+    /// What they changed, as far as headers can be read: volume, first byte, bytes. The first
+    /// [`RANGES_MAX`] of them.
+    pub ranges: Vec<(u32, u64, u64)>,
+    /// How many more there may be.
+    pub more: usize,
+}
+
+impl<E: fmt::Display> fmt::Display for Refusal<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Foreign => f.write_str("it holds something else than a log"),
+            Refusal::Version(version) => write!(
+                f,
+                "its log is of version {version}, and this program knows version {VERSION}"
+            ),
+            Refusal::Size { was, is } => write!(
+                f,
+                "its log was made for {was} bytes, and the store has {is} now"
+            ),
+            Refusal::Superblocks { region: None } => {
+                f.write_str("its superblocks are damaged: no two copies agree")
+            }
+            Refusal::Superblocks {
+                region: Some(region),
+            } => write!(
+                f,
+                "the superblocks of region {region} are damaged: no two copies agree"
+            ),
+            Refusal::Lost(losses) => {
+                for (i, loss) in losses.iter().enumerate() {
+                    write!(f, "{}{loss}", if i > 0 { ". " } else { "" })?;
+                }
+                Ok(())
+            }
+            Refusal::Absent(volumes) => {
+                write!(f, "it has records of volumes that are absent: {volumes:?}")
+            }
+            Refusal::Failed(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Range { start, end } = self.groups;
+        write!(
+            f,
+            "groups {start} to {} of region {}, which had been acknowledged, cannot be read (byte {})",
+            end - 1,
+            self.region,
+            self.address
+        )?;
+        for (volume, offset, len) in &self.ranges {
+            write!(f, "; volume {volume}: {len} bytes from {offset}")?;
+        }
+        match self.more {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more ranges"),
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! The walk along the chain of each region.
+
+use std::ops::Range;
+
+use super::{Buffer, Drives, Loss, Opened, PART, RANGES_MAX, Refusal, Replayed, Store};
+use crate::header::{Checksums, HEADER, HEADER_MAX, Header, PAGE, Record, RecordOp};
+
+/// Replays what no consistency point finished, region by region, oldest first, on `drives`. They are
+/// not flushed. `is_there` says which volumes of the superblock's list there are.
+///
+/// # Errors
+/// Something that was acknowledged is lost, a volume is absent, or a device failed. What else could be
+/// replayed may be on the drives; the log is as it was.
+pub async fn replay<S: Store>(
+    store: &S,
+    opened: &Opened,
+    drives: &impl Drives<S>,
+    is_there: impl Fn(u32) -> bool,
+) -> Result<Replayed, Refusal<S::Error>> {
+    let mut walk = Walk {
+        store,
+        opened,
+        region: 0,
+        done: Replayed::default(),
+        absent: Vec::new(),
+        lost: Vec::new(),
+    };
+    // What one region has lost is no reason to keep from the drives what the others have.
+    for region in 0..opened.regions.len() {
+        if cfg!(mutant = "log-region-forgotten") && region >= 2 {
+            continue;
+        }
+        walk.region = region;
+        walk.walk(drives, &is_there).await?;
+    }
+    if !walk.lost.is_empty() {
+        return Err(Refusal::Lost(walk.lost));
+    }
+    match walk.absent.is_empty() {
+        true => Ok(walk.done),
+        false => Err(Refusal::Absent(walk.absent)),
+    }
+}
+
+/// A region's chain.
+struct Walk<'a, S> {
+    store: &'a S,
+    opened: &'a Opened,
+    region: usize,
+    done: Replayed,
+    absent: Vec<u32>,
+    lost: Vec<Loss>,
+}
+
+/// Where a chain ends, and what says that it went on.
+struct Behind {
+    /// Where the next group should be.
+    address: u64,
+    /// Its number.
+    next: u64,
+    /// The highest group that some header behind says was acknowledged.
+    acknowledged: u64,
+    /// What groups behind changed, by their numbers, which ascend.
+    ranges: Vec<(u64, (u32, u64, u64))>,
+    /// Changes further behind that there is no room to name.
+    more: usize,
+}
+
+/// A group whose header is good.
+struct Found {
+    header: Header,
+    /// As it is on disk.
+    bytes: Vec<u8>,
+}
+
+impl Found {
+    fn records(&self) -> impl Iterator<Item = (Record, u64, Checksums<'_>)> {
+        self.header.records(&self.bytes)
+    }
+}
+
+impl<S: Store> Walk<'_, S> {
+    fn block(&self) -> u64 {
+        self.opened.superblock.layout.block.into()
+    }
+
+    /// Where a half of the region lies.
+    fn half(&self, half: usize) -> Range<u64> {
+        let layout = &self.opened.superblock.layout;
+        let start = layout.half(self.region, half);
+        start..start + layout.half_len
+    }
+
+    async fn read(&mut self, at: u64, len: usize) -> Result<S::Buffer, Refusal<S::Error>> {
+        self.done.read += len as u64;
+        self.store.read(at, len).await.map_err(Refusal::Failed)
+    }
+
+    async fn walk(
+        &mut self,
+        drives: &impl Drives<S>,
+        is_there: &impl Fn(u32) -> bool,
+    ) -> Result<(), Refusal<S::Error>> {
+        let start = self.opened.regions[self.region];
+        let (mut next, mut previous) = (start.sequence, start.previous);
+        let oldest = usize::from(start.oldest);
+        let halves = [oldest, 1 - oldest];
+        let mut ends = halves.map(|half| self.half(half).start);
+        let mut address = ends[0];
+        for (half, at) in halves.into_iter().zip(&mut ends) {
+            let end = self.half(half).end;
+            while *at < end
+                && let Some(found) = self.group(half, *at..end).await?
+                && (found.header.sequence, found.header.previous) == (next, previous)
+                && self.play(&found, drives, is_there).await?
+            {
+                (next, previous) = (next + 1, found.header.checksum);
+                *at += found.header.total(self.block() as u32);
+                address = *at;
+                drives.progress(&self.done);
+            }
+        }
+        let mut behind = Behind {
+            address,
+            next,
+            acknowledged: 0,
+            ranges: Vec::new(),
+            more: 0,
+        };
+        for (half, at) in halves.into_iter().zip(ends) {
+            let room = at..self.half(half).end;
+            self.look_behind(half, room, &mut behind).await?;
+        }
+        self.lost.extend(behind.loss(self.region));
+        Ok(())
+    }
+
+    /// The group at the start of `room`, if there is one that was written there in this epoch.
+    async fn group(
+        &mut self,
+        half: usize,
+        room: Range<u64>,
+    ) -> Result<Option<Found>, Refusal<S::Error>> {
+        let len = HEADER_MAX.min((room.end - room.start) as usize);
+        let buffer = self.read(room.start, len).await?;
+        Ok(self.header(half, &buffer, 0..len, room.start))
+    }
+
+    /// The header that `range` of what was read begins with, which lies at `address`, if it is of this
+    /// half and epoch.
+    fn header(
+        &self,
+        half: usize,
+        buffer: &S::Buffer,
+        range: Range<usize>,
+        address: u64,
+    ) -> Option<Found> {
+        if range.len() < HEADER || !Header::begins(buffer.slices(range.start..range.start + 4)) {
+            return None;
+        }
+        let block = self.block() as u32;
+        let fields = buffer.to_vec(range.start..range.start + HEADER);
+        let whole = Header::length(&fields, block).filter(|&whole| whole <= range.len())?;
+        let bytes = buffer.to_vec(range.start..range.start + whole);
+        let header = Header::decode(&bytes, block)?;
+        let is_ours = header.log == self.opened.superblock.log
+            && usize::from(header.region) == self.region
+            && usize::from(header.half) == half
+            && header.epoch == self.opened.regions[self.region].epochs[half]
+            && header.address == address
+            && address + header.total(block) <= self.half(half).end;
+        is_ours.then_some(Found { header, bytes })
+    }
+
+    /// Replays a group if its checksums are right; whether they are.
+    async fn play(
+        &mut self,
+        found: &Found,
+        drives: &impl Drives<S>,
+        is_there: &impl Fn(u32) -> bool,
+    ) -> Result<bool, Refusal<S::Error>> {
+        let payload_len = found.header.payload_len as usize;
+        let payload = found.header.address + u64::from(found.header.header_len);
+        let len = payload_len.next_multiple_of(self.block() as usize);
+        let mut check = Check::new(found);
+        let (mut at, mut kept) = (0, None);
+        while at < len {
+            let n = (len - at).min(PART);
+            let buffer = self.read(payload + at as u64, n).await?;
+            let is_good = check.take(buffer.slices(0..n.min(payload_len - at)));
+            if !is_good && !cfg!(mutant = "log-checksum-ignored") {
+                return Ok(false);
+            }
+            kept = (len <= PART).then_some(buffer);
+            at += n;
+        }
+        self.done.groups += 1;
+        for (record, place, _) in found.records() {
+            if !is_there(record.volume) {
+                if !self.absent.contains(&record.volume) {
+                    self.absent.push(record.volume);
+                }
+                continue;
+            }
+            self.done.records += 1;
+            self.done.bytes = self.done.bytes.saturating_add(record.len);
+            self.apply(&record, payload + place, kept.as_ref(), place, drives)
+                .await?;
+        }
+        Ok(true)
+    }
+
+    /// Does what a record says. Its payload lies at `from` of the store; and from `place` of `kept`.
+    async fn apply(
+        &mut self,
+        record: &Record,
+        from: u64,
+        kept: Option<&S::Buffer>,
+        place: u64,
+        drives: &impl Drives<S>,
+    ) -> Result<(), Refusal<S::Error>> {
+        let Record {
+            volume,
+            offset,
+            len,
+            ..
+        } = *record;
+        let applied = match (record.op, kept) {
+            (RecordOp::Deallocate, _) => Ok(()),
+            (RecordOp::WriteZeroes, _) => drives.write_zeroes(volume, offset, len).await,
+            (RecordOp::Write, Some(buffer)) => {
+                let range = place as usize..(place + len) as usize;
+                drives.write(volume, offset, buffer, range).await
+            }
+            (RecordOp::Write, None) => return self.apply_parts(record, from, drives).await,
+        };
+        applied.map_err(Refusal::Failed)
+    }
+
+    /// Reads the payload of a record once more, in parts.
+    async fn apply_parts(
+        &mut self,
+        record: &Record,
+        from: u64,
+        drives: &impl Drives<S>,
+    ) -> Result<(), Refusal<S::Error>> {
+        let block = self.block();
+        let mut done = 0;
+        while done < record.len {
+            // Reads are of whole blocks of the log, writes of whole pages of the volume but at its ends.
+            let before = (from + done) % block;
+            let page = PAGE - (record.offset + done) % PAGE;
+            let most = page + (PART as u64 - before - page) / PAGE * PAGE;
+            let n = (record.len - done).min(most);
+            let len = (before + n).next_multiple_of(block) as usize;
+            let buffer = self.read(from + done - before, len).await?;
+            let range = before as usize..(before + n) as usize;
+            drives
+                .write(record.volume, record.offset + done, &buffer, range)
+                .await
+                .map_err(Refusal::Failed)?;
+            done += n;
+        }
+        Ok(())
+    }
+
+    /// Looks through what lies behind the chain in a half: groups there that say that the next one was
+    /// acknowledged show that it is lost.
+    async fn look_behind(
+        &mut self,
+        half: usize,
+        room: Range<u64>,
+        behind: &mut Behind,
+    ) -> Result<(), Refusal<S::Error>> {
+        let mut at = room.start;
+        while at < room.end {
+            // The length of a header more, for one that begins at the end of the part.
+            let rest = room.end - at;
+            let len = rest.min((PART + HEADER_MAX) as u64) as usize;
+            let buffer = self.read(at, len).await?;
+            let part = rest.min(PART as u64);
+            for from in (0..part).step_by(self.block() as usize) {
+                let found = self.header(half, &buffer, from as usize..len, at + from);
+                if let Some(found) = found.filter(|found| found.header.sequence >= behind.next) {
+                    self.done.torn += found.header.total(self.block() as u32);
+                    behind.add(&found);
+                }
+            }
+            at += part;
+        }
+        Ok(())
+    }
+}
+
+impl Behind {
+    fn add(&mut self, found: &Found) {
+        let sequence = found.header.sequence;
+        self.acknowledged = self.acknowledged.max(found.header.acknowledged);
+        for (record, ..) in found.records() {
+            if self.ranges.len() < RANGES_MAX {
+                let range = (record.volume, record.offset, record.len);
+                self.ranges.push((sequence, range));
+            } else {
+                self.more += 1;
+            }
+        }
+    }
+
+    fn loss(mut self, region: usize) -> Option<Loss> {
+        let Self {
+            next, acknowledged, ..
+        } = self;
+        if acknowledged < next || cfg!(mutant = "log-loss-ignored") {
+            return None;
+        }
+        let count = self.ranges.len();
+        self.ranges
+            .retain(|&(sequence, _)| sequence <= acknowledged);
+        // What is behind one that was not acknowledged was not either.
+        let more = if self.ranges.len() == count {
+            self.more
+        } else {
+            0
+        };
+        Some(Loss {
+            region,
+            address: self.address,
+            groups: next..acknowledged + 1,
+            ranges: self.ranges.into_iter().map(|(_, range)| range).collect(),
+            more,
+        })
+    }
+}
+
+/// Compares a group's payload with its checksums, as it comes.
+struct Check {
+    /// Bytes and checksum of each page, in the order of the payload.
+    pages: Vec<(u64, u32)>,
+    page: usize,
+    left: u64,
+    crc: u32,
+}
+
+impl Check {
+    fn new(found: &Found) -> Self {
+        let mut pages = Vec::new();
+        for (record, _, checksums) in found.records() {
+            let (mut at, end) = (record.offset, record.offset + record.len);
+            for crc in checksums.iter() {
+                let until = end.min((at / PAGE + 1) * PAGE);
+                pages.push((until - at, crc));
+                at = until;
+            }
+        }
+        Self {
+            left: pages.first().map_or(0, |&(len, _)| len),
+            pages,
+            page: 0,
+            crc: 0,
+        }
+    }
+
+    /// Takes the next bytes; false if a page that they complete is not what it was.
+    fn take<'a>(&mut self, slices: impl Iterator<Item = &'a [u8]>) -> bool {
+        let mut is_good = true;
+        for mut slice in slices {
+            while !slice.is_empty() && self.page < self.pages.len() {
+                let n = (slice.len() as u64).min(self.left) as usize;
+                self.crc = crc32c::crc32c_append(self.crc, &slice[..n]);
+                self.left -= n as u64;
+                slice = &slice[n..];
+                if self.left == 0 {
+                    is_good &= std::mem::take(&mut self.crc) == self.pages[self.page].1;
+                    self.page += 1;
+                    self.left = self.pages.get(self.page).map_or(0, |&(len, _)| len);
+                }
+            }
+        }
+        is_good
+    }
+}
