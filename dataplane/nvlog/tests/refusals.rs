@@ -1,0 +1,544 @@
+//! Stores that are no log, or a damaged one: the right refusal, and nothing is written (rows S6, S7).
+
+mod common;
+
+use std::rc::Rc;
+
+use common::disk::{Disk, Power, Supply};
+use common::model::{Journal, Logged, VOLUME, VOLUMES, owner};
+use common::now;
+use common::recover::{Expected, Targets, recover, superblock};
+use common::writer::Run;
+use nvlog::recovery::{self, Loss, Opened, RANGES_MAX, Refusal, Replayed};
+use nvlog::{
+    AREA, AREAS, Layout, LogId, REGION_SUPERBLOCK, Region, RegionSuperblock, SUPERBLOCK,
+    Superblock, UNIT,
+};
+use testkit::Random;
+
+const LOG: LogId = LogId(*b"0123456789abcdef");
+const HALF: u64 = 64 << 10;
+
+/// A store and drives.
+struct Devices {
+    supply: Rc<Supply>,
+    disk: Disk,
+    drives: Vec<Disk>,
+}
+
+impl Devices {
+    fn new(len: u64, block: u32) -> Self {
+        let supply = Rc::new(Supply::default());
+        let drive = || Disk::new(&supply, VOLUME as u64, 512);
+        Self {
+            disk: Disk::new(&supply, len, block),
+            drives: (0..VOLUMES).map(|_| drive()).collect(),
+            supply,
+        }
+    }
+
+    fn both(&self) -> (&Disk, &[Disk]) {
+        (&self.disk, &self.drives)
+    }
+
+    fn layout(&self, regions: u32) -> Layout {
+        Layout::new(self.disk.len(), 512, regions, Some(HALF)).expect("room")
+    }
+
+    /// What opening says; it writes nothing.
+    fn open(&self) -> Result<Option<Opened>, Refusal<Power>> {
+        let before = self.disk.writes();
+        let opened = now(recovery::open(&self.disk, self.disk.len()));
+        assert_eq!(self.disk.writes(), before, "opening writes");
+        opened
+    }
+
+    /// What a replay says; it writes nothing to the log.
+    fn replay(&self, is_there: impl Fn(u32) -> bool) -> Result<Replayed, Refusal<Power>> {
+        let opened = self.open().expect("a log").expect("one");
+        let before = self.disk.writes();
+        let replayed = now(recovery::replay(
+            &self.disk,
+            &opened,
+            &Targets::new(&self.drives),
+            is_there,
+        ));
+        assert_eq!(self.disk.writes(), before, "a replay writes");
+        replayed
+    }
+
+    /// The same bytes in a store of another length.
+    fn resized(&self, len: u64) -> Self {
+        let other = Self::new(len, 512);
+        let n = len.min(self.disk.len()) as usize;
+        let bytes = self.disk.bytes(0..n);
+        other.disk.damage(0, |all| all[..n].copy_from_slice(&bytes));
+        other
+    }
+}
+
+/// A log of `regions` regions in which a run did `steps` things, all of them stable; what the run logged.
+fn used(regions: u32, steps: usize, seed: u64) -> (Devices, Vec<Journal>) {
+    let devices = Devices::new(Layout::needs(3, HALF), 512);
+    let layout = devices.layout(regions);
+    let recovered = recover(devices.both(), LOG, layout).expect("a blank store");
+    let mut run = Run::new(LOG, layout, &recovered.regions, devices.both());
+    let random = &mut Random::new(seed);
+    for _ in 0..steps {
+        run.step(random).expect("power");
+    }
+    run.settle().expect("power");
+    let mut journals = run.journals;
+    // A consistency point may have come as far as to count.
+    let opened = devices.open().expect("a log").expect("one");
+    for (journal, region) in journals.iter_mut().zip(&opened.regions) {
+        (journal.from, journal.then) = (region.sequence, None);
+    }
+    (devices, journals)
+}
+
+fn flip(devices: &Devices, at: u64) {
+    devices.disk.damage(at as usize, |bytes| bytes[0] ^= 0x10);
+}
+
+#[test]
+fn a_blank_store_has_no_log() {
+    for len in [0, UNIT, 4 * AREA - 512, 4 * AREA, 4 * AREA + 4096, 16 << 20] {
+        let devices = Devices::new(len, 512);
+        assert!(devices.open().expect("blank").is_none(), "{len}");
+    }
+}
+
+#[test]
+fn what_somebody_else_wrote_is_refused() {
+    // First and last bytes, a partition table's second sector, and the places of superblocks of some file systems.
+    let last = (8 << 20) - 512;
+    for at in [
+        0,
+        512,
+        1024,
+        4096,
+        32 << 10,
+        64 << 10,
+        AREA + 512,
+        last - AREA,
+        last,
+    ] {
+        let devices = Devices::new(8 << 20, 512);
+        devices
+            .disk
+            .damage(at as usize, |bytes| bytes[..8].copy_from_slice(b"EFI PART"));
+        assert_eq!(devices.open().err(), Some(Refusal::Foreign), "{at}");
+    }
+    let devices = Devices::new(8 << 20, 512);
+    devices.disk.damage(0, |bytes| Random::new(1).fill(bytes));
+    assert_eq!(devices.open().err(), Some(Refusal::Foreign));
+}
+
+#[test]
+fn a_store_of_another_length_is_refused() {
+    let (devices, _) = used(2, 30, 1);
+    let was = devices.disk.len();
+    for is in [
+        was + 4096,
+        was + (1 << 20),
+        was - 4096,
+        was - HALF,
+        4 * AREA,
+    ] {
+        let refused = devices.resized(is).open().err();
+        assert_eq!(refused, Some(Refusal::Size { was, is }));
+    }
+    // What is less than a page is not used anyway.
+    assert!(devices.resized(was + 512).open().is_ok());
+}
+
+#[test]
+fn a_log_of_another_version_is_refused() {
+    let (devices, _) = used(2, 30, 2);
+    let len = devices.disk.len();
+    let make = |copy| {
+        devices
+            .disk
+            .damage(Layout::area(len, copy) as usize, |bytes| {
+                bytes[8] = 2;
+                bytes[12..16].fill(0);
+                let crc = testkit::crc32c(&bytes[..SUPERBLOCK]);
+                bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+            });
+    };
+    // A later program has begun to make it one of its own.
+    make(0);
+    assert!(devices.open().is_ok());
+    make(2);
+    assert!(devices.open().is_ok());
+    make(1);
+    assert_eq!(devices.open().err(), Some(Refusal::Version(2)));
+    make(3);
+    assert_eq!(devices.open().err(), Some(Refusal::Version(2)));
+}
+
+type Damage = fn(&mut [u8]);
+
+/// How a superblock is damaged.
+fn damages() -> [(&'static str, Damage); 3] {
+    [
+        ("a bit", |bytes| bytes[40] ^= 1),
+        ("zeros", |bytes| bytes[..SUPERBLOCK].fill(0)),
+        ("rubbish", |bytes| {
+            Random::new(9).fill(&mut bytes[..SUPERBLOCK])
+        }),
+    ]
+}
+
+#[test]
+fn two_good_copies_of_a_superblock_are_enough_and_one_is_not() {
+    for (name, damage) in damages() {
+        for which in 0..1 << AREAS {
+            let (devices, _) = used(1, 30, 3);
+            let was = devices.open().expect("a log").expect("one");
+            let damaged = (0..AREAS).filter(|copy| which >> copy & 1 != 0);
+            for copy in damaged.clone() {
+                let at = Layout::area(devices.disk.len(), copy) as usize;
+                devices.disk.damage(at, damage);
+            }
+            let opened = devices.open();
+            let ours = name == "a bit" || which != 15;
+            match damaged.count() {
+                0..=2 => assert_eq!(
+                    opened.expect("a log").expect("one").superblock,
+                    was.superblock
+                ),
+                _ if ours => {
+                    let refused = Refusal::Superblocks { region: None };
+                    assert_eq!(opened.err(), Some(refused), "{name} {which:b}");
+                }
+                // Nothing says that it was one, and nothing that it is blank.
+                _ => assert_eq!(opened.err(), Some(Refusal::Foreign), "{name}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn two_good_copies_of_a_regions_superblock_are_enough_and_one_is_not() {
+    let damages: [Damage; 3] = [
+        |bytes| bytes[70] ^= 1,
+        |bytes| bytes[..REGION_SUPERBLOCK].fill(0),
+        // That of another region: written to the wrong place.
+        |bytes| bytes.copy_within(UNIT as usize..UNIT as usize + 512, 0),
+    ];
+    for damage in damages {
+        for which in 0..1 << AREAS {
+            let (devices, _) = used(2, 60, 4);
+            let was = devices.open().expect("a log").expect("one");
+            for copy in (0..AREAS).filter(|copy| which >> copy & 1 != 0) {
+                let at = Layout::region_superblock(devices.disk.len(), 0, copy);
+                devices.disk.damage(at as usize, damage);
+            }
+            match (which as u32).count_ones() {
+                0..=2 => assert_eq!(
+                    devices.open().expect("a log").expect("one").regions,
+                    was.regions
+                ),
+                _ => {
+                    let refused = Refusal::Superblocks { region: Some(0) };
+                    assert_eq!(devices.open().err(), Some(refused), "{which:b}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn s7_a_log_that_is_begun_may_stop_at_any_step() {
+    for lasts in 0.. {
+        let mut ended = 0;
+        for seed in 0..8 {
+            // First on a blank store, then on one with records.
+            let devices = Devices::new(Layout::needs(3, HALF), 512);
+            devices.supply.lasts(Some(lasts));
+            let begun = recover(devices.both(), LOG, devices.layout(3)).is_ok();
+            devices.supply.lasts(None);
+            devices.disk.power_on(&mut Random::new(seed));
+            let opened = devices
+                .open()
+                .unwrap_or_else(|why| panic!("step {lasts}: {why:?}"));
+            assert!(opened.is_some() || !begun);
+            let first = begun;
+
+            let (devices, journals) = used(3, 40, 5);
+            let before = devices.open().expect("a log").expect("one");
+            devices.supply.lasts(Some(lasts));
+            let new = superblock(LOG, devices.layout(2));
+            let begun = now(recovery::begin(&devices.disk, Some(&before), new)).is_ok();
+            devices.supply.lasts(None);
+            devices.disk.power_on(&mut Random::new(seed));
+            let expected = Expected {
+                journals: &journals,
+                base: &vec![vec![0; VOLUME]; VOLUMES],
+                may_be_empty: true,
+                lied: false,
+            };
+            let opened = devices.open().expect("a log").expect("one");
+            let regions = opened.superblock.layout.regions;
+            assert!(regions == 2 || regions == 3 && !begun);
+            // Each region's records are all there, or none.
+            let targets = Targets::new(&devices.drives);
+            now(recovery::replay(&devices.disk, &opened, &targets, |_| true)).expect("no loss");
+            let calls = targets.calls.take();
+            for (number, journal) in expected.journals.iter().enumerate() {
+                let mine = calls
+                    .iter()
+                    .filter(|call| owner(call.volume, call.offset, 3) == number);
+                let mine: Vec<_> = mine.copied().collect();
+                let all = journal.replayed_to(&mine) == Some(journal.acknowledged);
+                assert!(all || mine.is_empty() && lasts > 0, "step {lasts}");
+            }
+            ended += u32::from(first && begun);
+        }
+        if ended == 8 {
+            assert!(lasts >= 20, "it has more steps than {lasts}");
+            break;
+        }
+    }
+}
+
+#[test]
+fn s6_a_superblock_may_stop_at_any_step() {
+    for lasts in 0..7 {
+        for seed in 0..16 {
+            let (devices, journals) = used(1, 0, 6);
+            let opened = devices.open().expect("a log").expect("one");
+            let mut region = Region::new(LOG, &opened.superblock.layout, 0, &opened.regions[0]);
+            region.seal();
+            region.switch();
+            region.stable(journals[0].from);
+            let superblock = region.without_the_other();
+            devices.supply.lasts(Some(lasts));
+            let written = write_superblock(&devices, &superblock);
+            devices.supply.lasts(None);
+            devices.disk.power_on(&mut Random::new(seed));
+            let now = devices.open().expect("a log").expect("one").regions[0];
+            assert!(now == superblock || now == opened.regions[0] && written.is_err());
+        }
+    }
+}
+
+fn write_superblock(devices: &Devices, superblock: &RegionSuperblock) -> Result<(), Power> {
+    let mut unit = superblock.encode(LOG, 0).to_vec();
+    unit.resize(UNIT as usize, 0);
+    for wave in nvlog::WAVES {
+        for copy in wave {
+            let at = Layout::region_superblock(devices.disk.len(), 0, copy);
+            devices.disk.put(at, &unit)?;
+        }
+        devices.disk.sync()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn records_of_an_absent_volume_are_kept() {
+    let (devices, journals) = used(2, 60, 7);
+    let absent = Some(Refusal::Absent(vec![1]));
+    let before = [0, 1].map(|drive: usize| devices.drives[drive].bytes(0..VOLUME));
+    assert_eq!(devices.replay(|volume| volume != 1).err(), absent);
+    assert!(devices.drives[1].holds(0, &before[1]));
+    assert!(!devices.drives[0].holds(0, &before[0]));
+    // When it is there again, all of it is.
+    let expected = Expected {
+        journals: &journals,
+        base: &vec![vec![0; VOLUME]; VOLUMES],
+        may_be_empty: false,
+        lied: false,
+    };
+    let recovered = recover(devices.both(), LOG, devices.layout(1)).expect("all there");
+    assert_eq!(expected.check(&recovered, &devices.drives, &[]), 0);
+    assert_eq!(devices.replay(|_| true).expect("empty").records, 0);
+}
+
+#[test]
+fn a_store_that_fails_is_said() {
+    let (devices, _) = used(2, 60, 8);
+    let opened = devices.open().expect("a log").expect("one");
+    devices.supply.lasts(Some(0));
+    assert_eq!(devices.open().err(), Some(Refusal::Failed(Power)));
+    let targets = Targets::new(&devices.drives);
+    let replayed = now(recovery::replay(&devices.disk, &opened, &targets, |_| true));
+    assert_eq!(replayed, Err(Refusal::Failed(Power)));
+    let new = superblock(LOG, devices.layout(2));
+    let begun = now(recovery::begin(&devices.disk, Some(&opened), new));
+    assert_eq!(begun, Err(Power));
+}
+
+/// The losses that a replay says there are.
+fn losses(devices: &Devices) -> Vec<Loss> {
+    match devices.replay(|_| true) {
+        Err(Refusal::Lost(losses)) => losses,
+        other => panic!("no loss: {other:?}"),
+    }
+}
+
+#[test]
+fn s7_a_torn_tail_is_dropped() {
+    // Until some header says more, the last group may be torn, wherever.
+    let payload_of = |group: &Logged| -> usize {
+        let payloads = group.changes.iter().map(|change| change.payload.len());
+        payloads.sum()
+    };
+    let seed = (9..).find(|&seed| {
+        let (_, journals) = used(1, 40, seed);
+        payload_of(journals[0].groups.last().expect("one")) > 0
+    });
+    let seed = seed.expect("one");
+    let (_, journals) = used(1, 40, seed);
+    let group = journals[0].groups.last().expect("one");
+    let (header, payload) = (group.header.len(), payload_of(group));
+    let is_left = |group: &&Logged| group.sequence >= journals[0].from;
+    let left = journals[0].groups.iter().filter(is_left).count() as u64;
+    for at in (0..header + payload).step_by(311) {
+        let (devices, _) = used(1, 40, seed);
+        flip(&devices, group.address + at as u64);
+        let replayed = devices.replay(|_| true).expect("a torn tail");
+        // What is torn can be seen if its header can be read.
+        assert_eq!(replayed.torn > 0, at >= header);
+        assert_eq!(replayed.groups, left - 1);
+    }
+}
+
+#[test]
+fn s7_what_was_acknowledged_and_is_damaged_is_lost_and_said() {
+    let (_, journals) = used(3, 60, 10);
+    for (number, journal) in journals.iter().enumerate() {
+        for which in 0..journal.groups.len() {
+            let (devices, journals) = used(3, 60, 10);
+            let journal = &journals[number];
+            let group = &journal.groups[which];
+            let is_told =
+                group.sequence >= journal.from && group.sequence <= journal.told(&devices.disk);
+            if !is_told {
+                continue;
+            }
+            let payload = group
+                .changes
+                .iter()
+                .any(|change| !change.payload.is_empty());
+            let at = if payload && which % 2 == 0 {
+                group.header.len()
+            } else {
+                3
+            };
+            flip(&devices, group.address + at as u64);
+            let losses = losses(&devices);
+            assert_eq!(losses.len(), 1);
+            let loss = &losses[0];
+            assert_eq!((loss.region, loss.address), (number, group.address));
+            assert_eq!(loss.groups, group.sequence..journal.told(&devices.disk) + 1);
+            assert_eq!(loss.more, 0);
+            journal.assert_named(loss, &devices.disk);
+        }
+    }
+}
+
+#[test]
+fn s7_a_loss_is_said_of_all_regions_and_of_both_halves() {
+    // Both halves in use: a consistency point has not come to its end.
+    let (devices, journals) = (11..)
+        .map(|seed| used(2, 60, seed))
+        .find(|(_, journals)| {
+            journals.iter().all(|journal| {
+                let is_told = journal
+                    .groups
+                    .last()
+                    .is_some_and(|last| last.said >= journal.from);
+                let groups = journal
+                    .groups
+                    .iter()
+                    .filter(|group| group.sequence >= journal.from);
+                let halves: std::collections::BTreeSet<u8> =
+                    groups.map(|group| group.header[24]).collect();
+                is_told && halves.len() == 2
+            })
+        })
+        .expect("one");
+    let mut lost = Vec::new();
+    for journal in &journals {
+        let group = journal
+            .groups
+            .iter()
+            .find(|group| group.sequence == journal.from);
+        let group = group.expect("the first one");
+        flip(&devices, group.address);
+        lost.push(journal.from..journal.told(&devices.disk) + 1);
+    }
+    let losses = losses(&devices);
+    assert_eq!(losses.len(), 2);
+    for (number, loss) in losses.iter().enumerate() {
+        assert_eq!((loss.region, &loss.groups), (number, &lost[number]));
+        journals[number].assert_named(loss, &devices.disk);
+    }
+    let text = Refusal::<String>::Lost(losses.clone()).to_string();
+    assert!(
+        text.contains("of region 0") && text.contains("of region 1"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_loss_names_no_more_than_can_be_read() {
+    // One half, full of groups of short records.
+    let devices = Devices::new(Layout::needs(1, 1 << 20), 512);
+    let layout = Layout::new(devices.disk.len(), 512, 1, None).expect("room");
+    let recovered = recover(devices.both(), LOG, layout).expect("blank");
+    let mut region = Region::new(LOG, &layout, 0, &recovered.regions[0]);
+    let zeroes = nvlog::Record {
+        transfer: 0,
+        object: 0,
+        volume: 0,
+        op: nvlog::RecordOp::WriteZeroes,
+        offset: 512,
+        len: 512,
+    };
+    let mut records = 0;
+    for _ in 0..40 {
+        while region.has_room(&zeroes) {
+            region.add(&zeroes, &[]);
+            records += 1;
+        }
+        let (group, header) = region.seal();
+        devices.disk.put(group.address, header).expect("power");
+        region.stable(group.sequence);
+    }
+    // Of the last group nobody says that it was acknowledged.
+    let in_one = records / 40;
+    flip(&devices, layout.half(0, 0));
+    let losses = losses(&devices);
+    assert_eq!(losses[0].ranges.len(), RANGES_MAX);
+    assert_eq!(losses[0].groups.end - losses[0].groups.start, 39);
+    assert_eq!(losses[0].more, records - in_one - RANGES_MAX);
+    assert!(
+        Refusal::<String>::Lost(losses)
+            .to_string()
+            .contains("more ranges")
+    );
+}
+
+#[test]
+fn a_store_that_is_not_that_of_the_superblock_is_none() {
+    // One of four copies says something newer: it never counted.
+    let (devices, _) = used(1, 20, 12);
+    let was = devices.open().expect("a log").expect("one").superblock;
+    let newer = Superblock {
+        generation: was.generation + 1,
+        ..was.clone()
+    };
+    devices.disk.put(0, &newer.encode()).expect("power");
+    let opened = devices.open().expect("a log").expect("one");
+    assert_eq!(opened.superblock, was);
+    // The next one is newer than that.
+    let recovered = recover(devices.both(), LOG, devices.layout(1)).expect("recovered");
+    let opened = devices.open().expect("a log").expect("one");
+    assert!(opened.superblock.generation > newer.generation);
+    assert_eq!(recovered.was, Some(was));
+}
