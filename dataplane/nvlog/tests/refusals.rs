@@ -2,100 +2,16 @@
 
 mod common;
 
-use std::rc::Rc;
-
-use common::disk::{Disk, Power, Supply};
-use common::model::{Journal, Logged, VOLUME, VOLUMES, owner};
+use common::disk::Power;
+use common::model::{Logged, VOLUME, VOLUMES, owner};
 use common::now;
 use common::recover::{Expected, Targets, recover, superblock};
-use common::writer::Run;
-use nvlog::recovery::{self, Loss, Opened, RANGES_MAX, Refusal, Replayed};
+use common::used::{Devices, HALF, LOG, used};
+use nvlog::recovery::{self, Loss, RANGES_MAX, Refusal};
 use nvlog::{
-    AREA, AREAS, Layout, LogId, REGION_SUPERBLOCK, Region, RegionSuperblock, SUPERBLOCK,
-    Superblock, UNIT,
+    AREA, AREAS, Layout, REGION_SUPERBLOCK, Region, RegionSuperblock, SUPERBLOCK, Superblock, UNIT,
 };
 use testkit::Random;
-
-const LOG: LogId = LogId(*b"0123456789abcdef");
-const HALF: u64 = 64 << 10;
-
-/// A store and drives.
-struct Devices {
-    supply: Rc<Supply>,
-    disk: Disk,
-    drives: Vec<Disk>,
-}
-
-impl Devices {
-    fn new(len: u64, block: u32) -> Self {
-        let supply = Rc::new(Supply::default());
-        let drive = || Disk::new(&supply, VOLUME as u64, 512);
-        Self {
-            disk: Disk::new(&supply, len, block),
-            drives: (0..VOLUMES).map(|_| drive()).collect(),
-            supply,
-        }
-    }
-
-    fn both(&self) -> (&Disk, &[Disk]) {
-        (&self.disk, &self.drives)
-    }
-
-    fn layout(&self, regions: u32) -> Layout {
-        Layout::new(self.disk.len(), 512, regions, Some(HALF)).expect("room")
-    }
-
-    /// What opening says; it writes nothing.
-    fn open(&self) -> Result<Option<Opened>, Refusal<Power>> {
-        let before = self.disk.writes();
-        let opened = now(recovery::open(&self.disk, self.disk.len()));
-        assert_eq!(self.disk.writes(), before, "opening writes");
-        opened
-    }
-
-    /// What a replay says; it writes nothing to the log.
-    fn replay(&self, is_there: impl Fn(u32) -> bool) -> Result<Replayed, Refusal<Power>> {
-        let opened = self.open().expect("a log").expect("one");
-        let before = self.disk.writes();
-        let replayed = now(recovery::replay(
-            &self.disk,
-            &opened,
-            &Targets::new(&self.drives),
-            is_there,
-        ));
-        assert_eq!(self.disk.writes(), before, "a replay writes");
-        replayed
-    }
-
-    /// The same bytes in a store of another length.
-    fn resized(&self, len: u64) -> Self {
-        let other = Self::new(len, 512);
-        let n = len.min(self.disk.len()) as usize;
-        let bytes = self.disk.bytes(0..n);
-        other.disk.damage(0, |all| all[..n].copy_from_slice(&bytes));
-        other
-    }
-}
-
-/// A log of `regions` regions in which a run did `steps` things, all of them stable; what the run logged.
-fn used(regions: u32, steps: usize, seed: u64) -> (Devices, Vec<Journal>) {
-    let devices = Devices::new(Layout::needs(3, HALF), 512);
-    let layout = devices.layout(regions);
-    let recovered = recover(devices.both(), LOG, layout).expect("a blank store");
-    let mut run = Run::new(LOG, layout, &recovered.regions, devices.both());
-    let random = &mut Random::new(seed);
-    for _ in 0..steps {
-        run.step(random).expect("power");
-    }
-    run.settle().expect("power");
-    let mut journals = run.journals;
-    // A consistency point may have come as far as to count.
-    let opened = devices.open().expect("a log").expect("one");
-    for (journal, region) in journals.iter_mut().zip(&opened.regions) {
-        (journal.from, journal.then) = (region.sequence, None);
-    }
-    (devices, journals)
-}
 
 fn flip(devices: &Devices, at: u64) {
     devices.disk.damage(at as usize, |bytes| bytes[0] ^= 0x10);

@@ -3,8 +3,11 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub mod disk;
+pub mod inputs;
 pub mod model;
 pub mod recover;
+pub mod reference;
+pub mod used;
 pub mod writer;
 
 use std::pin::pin;
