@@ -151,7 +151,7 @@ fn refused(refusal: &Refusal<common::disk::Power>, expected: &Expected, disk: &D
 }
 
 #[test]
-fn s1_s6_s7_what_was_acknowledged_is_there_whenever_the_power_goes() {
+fn s01_s06_s07_what_was_acknowledged_is_there_whenever_the_power_goes() {
     let seen = Seen::default();
     let check = |seeds: &[u64]| seeds.iter().for_each(|&seed| case(seed, false, &seen));
     property(operations(500), |random| vec![random.word()], check);
@@ -159,7 +159,7 @@ fn s1_s6_s7_what_was_acknowledged_is_there_whenever_the_power_goes() {
 }
 
 #[test]
-fn s7_a_store_that_lies_is_found_out() {
+fn s07_a_store_that_lies_is_found_out() {
     let seen = Seen::default();
     let check = |seeds: &[u64]| seeds.iter().for_each(|&seed| case(seed, true, &seen));
     property(operations(500), |random| vec![random.word()], check);

@@ -222,7 +222,7 @@ fn crcs_of(record: &Record, payload: &[u8]) -> Vec<u32> {
 }
 
 #[test]
-fn s1_a_header_says_what_its_group_is() {
+fn s01_a_header_says_what_its_group_is() {
     let mut random = Random::new(4);
     for case in 0..500 {
         let block = *random.pick(&[512, 4096]);
@@ -525,7 +525,7 @@ fn the_documented_superblock_is_what_is_written() {
 }
 
 #[test]
-fn s1_the_documented_group_is_what_is_written() {
+fn s01_the_documented_group_is_what_is_written() {
     let superblock = RegionSuperblock {
         generation: 5,
         oldest: 1,

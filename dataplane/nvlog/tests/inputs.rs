@@ -34,11 +34,11 @@ fn any_header_is_one_or_refused() {
 }
 
 #[test]
-fn s7_any_store_is_replayed_as_its_checksums_say_or_refused() {
+fn s07_any_store_is_replayed_as_its_checksums_say_or_refused() {
     check(500, 100, inputs::recovery);
 }
 
 #[test]
-fn s7_any_damage_is_refused_or_harmless() {
+fn s07_any_damage_is_refused_or_harmless() {
     check(500, 60, inputs::damage);
 }

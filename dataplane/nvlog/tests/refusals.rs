@@ -167,7 +167,7 @@ fn two_good_copies_of_a_regions_superblock_are_enough_and_one_is_not() {
 }
 
 #[test]
-fn s7_a_log_that_is_begun_may_stop_at_any_step() {
+fn s07_a_log_that_is_begun_may_stop_at_any_step() {
     for lasts in 0.. {
         let mut ended = 0;
         for seed in 0..8 {
@@ -221,7 +221,7 @@ fn s7_a_log_that_is_begun_may_stop_at_any_step() {
 }
 
 #[test]
-fn s6_a_superblock_may_stop_at_any_step() {
+fn s06_a_superblock_may_stop_at_any_step() {
     for lasts in 0..7 {
         for seed in 0..16 {
             let (devices, journals) = used(1, 0, 6);
@@ -297,7 +297,7 @@ fn losses(devices: &Devices) -> Vec<Loss> {
 }
 
 #[test]
-fn s7_a_torn_tail_is_dropped() {
+fn s07_a_torn_tail_is_dropped() {
     // Until some header says more, the last group may be torn, wherever.
     let payload_of = |group: &Logged| -> usize {
         let payloads = group.changes.iter().map(|change| change.payload.len());
@@ -324,7 +324,7 @@ fn s7_a_torn_tail_is_dropped() {
 }
 
 #[test]
-fn s7_what_was_acknowledged_and_is_damaged_is_lost_and_said() {
+fn s07_what_was_acknowledged_and_is_damaged_is_lost_and_said() {
     let (_, journals) = used(3, 60, 10);
     for (number, journal) in journals.iter().enumerate() {
         for which in 0..journal.groups.len() {
@@ -358,7 +358,7 @@ fn s7_what_was_acknowledged_and_is_damaged_is_lost_and_said() {
 }
 
 #[test]
-fn s7_a_loss_is_said_of_all_regions_and_of_both_halves() {
+fn s07_a_loss_is_said_of_all_regions_and_of_both_halves() {
     // Both halves in use: a consistency point has not come to its end.
     let (devices, journals) = (11..)
         .map(|seed| used(2, 60, seed))

@@ -45,7 +45,7 @@ fn seal(region: &mut Region, block: u32) -> Header {
 }
 
 #[test]
-fn s1_groups_are_acknowledged_in_the_order_of_the_log() {
+fn s01_groups_are_acknowledged_in_the_order_of_the_log() {
     let mut random = Random::new(1);
     for _ in 0..200 {
         let mut region = region(512);
@@ -71,7 +71,7 @@ fn s1_groups_are_acknowledged_in_the_order_of_the_log() {
 }
 
 #[test]
-fn s1_a_chain_goes_from_group_to_group_and_from_half_to_half() {
+fn s01_a_chain_goes_from_group_to_group_and_from_half_to_half() {
     let layout = layout(4096);
     let mut region = region(4096);
     let mut before = (99, 99, layout.half(1, 1));
@@ -102,7 +102,7 @@ fn s1_a_chain_goes_from_group_to_group_and_from_half_to_half() {
 }
 
 #[test]
-fn s6_a_half_is_reused_only_when_its_superblock_is_stable() {
+fn s06_a_half_is_reused_only_when_its_superblock_is_stable() {
     let mut region = region(512);
     add(&mut region, 512);
     let first = seal(&mut region, 512);
@@ -210,14 +210,14 @@ fn a_record_without_room_is_none() {
 
 #[test]
 #[should_panic = "in use"]
-fn s6_a_half_in_use_is_not_switched_to() {
+fn s06_a_half_in_use_is_not_switched_to() {
     let mut region = region(512);
     region.switch();
     region.switch();
 }
 
 #[test]
-fn s7_an_acknowledgement_that_no_header_says_is_said_once() {
+fn s07_an_acknowledgement_that_no_header_says_is_said_once() {
     let mut region = region(512);
     assert!(!region.is_untold());
     add(&mut region, 512);
