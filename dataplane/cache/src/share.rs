@@ -27,7 +27,7 @@ pub(crate) struct Share {
 
 impl PageCache {
     fn may_take(&self, held: usize, more: usize, left: usize) -> bool {
-        !self.is_shared || block::may_take(held, more, left) || cfg!(mutant = "cache-share-ignored")
+        !self.is_shared || block::may_take(held, more, left)
     }
 
     /// Whether the volume may come to hold `more` pages that cannot be reclaimed.

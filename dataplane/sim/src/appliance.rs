@@ -128,9 +128,22 @@ impl Appliance {
         }
     }
 
-    /// How many volumes there are.
-    pub(crate) fn volumes(&self) -> usize {
-        self.volumes.len()
+    /// The device that the log is on.
+    pub(crate) fn log(&self) -> Option<&Rc<RefCell<Disk>>> {
+        self.disks.get(self.volumes.len())
+    }
+
+    /// That, and the devices of logged volumes.
+    pub(crate) fn logged(&self) -> impl Iterator<Item = &Rc<RefCell<Disk>>> {
+        let volumes = self.volumes.iter().zip(&self.disks);
+        let logged = volumes.filter(|(volume, _)| volume.policy == WritePolicy::Logged);
+        logged.map(|(_, disk)| disk).chain(self.log())
+    }
+
+    /// The same, of a volume that is logged.
+    pub(crate) fn log_of(&self, volume: usize) -> Option<&Rc<RefCell<Disk>>> {
+        let is_logged = self.volumes[volume].policy == WritePolicy::Logged;
+        self.log().filter(|_| is_logged)
     }
 
     /// Whether a device is in trouble, or has been since the appliance started.

@@ -121,6 +121,9 @@ pub(crate) struct Disk {
     stuck_until: Nanoseconds,
     /// Commands that failed.
     faults: u64,
+    faults_at_start: u64,
+    started_at: Nanoseconds,
+    lied_at: Option<Nanoseconds>,
     reach: Reach,
     /// What the appliance asked for and must not.
     breach: Option<String>,
@@ -147,6 +150,9 @@ impl Disk {
             is_recovering: false,
             stuck_until: 0,
             faults: 0,
+            faults_at_start: 0,
+            started_at: 0,
+            lied_at: None,
             reach: Reach::default(),
             breach: None,
         }
@@ -285,8 +291,21 @@ impl Disk {
         self.go();
     }
 
+    /// Whether commands failed, or were not answered, since the appliance was started.
+    pub(crate) fn had_trouble(&self) -> bool {
+        self.faults > self.faults_at_start
+            || self.is_given_up
+            || self.stuck_until() > self.started_at
+    }
+
+    /// When it last said that it had written what it had not, or elsewhere.
+    pub(crate) fn lied_at(&self) -> Option<Nanoseconds> {
+        self.lied_at
+    }
+
     /// The appliance is started.
     pub(crate) fn attach(&mut self) {
+        (self.faults_at_start, self.started_at) = (self.faults, clock::now());
         if std::mem::take(&mut self.is_given_up) {
             self.is_gone = false;
         }
@@ -493,6 +512,7 @@ impl Disk {
         let is_lost = is_write && config.lost_one_in > 0 && self.random.one_in(config.lost_one_in);
         let misdirected = config.misdirected_one_in;
         if is_write && misdirected > 0 && self.random.one_in(misdirected) {
+            self.lied_at = Some(clock::now());
             let room = config.geometry.blocks - pending.command.blocks;
             pending.command.block = self.random.range(0..=room);
         }
@@ -502,7 +522,10 @@ impl Disk {
                 pending.do_some(&mut self.image, &mut self.random);
                 Err(fault)
             }
-            None if is_lost => Ok(()),
+            None if is_lost => {
+                self.lied_at = Some(clock::now());
+                Ok(())
+            }
             None => {
                 // Else some of them do.
                 let zeroes = config.geometry.deallocated_zeros;

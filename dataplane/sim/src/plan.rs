@@ -199,10 +199,23 @@ impl Plan {
         let is_logged = |disk: usize| volumes[disk].policy == WritePolicy::Logged;
         plan.events.retain(|(_, event)| match event {
             Event::Gone { disk } => !is_logged(*disk),
-            Event::Disk { disk, trouble } => !trouble.hangs || !is_logged(*disk),
             _ => true,
         });
         plan.draw_crashes(random);
+        if random.chance(1, 4) {
+            plan.draw_trouble_of_the_log(random);
+        }
+        plan
+    }
+
+    /// The same on a log store that loses some writes, and writes others elsewhere.
+    pub(crate) fn draw_lies(random: &mut Random) -> Self {
+        let mut plan = Self::draw_logged(random);
+        if let Some(log) = &mut plan.log {
+            let rarely = *random.pick(&[100, 1000, 10_000]);
+            log.disk.lost_one_in = *random.pick(&[0, rarely]);
+            log.disk.misdirected_one_in = *random.pick(&[0, rarely, rarely]);
+        }
         plan
     }
 

@@ -19,6 +19,8 @@ pub enum Scenario {
     /// The same with a log: volumes whose acknowledged writes no crash takes back, crashes while they are
     /// replayed included.
     Log,
+    /// The same on a log store that lies about some writes: that is found out, or nothing is lost.
+    LogLies,
 }
 
 /// A run that went wrong.
@@ -36,13 +38,14 @@ pub struct Failure {
 
 impl Scenario {
     /// Every scenario.
-    pub const ALL: [Scenario; 2] = [Scenario::Target, Scenario::Log];
+    pub const ALL: [Scenario; 3] = [Scenario::Target, Scenario::Log, Scenario::LogLies];
 
     /// What it is called.
     pub const fn name(self) -> &'static str {
         match self {
             Scenario::Target => "target",
             Scenario::Log => "log",
+            Scenario::LogLies => "log-lies",
         }
     }
 
@@ -62,6 +65,7 @@ impl Scenario {
         let result = panic::catch_unwind(AssertUnwindSafe(|| match self {
             Scenario::Target => run(seed, Plan::draw, &trace),
             Scenario::Log => run(seed, Plan::draw_logged, &trace),
+            Scenario::LogLies => run(seed, Plan::draw_lies, &trace),
         }));
         let what = match result {
             Ok(Ok(summary)) => return Ok(summary),

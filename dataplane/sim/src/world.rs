@@ -16,8 +16,10 @@ pub(crate) trait Devices {
     fn faults(&self, volume: usize) -> u64;
     /// Whether the device went away for good.
     fn is_gone(&self, volume: usize) -> bool;
-    /// When the device last had commands that it would not have ended by itself.
+    /// When the device, or its log's, last had commands that it would not have ended by itself.
     fn stuck_until(&self, volume: usize) -> Nanoseconds;
+    /// Whether the volume's log may have failed, or be full: it takes no writes then.
+    fn has_lost_log(&self, volume: usize) -> bool;
     /// Whether the volume is behind the page cache.
     fn is_cached(&self, volume: usize) -> bool;
     /// Commands of all devices that failed so far.
@@ -36,7 +38,16 @@ impl Devices for Appliance {
     }
 
     fn stuck_until(&self, volume: usize) -> Nanoseconds {
-        self.disks()[volume].borrow().stuck_until()
+        let stuck_until = self.disks()[volume].borrow().stuck_until();
+        let log = self.log_of(volume);
+        log.map_or(stuck_until, |log| {
+            stuck_until.max(log.borrow().stuck_until())
+        })
+    }
+
+    fn has_lost_log(&self, volume: usize) -> bool {
+        // One drive that does not take what the log has keeps room from all.
+        self.log_of(volume).is_some() && self.logged().any(|disk| disk.borrow().had_trouble())
     }
 
     fn is_cached(&self, volume: usize) -> bool {
@@ -70,6 +81,8 @@ pub(crate) struct World {
     steps: u64,
     /// The appliance is to start when its stop has ended.
     starts_after_stop: bool,
+    /// A log store that lies was found out, or lied about what nobody can know: nothing more is promised.
+    is_over: bool,
 }
 
 /// What a run was.
@@ -121,6 +134,7 @@ impl World {
             trace: trace.clone(),
             steps: 0,
             starts_after_stop: false,
+            is_over: false,
             plan,
         }
     }
@@ -161,19 +175,36 @@ impl World {
         self.verify()?;
         // What was stopped as it should be has lost nothing.
         self.stop()?;
-        self.appliance.start();
+        self.start();
         self.verify()?;
         self.lose_power()?;
         self.verify()?;
         self.stop()
     }
 
+    /// Turns the appliance on.
+    fn start(&mut self) {
+        if !self.is_over {
+            self.appliance.start();
+        }
+    }
+
+    /// What was in memory is gone.
+    fn crash(&mut self) {
+        /// How long after a group the next one says that it was acknowledged, and longer than a shard is held up.
+        const SAID: Nanoseconds = 200 * MILLISECOND;
+        self.oracle.crash();
+        // That the last group was never written nobody can know.
+        let lied_at = self.appliance.log().and_then(|log| log.borrow().lied_at());
+        self.is_over |= lied_at.is_some_and(|at| clock::now() < at + SAID);
+    }
+
     /// Kills the appliance, with its devices' power, and starts it again.
     fn lose_power(&mut self) -> Result<(), Violation> {
         self.appliance.kill(true).map_err(Violation)?;
-        self.oracle.crash();
+        self.crash();
         self.disturb();
-        self.appliance.start();
+        self.start();
         Ok(())
     }
 
@@ -225,7 +256,7 @@ impl World {
         deadline: Nanoseconds,
         done: impl Fn(&World) -> bool,
     ) -> Result<(), Violation> {
-        while !done(self) {
+        while !done(self) && !self.is_over {
             self.step()?;
             if clock::now() > deadline {
                 let hosts: Vec<_> = (self.hosts.iter())
@@ -289,6 +320,15 @@ impl World {
     /// A log cannot be replayed: whoever runs the appliance tries again, if it was a device.
     fn look_at_the_refusal(&mut self, why: String) -> Result<(), Violation> {
         event!(self.trace, "refused", [self.steps], "{why}");
+        if self
+            .appliance
+            .log()
+            .is_some_and(|log| log.borrow().lied_at().is_some())
+        {
+            // It was found out, and nothing is lost without a word.
+            self.is_over = true;
+            return self.appliance.kill(false).map_err(Violation);
+        }
         if !self.appliance.has_trouble() {
             return Err(Violation(format!("the log is refused: {why}")));
         }
@@ -304,10 +344,10 @@ impl World {
             // The process ends, though a device does not.
             Stopped::Abandoned => {
                 self.appliance.kill(false).map_err(Violation)?;
-                self.oracle.crash();
+                self.crash();
                 self.disturb();
                 if std::mem::take(&mut self.starts_after_stop) {
-                    self.appliance.start();
+                    self.start();
                 }
                 Ok(())
             }
@@ -315,11 +355,11 @@ impl World {
                 self.oracle.settle();
                 if self.appliance.has_left_dirty() {
                     // What a device does not take is lost with the memory it is in.
-                    self.oracle.crash();
+                    self.crash();
                 }
                 self.disturb();
                 if std::mem::take(&mut self.starts_after_stop) {
-                    self.appliance.start();
+                    self.start();
                 }
                 Ok(())
             }
@@ -352,7 +392,7 @@ impl World {
                 self.starts_after_stop = false;
                 if self.appliance.is_running() {
                     self.appliance.kill(power).map_err(Violation)?;
-                    self.oracle.crash();
+                    self.crash();
                 }
                 self.disturb();
             }
@@ -371,7 +411,7 @@ impl World {
                 if self.appliance.is_stopping() {
                     self.starts_after_stop = true;
                 } else if !self.appliance.is_running() {
-                    self.appliance.start();
+                    self.start();
                 }
                 self.disturb();
             }

@@ -11,7 +11,7 @@ use sgl::Divider;
 /// ([`block::may_take`]).
 #[inline]
 pub(crate) fn may_take(held: usize, left: usize) -> bool {
-    block::may_take(held, 0, left) || cfg!(mutant = "share-ignored")
+    block::may_take(held, 0, left)
 }
 
 /// How often a device that ends no command in between is recovered before it is given up.

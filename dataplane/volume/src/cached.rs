@@ -348,9 +348,7 @@ impl Cached {
     /// Whether a volume that has `held` of what all volumes behind the cache share may take `more`.
     #[inline]
     pub(crate) fn may_take(&self, held: usize, more: usize, left: usize) -> bool {
-        self.behind.len() < 2
-            || block::may_take(held, more, left)
-            || cfg!(mutant = "cache-share-ignored")
+        self.behind.len() < 2 || block::may_take(held, more, left)
     }
 
     /// Admits what waited: the volume that is first is the last next time.

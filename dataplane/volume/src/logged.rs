@@ -35,6 +35,8 @@ const GROUP_BYTES: u64 = 256 << 10;
 const GROUP_RECORDS: usize = 8;
 /// Elements of a group's list.
 const ELEMENTS: usize = 512;
+/// How long changes wait for room in the log: less than hosts wait.
+const FULL_MAX: Duration = Duration::from_secs(10);
 /// How long nothing is written before a group says what the last ones have left unsaid.
 const IDLE: Duration = Duration::from_millis(20);
 
@@ -87,6 +89,8 @@ events::counters! {
         bounced_bytes,
         /// Times that changes waited because both halves were in use.
         full,
+        /// Changes that hosts were told to try again later, as both halves stayed in use.
+        @drop turned_away,
         /// Consistency points completed.
         points,
         /// Consistency points that a device made fail, and that are tried again.
@@ -124,8 +128,8 @@ pub(crate) struct Log<D: Device> {
     unmerged: [usize; 2],
     point: Point,
     interval: Duration,
-    /// Changes wait because the other half is not free.
-    is_full: bool,
+    /// Since when changes wait because the other half is not free.
+    full_since: Option<Duration>,
     /// The shard stops: a consistency point that fails is not tried again.
     is_stopping: bool,
     /// Why nothing more is written.
@@ -162,7 +166,7 @@ impl<D: Device> Log<D> {
             unmerged: [0; 2],
             point: Point::new(now + start.interval),
             interval: start.interval,
-            is_full: false,
+            full_since: None,
             is_stopping: false,
             failed: None,
             now,
@@ -204,6 +208,19 @@ impl<D: Device> Log<D> {
             return;
         }
         self.write(cached, buffers);
+        if (self.full_since).is_some_and(|since| self.now >= since + FULL_MAX) {
+            self.turn_away(cached, ends);
+        }
+    }
+
+    /// No consistency point makes room, as some drive does not take what it is to: hosts are told to try
+    /// again, before they lose patience.
+    #[cold]
+    fn turn_away(&mut self, cached: &mut Cached, ends: &mut Ends) {
+        while let Some(change) = cached.next_change() {
+            self.counters.turned_away += 1;
+            ends.push_back((change.requester, Err(Fault::Busy), change.io.run));
+        }
     }
 
     /// A group is on the device, or not.
@@ -304,7 +321,8 @@ impl<D: Device> Log<D> {
         if !self.region.has_room(&first) {
             // The half is full.
             self.point.want(Why::Full);
-            self.counters.full += u64::from(!std::mem::replace(&mut self.is_full, true));
+            self.counters.full += u64::from(self.full_since.is_none());
+            self.full_since = self.full_since.or(Some(self.now));
             return false;
         }
         // What a device does not take as it lies is copied into whole pages.

@@ -388,6 +388,7 @@ impl Host {
         let is_explained = given.is_spoiled
             || was_stuck
             || cx.devices.is_gone(volume)
+            || cx.devices.has_lost_log(volume)
             || cx.devices.faults(volume) > given.faults
             // What a cache could not write is told later.
             || cx.devices.is_cached(volume) && cx.devices.faults(volume) > 0;

@@ -89,6 +89,39 @@ impl Plan {
         self.healed_at = self.healed_at.max(last.unwrap_or(0));
     }
 
+    /// The log's device is slow, full, silent, or fails what it is told.
+    pub(super) fn draw_trouble_of_the_log(&mut self, random: &mut Random) {
+        let (at, disk) = (random.below(self.healed_at.max(1)), self.volumes.len());
+        let fault = *random.pick(&[Fault::WriteError, Fault::Busy, Fault::Internal]);
+        let (reads, writes, flushes) = *random.pick(&[
+            (false, true, false),
+            (false, false, true),
+            (true, false, false),
+            (true, true, true),
+        ]);
+        let failing = Failing {
+            ops: [reads, writes, writes, false, flushes],
+            fault,
+            one_in: random.range(1..=20),
+            at_submit: random.one_in(4),
+        };
+        let kind = random.below(4u32);
+        let trouble = Trouble {
+            slow: if kind == 0 { random.range(2..=100) } else { 0 },
+            is_full: kind == 1,
+            hangs: kind == 2,
+            failing: (kind == 3).then_some(failing),
+            ..Trouble::default()
+        };
+        let most = if kind == 2 { 20_000 } else { 300u64 };
+        let lasting = random.range(1..=most) * MILLISECOND;
+        self.add(at, Event::Disk { disk, trouble });
+        let trouble = Trouble::default();
+        self.add(at + lasting, Event::Disk { disk, trouble });
+        self.events.sort_by_key(|&(at, _)| at);
+        self.healed_at = self.healed_at.max(at + lasting);
+    }
+
     fn add(&mut self, at: Nanoseconds, event: Event) {
         self.events.push((at, event));
     }

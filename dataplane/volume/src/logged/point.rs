@@ -158,7 +158,7 @@ impl<D: Device> Log<D> {
             self.point.is_open = true;
             let half = self.region.switch();
             self.point.stage = Stage::Settling { half };
-            self.is_full = false;
+            self.full_since = None;
         } else {
             self.point.next_at = self.now + self.interval;
         }
