@@ -7,9 +7,10 @@ use common::model::{Logged, VOLUME, VOLUMES, owner};
 use common::now;
 use common::recover::{Expected, Targets, recover, superblock};
 use common::used::{Devices, HALF, LOG, used};
-use nvlog::recovery::{self, Loss, RANGES_MAX, Refusal};
+use nvlog::recovery::{self, Loss, PART, RANGES_MAX, Refusal};
 use nvlog::{
-    AREA, AREAS, Layout, REGION_SUPERBLOCK, Region, RegionSuperblock, SUPERBLOCK, Superblock, UNIT,
+    AREA, AREAS, Layout, REGION_SUPERBLOCK, Record, RecordOp, Region, RegionSuperblock, SUPERBLOCK,
+    Superblock, UNIT,
 };
 use testkit::Random;
 
@@ -408,18 +409,10 @@ fn a_loss_names_no_more_than_can_be_read() {
     let layout = Layout::new(devices.disk.len(), 512, 1, None).expect("room");
     let recovered = recover(devices.both(), LOG, layout).expect("blank");
     let mut region = Region::new(LOG, &layout, 0, &recovered.regions[0]);
-    let zeroes = nvlog::Record {
-        transfer: 0,
-        object: 0,
-        volume: 0,
-        op: nvlog::RecordOp::WriteZeroes,
-        offset: 512,
-        len: 512,
-    };
     let mut records = 0;
     for _ in 0..40 {
-        while region.has_room(&zeroes) {
-            region.add(&zeroes, &[]);
+        while region.has_room(&zeroes()) {
+            region.add(&zeroes(), &[]);
             records += 1;
         }
         let (group, header) = region.seal();
@@ -457,4 +450,180 @@ fn a_store_that_is_not_that_of_the_superblock_is_none() {
     let opened = devices.open().expect("a log").expect("one");
     assert!(opened.superblock.generation > newer.generation);
     assert_eq!(recovered.was, Some(was));
+}
+
+#[test]
+fn s06_a_log_begins_with_higher_numbers_than_any_copy_has() {
+    // What a run of more regions left, or a write that never counted: one copy, of a region that is not used now.
+    for (region, copy) in [(0, 1), (2, 3), (63, 0)] {
+        let (devices, _) = used(2, 20, 13);
+        let stray = RegionSuperblock {
+            generation: 500,
+            oldest: 1,
+            epochs: [700, 600],
+            sequence: 1 << 40,
+            previous: 0,
+        };
+        let at = Layout::region_superblock(devices.disk.len(), region, copy);
+        let unit = stray.encode(LOG, region);
+        devices.disk.put(at, &unit).expect("power");
+        let begun = recover(devices.both(), LOG, devices.layout(2)).expect("recovered");
+        for superblock in begun.regions {
+            assert!(superblock.generation > 500);
+            assert!(superblock.epochs.iter().all(|&epoch| epoch > 700));
+            assert!(superblock.epochs[0] < superblock.epochs[1]);
+            // No group of the run before, which may have written many, has such a number.
+            assert!(superblock.sequence > (1 << 40) + (1 << 31));
+        }
+    }
+}
+
+#[test]
+fn the_newest_superblock_that_two_agree_on_is_taken() {
+    for copies in [[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]] {
+        let (devices, _) = used(1, 20, 14);
+        let opened = devices.open().expect("a log").expect("one");
+        let newer = Superblock {
+            generation: opened.superblock.generation + 1,
+            ..opened.superblock
+        };
+        let region = RegionSuperblock {
+            generation: opened.regions[0].generation + 1,
+            ..opened.regions[0]
+        };
+        let len = devices.disk.len();
+        for copy in copies {
+            let at = Layout::region_superblock(len, 0, copy);
+            devices.disk.put(at, &region.encode(LOG, 0)).expect("power");
+            let at = Layout::area(len, copy);
+            devices.disk.put(at, &newer.encode()).expect("power");
+        }
+        let opened = devices.open().expect("a log").expect("one");
+        assert_eq!(opened.superblock, newer);
+        assert_eq!(opened.regions, [region]);
+    }
+}
+
+/// A log of one group with one record; where it lies, and its header.
+fn one_group() -> (Devices, u64, Vec<u8>) {
+    let (devices, _) = used(2, 0, 15);
+    let opened = devices.open().expect("a log").expect("one");
+    let mut region = Region::new(LOG, &opened.superblock.layout, 0, &opened.regions[0]);
+    region.add(&zeroes(), &[]);
+    let (group, header) = region.seal();
+    let header = header.to_vec();
+    devices.disk.put(group.address, &header).expect("power");
+    (devices, group.address, header)
+}
+
+fn zeroes() -> Record {
+    Record {
+        transfer: 0,
+        object: 0,
+        volume: 0,
+        op: RecordOp::WriteZeroes,
+        offset: 512,
+        len: 512,
+    }
+}
+
+fn reseal(header: &mut [u8]) {
+    header[76..80].fill(0);
+    let crc = testkit::crc32c(header);
+    header[76..80].copy_from_slice(&crc.to_le_bytes());
+}
+
+#[test]
+fn s07_a_group_of_another_log_place_or_time_is_none() {
+    let (devices, _, _) = one_group();
+    assert_eq!(devices.replay(|_| true).expect("one").groups, 1);
+    // Log, region, half, epoch, sequence with its transfer, place, checksum of the header before.
+    for at in [8, 6, 24, 32, 40, 56, 64] {
+        let (devices, address, mut header) = one_group();
+        header[at] ^= 1;
+        if at == 40 {
+            // Its records are those of that group, and it is not the one that follows.
+            header[81] ^= 1;
+        }
+        reseal(&mut header);
+        devices.disk.put(address, &header).expect("power");
+        let replayed = devices.replay(|_| true).expect("nothing is lost");
+        assert_eq!(replayed.groups, 0, "the field at {at}");
+    }
+    // A good one in another place.
+    let (devices, address, header) = one_group();
+    devices.disk.put(address + HALF, &header).expect("power");
+    devices
+        .disk
+        .put(address + 2 * HALF, &header)
+        .expect("power");
+    devices.disk.put(address, &[0; 512]).expect("power");
+    let replayed = devices.replay(|_| true).expect("nothing is lost");
+    assert_eq!((replayed.groups, replayed.torn), (0, 0));
+}
+
+#[test]
+fn s07_a_group_that_does_not_end_in_its_half_is_none() {
+    // Its header is good and lies at the last block of the half; the payload would be in the next one.
+    let (devices, _) = used(1, 0, 16);
+    let opened = devices.open().expect("a log").expect("one");
+    let layout = opened.superblock.layout;
+    let mut region = Region::new(LOG, &layout, 0, &opened.regions[0]);
+    while region.fill().0 < HALF - 512 {
+        let (group, header) = region.seal();
+        devices.disk.put(group.address, header).expect("power");
+        region.stable(group.sequence);
+    }
+    let write = Record {
+        op: RecordOp::Write,
+        offset: 0,
+        ..zeroes()
+    };
+    assert!(!region.has_room(&write) && region.has_room(&zeroes()));
+    let payload = [3; 512];
+    region.add(&zeroes(), &[]);
+    let (group, header) = region.seal();
+    let mut header = header.to_vec();
+    header[68..72].copy_from_slice(&512u32.to_le_bytes());
+    header[100] = RecordOp::Write as u8;
+    header[102] = 1;
+    header[104..112].fill(0);
+    header[128..132].copy_from_slice(&testkit::crc32c(&payload).to_le_bytes());
+    reseal(&mut header);
+    assert!(nvlog::Header::decode(&header, 512).is_some());
+    devices.disk.put(group.address, &header).expect("power");
+    devices
+        .disk
+        .put(group.address + 512, &payload)
+        .expect("power");
+    let replayed = devices.replay(|_| true).expect("nothing is lost");
+    assert_eq!((replayed.groups, replayed.records), (HALF / 512 - 1, 0));
+}
+
+#[test]
+fn s07_a_header_across_two_parts_that_are_read_is_found() {
+    let devices = Devices::new(Layout::needs(1, 1 << 20), 512);
+    let layout = Layout::new(devices.disk.len(), 512, 1, None).expect("room");
+    let recovered = recover(devices.both(), LOG, layout).expect("blank");
+    let mut region = Region::new(LOG, &layout, 0, &recovered.regions[0]);
+    while region.fill().0 < PART as u64 - 512 {
+        let (group, header) = region.seal();
+        devices.disk.put(group.address, header).expect("power");
+    }
+    // The only header that says that the others were acknowledged.
+    for sequence in recovered.regions[0].sequence.. {
+        if region.in_flight() == 0 {
+            break;
+        }
+        region.stable(sequence);
+    }
+    for _ in 0..20 {
+        region.add(&zeroes(), &[]);
+    }
+    let (group, header) = region.seal();
+    assert_eq!(header.len(), 1536);
+    devices.disk.put(group.address, header).expect("power");
+    flip(&devices, layout.half(0, 0));
+    let losses = losses(&devices);
+    assert_eq!(losses[0].groups.end, group.sequence);
 }

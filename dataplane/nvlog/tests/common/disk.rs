@@ -244,6 +244,13 @@ impl Inner {
 /// Bytes in pages of their own.
 pub struct Pages(Vec<u8>);
 
+impl Pages {
+    /// Bytes of them.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
 impl Buffer for Pages {
     fn slices(&self, range: Range<usize>) -> impl Iterator<Item = &[u8]> {
         let pages = range.start / 4096..range.end.div_ceil(4096);

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use nvlog::recovery::{self, Buffer, Drives, Refusal, Replayed};
+use nvlog::recovery::{self, Buffer, Drives, PART, Refusal, Replayed};
 use nvlog::{Layout, LogId, RegionSuperblock, Superblock, Volume};
 use testkit::Random;
 
@@ -34,6 +34,7 @@ impl Drives<Disk> for Targets<'_> {
         data: &Pages,
         range: Range<usize>,
     ) -> Result<(), Power> {
+        assert!(data.len() <= PART, "{} bytes in memory", data.len());
         self.calls.borrow_mut().push(Call {
             volume: volume as usize,
             offset: offset as usize,
