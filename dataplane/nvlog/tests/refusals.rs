@@ -627,3 +627,55 @@ fn s07_a_header_across_two_parts_that_are_read_is_found() {
     let losses = losses(&devices);
     assert_eq!(losses[0].groups.end, group.sequence);
 }
+
+#[test]
+fn what_is_left_of_a_log_is_no_blank_store() {
+    let areas = |devices: &Devices| {
+        (0..AREAS)
+            .map(|copy| Layout::area(devices.disk.len(), copy) as usize)
+            .collect::<Vec<_>>()
+    };
+    let zeros = |devices: &Devices, len: usize| {
+        for at in areas(devices) {
+            devices.disk.damage(at, |bytes| bytes[..len].fill(0));
+        }
+    };
+    // Groups alone.
+    let (devices, _, _) = one_group();
+    zeros(&devices, AREA as usize);
+    assert_eq!(devices.open().err(), Some(Refusal::Foreign));
+    // Superblocks of regions that have freed a half.
+    let (devices, _) = used(1, 0, 17);
+    let region = devices.open().expect("a log").expect("one").regions[0];
+    let freed = RegionSuperblock {
+        generation: region.generation + 1,
+        ..region
+    };
+    write_superblock(&devices, &freed).expect("power");
+    zeros(&devices, SUPERBLOCK);
+    assert_eq!(devices.open().err(), Some(Refusal::Foreign));
+    // Three damaged copies of a log that has no group in its first region yet.
+    let (devices, _) = used(1, 0, 18);
+    for at in &areas(&devices)[1..] {
+        flip(&devices, *at as u64 + 100);
+    }
+    let refused = Refusal::Superblocks { region: None };
+    assert_eq!(devices.open().err(), Some(refused.clone()));
+    // One copy of a later run's, and nothing in the other places.
+    let (devices, _) = used(1, 0, 19);
+    recover(devices.both(), LOG, devices.layout(1)).expect("recovered");
+    for at in &areas(&devices)[1..] {
+        devices
+            .disk
+            .damage(*at, |bytes| bytes[..SUPERBLOCK].fill(0));
+    }
+    for copy in 0..AREAS {
+        let first = RegionSuperblock {
+            generation: 1,
+            ..region
+        };
+        let at = Layout::region_superblock(devices.disk.len(), 0, copy);
+        devices.disk.put(at, &first.encode(LOG, 0)).expect("power");
+    }
+    assert_eq!(devices.open().err(), Some(refused));
+}
