@@ -241,15 +241,15 @@ fn kills(test: &Test, cores: &[u32], kills: u32) -> Outcome {
     program.stop()
 }
 
-fn s7_what_was_acknowledged_survives_kills(test: &Test) -> Outcome {
+fn s07_what_was_acknowledged_survives_kills(test: &Test) -> Outcome {
     kills(test, &[1], if test.long() { 100 } else { 6 })
 }
 
-fn s7_what_two_shards_acknowledged_survives_kills(test: &Test) -> Outcome {
+fn s07_what_two_shards_acknowledged_survives_kills(test: &Test) -> Outcome {
     kills(test, &[0, 1], if test.long() { 100 } else { 3 })
 }
 
 lab::tests![
-    s7_what_was_acknowledged_survives_kills,
-    s7_what_two_shards_acknowledged_survives_kills,
+    s07_what_was_acknowledged_survives_kills,
+    s07_what_two_shards_acknowledged_survives_kills,
 ];

@@ -286,6 +286,20 @@ impl Region {
         }
     }
 
+    /// What the superblock is to say when everything that was acknowledged is on the drives, and the rest was
+    /// given up: both halves are empty. The region is not used any more.
+    pub fn emptied(&mut self) -> RegionSuperblock {
+        self.generation += 1;
+        let epoch = self.halves[0].epoch.max(self.halves[1].epoch) + 1;
+        RegionSuperblock {
+            generation: self.generation,
+            oldest: 0,
+            epochs: [epoch, epoch + 1],
+            sequence: self.sequence + 1,
+            previous: self.previous,
+        }
+    }
+
     /// That superblock is stable: the other half can be used again.
     pub fn freed(&mut self) {
         let other = 1 - self.active;

@@ -147,8 +147,8 @@ impl Appliance {
     }
 
     /// Whether a device is in trouble, or has been since the appliance started.
-    pub(crate) fn has_trouble(&self) -> bool {
-        self.disks.iter().any(|disk| disk.borrow().has_trouble())
+    pub(crate) fn had_trouble(&self) -> bool {
+        self.disks.iter().any(|disk| disk.borrow().had_trouble())
     }
 
     pub(crate) fn disks(&self) -> &[Rc<RefCell<Disk>>] {

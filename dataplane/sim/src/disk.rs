@@ -202,11 +202,6 @@ impl Disk {
         }
     }
 
-    /// Whether commands fail, or are not answered.
-    pub(crate) fn has_trouble(&self) -> bool {
-        self.trouble.failing.is_some() || self.trouble.hangs || self.is_recovering
-    }
-
     /// It is in this trouble from now on. What no longer hangs goes on, or waits to be recovered.
     pub(crate) fn set_trouble(&mut self, trouble: Trouble) {
         let hung = std::mem::replace(&mut self.trouble, trouble).hangs;

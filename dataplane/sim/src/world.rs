@@ -329,7 +329,7 @@ impl World {
             self.is_over = true;
             return self.appliance.kill(false).map_err(Violation);
         }
-        if !self.appliance.has_trouble() {
+        if !self.appliance.had_trouble() {
             return Err(Violation(format!("the log is refused: {why}")));
         }
         self.appliance.kill(false).map_err(Violation)?;

@@ -37,6 +37,8 @@ const GROUP_RECORDS: usize = 8;
 const ELEMENTS: usize = 512;
 /// How long changes wait for room in the log: less than hosts wait.
 const FULL_MAX: Duration = Duration::from_secs(10);
+/// How long a log that failed is tried to be emptied before hosts are told: less than they wait.
+const UNDECIDED_MAX: Duration = Duration::from_secs(10);
 /// How long nothing is written before a group says what the last ones have left unsaid.
 const IDLE: Duration = Duration::from_millis(20);
 
@@ -134,6 +136,10 @@ pub(crate) struct Log<D: Device> {
     is_stopping: bool,
     /// Why nothing more is written.
     failed: Option<Fault>,
+    /// Changes that a group has which may be on the device, or not: they end when no replay finds them.
+    undecided: Vec<Change>,
+    /// When they end anyway.
+    decided_at: Duration,
     now: Duration,
     /// When something was last written.
     wrote_at: Duration,
@@ -169,6 +175,8 @@ impl<D: Device> Log<D> {
             full_since: None,
             is_stopping: false,
             failed: None,
+            undecided: Vec::new(),
+            decided_at: Duration::ZERO,
             now,
             wrote_at: now,
             short_since: None,
@@ -189,7 +197,7 @@ impl<D: Device> Log<D> {
             match ended.ticket {
                 ticket if (ticket as usize) < GROUPS => {
                     self.writing[ticket as usize].elements = ended.elements;
-                    self.group_ended(ticket, ended.result, ends);
+                    self.group_ended(ticket, ended.result);
                 }
                 _ => self.superblock_ended(ended.result),
             }
@@ -202,8 +210,11 @@ impl<D: Device> Log<D> {
         self.merge(cached, buffers, ends);
         self.advance_point(cached, buffers, ends);
         if let Some(fault) = self.failed {
-            while let Some(change) = cached.next_change() {
-                ends.push_back((change.requester, Err(fault), change.io.run));
+            if self.point.is_emptied() || self.is_stopping || self.now >= self.decided_at {
+                let undecided = self.undecided.drain(..);
+                for change in undecided.chain(std::iter::from_fn(|| cached.next_change())) {
+                    ends.push_back((change.requester, Err(fault), change.io.run));
+                }
             }
             return;
         }
@@ -224,32 +235,31 @@ impl<D: Device> Log<D> {
     }
 
     /// A group is on the device, or not.
-    fn group_ended(&mut self, ticket: u32, result: Result<(), Fault>, ends: &mut Ends) {
-        let writing = &mut self.writing[ticket as usize];
+    fn group_ended(&mut self, ticket: u32, result: Result<(), Fault>) {
         if let Err(fault) = result {
             if self.failed.is_none() {
                 log::error!(
                     "the log's store failed: {fault}. Writes to logged volumes are refused until a restart; what was acknowledged is safe, and goes to its drives now"
                 );
-                self.point.hurry(self.now);
             }
-            self.failed = self.failed.or(Some(fault));
+            self.fail(fault);
         }
-        self.sealed.push_back((writing.sequence, ticket));
+        let sequence = self.writing[ticket as usize].sequence;
+        self.sealed.push_back((sequence, ticket));
         // None is stable behind one that is not.
-        if let Some(fault) = self.failed {
+        if self.failed.is_some() {
             while let Some((_, ticket)) = self.sealed.pop_front() {
                 let writing = &mut self.writing[ticket as usize];
                 for Logged { change, half } in writing.changes.drain(..) {
                     self.unmerged[half] -= 1;
-                    ends.push_back((change.requester, Err(fault), change.io.run));
+                    self.undecided.push(change);
                 }
                 writing.pages.clear();
                 self.free.push(ticket);
             }
             return;
         }
-        let acknowledged = self.region.stable(writing.sequence);
+        let acknowledged = self.region.stable(sequence);
         self.sealed
             .make_contiguous()
             .sort_unstable_by_key(|&(sequence, _)| sequence);
@@ -261,6 +271,15 @@ impl<D: Device> Log<D> {
             self.stable.extend(writing.changes.drain(..));
             writing.pages.clear();
             self.free.push(ticket);
+        }
+    }
+
+    /// Nothing more is written from now on.
+    fn fail(&mut self, fault: Fault) {
+        if self.failed.is_none() {
+            self.failed = Some(fault);
+            self.decided_at = self.now + UNDECIDED_MAX;
+            self.point.hurry(self.now);
         }
     }
 
@@ -419,7 +438,8 @@ impl<D: Device> Log<D> {
 
     /// Changes and groups that are not at their end.
     pub(crate) fn in_progress(&self) -> usize {
-        self.stable.len()
+        self.undecided.len()
+            + self.stable.len()
             + self.merging.len()
             + (GROUPS - self.free.len())
             + self.point.in_progress()

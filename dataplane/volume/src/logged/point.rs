@@ -41,10 +41,14 @@ enum Stage {
     Flushing {
         left: usize,
         result: Result<(), Fault>,
+        /// It began when nothing was on its way any more: the log has failed.
+        is_last: bool,
     },
     /// The drives have it. The region's superblock is written, two copies at a time.
     Superblock {
         superblock: RegionSuperblock,
+        /// It is the last one, of a log that failed.
+        empties: bool,
         wave: usize,
         left: usize,
         page: Option<Cluster>,
@@ -58,8 +62,10 @@ pub(super) struct Point {
     next_at: Duration,
     /// It failed after the half was left: it is tried again from there.
     is_open: bool,
-    /// The log has failed, and the drives have all that was acknowledged.
-    is_saved: bool,
+    /// The log has failed; the drives have all that was acknowledged, and the log says that it is empty.
+    is_emptied: bool,
+    /// A copy of the superblock could not be written.
+    is_torn: bool,
 }
 
 impl Point {
@@ -69,12 +75,18 @@ impl Point {
             wanted: None,
             next_at,
             is_open: false,
-            is_saved: false,
+            is_emptied: false,
+            is_torn: false,
         }
     }
 
     pub(super) fn want(&mut self, why: Why) {
         self.wanted = self.wanted.or(Some(why));
+    }
+
+    /// The log has failed, and no replay finds anything in it.
+    pub(super) fn is_emptied(&self) -> bool {
+        self.is_emptied
     }
 
     /// The next one is due now.
@@ -118,12 +130,21 @@ impl<D: Device> Log<D> {
                 if self.unmerged[half] == 0 && self.region.is_settled(half) {
                     let left = cached.flush_logged(buffers, ends);
                     let result = Ok(());
-                    self.point.stage = Stage::Flushing { left, result };
+                    let is_last = false;
+                    self.point.stage = Stage::Flushing {
+                        left,
+                        result,
+                        is_last,
+                    };
                 }
             }
-            Stage::Flushing { left, result } => {
+            Stage::Flushing {
+                left,
+                result,
+                is_last,
+            } => {
                 if left == 0 || cfg!(mutant = "log-half-freed-before-flush") {
-                    self.drives_have_it(result);
+                    self.drives_have_it(result, is_last);
                 }
             }
             Stage::Superblock { .. } => self.write_superblock(buffers),
@@ -164,13 +185,21 @@ impl<D: Device> Log<D> {
         }
     }
 
-    /// The log has failed: once, what was acknowledged goes to its drives.
+    /// The log has failed: what was acknowledged goes to its drives, and then the log is told to be empty,
+    /// until it is.
     fn save(&mut self, cached: &mut Cached, buffers: &Buffers, ends: &mut Ends) {
         self.point.wanted = None;
-        if !self.point.is_saved && self.now >= self.point.next_at && self.is_quiet() {
+        let gives_up = self.is_stopping && self.point.is_torn;
+        let is_due = self.now >= self.point.next_at && self.is_quiet();
+        if !self.point.is_emptied && !gives_up && is_due {
             let left = cached.flush_logged(buffers, ends);
             let result = Ok(());
-            self.point.stage = Stage::Flushing { left, result };
+            let is_last = true;
+            self.point.stage = Stage::Flushing {
+                left,
+                result,
+                is_last,
+            };
         }
     }
 
@@ -181,18 +210,23 @@ impl<D: Device> Log<D> {
 
     /// A flush of a volume by the cache ended.
     pub(crate) fn flushed(&mut self, result: Result<(), Fault>) {
-        if let Stage::Flushing { left, result: sum } = &mut self.point.stage {
+        if let Stage::Flushing {
+            left, result: sum, ..
+        } = &mut self.point.stage
+        {
             *left -= 1;
             *sum = sum.and(result);
         }
     }
 
     /// All flushes ended.
-    fn drives_have_it(&mut self, result: Result<(), Fault>) {
+    fn drives_have_it(&mut self, result: Result<(), Fault>, is_last: bool) {
         match result {
             Ok(()) if self.failed.is_none() => {
+                self.point.is_torn = false;
                 self.point.stage = Stage::Superblock {
                     superblock: self.region.without_the_other(),
+                    empties: false,
                     wave: 0,
                     left: 0,
                     page: None,
@@ -201,10 +235,20 @@ impl<D: Device> Log<D> {
                     self.region.freed();
                 }
             }
-            // The log says what it said before; a restart replays it.
-            Ok(()) => {
-                self.point.is_saved = true;
+            // More was merged meanwhile.
+            Ok(()) if !is_last => {
                 self.point_is_over();
+                self.point.hurry(self.now);
+            }
+            Ok(()) => {
+                self.point.is_torn = false;
+                self.point.stage = Stage::Superblock {
+                    superblock: self.region.emptied(),
+                    empties: true,
+                    wave: 0,
+                    left: 0,
+                    page: None,
+                };
             }
             Err(fault) => {
                 self.counters.points_failed += 1;
@@ -215,7 +259,7 @@ impl<D: Device> Log<D> {
                 self.point.next_at = self.now + RETRY;
                 if self.is_stopping {
                     // The log has it.
-                    (self.point.wanted, self.point.is_saved) = (None, true);
+                    (self.point.wanted, self.point.is_torn) = (None, true);
                 } else {
                     self.point.want(Why::Full);
                 }
@@ -240,6 +284,7 @@ impl<D: Device> Log<D> {
             wave,
             left: left @ 0,
             page,
+            ..
         } = &mut self.point.stage
         else {
             return;
@@ -274,9 +319,16 @@ impl<D: Device> Log<D> {
                     "the log's store failed to write a superblock: {fault}. Writes to logged volumes are refused until a restart; what was acknowledged is safe"
                 );
             }
-            self.failed = self.failed.or(Some(fault));
+            self.point.is_torn = true;
+            self.fail(fault);
         }
-        let Stage::Superblock { wave, left, .. } = &mut self.point.stage else {
+        let Stage::Superblock {
+            wave,
+            left,
+            empties,
+            ..
+        } = &mut self.point.stage
+        else {
             return;
         };
         *left -= 1;
@@ -284,10 +336,14 @@ impl<D: Device> Log<D> {
             return;
         }
         *wave += 1;
-        if self.failed.is_some() {
+        let (is_over, empties) = (*wave == WAVES.len(), *empties);
+        if self.point.is_torn || self.failed.is_some() && !empties {
             self.point_is_over();
-            self.point.next_at = self.now;
-        } else if *wave == WAVES.len() {
+            self.point.next_at = self.now + RETRY;
+        } else if is_over && empties {
+            self.point.is_emptied = true;
+            self.point_is_over();
+        } else if is_over {
             if !cfg!(mutant = "log-half-reused-early") {
                 self.region.freed();
             }
