@@ -9,6 +9,7 @@
 
 mod blank;
 mod refusal;
+mod survey;
 mod walk;
 
 use std::ops::Range;
@@ -17,7 +18,8 @@ use crate::layout::{AREA, AREAS, Layout, REGION_SUPERBLOCK, REGIONS_MAX, SUPERBL
 use crate::superblock::{Bad, RegionSuperblock, Superblock, WAVES, newest};
 
 pub use refusal::{Loss, RANGES_MAX, Refusal};
-pub use walk::replay;
+pub use survey::{RegionSurvey, Survey, VolumeSurvey};
+pub use walk::{replay, survey};
 
 /// Bytes of a group that are in memory at a time.
 pub const PART: usize = 128 << 10;

@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use super::{Buffer, Drives, Loss, Opened, PART, RANGES_MAX, Refusal, Replayed, Store};
+use super::{
+    Buffer, Drives, Loss, Opened, PART, RANGES_MAX, Refusal, RegionSurvey, Replayed, Store, Survey,
+    VolumeSurvey,
+};
 use crate::header::{Checksums, HEADER, HEADER_MAX, Header, PAGE, Record, RecordOp};
 
 /// Replays what no consistency point finished, region by region, oldest first, on `drives`. They are
@@ -17,14 +20,7 @@ pub async fn replay<S: Store>(
     drives: &impl Drives<S>,
     is_there: impl Fn(u32) -> bool,
 ) -> Result<Replayed, Refusal<S::Error>> {
-    let mut walk = Walk {
-        store,
-        opened,
-        region: 0,
-        done: Replayed::default(),
-        absent: Vec::new(),
-        lost: Vec::new(),
-    };
+    let mut walk = Walk::new(store, opened);
     // What one region has lost is no reason to keep from the drives what the others have.
     for region in 0..opened.regions.len() {
         if cfg!(mutant = "log-region-forgotten") && region >= 2 {
@@ -42,14 +38,67 @@ pub async fn replay<S: Store>(
     }
 }
 
+/// Says what a log has, as [`replay`] would do it, and does nothing.
+///
+/// # Errors
+/// [`Refusal::Failed`]: the store did.
+pub async fn survey<S: Store>(store: &S, opened: &Opened) -> Result<Survey, Refusal<S::Error>> {
+    let mut walk = Walk::new(store, opened);
+    let mut regions = Vec::new();
+    for region in 0..opened.regions.len() {
+        walk.region = region;
+        let (before, chain) = (walk.done, walk.walk(&Nowhere, &|_| true).await?);
+        let done = walk.done.since(&before);
+        let lost = walk.lost.last().filter(|loss| loss.region == region);
+        regions.push(RegionSurvey {
+            used: chain.used,
+            groups: chain.groups,
+            acknowledged: chain.acknowledged,
+            done,
+            lost: lost.cloned(),
+        });
+    }
+    Ok(Survey {
+        regions,
+        volumes: walk.volumes,
+    })
+}
+
+/// Drives that are not there.
+struct Nowhere;
+
+impl<S: Store> Drives<S> for Nowhere {
+    async fn write(&self, _: u32, _: u64, _: &S::Buffer, _: Range<usize>) -> Result<(), S::Error> {
+        Ok(())
+    }
+
+    async fn write_zeroes(&self, _: u32, _: u64, _: u64) -> Result<(), S::Error> {
+        Ok(())
+    }
+
+    fn progress(&self, _: &Replayed) {}
+}
+
 /// A region's chain.
 struct Walk<'a, S> {
     store: &'a S,
     opened: &'a Opened,
     region: usize,
     done: Replayed,
+    /// By volume.
+    volumes: Vec<VolumeSurvey>,
     absent: Vec<u32>,
     lost: Vec<Loss>,
+}
+
+/// A chain that was walked along.
+struct Chain {
+    /// Bytes of its groups in each half.
+    used: [u64; 2],
+    /// Their numbers.
+    groups: Range<u64>,
+    /// The highest that was acknowledged, as far as headers say.
+    acknowledged: u64,
 }
 
 /// Where a chain ends, and what says that it went on.
@@ -79,7 +128,19 @@ impl Found {
     }
 }
 
-impl<S: Store> Walk<'_, S> {
+impl<'a, S: Store> Walk<'a, S> {
+    fn new(store: &'a S, opened: &'a Opened) -> Self {
+        Self {
+            store,
+            opened,
+            region: 0,
+            done: Replayed::default(),
+            volumes: vec![VolumeSurvey::default(); opened.superblock.volumes.len()],
+            absent: Vec::new(),
+            lost: Vec::new(),
+        }
+    }
+
     fn block(&self) -> u64 {
         self.opened.superblock.layout.block.into()
     }
@@ -100,13 +161,14 @@ impl<S: Store> Walk<'_, S> {
         &mut self,
         drives: &impl Drives<S>,
         is_there: &impl Fn(u32) -> bool,
-    ) -> Result<(), Refusal<S::Error>> {
+    ) -> Result<Chain, Refusal<S::Error>> {
         let start = self.opened.regions[self.region];
         let (mut next, mut previous) = (start.sequence, start.previous);
         let oldest = usize::from(start.oldest);
         let halves = [oldest, 1 - oldest];
         let mut ends = halves.map(|half| self.half(half).start);
         let mut address = ends[0];
+        let mut acknowledged = 0;
         for (half, at) in halves.into_iter().zip(&mut ends) {
             let end = self.half(half).end;
             while *at < end
@@ -115,6 +177,7 @@ impl<S: Store> Walk<'_, S> {
                 && self.play(&found, drives, is_there).await?
             {
                 (next, previous) = (next + 1, found.header.checksum);
+                acknowledged = found.header.acknowledged;
                 *at += found.header.total(self.block() as u32);
                 address = *at;
                 drives.progress(&self.done);
@@ -131,8 +194,17 @@ impl<S: Store> Walk<'_, S> {
             let room = at..self.half(half).end;
             self.look_behind(half, room, &mut behind).await?;
         }
+        let mut used = [0; 2];
+        for (half, at) in halves.into_iter().zip(ends) {
+            used[half] = at - self.half(half).start;
+        }
+        let chain = Chain {
+            used,
+            groups: start.sequence..next,
+            acknowledged: behind.acknowledged.max(acknowledged),
+        };
         self.lost.extend(behind.loss(self.region));
-        Ok(())
+        Ok(chain)
     }
 
     /// The group at the start of `room`, if there is one that was written there in this epoch.
@@ -196,6 +268,10 @@ impl<S: Store> Walk<'_, S> {
         }
         self.done.groups += 1;
         for (record, place, _) in found.records() {
+            if let Some(volume) = self.volumes.get_mut(record.volume as usize) {
+                volume.records += 1;
+                volume.bytes = volume.bytes.saturating_add(record.len);
+            }
             if !is_there(record.volume) {
                 if !self.absent.contains(&record.volume) {
                     self.absent.push(record.volume);
