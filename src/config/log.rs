@@ -25,5 +25,6 @@ pub(super) fn read(root: &Section<'_>, stores: &Stores) -> Option<LogConfig> {
         store: store?,
         half_len: half_mib.map(|mib| u64::from(mib) << 20),
         interval: Duration::from_secs(interval.into()),
+        discard: false,
     })
 }

@@ -76,6 +76,8 @@ pub struct LogConfig {
     pub half_len: Option<u64>,
     /// Time between two consistency points, at most.
     pub interval: Duration,
+    /// What the log has is given up at the start, whatever it is.
+    pub discard: bool,
 }
 
 /// A store of which is known, before it is there, what it will be.

@@ -41,6 +41,6 @@ pub use run::run;
 pub use shard::{
     Capture, CaptureError, CaptureLimits, Captured, Change, ChangeError, ConnectionSnapshot,
     Detail, Handle, Health, Inventory, Layer, MemoryConfig, NSID_MAX, NamespaceConfig,
-    NamespaceName, PoolSnapshot, PortAddress, PortState, ShardSnapshot, Snapshot, StoreInfo,
-    SubsystemConfig,
+    NamespaceName, PointDone, PointError, PoolSnapshot, PortAddress, PortState, ShardSnapshot,
+    Snapshot, StoreInfo, SubsystemConfig,
 };

@@ -29,6 +29,7 @@ pub(crate) fn plan(config: &Config, log: &LogConfig, stores: &[Store]) -> LogPla
         max_bytes: config.target.max_io_bytes as usize,
         volumes: config.stores.iter().zip(stores).map(volume).collect(),
         id: LogId(id),
+        discard: log.discard,
     }
 }
 
@@ -54,6 +55,10 @@ pub(crate) fn replay(
         store: log.store.clone(),
         why,
     })?;
+    if let Some(what) = &start.discarded {
+        let store = &log.store;
+        log::warn!("--discard-log: what the log on store {store} had is given up: {what}");
+    }
     let done = &start.replayed;
     log::info!(
         "the log on store {}: {} records of {} bytes were replayed, {} bytes of groups that were never acknowledged were dropped; {} bytes of it were read in {:.1} s",

@@ -15,6 +15,7 @@ use crate::capture_desk::CaptureDesk;
 use crate::change::{Change, ChangeError, Changes, ShardEnds};
 use crate::health::{Health, PortState, Seen};
 use crate::offer::{Offer, StoreInfo};
+use crate::point_desk::{PointDesk, PointDone, PointError};
 use crate::reports::{Reports, TurnedAway};
 use crate::snapshot::{Inventory, NamespaceName, ShardSnapshot, Snapshot};
 
@@ -39,6 +40,7 @@ struct Shared {
     /// What each shard counts while it polls.
     rounds: OnceLock<Box<[Rounds]>>,
     captures: CaptureDesk,
+    points: PointDesk,
     reports: Reports,
     addresses: Addresses,
     seen: Mutex<Seen>,
@@ -247,6 +249,46 @@ impl Handle {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Has every shard make a consistency point: what was acknowledged before is on its drives then.
+    ///
+    /// # Errors
+    /// Why it is not. Nothing is lost: the log has it.
+    pub fn consistency_point(&self, timeout: Duration) -> Result<PointDone, PointError> {
+        let _turn = lock(&self.shared.points.turn);
+        let deadline = Instant::now() + timeout;
+        self.begin_point()?;
+        loop {
+            if let Some(result) = self.poll_point() {
+                return result;
+            }
+            if self.is_stopping() {
+                return Err(PointError::NotServing);
+            }
+            if Instant::now() >= deadline {
+                return Err(self.points().late());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Asks shards for a consistency point; [`Handle::poll_point`] says how it went.
+    pub(crate) fn begin_point(&self) -> Result<(), PointError> {
+        if !self.is_ready() {
+            return Err(PointError::NotServing);
+        }
+        self.points().ask(self.ports_and_shards().1);
+        Ok(())
+    }
+
+    /// How the consistency point went, once all shards have come to its end.
+    pub(crate) fn poll_point(&self) -> Option<Result<PointDone, PointError>> {
+        self.points().poll()
+    }
+
+    pub(crate) fn points(&self) -> &PointDesk {
+        &self.shared.points
     }
 
     /// A shard has turned so many more peers away.

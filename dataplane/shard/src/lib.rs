@@ -31,6 +31,7 @@ mod logged;
 mod machine;
 mod notices;
 mod offer;
+mod point_desk;
 mod poll;
 mod reports;
 mod sizing;
@@ -51,6 +52,7 @@ pub use link::Link;
 pub use machine::{Machine, Memory, Port, PortCounters};
 pub use notices::{NoticeCounters, Notices, between};
 pub use offer::{Offer, StoreInfo};
+pub use point_desk::{PointDone, PointError};
 pub use poll::Shard;
 pub use sizing::{MemoryConfig, Sizing};
 pub use snapshot::{

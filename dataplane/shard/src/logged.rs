@@ -5,6 +5,7 @@ use std::time::Duration;
 use block::Device;
 use volume::{LogPlan, LogStart, ReplayEnd};
 
+use crate::handle::Handle;
 use crate::machine::{Machine, Memory};
 use crate::poll::Shard;
 
@@ -43,8 +44,20 @@ impl<M: Machine> Shard<M> {
         self.common.volumes.start_log(self.index, start);
     }
 
-    /// Wants a consistency point now.
-    pub fn consistency_point(&mut self) {
-        self.common.volumes.consistency_point();
+    /// Wants a consistency point if the control side has asked for one, and answers when it has ended.
+    pub(crate) fn point(&mut self, handle: &Handle) {
+        let (desk, volumes) = (handle.points(), &mut self.common.volumes);
+        let number = desk.number();
+        if number != self.point_seen {
+            self.point_seen = number;
+            self.is_point_wanted = true;
+            volumes.consistency_point();
+        }
+        if self.is_point_wanted
+            && let Some(end) = volumes.point_end()
+        {
+            self.is_point_wanted = false;
+            desk.answer(number, self.index, end);
+        }
     }
 }

@@ -41,6 +41,9 @@ pub struct Shard<M: Machine> {
     pub(crate) listing: Option<Listing>,
     /// The last change of captures seen.
     captures_seen: u64,
+    /// The last consistency point that was asked for, and whether it has not ended.
+    pub(crate) point_seen: u64,
+    pub(crate) is_point_wanted: bool,
     pub(crate) steps: Steps,
     /// When devices are next looked at, and how they were when others were told last.
     look_next: Instant,
@@ -79,6 +82,8 @@ impl<M: Machine> Shard<M> {
             answered: 0,
             listing: None,
             captures_seen: 0,
+            point_seen: 0,
+            is_point_wanted: false,
             steps: Steps::default(),
             look_at: VolumeId(0),
             look_next: Instant::ZERO,
@@ -147,6 +152,7 @@ impl<M: Machine> Shard<M> {
         handle.heartbeat(self.index);
         self.answer(handle);
         self.capture(handle);
+        self.point(handle);
     }
 
     /// Says which devices do otherwise than they did: each shard has its own way to them.

@@ -20,6 +20,7 @@ use sgl::Element;
 use crate::cached::Cached;
 use crate::requester::{Ends, Requester};
 
+pub use point::PointEnd;
 use point::{Point, Why};
 pub(crate) use replay::Replay;
 pub use replay::{LogPlan, LogStart, ReplayEnd};

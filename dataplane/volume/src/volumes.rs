@@ -14,7 +14,9 @@ use pages::{PAGE_SIZE, PageRun};
 
 use crate::cached::{self, Cached, JobTicket};
 use crate::jobs::{Done, JobCounters, Jobs};
-use crate::logged::{self, Log, LogCounters, LogPlan, LogStart, LogStore, Replay, ReplayEnd};
+use crate::logged::{
+    self, Log, LogCounters, LogPlan, LogStart, LogStore, PointEnd, Replay, ReplayEnd,
+};
 use crate::peer::PeerEnds;
 use crate::remote::{Context, Remote, RemoteCounters};
 use crate::requester::{Caller, Ended, Ends, Origin, Requester};
@@ -260,10 +262,18 @@ impl<D: Device> Volumes<D> {
         };
     }
 
-    /// Wants a consistency point now.
+    /// Wants a consistency point of all that is acknowledged by now.
     pub fn consistency_point(&mut self) {
         if let LogState::Ready(log) = &mut self.log {
             log.want_point();
+        }
+    }
+
+    /// How the [consistency point](Volumes::consistency_point) that was wanted last ended, once it has.
+    pub fn point_end(&self) -> Option<PointEnd> {
+        match &self.log {
+            LogState::Ready(log) => log.point_end(),
+            _ => Some(PointEnd::NoLog),
         }
     }
 

@@ -134,6 +134,7 @@ fn config(options: &Options) -> Config {
             store: "log0".into(),
             half_len: Some(options.half_mib << 20),
             interval: Duration::from_secs(10),
+            discard: false,
         }),
         spdk_json: Some(format!(
             r#"{{"subsystems":[{{"subsystem":"bdev","config":[

@@ -185,6 +185,7 @@ impl Appliance {
             max_bytes: self.plan.max_io_bytes as usize,
             volumes: self.volumes.iter().enumerate().map(volume).collect(),
             id,
+            discard: false,
         }
     }
 

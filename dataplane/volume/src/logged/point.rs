@@ -66,6 +66,40 @@ pub(super) struct Point {
     is_emptied: bool,
     /// A copy of the superblock could not be written.
     is_torn: bool,
+    /// Bytes of the half that was left last.
+    freeing: u64,
+    demanded: Demanded,
+}
+
+/// What becomes of the consistency point that somebody waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Demanded {
+    /// The next one that begins.
+    Next,
+    /// The one that has begun last.
+    This,
+    Ended(PointEnd),
+}
+
+/// How a consistency point that was asked for ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PointEnd {
+    /// The drives have all that was acknowledged before, and the log has so many bytes less.
+    Done {
+        /// Bytes of the log.
+        bytes: u64,
+    },
+    /// A drive did not take it. It is tried again, and the log keeps so many bytes meanwhile.
+    DriveFailed {
+        /// Why.
+        fault: Fault,
+        /// Bytes of the log.
+        bytes: u64,
+    },
+    /// The log's store has failed: none is completed before a restart.
+    LogFailed(Fault),
+    /// There is no log.
+    NoLog,
 }
 
 impl Point {
@@ -77,6 +111,8 @@ impl Point {
             is_open: false,
             is_emptied: false,
             is_torn: false,
+            freeing: 0,
+            demanded: Demanded::Ended(PointEnd::Done { bytes: 0 }),
         }
     }
 
@@ -94,6 +130,13 @@ impl Point {
         self.next_at = self.next_at.min(now);
     }
 
+    /// Tells whoever waits for one how it ended.
+    fn demand_ends(&mut self, end: PointEnd) {
+        if !matches!(self.demanded, Demanded::Ended(_)) {
+            self.demanded = Demanded::Ended(end);
+        }
+    }
+
     /// One, if a consistency point is under way or wanted.
     pub(super) fn in_progress(&self) -> usize {
         usize::from(!matches!(self.stage, Stage::Idle) || self.wanted.is_some())
@@ -101,9 +144,18 @@ impl Point {
 }
 
 impl<D: Device> Log<D> {
-    /// Wants a consistency point.
+    /// Wants a consistency point of all that is acknowledged by now.
     pub(crate) fn want_point(&mut self) {
+        self.point.demanded = Demanded::Next;
         self.point.want(Why::Demand);
+    }
+
+    /// How the one that was [wanted](Log::want_point) last ended, once it has.
+    pub(crate) fn point_end(&self) -> Option<PointEnd> {
+        match self.point.demanded {
+            Demanded::Ended(end) => Some(end),
+            _ => None,
+        }
     }
 
     /// Wants the last one.
@@ -152,7 +204,8 @@ impl<D: Device> Log<D> {
     }
 
     fn begin_point(&mut self, cached: &mut Cached, buffers: &Buffers, ends: &mut Ends) {
-        if self.failed.is_some() {
+        if let Some(fault) = self.failed {
+            self.point.demand_ends(PointEnd::LogFailed(fault));
             return self.save(cached, buffers, ends);
         }
         let (used, size) = self.region.fill();
@@ -177,10 +230,17 @@ impl<D: Device> Log<D> {
             };
         } else if used > 0 && self.region.can_switch() {
             self.point.is_open = true;
+            self.point.freeing = used;
+            if self.point.demanded == Demanded::Next {
+                self.point.demanded = Demanded::This;
+            }
             let half = self.region.switch();
             self.point.stage = Stage::Settling { half };
             self.full_since = None;
         } else {
+            if used == 0 {
+                self.point.demand_ends(PointEnd::Done { bytes: 0 });
+            }
             self.point.next_at = self.now + self.interval;
         }
     }
@@ -255,6 +315,9 @@ impl<D: Device> Log<D> {
                 log::error!(
                     "a consistency point failed: {fault}. What it would have freed stays in the log, and it is tried again"
                 );
+                let bytes = self.point.freeing + self.region.fill().0;
+                let end = PointEnd::DriveFailed { fault, bytes };
+                self.point.demand_ends(end);
                 self.point.stage = Stage::Idle;
                 self.point.next_at = self.now + RETRY;
                 if self.is_stopping {
@@ -271,6 +334,10 @@ impl<D: Device> Log<D> {
         self.point.stage = Stage::Idle;
         self.point.is_open = false;
         self.point.next_at = self.now + self.interval;
+        if self.point.demanded == Demanded::Next {
+            // It had begun before it was asked for.
+            self.point.want(Why::Demand);
+        }
         if self.is_stopping && self.failed.is_none() && self.region.fill().0 > 0 {
             // What came to the other half meanwhile.
             self.point.want(Why::Stop);
@@ -348,6 +415,10 @@ impl<D: Device> Log<D> {
                 self.region.freed();
             }
             self.counters.points += 1;
+            if self.point.demanded == Demanded::This {
+                let bytes = self.point.freeing;
+                self.point.demand_ends(PointEnd::Done { bytes });
+            }
             self.point_is_over();
         }
     }

@@ -1,6 +1,9 @@
 //! What a run begins with: the log is read, what no consistency point finished is replayed, and the log
 //! is made ready. One shard does it for all, before any of them takes a request.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::future::{Future, poll_fn};
@@ -11,7 +14,7 @@ use std::task::{self, Poll, Waker};
 use std::time::Duration;
 
 use block::{Buffers, Device, Fault, Flags, Io, Op, VolumeId};
-use nvlog::recovery::{self, Buffer, Drives, Refusal, Replayed, Store};
+use nvlog::recovery::{self, Buffer, Drives, Opened, Refusal, Replayed, Store};
 use nvlog::{Layout, LogId, RegionSuperblock, Superblock};
 use pages::{Cluster, PAGE_SIZE, PageRun};
 use sgl::Element;
@@ -36,6 +39,8 @@ pub struct LogPlan {
     pub volumes: Vec<nvlog::Volume>,
     /// Which log it is, if it is a new one: chosen at random.
     pub id: LogId,
+    /// What the log has is given up, whatever it is. Without it nothing that was acknowledged is overwritten.
+    pub discard: bool,
 }
 
 /// What the logs of all shards begin with.
@@ -51,6 +56,8 @@ pub struct LogStart {
     pub interval: Duration,
     /// What was replayed.
     pub replayed: Replayed,
+    /// What was given up, in words, if it was to be.
+    pub discarded: Option<String>,
 }
 
 /// How a replay ended: what to begin with, or a sentence that says why not and what to do.
@@ -203,9 +210,12 @@ async fn run(desk: Desk, plan: LogPlan, len: u64, block: u32) -> ReplayEnd {
         ));
     }
     let failed = |fault: Fault| format!("the log store failed: {fault}");
-    let opened = recovery::open(&desk, len).await.map_err(explain)?;
+    let (opened, discarded) = match plan.discard {
+        true => discard(&desk, len).await?,
+        false => (recovery::open(&desk, len).await.map_err(explain)?, None),
+    };
     let mut replayed = Replayed::default();
-    if let Some(opened) = &opened {
+    if let Some(opened) = opened.as_ref().filter(|_| !plan.discard) {
         let known = &opened.superblock.volumes;
         let find = |old: &nvlog::Volume| {
             let place = (plan.volumes.iter()).position(|new| new.name == old.name)?;
@@ -252,7 +262,34 @@ async fn run(desk: Desk, plan: LogPlan, len: u64, block: u32) -> ReplayEnd {
         regions: regions.map_err(failed)?,
         interval: plan.interval,
         replayed,
+        discarded,
     })
+}
+
+/// What there is to be given up: the log, unless it is none that can be begun anew; and in words.
+async fn discard(desk: &Desk, len: u64) -> Result<(Option<Opened>, Option<String>), String> {
+    let opened = match recovery::open(desk, len).await {
+        Ok(opened) => opened,
+        Err(refusal @ Refusal::Failed(_)) => return Err(explain(refusal)),
+        // What is not understood has none of our numbers either; the new log has an identity of its own.
+        Err(refusal) => return Ok((None, Some(format!("all of it: {refusal}")))),
+    };
+    let Some(opened) = opened else {
+        return Ok((None, Some("nothing: the store is blank".into())));
+    };
+    let survey = recovery::survey(desk, &opened).await.map_err(explain)?;
+    let total = survey.total();
+    let mut text = format!("{} records of {} bytes", total.records, total.bytes);
+    for (volume, has) in opened.superblock.volumes.iter().zip(&survey.volumes) {
+        if has.records > 0 {
+            let (name, records, bytes) = (&volume.name, has.records, has.bytes);
+            text += &format!("; of store {name:?} {records} records of {bytes} bytes");
+        }
+    }
+    for loss in survey.losses() {
+        text += &format!("; damaged: {loss}");
+    }
+    Ok((Some(opened), Some(text)))
 }
 
 fn explain(refusal: Refusal<Fault>) -> String {
@@ -269,7 +306,7 @@ fn explain_with(refusal: Refusal<Fault>, volumes: &[nvlog::Volume]) -> String {
         Refusal::Absent(absent) => {
             let names: Vec<_> = absent.iter().map(|&volume| name(volume)).collect();
             format!(
-                "the log has records of stores that are absent, or have another drive, size or block size than before: {}. Configure them as they were, or give up what the log has of them with --discard-log",
+                "the log has records of stores that are absent, or have another drive, size or block size than before: {}. Configure them as they were, or give up what the log has, of all stores, with --discard-log NAME of the log store",
                 names.join(", ")
             )
         }
@@ -278,13 +315,13 @@ fn explain_with(refusal: Refusal<Fault>, volumes: &[nvlog::Volume]) -> String {
             for &(volume, offset, len) in losses.iter().flat_map(|loss| &loss.ranges) {
                 text += &format!("; of store {:?} {len} bytes from {offset}", name(volume));
             }
-            text + ". Nothing was overwritten. Restore these ranges and start with --discard-log, which gives up what the log has"
+            text + ". Nothing was overwritten. Restore these ranges and start with --discard-log NAME of the log store, which gives up what the log has"
         }
         Refusal::Failed(fault) => {
             format!("the log store, or a drive in the replay, failed: {fault}")
         }
         _ => format!(
-            "the log store cannot be used: {refusal}. Nothing was overwritten. Name another store, or give up what it has with --discard-log"
+            "the log store cannot be used: {refusal}. Nothing was overwritten. Name another store, or give up what it has with --discard-log NAME of this one"
         ),
     }
 }

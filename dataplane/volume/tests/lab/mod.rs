@@ -11,8 +11,10 @@ use block::{
     NotStarted, OpEnds, OpIndex, OpTable, Request, RequestId, VolumeId, WritePolicy,
 };
 use events::{StageClock, Ticks};
+use nvlog::recovery::Replayed;
+use nvlog::{Layout, LogId, RegionSuperblock};
 use pages::{Arena, ClusterPool, CopyLedger, HeapRegion, PAGE_SIZE, RunPool};
-use volume::{Origin, Sizes, Volumes};
+use volume::{LogStart, Origin, Sizes, Volumes};
 
 /// What a device has, and what it was ever given.
 #[derive(Default)]
@@ -156,6 +158,33 @@ impl Lab {
         requests: usize,
     ) -> Self {
         Self::shard(0, 1, policy, &benches(devices), requests)
+    }
+
+    /// One volume, whose changes go to a log, on a device that is the bench behind its own.
+    pub fn logged() -> Self {
+        let mut lab = Self::new(WritePolicy::Logged, 16);
+        let bench = benches(&[(16, None)]).remove(0);
+        lab.benches.push(Rc::clone(&bench));
+        lab.volumes.attach_log(Disk(bench), 16, || ());
+        let geometry = Disk(Rc::clone(&lab.benches[0])).geometry();
+        let layout = Layout::new(geometry.len(), geometry.block_size, 1, None);
+        let region = RegionSuperblock {
+            generation: 1,
+            oldest: 0,
+            epochs: [1, 2],
+            sequence: 1,
+            previous: 0,
+        };
+        let start = LogStart {
+            log: LogId([7; 16]),
+            layout: layout.expect("a store that is large enough"),
+            regions: vec![region],
+            interval: Duration::from_secs(10),
+            replayed: Replayed::default(),
+            discarded: None,
+        };
+        lab.volumes.start_log(0, &start);
+        lab
     }
 
     /// Two shards that share the volumes.

@@ -1,0 +1,125 @@
+//! Consistency points that somebody waits for: when they say that drives have it, drives have it.
+
+mod lab;
+
+use std::time::Duration;
+
+use block::{Fault, WritePolicy};
+use lab::{HOST, Lab, NAMESPACE};
+use volume::PointEnd;
+
+/// Volume 0 is a drive; volume 1 is none of the shard's, but the log's store.
+const LOG: usize = 1;
+
+/// A write is stable, so it is acknowledged; the drive has not been given anything.
+fn log_a_write(lab: &mut Lab, id: u64) {
+    lab.zero_at(NAMESPACE, HOST, id);
+    lab.ends();
+    assert_eq!(lab.serve(LOG), [(HOST, id, Ok(()))]);
+}
+
+/// Turns in which no device ends anything.
+fn turns(lab: &mut Lab) {
+    for _ in 0..4 {
+        assert_eq!(lab.ends(), []);
+    }
+}
+
+#[test]
+fn s4_a_consistency_point_that_is_wanted_ends_when_drives_have_it() {
+    let mut lab = Lab::logged();
+    assert_eq!(
+        Lab::new(WritePolicy::Through, 8).volumes.point_end(),
+        Some(PointEnd::NoLog)
+    );
+    log_a_write(&mut lab, 7);
+    assert_eq!(lab.given(), []);
+    lab.volumes.consistency_point();
+    turns(&mut lab);
+    assert_eq!(lab.given(), [7]);
+    assert_eq!(lab.volumes.point_end(), None, "the drive has not done it");
+    lab.serve(0);
+    turns(&mut lab);
+    assert_eq!(lab.volumes.point_end(), None, "the log does not say so");
+    lab.finish();
+    let Some(PointEnd::Done { bytes }) = lab.volumes.point_end() else {
+        panic!("{:?}", lab.volumes.point_end());
+    };
+    assert!(bytes >= 4096, "a group was freed: {bytes} bytes");
+    // Nothing was written since.
+    lab.volumes.consistency_point();
+    lab.finish();
+    assert_eq!(lab.volumes.point_end(), Some(PointEnd::Done { bytes: 0 }));
+}
+
+#[test]
+fn s4_a_consistency_point_that_had_begun_is_not_the_one_that_is_wanted() {
+    let mut lab = Lab::logged();
+    log_a_write(&mut lab, 1);
+    lab.volumes.consistency_point();
+    turns(&mut lab);
+    assert_eq!(lab.given(), [1]);
+    // It goes to the other half, which this one does not free.
+    log_a_write(&mut lab, 2);
+    lab.volumes.consistency_point();
+    while lab.given().len() < 2 {
+        assert_eq!(lab.volumes.point_end(), None);
+        lab.serve(0);
+        lab.serve(LOG);
+    }
+    assert_eq!(lab.given(), [1, 2]);
+    assert_eq!(lab.volumes.point_end(), None, "the drive has not done it");
+    lab.finish();
+    assert!(matches!(
+        lab.volumes.point_end(),
+        Some(PointEnd::Done { bytes: 1.. })
+    ));
+    assert_eq!(lab.volumes.log_counters().map(|log| log.points), Some(2));
+}
+
+#[test]
+fn s4_a_drive_that_fails_ends_the_wait_and_the_log_keeps_it() {
+    let mut lab = Lab::logged();
+    log_a_write(&mut lab, 3);
+    lab.benches[0].borrow_mut().fault = Some(Fault::WriteError);
+    lab.volumes.consistency_point();
+    while lab.volumes.point_end().is_none() {
+        lab.ends();
+        (0..=LOG).for_each(|disk| drop(lab.serve(disk)));
+    }
+    let Some(PointEnd::DriveFailed { fault, bytes }) = lab.volumes.point_end() else {
+        panic!("{:?}", lab.volumes.point_end());
+    };
+    assert_eq!(fault, Fault::WriteError);
+    assert!(bytes >= 4096, "{bytes} bytes stay in the log");
+    assert_eq!(lab.volumes.log_counters().map(|log| log.points), Some(0));
+    // The drive works again: one that is wanted now is made.
+    lab.benches[0].borrow_mut().fault = None;
+    lab.now += Duration::from_secs(2);
+    lab.volumes.consistency_point();
+    while lab.volumes.point_end().is_none() {
+        lab.ends();
+        (0..=LOG).for_each(|disk| drop(lab.serve(disk)));
+    }
+    assert!(matches!(
+        lab.volumes.point_end(),
+        Some(PointEnd::Done { .. })
+    ));
+    assert!(lab.volumes.log_counters().is_some_and(|log| log.points > 0));
+}
+
+#[test]
+fn s4_a_log_that_fails_ends_the_wait() {
+    let mut lab = Lab::logged();
+    log_a_write(&mut lab, 4);
+    lab.benches[LOG].borrow_mut().fault = Some(Fault::WriteError);
+    lab.volumes.consistency_point();
+    while lab.volumes.point_end().is_none() {
+        lab.ends();
+        (0..=LOG).for_each(|disk| drop(lab.serve(disk)));
+    }
+    let failed = PointEnd::LogFailed(Fault::WriteError);
+    assert_eq!(lab.volumes.point_end(), Some(failed));
+    // The drive has it nevertheless.
+    assert!(lab.given().contains(&4));
+}
