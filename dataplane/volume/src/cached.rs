@@ -284,6 +284,11 @@ impl Cached {
         self.admitted.capacity()
     }
 
+    /// Pages that the cache may have.
+    pub(crate) fn pages_max(&self) -> usize {
+        self.config.pages
+    }
+
     /// Changes that wait for the log.
     pub(crate) fn changes(&self) -> usize {
         self.changes.len()

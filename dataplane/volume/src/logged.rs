@@ -8,6 +8,7 @@
 mod point;
 mod replay;
 mod store;
+mod warm;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use point::{Point, Why};
 pub(crate) use replay::Replay;
 pub use replay::{LogPlan, LogStart, ReplayEnd};
 pub(crate) use store::LogStore;
+pub(crate) use warm::Warm;
 
 /// Groups that are written at a time: one is at the device while the next one fills.
 const GROUPS: usize = 4;

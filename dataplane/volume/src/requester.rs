@@ -57,6 +57,8 @@ pub(crate) enum Requester {
     Shard,
     /// A flush of the log's, for a consistency point.
     Log,
+    /// A read of what was replayed, into the cache.
+    Warm,
 }
 
 /// Requests that ended, on their way to their requesters.

@@ -15,7 +15,7 @@ use pages::{PAGE_SIZE, PageRun};
 use crate::cached::{self, Cached, JobTicket};
 use crate::jobs::{Done, JobCounters, Jobs};
 use crate::logged::{
-    self, Log, LogCounters, LogPlan, LogStart, LogStore, PointEnd, Replay, ReplayEnd,
+    self, Log, LogCounters, LogPlan, LogStart, LogStore, PointEnd, Replay, ReplayEnd, Warm,
 };
 use crate::peer::PeerEnds;
 use crate::remote::{Context, Remote, RemoteCounters};
@@ -27,6 +27,8 @@ pub struct Volumes<D: Device> {
     jobs: Jobs<D, JobTicket>,
     cached: Cached,
     log: LogState<D>,
+    /// What was replayed and is to be in the cache.
+    warm: Option<Warm>,
     remote: Remote,
     ends: Ends,
     /// By [`NamespaceIndex`], which is never given again.
@@ -115,6 +117,7 @@ impl<D: Device> Volumes<D> {
             remote: Remote::new(shard, policies.len(), sizes),
             jobs,
             log: LogState::None,
+            warm: None,
             ends: VecDeque::with_capacity(4 * sizes.requests),
             namespaces: (namespaces.iter())
                 .map(|&volume| Namespace::of(volume))
@@ -256,6 +259,8 @@ impl<D: Device> Volumes<D> {
             LogState::Attached(store) | LogState::Replayed(store, _) => {
                 let merges = self.cached.room();
                 let log = Log::new(store, start, shard, merges, self.now);
+                let warm = Warm::new(start, shard, self.cached.pages_max());
+                self.warm = (!warm.is_empty()).then_some(warm);
                 LogState::Ready(Box::new(log))
             }
             _ => panic!("there is no log to start"),
@@ -446,6 +451,9 @@ impl<D: Device> Volumes<D> {
         if !matches!(self.log, LogState::None) {
             busy |= self.poll_log(buffers);
         }
+        if let Some(warm) = &mut self.warm {
+            warm.go_on(&mut self.cached, buffers, &mut self.ends);
+        }
         self.pump(buffers);
         if !self.fenced.is_empty() {
             self.resume_fenced(buffers);
@@ -513,6 +521,14 @@ impl<D: Device> Volumes<D> {
                 Requester::Refused(caller) => {
                     return Some(caller.ended(result, run, stages.since(caller.started)));
                 }
+                Requester::Warm => {
+                    if let Some(run) = run {
+                        buffers.runs.put(run);
+                    }
+                    if let Some(warm) = &mut self.warm {
+                        warm.ended();
+                    }
+                }
                 Requester::Log => {
                     if let LogState::Ready(log) = &mut self.log {
                         log.flushed(result);
@@ -570,6 +586,9 @@ impl<D: Device> Volumes<D> {
     /// Asks for everything dirty to be written; the shard stops.
     pub fn flush(&mut self, buffers: &Buffers) {
         self.own_flushes += self.cached.flush_all(buffers, &mut self.ends);
+        if let Some(warm) = &mut self.warm {
+            warm.cease();
+        }
         if let LogState::Ready(log) = &mut self.log {
             log.stop();
         }

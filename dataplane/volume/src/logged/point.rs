@@ -66,6 +66,8 @@ pub(super) struct Point {
     is_emptied: bool,
     /// A copy of the superblock could not be written.
     is_torn: bool,
+    /// The operator knows that consistency points fail.
+    is_told: bool,
     /// Bytes of the half that was left last.
     freeing: u64,
     demanded: Demanded,
@@ -111,6 +113,7 @@ impl Point {
             is_open: false,
             is_emptied: false,
             is_torn: false,
+            is_told: false,
             freeing: 0,
             demanded: Demanded::Ended(PointEnd::Done { bytes: 0 }),
         }
@@ -312,9 +315,11 @@ impl<D: Device> Log<D> {
             }
             Err(fault) => {
                 self.counters.points_failed += 1;
-                log::error!(
-                    "a consistency point failed: {fault}. What it would have freed stays in the log, and it is tried again"
-                );
+                if !std::mem::replace(&mut self.point.is_told, true) {
+                    log::error!(
+                        "a consistency point failed: {fault}. What it would have freed stays in the log, and it is tried again every second"
+                    );
+                }
                 let bytes = self.point.freeing + self.region.fill().0;
                 let end = PointEnd::DriveFailed { fault, bytes };
                 self.point.demand_ends(end);
@@ -415,6 +420,7 @@ impl<D: Device> Log<D> {
                 self.region.freed();
             }
             self.counters.points += 1;
+            self.point.is_told = false;
             if self.point.demanded == Demanded::This {
                 let bytes = self.point.freeing;
                 self.point.demand_ends(PointEnd::Done { bytes });

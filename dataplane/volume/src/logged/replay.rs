@@ -5,7 +5,7 @@
 mod tests;
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::{Future, poll_fn};
 use std::ops::Range;
 use std::pin::Pin;
@@ -19,7 +19,7 @@ use nvlog::{Layout, LogId, RegionSuperblock, Superblock};
 use pages::{Cluster, PAGE_SIZE, PageRun};
 use sgl::Element;
 
-use super::LogStore;
+use super::{LogStore, warm};
 use crate::cached::JobTicket;
 use crate::jobs::Jobs;
 use crate::placement;
@@ -56,6 +56,8 @@ pub struct LogStart {
     pub interval: Duration,
     /// What was replayed.
     pub replayed: Replayed,
+    /// The last ranges that were, oldest first: volume, first byte, bytes.
+    pub warm: Vec<(VolumeId, u64, u64)>,
     /// What was given up, in words, if it was to be.
     pub discarded: Option<String>,
 }
@@ -156,6 +158,8 @@ struct Targets {
     desk: Desk,
     volumes: Vec<Option<VolumeId>>,
     written: RefCell<BTreeSet<VolumeId>>,
+    /// The last ranges written.
+    warm: RefCell<VecDeque<warm::Range>>,
 }
 
 impl Targets {
@@ -164,6 +168,16 @@ impl Targets {
         let volume = volume.ok_or(Fault::Internal)?;
         self.written.borrow_mut().insert(volume);
         Ok(volume)
+    }
+}
+
+impl Targets {
+    fn note(&self, range: warm::Range) {
+        let mut warm = self.warm.borrow_mut();
+        if warm.len() == warm::RANGES_MAX {
+            warm.pop_front();
+        }
+        warm.push_back(range);
     }
 }
 
@@ -176,6 +190,7 @@ impl Drives<Desk> for Targets {
         range: Range<usize>,
     ) -> Result<(), Fault> {
         let (volume, pages) = (self.volume(volume)?, data.clone());
+        self.note((volume, offset, range.len() as u64));
         let ask = Ask::DriveWrite {
             volume,
             offset,
@@ -214,7 +229,7 @@ async fn run(desk: Desk, plan: LogPlan, len: u64, block: u32) -> ReplayEnd {
         true => discard(&desk, len).await?,
         false => (recovery::open(&desk, len).await.map_err(explain)?, None),
     };
-    let mut replayed = Replayed::default();
+    let (mut replayed, mut warm) = (Replayed::default(), VecDeque::new());
     if let Some(opened) = opened.as_ref().filter(|_| !plan.discard) {
         let known = &opened.superblock.volumes;
         let find = |old: &nvlog::Volume| {
@@ -228,6 +243,7 @@ async fn run(desk: Desk, plan: LogPlan, len: u64, block: u32) -> ReplayEnd {
             desk: desk.clone(),
             volumes: known.iter().map(find).collect(),
             written: RefCell::default(),
+            warm: RefCell::default(),
         };
         let is_there = |number: u32| {
             let volume = targets.volumes.get(number as usize);
@@ -236,6 +252,7 @@ async fn run(desk: Desk, plan: LogPlan, len: u64, block: u32) -> ReplayEnd {
         replayed = recovery::replay(&desk, opened, &targets, is_there)
             .await
             .map_err(|refusal| explain_with(refusal, known))?;
+        warm = targets.warm.take();
         let written = targets.written.take();
         for volume in written
             .into_iter()
@@ -262,6 +279,7 @@ async fn run(desk: Desk, plan: LogPlan, len: u64, block: u32) -> ReplayEnd {
         regions: regions.map_err(failed)?,
         interval: plan.interval,
         replayed,
+        warm: warm.into(),
         discarded,
     })
 }
@@ -312,8 +330,10 @@ fn explain_with(refusal: Refusal<Fault>, volumes: &[nvlog::Volume]) -> String {
         }
         Refusal::Lost(losses) => {
             let mut text = format!("the log is damaged: {refusal}");
-            for &(volume, offset, len) in losses.iter().flat_map(|loss| &loss.ranges) {
-                text += &format!("; of store {:?} {len} bytes from {offset}", name(volume));
+            let ranges = losses.iter().flat_map(|loss| &loss.ranges);
+            let named: BTreeSet<u32> = ranges.map(|&(volume, ..)| volume).collect();
+            for volume in named {
+                text += &format!("; volume {volume} is store {:?}", name(volume));
             }
             text + ". Nothing was overwritten. Restore these ranges and start with --discard-log NAME of the log store, which gives up what the log has"
         }
