@@ -24,7 +24,7 @@ pub(crate) use self::run::run;
 use crate::check::{self, Host};
 use crate::control::Client;
 use crate::stats::Stats;
-use crate::{report, top};
+use crate::{logstore, report, top};
 
 /// Longer than the program itself waits for its shards.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -78,6 +78,46 @@ pub(crate) fn top(
     } else {
         top::live(socket, delay, sort)?;
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `throughline log show`
+pub(crate) fn show_log(
+    store: Option<&str>,
+    config: Option<&Path>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let shown = match (config, store) {
+        (Some(config), store) => {
+            let program = crate::config::load(config, None)?;
+            let stores = program.engine.stores.iter();
+            let names: Vec<&str> = stores.map(|store| store.name.as_str()).collect();
+            logstore::look(&logstore::file_of(&program, store)?, Some(&names))?
+        }
+        (None, Some(file)) => logstore::look(Path::new(file), None)?,
+        (None, None) => anyhow::bail!("name a file or block device, or give --config FILE"),
+    };
+    match json {
+        true => print(&pretty(&shown)?)?,
+        false => print(&shown.to_string())?,
+    }
+    Ok(match shown.refusal {
+        None => ExitCode::SUCCESS,
+        Some(_) => ExitCode::FAILURE,
+    })
+}
+
+/// `throughline consistency-point`
+pub(crate) fn consistency_point(socket: &Path, seconds: u64) -> anyhow::Result<ExitCode> {
+    let timeout = Duration::from_secs(seconds).saturating_add(ANSWER);
+    let params = json!({ "seconds": seconds });
+    let answer = Client::connect(socket)?.call("throughline_consistency_point", params, timeout)?;
+    let count = |key| answer.get(key).and_then(Value::as_u64).unwrap_or_default();
+    print(&format!(
+        "What was acknowledged is on its drives: {} shard(s), {} bytes of the log are free again\n",
+        count("shards"),
+        count("log_bytes")
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -14,6 +14,7 @@ mod commands;
 mod config;
 mod control;
 mod logging;
+mod logstore;
 mod metrics;
 mod readiness;
 mod report;
@@ -63,6 +64,14 @@ enum Command {
         /// Assemble pages by memcpy instead of by reference, to see what zero-copy is worth
         #[arg(long)]
         copy: bool,
+        /// Give up what the log has, be it damaged, or of stores that are gone, or another's: NAME is that of its store
+        #[arg(long, value_name = "NAME")]
+        discard_log: Option<String>,
+    },
+    /// Look at a log that no program uses: what it has, and what a start would do with it; nothing is written
+    Log {
+        #[command(subcommand)]
+        action: LogAction,
     },
     /// Tell whether this machine is ready, and what to do where it is not
     Check {
@@ -117,6 +126,14 @@ enum Command {
         socket: SocketOptions,
         #[command(flatten)]
         frames: commands::Frames,
+    },
+    /// Bring what the log of a running program has to its drives, and wait until they have it
+    ConsistencyPoint {
+        #[command(flatten)]
+        socket: SocketOptions,
+        /// How long to wait, an hour at most; the program goes on with it after that
+        #[arg(long, value_name = "N", default_value_t = rpc::POINT_SECONDS)]
+        seconds: u64,
     },
     /// The configuration that a running program has, with what was changed since its start
     Config {
@@ -173,6 +190,22 @@ enum ConfigAction {
     },
 }
 
+#[derive(Subcommand)]
+enum LogAction {
+    /// Print what it has
+    Show {
+        /// The file or block device that it lies in; with --config the name of its store, or none for that in [log]
+        #[arg(value_name = "STORE", required_unless_present = "config")]
+        store: Option<String>,
+        /// The configuration file that says where the store is, and which stores there are
+        #[arg(long, short, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 /// Where the running program is.
 #[derive(Args)]
 struct SocketOptions {
@@ -186,7 +219,18 @@ struct SocketOptions {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Run { config, copy } => commands::run(&config, copy),
+        Command::Run {
+            config,
+            copy,
+            discard_log,
+        } => commands::run(&config, copy, discard_log.as_deref()),
+        Command::Log { action } => match action {
+            LogAction::Show {
+                store,
+                config,
+                json,
+            } => commands::show_log(store.as_deref(), config.as_deref(), json),
+        },
         Command::Check { config, json } => commands::check(config.as_deref(), json),
         Command::Bind { devices, driver } => commands::bind(&devices, driver),
         Command::Unbind { devices } => commands::unbind(&devices),
@@ -206,6 +250,9 @@ fn main() -> ExitCode {
         Command::Capture { socket, frames } => socket
             .path()
             .and_then(|socket| commands::capture(&socket, &frames)),
+        Command::ConsistencyPoint { socket, seconds } => socket
+            .path()
+            .and_then(|socket| commands::consistency_point(&socket, seconds)),
         Command::Config { action } => match action {
             ConfigAction::Save {
                 socket,

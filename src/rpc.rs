@@ -11,6 +11,7 @@ mod host;
 mod listener;
 mod namespace;
 mod params;
+mod point;
 mod program;
 mod subsystem;
 mod target;
@@ -21,6 +22,7 @@ use serde_json::{Map, Value};
 
 pub(crate) use self::capture::{SECONDS_MAX, said as captured};
 use self::params::{Nothing, Params, read};
+pub(crate) use self::point::POINT_SECONDS;
 pub(crate) use self::program::{Program, counters};
 pub(crate) use self::target::Running;
 use crate::control::{ErrorObject, Gone, Service};
@@ -40,6 +42,7 @@ enum Request {
     AddNamespace(namespace::Add),
     RemoveNamespace(namespace::Remove),
     Capture(capture::Capture),
+    ConsistencyPoint(point::ConsistencyPoint),
     StopCapture(capture::Stop),
     GetConfig,
     GetStats(program::GetStats),
@@ -87,6 +90,9 @@ const METHODS: &[(&str, Read)] = &[
     }),
     ("throughline_capture", |p| {
         capture::Capture::read(p).map(Request::Capture)
+    }),
+    ("throughline_consistency_point", |p| {
+        point::ConsistencyPoint::read(p).map(Request::ConsistencyPoint)
     }),
     ("throughline_get_config", |p| {
         read(p).map(|Nothing {}| Request::GetConfig)
@@ -137,6 +143,7 @@ impl Rpc {
             Request::AddNamespace(add) => add.answer(running),
             Request::RemoveNamespace(remove) => remove.answer(running),
             Request::Capture(capture) => capture.answer(&program.handle, &program.capture, gone),
+            Request::ConsistencyPoint(point) => point.answer(&program.handle),
             Request::StopCapture(stop) => stop.answer(&program.capture),
             Request::GetConfig => program::get_config(running),
             Request::GetStats(get) => get.answer(program),

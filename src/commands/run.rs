@@ -26,10 +26,13 @@ use crate::rpc::{self, Rpc, Running};
 const CAPTURE: Duration = Duration::from_secs(5);
 
 /// `throughline run`
-pub(crate) fn run(path: &Path, copy: bool) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(path: &Path, copy: bool, discard_log: Option<&str>) -> anyhow::Result<ExitCode> {
     logging::start();
     let (mut program, source) = config::load_source(path, Host::here().cores().as_deref())?;
     program.engine.copy |= copy;
+    if let Some(name) = discard_log {
+        discard(&mut program, name)?;
+    }
     if let Some(warnings) = &program.warnings {
         log::warn!("{}", warnings.to_string().trim_end());
     }
@@ -70,6 +73,19 @@ pub(crate) fn run(path: &Path, copy: bool) -> anyhow::Result<ExitCode> {
             path.display()
         ))),
     }
+}
+
+/// Has the log given up, if `name` is that of its store: whoever gives something up knows what.
+fn discard(program: &mut Program, name: &str) -> anyhow::Result<()> {
+    let log = (program.engine.log.as_mut())
+        .context("--discard-log: the configuration has no [log], so nothing is given up")?;
+    anyhow::ensure!(
+        log.store == name,
+        "--discard-log {name}: the log is on store {}. To give up what it has (`throughline log show --config` says what that is), name that one",
+        log.store
+    );
+    log.discard = true;
+    Ok(())
 }
 
 /// Claims what only one process may have.
@@ -142,4 +158,47 @@ fn serve_metrics(
         }),
     };
     metrics::serve(listener, source).context("cannot start the thread of metrics")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s07_a_log_is_given_up_by_the_name_of_its_store_alone() {
+        let parse = |log: &str| {
+            let text = format!(
+                r#"cores = [1]
+{log}
+[[port]]
+device = "eth1"
+addresses = ["192.0.2.1/24"]
+[[store]]
+name = "disk0"
+malloc = {{ size_mib = 64 }}
+[[store]]
+name = "log0"
+malloc = {{ size_mib = 64 }}
+[[subsystem]]
+nqn = "nqn.2026-01.com.example:a"
+namespaces = ["disk0"]
+"#
+            );
+            let surroundings = config::Surroundings {
+                cores: None,
+                read: &|_| Err("there is no such file".into()),
+            };
+            let parsed = config::parse(Path::new("t.toml"), &text, &surroundings);
+            parsed.unwrap_or_else(|problems| panic!("{problems}"))
+        };
+        let mut program = parse("log = { store = \"log0\" }");
+        let told = discard(&mut program, "disk0").unwrap_err().to_string();
+        assert!(told.contains("the log is on store log0"), "{told}");
+        let is_given_up = |program: &Program| program.engine.log.as_ref().unwrap().discard;
+        assert!(!is_given_up(&program));
+        discard(&mut program, "log0").unwrap();
+        assert!(is_given_up(&program));
+        let told = discard(&mut parse(""), "log0").unwrap_err().to_string();
+        assert!(told.contains("no [log]"), "{told}");
+    }
 }

@@ -94,7 +94,7 @@ fn k06_the_annotated_example_is_good_as_it_is() {
         namespaces.iter().map(|ns| ns.nsid).collect::<Vec<_>>(),
         [1, 7]
     );
-    assert_eq!(namespaces[1].write, WritePolicy::Through);
+    assert_eq!(namespaces[1].write, WritePolicy::Logged);
     assert_eq!(namespaces[1].block_size, None);
     assert_eq!(engine.target.listeners.len(), 2);
     assert_eq!(engine.ports[0].routes.len(), 1);
@@ -108,7 +108,15 @@ fn k06_the_examples_comments_hold_the_defaults() {
         Some(rest)
             if rest.split_once(" = ").is_some_and(|(key, _)| {
                 !key.contains(' ')
-                    && !["vlan", "hosts", "pci_allow", "listen", "native_mib"].contains(&key)
+                    && ![
+                        "vlan",
+                        "hosts",
+                        "pci_allow",
+                        "listen",
+                        "native_mib",
+                        "half_mib",
+                    ]
+                    .contains(&key)
             }) =>
         {
             rest.to_owned()

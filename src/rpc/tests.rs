@@ -476,7 +476,7 @@ fn what_cannot_be_is_refused_and_says_why() {
         (
             "nvmf_subsystem_add_ns",
             ns(json!({ "bdev_name": "disk1", "write": "fast" })),
-            "`through` or `back`",
+            "expected one of `through`, `back`, `logged`",
         ),
         (
             "nvmf_subsystem_add_ns",

@@ -27,8 +27,8 @@ fn blank(test: &Test, name: &str, bytes: u64) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A volume on a file, and a log on another one. Files outlive the program.
-fn logged(test: &Test, cores: &[u32]) -> Result<Config> {
+/// A volume on a file, and a log on another one, with so long between two consistency points. Files outlive the program.
+fn logged(test: &Test, cores: &[u32], consistency_point_s: u32) -> Result<Config> {
     let (disk, log) = (
         blank(test, "disk", 64 * MIB)?,
         blank(test, "log", 24 * MIB)?,
@@ -57,7 +57,7 @@ fn logged(test: &Test, cores: &[u32]) -> Result<Config> {
             "log",
             Section::new()
                 .key("store", "log0")
-                .key("consistency_point_s", 1),
+                .key("consistency_point_s", consistency_point_s),
         )
         .section(
             "spdk",
@@ -179,7 +179,7 @@ impl Writer {
 /// Kills the program under load so many times.
 fn kills(test: &Test, cores: &[u32], kills: u32) -> Outcome {
     let lab = Lab::new(test)?;
-    let config = logged(test, cores)?;
+    let config = logged(test, cores, 1)?;
     let mut program = lab.start(&config)?;
     let mut writers: Vec<_> = (0..WRITERS as u32).map(Writer::new).collect();
     let mut random = Random::new(7);
@@ -291,8 +291,53 @@ fn z14_logged_file_without_a_copy(test: &Test) -> Outcome {
     program.ends_well()
 }
 
+/// What was acknowledged is on its drives after a consistency point that somebody asked for: a
+/// process that is killed then has nothing to replay.
+fn s04_a_consistency_point_on_demand_leaves_nothing_to_replay(test: &Test) -> Outcome {
+    let lab = Lab::new(test)?;
+    // None comes by itself.
+    let config = logged(test, &[0, 1], 3600)?;
+    let program = lab.start(&config)?;
+    let mut writer = Writer::new(0);
+    let write = |writer: &mut Writer, version: u32| -> Result<()> {
+        let (_admin, mut queue) = Writer::connect()?;
+        for block in 0..BLOCKS {
+            let mut data = vec![0; BLOCK];
+            let stamp = Stamp {
+                volume: 0,
+                block,
+                version,
+            };
+            stamp.fill(&mut data);
+            expect::equal("a write", queue.write(block, BLOCK, &data, false)?, 0)?;
+            writer.blocks[block as usize] = (version, version);
+        }
+        Ok(())
+    };
+    lab.host.namespace.within(|| write(&mut writer, 1))?;
+    expect::equal(
+        "consistency points",
+        program.stats()?.sum("counters.log.points"),
+        0,
+    )?;
+    let ended = program.ask("consistency-point")?.run()?;
+    expect::contains("the command", &ended.stdout, "2 shard(s)")?;
+    let program = program.kill_and_start_again()?;
+    let nothing = ": 0 records of 0 bytes were replayed";
+    expect::contains("the log", &program.log(), nothing)?;
+    lab.host.namespace.within(|| writer.verify())?;
+    // Without one there is something.
+    lab.host.namespace.within(|| write(&mut writer, 2))?;
+    let program = program.kill_and_start_again()?;
+    let records = format!(": {BLOCKS} records of");
+    expect::contains("the log", &program.log(), &records)?;
+    lab.host.namespace.within(|| writer.verify())?;
+    program.stop()
+}
+
 lab::tests![
     z14_logged_file_without_a_copy,
+    s04_a_consistency_point_on_demand_leaves_nothing_to_replay,
     s07_what_was_acknowledged_survives_kills,
     s07_what_two_shards_acknowledged_survives_kills,
 ];

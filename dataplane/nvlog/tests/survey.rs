@@ -15,7 +15,7 @@ fn survey(devices: &common::used::Devices) -> Survey {
 }
 
 #[test]
-fn s7_a_look_at_a_log_says_what_a_replay_does() {
+fn s07_a_look_at_a_log_says_what_a_replay_does() {
     let mut records = 0;
     for seed in 0..20 {
         let (devices, journals) = used(2, 200, seed);
@@ -42,7 +42,7 @@ fn s7_a_look_at_a_log_says_what_a_replay_does() {
 }
 
 #[test]
-fn s7_a_look_at_a_damaged_log_says_what_it_lost_and_what_it_has() {
+fn s07_a_look_at_a_damaged_log_says_what_it_lost_and_what_it_has() {
     let mut lost = 0;
     for seed in 0..20 {
         let (devices, journals) = used(1, 200, seed);

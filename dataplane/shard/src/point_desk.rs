@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn s4_a_consistency_point_is_done_when_every_shard_says_so() {
+    fn s04_a_consistency_point_is_done_when_every_shard_says_so() {
         let desk = PointDesk::default();
         desk.ask(2);
         let number = desk.number();

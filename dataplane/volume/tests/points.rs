@@ -26,7 +26,7 @@ fn turns(lab: &mut Lab) {
 }
 
 #[test]
-fn s4_a_consistency_point_that_is_wanted_ends_when_drives_have_it() {
+fn s04_a_consistency_point_that_is_wanted_ends_when_drives_have_it() {
     let mut lab = Lab::logged();
     assert_eq!(
         Lab::new(WritePolicy::Through, 8).volumes.point_end(),
@@ -53,7 +53,7 @@ fn s4_a_consistency_point_that_is_wanted_ends_when_drives_have_it() {
 }
 
 #[test]
-fn s4_a_consistency_point_that_had_begun_is_not_the_one_that_is_wanted() {
+fn s04_a_consistency_point_that_had_begun_is_not_the_one_that_is_wanted() {
     let mut lab = Lab::logged();
     log_a_write(&mut lab, 1);
     lab.volumes.consistency_point();
@@ -78,7 +78,7 @@ fn s4_a_consistency_point_that_had_begun_is_not_the_one_that_is_wanted() {
 }
 
 #[test]
-fn s4_a_drive_that_fails_ends_the_wait_and_the_log_keeps_it() {
+fn s04_a_drive_that_fails_ends_the_wait_and_the_log_keeps_it() {
     let mut lab = Lab::logged();
     log_a_write(&mut lab, 3);
     lab.benches[0].borrow_mut().fault = Some(Fault::WriteError);
@@ -109,7 +109,7 @@ fn s4_a_drive_that_fails_ends_the_wait_and_the_log_keeps_it() {
 }
 
 #[test]
-fn s4_a_log_that_fails_ends_the_wait() {
+fn s04_a_log_that_fails_ends_the_wait() {
     let mut lab = Lab::logged();
     log_a_write(&mut lab, 4);
     lab.benches[LOG].borrow_mut().fault = Some(Fault::WriteError);

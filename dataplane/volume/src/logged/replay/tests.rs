@@ -144,7 +144,7 @@ impl Bench {
 }
 
 #[test]
-fn s7_records_of_a_store_that_is_gone_are_given_up_by_name() {
+fn s07_records_of_a_store_that_is_gone_are_given_up_by_name() {
     let bench = Bench::new();
     let start = bench.start(&["disk0", "disk1"], false).expect("a new log");
     bench.log(&start, 2);
@@ -156,7 +156,7 @@ fn s7_records_of_a_store_that_is_gone_are_given_up_by_name() {
 }
 
 #[test]
-fn s7_a_log_that_could_be_replayed_is_given_up_only_if_that_is_said() {
+fn s07_a_log_that_could_be_replayed_is_given_up_only_if_that_is_said() {
     let bench = Bench::new();
     let start = bench.start(&["disk0"], false).expect("a new log");
     bench.log(&start, 1);
@@ -170,7 +170,7 @@ fn s7_a_log_that_could_be_replayed_is_given_up_only_if_that_is_said() {
 }
 
 #[test]
-fn s7_a_damaged_log_is_given_up_with_what_is_lost_named() {
+fn s07_a_damaged_log_is_given_up_with_what_is_lost_named() {
     let bench = Bench::new();
     let start = bench.start(&["disk0", "disk1", "disk2"], false);
     let first = bench.log(&start.expect("a new log"), 3);
@@ -190,7 +190,7 @@ fn s7_a_damaged_log_is_given_up_with_what_is_lost_named() {
 }
 
 #[test]
-fn s7_what_somebody_else_wrote_is_given_up_only_if_that_is_said() {
+fn s07_what_somebody_else_wrote_is_given_up_only_if_that_is_said() {
     let bench = Bench::new();
     bench.store.borrow_mut()[AREA as usize..][..8].copy_from_slice(b"EFI PART");
     bench.refused(&["disk0"], "something else than a log");
