@@ -3,6 +3,7 @@
 mod devices;
 mod host;
 mod identify;
+mod log;
 mod memory;
 mod numa;
 #[cfg(test)]
@@ -120,6 +121,7 @@ pub(crate) fn program(host: &Host, program: &Program) -> Report {
     for store in &program.engine.stores {
         devices::store(host, store, &mut report);
     }
+    log::store(host, program, &mut report);
     numa::placement(host, program, &mut report);
     report.finish()
 }

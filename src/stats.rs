@@ -2,6 +2,7 @@
 //! control socket, read back by the commands.
 
 mod latency;
+mod log;
 mod named;
 mod parts;
 mod show;
@@ -9,6 +10,7 @@ mod show;
 pub(crate) use engine::IoCounters as Io;
 
 pub(crate) use self::latency::Latency;
+pub(crate) use self::log::Log;
 pub(crate) use self::named::Named;
 pub(crate) use self::parts::{Connection, Drive, Namespace};
 pub(crate) use self::show::{Copies, Segments};
@@ -264,6 +266,26 @@ pub(crate) mod tests {
             ..Readiness::default()
         };
         Stats::new(&snapshot(), Duration::from_millis(12_500), &readiness)
+    }
+
+    /// The same of a program that has a log.
+    pub(crate) fn logged() -> Stats {
+        let mut stats = sample();
+        let counters = [
+            ("groups", 100),
+            ("records", 800),
+            ("payload_bytes", 800 << 12),
+            ("overhead_bytes", 100 << 9),
+            ("half_used", 4 << 20),
+            ("half_size", 16 << 20),
+            ("points", 3),
+            ("waiting", 2),
+        ];
+        for shard in &mut stats.shards {
+            let layer = counters.map(|(name, value)| (name.to_owned(), value));
+            shard.counters.0.push(("log".into(), Named(layer.into())));
+        }
+        stats
     }
 
     fn tcp(port: usize, segments: u64) -> Layer {

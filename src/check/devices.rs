@@ -169,7 +169,8 @@ fn drive(host: &Host, topic: &str, address: &str, report: &mut Report) {
         );
         return;
     }
-    sgl(topic, identify::sgl(controller), report);
+    let told = identify::controller(controller);
+    sgl(topic, told.map(|told| told.sgl), report);
     pci(host, topic, &device, report);
 }
 

@@ -1,5 +1,5 @@
 //! Asking a drive that the kernel still has whether it takes scatter-gather
-//! lists: an Identify command through the kernel's admin passthrough.
+//! lists, and whether it has a volatile cache: an Identify command through the kernel's admin passthrough.
 #![allow(unsafe_code)]
 
 use std::fs::OpenOptions;
@@ -15,6 +15,14 @@ pub(super) enum Sgl {
     Any,
     /// Lists whose elements are dword-aligned.
     Dword,
+}
+
+/// What a controller says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Controller {
+    pub(super) sgl: Sgl,
+    /// It has a volatile write cache.
+    pub(super) write_cache: bool,
 }
 
 /// `struct nvme_admin_cmd` of <linux/nvme_ioctl.h>.
@@ -50,7 +58,7 @@ const NVME_IOCTL_ADMIN_CMD: u64 =
 const _: () = assert!(size_of::<AdminCommand>() == 72 && NVME_IOCTL_ADMIN_CMD == 0xc048_4e41);
 
 /// Asks a kernel controller (`nvme0`).
-pub(super) fn sgl(controller: &str) -> io::Result<Sgl> {
+pub(super) fn controller(controller: &str) -> io::Result<Controller> {
     let device = OpenOptions::new()
         .read(true)
         .open(format!("/dev/{controller}"))?;
@@ -73,12 +81,16 @@ pub(super) fn sgl(controller: &str) -> io::Result<Sgl> {
     }
 }
 
-/// NVMe base specification 2.0, figure 275: SGLS is bytes 539:536, its kind bits 1:0.
-fn parse(data: &[u8; IDENTIFY_LEN]) -> Sgl {
-    match data[536] & 3 {
-        1 => Sgl::Any,
-        2 => Sgl::Dword,
-        _ => Sgl::None,
+/// NVMe base specification 2.0, figure 275: SGLS is bytes 539:536, its kind bits 1:0; VWC is byte 525, and its
+/// bit 0 says that there is a volatile write cache.
+fn parse(data: &[u8; IDENTIFY_LEN]) -> Controller {
+    Controller {
+        sgl: match data[536] & 3 {
+            1 => Sgl::Any,
+            2 => Sgl::Dword,
+            _ => Sgl::None,
+        },
+        write_cache: data[525] & 1 != 0,
     }
 }
 
@@ -87,13 +99,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn k06_sgls_is_where_the_specification_has_it() {
+    fn k06_sgls_and_vwc_are_where_the_specification_has_them() {
         let mut data = [0; IDENTIFY_LEN];
-        assert_eq!(parse(&data), Sgl::None);
+        assert_eq!(parse(&data).sgl, Sgl::None);
         data[536] = 0x21;
-        assert_eq!(parse(&data), Sgl::Any);
+        assert_eq!(parse(&data).sgl, Sgl::Any);
         data[536] = 2;
-        assert_eq!(parse(&data), Sgl::Dword);
-        assert!(sgl("null").is_err() && sgl("no such controller").is_err());
+        assert_eq!(parse(&data).sgl, Sgl::Dword);
+        assert!(!parse(&data).write_cache);
+        data[525] = 7;
+        assert!(parse(&data).write_cache);
+        assert!(controller("null").is_err() && controller("no such controller").is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::{Shard, Stats};
+use super::{Log, Shard, Stats};
 use crate::text::{Table, bar, bytes, grouped, nanoseconds, percent, quotient};
 
 const BAR: usize = 32;
@@ -34,6 +34,15 @@ impl Display for Stats {
             Segments(&total)
         )?;
         writeln!(f, "Payload bytes copied by the CPU\n{}", Copies(&total))?;
+        if let Some(log) = Log::of(&total) {
+            writeln!(f, "Log\n{}", log.table())?;
+            if log.failed > 0 {
+                writeln!(
+                    f,
+                    "  The log's store has failed: writes to logged namespaces are refused until a restart.\n"
+                )?;
+            }
+        }
         writeln!(f, "Pools\n{}", pools(&total))?;
         counters(&total, f)
     }

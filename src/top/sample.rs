@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::stats::{Connection, Io, Named, Namespace, Stats};
+use crate::stats::{Connection, Io, Log, Named, Namespace, Stats};
 
 /// A while of a running program.
 #[derive(Clone, Debug, Serialize)]
@@ -15,8 +15,46 @@ pub(super) struct Sample {
     /// Of all shards together.
     pub(super) cycles_per_io: Named<f64>,
     pub(super) copied_bytes_per_second: Named<f64>,
+    /// What the log did, of all shards together; none if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) log: Option<LogRates>,
     pub(super) namespaces: Vec<NamespaceRates>,
     pub(super) connections: Vec<ConnectionRates>,
+}
+
+/// A log in a while.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct LogRates {
+    /// Of the halves that are written to, 0 to 1, now.
+    pub(super) fill: f64,
+    pub(super) groups_per_second: f64,
+    pub(super) records_per_group: f64,
+    pub(super) bytes_per_second: f64,
+    /// Bytes to the log for each byte that hosts wrote to logged namespaces.
+    pub(super) bytes_per_host_byte: f64,
+    /// Consistency points since the program began.
+    pub(super) points: u64,
+    /// Changes that are not stable yet.
+    pub(super) waiting: u64,
+    /// Shards whose log has failed.
+    pub(super) failed: u64,
+}
+
+impl LogRates {
+    /// `now` and `since` are counters as they are, and what was added to them.
+    fn new(now: &Log, since: &Log, seconds: f64) -> Self {
+        let written = (since.payload_bytes + since.overhead_bytes) as f64;
+        Self {
+            fill: over(now.half_used as f64, now.half_size as f64),
+            groups_per_second: since.groups as f64 / seconds,
+            records_per_group: over(since.records as f64, since.groups as f64),
+            bytes_per_second: written / seconds,
+            bytes_per_host_byte: over(written, since.payload_bytes as f64),
+            points: now.points,
+            waiting: now.waiting,
+            failed: now.failed,
+        }
+    }
 }
 
 /// Requests and bytes in a second.
@@ -102,7 +140,9 @@ impl Sample {
             let rates = |c: &Connection| ConnectionRates::new(c, shard.core, seconds);
             connections.extend(since.connection_list.iter().map(rates));
         }
-        let total = now.total().since(&earlier.total());
+        let all = now.total();
+        let total = all.since(&earlier.total());
+        let log = Log::of(&all).zip(Log::of(&total));
         let each = |list: &Named<u64>, by: f64| {
             let rates = list
                 .iter()
@@ -116,6 +156,7 @@ impl Sample {
             shards,
             cycles_per_io: each(&total.cycles_by_stage, total.io.transfers() as f64),
             copied_bytes_per_second: each(&total.copied_bytes, seconds),
+            log: log.map(|(now, since)| LogRates::new(&now, &since, seconds)),
             namespaces: (total.namespaces.iter())
                 .map(|namespace| NamespaceRates::new(namespace, seconds))
                 .collect(),

@@ -72,6 +72,22 @@ fn k08_the_page_shows_it_and_sorts() {
 }
 
 #[test]
+fn s01_the_page_shows_what_the_log_does() {
+    let earlier = crate::stats::tests::logged();
+    let mut now = earlier.clone();
+    now.uptime_seconds += 0.5;
+    let (_, log) = now.shards[0].counters.0.last_mut().unwrap();
+    let more = [50, 800, 800 << 12, 50 << 9, 4 << 20, 0, 1, 0];
+    for ((_, counter), more) in log.0.iter_mut().zip(more) {
+        *counter += more;
+    }
+    let (head, _) = view::page(&Sample::new(&earlier, &now), Sort::Iops);
+    let line = "log: 37.5 % of the halves used, 100 groups/s of 16.0 records, 6.3 MiB/s (1.008 bytes per host byte), 7 consistency points, 4 changes wait";
+    assert!(head.contains(line), "{head}");
+    assert!(!view::page(&sample(), Sort::Iops).0.contains("log: "));
+}
+
+#[test]
 fn k08_keys_sort_scroll_and_stop() {
     let mut view = View {
         sort: Sort::Iops,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::sample::{ConnectionRates, IoRates, Sample};
+use super::sample::{ConnectionRates, IoRates, LogRates, Sample};
 use crate::text::{Table, grouped, nanoseconds, quotient};
 
 /// What connections are sorted by.
@@ -33,6 +33,9 @@ pub(super) fn page(sample: &Sample, sort: Sort) -> (String, Vec<String>) {
         false => copied.join(", "),
     };
     let _ = writeln!(head, "  copied by the CPU: {copied}\n");
+    if let Some(log) = &sample.log {
+        let _ = writeln!(head, "  {}\n", logged(log));
+    }
     let _ = writeln!(head, "{}", namespaces(sample));
     let mut list: Vec<&ConnectionRates> = sample.connections.iter().collect();
     list.sort_by(|a, b| a.peer.cmp(&b.peer));
@@ -65,6 +68,23 @@ fn io(rates: &IoRates) -> [String; 5] {
         mib(rates.written_bytes),
         number(rates.errors),
     ]
+}
+
+fn logged(log: &LogRates) -> String {
+    let failed = match log.failed {
+        0 => "",
+        _ => "; ITS STORE HAS FAILED",
+    };
+    format!(
+        "log: {:.1} % of the halves used, {} groups/s of {:.1} records, {} MiB/s ({:.3} bytes per host byte), {} consistency points, {} changes wait{failed}",
+        log.fill * 100.0,
+        number(log.groups_per_second),
+        log.records_per_group,
+        mib(log.bytes_per_second),
+        log.bytes_per_host_byte,
+        grouped(log.points),
+        grouped(log.waiting),
+    )
 }
 
 fn shards(sample: &Sample) -> Table {
