@@ -404,11 +404,13 @@ impl Queue {
 
     /// Frees a slot with everything it has.
     fn release(&mut self, index: SlotIndex, resources: &mut Resources<'_>) {
-        self.waiting.return_credit(index, resources);
-        self.waiting.settle(index, resources);
-        if let Some(run) = resources.commands.slots[index].run.take() {
+        let slot = &mut resources.commands.slots[index];
+        let (credit, owed) = (slot.take_credit(), std::mem::take(&mut slot.owed));
+        if let Some(run) = slot.run.take() {
             resources.runs.put(run);
         }
+        self.waiting.settle(owed);
+        self.waiting.return_credit(credit, resources);
         resources.commands.free(index, &mut self.held);
         self.submission.end(1);
     }

@@ -374,6 +374,7 @@ impl RunPool {
     }
 
     /// An empty run, if one is left.
+    #[inline]
     pub fn take(&self) -> Option<Box<PageRun>> {
         self.free.borrow_mut().pop()
     }

@@ -196,6 +196,7 @@ impl<D: Device, T> Jobs<D, T> {
     ///
     /// # Panics
     /// If there is no room.
+    #[inline]
     pub(crate) fn start(&mut self, ticket: T, volume: VolumeId, io: Io, buffers: &Buffers) {
         let geometry = &self.backings[volume.index()].geometry;
         let len = match io.op {
@@ -359,6 +360,7 @@ impl<D: Device, T> Jobs<D, T> {
     }
 
     /// The next job that ended.
+    #[inline]
     pub(crate) fn next_done(&mut self, buffers: &Buffers) -> Option<Done<T>> {
         while self.finished.is_empty() {
             let completed = self.ops.next_completed()?;

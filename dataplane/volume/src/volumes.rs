@@ -22,6 +22,9 @@ use crate::remote::{Context, Remote, RemoteCounters};
 use crate::requester::{Caller, Ended, Ends, Origin, Requester};
 use crate::sizes::Sizes;
 
+/// The end of a request that went past the cache.
+type DirectEnd = (Caller, Result<(), Fault>, Option<Box<PageRun>>);
+
 /// A shard's volumes and the requests under way at them.
 pub struct Volumes<D: Device> {
     jobs: Jobs<D, JobTicket>,
@@ -500,27 +503,24 @@ impl<D: Device> Volumes<D> {
     }
 
     /// The next request of a session that ended.
+    #[inline]
     pub fn next_completion(
         &mut self,
         buffers: &Buffers,
         stages: &StageClock<impl Ticks>,
     ) -> Option<Ended> {
         loop {
-            let Some((requester, result, run)) = self.ends.pop_front() else {
-                self.next_done(buffers)?;
-                continue;
-            };
-            match requester {
-                Requester::Door(caller) => {
-                    return Some(self.account(&caller, result, run, stages));
-                }
-                Requester::Part(part) => {
-                    (self.remote).part_done(part, result, run, context!(self, buffers));
-                }
-                Requester::Remote { shard, token } => self.remote.served(shard, token, result, run),
-                Requester::Refused(caller) => {
+            let (caller, result, run) = match self.ends.pop_front() {
+                // Nothing is before what a device ended: it does not have to queue.
+                None => match self.next_done(buffers)? {
+                    Some(direct) => direct,
+                    None => continue,
+                },
+                Some((Requester::Door(caller), result, run)) => (caller, result, run),
+                Some((Requester::Refused(caller), result, run)) => {
                     return Some(caller.ended(result, run, stages.since(caller.started)));
                 }
+<<<<<<< HEAD
                 Requester::Warm => {
                     if let Some(run) = run {
                         buffers.runs.put(run);
@@ -533,41 +533,70 @@ impl<D: Device> Volumes<D> {
                     if let LogState::Ready(log) = &mut self.log {
                         log.flushed(result);
                     }
+=======
+                Some((requester, result, run)) => {
+                    self.end_of_other(requester, result, run, buffers);
+                    continue;
+>>>>>>> c4570ff (nvmf, volume: fewer instructions a command)
                 }
-                Requester::Shard => {
-                    self.own_flushes -= 1;
-                    if let Err(fault) = result {
-                        log::error!(
-                            "flushing the page cache failed: {fault}; dirty pages are lost with this process"
-                        );
-                    }
+            };
+            return Some(self.account(&caller, result, run, stages));
+        }
+    }
+
+    /// Something ended that no session asked for, or a part of what one did.
+    fn end_of_other(
+        &mut self,
+        requester: Requester,
+        result: Result<(), Fault>,
+        run: Option<Box<PageRun>>,
+        buffers: &Buffers,
+    ) {
+        match requester {
+            Requester::Door(_) | Requester::Refused(_) => {}
+            Requester::Part(part) => {
+                (self.remote).part_done(part, result, run, context!(self, buffers));
+            }
+            Requester::Remote { shard, token } => self.remote.served(shard, token, result, run),
+            Requester::Log => {
+                if let LogState::Ready(log) = &mut self.log {
+                    log.flushed(result);
+                }
+            }
+            Requester::Shard => {
+                self.own_flushes -= 1;
+                if let Err(fault) = result {
+                    log::error!(
+                        "flushing the page cache failed: {fault}; dirty pages are lost with this process"
+                    );
                 }
             }
         }
     }
 
-    /// Takes the next finished job of a device; `None` if there is none.
-    fn next_done(&mut self, buffers: &Buffers) -> Option<()> {
+    /// Takes the next finished job of a device: a session's request ends with it, or the cache knows
+    /// what does; `None` if there is none.
+    #[inline]
+    fn next_done(&mut self, buffers: &Buffers) -> Option<Option<DirectEnd>> {
         let Done {
             ticket,
             result,
             run,
         } = self.jobs.next_done(buffers)?;
         match ticket {
-            JobTicket::Direct(caller) => {
-                self.ends.push_back((Requester::Door(caller), result, run));
-            }
+            JobTicket::Direct(caller) => Some(Some((caller, result, run))),
             JobTicket::Cache(ticket) => {
                 self.cached.complete(ticket, result, run, buffers);
                 self.pump(buffers);
+                Some(None)
             }
             JobTicket::Replay => {
                 if let LogState::Replaying(replay) = &mut self.log {
                     replay.job_done(result, run, buffers);
                 }
+                Some(None)
             }
         }
-        Some(())
     }
 
     /// Shares pages with other shards from now on; `ends` by shard.
@@ -653,6 +682,7 @@ impl<D: Device> Volumes<D> {
         Some(counters)
     }
 
+    #[inline]
     fn account(
         &mut self,
         caller: &Caller,

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use pages::{PAGE_SIZE, PageRun};
 
 use super::pool::Purpose;
-use super::slots::{Fifo, Slot, SlotIndex, SlotState};
+use super::slots::{Credit, Fifo, Slot, SlotIndex, SlotState};
 use super::{End, Queue, Role, Transport};
 use crate::command::DatasetRange;
 use crate::resources::Resources;
@@ -117,31 +117,26 @@ impl Waiting {
         self.fills = Fifo::EMPTY;
     }
 
-    /// The command in `index` needs its credit no more.
+    /// A command needs the `credit` no more that was taken out of its slot.
     #[inline]
-    pub fn return_credit(&mut self, index: SlotIndex, resources: &mut Resources<'_>) {
-        self.credit -= resources.commands.return_credit(index);
+    pub fn return_credit(&mut self, credit: Credit, resources: &mut Resources<'_>) {
+        self.credit -= resources.commands.return_credit(credit);
     }
 
-    /// The transport has all that the command in `index` read, or it has read nothing.
+    /// The transport has all that a command read whose slot had `owed`, or it has read nothing.
     #[inline]
-    pub fn settle(&mut self, index: SlotIndex, resources: &mut Resources<'_>) {
-        let slot = &mut resources.commands.slots[index];
-        self.owed -= u64::from(std::mem::take(&mut slot.owed));
+    pub fn settle(&mut self, owed: u32) {
+        self.owed -= u64::from(owed);
     }
 }
 
 impl Queue {
-    /// Has the command in `index` wait until others of its namespace are done, if that has its share.
-    #[inline]
-    pub(super) fn hold_back(&mut self, index: SlotIndex, resources: &mut Resources<'_>) -> bool {
+    /// Has the command in `index` wait until others of its namespace, which has its share, are done.
+    #[cold]
+    pub(super) fn hold_back(&mut self, index: SlotIndex, resources: &mut Resources<'_>) {
         let slot = &resources.commands.slots[index];
-        if !resources.is_greedy(slot.namespace.index, &slot.work, slot.len) {
-            return false;
-        }
         (self.waiting.held_back).push_back(WaitingCommand::of(slot, self.now));
         self.set_aside(index, resources);
-        true
     }
 
     /// Lets those go on that were held back and whose namespaces have less than their share now.
@@ -291,9 +286,12 @@ impl Queue {
             return false;
         };
         self.waiting.credit += credit;
-        if self.begin(index, run, transport, resources) {
-            resources.commands.slots[index].enter(SlotState::Fetching);
+        let slot = &mut resources.commands.slots[index];
+        if begin(slot, run) {
+            slot.enter(SlotState::Fetching);
             transport.fetch(&mut resources.commands.slots, index);
+        } else {
+            self.fail(index, Status::INTERNAL_ERROR, transport, resources);
         }
         true
     }
@@ -312,8 +310,8 @@ impl Queue {
     }
 
     /// Gets a command that waits for a run going: the first of them, or one that none is before;
-    /// false if something is short.
-    #[inline]
+    /// false if something is short. Every read comes through here.
+    #[inline(always)]
     fn fill(
         &mut self,
         index: SlotIndex,
@@ -327,56 +325,56 @@ impl Queue {
         let Some(run) = run else {
             return false;
         };
-        let slot = &resources.commands.slots[index];
+        let slot = &mut resources.commands.slots[index];
         if !matches!(slot.work, Work::Read { .. }) {
-            let pages = (slot.len as usize).div_ceil(PAGE_SIZE);
-            if resources.pages.free() < pages {
-                resources.runs.put(run);
-                return false;
-            }
+            return self.fill_here(index, run, transport, resources);
         }
-        if self.waiting.fills.head() == Some(index) {
-            self.waiting.fills.pop(&resources.commands.slots);
+        let (len, begun) = (slot.len, begin(slot, run));
+        if begun {
+            slot.owed = len;
+            self.waiting.owed += u64::from(len);
         }
-        if !self.begin(index, run, transport, resources) {
-            return true;
+        self.leave_fills(index, resources);
+        match begun {
+            true => self.make_ready(index, resources),
+            false => self.fail(index, Status::INTERNAL_ERROR, transport, resources),
         }
-        let work = resources.commands.slots[index].work;
-        if let Work::Read { .. } = work {
-            let slot = &mut resources.commands.slots[index];
-            slot.owed = slot.len;
-            self.waiting.owed += u64::from(slot.len);
-            self.make_ready(index, resources);
-            return true;
+        true
+    }
+
+    /// The same for control data, which is made here.
+    fn fill_here(
+        &mut self,
+        index: SlotIndex,
+        run: Box<PageRun>,
+        transport: &mut impl Transport,
+        resources: &mut Resources<'_>,
+    ) -> bool {
+        let slot = &mut resources.commands.slots[index];
+        let pages = (slot.len as usize).div_ceil(PAGE_SIZE);
+        if resources.pages.free() < pages {
+            resources.runs.put(run);
+            return false;
         }
-        match self.build(index, resources) {
+        let begun = begin(slot, run);
+        self.leave_fills(index, resources);
+        let built = match begun {
+            true => self.build(index, resources),
+            false => Err(Status::INTERNAL_ERROR),
+        };
+        match built {
             Ok(()) => self.respond(index, transport, resources),
             Err(status) => self.fail(index, status, transport, resources),
         }
         true
     }
 
-    /// Begins `run` for the command; fails the command if it is too long for one.
-    fn begin(
-        &mut self,
-        index: SlotIndex,
-        mut run: Box<PageRun>,
-        transport: &mut impl Transport,
-        resources: &mut Resources<'_>,
-    ) -> bool {
-        let slot = &mut resources.commands.slots[index];
-        let offset = match slot.work {
-            Work::Read { range, .. } | Work::Write { range, .. } => {
-                range.offset(slot.namespace.block_size)
-            }
-            _ => 0,
-        };
-        let begun = run.begin(offset, slot.len as usize).is_ok();
-        slot.run = Some(run);
-        if !begun {
-            self.fail(index, Status::INTERNAL_ERROR, transport, resources);
+    /// The command in `index` has got its run, whether it had to wait for it or not.
+    #[inline]
+    fn leave_fills(&mut self, index: SlotIndex, resources: &Resources<'_>) {
+        if self.waiting.fills.head() == Some(index) {
+            self.waiting.fills.pop(&resources.commands.slots);
         }
-        begun
     }
 
     /// Writes control data into fresh pages of the command's run.
@@ -518,10 +516,7 @@ impl Queue {
     /// The command's requests are to be handed out.
     fn make_ready(&mut self, index: SlotIndex, resources: &mut Resources<'_>) {
         // From now on its device decides how long it holds what it has.
-        if !matches!(resources.commands.slots[index].work, Work::ShutDown { .. }) {
-            self.waiting.credit -= resources.commands.charge(index);
-        }
-        resources.commands.slots[index].enter(SlotState::Ready);
+        self.waiting.credit -= resources.commands.charge(index);
         self.requests.push(&mut resources.commands.slots, index);
     }
 
@@ -534,9 +529,10 @@ impl Queue {
         resources: &mut Resources<'_>,
     ) {
         resources.counters.errors += 1;
-        self.waiting.settle(index, resources);
-        resources.commands.slots[index].status = status;
-        if let Some(run) = resources.commands.slots[index].run.take() {
+        let slot = &mut resources.commands.slots[index];
+        slot.status = status;
+        self.waiting.settle(std::mem::take(&mut slot.owed));
+        if let Some(run) = slot.run.take() {
             resources.runs.put(run);
         }
         self.respond(index, transport, resources);
@@ -550,17 +546,32 @@ impl Queue {
         transport: &mut impl Transport,
         resources: &mut Resources<'_>,
     ) {
-        self.waiting.return_credit(index, resources);
         let slot = &mut resources.commands.slots[index];
+        slot.enter(SlotState::Sending);
+        slot.moved = 0;
+        let credit = slot.take_credit();
         if !slot.work.is_to_host()
             && let Some(run) = slot.run.take()
         {
             resources.runs.put(run);
         }
-        slot.enter(SlotState::Sending);
-        slot.moved = 0;
+        self.waiting.return_credit(credit, resources);
         transport.respond(&mut resources.commands.slots, index);
     }
+}
+
+/// Begins `run` for the command in `slot`, which has it from now on; false if it is too short for that.
+#[inline]
+fn begin(slot: &mut Slot, mut run: Box<PageRun>) -> bool {
+    let offset = match slot.work {
+        Work::Read { range, .. } | Work::Write { range, .. } => {
+            range.offset(slot.namespace.block_size)
+        }
+        _ => 0,
+    };
+    let begun = run.begin(offset, slot.len as usize).is_ok();
+    slot.run = Some(run);
+    begun
 }
 
 /// Range `n` of Dataset Management.

@@ -136,7 +136,12 @@ impl Queue {
         if let Transfer::FromHost { len, .. } | Transfer::ToHost { len } = plan.transfer {
             slot.len = len;
         }
-        if plan.namespace.is_some() && capsule_len == 0 && self.hold_back(index, resources) {
+        let len = slot.len;
+        if let Some(namespace) = plan.namespace
+            && capsule_len == 0
+            && resources.is_greedy(namespace.index, &plan.work, len)
+        {
+            self.hold_back(index, resources);
             return Ok(Taken::Started);
         }
         if capsule_len > 0 {

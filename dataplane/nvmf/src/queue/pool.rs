@@ -4,8 +4,9 @@ use std::fmt;
 
 use block::NamespaceIndex;
 
-use super::slots::{HeldSlots, QueueId, Share, SlotIndex, Slots};
+use super::slots::{Credit, HeldSlots, QueueId, Share, SlotIndex, SlotState, Slots};
 use crate::units::{Cid, Timestamp};
+use crate::work::Work;
 
 /// How long a command may wait for what others hold, in milliseconds. After that
 /// hosts that hold it, and have neither sent nor read anything for as long, are disconnected.
@@ -66,10 +67,36 @@ pub struct CommandPool {
     starved: Option<Timestamp>,
     /// The queue that no other overtakes.
     first: Option<QueueId>,
-    /// What the device of each namespace has, by [`NamespaceIndex`].
-    by_namespace: Vec<AtDevice>,
+    namespaces: Namespaces,
+}
+
+/// What the devices of namespaces have.
+struct Namespaces {
+    /// By [`NamespaceIndex`].
+    at_device: Vec<AtDevice>,
     /// Namespaces that have had a command.
-    namespaces_used: usize,
+    used: usize,
+}
+
+impl Namespaces {
+    /// What the device of a namespace has, which has had a command.
+    #[inline]
+    fn of(&mut self, namespace: NamespaceIndex) -> &mut AtDevice {
+        let index = namespace.index();
+        if !(self.at_device.get(index)).is_some_and(|of| of.is_used) {
+            self.begin(index);
+        }
+        &mut self.at_device[index]
+    }
+
+    #[cold]
+    fn begin(&mut self, index: usize) {
+        if self.at_device.len() <= index {
+            self.at_device.resize(index + 1, AtDevice::default());
+        }
+        self.at_device[index].is_used = true;
+        self.used += 1;
+    }
 }
 
 /// What the device of a namespace has.
@@ -124,8 +151,10 @@ impl CommandPool {
             read_bytes_left: u64::MAX,
             starved: None,
             first: None,
-            by_namespace: vec![AtDevice::default(); NAMESPACES],
-            namespaces_used: 0,
+            namespaces: Namespaces {
+                at_device: vec![AtDevice::default(); NAMESPACES],
+                used: 0,
+            },
         };
         pool.divide();
         pool
@@ -181,48 +210,32 @@ impl CommandPool {
         self.slots.in_use() - self.own
     }
 
-    /// The command in `index` is one that the device of its namespace has from now on, with its
-    /// credit: how much of that is its queue's no longer.
+    /// The command in `index` is ready: it is one that the device of its namespace has from now on, with
+    /// its credit: how much of that is its queue's no longer. A shutdown is no namespace's.
     #[inline]
     pub(crate) fn charge(&mut self, index: SlotIndex) -> u64 {
         let slot = &mut self.slots[index];
+        slot.enter(SlotState::Ready);
+        if let Work::ShutDown { .. } = slot.work {
+            return 0;
+        }
         slot.is_charged = true;
-        let namespace = slot.namespace.index;
-        self.of(namespace).slots += 1;
-        if self.namespaces_used < 2 {
+        let of = self.namespaces.of(slot.namespace.index);
+        of.slots += 1;
+        if self.namespaces.used < 2 {
             // Nobody but this device has any use for it.
             return 0;
         }
-        let slot = &mut self.slots[index];
         slot.is_credit_at_device = true;
         let credit = u64::from(slot.credit);
-        self.of(namespace).credit += credit;
+        self.namespaces.of(slot.namespace.index).credit += credit;
         credit
-    }
-
-    /// What the device of a namespace has, which has had a command.
-    #[inline]
-    fn of(&mut self, namespace: NamespaceIndex) -> &mut AtDevice {
-        let index = namespace.index();
-        if !(self.by_namespace.get(index)).is_some_and(|of| of.is_used) {
-            self.begin_namespace(index);
-        }
-        &mut self.by_namespace[index]
-    }
-
-    #[cold]
-    fn begin_namespace(&mut self, index: usize) {
-        if self.by_namespace.len() <= index {
-            self.by_namespace.resize(index + 1, AtDevice::default());
-        }
-        self.by_namespace[index].is_used = true;
-        self.namespaces_used += 1;
     }
 
     /// Whether there is no other namespace to leave anything to.
     #[inline]
     pub(crate) fn is_one_namespace(&self) -> bool {
-        self.namespaces_used < 2
+        self.namespaces.used < 2
     }
 
     /// Whether commands that the device of a namespace has have more than they leave: slots, credit for
@@ -236,7 +249,7 @@ impl CommandPool {
         runs_left: usize,
     ) -> bool {
         let left = (self.shared_max.saturating_sub(self.shared())).min(runs_left);
-        let at_device = self.by_namespace.get(namespace.index());
+        let at_device = self.namespaces.at_device.get(namespace.index());
         at_device.is_some_and(|at_device| {
             let credit = at_device.credit;
             at_device.slots > left || bytes > 0 && self.takes_too_much(credit, bytes)
@@ -248,7 +261,7 @@ impl CommandPool {
     pub(crate) fn free(&mut self, index: SlotIndex, held: &mut HeldSlots) {
         let slot = &mut self.slots[index];
         if std::mem::take(&mut slot.is_charged) {
-            self.by_namespace[slot.namespace.index.index()].slots -= 1;
+            self.namespaces.at_device[slot.namespace.index.index()].slots -= 1;
         }
         match self.slots.free(index, held) {
             Share::Own => self.own -= 1,
@@ -319,11 +332,11 @@ impl CommandPool {
             (slot.len, slot.share, slot.queue, slot.namespace.index)
         };
         let overtakes = self.first.is_some_and(|first| first != queue);
-        let greedy = match self.namespaces_used < 2 {
+        let greedy = match self.namespaces.used < 2 {
             true => held > self.write_bytes_left,
             // The namespace leaves as much to others, and the queue to others of the namespace.
             false => {
-                let credit = self.of(namespace).credit_of_all;
+                let credit = self.namespaces.of(namespace).credit_of_all;
                 self.takes_too_much(credit, bytes.into())
                     || held > self.write_bytes_left.saturating_sub(credit) / 2
             }
@@ -343,7 +356,7 @@ impl CommandPool {
             self.fetching += 1;
         }
         self.first = None;
-        self.of(namespace).credit_of_all += taken;
+        self.namespaces.of(namespace).credit_of_all += taken;
         Some(taken)
     }
 
@@ -353,21 +366,20 @@ impl CommandPool {
         credit > 0 && credit + 2 * bytes > self.write_bytes_left
     }
 
-    /// Gives the credit of `slot` back; how much of that its queue had.
+    /// `credit` that a slot had comes back; how much of that its queue had.
     #[inline]
-    pub(crate) fn return_credit(&mut self, slot: SlotIndex) -> u64 {
-        let slot = &mut self.slots[slot];
-        let credit = u64::from(std::mem::take(&mut slot.credit));
-        if credit == 0 {
+    pub(crate) fn return_credit(&mut self, credit: Credit) -> u64 {
+        let bytes = u64::from(credit.bytes);
+        if bytes == 0 {
             return 0;
         }
-        self.write_bytes_left += credit;
-        let of = &mut self.by_namespace[slot.namespace.index.index()];
-        of.credit_of_all -= credit;
-        if !std::mem::take(&mut slot.is_credit_at_device) {
-            return credit;
+        self.write_bytes_left += bytes;
+        let of = self.namespaces.of(credit.namespace);
+        of.credit_of_all -= bytes;
+        if !credit.is_at_device {
+            return bytes;
         }
-        of.credit -= credit;
+        of.credit -= bytes;
         0
     }
 

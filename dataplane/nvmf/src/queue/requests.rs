@@ -60,22 +60,23 @@ impl Queue {
                 Work::ShutDown { next } => next.is_none(),
                 _ => true,
             };
+            slot.at_device += u16::from(io.is_some());
+            let (generation, namespace, at_device) =
+                (slot.generation, slot.namespace.index, slot.at_device);
             if is_last {
                 slot.enter(SlotState::AtDevice);
                 self.requests.ready.pop(&resources.commands.slots);
             }
-            let slot = &mut resources.commands.slots[index];
             if let Some(io) = io {
-                slot.at_device += 1;
                 self.requests.at_device += 1;
                 return Some(Request {
-                    id: request_id(index, slot.generation),
-                    namespace: slot.namespace.index,
+                    id: request_id(index, generation),
+                    namespace,
                     io,
                 });
             }
             // Dataset Management whose last ranges are empty; a shutdown with nothing cached.
-            if slot.at_device == 0 {
+            if at_device == 0 {
                 self.finish(index, transport, resources);
             }
         }

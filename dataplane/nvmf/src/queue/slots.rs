@@ -119,6 +119,14 @@ impl HeldSlots {
     }
 }
 
+/// Credit that was taken out of a slot, to be given back.
+pub(crate) struct Credit {
+    pub bytes: u32,
+    pub namespace: NamespaceIndex,
+    /// It counts for the namespace, and no longer for the queue.
+    pub is_at_device: bool,
+}
+
 /// One command under way.
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -174,6 +182,16 @@ impl Slot {
             self.state
         );
         self.state = next;
+    }
+
+    /// Takes out the credit that it has.
+    #[inline]
+    pub fn take_credit(&mut self) -> Credit {
+        Credit {
+            bytes: std::mem::take(&mut self.credit),
+            namespace: self.namespace.index,
+            is_at_device: self.is_credit_at_device,
+        }
     }
 
     /// It waits for a run or a page from `now` on.

@@ -372,12 +372,12 @@ impl Session {
     /// carries neither a result nor SQHD (NVMe/TCP 3.6.2.9).
     #[inline]
     fn success_by_flag(&self, index: SlotIndex, resources: &Resources<'_>) -> bool {
+        // The slot is looked at last: most configurations have no such flag.
+        if !self.tx.success_flag || self.queue.sq_head().is_some() {
+            return false;
+        }
         let slot = &resources.commands.slots[index];
-        self.tx.success_flag
-            && self.queue.sq_head().is_none()
-            && slot.run.is_some()
-            && slot.status.is_success()
-            && slot.result == 0
+        slot.run.is_some() && slot.status.is_success() && slot.result == 0
     }
 }
 
