@@ -1,6 +1,8 @@
 //! From a door's request on a namespace to its device, straight or through the
 //! page cache, and back.
 
+mod log;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +16,13 @@ use pages::{PAGE_SIZE, PageRun};
 
 use crate::cached::{self, Cached, JobTicket};
 use crate::jobs::{Done, JobCounters, Jobs};
-use crate::logged::{
-    self, Log, LogCounters, LogPlan, LogStart, LogStore, PointEnd, Replay, ReplayEnd, Warm,
-};
+use crate::logged::Warm;
 use crate::peer::PeerEnds;
 use crate::remote::{Context, Remote, RemoteCounters};
 use crate::requester::{Caller, Ended, Ends, Origin, Requester};
 use crate::sizes::Sizes;
+
+use self::log::LogState;
 
 /// The end of a request that went past the cache.
 type DirectEnd = (Caller, Result<(), Fault>, Option<Box<PageRun>>);
@@ -49,20 +51,6 @@ pub struct Volumes<D: Device> {
     /// The time, as of the last poll.
     now: Duration,
     pages_by_segments: [u64; 4],
-}
-
-/// How far the shard's log is.
-enum LogState<D: Device> {
-    /// There is none.
-    None,
-    /// Its store is there, and another shard replays it.
-    Attached(LogStore<D>),
-    /// It is being replayed.
-    Replaying(Box<Replay<D>>),
-    /// It was replayed, or could not be.
-    Replayed(LogStore<D>, Option<ReplayEnd>),
-    /// It takes changes.
-    Ready(Box<Log<D>>),
 }
 
 /// A namespace, as hosts see a volume.
@@ -203,93 +191,6 @@ impl<D: Device> Volumes<D> {
         if let LogState::Ready(log) = &mut self.log {
             log.pump(&mut self.cached, buffers, &mut self.ends);
             self.cached.pump(&mut self.jobs, buffers, &mut self.ends);
-        }
-    }
-
-    /// Lets the log's store work, or a replay go on; whether there was work.
-    fn poll_log(&mut self, buffers: &Buffers) -> bool {
-        match std::mem::replace(&mut self.log, LogState::None) {
-            LogState::Ready(mut log) => {
-                let busy = log.poll(self.now);
-                self.log = LogState::Ready(log);
-                busy
-            }
-            LogState::Replaying(mut replay) => {
-                // Its own jobs have no door to wait for.
-                self.log = match replay.poll(self.now, &mut self.jobs, buffers) {
-                    Some(end) => LogState::Replayed(replay.into_store(), Some(end)),
-                    None => LogState::Replaying(replay),
-                };
-                true
-            }
-            other => {
-                self.log = other;
-                false
-            }
-        }
-    }
-
-    /// Has a log on the store `device`; `slot` makes what it keeps in each operation. Logged volumes
-    /// take no change before [`Volumes::start_log`].
-    pub fn attach_log(&mut self, device: D, elements: usize, slot: impl FnMut() -> D::Slot) {
-        self.log = LogState::Attached(LogStore::new(device, logged::TRANSFERS, elements, slot));
-    }
-
-    /// Replays the log, for all shards, and makes it as `plan` says.
-    pub fn replay_log(&mut self, plan: LogPlan) {
-        match std::mem::replace(&mut self.log, LogState::None) {
-            LogState::Attached(store) => {
-                self.log = LogState::Replaying(Box::new(Replay::new(store, plan)));
-            }
-            other => self.log = other,
-        }
-    }
-
-    /// How the replay ended, once it has; once.
-    pub fn replay_end(&mut self) -> Option<ReplayEnd> {
-        match &mut self.log {
-            LogState::Replayed(_, end) => end.take(),
-            _ => None,
-        }
-    }
-
-    /// The log takes changes of this shard from now on.
-    ///
-    /// # Panics
-    /// If no log was [attached](Volumes::attach_log), or it has no region for the shard.
-    pub fn start_log(&mut self, shard: usize, start: &LogStart) {
-        self.log = match std::mem::replace(&mut self.log, LogState::None) {
-            LogState::Attached(store) | LogState::Replayed(store, _) => {
-                let merges = self.cached.room();
-                let log = Log::new(store, start, shard, merges, self.now);
-                let warm = Warm::new(start, shard, self.cached.pages_max());
-                self.warm = (!warm.is_empty()).then_some(warm);
-                LogState::Ready(Box::new(log))
-            }
-            _ => panic!("there is no log to start"),
-        };
-    }
-
-    /// Wants a consistency point of all that is acknowledged by now.
-    pub fn consistency_point(&mut self) {
-        if let LogState::Ready(log) = &mut self.log {
-            log.want_point();
-        }
-    }
-
-    /// How the [consistency point](Volumes::consistency_point) that was wanted last ended, once it has.
-    pub fn point_end(&self) -> Option<PointEnd> {
-        match &self.log {
-            LogState::Ready(log) => log.point_end(),
-            _ => Some(PointEnd::NoLog),
-        }
-    }
-
-    /// What the log has done; `None` if there is none.
-    pub fn log_counters(&self) -> Option<LogCounters> {
-        match &self.log {
-            LogState::Ready(log) => Some(log.counters(&self.cached)),
-            _ => None,
         }
     }
 
@@ -520,24 +421,9 @@ impl<D: Device> Volumes<D> {
                 Some((Requester::Refused(caller), result, run)) => {
                     return Some(caller.ended(result, run, stages.since(caller.started)));
                 }
-<<<<<<< HEAD
-                Requester::Warm => {
-                    if let Some(run) = run {
-                        buffers.runs.put(run);
-                    }
-                    if let Some(warm) = &mut self.warm {
-                        warm.ended();
-                    }
-                }
-                Requester::Log => {
-                    if let LogState::Ready(log) = &mut self.log {
-                        log.flushed(result);
-                    }
-=======
                 Some((requester, result, run)) => {
                     self.end_of_other(requester, result, run, buffers);
                     continue;
->>>>>>> c4570ff (nvmf, volume: fewer instructions a command)
                 }
             };
             return Some(self.account(&caller, result, run, stages));
@@ -558,6 +444,14 @@ impl<D: Device> Volumes<D> {
                 (self.remote).part_done(part, result, run, context!(self, buffers));
             }
             Requester::Remote { shard, token } => self.remote.served(shard, token, result, run),
+            Requester::Warm => {
+                if let Some(run) = run {
+                    buffers.runs.put(run);
+                }
+                if let Some(warm) = &mut self.warm {
+                    warm.ended();
+                }
+            }
             Requester::Log => {
                 if let LogState::Ready(log) = &mut self.log {
                     log.flushed(result);
@@ -566,7 +460,7 @@ impl<D: Device> Volumes<D> {
             Requester::Shard => {
                 self.own_flushes -= 1;
                 if let Err(fault) = result {
-                    log::error!(
+                    ::log::error!(
                         "flushing the page cache failed: {fault}; dirty pages are lost with this process"
                     );
                 }

@@ -181,6 +181,7 @@ impl Lab {
             regions: vec![region],
             interval: Duration::from_secs(10),
             replayed: Replayed::default(),
+            warm: Vec::new(),
             discarded: None,
         };
         lab.volumes.start_log(0, &start);

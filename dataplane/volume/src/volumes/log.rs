@@ -1,0 +1,111 @@
+//! The log of a shard's volumes, from its store to its consistency points.
+
+use block::{Buffers, Device};
+
+use super::Volumes;
+use crate::logged::{
+    self, Log, LogCounters, LogPlan, LogStart, LogStore, PointEnd, Replay, ReplayEnd, Warm,
+};
+
+/// How far the shard's log is.
+pub(super) enum LogState<D: Device> {
+    /// There is none.
+    None,
+    /// Its store is there, and another shard replays it.
+    Attached(LogStore<D>),
+    /// It is being replayed.
+    Replaying(Box<Replay<D>>),
+    /// It was replayed, or could not be.
+    Replayed(LogStore<D>, Option<ReplayEnd>),
+    /// It takes changes.
+    Ready(Box<Log<D>>),
+}
+
+impl<D: Device> Volumes<D> {
+    /// Lets the log's store work, or a replay go on; whether there was work.
+    pub(super) fn poll_log(&mut self, buffers: &Buffers) -> bool {
+        match std::mem::replace(&mut self.log, LogState::None) {
+            LogState::Ready(mut log) => {
+                let busy = log.poll(self.now);
+                self.log = LogState::Ready(log);
+                busy
+            }
+            LogState::Replaying(mut replay) => {
+                // Its own jobs have no door to wait for.
+                self.log = match replay.poll(self.now, &mut self.jobs, buffers) {
+                    Some(end) => LogState::Replayed(replay.into_store(), Some(end)),
+                    None => LogState::Replaying(replay),
+                };
+                true
+            }
+            other => {
+                self.log = other;
+                false
+            }
+        }
+    }
+
+    /// Has a log on the store `device`; `slot` makes what it keeps in each operation. Logged volumes
+    /// take no change before [`Volumes::start_log`].
+    pub fn attach_log(&mut self, device: D, elements: usize, slot: impl FnMut() -> D::Slot) {
+        self.log = LogState::Attached(LogStore::new(device, logged::TRANSFERS, elements, slot));
+    }
+
+    /// Replays the log, for all shards, and makes it as `plan` says.
+    pub fn replay_log(&mut self, plan: LogPlan) {
+        match std::mem::replace(&mut self.log, LogState::None) {
+            LogState::Attached(store) => {
+                self.log = LogState::Replaying(Box::new(Replay::new(store, plan)));
+            }
+            other => self.log = other,
+        }
+    }
+
+    /// How the replay ended, once it has; once.
+    pub fn replay_end(&mut self) -> Option<ReplayEnd> {
+        match &mut self.log {
+            LogState::Replayed(_, end) => end.take(),
+            _ => None,
+        }
+    }
+
+    /// The log takes changes of this shard from now on.
+    ///
+    /// # Panics
+    /// If no log was [attached](Volumes::attach_log), or it has no region for the shard.
+    pub fn start_log(&mut self, shard: usize, start: &LogStart) {
+        self.log = match std::mem::replace(&mut self.log, LogState::None) {
+            LogState::Attached(store) | LogState::Replayed(store, _) => {
+                let merges = self.cached.room();
+                let log = Log::new(store, start, shard, merges, self.now);
+                let warm = Warm::new(start, shard, self.cached.pages_max());
+                self.warm = (!warm.is_empty()).then_some(warm);
+                LogState::Ready(Box::new(log))
+            }
+            _ => panic!("there is no log to start"),
+        };
+    }
+
+    /// Wants a consistency point of all that is acknowledged by now.
+    pub fn consistency_point(&mut self) {
+        if let LogState::Ready(log) = &mut self.log {
+            log.want_point();
+        }
+    }
+
+    /// How the [consistency point](Volumes::consistency_point) that was wanted last ended, once it has.
+    pub fn point_end(&self) -> Option<PointEnd> {
+        match &self.log {
+            LogState::Ready(log) => log.point_end(),
+            _ => Some(PointEnd::NoLog),
+        }
+    }
+
+    /// What the log has done; `None` if there is none.
+    pub fn log_counters(&self) -> Option<LogCounters> {
+        match &self.log {
+            LogState::Ready(log) => Some(log.counters(&self.cached)),
+            _ => None,
+        }
+    }
+}
