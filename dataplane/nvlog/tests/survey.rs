@@ -48,9 +48,9 @@ fn s07_a_look_at_a_damaged_log_says_what_it_lost_and_what_it_has() {
         let (devices, journals) = used(1, 200, seed);
         let whole = survey(&devices).total();
         let told = journals[0].told(&devices.disk);
-        let acknowledged = (journals[0].groups.iter())
+        let mut acknowledged = (journals[0].groups.iter())
             .filter(|group| group.sequence >= journals[0].from && group.sequence < told);
-        let Some(group) = acknowledged.last() else {
+        let Some(group) = acknowledged.next_back() else {
             continue;
         };
         devices
