@@ -142,7 +142,7 @@ impl Header {
         bytes.flatten().eq(&MAGIC)
     }
 
-    /// How long the header that begins with `bytes`, [`HEADER`] of them, says that it is, if it can be one.
+    /// How long the header that begins with `bytes`, 80 of them, says that it is, if it can be one.
     pub fn length(bytes: &[u8], block: u32) -> Option<usize> {
         let len = u32_at(bytes, 28) as usize;
         let is_one = bytes[..4] == MAGIC && u16_at(bytes, 4) == VERSION as u16;
