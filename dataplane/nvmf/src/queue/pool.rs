@@ -83,19 +83,21 @@ impl Namespaces {
     #[inline]
     fn of(&mut self, namespace: NamespaceIndex) -> &mut AtDevice {
         let index = namespace.index();
-        if !(self.at_device.get(index)).is_some_and(|of| of.is_used) {
-            self.begin(index);
+        if (self.at_device.get(index)).is_some_and(|of| of.is_used) {
+            return &mut self.at_device[index];
         }
-        &mut self.at_device[index]
+        self.begin(index)
     }
 
     #[cold]
-    fn begin(&mut self, index: usize) {
+    fn begin(&mut self, index: usize) -> &mut AtDevice {
         if self.at_device.len() <= index {
             self.at_device.resize(index + 1, AtDevice::default());
         }
-        self.at_device[index].is_used = true;
         self.used += 1;
+        let of = &mut self.at_device[index];
+        of.is_used = true;
+        of
     }
 }
 
@@ -252,7 +254,8 @@ impl CommandPool {
         let at_device = self.namespaces.at_device.get(namespace.index());
         at_device.is_some_and(|at_device| {
             let credit = at_device.credit;
-            at_device.slots > left || bytes > 0 && self.takes_too_much(credit, bytes)
+            at_device.slots > left
+                || bytes > 0 && takes_too_much(credit, bytes, self.write_bytes_left)
         })
     }
 
@@ -327,43 +330,33 @@ impl CommandPool {
     /// One write is always allowed, however large: otherwise it would never be.
     #[inline]
     pub(crate) fn take_credit(&mut self, slot: SlotIndex, held: u64) -> Option<u64> {
-        let (bytes, share, queue, namespace) = {
-            let slot = &self.slots[slot];
-            (slot.len, slot.share, slot.queue, slot.namespace.index)
-        };
-        let overtakes = self.first.is_some_and(|first| first != queue);
+        let slot = &mut self.slots[slot];
+        let bytes = u64::from(slot.len);
+        let overtakes = self.first.is_some_and(|first| first != slot.queue);
+        let left = self.write_bytes_left;
         let greedy = match self.namespaces.used < 2 {
-            true => held > self.write_bytes_left,
+            true => held > left,
             // The namespace leaves as much to others, and the queue to others of the namespace.
             false => {
-                let credit = self.namespaces.of(namespace).credit_of_all;
-                self.takes_too_much(credit, bytes.into())
-                    || held > self.write_bytes_left.saturating_sub(credit) / 2
+                let credit = self.namespaces.of(slot.namespace.index).credit_of_all;
+                takes_too_much(credit, bytes, left) || held > left.saturating_sub(credit) / 2
             }
         };
-        let whole = self.write_bytes_left == self.write_bytes;
-        let short = u64::from(bytes) > self.write_bytes_left && !whole;
-        let crowded = share == Share::Passing && self.fetching >= self.fetching_max;
+        let short = bytes > left && left != self.write_bytes;
+        let crowded = slot.share == Share::Passing && self.fetching >= self.fetching_max;
         if overtakes || greedy || short || crowded {
             return None;
         }
-        let taken = u64::from(bytes).min(self.write_bytes_left);
+        let taken = bytes.min(left);
         self.write_bytes_left -= taken;
-        let slot = &mut self.slots[slot];
         slot.credit = taken as u32;
-        if share == Share::Passing {
+        if slot.share == Share::Passing {
             slot.share = Share::Fetching;
             self.fetching += 1;
         }
         self.first = None;
-        self.namespaces.of(namespace).credit_of_all += taken;
+        self.namespaces.of(slot.namespace.index).credit_of_all += taken;
         Some(taken)
-    }
-
-    /// Whether a namespace that has so much credit would, with `bytes` more, have more than it leaves.
-    #[inline]
-    fn takes_too_much(&self, credit: u64, bytes: u64) -> bool {
-        credit > 0 && credit + 2 * bytes > self.write_bytes_left
     }
 
     /// `credit` that a slot had comes back; how much of that its queue had.
@@ -374,7 +367,7 @@ impl CommandPool {
             return 0;
         }
         self.write_bytes_left += bytes;
-        let of = self.namespaces.of(credit.namespace);
+        let of = &mut self.namespaces.at_device[credit.namespace.index()];
         of.credit_of_all -= bytes;
         if !credit.is_at_device {
             return bytes;
@@ -412,6 +405,12 @@ impl CommandPool {
     pub(crate) fn runs_for_others(&self) -> usize {
         self.runs_reserved + self.runs_for_reads
     }
+}
+
+/// Whether a namespace that has so much credit would, with `bytes` more, have more than it leaves of `left`.
+#[inline]
+fn takes_too_much(credit: u64, bytes: u64, left: u64) -> bool {
+    credit > 0 && credit + 2 * bytes > left
 }
 
 impl fmt::Debug for CommandPool {
