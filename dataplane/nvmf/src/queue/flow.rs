@@ -514,6 +514,7 @@ impl Queue {
     }
 
     /// The command's requests are to be handed out.
+    #[inline]
     fn make_ready(&mut self, index: SlotIndex, resources: &mut Resources<'_>) {
         // From now on its device decides how long it holds what it has.
         self.waiting.credit -= resources.commands.charge(index);
