@@ -249,10 +249,9 @@ async fn run(desk: Desk, plan: LogPlan, len: u64, block: u32) -> ReplayEnd {
             let volume = targets.volumes.get(number as usize);
             volume.is_some_and(Option::is_some)
         };
-        replayed = recovery::replay(&desk, opened, &targets, is_there)
-            .await
-            .map_err(|refusal| explain_with(refusal, known))?;
+        let result = recovery::replay(&desk, opened, &targets, is_there).await;
         warm = targets.warm.take();
+        // What could be replayed is on the drives, whether the log is begun anew now or given up later.
         let written = targets.written.take();
         for volume in written
             .into_iter()
@@ -261,6 +260,7 @@ async fn run(desk: Desk, plan: LogPlan, len: u64, block: u32) -> ReplayEnd {
             let flushed = desk.ask(Ask::DriveFlush(volume)).await;
             flushed.map_err(|fault| format!("a drive failed in the replay: {fault}"))?;
         }
+        replayed = result.map_err(|refusal| explain_with(refusal, known))?;
     }
     let log = opened
         .as_ref()
