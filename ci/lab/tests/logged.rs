@@ -186,7 +186,7 @@ fn kills(test: &Test, cores: &[u32], kills: u32) -> Outcome {
     let (mut writes, mut replayed) = (0, 0);
     for kill in 0..kills {
         // Some are killed before a consistency point, others after or in one.
-        let most = *random.pick(&[50u64, 500, 2000]);
+        let most = *random.pick(&[50u64, 200, 800]);
         let wanted = random.range(10..=most);
         let (acknowledged, is_killed) = (AtomicU64::new(0), AtomicBool::new(false));
         program = thread::scope(|scope| -> Result<Program<'_>> {
@@ -252,11 +252,11 @@ fn kills(test: &Test, cores: &[u32], kills: u32) -> Outcome {
 }
 
 fn s07_what_was_acknowledged_survives_kills(test: &Test) -> Outcome {
-    kills(test, &[1], if test.long() { 100 } else { 6 })
+    kills(test, &[1], if test.long() { 100 } else { 5 })
 }
 
 fn s07_what_two_shards_acknowledged_survives_kills(test: &Test) -> Outcome {
-    kills(test, &[0, 1], if test.long() { 100 } else { 3 })
+    kills(test, &[0, 1], if test.long() { 100 } else { 2 })
 }
 
 /// A file in commands of so many bytes through the log: only headers are copied.
