@@ -107,6 +107,7 @@ fn k06_a_machine_that_lacks_a_device_is_not_ready() {
         .replace("cores = [1]", "cores = [0]")
         .replace("0000:01:00.0", "ffff:01:00.0")
         .replace("bdev = \"Aio0\"", "malloc = { size_mib = 8 }")
+        .replace("bdev = \"Pmem0\"", "malloc = { size_mib = 64 }")
         .replace("config = \"spdk.json\"", "");
     let file = File::new(&example);
     let checked = throughline(&["check", "--config", &file.name()]);
