@@ -13,6 +13,8 @@ mod survey;
 mod walk;
 
 use std::ops::Range;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
 use crate::layout::{AREA, AREAS, Layout, REGION_SUPERBLOCK, REGIONS_MAX, SUPERBLOCK, UNIT};
 use crate::superblock::{Bad, RegionSuperblock, Superblock, WAVES, newest};
@@ -66,8 +68,17 @@ pub trait Drives<S: Store> {
     ) -> Result<(), S::Error>;
     /// Makes `len` bytes of it read as zeros.
     async fn write_zeroes(&self, volume: u32, offset: u64, len: u64) -> Result<(), S::Error>;
-    /// How much was done, now and then.
-    fn progress(&self, done: &Replayed);
+}
+
+/// The result of what is asked of a [`Store`] that answers at once, such as a file.
+///
+/// # Panics
+/// If it does not.
+pub fn at_once<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("the store does not answer at once"),
+    }
 }
 
 /// A log as its superblocks say it is.

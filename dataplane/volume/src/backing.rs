@@ -4,8 +4,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use block::{Device, DeviceState, Geometry};
-use sgl::Divider;
+use block::{Command, Device, DeviceState, Geometry, Op};
+use sgl::{Chain, Divider, Element, Refused, RequestState};
+
+/// How often devices are looked at for commands that they keep.
+pub(crate) const LOOK: Duration = Duration::from_millis(250);
 
 /// Whether a device that has `held` of something of which `left` are free may take more
 /// ([`block::may_take`]).
@@ -89,10 +92,42 @@ impl<D: Device> Backing<D> {
         self.recoveries = 0;
     }
 
-    /// Whether it has kept a command for too long that it has had since `since`.
-    pub(crate) fn is_overdue(&self, since: Duration, now: Duration) -> bool {
-        self.timeout
-            .is_some_and(|timeout| now.saturating_sub(since) >= timeout)
+    /// The next command of a request whose bytes `chain` has, and how many elements of `list` it has.
+    #[inline]
+    pub(crate) fn data_command<C: Chain + ?Sized>(
+        &self,
+        op: Op,
+        state: &mut RequestState<C::Cursor>,
+        chain: &C,
+        list: &mut [Element],
+    ) -> Result<(Command, usize), Refused> {
+        let descriptor = (self.divider)
+            .format(state, chain, list)?
+            .ok_or(Refused::ChainTooShort)?;
+        // Blocks are powers of two (`Geometry`).
+        let shift = self.geometry.block_size.trailing_zeros();
+        let command = Command {
+            op,
+            block: descriptor.remote >> shift,
+            blocks: descriptor.len >> shift,
+        };
+        Ok((command, descriptor.elements))
+    }
+
+    /// Whether it keeps something of a request for too long: commands, of which it was given the last, or ended
+    /// one, at `since`; or room that it `is_refused`, while it ended nothing else either.
+    pub(crate) fn is_late(
+        &self,
+        since: Duration,
+        has_commands: bool,
+        is_refused: bool,
+        now: Duration,
+    ) -> bool {
+        let is_overdue = |since: Duration| {
+            self.timeout
+                .is_some_and(|timeout| now.saturating_sub(since) >= timeout)
+        };
+        has_commands && is_overdue(since) || is_refused && is_overdue(since.max(self.ended_at))
     }
 
     /// It has kept a command for too long: what is due is done, once for all commands.

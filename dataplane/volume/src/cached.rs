@@ -434,7 +434,7 @@ impl Cached {
         let Some(change) = found.and_then(|at| self.changes.remove(at)) else {
             return false;
         };
-        ends.push_back((change.requester, Err(Fault::Aborted), change.io.run));
+        ends.push_back(change.ended(Err(Fault::Aborted)));
         true
     }
 

@@ -16,7 +16,7 @@ use collections::Slab;
 use pages::{CopyReason, PAGE_SIZE, PageRun};
 use sgl::{Element, PageCursor, Refused, RequestState};
 
-use crate::backing::{Backing, Due, may_take};
+use crate::backing::{Backing, Due, LOOK, may_take};
 
 /// How a job ended; its run is back.
 pub(crate) struct Done<T> {
@@ -62,9 +62,6 @@ impl<T> Job<T> {
         self.result.is_err() || self.state.is_formatted() && !self.then_flush
     }
 }
-
-/// How often devices are looked at for commands that they keep.
-const LOOK: Duration = Duration::from_millis(250);
 
 /// Why a job does not go on.
 enum Stop {
@@ -331,9 +328,7 @@ impl<D: Device, T> Jobs<D, T> {
             let now = self.now;
             let is_late = |job: &mut Job<T>| {
                 job.volume == volume
-                    && (job.in_flight > 0 && backing.is_overdue(job.since, now)
-                        || job.is_refused
-                            && backing.is_overdue(job.since.max(backing.ended_at), now))
+                    && backing.is_late(job.since, job.in_flight > 0, job.is_refused, now)
             };
             if !self.jobs.iter_mut().any(is_late) {
                 continue;
@@ -588,23 +583,13 @@ impl<D: Device, T> Jobs<D, T> {
 }
 
 /// The next command of a read or write: its list is made of the run's segments.
-fn data_command<D, T>(
+fn data_command<D: Device, T>(
     job: &mut Job<T>,
     backing: &Backing<D>,
     list: &mut [Element],
 ) -> Result<(Command, usize), Refused> {
     let run = job.run.as_deref().ok_or(Refused::ChainTooShort)?;
-    let descriptor = (backing.divider)
-        .format(&mut job.state, run, list)?
-        .ok_or(Refused::ChainTooShort)?;
-    // Blocks are powers of two (`Geometry`).
-    let shift = backing.geometry.block_size.trailing_zeros();
-    let command = Command {
-        op: job.op,
-        block: descriptor.remote >> shift,
-        blocks: descriptor.len >> shift,
-    };
-    Ok((command, descriptor.elements))
+    backing.data_command(job.op, &mut job.state, run, list)
 }
 
 /// The next command of a job without data. A device that cannot write zeros

@@ -19,7 +19,7 @@ use pages::{Cluster, CopyReason, PAGE_SIZE, PageRun, Segment};
 use sgl::Element;
 
 use crate::cached::Cached;
-use crate::requester::{Ends, Requester};
+use crate::requester::{End, Ends, Requester};
 
 pub use point::PointEnd;
 use point::{Point, Why};
@@ -52,6 +52,13 @@ pub(crate) struct Change {
     pub(crate) io: Io,
 }
 
+impl Change {
+    /// Its end, for whoever asked.
+    pub(crate) fn ended(self, result: Result<(), Fault>) -> End {
+        (self.requester, result, self.io.run)
+    }
+}
+
 /// A change that is stable, or will be.
 struct Logged {
     change: Change,
@@ -70,7 +77,6 @@ pub(crate) struct Merging {
 #[derive(Default)]
 struct Writing {
     sequence: u64,
-    half: usize,
     changes: Vec<Logged>,
     /// Its header; and its payload, if the device could not take it as it lay.
     pages: Vec<Cluster>,
@@ -215,37 +221,24 @@ impl<D: Device> Log<D> {
         if let Some(fault) = self.failed {
             if self.point.is_emptied() || self.is_stopping || self.now >= self.decided_at {
                 let undecided = self.undecided.drain(..);
-                for change in undecided.chain(std::iter::from_fn(|| cached.next_change())) {
-                    ends.push_back((change.requester, Err(fault), change.io.run));
-                }
+                ends.extend(undecided.map(|change| change.ended(Err(fault))));
+                refuse(cached, fault, ends);
             }
             return;
         }
         self.write(cached, buffers);
         if (self.full_since).is_some_and(|since| self.now >= since + FULL_MAX) {
-            self.turn_away(cached, ends);
-        }
-    }
-
-    /// No consistency point makes room, as some drive does not take what it is to: hosts are told to try
-    /// again, before they lose patience.
-    #[cold]
-    fn turn_away(&mut self, cached: &mut Cached, ends: &mut Ends) {
-        while let Some(change) = cached.next_change() {
-            self.counters.turned_away += 1;
-            ends.push_back((change.requester, Err(Fault::Busy), change.io.run));
+            // No consistency point makes room, as some drive does not take what it is to: hosts are told to try
+            // again, before they lose patience.
+            self.counters.turned_away += cached.changes() as u64;
+            refuse(cached, Fault::Busy, ends);
         }
     }
 
     /// A group is on the device, or not.
     fn group_ended(&mut self, ticket: u32, result: Result<(), Fault>) {
         if let Err(fault) = result {
-            if self.failed.is_none() {
-                log::error!(
-                    "the log's store failed: {fault}. Writes to logged volumes are refused until a restart; what was acknowledged is safe, and goes to its drives now"
-                );
-            }
-            self.fail(fault);
+            self.fail("failed", fault);
         }
         let sequence = self.writing[ticket as usize].sequence;
         self.sealed.push_back((sequence, ticket));
@@ -277,9 +270,12 @@ impl<D: Device> Log<D> {
         }
     }
 
-    /// Nothing more is written from now on.
-    fn fail(&mut self, fault: Fault) {
+    /// Nothing more is written from now on; `what` the store did.
+    fn fail(&mut self, what: &str, fault: Fault) {
         if self.failed.is_none() {
+            log::error!(
+                "the log's store {what}: {fault}. Writes to logged volumes are refused until a restart; what was acknowledged is safe, and goes to its drives now"
+            );
             self.failed = Some(fault);
             self.decided_at = self.now + UNDECIDED_MAX;
             self.point.hurry(self.now);
@@ -366,7 +362,6 @@ impl<D: Device> Log<D> {
         };
         let half = self.region.active();
         let writing = &mut self.writing[ticket as usize];
-        (writing.half, writing.elements) = (half, std::mem::take(&mut writing.elements));
         // The header's place.
         writing.elements.push(Element::new(0, 0));
         let mut payload = 0;
@@ -413,11 +408,12 @@ impl<D: Device> Log<D> {
             .ledger
             .copied(CopyReason::LogHeader, group.header_len);
         self.wrote_at = self.now;
-        self.send(ticket, &group, buffers)
+        self.send(ticket, &group, buffers);
+        true
     }
 
     /// Gives a group to the device, copied together if it cannot be taken as it lies.
-    fn send(&mut self, ticket: u32, group: &Group, buffers: &Buffers) -> bool {
+    fn send(&mut self, ticket: u32, group: &Group, buffers: &Buffers) {
         let writing = &mut self.writing[ticket as usize];
         let (at, len) = (group.address, group.total() as u64);
         if !self.store.takes(at, len, &writing.elements) {
@@ -429,7 +425,6 @@ impl<D: Device> Log<D> {
         if cfg!(mutant = "log-acknowledged-early") {
             (self.stable).extend(self.writing[ticket as usize].changes.drain(..));
         }
-        true
     }
 
     fn count(&mut self, group: &Group) {
@@ -478,6 +473,13 @@ impl<D: Device> Log<D> {
     }
 }
 
+/// Ends all changes that wait for the log.
+fn refuse(cached: &mut Cached, fault: Fault, ends: &mut Ends) {
+    while let Some(change) = cached.next_change() {
+        ends.push_back(change.ended(Err(fault)));
+    }
+}
+
 /// The record of a change.
 fn record_of(change: &Change) -> Record {
     let op = match change.io.op {
@@ -503,26 +505,21 @@ fn segments(change: &Change) -> usize {
 
 /// Copies a group together into whole pages, of which there are enough.
 fn bounce(writing: &mut Writing, group: &Group, buffers: &Buffers) {
-    let zeros = vec![0; group.padding];
     let mut whole: Vec<Cluster> = Vec::new();
-    {
-        let header = writing.pages.iter().map(Cluster::bytes);
-        let runs = writing
-            .changes
-            .iter()
-            .filter_map(|logged| logged.change.io.run.as_deref());
-        let payload = runs.flat_map(PageRun::segments).filter_map(Segment::bytes);
-        for mut bytes in header.chain(payload).chain([&zeros[..]]) {
-            while !bytes.is_empty() {
-                if whole.last().is_none_or(|page| page.filled() == PAGE_SIZE) {
-                    let page = buffers.pages.alloc().expect("pages were looked for");
-                    whole.push(page.freeze_filled(0));
-                }
-                if let Some(page) = whole.last() {
-                    let n = bytes.len().min(PAGE_SIZE - page.filled());
-                    page.append(&bytes[..n]);
-                    bytes = &bytes[n..];
-                }
+    let header = writing.pages.iter().map(Cluster::bytes);
+    let runs = (writing.changes.iter()).filter_map(|logged| logged.change.io.run.as_deref());
+    let payload = runs.flat_map(PageRun::segments).filter_map(Segment::bytes);
+    let padding = &buffers.zero_page.bytes()[..group.padding];
+    for mut bytes in header.chain(payload).chain([padding]) {
+        while !bytes.is_empty() {
+            if whole.last().is_none_or(|page| page.filled() == PAGE_SIZE) {
+                let page = buffers.pages.alloc().expect("pages were looked for");
+                whole.push(page.freeze_filled(0));
+            }
+            if let Some(page) = whole.last() {
+                let n = bytes.len().min(PAGE_SIZE - page.filled());
+                page.append(&bytes[..n]);
+                bytes = &bytes[n..];
             }
         }
     }

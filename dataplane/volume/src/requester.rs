@@ -61,8 +61,11 @@ pub(crate) enum Requester {
     Warm,
 }
 
+/// The end of a request: its run comes back.
+pub(crate) type End = (Requester, Result<(), Fault>, Option<Box<PageRun>>);
+
 /// Requests that ended, on their way to their requesters.
-pub(crate) type Ends = VecDeque<(Requester, Result<(), Fault>, Option<Box<PageRun>>)>;
+pub(crate) type Ends = VecDeque<End>;
 
 impl Caller {
     pub(crate) fn ended(

@@ -357,6 +357,9 @@ impl<D: Device> Volumes<D> {
         }
         if let Some(warm) = &mut self.warm {
             warm.go_on(&mut self.cached, buffers, &mut self.ends);
+            if warm.is_over() {
+                self.warm = None;
+            }
         }
         self.pump(buffers);
         if !self.fenced.is_empty() {

@@ -75,8 +75,6 @@ impl<S: Store> Drives<S> for Nowhere {
     async fn write_zeroes(&self, _: u32, _: u64, _: u64) -> Result<(), S::Error> {
         Ok(())
     }
-
-    fn progress(&self, _: &Replayed) {}
 }
 
 /// A region's chain.
@@ -180,7 +178,6 @@ impl<'a, S: Store> Walk<'a, S> {
                 acknowledged = found.header.acknowledged;
                 *at += found.header.total(self.block() as u32);
                 address = *at;
-                drives.progress(&self.done);
             }
         }
         let mut behind = Behind {

@@ -130,8 +130,6 @@ impl Drives<Disk> for Noted {
         self.0.borrow_mut().push(Done::Zeroes(volume, offset, len));
         Ok(())
     }
-
-    fn progress(&self, _: &Replayed) {}
 }
 
 /// Writes of the same volume that follow each other are one: parts of a record.

@@ -10,13 +10,4 @@ pub mod reference;
 pub mod used;
 pub mod writer;
 
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
-
-/// The result of a future that never waits.
-pub fn now<T>(future: impl Future<Output = T>) -> T {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => unreachable!("nothing here waits"),
-    }
-}
+pub use nvlog::recovery::at_once as now;

@@ -53,8 +53,6 @@ impl Drives<Disk> for Targets<'_> {
         });
         self.drives[volume as usize].put(offset, &vec![0; len as usize])
     }
-
-    fn progress(&self, _: &Replayed) {}
 }
 
 /// The superblock of a log with this layout, and the tests' volumes.

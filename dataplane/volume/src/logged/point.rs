@@ -55,6 +55,16 @@ enum Stage {
     },
 }
 
+impl Stage {
+    fn flushing(left: usize, is_last: bool) -> Self {
+        Self::Flushing {
+            left,
+            result: Ok(()),
+            is_last,
+        }
+    }
+}
+
 pub(super) struct Point {
     stage: Stage,
     wanted: Option<Why>,
@@ -133,6 +143,18 @@ impl Point {
         self.next_at = self.next_at.min(now);
     }
 
+    /// The drives have what they are to: the superblock is next.
+    fn begin_superblock(&mut self, superblock: RegionSuperblock, empties: bool) {
+        self.is_torn = false;
+        self.stage = Stage::Superblock {
+            superblock,
+            empties,
+            wave: 0,
+            left: 0,
+            page: None,
+        };
+    }
+
     /// Tells whoever waits for one how it ended.
     fn demand_ends(&mut self, end: PointEnd) {
         if !matches!(self.demanded, Demanded::Ended(_)) {
@@ -184,13 +206,7 @@ impl<D: Device> Log<D> {
             Stage::Settling { half } => {
                 if self.unmerged[half] == 0 && self.region.is_settled(half) {
                     let left = cached.flush_logged(buffers, ends);
-                    let result = Ok(());
-                    let is_last = false;
-                    self.point.stage = Stage::Flushing {
-                        left,
-                        result,
-                        is_last,
-                    };
+                    self.point.stage = Stage::flushing(left, false);
                 }
             }
             Stage::Flushing {
@@ -256,13 +272,7 @@ impl<D: Device> Log<D> {
         let is_due = self.now >= self.point.next_at && self.is_quiet();
         if !self.point.is_emptied && !gives_up && is_due {
             let left = cached.flush_logged(buffers, ends);
-            let result = Ok(());
-            let is_last = true;
-            self.point.stage = Stage::Flushing {
-                left,
-                result,
-                is_last,
-            };
+            self.point.stage = Stage::flushing(left, true);
         }
     }
 
@@ -286,14 +296,8 @@ impl<D: Device> Log<D> {
     fn drives_have_it(&mut self, result: Result<(), Fault>, is_last: bool) {
         match result {
             Ok(()) if self.failed.is_none() => {
-                self.point.is_torn = false;
-                self.point.stage = Stage::Superblock {
-                    superblock: self.region.without_the_other(),
-                    empties: false,
-                    wave: 0,
-                    left: 0,
-                    page: None,
-                };
+                self.point
+                    .begin_superblock(self.region.without_the_other(), false);
                 if cfg!(mutant = "log-half-reused-early") {
                     self.region.freed();
                 }
@@ -303,16 +307,7 @@ impl<D: Device> Log<D> {
                 self.point_is_over();
                 self.point.hurry(self.now);
             }
-            Ok(()) => {
-                self.point.is_torn = false;
-                self.point.stage = Stage::Superblock {
-                    superblock: self.region.emptied(),
-                    empties: true,
-                    wave: 0,
-                    left: 0,
-                    page: None,
-                };
-            }
+            Ok(()) => self.point.begin_superblock(self.region.emptied(), true),
             Err(fault) => {
                 self.counters.points_failed += 1;
                 if !std::mem::replace(&mut self.point.is_told, true) {
@@ -386,13 +381,8 @@ impl<D: Device> Log<D> {
     /// A copy of the superblock is stable, or not.
     pub(super) fn superblock_ended(&mut self, result: Result<(), Fault>) {
         if let Err(fault) = result {
-            if self.failed.is_none() {
-                log::error!(
-                    "the log's store failed to write a superblock: {fault}. Writes to logged volumes are refused until a restart; what was acknowledged is safe"
-                );
-            }
             self.point.is_torn = true;
-            self.fail(fault);
+            self.fail("failed to write a superblock", fault);
         }
         let Stage::Superblock {
             wave,

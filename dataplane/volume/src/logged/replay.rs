@@ -169,9 +169,7 @@ impl Targets {
         self.written.borrow_mut().insert(volume);
         Ok(volume)
     }
-}
 
-impl Targets {
     fn note(&self, range: warm::Range) {
         let mut warm = self.warm.borrow_mut();
         if warm.len() == warm::RANGES_MAX {
@@ -209,8 +207,6 @@ impl Drives<Desk> for Targets {
         };
         self.desk.ask(ask).await.map(drop)
     }
-
-    fn progress(&self, _: &Replayed) {}
 }
 
 /// The whole of it.

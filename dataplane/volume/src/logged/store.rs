@@ -7,10 +7,7 @@ use block::{Command, Device, DeviceState, Fault, Geometry, NotStarted, Op, OpInd
 use collections::Slab;
 use sgl::{Element, RequestState};
 
-use crate::backing::Backing;
-
-/// How often the device is looked at for commands that it keeps.
-const LOOK: Duration = Duration::from_millis(250);
+use crate::backing::{Backing, LOOK};
 
 /// What is read, written or flushed. The memory of its elements stays where it is until it has ended.
 struct Transfer {
@@ -207,27 +204,18 @@ impl<D: Device> LogStore<D> {
         }
         let op = self.ops.take(index).ok_or(NotStarted::Full)?;
         let before = transfer.state;
-        let shift = self.backing.geometry.block_size.trailing_zeros();
-        let (command, elements) = if flush {
-            (Command::FLUSH, 0)
+        let formatted = if flush {
+            Ok((Command::FLUSH, 0))
         } else {
-            let list = self.ops.list(op);
-            let formatted =
-                (self.backing.divider).format(&mut transfer.state, &transfer.elements[..], list);
-            match formatted {
-                Ok(Some(descriptor)) => {
-                    let command = Command {
-                        op: transfer.op,
-                        block: descriptor.remote >> shift,
-                        blocks: descriptor.len >> shift,
-                    };
-                    (command, descriptor.elements)
-                }
-                refused => {
-                    self.ops.release(op);
-                    log::error!("a group fits no list of the log's device: {refused:?}");
-                    return Err(NotStarted::Failed(Fault::Internal));
-                }
+            let (state, chain) = (&mut transfer.state, &transfer.elements[..]);
+            (self.backing).data_command(transfer.op, state, chain, self.ops.list(op))
+        };
+        let (command, elements) = match formatted {
+            Ok(formatted) => formatted,
+            Err(refused) => {
+                self.ops.release(op);
+                log::error!("a group fits no list of the log's device: {refused}");
+                return Err(NotStarted::Failed(Fault::Internal));
             }
         };
         if let Err(error) = (self.backing.device).submit(&mut self.ops, op, elements, command) {
@@ -269,9 +257,8 @@ impl<D: Device> LogStore<D> {
     fn look_for_overdue(&mut self) {
         let (now, backing) = (self.now, &mut self.backing);
         let is_late = |transfer: &mut Transfer| {
-            transfer.in_flight > 0 && backing.is_overdue(transfer.since, now)
-                || transfer.is_refused
-                    && backing.is_overdue(transfer.since.max(backing.ended_at), now)
+            let has_commands = transfer.in_flight > 0;
+            backing.is_late(transfer.since, has_commands, transfer.is_refused, now)
         };
         if self.transfers.iter_mut().any(is_late) && backing.hurry().is_some() {
             // It has as long again.

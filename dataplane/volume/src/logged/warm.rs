@@ -46,9 +46,9 @@ impl Warm {
         Self { ranges, reads: 0 }
     }
 
-    /// Whether nothing is left to be read.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
+    /// Whether everything was read.
+    pub(crate) fn is_over(&self) -> bool {
+        self.ranges.is_empty() && self.reads == 0
     }
 
     /// The rest is not read.

@@ -24,25 +24,18 @@ pub(super) enum LogState<D: Device> {
 impl<D: Device> Volumes<D> {
     /// Lets the log's store work, or a replay go on; whether there was work.
     pub(super) fn poll_log(&mut self, buffers: &Buffers) -> bool {
-        match std::mem::replace(&mut self.log, LogState::None) {
-            LogState::Ready(mut log) => {
-                let busy = log.poll(self.now);
-                self.log = LogState::Ready(log);
-                busy
-            }
-            LogState::Replaying(mut replay) => {
-                // Its own jobs have no door to wait for.
-                self.log = match replay.poll(self.now, &mut self.jobs, buffers) {
-                    Some(end) => LogState::Replayed(replay.into_store(), Some(end)),
-                    None => LogState::Replaying(replay),
-                };
-                true
-            }
-            other => {
-                self.log = other;
-                false
-            }
+        let end = match &mut self.log {
+            LogState::Ready(log) => return log.poll(self.now),
+            LogState::Replaying(replay) => replay.poll(self.now, &mut self.jobs, buffers),
+            _ => return false,
+        };
+        if end.is_some()
+            && let LogState::Replaying(replay) = std::mem::replace(&mut self.log, LogState::None)
+        {
+            self.log = LogState::Replayed(replay.into_store(), end);
         }
+        // Its own jobs have no door to wait for.
+        true
     }
 
     /// Has a log on the store `device`; `slot` makes what it keeps in each operation. Logged volumes
@@ -79,7 +72,7 @@ impl<D: Device> Volumes<D> {
                 let merges = self.cached.room();
                 let log = Log::new(store, start, shard, merges, self.now);
                 let warm = Warm::new(start, shard, self.cached.pages_max());
-                self.warm = (!warm.is_empty()).then_some(warm);
+                self.warm = (!warm.is_over()).then_some(warm);
                 LogState::Ready(Box::new(log))
             }
             _ => panic!("there is no log to start"),
