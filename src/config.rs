@@ -15,7 +15,7 @@ mod spdk;
 mod stores;
 mod target;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod values;
 
 use std::net::SocketAddr;

@@ -9,8 +9,6 @@ use std::io::{self, Seek, SeekFrom};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
 
 use anyhow::{Context as _, bail, ensure};
 use engine::StoreDevice;
@@ -112,14 +110,6 @@ impl Store for LogFile {
     }
 }
 
-/// The result of a future that never waits: files answer at once.
-fn now<T>(future: impl Future<Output = T>) -> T {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => unreachable!("a file answers at once"),
-    }
-}
-
 /// The file or block device that a configuration's store lies in; that of its log, if none is named.
 pub(crate) fn file_of(program: &Program, store: Option<&str>) -> anyhow::Result<PathBuf> {
     let name = match (store, &program.engine.log) {
@@ -179,7 +169,7 @@ pub(crate) fn look(path: &Path, stores: Option<&[&str]>) -> anyhow::Result<Shown
         log: None,
         refusal: None,
     };
-    let opened = match now(recovery::open(&store, bytes)) {
+    let opened = match recovery::at_once(recovery::open(&store, bytes)) {
         Ok(Some(opened)) => opened,
         Ok(None) => return Ok(shown),
         Err(Refusal::Failed(error)) => return Err(error).with_context(reading),
@@ -188,7 +178,7 @@ pub(crate) fn look(path: &Path, stores: Option<&[&str]>) -> anyhow::Result<Shown
             return Ok(shown);
         }
     };
-    let survey = match now(recovery::survey(&store, &opened)) {
+    let survey = match recovery::at_once(recovery::survey(&store, &opened)) {
         Ok(survey) => survey,
         Err(Refusal::Failed(error)) => return Err(error).with_context(reading),
         Err(refusal) => bail!("{refusal}"),

@@ -245,7 +245,7 @@ mod tests {
 
     use super::*;
     use crate::check::Level;
-    use crate::config::{self, Surroundings};
+    use crate::config::tests::minimal_with;
 
     /// What is found of a log on a file of so many bytes, with blocks of so many, and what else [log] says.
     fn found(bytes: u64, block: u32, keys: &str) -> Report {
@@ -263,31 +263,10 @@ mod tests {
     }
 
     fn of(directory: &TempDir, device: &str, keys: &str, spdk: &str) -> Report {
-        let text = format!(
-            r#"cores = [1, 2]
-log = {{ store = "log0"{keys} }}
-[[port]]
-device = "eth1"
-addresses = ["192.0.2.1/24"]
-[[store]]
-name = "disk0"
-malloc = {{ size_mib = 64 }}
-[[store]]
-name = "log0"
-{device}
-[spdk]
-config = "spdk.json"
-[[subsystem]]
-nqn = "nqn.2026-01.com.example:a"
-namespaces = ["disk0"]
-"#
-        );
-        let surroundings = Surroundings {
-            cores: None,
-            read: &|_| Ok(spdk.to_owned()),
-        };
-        let program = config::parse(Path::new("t.toml"), &text, &surroundings)
-            .unwrap_or_else(|problems| panic!("{problems}"));
+        let top = format!("cores = [1, 2]\nlog = {{ store = \"log0\"{keys} }}");
+        let more =
+            format!("[[store]]\nname = \"log0\"\n{device}\n[spdk]\nconfig = \"spdk.json\"\n");
+        let program = minimal_with(&top, &more, spdk);
         let mut report = Report::default();
         store(&Host::at(directory.path()), &program, &mut report);
         report

@@ -163,33 +163,13 @@ fn serve_metrics(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::tests::minimal_with;
 
     #[test]
     fn s07_a_log_is_given_up_by_the_name_of_its_store_alone() {
         let parse = |log: &str| {
-            let text = format!(
-                r#"cores = [1]
-{log}
-[[port]]
-device = "eth1"
-addresses = ["192.0.2.1/24"]
-[[store]]
-name = "disk0"
-malloc = {{ size_mib = 64 }}
-[[store]]
-name = "log0"
-malloc = {{ size_mib = 64 }}
-[[subsystem]]
-nqn = "nqn.2026-01.com.example:a"
-namespaces = ["disk0"]
-"#
-            );
-            let surroundings = config::Surroundings {
-                cores: None,
-                read: &|_| Err("there is no such file".into()),
-            };
-            let parsed = config::parse(Path::new("t.toml"), &text, &surroundings);
-            parsed.unwrap_or_else(|problems| panic!("{problems}"))
+            let store = "[[store]]\nname = \"log0\"\nmalloc = { size_mib = 64 }\n";
+            minimal_with(&format!("cores = [1]\n{log}"), store, "")
         };
         let mut program = parse("log = { store = \"log0\" }");
         let told = discard(&mut program, "disk0").unwrap_err().to_string();

@@ -20,6 +20,17 @@ nqn = "nqn.2026-01.com.example:disk0"
 namespaces = ["disk0"]
 "#;
 
+/// What [`MINIMAL`] gives with `top` in place of its cores, and `more` behind it; `spdk` is the file that
+/// `config` in `[spdk]` names.
+pub(crate) fn minimal_with(top: &str, more: &str, spdk: &str) -> Program {
+    let text = MINIMAL.replacen("cores = [1]", top, 1) + more;
+    let surroundings = Surroundings {
+        cores: None,
+        read: &|_| Ok(spdk.to_owned()),
+    };
+    parse(Path::new("t.toml"), &text, &surroundings).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
 const SPDK: &str = r#"{"subsystems": [{"subsystem": "bdev", "config": [
     {"method": "bdev_aio_create", "params": {"name": "Aio0", "filename": "/x", "block_size": 4096}},
     {"method": "bdev_nvme_attach_controller", "params": {"name": "N", "trtype": "PCIe", "traddr": "0000:09:00.0"}}]}]}"#;

@@ -6,25 +6,24 @@ use nvlog::{Crcs, Layout, LogId, Record, RecordOp, RegionSuperblock, Superblock}
 use tempfile::TempDir;
 
 use super::*;
+use crate::config::tests::minimal_with;
 
 const LEN: u64 = 4 << 20;
 const PAYLOAD: &[u8] = &[7; 4096];
 
 /// The same file, for writing.
-struct Writer(File);
+struct Writer(LogFile);
 
 impl Store for Writer {
     type Buffer = Bytes;
     type Error = io::Error;
 
     async fn read(&self, at: u64, len: usize) -> io::Result<Bytes> {
-        let mut bytes = vec![0; len];
-        self.0.read_exact_at(&mut bytes, at)?;
-        Ok(Bytes(bytes))
+        self.0.read(at, len).await
     }
 
     async fn write(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(bytes, at)
+        self.0.0.write_all_at(bytes, at)
     }
 
     async fn flush(&self) -> io::Result<()> {
@@ -65,8 +64,8 @@ impl Made {
             placement: 1,
             volumes: vec![volume("disk0"), volume("disk1")],
         };
-        let file = Writer(file);
-        let regions = now(recovery::begin(&file, None, superblock)).unwrap();
+        let file = Writer(LogFile(file));
+        let regions = recovery::at_once(recovery::begin(&file, None, superblock)).unwrap();
         let made = Self {
             _directory: directory,
             path,
@@ -96,9 +95,9 @@ impl Made {
             all.extend(crcs.end());
             region.add(&record, &all);
             let (group, header) = region.seal();
-            self.file.0.write_all_at(header, group.address).unwrap();
+            self.file.0.0.write_all_at(header, group.address).unwrap();
             let payload = group.address + group.header_len as u64;
-            self.file.0.write_all_at(PAYLOAD, payload).unwrap();
+            self.file.0.0.write_all_at(PAYLOAD, payload).unwrap();
             first.get_or_insert(group.address);
             region.stable(group.sequence);
         }
@@ -154,7 +153,7 @@ fn s07_log_show_says_what_a_log_has_and_what_a_start_does() {
 fn s07_log_show_tells_a_torn_tail_from_a_loss() {
     let (made, region) = Made::new();
     let first = made.log(region, &[0, 1]);
-    let damage = |at: u64| made.file.0.write_all_at(&[0xff], at).unwrap();
+    let damage = |at: u64| made.file.0.0.write_all_at(&[0xff], at).unwrap();
     // The last group was never acknowledged, as far as anybody knows.
     damage(first + 512 + 4096 + 512);
     let shown = made.shown(None);
@@ -176,17 +175,17 @@ fn s07_log_show_tells_a_torn_tail_from_a_loss() {
 #[test]
 fn s07_log_show_refuses_in_the_words_of_a_start() {
     let (made, _) = Made::new();
-    made.file.0.set_len(LEN + 4096).unwrap();
+    made.file.0.0.set_len(LEN + 4096).unwrap();
     let told = made.shown(None).to_string();
     assert!(
         told.contains("its log was made for 4194304 bytes"),
         "{told}"
     );
-    made.file.0.set_len(0).unwrap();
-    made.file.0.set_len(LEN).unwrap();
+    made.file.0.0.set_len(0).unwrap();
+    made.file.0.0.set_len(LEN).unwrap();
     let told = made.shown(None).to_string();
     assert!(told.contains("Blank: a start makes a log here"), "{told}");
-    made.file.0.write_all_at(b"EFI PART", 512).unwrap();
+    made.file.0.0.write_all_at(b"EFI PART", 512).unwrap();
     let told = made.shown(None).to_string();
     assert!(
         told.contains("it holds something else than a log"),
@@ -198,15 +197,7 @@ fn s07_log_show_refuses_in_the_words_of_a_start() {
 
 #[test]
 fn s07_log_show_finds_the_store_or_says_what_to_do() {
-    let text = r#"cores = [1]
-log = { store = "log0" }
-[[port]]
-device = "eth1"
-addresses = ["192.0.2.1/24"]
-[[store]]
-name = "disk0"
-malloc = { size_mib = 64 }
-[[store]]
+    let more = r#"[[store]]
 name = "log0"
 bdev = "Log0"
 [[store]]
@@ -217,18 +208,11 @@ name = "far"
 nvme = { transport_id = "trtype:TCP adrfam:IPv4 traddr:198.51.100.9 trsvcid:4420 subnqn:nqn.2026-01.com.example:shelf" }
 [spdk]
 config = "spdk.json"
-[[subsystem]]
-nqn = "nqn.2026-01.com.example:a"
-namespaces = ["disk0"]
 "#;
     let spdk = r#"{"subsystems": [{"subsystem": "bdev", "config": [{"method": "bdev_aio_create",
         "params": {"name": "Log0", "filename": "/srv/log", "block_size": 512}}]}]}"#;
-    let surroundings = crate::config::Surroundings {
-        cores: None,
-        read: &|_| Ok(spdk.into()),
-    };
-    let program = crate::config::parse(Path::new("t.toml"), text, &surroundings);
-    let program = program.unwrap_or_else(|problems| panic!("{problems}"));
+    let top = "cores = [1]\nlog = { store = \"log0\" }";
+    let program = minimal_with(top, more, spdk);
     assert_eq!(file_of(&program, None).unwrap(), Path::new("/srv/log"));
     let told = |store| file_of(&program, Some(store)).unwrap_err().to_string();
     assert!(told("disk0").contains("RAM disk"));

@@ -45,11 +45,28 @@ fn hangs(rig: &mut Rig, host: &mut Host, kind: usize) -> u16 {
     }
 }
 
+/// Once the device answers, all commands that `io` gave it have their turn; and all hosts leave.
+fn end_well(rig: &mut Rig, mut io: Host, hung: &[u16], others: [Host; 2]) {
+    rig.release(&mut io.session);
+    for _ in 0..COMMANDS {
+        let now = rig.now;
+        io.session.resume(now, &mut rig.shard());
+        io.run(rig);
+    }
+    for &cid in hung {
+        assert_eq!(io.answer(cid).status, 0, "{cid}");
+    }
+    for mut host in [io].into_iter().chain(others) {
+        host.close(rig);
+    }
+    rig.assert_all_returned();
+}
+
 #[test]
 fn z12_a_namespace_that_hangs_leaves_slots_and_runs_to_others() {
     for kind in 0..3 {
         let mut rig = shard();
-        let mut admin = Host::admin(&mut rig, Manners::default());
+        let admin = Host::admin(&mut rig, Manners::default());
         let mut io = admin.io(&mut rig, 1, 64);
         let mut other = admin.io(&mut rig, 2, 16);
         reads(&mut rig, &mut other);
@@ -71,20 +88,7 @@ fn z12_a_namespace_that_hangs_leaves_slots_and_runs_to_others() {
             reads(&mut rig, &mut other);
             reads(&mut rig, &mut io);
         }
-        // Once the device answers, all of them have their turn.
-        rig.release(&mut io.session);
-        for _ in 0..COMMANDS {
-            let now = rig.now;
-            io.session.resume(now, &mut rig.shard());
-            io.run(&mut rig);
-        }
-        for cid in hung {
-            assert_eq!(io.answer(cid).status, 0, "{kind}");
-        }
-        for host in [&mut io, &mut other, &mut admin] {
-            host.close(&mut rig);
-        }
-        rig.assert_all_returned();
+        end_well(&mut rig, io, &hung, [other, admin]);
     }
 }
 
@@ -100,7 +104,7 @@ fn z12_a_namespace_that_hangs_leaves_runs_and_credit_to_writes_of_others() {
             },
         );
         rig.commands = CommandPool::new(256, 4 * 4096, 4).keep(1, 16);
-        let mut admin = Host::admin(&mut rig, Manners::default());
+        let admin = Host::admin(&mut rig, Manners::default());
         let mut io = admin.io(&mut rig, 1, 64);
         let mut other = admin.io(&mut rig, 2, 16);
         reads(&mut rig, &mut other);
@@ -115,19 +119,7 @@ fn z12_a_namespace_that_hangs_leaves_runs_and_credit_to_writes_of_others() {
             let cid = host.submit_asked(&mut rig, write, &[2; 4096]);
             assert_eq!(host.answer(cid).status, 0, "{kind}");
         }
-        rig.release(&mut io.session);
-        for _ in 0..COMMANDS {
-            let now = rig.now;
-            io.session.resume(now, &mut rig.shard());
-            io.run(&mut rig);
-        }
-        for cid in hung {
-            assert_eq!(io.answer(cid).status, 0, "{kind}");
-        }
-        for host in [&mut io, &mut other, &mut admin] {
-            host.close(&mut rig);
-        }
-        rig.assert_all_returned();
+        end_well(&mut rig, io, &hung, [other, admin]);
     }
 }
 
