@@ -343,6 +343,7 @@ impl<D: Device> Log<D> {
             self.full_since = self.full_since.or(Some(self.now));
             return false;
         }
+        self.full_since = None;
         // What a device does not take as it lies is copied into whole pages.
         let most = match self.store.is_particular() {
             true => buffers.pages.free().saturating_sub(3) * PAGE_SIZE,

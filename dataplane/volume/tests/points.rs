@@ -4,7 +4,7 @@ mod lab;
 
 use std::time::Duration;
 
-use block::{Fault, WritePolicy};
+use block::{Fault, Flags, Io, WritePolicy};
 use lab::{HOST, Lab, NAMESPACE};
 use volume::PointEnd;
 
@@ -122,4 +122,37 @@ fn s04_a_log_that_fails_ends_the_wait() {
     assert_eq!(lab.volumes.point_end(), Some(failed));
     // The drive has it nevertheless.
     assert!(lab.given().contains(&4));
+}
+
+/// A drive that ends nothing keeps both halves in use: what is too long for the rest is told to try again, and
+/// what is not goes on.
+#[test]
+fn s06_what_has_room_in_a_log_that_is_nearly_full_is_not_turned_away() {
+    let mut lab = Lab::logged();
+    let room = |lab: &Lab| {
+        let log = lab.volumes.log_counters().expect("a log");
+        (log.half_size - log.half_used) / 4096
+    };
+    log_a_write(&mut lab, 1);
+    lab.volumes.consistency_point();
+    turns(&mut lab);
+    assert_eq!(lab.given(), [1], "the drive has it, and does not end it");
+    while room(&lab) > 4 {
+        log_a_write(&mut lab, 2);
+    }
+    let mut run = lab.buffers.runs.take().expect("a run");
+    run.begin(0, 8 * 4096).expect("a run that is long enough");
+    run.place_fresh(&lab.buffers.pages).expect("pages");
+    lab.start(NAMESPACE, HOST, 3, Io::write(run, Flags::NONE));
+    turns(&mut lab);
+    lab.now += Duration::from_secs(11);
+    assert_eq!(lab.ends(), [(HOST, 3, Err(Fault::Busy))]);
+    // The second waits for the first one's group to be written.
+    lab.zero_at(NAMESPACE, HOST, 4);
+    lab.zero_at(NAMESPACE, HOST, 5);
+    let mut ends = lab.ends();
+    while ends.len() < 2 {
+        ends.extend(lab.serve(LOG));
+    }
+    assert_eq!(ends, [(HOST, 4, Ok(())), (HOST, 5, Ok(()))]);
 }

@@ -285,7 +285,7 @@ impl Lab {
         self.start(namespace, origin, id, Io::write(run, Flags::NONE));
     }
 
-    fn start(&mut self, namespace: NamespaceIndex, origin: Origin, id: u64, io: Io) {
+    pub fn start(&mut self, namespace: NamespaceIndex, origin: Origin, id: u64, io: Io) {
         let request = Request {
             id: RequestId(id),
             namespace,
