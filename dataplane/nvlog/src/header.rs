@@ -308,7 +308,7 @@ impl Crcs {
     pub fn take(&mut self, mut bytes: &[u8], mut page: impl FnMut(u32)) {
         while !bytes.is_empty() {
             let n = (bytes.len() as u64).min(self.left) as usize;
-            self.crc = crc32c::crc32c_append(self.crc, &bytes[..n]);
+            self.crc = checksum::crc32c_append(self.crc, &bytes[..n]);
             self.any = true;
             self.left -= n as u64;
             bytes = &bytes[n..];

@@ -31,7 +31,7 @@ pub(crate) fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
 /// long, and those who have no digests run past it all the time.
 #[inline(never)]
 pub(crate) fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc, bytes)
+    checksum::crc32c_append(crc, bytes)
 }
 
 /// Writes `field` at `at`; numbers come as `to_le_bytes`.

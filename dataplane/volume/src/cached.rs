@@ -320,6 +320,7 @@ impl Cached {
         } = change;
         io.flags.fua = false;
         self.admit_in_order(requester, volume, io, Some(merging), buffers, ends);
+        self.finish_all(buffers, ends);
     }
 
     /// A change that was merged.
@@ -472,6 +473,11 @@ impl Cached {
             let ticket = JobTicket::Cache(Ticket(operation.id));
             jobs.start(ticket, operation.volume, operation.io, buffers);
         }
+        self.finish_all(buffers, ends);
+    }
+
+    /// Takes back what the cache is done with.
+    fn finish_all(&mut self, buffers: &Buffers, ends: &mut Ends) {
         while let Some(done) = self.cache.as_mut().and_then(PageCache::next_completion) {
             self.finish(done.id.0 as u32, done.result, done.run, buffers, ends);
         }

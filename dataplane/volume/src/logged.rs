@@ -211,11 +211,6 @@ impl<D: Device> Log<D> {
                 _ => self.superblock_ended(ended.result),
             }
         }
-        while let Some(Merging { place }) = cached.next_merged() {
-            if let Some((half, ..)) = self.merging.remove(place) {
-                self.unmerged[half] -= 1;
-            }
-        }
         self.merge(cached, buffers, ends);
         self.advance_point(cached, buffers, ends);
         if let Some(fault) = self.failed {
@@ -285,12 +280,14 @@ impl<D: Device> Log<D> {
     /// Hands what is stable to the cache, in order. What overlaps a change that is still being merged waits
     /// for it: zeros are merged piece by piece.
     fn merge(&mut self, cached: &mut Cached, buffers: &Buffers, ends: &mut Ends) {
+        self.take_merged(cached);
         while let Some(Logged { change, half }) = self.stable.front() {
             let (volume, from, to) = (change.volume, change.io.offset, change.io.end());
             let overlaps = |&mut (_, other, start, end): &mut (usize, VolumeId, u64, u64)| {
                 other == volume && from < end && start < to
             };
-            if self.merging.iter_mut().any(overlaps) {
+            // Most are merged at once.
+            if self.merging.len() > 0 && self.merging.iter_mut().any(overlaps) {
                 return;
             }
             let Ok(place) = self.merging.insert((*half, volume, from, to)) else {
@@ -300,6 +297,16 @@ impl<D: Device> Log<D> {
                 return;
             };
             cached.merge(change, Merging { place }, buffers, ends);
+            self.take_merged(cached);
+        }
+    }
+
+    /// Takes note of what the cache has merged.
+    fn take_merged(&mut self, cached: &mut Cached) {
+        while let Some(Merging { place }) = cached.next_merged() {
+            if let Some((half, ..)) = self.merging.remove(place) {
+                self.unmerged[half] -= 1;
+            }
         }
     }
 

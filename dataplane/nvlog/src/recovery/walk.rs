@@ -439,7 +439,7 @@ impl Check {
         for mut slice in slices {
             while !slice.is_empty() && self.page < self.pages.len() {
                 let n = (slice.len() as u64).min(self.left) as usize;
-                self.crc = crc32c::crc32c_append(self.crc, &slice[..n]);
+                self.crc = checksum::crc32c_append(self.crc, &slice[..n]);
                 self.left -= n as u64;
                 slice = &slice[n..];
                 if self.left == 0 {

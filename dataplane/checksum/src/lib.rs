@@ -1,0 +1,120 @@
+//! CRC32C (RFC 3720, B.4): header and data digests of NVMe/TCP, and what the log stores of its headers and pages.
+//!
+//! The checksum of a whole follows from those of its parts ([`crc32c_combine`]): one pass over a payload
+//! gives a checksum of each of its pages, and the digest of all of it.
+#![forbid(unsafe_code)]
+
+use crc_fast::{CrcAlgorithm, Digest};
+
+/// x^8 mod P, as a checksum has it: its first bit is the highest power's.
+const BYTE: u32 = 1 << (31 - 8);
+/// P without x^32, the same way round.
+const POLYNOMIAL: u32 = 0x82f6_3b78;
+/// x^(8·4096) mod P: what a page behind it does to a checksum.
+const PAGE: u32 = power(4096);
+
+/// The checksum of `bytes`.
+#[inline]
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    crc32c_append(0, bytes)
+}
+
+/// The checksum of what `crc` is of, and `bytes` behind it; 0 is that of nothing.
+#[inline]
+pub fn crc32c_append(crc: u32, bytes: &[u8]) -> u32 {
+    let mut digest = Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, u64::from(!crc));
+    digest.update(bytes);
+    digest.finalize() as u32
+}
+
+/// The checksum of what `first` is of, and behind it `len` bytes, whose own is `second`.
+#[inline]
+pub fn crc32c_combine(first: u32, second: u32, len: usize) -> u32 {
+    let shift = match len {
+        4096 => PAGE,
+        _ => power(len),
+    };
+    multiply(first, shift) ^ second
+}
+
+/// x^(8·`n`) mod P.
+const fn power(n: usize) -> u32 {
+    let (mut result, mut square, mut left) = (1 << 31, BYTE, n);
+    while left > 0 {
+        if left & 1 == 1 {
+            result = multiply(result, square);
+        }
+        square = multiply(square, square);
+        left >>= 1;
+    }
+    result
+}
+
+/// The product of two polynomials mod P.
+const fn multiply(a: u32, mut b: u32) -> u32 {
+    let (mut product, mut bit) = (0, 32);
+    while bit > 0 {
+        bit -= 1;
+        // Without a branch: checksums are as good as random.
+        product ^= b & (a >> bit & 1).wrapping_neg();
+        b = (b >> 1) ^ (POLYNOMIAL & (b & 1).wrapping_neg());
+    }
+    product
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(len: usize) -> Vec<u8> {
+        let mut random = testkit::Random::new(len as u64);
+        (0..len).map(|_| random.below(256u32) as u8).collect()
+    }
+
+    #[test]
+    fn k05_checksums_are_those_of_rfc_3720() {
+        // B.4: 32 bytes of zeros, of ones, and counting up.
+        assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
+        assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
+        assert_eq!(
+            crc32c(&(0..32).collect::<Vec<u8>>()),
+            0x46dd_794e
+        );
+    }
+
+    #[test]
+    fn k05_checksums_are_those_of_another_implementation() {
+        for len in [0, 1, 7, 64, 72, 255, 256, 1000, 1448, 4095, 4096, 9000] {
+            let bytes = bytes(len);
+            assert_eq!(crc32c(&bytes), testkit::crc32c(&bytes), "{len} bytes");
+            let (head, tail) = bytes.split_at(len / 3);
+            assert_eq!(
+                crc32c_append(crc32c(head), tail),
+                crc32c(&bytes),
+                "{len} bytes in two parts"
+            );
+        }
+    }
+
+    #[test]
+    fn k05_the_checksum_of_a_whole_follows_from_those_of_its_parts() {
+        for (head, tail) in [
+            (0, 0),
+            (0, 5),
+            (5, 0),
+            (1, 1),
+            (4096, 4096),
+            (512, 4096),
+            (4096, 1000),
+            (3, 100_000),
+        ] {
+            let bytes = bytes(head + tail);
+            let (first, second) = bytes.split_at(head);
+            assert_eq!(
+                crc32c_combine(crc32c(first), crc32c(second), tail),
+                testkit::crc32c(&bytes),
+                "{head} and {tail} bytes"
+            );
+        }
+    }
+}
