@@ -210,6 +210,15 @@ impl PageCache {
         self.flush_device(id)
     }
 
+    /// Whether writes of a volume up to number `target` are at the device.
+    fn is_writing(&self, number: VolumeId, target: u64) -> bool {
+        self.operations.iter().any(|operation| {
+            operation.op == Some(Op::Write)
+                && operation.volume == number
+                && operation.since <= target
+        })
+    }
+
     /// Starts a flush: it waits for all writes complete by now, and those that
     /// failed before are tried again.
     pub(crate) fn begin_flush(&mut self, id: u32) {
@@ -260,13 +269,8 @@ impl PageCache {
             next = volume.flushing.behind(&self.requests, id);
             let target = self.requests[id as usize].target;
             let dirty = volume.dirty.first();
-            let in_flight = self.operations.iter().any(|operation| {
-                operation.op == Some(Op::Write)
-                    && operation.volume == number
-                    && operation.since <= target
-            });
-            if in_flight && !cfg!(mutant = "flush-before-writes")
-                || dirty.is_some_and(|entry| self.table.get(entry).since <= target)
+            let is_dirty = dirty.is_some_and(|entry| self.table.get(entry).since <= target);
+            if is_dirty || self.is_writing(number, target) && !cfg!(mutant = "flush-before-writes")
             {
                 continue;
             }

@@ -76,10 +76,7 @@ mod tests {
         // B.4: 32 bytes of zeros, of ones, and counting up.
         assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
         assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
-        assert_eq!(
-            crc32c(&(0..32).collect::<Vec<u8>>()),
-            0x46dd_794e
-        );
+        assert_eq!(crc32c(&(0..32).collect::<Vec<u8>>()), 0x46dd_794e);
     }
 
     #[test]

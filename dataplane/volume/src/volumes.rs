@@ -184,14 +184,10 @@ impl<D: Device> Volumes<D> {
         }
     }
 
-    /// Moves on what is in the cache and in the log.
+    /// Moves on what is in the cache; changes for the log wait for the next poll, and share a group.
     #[inline]
     fn pump(&mut self, buffers: &Buffers) {
         self.cached.pump(&mut self.jobs, buffers, &mut self.ends);
-        if let LogState::Ready(log) = &mut self.log {
-            log.pump(&mut self.cached, buffers, &mut self.ends);
-            self.cached.pump(&mut self.jobs, buffers, &mut self.ends);
-        }
     }
 
     /// Whether a device may still change some of the range for a session that is gone. One that is
@@ -300,7 +296,7 @@ impl<D: Device> Volumes<D> {
         if self.cached.holds(volume) {
             self.own_flushes += 1;
             self.cached.flush(volume, buffers, &mut self.ends);
-            self.cached.pump(&mut self.jobs, buffers, &mut self.ends);
+            self.pump(buffers);
         }
     }
 
@@ -362,6 +358,10 @@ impl<D: Device> Volumes<D> {
             }
         }
         self.pump(buffers);
+        if let LogState::Ready(log) = &mut self.log {
+            log.pump(&mut self.cached, buffers, &mut self.ends);
+            self.pump(buffers);
+        }
         if !self.fenced.is_empty() {
             self.resume_fenced(buffers);
         }
@@ -398,7 +398,7 @@ impl<D: Device> Volumes<D> {
     /// When there is nothing better to do: some of what is dirty goes to its device.
     pub fn idle(&mut self, buffers: &Buffers) {
         self.cached.write_back();
-        self.cached.pump(&mut self.jobs, buffers, &mut self.ends);
+        self.pump(buffers);
     }
 
     /// Whether some request may have ended.
