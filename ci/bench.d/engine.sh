@@ -19,7 +19,7 @@ shapes() {
 # Few commands, and what must be so of them whatever the machine: no timings.
 sane() {
 	local figures
-	for shape in "write" "read" "write --connections 100 --digest" "read --no-offloads" "write --copy"; do
+	for shape in "write" "read" "write --connections 100 --digest" "read --no-offloads" "write --copy" "write --logged"; do
 		# shellcheck disable=SC2086
 		figures=$(alone $shape --commands 5000) || die "the engine alone does not do: $shape"
 		jq -e '

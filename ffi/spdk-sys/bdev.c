@@ -130,6 +130,21 @@ void tl_bdev_channel_put(struct tl_channel *channel)
 	spdk_put_io_channel(in(channel));
 }
 
+int32_t tl_bdev_written(struct tl_bdev *b, struct tl_channel *channel, uint64_t *operations, uint64_t *bytes)
+{
+#if TL_SPDK_LEGACY
+	struct spdk_bdev_io_stat stat;
+
+	spdk_bdev_get_io_stat(b->bdev, in(channel), &stat);
+	*operations = stat.num_write_ops;
+	*bytes = stat.bytes_written;
+	return 0;
+#else
+	(void)b, (void)channel, (void)operations, (void)bytes;
+	return -ENOTSUP;
+#endif
+}
+
 /* ---- I/O ---------------------------------------------------------------------------------------------------------- */
 
 static void completed(struct spdk_bdev_io *bdev_io, bool success, void *opaque)

@@ -164,6 +164,9 @@ int32_t tl_bdev_next(const char *prev, char *out, uint32_t out_len);
 /* The current thread's channel. NULL when memory is short. Put it on the same thread. */
 struct tl_channel *tl_bdev_channel_get(struct tl_bdev *bdev);
 void tl_bdev_channel_put(struct tl_channel *channel);
+/* Writes that ended on this thread's channel, and their bytes. -ENOTSUP with a current SPDK, whose call for it has other arguments
+ * in each generation. For benchmarks. */
+int32_t tl_bdev_written(struct tl_bdev *bdev, struct tl_channel *channel, uint64_t *operations, uint64_t *bytes);
 
 /* Fast path. Reads or writes num_blocks from offset_blocks, straight from or into the iovec. The lengths must add up to
  * exactly num_blocks * block_size: checked here (-EINVAL), since SPDK does not. -ERANGE beyond the end. -ENOMEM when SPDK's

@@ -8,6 +8,9 @@ use testkit::pdu::kind;
 use testkit::{Command, Config, Host, Payload, Random};
 
 use crate::NQN;
+use crate::latency::Latencies;
+use crate::options::Options;
+use crate::places::Places;
 use crate::tcp::{Hosts, MSS};
 
 /// Bytes of one command's data.
@@ -17,7 +20,7 @@ pub const BLOCK: u64 = 512;
 /// I/O queues that a controller of the target has at most.
 const QUEUES: usize = 128;
 /// Entries of an I/O queue.
-const ENTRIES: u16 = 128;
+pub const ENTRIES: u16 = 128;
 /// Where a capsule has its CID and SLBA.
 const CID_AT: usize = 8 + 2;
 const SLBA_AT: usize = 8 + 40;
@@ -39,31 +42,29 @@ pub struct Load {
     queues: Vec<usize>,
     operation: Operation,
     digest: bool,
-    blocks: u64,
+    places: Places,
     /// The capsule of every command, its data and their digest in it. Only its CID and SLBA
     /// are written anew: the load is to cost little beside what is measured.
     capsule: Vec<u8>,
     /// The queue whose turn it is.
     turn: usize,
-    random: Random,
     outgoing: Vec<u8>,
     begun: Instant,
     /// Commands sent and not answered.
     under_way: usize,
     pub answered: u64,
+    latencies: Option<Latencies>,
 }
 
 impl Load {
-    /// Connects `connections` I/O queues, and as many controllers as it takes.
-    pub fn connect(
-        alone: &mut Alone,
-        hosts: Hosts,
-        connections: usize,
-        operation: Operation,
-        digest: bool,
-        blocks: u64,
-    ) -> Self {
+    /// Connects as many I/O queues as are asked for, and as many controllers as it takes.
+    pub fn connect(alone: &mut Alone, hosts: Hosts, options: &Options) -> Self {
+        let (operation, digest) = (options.operation, options.digest);
         let mut random = Random::new(0);
+        let pages = match options.mib {
+            0 => options.gib << 30,
+            mib => mib << 20,
+        } / IO as u64;
         let blocks_of_one = (IO as u64 / BLOCK) as u32;
         let command = match operation {
             Operation::Read => Command::read(1, 0, blocks_of_one, IO),
@@ -77,17 +78,17 @@ impl Load {
             queues: Vec::new(),
             operation,
             digest,
-            blocks,
+            places: Places::new(options.pattern, pages),
             capsule,
             turn: 0,
-            random,
             outgoing: Vec::with_capacity(64 << 10),
             begun: Instant::now(),
             under_way: 0,
             answered: 0,
+            latencies: None,
         };
-        while load.queues.len() < connections {
-            let queues = QUEUES.min(connections - load.queues.len());
+        while load.queues.len() < options.connections {
+            let queues = QUEUES.min(options.connections - load.queues.len());
             load.controller(alone, queues);
         }
         load
@@ -96,6 +97,17 @@ impl Load {
     /// Frames to and from the target so far.
     pub fn frames(&self) -> (u64, u64) {
         (self.hosts.frames_in, self.hosts.frames_out)
+    }
+
+    /// Begins to record latencies: nothing is under way.
+    pub fn record(&mut self, latencies: Latencies) {
+        assert_eq!(self.under_way, 0, "commands that nobody timed");
+        self.latencies = Some(latencies);
+    }
+
+    /// What was recorded.
+    pub fn latencies(&mut self) -> &mut Latencies {
+        self.latencies.as_mut().expect("they are recorded")
     }
 
     /// Polls until `commands` more are answered, with `depth` under way.
@@ -167,15 +179,17 @@ impl Load {
         }
     }
 
-    /// Appends a command at a random place to what is going out.
+    /// Appends the next command to what is going out.
     fn command(&mut self) {
-        let pages = self.blocks / (IO as u64 / BLOCK);
-        let lba = self.random.below(pages) * (IO as u64 / BLOCK);
+        let lba = self.places.next() * (IO as u64 / BLOCK);
         let number = self.answered + self.under_way as u64;
+        let cid = match &mut self.latencies {
+            Some(latencies) => latencies.issue(),
+            None => number as u16 % ENTRIES,
+        };
         let start = self.outgoing.len();
         self.outgoing.extend_from_slice(&self.capsule);
         let capsule = &mut self.outgoing[start..];
-        let cid = number as u16 % ENTRIES;
         capsule[CID_AT..CID_AT + 2].copy_from_slice(&cid.to_le_bytes());
         capsule[SLBA_AT..SLBA_AT + 8].copy_from_slice(&lba.to_le_bytes());
     }
@@ -188,10 +202,14 @@ impl Load {
             Operation::Write => kind::CAPSULE_RESP,
         };
         let mut answered = 0;
+        let latencies = &mut self.latencies;
         self.hosts.collect(alone, |arrived| {
             let mut at = arrived.position % whole;
             for piece in std::iter::once(&arrived.head).chain(arrived.rest) {
                 check(piece, at, whole, kind);
+                if let Some(latencies) = latencies {
+                    latencies.take(piece, at, whole);
+                }
                 let end = at + piece.len() as u64;
                 answered += end / whole;
                 at = end % whole;

@@ -327,7 +327,7 @@ fn checksum(start: u32, bytes: &[u8]) -> u16 {
 
 /// Out of every cache.
 #[allow(unsafe_code)]
-fn flush(bytes: &[u8]) {
+pub fn flush(bytes: &[u8]) {
     for at in (0..bytes.len()).step_by(64) {
         // SAFETY: every x86-64 has the instruction, and the address is inside `bytes`.
         unsafe { core::arch::x86_64::_mm_clflush(bytes[at..].as_ptr()) };

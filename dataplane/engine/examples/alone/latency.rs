@@ -1,0 +1,167 @@
+//! What each write took, as its host sees it, over a run with consistency points.
+
+use std::time::{Duration, Instant};
+
+use engine::Alone;
+
+use crate::load::{ENTRIES, Load};
+use crate::options::Options;
+use crate::report::counter;
+
+/// Writes that end in the same time are shown together.
+const BIN: Duration = Duration::from_millis(100);
+/// Writes between two looks at the log.
+const LOOK: u64 = 256;
+/// How long nothing is recorded at first: connections are past their slow start, and pools have been through.
+const WARM_UP: Duration = Duration::from_secs(1);
+
+/// The commands under way, by their identifiers, and what those took that ended.
+pub struct Latencies {
+    issued: [Instant; ENTRIES as usize],
+    free: Vec<u16>,
+    /// Of a response whose identifier came in two pieces.
+    low: u8,
+    ended: Vec<u32>,
+}
+
+impl Latencies {
+    pub fn new() -> Self {
+        Self {
+            issued: [Instant::now(); ENTRIES as usize],
+            free: (0..ENTRIES).collect(),
+            low: 0,
+            ended: Vec::with_capacity(1 << 17),
+        }
+    }
+
+    /// The identifier of a command that is sent now.
+    pub fn issue(&mut self) -> u16 {
+        let cid = self.free.pop().expect("depth is at most a queue's entries");
+        self.issued[usize::from(cid)] = Instant::now();
+        cid
+    }
+
+    /// Takes responses of `whole` bytes from a piece of their stream that lies `at` bytes behind the
+    /// beginning of one. The identifier is the seventh word of each (NVMe/TCP 3.6.2.11, NVMe base 3.3.3.2).
+    pub fn take(&mut self, piece: &[u8], at: u64, whole: u64) {
+        const CID: u64 = 8 + 12;
+        let now = Instant::now();
+        for (place, &byte) in (at..).zip(piece) {
+            match place % whole {
+                CID => self.low = byte,
+                place if place == CID + 1 => {
+                    let cid = u16::from_le_bytes([self.low, byte]);
+                    let took = now - self.issued[usize::from(cid)];
+                    self.ended.push(took.as_nanos() as u32);
+                    self.free.push(cid);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// A tenth of a second.
+struct Bin {
+    writes: usize,
+    p50_us: f64,
+    p99_us: f64,
+    max_us: f64,
+    /// How long this process was ready to run and did not, as the machine had other work.
+    waited_us: f64,
+}
+
+impl Bin {
+    fn of(ended: &mut Vec<u32>, waited: Duration) -> Self {
+        ended.sort_unstable();
+        let at = |share: f64| {
+            let place = (ended.len().saturating_sub(1) as f64 * share).round() as usize;
+            ended.get(place).map_or(0.0, |&ns| f64::from(ns) / 1e3)
+        };
+        let bin = Self {
+            writes: ended.len(),
+            p50_us: at(0.5),
+            p99_us: at(0.99),
+            max_us: at(1.0),
+            waited_us: waited.as_secs_f64() * 1e6,
+        };
+        ended.clear();
+        bin
+    }
+}
+
+/// Runs until `points` consistency points have ended; one line of JSON.
+pub fn measure(alone: &mut Alone, load: &mut Load, options: &Options, points: u64) {
+    load.record(Latencies::new());
+    let begun = Instant::now();
+    while begun.elapsed() < WARM_UP {
+        load.run(alone, LOOK, options.depth, false);
+    }
+    load.latencies().ended.clear();
+    let begun = Instant::now();
+    let (first, mut used) = (counter(&alone.snapshot(), "points"), u64::MAX);
+    let (mut begins, mut ends) = (Vec::new(), Vec::new());
+    let (mut bins, mut until) = (Vec::new(), BIN);
+    let mut waited = waited_so_far();
+    while (ends.len() as u64) < points {
+        load.run(alone, LOOK, options.depth, false);
+        let now = begun.elapsed();
+        let snapshot = alone.snapshot();
+        let half_used = counter(&snapshot, "half_used");
+        if half_used < used && used != u64::MAX {
+            begins.push(now.as_secs_f64());
+        }
+        used = half_used;
+        let ended = (counter(&snapshot, "points") - first) as usize;
+        ends.resize(ended.max(ends.len()), now.as_secs_f64());
+        if now >= until {
+            let so_far = waited_so_far();
+            bins.push(Bin::of(
+                &mut load.latencies().ended,
+                so_far.saturating_sub(waited),
+            ));
+            waited = so_far;
+            until = now + BIN;
+        }
+    }
+    print(&bins, begun.elapsed(), &begins, &ends, options);
+}
+
+/// How long this thread has waited for a core (Linux, Documentation/scheduler/sched-stats.rst); zero where the kernel
+/// does not say.
+fn waited_so_far() -> Duration {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let waited = stat.split(' ').nth(1).and_then(|ns| ns.parse().ok());
+    Duration::from_nanos(waited.unwrap_or(0))
+}
+
+fn print(bins: &[Bin], took: Duration, begins: &[f64], ends: &[f64], options: &Options) {
+    let list = |times: &[f64]| {
+        let times: Vec<_> = times.iter().map(|time| format!("{time:.4}")).collect();
+        times.join(",")
+    };
+    let series: Vec<_> = bins
+        .iter()
+        .map(|bin| {
+            format!(
+                "{{\"writes\":{},\"p50_us\":{:.1},\"p99_us\":{:.1},\"max_us\":{:.1},\"waited_us\":{:.1}}}",
+                bin.writes, bin.p50_us, bin.p99_us, bin.max_us, bin.waited_us
+            )
+        })
+        .collect();
+    let (most, slowest) = options.device_us.unwrap_or((0, 0));
+    println!(
+        "{{\"depth\":{},\"half_mib\":{},\"interval_s\":{},\"bin_s\":{},\"seconds\":{:.3},\"writes\":{},\
+         \"device\":{{\"most_us\":{most},\"slowest_us\":{slowest}}},\
+         \"begins\":[{}],\"ends\":[{}],\"bins\":[{}]}}",
+        options.depth,
+        options.half_mib,
+        options.interval.as_secs_f64(),
+        BIN.as_secs_f64(),
+        took.as_secs_f64(),
+        bins.iter().map(|bin| bin.writes).sum::<usize>(),
+        list(begins),
+        list(ends),
+        series.join(","),
+    );
+}

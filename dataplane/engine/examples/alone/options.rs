@@ -1,0 +1,107 @@
+//! What is asked for.
+
+use std::time::Duration;
+
+use engine::WritePolicy;
+
+use crate::load::Operation;
+use crate::places::Pattern;
+
+pub struct Options {
+    pub operation: Operation,
+    pub pattern: Pattern,
+    pub connections: usize,
+    pub depth: usize,
+    pub gib: u64,
+    /// Of the namespace, what is written to or read; 0: all of it.
+    pub mib: u64,
+    pub digest: bool,
+    pub copy: bool,
+    pub cold: bool,
+    pub offloads: bool,
+    pub commands: u64,
+    /// Commands measured together: short enough that most are not disturbed by
+    /// other work of the machine, and the median is of the undisturbed.
+    pub part: u64,
+    /// Only so many commands under `poll_counted`, for callgrind.
+    pub instructions: bool,
+    pub core: u32,
+    pub write: WritePolicy,
+    /// Bytes of a block of the log's store.
+    pub log_block: u64,
+    pub half_mib: u64,
+    /// Between two consistency points.
+    pub interval: Duration,
+    /// Latencies of a run with so many consistency points, instead of cycles.
+    pub points: Option<u64>,
+    /// What a write takes on the log's and the namespace's device: most, and one in a hundred.
+    pub device_us: Option<(u64, u64)>,
+}
+
+pub fn options() -> Result<Options, String> {
+    let mut options = Options {
+        operation: Operation::Write,
+        pattern: Pattern::Uniform,
+        connections: 1,
+        depth: 32,
+        gib: 1,
+        mib: 0,
+        digest: false,
+        copy: false,
+        cold: false,
+        offloads: true,
+        commands: 400_000,
+        part: 256,
+        instructions: false,
+        core: 1,
+        write: WritePolicy::Through,
+        log_block: 512,
+        half_mib: 16,
+        interval: Duration::from_secs(10),
+        points: None,
+        device_us: None,
+    };
+    let mut words = std::env::args().skip(1);
+    match words.next().as_deref() {
+        Some("write") => {}
+        Some("read") => options.operation = Operation::Read,
+        _ => return Err("say what to do: write or read".into()),
+    }
+    while let Some(word) = words.next() {
+        let mut number = || -> Result<u64, String> {
+            let value = words.next().ok_or(format!("{word} takes a number"))?;
+            value
+                .parse()
+                .map_err(|_| format!("{word} {value}: no number"))
+        };
+        match word.as_str() {
+            "--connections" => options.connections = number()?.clamp(1, 60_000) as usize,
+            "--depth" => options.depth = number()?.clamp(1, 128) as usize,
+            "--gib" => options.gib = number()?.max(1),
+            "--mib" => options.mib = number()?,
+            "--commands" => options.commands = number()?.max(1),
+            "--part" => options.part = number()?.max(1),
+            "--core" => options.core = number()? as u32,
+            "--log-block" => options.log_block = number()?,
+            "--half-mib" => options.half_mib = number()?.max(1),
+            "--interval-ms" => options.interval = Duration::from_millis(number()?.max(1)),
+            "--points" => options.points = Some(number()?.max(1)),
+            "--device-us" => options.device_us = Some((number()?, number()?)),
+            "--zipf" => options.pattern = Pattern::Zipf,
+            "--sequential" => options.pattern = Pattern::Sequential,
+            "--back" => options.write = WritePolicy::Back,
+            "--logged" => options.write = WritePolicy::Logged,
+            "--digest" => options.digest = true,
+            "--copy" => options.copy = true,
+            "--cold" => options.cold = true,
+            "--no-offloads" => options.offloads = false,
+            "--instructions" => options.instructions = true,
+            other => return Err(format!("{other}: no such option")),
+        }
+    }
+    if options.points.is_some() && (options.connections > 1 || options.operation == Operation::Read)
+    {
+        return Err("--points is of writes over one connection".into());
+    }
+    Ok(options)
+}
