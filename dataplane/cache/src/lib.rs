@@ -382,8 +382,13 @@ impl PageCache {
     pub fn next_completion(&mut self) -> Option<Completion> {
         let id = self.done.pop_front(&mut self.requests)?;
         let completion = self.requests[id as usize].hand_back();
-        self.free_requests.push_back(&mut self.requests, id);
+        self.free_requests.push_front(&mut self.requests, id);
         Some(completion)
+    }
+
+    /// Asks for the memory that a request at byte `offset` will look at first.
+    pub fn prefetch(&self, volume: VolumeId, offset: u64) {
+        self.table.prefetch(volume, offset / PAGE_SIZE as u64);
     }
 
     /// Starts to write back up to `pages` of the oldest dirty pages, and more

@@ -136,7 +136,7 @@ impl PageCache {
         let slot = &mut self.operations[id as usize];
         slot.op = None;
         self.volumes[slot.volume.index()].share.operations -= 1;
-        self.free_operations.push_back(&mut self.operations, id);
+        self.free_operations.push_front(&mut self.operations, id);
         if let Some(request) = request
             && self.requests[request as usize].pending == 0
         {

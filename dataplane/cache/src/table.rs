@@ -6,13 +6,27 @@ use collections::NONE;
 
 use crate::entry::Entry;
 
+/// Pages side by side whose slots are: a run of pages is looked for in one cache line.
+const TOGETHER: u64 = 4;
+
+/// Which entry, if any, and the hash by which it came here: others are told apart without a look at theirs.
+#[derive(Clone, Copy)]
+struct Slot {
+    id: u32,
+    hash: u32,
+}
+
+impl Slot {
+    const EMPTY: Slot = Slot { id: NONE, hash: 0 };
+}
+
 /// Entries and the index over them.
 pub(crate) struct Table {
     entries: Box<[Entry]>,
     /// Numbers of entries not in use.
     free: Vec<u32>,
-    /// Entry numbers by hash, linear probing, at most half full.
-    slots: Box<[u32]>,
+    /// By hash, linear probing, at most half full.
+    slots: Box<[Slot]>,
     seed: u64,
 }
 
@@ -24,7 +38,7 @@ impl Table {
         Self {
             entries: (0..pages).map(|_| Entry::new()).collect(),
             free: (0..pages as u32).rev().collect(),
-            slots: vec![NONE; slots].into(),
+            slots: vec![Slot::EMPTY; slots].into(),
             seed: seed | 1,
         }
     }
@@ -39,6 +53,11 @@ impl Table {
 
     pub fn has_free(&self) -> bool {
         !self.free.is_empty()
+    }
+
+    /// As [`Table::entries`], to be read.
+    pub fn all(&self) -> &[Entry] {
+        &self.entries
     }
 
     /// All entries, in use or not, for their lists.
@@ -56,18 +75,36 @@ impl Table {
 
     /// The entry of page `index` of `volume`.
     pub fn find(&self, volume: VolumeId, index: u64) -> Option<u32> {
-        let mut slot = self.home(volume, index);
+        let hash = self.hash(volume, index);
+        let mut at = self.home(hash);
         loop {
-            match self.slots[slot] {
-                NONE => return None,
-                id => {
-                    let entry = self.get(id);
-                    if entry.index == index && entry.volume == volume {
-                        return Some(id);
-                    }
+            let slot = self.slots[at];
+            if slot.id == NONE {
+                return None;
+            }
+            if slot.hash == hash {
+                let entry = self.get(slot.id);
+                if entry.index == index && entry.volume == volume {
+                    return Some(slot.id);
                 }
             }
-            slot = (slot + 1) & (self.slots.len() - 1);
+            at = self.behind(at);
+        }
+    }
+
+    /// Asks for the memory that [`Table::find`] will look at.
+    pub fn prefetch(&self, volume: VolumeId, index: u64) {
+        pages::prefetch(&self.slots[self.home(self.hash(volume, index))]);
+    }
+
+    /// Asks for what the next steps of whoever goes through a list will look at: `next` is there, and
+    /// `then`, which comes after it, is not.
+    pub fn prefetch_ahead(&self, next: u32, then: Option<u32>) {
+        let next = self.get(next);
+        next.page.prefetch();
+        self.prefetch(next.volume, next.index);
+        if let Some(then) = then {
+            pages::prefetch(self.get(then));
         }
     }
 
@@ -78,11 +115,12 @@ impl Table {
         let entry = self.get_mut(id);
         entry.volume = volume;
         entry.index = index;
-        let mut slot = self.home(volume, index);
-        while self.slots[slot] != NONE {
-            slot = (slot + 1) & (self.slots.len() - 1);
+        let hash = self.hash(volume, index);
+        let mut at = self.home(hash);
+        while self.slots[at].id != NONE {
+            at = self.behind(at);
         }
-        self.slots[slot] = id;
+        self.slots[at] = Slot { id, hash };
         Some(id)
     }
 
@@ -90,34 +128,42 @@ impl Table {
     pub fn remove(&mut self, id: u32) {
         let mask = self.slots.len() - 1;
         let entry = self.get(id);
-        let mut hole = self.home(entry.volume, entry.index);
-        while self.slots[hole] != id {
-            hole = (hole + 1) & mask;
+        let mut hole = self.home(self.hash(entry.volume, entry.index));
+        while self.slots[hole].id != id {
+            hole = self.behind(hole);
         }
         // Move back the entries that this one had displaced.
-        let mut slot = hole;
+        let mut at = hole;
         loop {
-            slot = (slot + 1) & mask;
-            let other = self.slots[slot];
-            if other == NONE {
+            at = self.behind(at);
+            let other = self.slots[at];
+            if other.id == NONE {
                 break;
             }
-            let entry = self.get(other);
-            let home = self.home(entry.volume, entry.index);
-            if slot.wrapping_sub(home) & mask >= slot.wrapping_sub(hole) & mask {
+            let home = self.home(other.hash);
+            if at.wrapping_sub(home) & mask >= at.wrapping_sub(hole) & mask {
                 self.slots[hole] = other;
-                hole = slot;
+                hole = at;
             }
         }
-        self.slots[hole] = NONE;
+        self.slots[hole] = Slot::EMPTY;
         // Room for every entry was reserved at the start: no allocation.
         self.free.push(id);
     }
 
-    fn home(&self, volume: VolumeId, index: u64) -> usize {
-        let mut hash = (index ^ u64::from(volume.0) << 48 ^ self.seed).wrapping_mul(self.seed);
+    fn hash(&self, volume: VolumeId, index: u64) -> u32 {
+        let together = index / TOGETHER;
+        let mut hash = (together ^ u64::from(volume.0) << 48 ^ self.seed).wrapping_mul(self.seed);
         hash = (hash ^ hash >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (hash >> 32) as usize & (self.slots.len() - 1)
+        (hash >> 32) as u32 & !(TOGETHER as u32 - 1) | (index % TOGETHER) as u32
+    }
+
+    fn home(&self, hash: u32) -> usize {
+        hash as usize & (self.slots.len() - 1)
+    }
+
+    fn behind(&self, at: usize) -> usize {
+        (at + 1) & (self.slots.len() - 1)
     }
 }
 

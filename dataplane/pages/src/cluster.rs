@@ -55,6 +55,11 @@ impl Cluster {
         unsafe { self.address().add(offset) }
     }
 
+    /// Asks for the memory that every use of the handle looks at.
+    pub(crate) fn prefetch(&self) {
+        crate::prefetch(self.unit());
+    }
+
     /// Size in bytes. A borrowed cluster has no more bytes than are in use: what
     /// lies behind them belongs to the shard that lent it.
     pub fn size(&self) -> usize {

@@ -243,6 +243,12 @@ impl LogicalPage {
         self.missing = self.end - self.start;
     }
 
+    /// Asks for the memory that copies of the view, and its end, look at.
+    pub fn prefetch(&self) {
+        let clusters = self.segments().iter().filter_map(Segment::cluster);
+        clusters.for_each(Cluster::prefetch);
+    }
+
     /// Each segment with the offset of its first byte in the page.
     pub fn placed(&self) -> impl Iterator<Item = (usize, &Segment)> {
         let mut at = self.start as usize;

@@ -12,7 +12,7 @@ use pages::{ClusterPool, PageRun};
 
 use crate::jobs::Jobs;
 use crate::logged::{Change, Merging};
-use crate::requester::{Caller, Ends, Requester};
+use crate::requester::{Caller, Ends, Requester, begin_anew};
 use crate::sizes::Sizes;
 
 /// Device operations the cache may have in flight.
@@ -301,7 +301,16 @@ impl Cached {
 
     /// Takes the first of them.
     pub(crate) fn next_change(&mut self) -> Option<Change> {
-        self.changes.pop_front()
+        let change = self.changes.pop_front();
+        begin_anew(&mut self.changes);
+        change
+    }
+
+    /// Asks for the memory that [`Cached::merge`] will look at first.
+    pub(crate) fn prefetch(&self, change: &Change) {
+        if let Some(cache) = &self.cache {
+            cache.prefetch(change.volume, change.io.offset);
+        }
     }
 
     /// Takes a change that is stable. When it is merged, it is at its end, and `merging` comes back
@@ -325,7 +334,9 @@ impl Cached {
 
     /// A change that was merged.
     pub(crate) fn next_merged(&mut self) -> Option<Merging> {
-        self.merged.pop_front()
+        let merged = self.merged.pop_front();
+        begin_anew(&mut self.merged);
+        merged
     }
 
     /// Writes what is dirty of logged volumes, for a consistency point; how many those are.

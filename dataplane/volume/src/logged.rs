@@ -19,7 +19,7 @@ use pages::{Cluster, CopyReason, PAGE_SIZE, PageRun, Segment};
 use sgl::Element;
 
 use crate::cached::Cached;
-use crate::requester::{End, Ends, Requester};
+use crate::requester::{End, Ends, Requester, begin_anew};
 
 pub use point::PointEnd;
 use point::{Point, Why};
@@ -281,6 +281,9 @@ impl<D: Device> Log<D> {
     /// for it: zeros are merged piece by piece.
     fn merge(&mut self, cached: &mut Cached, buffers: &Buffers, ends: &mut Ends) {
         self.take_merged(cached);
+        for Logged { change, .. } in &self.stable {
+            cached.prefetch(change);
+        }
         while let Some(Logged { change, half }) = self.stable.front() {
             let (volume, from, to) = (change.volume, change.io.offset, change.io.end());
             let overlaps = |&mut (_, other, start, end): &mut (usize, VolumeId, u64, u64)| {
@@ -296,6 +299,7 @@ impl<D: Device> Log<D> {
             let Some(Logged { change, .. }) = self.stable.pop_front() else {
                 return;
             };
+            begin_anew(&mut self.stable);
             cached.merge(change, Merging { place }, buffers, ends);
             self.take_merged(cached);
         }

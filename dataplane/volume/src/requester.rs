@@ -67,6 +67,15 @@ pub(crate) type End = (Requester, Result<(), Fault>, Option<Box<PageRun>>);
 /// Requests that ended, on their way to their requesters.
 pub(crate) type Ends = VecDeque<End>;
 
+/// A queue that is empty begins at its front again: what comes next lies where the last one has just been, and
+/// not where nothing was since the queue went through all of its room.
+#[inline]
+pub(crate) fn begin_anew<T>(queue: &mut VecDeque<T>) {
+    if queue.is_empty() {
+        queue.clear();
+    }
+}
+
 impl Caller {
     pub(crate) fn ended(
         &self,

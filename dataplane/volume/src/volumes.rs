@@ -19,7 +19,7 @@ use crate::jobs::{Done, JobCounters, Jobs};
 use crate::logged::Warm;
 use crate::peer::PeerEnds;
 use crate::remote::{Context, Remote, RemoteCounters};
-use crate::requester::{Caller, Ended, Ends, Origin, Requester};
+use crate::requester::{Caller, Ended, Ends, Origin, Requester, begin_anew};
 use crate::sizes::Sizes;
 
 use self::log::LogState;
@@ -414,7 +414,9 @@ impl<D: Device> Volumes<D> {
         stages: &StageClock<impl Ticks>,
     ) -> Option<Ended> {
         loop {
-            let (caller, result, run) = match self.ends.pop_front() {
+            let end = self.ends.pop_front();
+            begin_anew(&mut self.ends);
+            let (caller, result, run) = match end {
                 // Nothing is before what a device ended: it does not have to queue.
                 None => match self.next_done(buffers)? {
                     Some(direct) => direct,

@@ -268,6 +268,17 @@ impl ClusterPool {
         self.get().hold(index, filled as u32)
     }
 
+    /// Asks for the memory that adopting clusters looks at: of all of a burst at once, not of each in its turn.
+    #[inline]
+    pub fn prefetch(&self, indices: impl Iterator<Item = u32> + Clone) {
+        let units = || (indices.clone()).filter_map(|index| self.get().units.get(index as usize));
+        units().for_each(crate::prefetch);
+        for unit in units() {
+            // SAFETY: the structure lies in the arena's table, which lives as long as the pool.
+            crate::prefetch(unsafe { unit.structure.as_ref() });
+        }
+    }
+
     /// Takes back a posted cluster that the port did not use, to be written by the CPU.
     ///
     /// # Panics

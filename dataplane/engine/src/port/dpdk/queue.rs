@@ -76,6 +76,8 @@ impl Queue {
             )
         };
         self.counters.frames_received += u64::from(n);
+        let frames = self.received[..n.into()].iter();
+        (memory.buffers.clusters).prefetch(frames.map(|frame| frame.cluster));
         n.into()
     }
 
