@@ -14,6 +14,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use crate::arena::{Arena, PAGE_SIZE, PageIndex, PageStructure};
+use crate::prefetch::prefetch_small;
 use crate::segment::Slice;
 use pool::{Pool, Unit};
 
@@ -57,7 +58,7 @@ impl Cluster {
 
     /// Asks for the memory that every use of the handle looks at.
     pub(crate) fn prefetch(&self) {
-        crate::prefetch(self.unit());
+        prefetch_small(self.unit());
     }
 
     /// Size in bytes. A borrowed cluster has no more bytes than are in use: what

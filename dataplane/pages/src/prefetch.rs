@@ -18,6 +18,13 @@ pub fn prefetch<T>(value: &T) {
     }
 }
 
+/// As [`prefetch`], of a value that is no longer than a line, and lies in one: the line in which it begins.
+#[inline(always)]
+pub(crate) fn prefetch_small<T>(value: &T) {
+    const { assert!(size_of::<T>() <= LINE) };
+    prefetch_line(std::ptr::from_ref(value).cast());
+}
+
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[inline(always)]
 fn prefetch_line(address: *const i8) {

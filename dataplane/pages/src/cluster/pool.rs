@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use super::{Cluster, Fresh};
 use crate::arena::{Arena, PAGE_SIZE, PageStructure};
+use crate::prefetch::prefetch_small;
 
 /// One cluster's entry in its pool's table.
 pub(super) struct Unit {
@@ -271,11 +272,16 @@ impl ClusterPool {
     /// Asks for the memory that adopting clusters looks at: of all of a burst at once, not of each in its turn.
     #[inline]
     pub fn prefetch(&self, indices: impl Iterator<Item = u32> + Clone) {
-        let units = || (indices.clone()).filter_map(|index| self.get().units.get(index as usize));
-        units().for_each(crate::prefetch);
-        for unit in units() {
+        let units = &self.get().units;
+        for index in indices.clone() {
+            units
+                .get(index as usize)
+                .into_iter()
+                .for_each(prefetch_small);
+        }
+        for unit in indices.filter_map(|index| units.get(index as usize)) {
             // SAFETY: the structure lies in the arena's table, which lives as long as the pool.
-            crate::prefetch(unsafe { unit.structure.as_ref() });
+            prefetch_small(unsafe { unit.structure.as_ref() });
         }
     }
 
