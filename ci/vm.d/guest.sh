@@ -129,6 +129,7 @@ build_initiator() {
 	done
 	programs "$tree" "${found[@]}"
 	gcc -O2 -Wall -o "$tree/usr/bin/exercise" "$root/ci/vm.d/exercise.c"
+	gcc -O2 -Wall -pthread -o "$tree/usr/bin/witness" "$root/ci/vm.d/witness.c"
 	install -D -m 644 /etc/mke2fs.conf "$tree/etc/mke2fs.conf"
 }
 
@@ -177,7 +178,7 @@ prepare_guests() {
 	flock "$lock"
 	deb=$(kernel_fetch)
 	[ -n "$deb" ] || die "Debian's kernel could not be fetched: is there a network, and does /etc/apt name a Debian mirror?"
-	key=$(cat "$root"/ci/vm.d/{guest.sh,init,exercise.c} | sha256sum && basename "$deb")
+	key=$(cat "$root"/ci/vm.d/{guest.sh,init,exercise.c,witness.c} | sha256sum && basename "$deb")
 	kernel=$cache/kernel-$(sha256sum <<<"$key" | cut -c1-12)
 	if [ ! -e "$kernel/vmlinuz" ]; then
 		forget 'kernel-*'
