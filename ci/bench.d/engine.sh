@@ -3,8 +3,7 @@
 : "${root:?}" "${dir:?}" "${release:?}" "${size:?}"
 
 build "the engine alone" -p engine --example alone
-# Above everything else on the machine for the seconds that it takes: what others do there is not to be measured.
-alone() { nice -n -15 "$release/examples/alone" "$@"; }
+alone() { above_others "$release/examples/alone" "$@"; }
 
 shapes() {
 	local operation

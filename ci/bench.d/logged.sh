@@ -3,8 +3,7 @@
 : "${root:?}" "${dir:?}" "${release:?}" "${size:?}"
 
 build "the engine alone" -p engine --example alone
-# Above everything else on the machine for the seconds that it takes: what others do there is not to be measured.
-alone() { nice -n -15 "$release/examples/alone" "$@"; }
+alone() { above_others "$release/examples/alone" "$@"; }
 
 # A part of the run that is measured together has two consistency points: halves of 16 MiB, left when half full, are 2,048 writes.
 part=4096

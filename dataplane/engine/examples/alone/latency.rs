@@ -1,5 +1,7 @@
 //! What each write took, as its host sees it, over a run with consistency points.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use engine::Alone;
@@ -15,9 +17,54 @@ const LOOK: u64 = 256;
 /// How long nothing is recorded at first: connections are past their slow start, and pools have been through.
 const WARM_UP: Duration = Duration::from_secs(1);
 
+/// Time since the beginning, without that in which this thread was ready to run and got no core: what else
+/// the machine does is not to be measured. The kernel counts it (Linux, Documentation/scheduler/sched-stats.rst).
+struct Clock {
+    begun: Instant,
+    last: Duration,
+    schedstat: File,
+    waited: Duration,
+}
+
+impl Clock {
+    /// What takes longer between two looks is looked into.
+    const GAP: Duration = Duration::from_micros(100);
+
+    fn new() -> Self {
+        let schedstat = File::open("/proc/thread-self/schedstat");
+        let mut clock = Self {
+            begun: Instant::now(),
+            last: Duration::ZERO,
+            schedstat: schedstat.expect("a kernel that says how long threads waited"),
+            waited: Duration::ZERO,
+        };
+        clock.waited = clock.waited();
+        clock.begun -= clock.waited;
+        clock
+    }
+
+    fn waited(&self) -> Duration {
+        let mut bytes = [0; 96];
+        let n = self.schedstat.read_at(&mut bytes, 0);
+        let text = str::from_utf8(&bytes[..n.unwrap_or(0)]).unwrap_or_default();
+        let waited = text.split(' ').nth(1).and_then(|ns| ns.parse().ok());
+        Duration::from_nanos(waited.expect("the second number of schedstat"))
+    }
+
+    fn now(&mut self) -> Duration {
+        let now = self.begun.elapsed();
+        if now - self.last > Self::GAP {
+            self.waited = self.waited();
+        }
+        self.last = now;
+        now - self.waited
+    }
+}
+
 /// The commands under way, by their identifiers, and what those took that ended.
 pub struct Latencies {
-    issued: [Instant; ENTRIES as usize],
+    clock: Clock,
+    issued: [Duration; ENTRIES as usize],
     free: Vec<u16>,
     /// Of a response whose identifier came in two pieces.
     low: u8,
@@ -27,7 +74,8 @@ pub struct Latencies {
 impl Latencies {
     pub fn new() -> Self {
         Self {
-            issued: [Instant::now(); ENTRIES as usize],
+            clock: Clock::new(),
+            issued: [Duration::ZERO; ENTRIES as usize],
             free: (0..ENTRIES).collect(),
             low: 0,
             ended: Vec::with_capacity(1 << 17),
@@ -37,7 +85,7 @@ impl Latencies {
     /// The identifier of a command that is sent now.
     pub fn issue(&mut self) -> u16 {
         let cid = self.free.pop().expect("depth is at most a queue's entries");
-        self.issued[usize::from(cid)] = Instant::now();
+        self.issued[usize::from(cid)] = self.clock.now();
         cid
     }
 
@@ -45,7 +93,7 @@ impl Latencies {
     /// beginning of one. The identifier is the seventh word of each (NVMe/TCP 3.6.2.11, NVMe base 3.3.3.2).
     pub fn take(&mut self, piece: &[u8], at: u64, whole: u64) {
         const CID: u64 = 8 + 12;
-        let now = Instant::now();
+        let now = self.clock.now();
         for (place, &byte) in (at..).zip(piece) {
             match place % whole {
                 CID => self.low = byte,
@@ -63,26 +111,29 @@ impl Latencies {
 
 /// A tenth of a second.
 struct Bin {
+    /// Its end, from the beginning of the run.
+    at: Duration,
     writes: usize,
     p50_us: f64,
     p99_us: f64,
     max_us: f64,
-    /// How long this process was ready to run and did not, as the machine had other work.
+    /// What is not in it: how long the machine had other work.
     waited_us: f64,
 }
 
 impl Bin {
-    fn of(ended: &mut Vec<u32>, waited: Duration) -> Self {
+    fn of(at: Duration, ended: &mut Vec<u32>, waited: Duration) -> Self {
         ended.sort_unstable();
-        let at = |share: f64| {
+        let quantile = |share: f64| {
             let place = (ended.len().saturating_sub(1) as f64 * share).round() as usize;
             ended.get(place).map_or(0.0, |&ns| f64::from(ns) / 1e3)
         };
         let bin = Self {
+            at,
             writes: ended.len(),
-            p50_us: at(0.5),
-            p99_us: at(0.99),
-            max_us: at(1.0),
+            p50_us: quantile(0.5),
+            p99_us: quantile(0.99),
+            max_us: quantile(1.0),
             waited_us: waited.as_secs_f64() * 1e6,
         };
         ended.clear();
@@ -102,7 +153,7 @@ pub fn measure(alone: &mut Alone, load: &mut Load, options: &Options, points: u6
     let (first, mut used) = (counter(&alone.snapshot(), "points"), u64::MAX);
     let (mut begins, mut ends) = (Vec::new(), Vec::new());
     let (mut bins, mut until) = (Vec::new(), BIN);
-    let mut waited = waited_so_far();
+    let mut waited = load.latencies().clock.waited;
     while (ends.len() as u64) < points {
         load.run(alone, LOOK, options.depth, false);
         let now = begun.elapsed();
@@ -115,24 +166,13 @@ pub fn measure(alone: &mut Alone, load: &mut Load, options: &Options, points: u6
         let ended = (counter(&snapshot, "points") - first) as usize;
         ends.resize(ended.max(ends.len()), now.as_secs_f64());
         if now >= until {
-            let so_far = waited_so_far();
-            bins.push(Bin::of(
-                &mut load.latencies().ended,
-                so_far.saturating_sub(waited),
-            ));
-            waited = so_far;
-            until = now + BIN;
+            let latencies = load.latencies();
+            let so_far = latencies.clock.waited;
+            bins.push(Bin::of(now, &mut latencies.ended, so_far - waited));
+            (waited, until) = (so_far, now + BIN);
         }
     }
     print(&bins, begun.elapsed(), &begins, &ends, options);
-}
-
-/// How long this thread has waited for a core (Linux, Documentation/scheduler/sched-stats.rst); zero where the kernel
-/// does not say.
-fn waited_so_far() -> Duration {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let waited = stat.split(' ').nth(1).and_then(|ns| ns.parse().ok());
-    Duration::from_nanos(waited.unwrap_or(0))
 }
 
 fn print(bins: &[Bin], took: Duration, begins: &[f64], ends: &[f64], options: &Options) {
@@ -144,8 +184,8 @@ fn print(bins: &[Bin], took: Duration, begins: &[f64], ends: &[f64], options: &O
         .iter()
         .map(|bin| {
             format!(
-                "{{\"writes\":{},\"p50_us\":{:.1},\"p99_us\":{:.1},\"max_us\":{:.1},\"waited_us\":{:.1}}}",
-                bin.writes, bin.p50_us, bin.p99_us, bin.max_us, bin.waited_us
+                "{{\"at_s\":{:.4},\"writes\":{},\"p50_us\":{:.1},\"p99_us\":{:.1},\"max_us\":{:.1},\"waited_us\":{:.1}}}",
+                bin.at.as_secs_f64(), bin.writes, bin.p50_us, bin.p99_us, bin.max_us, bin.waited_us
             )
         })
         .collect();

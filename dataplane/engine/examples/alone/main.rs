@@ -9,7 +9,7 @@
 //! ```text
 //! alone write|read [--connections N] [--depth N] [--gib N] [--digest] [--copy] [--cold]
 //!       [--no-offloads] [--commands N] [--part N] [--instructions] [--core N]
-//!       [--mib N] [--zipf | --sequential]
+//!       [--mib N] [--zipf | --sequential] [--clusters N]
 //!       [--back | --logged [--log-block 512|4096] [--half-mib N] [--interval-ms N]
 //!                          [--points N [--device-us MOST SLOWEST]]]
 //! ```
@@ -53,7 +53,7 @@ fn config(options: &Options) -> Config {
         cores: vec![options.core],
         memory: MemoryConfig {
             // For many connections, a few for each: the last acknowledged, the next promised.
-            clusters: 32768.max(options.connections as u32 * 4),
+            clusters: 32768.max(options.clusters.max(options.connections as u32 * 4)),
             cluster_size: 2048,
             pages: 8192,
             requests: 1024,

@@ -15,6 +15,8 @@ pub struct Options {
     pub gib: u64,
     /// Of the namespace, what is written to or read; 0: all of it.
     pub mib: u64,
+    /// Clusters for receiving, and for what the cache keeps; 0: enough for the connections.
+    pub clusters: u32,
     pub digest: bool,
     pub copy: bool,
     pub cold: bool,
@@ -46,6 +48,7 @@ pub fn options() -> Result<Options, String> {
         depth: 32,
         gib: 1,
         mib: 0,
+        clusters: 0,
         digest: false,
         copy: false,
         cold: false,
@@ -79,6 +82,7 @@ pub fn options() -> Result<Options, String> {
             "--depth" => options.depth = number()?.clamp(1, 128) as usize,
             "--gib" => options.gib = number()?.max(1),
             "--mib" => options.mib = number()?,
+            "--clusters" => options.clusters = number()? as u32,
             "--commands" => options.commands = number()?.max(1),
             "--part" => options.part = number()?.max(1),
             "--core" => options.core = number()? as u32,

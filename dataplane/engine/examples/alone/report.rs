@@ -83,7 +83,12 @@ impl Report {
         assert_eq!(dropped, 0, "frames beyond what windows promised");
         let copied = copied(&after) - copied(before);
         let copies = options.copy && options.operation == Operation::Write;
-        assert_eq!(copied > 0, copies, "{copied} bytes were copied");
+        // What pages are overwritten of may pin memory that is worth a copy, where memory is short.
+        let compacts = options.write != WritePolicy::Through;
+        assert!(
+            (copied > 0) == copies || compacts,
+            "{copied} bytes were copied"
+        );
     }
 
     pub fn print(&self, alone: &Alone, load: &Load, options: &Options, pass: &Pass) {
