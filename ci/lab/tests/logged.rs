@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lab::config::{NQN, TARGET};
 use lab::{Config, Lab, MIB, Outcome, Program, Result, Section, Test, expect, wait};
-use testkit::blocking::Queue;
+use testkit::blocking::{PATIENCE, Queue};
 use testkit::pattern::{Found, Stamp, identify};
-use testkit::{Config as HostConfig, Random};
+use testkit::{Command, Config as HostConfig, Payload, Random, Status};
 
 /// Bytes of a block of the volume.
 const BLOCK: usize = 4096;
@@ -99,8 +99,8 @@ impl Writer {
         acknowledged: &AtomicU64,
         is_killed: &AtomicBool,
     ) -> io::Result<()> {
-        // Nobody resets the connections of a program that was killed: each writer waits for so long.
-        queue.set_patience(Duration::from_secs(30));
+        // Nobody resets the connections of a program that was killed: writers look themselves, so often.
+        queue.set_patience(Duration::from_millis(250));
         loop {
             let count = *self.random.pick(&[1u64, 1, 1, 2, 4, 16]);
             let at = self.random.below(BLOCKS - count + 1);
@@ -116,8 +116,12 @@ impl Writer {
                 };
                 stamp.fill(bytes);
             }
-            let in_capsule = count <= 2 && self.random.chance(1, 2);
-            match queue.write(self.first() + at, BLOCK, &data, in_capsule) {
+            let payload = match count <= 2 && self.random.chance(1, 2) {
+                true => Payload::Capsule(data),
+                false => Payload::Asked(data),
+            };
+            let command = Command::write(1, self.first() + at, count as u32, payload);
+            match ended(&mut queue, command, is_killed) {
                 Ok(0) => {}
                 Ok(status) => {
                     return Err(io::Error::other(format!("a write has status {status:#x}")));
@@ -176,6 +180,22 @@ impl Writer {
         // What was read stays.
         self.blocks[block as usize].0 = version;
         Ok(())
+    }
+}
+
+/// Sends a command and waits for its end, with patience as long as the program lives.
+fn ended(queue: &mut Queue, command: Command, is_killed: &AtomicBool) -> io::Result<Status> {
+    let (begun, cid) = (Instant::now(), queue.host.command(command));
+    loop {
+        match queue.wait(cid) {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                ) && !is_killed.load(Ordering::Acquire)
+                    && begun.elapsed() < PATIENCE => {}
+            end => return end.map(|completion| completion.status),
+        }
     }
 }
 
