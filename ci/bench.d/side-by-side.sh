@@ -11,6 +11,11 @@ LAB_PORT_KEYS="mtu = $mtu"
 # What is measured: pattern, bytes, depth of each queue, connections.
 loads() {
 	local pattern depth connections
+	if [ "$device" = file ]; then
+		# One write at a time on each connection: its host waits until it is stable.
+		for connections in 1 8 32; do echo "randwrite 4096 1 $connections"; done
+		return
+	fi
 	for pattern in "randwrite 4096" "randread 4096" "write 131072" "read 131072"; do
 		for depth in 1 32; do
 			for connections in 1 16; do
@@ -26,17 +31,37 @@ rounds=2
 
 # ---- the two sides: SIDE_start, SIDE_stop, SIDE_busy ---------------------------------------------------------------------
 
+# On files (--stable) both sides keep their data in files, which outlive them: as large as they get, so that a flush has no blocks to
+# account for. The log has one of its own.
+disk_file=$dir/lab/disk log_file=$dir/lab/log
+files() {
+	local file
+	for file in "$disk_file" "$log_file"; do
+		[ -s "$file" ] || dd if=/dev/zero of="$file" bs=1M count="$LAB_DISK_MIB" conv=fsync 2>>"$LOG" || return
+	done
+}
+
 # Busy time is what a target's own clock says: TSC cycles of the core that polls, idle polls left out.
 throughline_start() {
-	local disk='malloc = { size_mib = '$LAB_DISK_MIB' }' spdk=()
-	if [ "$device" = null ]; then
-		jq -n --argjson blocks $((LAB_DISK_MIB * 2048)) '{subsystems: [{subsystem: "bdev", config: [
-			{method: "bdev_null_create", params: {name: "Null0", num_blocks: $blocks, block_size: 512}}]}]}' >"$lab_dir/null.json"
-		disk='bdev = "Null0"' spdk=('[spdk]' 'config = "null.json"')
-	fi
-	lab_config "${spdk[@]}" '[[store]]' 'name = "disk0"' "$disk" \
-		'[[subsystem]]' "nqn = \"$LAB_NQN\"" 'serial = "LAB0001"' 'namespaces = ["disk0"]'
+	local stores=() write=through
+	case $device in
+	malloc) stores=('[[store]]' 'name = "disk0"' "malloc = { size_mib = $LAB_DISK_MIB }") ;;
+	null) bdevs '{method: "bdev_null_create", params: {name: "Disk0", num_blocks: $blocks, block_size: 512}}' ;;
+	file)
+		write=logged
+		files && bdevs '{method: "bdev_aio_create", params: {name: ("Disk0", "Log0"), filename: null, block_size: 512}}
+			| .params.filename = if .params.name == "Disk0" then $disk else $log end'
+		stores=('[[store]]' 'name = "log0"' 'bdev = "Log0"' '[log]' 'store = "log0"')
+		;;
+	esac
+	[ "$device" = malloc ] || stores=('[spdk]' 'config = "bdevs.json"' '[[store]]' 'name = "disk0"' 'bdev = "Disk0"' "${stores[@]}")
+	lab_config "${stores[@]}" '[[subsystem]]' "nqn = \"$LAB_NQN\"" 'serial = "LAB0001"' "namespaces = [{ store = \"disk0\", write = \"$write\" }]"
 	lab_start "$@" && ip netns exec "$lab_target_ns" nft list chain netdev lab port >/dev/null
+}
+# bdevs FILTER: SPDK's configuration, of methods by a jq filter.
+bdevs() {
+	jq -n --argjson blocks $((LAB_DISK_MIB * 2048)) --arg disk "$disk_file" --arg log "$log_file" \
+		"{subsystems: [{subsystem: \"bdev\", config: [$1]}]}" >"$lab_dir/bdevs.json"
 }
 throughline_stop() { lab_stop; }
 throughline_busy() {
@@ -64,7 +89,10 @@ nvmf_tgt_start() {
 	' sh "$LAB_BIN/nvmf_tgt" -u -m $((1 << LAB_CORES)) -s 1024 -r "$lab_dir/tgt.sock" </dev/null >"$lab_dir/nvmf_tgt.log" 2>&1 &
 	tgt_pid=$!
 	local disk=(bdev_malloc_create -b Disk0 "$LAB_DISK_MIB" 512) deadline=$((SECONDS + 30))
-	[ "$device" = malloc ] || disk=(bdev_null_create Disk0 "$LAB_DISK_MIB" 512)
+	case $device in
+	null) disk=(bdev_null_create Disk0 "$LAB_DISK_MIB" 512) ;;
+	file) files && disk=(bdev_aio_create "$disk_file" Disk0 512) ;;
+	esac
 	# A method of run time is refused until initialisation is over, and any before the socket is there.
 	until tgt_rpc framework_wait_init; do
 		[ $SECONDS -lt $deadline ] || return
@@ -87,35 +115,55 @@ nvmf_tgt_busy() { tgt_rpc thread_get_stats | jq '{busy: ([.threads[].busy] | add
 
 # ---- one measurement -----------------------------------------------------------------------------------------------------
 
-# measure SIDE PATTERN BYTES DEPTH CONNECTIONS ROUND: appends one line to samples.
-measure() {
-	local side=$1 pattern=$2 bytes=$3 depth=$4 connections=$5 round=$6 before after log=$lab_dir/perf.log
-	before=$("${side}_busy")
+# perf SIDE PATTERN BYTES DEPTH CONNECTIONS: SPDK's, as JSON.
+perf() {
+	local log=$lab_dir/perf.log
 	# shellcheck disable=SC2086 # none, or one
-	lab_perf -L $digests -w "$pattern" -o "$bytes" -q $((depth * connections)) -P "$connections" -t $SECONDS_EACH >"$log" 2>&1 || {
+	lab_perf -L $digests -w "$2" -o "$3" -q $(($4 * $5)) -P "$5" -t $SECONDS_EACH >"$log" 2>&1 || {
 		tail -n 5 "$log" >&2
-		die "perf failed against $side ($pattern $bytes, depth $depth, $connections connections)."
+		return 1
 	}
-	after=$("${side}_busy")
 	cat "$log" >>"$LOG"
 	awk '
 		$1 == "Total" && $2 == ":" { iops = $3 }
 		/^ *50\.0+%/ { p50 = $3 } /^ *99\.0+%/ { p99 = $3 } /^ *99\.90+%/ { p999 = $3 }
 		END { gsub("us", "", p50); gsub("us", "", p99); gsub("us", "", p999)
-			printf "{\"iops\": %f, \"p50_us\": %f, \"p99_us\": %f, \"p999_us\": %f}\n", iops, p50, p99, p999 }' "$log" |
-		jq -c --arg side "$side" --arg pattern "$pattern" --argjson bytes "$bytes" --argjson depth "$depth" --argjson seconds $SECONDS_EACH \
-			--argjson connections "$connections" --argjson round "$round" --argjson before "$before" --argjson after "$after" '
-			if .iops <= 0 then error("perf printed no figures") else . end
-			| (.iops * $seconds) as $commands
-			| {side: $side, pattern: $pattern, bytes: $bytes, depth: $depth, connections: $connections, round: $round} + .
-			+ {busy_cycles_per_io: (($after.busy - $before.busy) / $commands),
-			   copied_per_byte: (if $after.copied == null then null else ($after.copied - $before.copied) / ($commands * $bytes) end)}
-		' >>"$dir/samples.jsonl"
+			printf "{\"iops\": %f, \"p50_us\": %f, \"p99_us\": %f, \"p999_us\": %f}\n", iops, p50, p99, p999 }' "$log"
+}
+
+# stable SIDE PATTERN BYTES DEPTH CONNECTIONS: hosts that want each write stable: of nvmf_tgt, which says that its cache is volatile,
+# they ask for a flush behind each, as Linux does for a write with FUA to such a drive. A logged namespace has no such cache.
+stable() {
+	local flush=()
+	[ "$1" = throughline ] || flush=(flush)
+	ip netns exec "$lab_initiator_ns" taskset -c 0 "$release/examples/stable" "$LAB_TARGET:$LAB_PORT" "$LAB_NQN" "$5" $SECONDS_EACH "$LAB_DISK_MIB" \
+		"${flush[@]}" 2>>"$LOG"
+}
+
+# measure SIDE PATTERN BYTES DEPTH CONNECTIONS ROUND: appends one line to samples.
+measure() {
+	local side=$1 pattern=$2 bytes=$3 depth=$4 connections=$5 round=$6 before after figures
+	before=$("${side}_busy")
+	figures=$("$load_with" "${@:1:5}") || die "$load_with failed against $side ($pattern $bytes, depth $depth, $connections connections)."
+	after=$("${side}_busy")
+	jq -c --arg side "$side" --arg pattern "$pattern" --argjson bytes "$bytes" --argjson depth "$depth" --argjson seconds $SECONDS_EACH \
+		--argjson connections "$connections" --argjson round "$round" --argjson before "$before" --argjson after "$after" '
+		if .iops <= 0 then error("there are no figures") else . end
+		| (.iops * $seconds) as $commands
+		| {side: $side, pattern: $pattern, bytes: $bytes, depth: $depth, connections: $connections, round: $round} + .
+		+ {busy_cycles_per_io: (($after.busy - $before.busy) / $commands),
+		   copied_per_byte: (if $after.copied == null then null else ($after.copied - $before.copied) / ($commands * $bytes) end)}
+	' <<<"$figures" >>"$dir/samples.jsonl"
 }
 
 # ---- the run -------------------------------------------------------------------------------------------------------------
 
+load_with=perf
 build throughline -p throughline
+if [ "$device" = file ]; then
+	load_with=stable
+	build "the hosts" -p lab --example stable
+fi
 rm -f "$dir/samples.jsonl"
 machine >"$dir/machine.json"
 LAB_DISK_MIB=128
