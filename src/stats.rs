@@ -280,6 +280,9 @@ pub(crate) mod tests {
             ("half_size", 16 << 20),
             ("points", 3),
             ("waiting", 2),
+            ("group_ns", 2_500_000),
+            ("point_ns", 36_000_000),
+            ("drive_bytes", 400 << 12),
         ];
         for shard in &mut stats.shards {
             let layer = counters.map(|(name, value)| (name.to_owned(), value));

@@ -14,7 +14,7 @@ pub(crate) fn each<S: Send + 'static>(
     incoming: impl Iterator<Item = io::Result<S>>,
     name: &'static str,
     most: usize,
-    talk: impl Fn(S, bool) -> io::Result<()> + Send + Sync + 'static,
+    talk: impl Fn(&S, bool) -> io::Result<()> + Send + Sync + 'static,
 ) {
     let count = Arc::new(AtomicUsize::new(0));
     let talk = Arc::new(talk);
@@ -32,8 +32,10 @@ pub(crate) fn each<S: Send + 'static>(
         let has_place = count.fetch_add(1, Ordering::Relaxed) < most;
         let talk = Arc::clone(&talk);
         let client = move || {
+            // Whoever sees the end of a stream finds its place free.
+            let stream = stream;
             let _place = place;
-            if let Err(error) = talk(stream, has_place) {
+            if let Err(error) = talk(&stream, has_place) {
                 log::debug!("{name}: a client is gone: {error}");
             }
         };

@@ -40,12 +40,13 @@ pub(crate) fn serve(listening: &mut Listening, service: impl Service + 'static) 
                 let stream = stream?;
                 Ok((places.take(&stream, &farewell), stream))
             });
-            let talk = move |(place, stream): (Option<Place>, UnixStream), has_thread| match place
+            let talk = move |(place, stream): &(Option<Place>, UnixStream), has_thread| match place
+                .as_ref()
                 .filter(|_| has_thread)
             {
-                None => refuse(&stream),
-                Some(place) if place.kind == Kind::Any => talk(&stream, &place, &*service),
-                Some(place) => talk(&stream, &place, &Urgent(&*service)),
+                None => refuse(stream),
+                Some(place) if place.kind == Kind::Any => talk(stream, place, &*service),
+                Some(place) => talk(stream, place, &Urgent(&*service)),
             };
             clients::each(incoming, "control", THREADS_MAX, talk);
         })?;

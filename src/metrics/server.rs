@@ -60,7 +60,7 @@ pub(crate) fn serve(listener: TcpListener, source: Source) -> io::Result<()> {
     Ok(())
 }
 
-fn talk(stream: TcpStream, has_place: bool, source: &Source) -> io::Result<()> {
+fn talk(stream: &TcpStream, has_place: bool, source: &Source) -> io::Result<()> {
     let mut client = Client {
         stream,
         deadline: Instant::now() + PATIENCE,
@@ -114,12 +114,12 @@ enum Asked {
 }
 
 /// A client with a deadline for all of it.
-struct Client {
-    stream: TcpStream,
+struct Client<'s> {
+    stream: &'s TcpStream,
     deadline: Instant,
 }
 
-impl Client {
+impl Client<'_> {
     fn left(&self) -> io::Result<Option<Duration>> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {

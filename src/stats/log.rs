@@ -1,7 +1,7 @@
 //! What a log has done, of its counters.
 
 use super::Shard;
-use crate::text::{Table, bytes, grouped, percent, quotient};
+use crate::text::{Table, bytes, grouped, nanoseconds, percent, quotient};
 
 /// A log's counters, of one shard or of several together.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -15,8 +15,14 @@ pub(crate) struct Log {
     pub(crate) payload_bytes: u64,
     /// Bytes that went to the log with them: headers, and what fills blocks up.
     pub(crate) overhead_bytes: u64,
+    /// Nanoseconds that groups took until they were stable.
+    pub(crate) group_ns: u64,
     pub(crate) points: u64,
+    /// Nanoseconds that they took.
+    pub(crate) point_ns: u64,
     pub(crate) points_failed: u64,
+    /// Bytes that drives of logged namespaces were given.
+    pub(crate) drive_bytes: u64,
     pub(crate) full: u64,
     /// Shards whose log has failed.
     pub(crate) failed: u64,
@@ -35,7 +41,10 @@ impl Log {
             records: count("records"),
             payload_bytes: count("payload_bytes"),
             overhead_bytes: count("overhead_bytes"),
+            group_ns: count("group_ns"),
             points: count("points"),
+            point_ns: count("point_ns"),
+            drive_bytes: count("drive_bytes"),
             points_failed: count("points_failed"),
             full: count("full"),
             failed: count("failed"),
@@ -61,15 +70,23 @@ impl Log {
         )
     }
 
+    /// Bytes to drives for each byte that hosts wrote.
+    pub(crate) fn drive_bytes_a_byte(&self) -> String {
+        quotient(self.drive_bytes, self.payload_bytes, 3)
+    }
+
     /// A row of it.
     pub(crate) fn table(&self) -> Table {
         let mut table = Table::new([
             "halves used",
             "groups",
             "records/group",
+            "mean time",
             "to the log",
             "log bytes/host byte",
+            "drive bytes",
             "points",
+            "mean time",
             "failed",
             "full",
             "waiting",
@@ -78,15 +95,22 @@ impl Log {
             self.fill(),
             grouped(self.groups),
             self.records_a_group(),
+            mean(self.group_ns, self.groups),
             bytes(self.payload_bytes + self.overhead_bytes),
             self.bytes_a_byte(),
+            self.drive_bytes_a_byte(),
             grouped(self.points),
+            mean(self.point_ns, self.points),
             grouped(self.points_failed),
             grouped(self.full),
             grouped(self.waiting),
         ]);
         table
     }
+}
+
+fn mean(sum: u64, count: u64) -> String {
+    sum.checked_div(count).map_or("-".into(), nanoseconds)
 }
 
 #[cfg(test)]
@@ -100,8 +124,8 @@ mod tests {
         assert!(!sample().to_string().contains("Log\n"));
         let shown = logged().to_string();
         for part in [
-            "  halves used  groups  records/group  to the log  log bytes/host byte  points  failed  full  waiting",
-            "  25.0 %          200            8.0     6.3 MiB                1.016       6       0     0        4",
+            "  halves used  groups  records/group  mean time  to the log  log bytes/host byte  drive bytes  points  mean time  failed  full  waiting",
+            "  25.0 %          200            8.0    25.0 µs     6.3 MiB                1.016        0.500       6    12.0 ms       0     0        4",
         ] {
             assert!(shown.contains(part), "{part}\nis not in\n{shown}");
         }

@@ -32,6 +32,10 @@ pub(super) struct LogRates {
     pub(super) bytes_per_second: f64,
     /// Bytes to the log for each byte that hosts wrote to logged namespaces.
     pub(super) bytes_per_host_byte: f64,
+    /// Mean nanoseconds until a group is stable.
+    pub(super) group_ns: f64,
+    /// Bytes to drives for each byte that hosts wrote to logged namespaces.
+    pub(super) drive_bytes_per_host_byte: f64,
     /// Consistency points since the program began.
     pub(super) points: u64,
     /// Changes that are not stable yet.
@@ -50,6 +54,8 @@ impl LogRates {
             records_per_group: over(since.records as f64, since.groups as f64),
             bytes_per_second: written / seconds,
             bytes_per_host_byte: over(written, since.payload_bytes as f64),
+            group_ns: over(since.group_ns as f64, since.groups as f64),
+            drive_bytes_per_host_byte: over(since.drive_bytes as f64, since.payload_bytes as f64),
             points: now.points,
             waiting: now.waiting,
             failed: now.failed,

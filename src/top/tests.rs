@@ -77,12 +77,24 @@ fn s01_the_page_shows_what_the_log_does() {
     let mut now = earlier.clone();
     now.uptime_seconds += 0.5;
     let (_, log) = now.shards[0].counters.0.last_mut().unwrap();
-    let more = [50, 800, 800 << 12, 50 << 9, 4 << 20, 0, 1, 0];
+    let more = [
+        50,
+        800,
+        800 << 12,
+        50 << 9,
+        4 << 20,
+        0,
+        1,
+        0,
+        1_250_000,
+        12_000_000,
+        200 << 12,
+    ];
     for ((_, counter), more) in log.0.iter_mut().zip(more) {
         *counter += more;
     }
     let (head, _) = view::page(&Sample::new(&earlier, &now), Sort::Iops);
-    let line = "log: 37.5 % of the halves used, 100 groups/s of 16.0 records, 6.3 MiB/s (1.008 bytes per host byte), 7 consistency points, 4 changes wait";
+    let line = "log: 37.5 % of the halves used, 100 groups/s of 16.0 records in 25 µs, 6.3 MiB/s (1.008 bytes per host byte, 0.250 to drives), 7 consistency points, 4 changes wait";
     assert!(head.contains(line), "{head}");
     assert!(!view::page(&sample(), Sort::Iops).0.contains("log: "));
 }

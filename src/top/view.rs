@@ -76,12 +76,14 @@ fn logged(log: &LogRates) -> String {
         _ => "; ITS STORE HAS FAILED",
     };
     format!(
-        "log: {:.1} % of the halves used, {} groups/s of {:.1} records, {} MiB/s ({:.3} bytes per host byte), {} consistency points, {} changes wait{failed}",
+        "log: {:.1} % of the halves used, {} groups/s of {:.1} records in {:.0} µs, {} MiB/s ({:.3} bytes per host byte, {:.3} to drives), {} consistency points, {} changes wait{failed}",
         log.fill * 100.0,
         number(log.groups_per_second),
         log.records_per_group,
+        log.group_ns / 1e3,
         mib(log.bytes_per_second),
         log.bytes_per_host_byte,
+        log.drive_bytes_per_host_byte,
         grouped(log.points),
         grouped(log.waiting),
     )

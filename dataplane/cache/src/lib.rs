@@ -419,6 +419,12 @@ impl PageCache {
         self.dirty_pages
     }
 
+    /// Pages of a volume that wait to be written.
+    pub fn dirty_of(&self, volume: VolumeId) -> usize {
+        let place = self.volumes.get(volume.index());
+        place.map_or(0, |volume| volume.dirty.len() + volume.failed.len())
+    }
+
     /// What the cache has done so far.
     pub fn counters(&self) -> &CacheCounters {
         &self.counters

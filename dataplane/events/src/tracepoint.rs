@@ -112,6 +112,14 @@ tracepoints! {
     fn connection_close(connection: u64, peer_port: u64);
     /// A segment was sent again.
     fn retransmit(connection: u64, bytes: u64);
+    /// A group goes to the log of `shard`, with so many changes; `bytes` to its store.
+    fn log_group_start(shard: u64, sequence: u64, records: u64, bytes: u64);
+    /// It is stable, or `failed` is 1.
+    fn log_group_end(shard: u64, sequence: u64, nanoseconds: u64, failed: u64);
+    /// A consistency point of `shard` leaves a half of its log, with so many bytes. `reason` is a text.
+    fn consistency_point_start(shard: u64, reason: Name, bytes: u64);
+    /// The drives have it, and the half is free.
+    fn consistency_point_end(shard: u64, nanoseconds: u64, bytes: u64);
     /// The CPU copied payload. `reason` is a text.
     fn copy(reason: Name, bytes: u64);
     /// A frame, a packet or a segment was dropped. `reason` is a text: the name of its counter.

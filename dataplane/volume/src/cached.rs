@@ -42,7 +42,22 @@ pub(crate) fn counters_at_zero() -> impl Iterator<Item = Counter> {
 
 /// What a device's job for the cache is known by.
 #[derive(Debug)]
-pub(crate) struct Ticket(OperationId);
+pub(crate) struct Ticket {
+    id: OperationId,
+    /// It writes what a log has.
+    of_logged: bool,
+}
+
+/// What drives of logged volumes were given.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Drained {
+    /// Writes.
+    pub(crate) writes: u64,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+    /// Pages that such writes have brought to a drive, whole or in part.
+    pub(crate) pages: u64,
+}
 
 /// What a job at a device is for.
 #[derive(Debug)]
@@ -120,6 +135,7 @@ pub(crate) struct Cached {
     changes: VecDeque<Change>,
     /// Changes that are merged, for the log to know.
     merged: VecDeque<Merging>,
+    drained: Drained,
     /// Zeros that wait for a run.
     waiting: VecDeque<u32>,
     max_bytes: usize,
@@ -163,6 +179,7 @@ impl Cached {
             logged: policies.iter().map(|_| false).collect(),
             changes: VecDeque::with_capacity(sizes.requests + others),
             merged: VecDeque::with_capacity(requests),
+            drained: Drained::default(),
             waiting: VecDeque::with_capacity(requests),
             max_bytes: sizes.max_bytes,
             relief_wait: 0,
@@ -352,6 +369,18 @@ impl Cached {
         flushes
     }
 
+    /// Pages of logged volumes that wait to be written.
+    pub(crate) fn dirty_of_logged(&self) -> usize {
+        let logged = (self.behind.iter()).filter(|behind| self.logged[behind.volume.index()]);
+        let dirty = logged.map(|behind| Some(self.cache.as_ref()?.dirty_of(behind.volume)));
+        dirty.flatten().sum()
+    }
+
+    /// What drives of logged volumes were given.
+    pub(crate) fn drained(&self) -> Drained {
+        self.drained
+    }
+
     fn place(&self, volume: VolumeId) -> usize {
         self.places[volume.index()].into()
     }
@@ -481,7 +510,13 @@ impl Cached {
         while jobs.has_room()
             && let Some(operation) = self.cache.as_mut().and_then(PageCache::next_operation)
         {
-            let ticket = JobTicket::Cache(Ticket(operation.id));
+            let of_logged = self.logged[operation.volume.index()] && operation.io.op == Op::Write;
+            if of_logged {
+                self.drained.writes += 1;
+                self.drained.bytes += operation.io.len;
+            }
+            let id = operation.id;
+            let ticket = JobTicket::Cache(Ticket { id, of_logged });
             jobs.start(ticket, operation.volume, operation.io, buffers);
         }
         self.finish_all(buffers, ends);
@@ -502,8 +537,11 @@ impl Cached {
         run: Option<Box<PageRun>>,
         buffers: &Buffers,
     ) {
+        if let Some(run) = run.as_ref().filter(|_| ticket.of_logged && result.is_ok()) {
+            self.drained.pages += run.pages().len() as u64;
+        }
         if let Some(cache) = &mut self.cache {
-            cache.complete(ticket.0, run, result, &buffers.pull_up());
+            cache.complete(ticket.id, run, result, &buffers.pull_up());
         }
     }
 

@@ -5,6 +5,7 @@
 //! take back, and the cache may write it to its drive whenever it likes. Changes are merged in the order of the
 //! log, so that a replay ends as this run would have.
 
+mod pace;
 mod point;
 mod replay;
 mod store;
@@ -14,6 +15,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use block::{Buffers, Device, DeviceState, Fault, Io, Op, VolumeId};
+use events::tracepoint;
 use nvlog::{Crcs, Group, LogId, Record, RecordOp, Region};
 use pages::{Cluster, CopyReason, PAGE_SIZE, PageRun, Segment};
 use sgl::Element;
@@ -21,6 +23,7 @@ use sgl::Element;
 use crate::cached::Cached;
 use crate::requester::{End, Ends, Requester, begin_anew};
 
+use pace::Pace;
 pub use point::PointEnd;
 use point::{Point, Why};
 pub(crate) use replay::Replay;
@@ -77,6 +80,8 @@ pub(crate) struct Merging {
 #[derive(Default)]
 struct Writing {
     sequence: u64,
+    /// When it went to the store.
+    sent: Duration,
     changes: Vec<Logged>,
     /// Its header; and its payload, if the device could not take it as it lay.
     pages: Vec<Cluster>,
@@ -98,14 +103,40 @@ events::counters! {
         checksummed_bytes,
         /// Payload bytes copied for a log store that takes no such lists.
         bounced_bytes,
+        /// Nanoseconds that groups took until they were stable, together.
+        group_ns,
+        /// Nanoseconds of the group that took longest.
+        @gauge slowest_group_ns,
+        /// Times that changes waited so that the half lasts for as long as a consistency point takes.
+        paced,
         /// Times that changes waited because both halves were in use.
         full,
         /// Changes that hosts were told to try again later, as both halves stayed in use.
         @drop turned_away,
         /// Consistency points completed.
         points,
+        /// Nanoseconds that they took, together.
+        point_ns,
+        /// Nanoseconds of the one that took longest.
+        @gauge slowest_point_ns,
+        /// Bytes of the log that they freed.
+        freed_bytes,
+        /// Those begun because `consistency_point_s` had gone by.
+        points_by_time,
+        /// Those begun because half of a half was used.
+        points_by_fill,
+        /// Those begun because a half was full, or again after they had failed.
+        points_by_want,
+        /// Those begun because somebody asked for one.
+        points_by_demand,
+        /// Those begun because the program stops.
+        points_by_stop,
         /// Consistency points that a device made fail, and that are tried again.
         points_failed,
+        /// Writes to drives of logged volumes.
+        drive_writes,
+        /// Their bytes.
+        drive_bytes,
         /// Bytes used of the half that is written to.
         @gauge half_used,
         /// Bytes of a half.
@@ -138,6 +169,7 @@ pub(crate) struct Log<D: Device> {
     /// Changes of each half that are not merged.
     unmerged: [usize; 2],
     point: Point,
+    pace: Pace,
     interval: Duration,
     /// Since when changes wait because the other half is not free.
     full_since: Option<Duration>,
@@ -180,6 +212,7 @@ impl<D: Device> Log<D> {
             merging: collections::Slab::new(merges),
             unmerged: [0; 2],
             point: Point::new(now + start.interval),
+            pace: Pace::default(),
             interval: start.interval,
             full_since: None,
             is_stopping: false,
@@ -235,7 +268,11 @@ impl<D: Device> Log<D> {
         if let Err(fault) = result {
             self.fail("failed", fault);
         }
-        let sequence = self.writing[ticket as usize].sequence;
+        let Writing { sequence, sent, .. } = self.writing[ticket as usize];
+        let took = (self.now - sent).as_nanos() as u64;
+        tracepoint::log_group_end(self.number as u64, sequence, took, result.is_err().into());
+        self.counters.group_ns += took;
+        self.counters.slowest_group_ns = self.counters.slowest_group_ns.max(took);
         self.sealed.push_back((sequence, ticket));
         // None is stable behind one that is not.
         if self.failed.is_some() {
@@ -321,6 +358,9 @@ impl<D: Device> Log<D> {
             let is_idle = self.free.len() == GROUPS;
             if waiting == 0 || self.free.is_empty() || !is_idle && waiting < GROUP_RECORDS {
                 break;
+            }
+            if self.is_paced(cached) {
+                return;
             }
             if !self.write_group(cached, buffers) {
                 return;
@@ -408,7 +448,7 @@ impl<D: Device> Log<D> {
         let page = page.freeze_filled(0);
         page.append(header);
         let address = page.address().as_ptr() as u64;
-        writing.sequence = group.sequence;
+        (writing.sequence, writing.sent) = (group.sequence, self.now);
         writing.elements[0] = Element::new(address, group.header_len as u64);
         if group.padding > 0 {
             let zeros = buffers.zero_page.address().as_ptr() as u64;
@@ -440,6 +480,8 @@ impl<D: Device> Log<D> {
     }
 
     fn count(&mut self, group: &Group) {
+        let (shard, bytes) = (self.number as u64, group.total() as u64);
+        tracepoint::log_group_start(shard, group.sequence, group.count.into(), bytes);
         self.counters.groups += 1;
         self.counters.records += u64::from(group.count);
         self.counters.payload_bytes += group.payload_len as u64;
@@ -475,7 +517,10 @@ impl<D: Device> Log<D> {
 
     pub(crate) fn counters(&self, cached: &Cached) -> LogCounters {
         let (half_used, half_size) = self.region.fill();
+        let drained = cached.drained();
         LogCounters {
+            drive_writes: drained.writes,
+            drive_bytes: drained.bytes,
             half_used,
             half_size,
             waiting: cached.changes() as u64,

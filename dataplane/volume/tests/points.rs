@@ -137,6 +137,8 @@ fn s06_what_has_room_in_a_log_that_is_nearly_full_is_not_turned_away() {
     lab.volumes.consistency_point();
     turns(&mut lab);
     assert_eq!(lab.given(), [1], "the drive has it, and does not end it");
+    // After so long nobody is slowed any more.
+    lab.now += Duration::from_secs(10);
     while room(&lab) > 4 {
         log_a_write(&mut lab, 2);
     }
@@ -155,4 +157,51 @@ fn s06_what_has_room_in_a_log_that_is_nearly_full_is_not_turned_away() {
         ends.extend(lab.serve(LOG));
     }
     assert_eq!(ends, [(HOST, 4, Ok(())), (HOST, 5, Ok(()))]);
+}
+
+/// Writes until one waits; how much of the half is used then, of 100.
+fn write_until_held(lab: &mut Lab) -> u64 {
+    loop {
+        lab.write_at(NAMESPACE, HOST, 0, 1);
+        let mut ends = lab.ends();
+        ends.extend(lab.serve(LOG));
+        ends.extend(lab.ends());
+        if ends.is_empty() {
+            let log = lab.volumes.log_counters().expect("a log");
+            assert_eq!(log.waiting, 1);
+            assert!(lab.abort(HOST, 0));
+            assert_eq!(lab.ends(), [(HOST, 0, Err(Fault::Aborted))]);
+            return log.half_used * 100 / log.half_size;
+        }
+        assert_eq!(ends, [(HOST, 0, Ok(()))]);
+    }
+}
+
+/// As the consistency point gets on, by pages or by time, so may they; the end of the half is never reached at full speed.
+#[test]
+fn s06_writers_go_as_fast_as_a_consistency_point_does_while_it_lasts() {
+    let mut lab = Lab::logged();
+    for page in 0..16 {
+        // Every other page: none is written along with its neighbour.
+        log_a_write(&mut lab, 2 * page);
+    }
+    lab.volumes.consistency_point();
+    turns(&mut lab);
+    let paced = |lab: &Lab| lab.volumes.log_counters().map(|log| log.paced);
+    assert_eq!(paced(&lab), Some(0));
+    let at_once = write_until_held(&mut lab);
+    assert!((24..=27).contains(&at_once), "{at_once} %");
+    assert_eq!(paced(&lab), Some(1));
+    // Half of the pages are on the drive, and half of the rest of the half can be used.
+    lab.serve_some(0, 8);
+    let half_way = write_until_held(&mut lab);
+    assert!((61..=65).contains(&half_way), "{half_way} %");
+    // Nothing more is; but changes wait for no longer than for a half that is full.
+    lab.now += Duration::from_secs(8);
+    let late = write_until_held(&mut lab);
+    assert!((84..=88).contains(&late), "{late} %");
+    // The half is free, and the next consistency point begins: it is more than half full.
+    lab.finish();
+    let log = lab.volumes.log_counters().expect("a log");
+    assert!(log.points >= 1 && log.full == 0, "{log:?}");
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use block::{Buffers, Device, Fault, Op};
+use events::tracepoint::{self, Name};
 use nvlog::{Layout, RegionSuperblock, UNIT, WAVES};
 use pages::Cluster;
 use sgl::Element;
@@ -28,6 +29,19 @@ pub(crate) enum Why {
     Demand,
     /// The shard stops.
     Stop,
+}
+
+impl Why {
+    /// As tracers read it.
+    fn name(self) -> Name {
+        match self {
+            Self::Timer => Name::new("time\0"),
+            Self::Fill => Name::new("fill\0"),
+            Self::Full => Name::new("want\0"),
+            Self::Demand => Name::new("demand\0"),
+            Self::Stop => Name::new("stop\0"),
+        }
+    }
 }
 
 /// How far a consistency point is.
@@ -205,6 +219,7 @@ impl<D: Device> Log<D> {
             }
             Stage::Settling { half } => {
                 if self.unmerged[half] == 0 && self.region.is_settled(half) {
+                    self.pace.flushes(cached);
                     let left = cached.flush_logged(buffers, ends);
                     self.point.stage = Stage::flushing(left, false);
                 }
@@ -250,6 +265,7 @@ impl<D: Device> Log<D> {
         } else if used > 0 && self.region.can_switch() {
             self.point.is_open = true;
             self.point.freeing = used;
+            self.point_begins(why, used);
             if self.point.demanded == Demanded::Next {
                 self.point.demanded = Demanded::This;
             }
@@ -328,6 +344,31 @@ impl<D: Device> Log<D> {
                 }
             }
         }
+    }
+
+    /// One leaves its half, with so many bytes.
+    fn point_begins(&mut self, why: Why, bytes: u64) {
+        self.pace.began(self.now);
+        let counters = &mut self.counters;
+        *match why {
+            Why::Timer => &mut counters.points_by_time,
+            Why::Fill => &mut counters.points_by_fill,
+            Why::Full => &mut counters.points_by_want,
+            Why::Demand => &mut counters.points_by_demand,
+            Why::Stop => &mut counters.points_by_stop,
+        } += 1;
+        tracepoint::consistency_point_start(self.number as u64, why.name(), bytes);
+    }
+
+    /// Its half is free.
+    fn point_ended(&mut self) {
+        let took = (self.now - self.pace.since()).as_nanos() as u64;
+        let counters = &mut self.counters;
+        counters.points += 1;
+        counters.point_ns += took;
+        counters.slowest_point_ns = counters.slowest_point_ns.max(took);
+        counters.freed_bytes += self.point.freeing;
+        tracepoint::consistency_point_end(self.number as u64, took, self.point.freeing);
     }
 
     fn point_is_over(&mut self) {
@@ -409,7 +450,7 @@ impl<D: Device> Log<D> {
             if !cfg!(mutant = "log-half-reused-early") {
                 self.region.freed();
             }
-            self.counters.points += 1;
+            self.point_ended();
             self.point.is_told = false;
             if self.point.demanded == Demanded::This {
                 let bytes = self.point.freeing;

@@ -314,9 +314,15 @@ impl Lab {
 
     /// The device of a volume ends what it has.
     pub fn serve(&mut self, volume: usize) -> Vec<End> {
+        self.serve_some(volume, usize::MAX)
+    }
+
+    /// The same of so many of its oldest commands.
+    pub fn serve_some(&mut self, volume: usize, commands: usize) -> Vec<End> {
         let mut bench = self.benches[volume].borrow_mut();
         let result = bench.fault.map_or(Ok(()), Err);
-        for (to, completed) in std::mem::take(&mut bench.under_way) {
+        let some = commands.min(bench.under_way.len());
+        for (to, completed) in bench.under_way.drain(..some) {
             to.push(Completed {
                 result,
                 ..completed
