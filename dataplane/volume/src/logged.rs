@@ -327,7 +327,7 @@ impl<D: Device> Log<D> {
                 other == volume && from < end && start < to
             };
             // Most are merged at once.
-            if self.merging.len() > 0 && self.merging.iter_mut().any(overlaps) {
+            if !self.merging.is_empty() && self.merging.iter_mut().any(overlaps) {
                 return;
             }
             let Ok(place) = self.merging.insert((*half, volume, from, to)) else {
@@ -494,7 +494,7 @@ impl<D: Device> Log<D> {
             + self.stable.len()
             + self.merging.len()
             + (GROUPS - self.free.len())
-            + self.point.in_progress()
+            + self.point.in_progress(self.is_stopping)
     }
 
     /// Whether every change is merged, and every group acknowledged.

@@ -92,6 +92,8 @@ fn s04_a_drive_that_fails_ends_the_wait_and_the_log_keeps_it() {
     };
     assert_eq!(fault, Fault::WriteError);
     assert!(bytes >= 4096, "{bytes} bytes stay in the log");
+    // It is tried again; a stop that waits for requests does not wait for that.
+    assert_eq!(lab.volumes.in_flight(), 0);
     assert_eq!(lab.volumes.log_counters().map(|log| log.points), Some(0));
     // The drive works again: one that is wanted now is made.
     lab.benches[0].borrow_mut().fault = None;

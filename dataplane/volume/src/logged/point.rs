@@ -176,9 +176,10 @@ impl Point {
         }
     }
 
-    /// One, if a consistency point is under way or wanted.
-    pub(super) fn in_progress(&self) -> usize {
-        usize::from(!matches!(self.stage, Stage::Idle) || self.wanted.is_some())
+    /// One, if a consistency point is under way, or the last one of a shard that stops is to come. What waits
+    /// to be tried again is in no stop's way.
+    pub(super) fn in_progress(&self, is_stopping: bool) -> usize {
+        usize::from(!matches!(self.stage, Stage::Idle) || is_stopping && self.wanted.is_some())
     }
 }
 
