@@ -6,8 +6,8 @@
 
 use crc_fast::{CrcAlgorithm, Digest};
 
-/// x^8 mod P, as a checksum has it: its first bit is the highest power's.
-const BYTE: u32 = 1 << (31 - 8);
+/// x^(8·2^*i*) mod P, as a checksum has it: its first bit is the highest power's.
+const POWERS: [u32; usize::BITS as usize] = powers();
 /// P without x^32, the same way round.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 /// x^(8·4096) mod P: what a page behind it does to a checksum.
@@ -30,22 +30,29 @@ pub fn crc32c_append(crc: u32, bytes: &[u8]) -> u32 {
 /// The checksum of what `first` is of, and behind it `len` bytes, whose own is `second`.
 #[inline]
 pub fn crc32c_combine(first: u32, second: u32, len: usize) -> u32 {
-    let shift = match len {
-        4096 => PAGE,
-        _ => power(len),
-    };
-    multiply(first, shift) ^ second
+    match (first, len) {
+        (0, _) => second,
+        (_, 4096) => multiply(first, PAGE) ^ second,
+        _ => multiply(first, power(len)) ^ second,
+    }
+}
+
+const fn powers() -> [u32; usize::BITS as usize] {
+    let mut powers = [1 << (31 - 8); usize::BITS as usize];
+    let mut i = 1;
+    while i < powers.len() {
+        powers[i] = multiply(powers[i - 1], powers[i - 1]);
+        i += 1;
+    }
+    powers
 }
 
 /// x^(8·`n`) mod P.
 const fn power(n: usize) -> u32 {
-    let (mut result, mut square, mut left) = (1 << 31, BYTE, n);
+    let (mut result, mut left) = (1 << 31, n);
     while left > 0 {
-        if left & 1 == 1 {
-            result = multiply(result, square);
-        }
-        square = multiply(square, square);
-        left >>= 1;
+        result = multiply(result, POWERS[left.trailing_zeros() as usize]);
+        left &= left - 1;
     }
     result
 }

@@ -12,6 +12,7 @@
 //!
 //! Source: NVM Express TCP Transport Specification 1.0.
 
+mod data_digest;
 mod debt;
 pub mod pdu;
 mod r2t;

@@ -23,6 +23,7 @@ pub struct PageRun {
     offset: u64,
     len: usize,
     max_bytes: usize,
+    checksums: Vec<u32>,
 }
 
 /// A request covers more bytes than the run was made for.
@@ -87,6 +88,7 @@ impl PageRun {
             offset: 0,
             len: 0,
             max_bytes,
+            checksums: Vec::with_capacity(pages),
         }
     }
 
@@ -116,6 +118,17 @@ impl PageRun {
             self.pages[0].cover(start..end);
         }
         Ok(())
+    }
+
+    /// A checksum of what the request has of each page, from the first page on, as far as whoever received the
+    /// bytes has made them. Whoever changes bytes afterwards has to [clear](Vec::clear) them.
+    pub fn checksums(&self) -> &[u32] {
+        &self.checksums
+    }
+
+    /// The same, for whoever makes them; one for each of [`PageRun::pages`] at most.
+    pub fn checksums_mut(&mut self) -> &mut Vec<u32> {
+        &mut self.checksums
     }
 
     /// Byte address on the volume where the request starts.
@@ -332,6 +345,7 @@ impl PageRun {
         self.used = 0;
         self.offset = 0;
         self.len = 0;
+        self.checksums.clear();
     }
 
     /// Offset in its page of the request's first byte.

@@ -99,7 +99,7 @@ events::counters! {
         payload_bytes,
         /// Bytes of headers, and of zeros that filled blocks up.
         overhead_bytes,
-        /// Payload bytes read by the CPU for checksums.
+        /// Payload bytes read by the CPU for checksums: those of no data digest.
         checksummed_bytes,
         /// Payload bytes copied for a log store that takes no such lists.
         bounced_bytes,
@@ -429,15 +429,18 @@ impl<D: Device> Log<D> {
             };
             self.crcs.clear();
             if let (RecordOp::Write, Some(run)) = (record.op, &change.io.run) {
-                let mut crcs = Crcs::new(record.offset);
                 for segment in run.segments() {
                     let address = segment.address().map_or(0, |a| a.as_ptr() as u64);
                     let element = Element::new(address, segment.len() as u64);
                     writing.elements.push(element);
-                    crcs.take(segment.bytes().unwrap_or(&[]), |crc| self.crcs.push(crc));
                 }
-                self.crcs.extend(crcs.end());
-                self.counters.checksummed_bytes += record.len;
+                // A data digest has been verified of them, and they were made on the way.
+                self.crcs.extend(run.checksums());
+                if self.crcs.len() < record.checksums() {
+                    self.crcs.clear();
+                    checksum(run, &record, &mut self.crcs);
+                    self.counters.checksummed_bytes += record.len;
+                }
             }
             self.region.add(&record, &self.crcs);
             payload += record.payload();
@@ -552,6 +555,15 @@ fn record_of(change: &Change) -> Record {
         offset: change.io.offset,
         len: change.io.len,
     }
+}
+
+/// The checksums of a record's pages.
+fn checksum(run: &PageRun, record: &Record, to: &mut Vec<u32>) {
+    let mut crcs = Crcs::new(record.offset);
+    for bytes in run.segments().filter_map(Segment::bytes) {
+        crcs.take(bytes, |crc| to.push(crc));
+    }
+    to.extend(crcs.end());
 }
 
 /// Elements that a change adds to a list.

@@ -3,18 +3,18 @@
 //! A header that lies whole in one slice is read where it is. One that is cut
 //! is gathered; data never is.
 
-use pages::{PlaceError, Refusal, Slice};
+use pages::{PageRun, PlaceError, Refusal, Slice};
 
+use super::data_digest::DataDigest;
 use super::pdu::{
     CapsuleCmd, FatalError, FatalStatus, Format, H2cData, HeaderView, IcReq, IcResp, PduType,
     TermReq,
 };
 use super::r2t::R2ts;
 use super::{CloseReason, Progress, Session};
-use crate::bytes::crc32c;
 use crate::command::SqeView;
 use crate::config::ADMIN_IN_CAPSULE_BYTES;
-use crate::queue::slots::{PROGRESS_BYTES, SlotIndex, SlotState};
+use crate::queue::slots::{PROGRESS_BYTES, Slot, SlotIndex, SlotState};
 use crate::queue::{Taken, Transport};
 use crate::resources::Resources;
 use crate::status::Status;
@@ -67,19 +67,31 @@ struct Body {
     padding: u32,
     /// Bytes of data to come.
     left: u32,
-    /// CRC32C of the data so far, if digests are used.
-    crc: u32,
-    /// Bytes at the front of what is to come that are in `crc` already.
+    /// Of the data so far, if digests are used.
+    digest: DataDigest,
+    /// Bytes at the front of what is to come that are in `digest` already.
     digested: u32,
 }
 
 impl Body {
-    fn new(sink: Sink, padding: usize, left: u32) -> Self {
+    /// Data of a command.
+    fn for_slot(index: SlotIndex, slot: &Slot, padding: usize, left: u32) -> Self {
         Self {
-            sink,
+            sink: Sink::Slot(index),
             padding: padding as u32,
             left,
-            crc: 0,
+            digest: DataDigest::new(slot.run.as_deref(), slot.moved),
+            digested: 0,
+        }
+    }
+
+    /// Data that nobody takes.
+    fn refused(cid: Cid, status: Status, padding: usize, left: u32) -> Self {
+        Self {
+            sink: Sink::Refused(cid, status),
+            padding: padding as u32,
+            left,
+            digest: DataDigest::new(None, 0),
             digested: 0,
         }
     }
@@ -376,7 +388,8 @@ impl Session {
         match taken.map_err(|_| FatalError::plain(FatalStatus::SequenceError))? {
             Taken::Started => {}
             Taken::DataFollows(index) => {
-                let body = Body::new(Sink::Slot(index), padding, data_len);
+                let slot = &resources.commands.slots[index];
+                let body = Body::for_slot(index, slot, padding, data_len);
                 self.rx.begin_body(body);
             }
             Taken::NoSlot if !may_wait && self.tx.can_refuse() => {
@@ -412,7 +425,7 @@ impl Session {
         resources: &mut Resources<'_>,
     ) {
         if data_len > 0 {
-            let body = Body::new(Sink::Refused(cid, status), padding, data_len);
+            let body = Body::refused(cid, status, padding, data_len);
             self.rx.begin_body(body);
         } else {
             self.refuse(cid, status, resources);
@@ -439,7 +452,7 @@ impl Session {
             .filter(|slot| self.queue.owns(slot) && R2ts::is_outstanding(slot))
             .ok_or(FatalError::invalid_field(10))?;
         self.tx.r2ts.check(data, slot)?;
-        let body = Body::new(Sink::Slot(index), padding, data.len);
+        let body = Body::for_slot(index, slot, padding, data.len);
         self.rx.begin_body(body);
         Ok(())
     }
@@ -503,7 +516,7 @@ impl Session {
         let len = data.len() as u32;
         if self.rx.format.data_digest {
             let fresh = &data.bytes()[body.digested.min(len) as usize..];
-            body.crc = crc32c(body.crc, fresh);
+            body.digest.take(fresh, run_of(body.sink, resources));
             body.digested = body.digested.max(len) - len;
         }
         let Sink::Slot(index) = body.sink else {
@@ -575,7 +588,8 @@ impl Session {
             return Step::On;
         }
         self.rx.state = State::Header { have: 0 };
-        if self.rx.gather[..4] != body.crc.to_le_bytes() && !cfg!(mutant = "digest-unverified") {
+        let digest = body.digest.end(run_of(body.sink, resources));
+        if self.rx.gather[..4] != digest.to_le_bytes() && !cfg!(mutant = "digest-unverified") {
             resources.counters.data_digest_errors += 1;
             // Not fatal: the command alone fails (NVMe/TCP 3.3.2.2, 3.5.1).
             if let Sink::Slot(index) = body.sink {
@@ -611,6 +625,15 @@ impl Session {
         } else {
             self.queue.fetched(index, &mut self.tx, resources);
         }
+    }
+}
+
+/// Where data go, if there is such a place.
+#[inline]
+fn run_of<'r>(sink: Sink, resources: &'r mut Resources<'_>) -> Option<&'r mut PageRun> {
+    match sink {
+        Sink::Slot(index) => resources.commands.slots[index].run.as_deref_mut(),
+        Sink::Refused(..) => None,
     }
 }
 
