@@ -1,7 +1,5 @@
 //! What each write took, as its host sees it, over a run with consistency points.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use engine::Alone;
@@ -17,13 +15,14 @@ const LOOK: u64 = 256;
 /// How long nothing is recorded at first: connections are past their slow start, and pools have been through.
 const WARM_UP: Duration = Duration::from_secs(1);
 
-/// Time since the beginning, without that in which this thread was ready to run and got no core: what else
-/// the machine does is not to be measured. The kernel counts it (Linux, Documentation/scheduler/sched-stats.rst).
+/// Time since the beginning, without that in which this thread was given no core, by the kernel or by the machine
+/// below it: what else there is to do is not to be measured. The thread never sleeps, so what it lacks is what its
+/// CPU time is behind.
 struct Clock {
     begun: Instant,
+    cpu_begun: Duration,
     last: Duration,
-    schedstat: File,
-    waited: Duration,
+    lost: Duration,
 }
 
 impl Clock {
@@ -31,34 +30,36 @@ impl Clock {
     const GAP: Duration = Duration::from_micros(100);
 
     fn new() -> Self {
-        let schedstat = File::open("/proc/thread-self/schedstat");
-        let mut clock = Self {
+        Self {
             begun: Instant::now(),
+            cpu_begun: cpu_time(),
             last: Duration::ZERO,
-            schedstat: schedstat.expect("a kernel that says how long threads waited"),
-            waited: Duration::ZERO,
-        };
-        clock.waited = clock.waited();
-        clock.begun -= clock.waited;
-        clock
-    }
-
-    fn waited(&self) -> Duration {
-        let mut bytes = [0; 96];
-        let n = self.schedstat.read_at(&mut bytes, 0);
-        let text = str::from_utf8(&bytes[..n.unwrap_or(0)]).unwrap_or_default();
-        let waited = text.split(' ').nth(1).and_then(|ns| ns.parse().ok());
-        Duration::from_nanos(waited.expect("the second number of schedstat"))
+            lost: Duration::ZERO,
+        }
     }
 
     fn now(&mut self) -> Duration {
         let now = self.begun.elapsed();
         if now - self.last > Self::GAP {
-            self.waited = self.waited();
+            let ran = cpu_time() - self.cpu_begun;
+            self.lost = self.lost.max(now.saturating_sub(ran));
         }
         self.last = now;
-        now - self.waited
+        now - self.lost
     }
+}
+
+/// How long this thread has run.
+#[allow(unsafe_code)]
+fn cpu_time() -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: room for what is written.
+    let code = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    assert_eq!(code, 0, "every Linux has this clock");
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// The commands under way, by their identifiers, and what those took that ended.
@@ -118,11 +119,11 @@ struct Bin {
     p99_us: f64,
     max_us: f64,
     /// What is not in it: how long the machine had other work.
-    waited_us: f64,
+    lost_us: f64,
 }
 
 impl Bin {
-    fn of(at: Duration, ended: &mut Vec<u32>, waited: Duration) -> Self {
+    fn of(at: Duration, ended: &mut Vec<u32>, lost: Duration) -> Self {
         ended.sort_unstable();
         let quantile = |share: f64| {
             let place = (ended.len().saturating_sub(1) as f64 * share).round() as usize;
@@ -134,7 +135,7 @@ impl Bin {
             p50_us: quantile(0.5),
             p99_us: quantile(0.99),
             max_us: quantile(1.0),
-            waited_us: waited.as_secs_f64() * 1e6,
+            lost_us: lost.as_secs_f64() * 1e6,
         };
         ended.clear();
         bin
@@ -153,7 +154,7 @@ pub fn measure(alone: &mut Alone, load: &mut Load, options: &Options, points: u6
     let (first, mut used) = (counter(&alone.snapshot(), "points"), u64::MAX);
     let (mut begins, mut ends) = (Vec::new(), Vec::new());
     let (mut bins, mut until) = (Vec::new(), BIN);
-    let mut waited = load.latencies().clock.waited;
+    let mut lost = load.latencies().clock.lost;
     while (ends.len() as u64) < points {
         load.run(alone, LOOK, options.depth, false);
         let now = begun.elapsed();
@@ -167,15 +168,21 @@ pub fn measure(alone: &mut Alone, load: &mut Load, options: &Options, points: u6
         ends.resize(ended.max(ends.len()), now.as_secs_f64());
         if now >= until {
             let latencies = load.latencies();
-            let so_far = latencies.clock.waited;
-            bins.push(Bin::of(now, &mut latencies.ended, so_far - waited));
-            (waited, until) = (so_far, now + BIN);
+            let so_far = latencies.clock.lost;
+            bins.push(Bin::of(now, &mut latencies.ended, so_far - lost));
+            (lost, until) = (so_far, now + BIN);
         }
     }
-    print(&bins, begun.elapsed(), &begins, &ends, options);
+    print(&bins, begun.elapsed(), (&begins, &ends), alone, options);
 }
 
-fn print(bins: &[Bin], took: Duration, begins: &[f64], ends: &[f64], options: &Options) {
+fn print(
+    bins: &[Bin],
+    took: Duration,
+    (begins, ends): (&[f64], &[f64]),
+    alone: &Alone,
+    options: &Options,
+) {
     let list = |times: &[f64]| {
         let times: Vec<_> = times.iter().map(|time| format!("{time:.4}")).collect();
         times.join(",")
@@ -184,15 +191,17 @@ fn print(bins: &[Bin], took: Duration, begins: &[f64], ends: &[f64], options: &O
         .iter()
         .map(|bin| {
             format!(
-                "{{\"at_s\":{:.4},\"writes\":{},\"p50_us\":{:.1},\"p99_us\":{:.1},\"max_us\":{:.1},\"waited_us\":{:.1}}}",
-                bin.at.as_secs_f64(), bin.writes, bin.p50_us, bin.p99_us, bin.max_us, bin.waited_us
+                "{{\"at_s\":{:.4},\"writes\":{},\"p50_us\":{:.1},\"p99_us\":{:.1},\"max_us\":{:.1},\"lost_us\":{:.1}}}",
+                bin.at.as_secs_f64(), bin.writes, bin.p50_us, bin.p99_us, bin.max_us, bin.lost_us
             )
         })
         .collect();
-    let (most, slowest) = options.device_us.unwrap_or((0, 0));
+    let snapshot = alone.snapshot();
+    let (pages, full) = (counter(&snapshot, "pages"), counter(&snapshot, "full"));
+    let [drive, log] = options.device_us.unwrap_or_default();
     println!(
         "{{\"depth\":{},\"half_mib\":{},\"interval_s\":{},\"bin_s\":{},\"seconds\":{:.3},\"writes\":{},\
-         \"device\":{{\"most_us\":{most},\"slowest_us\":{slowest}}},\
+         \"drive_us\":[{},{}],\"log_us\":[{},{}],\"pages\":{pages},\"full\":{full},\
          \"begins\":[{}],\"ends\":[{}],\"bins\":[{}]}}",
         options.depth,
         options.half_mib,
@@ -200,6 +209,10 @@ fn print(bins: &[Bin], took: Duration, begins: &[f64], ends: &[f64], options: &O
         BIN.as_secs_f64(),
         took.as_secs_f64(),
         bins.iter().map(|bin| bin.writes).sum::<usize>(),
+        drive.0,
+        drive.1,
+        log.0,
+        log.1,
         list(begins),
         list(ends),
         series.join(","),

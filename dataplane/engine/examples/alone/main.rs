@@ -11,12 +11,12 @@
 //!       [--no-offloads] [--commands N] [--part N] [--instructions] [--core N]
 //!       [--mib N] [--zipf | --sequential] [--clusters N]
 //!       [--back | --logged [--log-block 512|4096] [--half-mib N] [--interval-ms N]
-//!                          [--points N [--device-us MOST SLOWEST]]]
+//!                          [--points N [--device-us MOST SLOWEST [--drive-us MOST SLOWEST]]]]
 //! ```
 //!
 //! `--mib`: only so much of the namespace is used. `--points`: instead of cycles, what writes take in a run with so
 //! many consistency points, by tenths of a second, on devices that take MOST microseconds for a write, and
-//! SLOWEST for one in a hundred.
+//! SLOWEST for one in a hundred; `--drive-us` if the namespace's takes longer than the log's.
 #![allow(missing_docs)]
 
 mod crc;
@@ -110,7 +110,7 @@ fn spdk_json(options: &Options) -> String {
     let log_blocks = ((2 * options.half_mib + 4) << 20) / options.log_block;
     let sizes = [(blocks, BLOCK), (log_blocks, options.log_block)];
     let mut methods = Vec::new();
-    for (name, (blocks, block)) in DEVICES.iter().zip(sizes) {
+    for (i, (name, (blocks, block))) in DEVICES.iter().zip(sizes).enumerate() {
         let below = match options.device_us {
             Some(_) => format!("{name}Base"),
             None => (*name).into(),
@@ -118,7 +118,7 @@ fn spdk_json(options: &Options) -> String {
         methods.push(format!(
             r#"{{"method":"bdev_null_create","params":{{"name":"{below}","num_blocks":{blocks},"block_size":{block}}}}}"#
         ));
-        if let Some((most, slowest)) = options.device_us {
+        if let Some((most, slowest)) = options.device_us.map(|devices| devices[i]) {
             methods.push(format!(
                 r#"{{"method":"bdev_delay_create","params":{{"base_bdev_name":"{below}","name":"{name}","avg_read_latency":{most},"p99_read_latency":{slowest},"avg_write_latency":{most},"p99_write_latency":{slowest}}}}}"#
             ));

@@ -36,8 +36,8 @@ pub struct Options {
     pub interval: Duration,
     /// Latencies of a run with so many consistency points, instead of cycles.
     pub points: Option<u64>,
-    /// What a write takes on the log's and the namespace's device: most, and one in a hundred.
-    pub device_us: Option<(u64, u64)>,
+    /// What a write takes on the namespace's device, and on the log's: most, and one in a hundred.
+    pub device_us: Option<[(u64, u64); 2]>,
 }
 
 pub fn options() -> Result<Options, String> {
@@ -90,7 +90,12 @@ pub fn options() -> Result<Options, String> {
             "--half-mib" => options.half_mib = number()?.max(1),
             "--interval-ms" => options.interval = Duration::from_millis(number()?.max(1)),
             "--points" => options.points = Some(number()?.max(1)),
-            "--device-us" => options.device_us = Some((number()?, number()?)),
+            "--device-us" => options.device_us = Some([(number()?, number()?); 2]),
+            "--drive-us" => {
+                let drive = (number()?, number()?);
+                let devices = options.device_us.as_mut();
+                devices.ok_or("--drive-us stands behind --device-us")?[0] = drive;
+            }
             "--zipf" => options.pattern = Pattern::Zipf,
             "--sequential" => options.pattern = Pattern::Sequential,
             "--back" => options.write = WritePolicy::Back,
