@@ -78,6 +78,33 @@ brake() { qmp appliance "{\"execute\": \"qom-set\", \"arguments\": {\"path\": \"
 # image NAME: an image as a block node of the same name.
 image() { printf '%s\n' -blockdev "file,node-name=$1,filename=$run/$1.img,cache.no-flush=on"; }
 
+# forgetful_drive NAME MEBIBYTES: a drive whose image is in $run/NAME.N.qcow2; forgets, when its machine is killed, what was not flushed.
+# QEMU keeps the tables of a qcow2 in memory until then, and writes to places that an image has not yet are lost with them: so each call
+# lays a fresh, empty layer over those that there are. Prints QEMU's arguments; the top one is the block node NAME.
+forgetful_drive() {
+	local name=$1 layer=0 file top options=
+	while [ -e "$run/$name.$((layer + 1)).qcow2" ]; do layer=$((layer + 1)); done
+	layer=$((layer + 1))
+	empty_qcow2 "$2" >"$run/$name.$layer.qcow2"
+	for file in $(seq "$layer"); do
+		top=$name-$file
+		[ "$file" -lt "$layer" ] || top=$name
+		printf '%s\n' -blockdev "file,node-name=$name-file-$file,filename=$run/$name.$file.qcow2,cache.no-flush=on" \
+			-blockdev "qcow2,node-name=$top,file=$name-file-$file$options"
+		options=",backing=$top"
+	done
+}
+
+# empty_qcow2 MEBIBYTES: an image of four clusters of 64 KiB (QEMU, docs/interop/qcow2.txt): header, refcount table and block, L1 table; up to
+# 512 MiB.
+empty_qcow2() {
+	perl -e '
+		print pack("a4 N Q> N N Q> N N Q> Q> N N Q>", "QFI\xfb", 2, 0, 0, 16, shift() << 20, 0, 1, 3 << 16, 1 << 16, 1, 0, 0) . "\0" x (65536 - 72);
+		print pack("Q>", 2 << 16) . "\0" x (65536 - 8);
+		print pack("n4", 1, 1, 1, 1) . "\0" x (65536 - 8);
+		print "\0" x 65536;' "$1"
+}
+
 # ---- guests --------------------------------------------------------------------------------------------------------
 
 # appliance MODEL ARGUMENT...: boots it with a card of that model on lan0. Hugepages: 384, of its 1280 MiB.

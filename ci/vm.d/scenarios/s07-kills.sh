@@ -2,9 +2,9 @@
 # a logged volume, its log on the drive: the program is killed under load, and its whole machine; what the client saw acknowledged is there
 # short 120, 40 a kill
 
-# The images outlive the machine; what was not flushed to them does not.
+# The drives outlive the machine; what was not flushed to them does not.
 boot_appliance() {
-	mapfile -t devices < <(nvme nvme0 1 "" flash:512 && nvme nvme1 2 "" log:512)
+	mapfile -t devices < <(forgetful_drive flash 64 && nvme nvme0 1 "" flash:512 && forgetful_drive log 64 && nvme nvme1 2 "" log:512)
 	appliance virtio-net-pci "${devices[@]}"
 }
 configured() {
@@ -27,8 +27,6 @@ configured() {
 replayed() { on appliance 'grep "were replayed" /run/throughline.log | tail -n 1'; }
 
 DRIVE1=0000:02:00.0
-drive flash 64
-drive log 64
 boot_appliance
 client
 ready "$DRIVE1"
