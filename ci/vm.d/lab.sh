@@ -78,21 +78,29 @@ brake() { qmp appliance "{\"execute\": \"qom-set\", \"arguments\": {\"path\": \"
 # image NAME: an image as a block node of the same name.
 image() { printf '%s\n' -blockdev "file,node-name=$1,filename=$run/$1.img,cache.no-flush=on"; }
 
-# forgetful_drive NAME MEBIBYTES: a drive whose image is in $run/NAME.N.qcow2; forgets, when its machine is killed, what was not flushed.
-# QEMU keeps the tables of a qcow2 in memory until then, and writes to places that an image has not yet are lost with them: so each call
-# lays a fresh, empty layer over those that there are. Prints QEMU's arguments; the top one is the block node NAME.
+# A forgetful drive loses, when its machine is killed, what was not flushed: QEMU keeps the tables of a qcow2 in memory until then, and what was
+# written to places that the image did not have goes with them. So it has layers, $run/NAME.N.qcow2; its block node is NAME-N, of the topmost.
+#
+# forgetful_drive NAME MEBIBYTES: prints QEMU's arguments for the layers that there are, and makes the first.
 forgetful_drive() {
-	local name=$1 layer=0 file top options=
-	while [ -e "$run/$name.$((layer + 1)).qcow2" ]; do layer=$((layer + 1)); done
-	layer=$((layer + 1))
-	empty_qcow2 "$2" >"$run/$name.$layer.qcow2"
-	for file in $(seq "$layer"); do
-		top=$name-$file
-		[ "$file" -lt "$layer" ] || top=$name
-		printf '%s\n' -blockdev "file,node-name=$name-file-$file,filename=$run/$name.$file.qcow2,cache.no-flush=on" \
-			-blockdev "qcow2,node-name=$top,file=$name-file-$file$options"
-		options=",backing=$top"
+	local layer backing=
+	[ -e "$run/$1.1.qcow2" ] || empty_qcow2 "$2" >"$run/$1.1.qcow2"
+	for layer in $(seq "$(layers "$1")"); do
+		printf '%s\n' -blockdev "file,node-name=$1-file-$layer,filename=$run/$1.$layer.qcow2,cache.no-flush=on" \
+			-blockdev "qcow2,node-name=$1-$layer,file=$1-file-$layer$backing"
+		backing=,backing=$1-$layer
 	done
+}
+layers() { find "$run" -name "$1.*.qcow2" | wc -l; }
+
+# forgets_from_here NAME MEBIBYTES: the appliance's drive gets a fresh, empty layer: all places are such that the image does not have.
+forgets_from_here() {
+	local top next
+	top=$(layers "$1") next=$(($(layers "$1") + 1))
+	empty_qcow2 "$2" >"$run/$1.$next.qcow2"
+	qmp appliance "{\"execute\": \"blockdev-add\", \"arguments\": {\"driver\": \"qcow2\", \"node-name\": \"$1-$next\", \"backing\": null, \"file\":
+		{\"driver\": \"file\", \"node-name\": \"$1-file-$next\", \"filename\": \"$run/$1.$next.qcow2\", \"cache\": {\"no-flush\": true}}}}" >/dev/null
+	qmp appliance "{\"execute\": \"blockdev-snapshot\", \"arguments\": {\"node\": \"$1-$top\", \"overlay\": \"$1-$next\"}}" >/dev/null
 }
 
 # empty_qcow2 MEBIBYTES: an image of four clusters of 64 KiB (QEMU, docs/interop/qcow2.txt): header, refcount table and block, L1 table; up to

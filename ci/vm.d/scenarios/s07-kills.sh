@@ -4,7 +4,7 @@
 
 # The drives outlive the machine; what was not flushed to them does not.
 boot_appliance() {
-	mapfile -t devices < <(forgetful_drive flash 64 && nvme nvme0 1 "" flash:512 && forgetful_drive log 64 && nvme nvme1 2 "" log:512)
+	mapfile -t devices < <(forgetful_drive flash 64 && nvme nvme0 1 "" "flash-$(layers flash):512" && forgetful_drive log 64 && nvme nvme1 2 "" "log-$(layers log):512")
 	appliance virtio-net-pci "${devices[@]}"
 }
 configured() {
@@ -35,6 +35,8 @@ serve
 connect --reconnect-delay=1 --keep-alive-tmo=5
 replays=0
 for kill in $(seq "${kills:-4}"); do
+	forgets_from_here flash 64
+	forgets_from_here log 64
 	on client 'rm -f /run/enough'
 	begin client "load$kill" 'witness write /dev/nvme0n1 /run/record /run/enough'
 	# Some before the first consistency point, some after it, some in one.
