@@ -114,7 +114,7 @@ impl Store for LogFile {
 pub(crate) fn file_of(program: &Program, store: Option<&str>) -> anyhow::Result<PathBuf> {
     let name = match (store, &program.engine.log) {
         (Some(store), _) => store,
-        (None, Some(log)) => log.store.as_str(),
+        (None, Some(log)) => log.stores[0].name.as_str(),
         (None, None) => bail!("the configuration has no [log]; name a store, or a file"),
     };
     let stores = &program.engine.stores;

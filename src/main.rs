@@ -64,9 +64,10 @@ enum Command {
         /// Assemble pages by memcpy instead of by reference, to see what zero-copy is worth
         #[arg(long)]
         copy: bool,
-        /// Give up what the log has, be it damaged, or of stores that are gone, or another's: NAME is that of its store
+        /// Give up what a store of the log has, be it damaged, or of stores that are gone, or another's: NAME is the
+        /// store's, and of two stores each may be named
         #[arg(long, value_name = "NAME")]
-        discard_log: Option<String>,
+        discard_log: Vec<String>,
     },
     /// Look at a log that no program uses: what it has, and what a start would do with it; nothing is written
     Log {
@@ -223,7 +224,7 @@ fn main() -> ExitCode {
             config,
             copy,
             discard_log,
-        } => commands::run(&config, copy, discard_log.as_deref()),
+        } => commands::run(&config, copy, &discard_log),
         Command::Log { action } => match action {
             LogAction::Show {
                 store,

@@ -76,6 +76,8 @@ pub(crate) struct Readiness {
     pub(crate) ports: Vec<Part<String>>,
     pub(crate) addresses: Vec<Address>,
     pub(crate) namespaces: Vec<Part<NamespaceName>>,
+    /// The log's stores, if there are two.
+    pub(crate) logs: Vec<Part<String>>,
 }
 
 /// Where readiness is seen.
@@ -154,11 +156,16 @@ impl Readiness {
             name: name.clone(),
             wrong: wrong_with_device(*state, &name.store),
         };
+        let log = |(name, state): &(String, DeviceState)| Part {
+            name: name.clone(),
+            wrong: wrong_with_log(*state, name),
+        };
         Self {
             shards,
             ports: health.ports.iter().zip(devices).map(port).collect(),
             addresses: Vec::new(),
             namespaces: health.namespaces.iter().map(namespace).collect(),
+            logs: health.logs.iter().map(log).collect(),
         }
     }
 
@@ -215,7 +222,7 @@ impl Readiness {
         addresses.filter_map(with_sentence)
     }
 
-    /// Ports and namespaces that are wrong, and their sentences.
+    /// Ports, namespaces and stores of the log that are wrong, and their sentences.
     fn wrong_devices(&self) -> impl Iterator<Item = (String, String)> {
         let ports = (self.ports.iter()).map(|part| (part.name.clone(), &part.wrong));
         let namespaces = (self.namespaces.iter()).map(|part| {
@@ -224,7 +231,11 @@ impl Readiness {
             } = &part.name;
             (format!("namespace {nsid} of {subsystem}"), &part.wrong)
         });
-        ports.chain(namespaces).filter_map(with_sentence)
+        let logs = (self.logs.iter()).map(|part| (format!("log store {}", part.name), &part.wrong));
+        ports
+            .chain(namespaces)
+            .chain(logs)
+            .filter_map(with_sentence)
     }
 
     /// The parts that are wrong, and their sentences.
@@ -263,6 +274,14 @@ fn wrong_with_port(state: PortState, device: &str) -> Option<String> {
              an interface of that name (`ip link`)"
         )),
     }
+}
+
+fn wrong_with_log(state: DeviceState, store: &str) -> Option<String> {
+    (state != DeviceState::Works).then(|| {
+        format!(
+            "`{store}` is out, and the log on the other store alone: see to its drive, and restart throughline"
+        )
+    })
 }
 
 fn wrong_with_device(state: DeviceState, store: &str) -> Option<String> {

@@ -28,16 +28,85 @@ struct Known {
     is_particular: bool,
 }
 
-/// Is the log's store fit for it?
+/// Are the log's stores fit for it?
 pub(super) fn store(host: &Host, program: &Program, report: &mut Report) {
     let engine = &program.engine;
     let Some(log) = &engine.log else { return };
-    let Some(store) = engine.stores.iter().find(|store| store.name == log.store) else {
-        return;
+    let find = |name: &str| engine.stores.iter().find(|store| store.name == name);
+    let stores: Vec<_> = (log.stores.iter())
+        .filter_map(|log| find(&log.name))
+        .map(|store| (store, known(host, program, store)))
+        .collect();
+    for (store, known) in &stores {
+        one(program, log, store, known, report);
+    }
+    match &stores[..] {
+        [(first, _), (second, _)] if are_on_one_drive(program, first, second) => report.hint(
+            TOPIC,
+            format!(
+                "stores {} and {} are on one drive: what takes it takes both",
+                first.name, second.name
+            ),
+            "name a store on another drive as `mirror`",
+        ),
+        [(first, one), (second, other)] => {
+            let sizes = one.size.zip(other.size);
+            let (len, block) = sizes.map_or((None, None), |((len, block), (other_len, other))| {
+                (Some(len.min(other_len)), Some(block.max(other)))
+            });
+            let used = len.zip(block).map_or(String::new(), |(len, block)| {
+                let len = text::bytes(len);
+                format!("; of each {len} are used, in blocks of {block} bytes")
+            });
+            report.ok(
+                TOPIC,
+                format!(
+                    "two log stores, {} and {}: either may fail{used}",
+                    first.name, second.name
+                ),
+            );
+        }
+        _ => report.hint(
+            TOPIC,
+            "one log store: if it fails, writes to logged namespaces are refused until a restart",
+            "name a second one as `mirror` in [log], on another drive",
+        ),
+    }
+}
+
+/// Whether two stores are namespaces of one controller, or files and partitions of one disk, as far as is known.
+fn are_on_one_drive(program: &Program, first: &StoreConfig, second: &StoreConfig) -> bool {
+    let file = |store: &StoreConfig| match &store.device {
+        StoreDevice::Bdev(bdev) => {
+            let file = program.bdev_files.iter().find(|(name, _)| name == bdev);
+            let metadata = file.and_then(|(_, file)| std::fs::metadata(file).ok())?;
+            match metadata.file_type().is_block_device() {
+                true => Some(metadata.rdev()),
+                false => Some(metadata.dev()),
+            }
+        }
+        StoreDevice::Nvme { .. } => None,
     };
-    let known = known(host, program, store);
+    let id = |store: &StoreConfig| match &store.device {
+        StoreDevice::Nvme { transport_id, .. } => Some(transport_id.clone()),
+        StoreDevice::Bdev(_) => None,
+    };
+    let same_file = file(first).zip(file(second)).is_some_and(|(a, b)| a == b);
+    let same_controller = id(first).zip(id(second)).is_some_and(|(a, b)| a == b);
+    same_file || same_controller
+}
+
+/// Is one store fit?
+fn one(
+    program: &Program,
+    log: &LogConfig,
+    store: &StoreConfig,
+    known: &Known,
+    report: &mut Report,
+) {
+    let engine = &program.engine;
     match known.size {
-        Some((bytes, block)) => size(program, log, bytes, block, report),
+        Some((bytes, block)) => size(program, log, store, (bytes, block), report),
         None => {
             let regions = engine.cores.len() as u32;
             let least = Layout::needs(regions, log.half_len.unwrap_or(nvlog::HALF_MIN));
@@ -70,7 +139,13 @@ pub(super) fn store(host: &Host, program: &Program, report: &mut Report) {
             ),
             "use a drive with power-loss protection (`nvme id-ctrl`: vwc 0), or persistent memory",
         ),
-        Some(false) => report.ok(TOPIC, "no volatile write cache: a group costs one write"),
+        Some(false) => report.ok(
+            TOPIC,
+            format!(
+                "store {} has no volatile write cache: a group costs one write",
+                store.name
+            ),
+        ),
         None => {}
     }
     if known.is_particular {
@@ -83,18 +158,19 @@ pub(super) fn store(host: &Host, program: &Program, report: &mut Report) {
             "use a drive that takes SGLs (`nvme id-ctrl`: sgls other than 0)",
         );
     }
-    report.hint(
-        TOPIC,
-        "one log store: if it fails, writes to logged namespaces are refused until a restart",
-        "put it on a device that survives a drive (a raid1 bdev)",
-    );
 }
 
 /// Does what is configured fit?
-fn size(program: &Program, log: &LogConfig, bytes: u64, block: u32, report: &mut Report) {
+fn size(
+    program: &Program,
+    log: &LogConfig,
+    store: &StoreConfig,
+    (bytes, block): (u64, u32),
+    report: &mut Report,
+) {
     let engine = &program.engine;
     let regions = engine.cores.len() as u32;
-    let store = &log.store;
+    let store = &store.name;
     match Layout::new(bytes, block, regions, log.half_len) {
         Ok(layout) => {
             let longest = u64::from(engine.target.max_io_bytes) + nvlog::UNIT;

@@ -26,11 +26,11 @@ use crate::rpc::{self, Rpc, Running};
 const CAPTURE: Duration = Duration::from_secs(5);
 
 /// `throughline run`
-pub(crate) fn run(path: &Path, copy: bool, discard_log: Option<&str>) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(path: &Path, copy: bool, discard_log: &[String]) -> anyhow::Result<ExitCode> {
     logging::start();
     let (mut program, source) = config::load_source(path, Host::here().cores().as_deref())?;
     program.engine.copy |= copy;
-    if let Some(name) = discard_log {
+    for name in discard_log {
         discard(&mut program, name)?;
     }
     if let Some(warnings) = &program.warnings {
@@ -75,16 +75,18 @@ pub(crate) fn run(path: &Path, copy: bool, discard_log: Option<&str>) -> anyhow:
     }
 }
 
-/// Has the log given up, if `name` is that of its store: whoever gives something up knows what.
+/// Has given up what one of the log's stores has, if `name` is that of one: whoever gives something up knows what.
 fn discard(program: &mut Program, name: &str) -> anyhow::Result<()> {
     let log = (program.engine.log.as_mut())
         .context("--discard-log: the configuration has no [log], so nothing is given up")?;
-    anyhow::ensure!(
-        log.store == name,
-        "--discard-log {name}: the log is on store {}. To give up what it has (`throughline log show --config` says what that is), name that one",
-        log.store
-    );
-    log.discard = true;
+    let names = log.names();
+    let store = log.stores.iter_mut().find(|store| store.name == name);
+    let store = store.with_context(|| {
+        format!(
+            "--discard-log {name}: the log is on store {names}. To give up what a store has (`throughline log show --config` says what that is), name it"
+        )
+    })?;
+    store.discard = true;
     Ok(())
 }
 
@@ -174,7 +176,8 @@ mod tests {
         let mut program = parse("log = { store = \"log0\" }");
         let told = discard(&mut program, "disk0").unwrap_err().to_string();
         assert!(told.contains("the log is on store log0"), "{told}");
-        let is_given_up = |program: &Program| program.engine.log.as_ref().unwrap().discard;
+        let is_given_up =
+            |program: &Program| program.engine.log.as_ref().unwrap().stores[0].discard;
         assert!(!is_given_up(&program));
         discard(&mut program, "log0").unwrap();
         assert!(is_given_up(&program));

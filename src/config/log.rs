@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use engine::LogConfig;
+use engine::{LogConfig, LogStoreConfig};
 
-use super::reader::Section;
+use super::reader::{Item, Section};
 use super::stores::Stores;
 use super::target::refuse_unknown;
 
@@ -13,18 +13,33 @@ const CONSISTENCY_POINT_S: u32 = 10;
 
 pub(super) fn read(root: &Section<'_>, stores: &Stores) -> Option<LogConfig> {
     let section = root.table("log")?;
-    let store = section.require("store", "\"log0\"").and_then(|item| {
-        let store = item.string("log0")?;
-        refuse_unknown(&item, store, stores);
+    let named = |item: &Item<'_>, example: &str| {
+        let store = item.string(example)?;
+        refuse_unknown(item, store, stores);
         Some(store.to_owned())
+    };
+    let store = section.require("store", "\"log0\"");
+    let store = store.and_then(|item| named(&item, "log0"));
+    let mirror = section.get("mirror").and_then(|item| {
+        let mirror = named(&item, "log1")?;
+        if store.as_ref() == Some(&mirror) {
+            item.report(
+                "the log's two stores are one",
+                "name another store as `mirror`, on another drive, or leave it out",
+            );
+        }
+        Some(mirror)
     });
     let half_mib = (section.get("half_mib")).and_then(|item| item.integer(1u32..=1 << 20, 256));
     let interval = section.integer("consistency_point_s", 1..=3600, CONSISTENCY_POINT_S);
     section.finish();
+    let on = |name: String| LogStoreConfig {
+        name,
+        discard: false,
+    };
     Some(LogConfig {
-        store: store?,
+        stores: [store?].into_iter().chain(mirror).map(on).collect(),
         half_len: half_mib.map(|mib| u64::from(mib) << 20),
         interval: Duration::from_secs(interval.into()),
-        discard: false,
     })
 }

@@ -177,7 +177,7 @@ fn read_subsystems(
         );
     }
     for (store, span) in stores.places() {
-        let is_log = log.is_some_and(|log| log.store == store);
+        let is_log = log.is_some_and(|log| log.is_on(store));
         if !taken.stores.contains_key(store) && !is_log {
             let help = "name it in a subsystem's `namespaces`, or leave it out";
             warnings.report(span, format!("store `{store}` is no namespace's"), help);
@@ -286,7 +286,7 @@ fn read_namespaces(
             continue;
         };
         refuse_unknown(&named, &namespace.store, known.stores);
-        if known.log.is_some_and(|log| log.store == namespace.store) {
+        if known.log.is_some_and(|log| log.is_on(&namespace.store)) {
             named.report(
                 "the log is on this store",
                 "name another store here, or in [log]",

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 
+use nvlog::recovery::Found;
 use nvlog::{Crcs, Layout, LogId, Record, RecordOp, RegionSuperblock, Superblock};
 use tempfile::TempDir;
 
@@ -62,10 +63,15 @@ impl Made {
             generation: 0,
             layout,
             placement: 1,
+            member: 0,
             volumes: vec![volume("disk0"), volume("disk1")],
         };
         let file = Writer(LogFile(file));
-        let regions = recovery::at_once(recovery::begin(&file, None, superblock)).unwrap();
+        let view = recovery::at_once(recovery::look(&file, LEN)).unwrap();
+        let agreed = recovery::agree::<io::Error>(&[Found::Seen(view)]).unwrap();
+        let stores = [Some((&file, LEN))];
+        let begun = recovery::at_once(recovery::begin(&stores, &agreed, superblock));
+        let regions = begun.unwrap().regions;
         let made = Self {
             _directory: directory,
             path,

@@ -38,6 +38,7 @@ fn readiness() -> Readiness {
             name: snapshot().inventory.namespaces[0].clone(),
             wrong: None,
         }],
+        logs: Vec::new(),
     }
 }
 

@@ -13,6 +13,7 @@ fn health(ports: &[PortState], stores: &[DeviceState]) -> Readiness {
     let health = Health {
         ports: ports.iter().enumerate().map(port).collect(),
         namespaces: (1..).zip(stores).map(namespace).collect(),
+        logs: Vec::new(),
     };
     Readiness::new(None, &health, &["eth1".into(), "0000:01:00.0".into()])
 }
@@ -61,6 +62,24 @@ fn k06_each_wrong_is_told_with_what_to_do() {
     assert_eq!(reasons.len(), told.len(), "{reasons:?}");
     for (reason, told) in reasons.iter().zip(told) {
         assert!(reason.starts_with(told), "{reason}");
+    }
+}
+
+#[test]
+fn s06_a_log_on_one_of_its_two_stores_is_degraded() {
+    let log = |name: &str, state| (name.to_owned(), state);
+    let health = |second| Health {
+        logs: vec![log("log0", DeviceState::Works), log("log1", second)],
+        ..Health::default()
+    };
+    let of = |second| Readiness::new(None, &health(second), &[]);
+    assert_eq!(of(DeviceState::Works).state(), State::Ready);
+    for state in [DeviceState::Failing, DeviceState::Gone] {
+        let line = of(state).line();
+        assert!(
+            line.starts_with("degraded: log store log1: `log1` is out"),
+            "{line}"
+        );
     }
 }
 

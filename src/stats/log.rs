@@ -26,6 +26,8 @@ pub(crate) struct Log {
     pub(crate) full: u64,
     /// Shards whose log has failed.
     pub(crate) failed: u64,
+    /// Not 0 if one of two stores is out.
+    pub(crate) out: u64,
 }
 
 impl Log {
@@ -48,6 +50,7 @@ impl Log {
             points_failed: count("points_failed"),
             full: count("full"),
             failed: count("failed"),
+            out: count("out"),
         })
     }
 
@@ -130,6 +133,9 @@ mod tests {
             assert!(shown.contains(part), "{part}\nis not in\n{shown}");
         }
         let mut stats = logged();
+        let log = &mut stats.shards[0].counters.0.last_mut().unwrap().1;
+        log.0.push(("out".into(), 2));
+        assert!(stats.to_string().contains("on one of its two stores"));
         let log = &mut stats.shards[0].counters.0.last_mut().unwrap().1;
         log.0.push(("failed".into(), 1));
         assert!(stats.to_string().contains("The log's store has failed"));

@@ -41,6 +41,11 @@ impl Display for Stats {
                     f,
                     "  The log's store has failed: writes to logged namespaces are refused until a restart.\n"
                 )?;
+            } else if log.out > 0 {
+                writeln!(
+                    f,
+                    "  The log is on one of its two stores: the other one is out until a restart.\n"
+                )?;
             }
         }
         writeln!(f, "Pools\n{}", pools(&total))?;

@@ -42,6 +42,8 @@ pub(super) struct LogRates {
     pub(super) waiting: u64,
     /// Shards whose log has failed.
     pub(super) failed: u64,
+    /// Not 0 if one of two stores is out.
+    pub(super) out: u64,
 }
 
 impl LogRates {
@@ -59,6 +61,7 @@ impl LogRates {
             points: now.points,
             waiting: now.waiting,
             failed: now.failed,
+            out: now.out,
         }
     }
 }

@@ -71,8 +71,9 @@ fn io(rates: &IoRates) -> [String; 5] {
 }
 
 fn logged(log: &LogRates) -> String {
-    let failed = match log.failed {
-        0 => "",
+    let failed = match (log.failed, log.out) {
+        (0, 0) => "",
+        (0, _) => "; ONE OF ITS TWO STORES IS OUT",
         _ => "; ITS STORE HAS FAILED",
     };
     format!(

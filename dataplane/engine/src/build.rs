@@ -11,7 +11,9 @@ use nvmf::{Listener, Target};
 use shard::{Common, DoorKind, Doors, Link, NvmeDoor, Offer, Sizing, StoreInfo};
 use volume::{PeerEnds, Volumes};
 
-use crate::config::{Config, KnownStore, LogConfig, PortConfig, StoreConfig, StoreDevice};
+use crate::config::{
+    Config, KnownStore, LogConfig, LogStoreConfig, PortConfig, StoreConfig, StoreDevice,
+};
 use crate::error::Error;
 use crate::machine::{Core, Shard};
 use crate::memory::Memory;
@@ -25,10 +27,10 @@ const TRANSMIT_SEGMENTS: u32 = 8192;
 /// The volume of each namespace, and the policy of each volume.
 pub(crate) type VolumePlan = (Vec<VolumeId>, Vec<WritePolicy>);
 
-/// A shard's stores, and its way to the one that the log is on.
+/// A shard's stores, and its way to those that the log is on, as they are configured: one of two may not be there.
 pub(crate) struct Stores {
     pub(crate) volumes: Vec<Store>,
-    pub(crate) log: Option<Store>,
+    pub(crate) logs: Vec<Option<Store>>,
 }
 
 /// NVMe controllers by transport id.
@@ -44,12 +46,41 @@ impl Stores {
             };
             Store::open(store, controller)
         };
-        let log = config.log.as_ref();
-        let is_log = |store: &&StoreConfig| log.is_some_and(|log| log.store == store.name);
-        Ok(Self {
-            volumes: config.stores.iter().map(open).collect::<Result<_, _>>()?,
-            log: config.stores.iter().find(is_log).map(open).transpose()?,
-        })
+        let open_volume = |store: &StoreConfig| match open(store) {
+            Err(error) if config.can_do_without(&store.name) => Ok(Store::absent(store, &error)),
+            opened => opened,
+        };
+        let volumes = config.stores.iter().map(open_volume);
+        let volumes: Vec<Store> = volumes.collect::<Result<_, _>>()?;
+        let logs = config.log.iter().flat_map(|log| &log.stores);
+        let open_log = |log: &LogStoreConfig| {
+            let place = config
+                .stores
+                .iter()
+                .position(|store| store.name == log.name);
+            let place = place.filter(|&place| !volumes[place].is_absent());
+            place.map(|place| open(&config.stores[place])).transpose()
+        };
+        let logs: Vec<_> = logs.map(open_log).collect::<Result<_, _>>()?;
+        match config
+            .log
+            .as_ref()
+            .filter(|_| logs.iter().all(Option::is_none))
+        {
+            Some(log) => Err(Error::Log {
+                store: log.names(),
+                why: "no store of it is there".into(),
+            }),
+            None => Ok(Self { volumes, logs }),
+        }
+    }
+}
+
+impl Config {
+    /// Whether a start goes on without the store: it is one of two that the log is on.
+    pub(crate) fn can_do_without(&self, store: &str) -> bool {
+        let log = self.log.as_ref();
+        log.is_some_and(|log| log.stores.len() > 1 && log.is_on(store))
     }
 }
 
@@ -67,7 +98,7 @@ pub(crate) fn offer(config: &Config, stores: &[Store]) -> Result<Offer, Error> {
 
 /// A store, which the log may be on.
 fn with_the_log(log: Option<&LogConfig>, store: StoreInfo) -> StoreInfo {
-    match log.is_some_and(|log| log.store == store.name) {
+    match log.is_some_and(|log| log.is_on(&store.name)) {
         true => store.with_the_log(),
         false => store,
     }
@@ -221,8 +252,8 @@ pub(crate) fn shard(
         memory,
     };
     let mut shard = Shard::new(index, core, common, links, Core::new(spdk), Tsc);
-    if let Some(log) = stores.log {
-        shard.attach_log(log, sizes.elements, StoreSlot::new);
+    if !stores.logs.is_empty() {
+        shard.attach_log(stores.logs, sizes.elements, StoreSlot::new);
     }
     let listeners: Vec<_> = (config.target.listeners.iter())
         .map(|&(address, port)| (SocketAddr::new(address, port), DoorKind::Nvme))

@@ -70,14 +70,36 @@ impl StoreConfig {
 /// The log of acknowledged writes (rows S1, S4, S6, S7).
 #[derive(Clone, Debug)]
 pub struct LogConfig {
-    /// Name of the store that it is on.
-    pub store: String,
+    /// The store that it is on, or the two.
+    pub stores: Vec<LogStoreConfig>,
     /// Bytes of each of the two halves that a shard has; `None`: as many as there is room for.
     pub half_len: Option<u64>,
     /// Time between two consistency points, at most.
     pub interval: Duration,
-    /// What the log has is given up at the start, whatever it is.
+}
+
+/// A store that the log is on.
+#[derive(Clone, Debug)]
+pub struct LogStoreConfig {
+    /// Its name.
+    pub name: String,
+    /// What it has of the log is given up at the start, whatever it is.
     pub discard: bool,
+}
+
+impl LogConfig {
+    /// Whether it is on the store called `name`.
+    pub fn is_on(&self, name: &str) -> bool {
+        self.stores.iter().any(|store| store.name == name)
+    }
+
+    /// The names of its stores.
+    pub fn names(&self) -> String {
+        let names: Vec<_> = (self.stores.iter())
+            .map(|store| store.name.as_str())
+            .collect();
+        names.join(" and ")
+    }
 }
 
 /// A store of which is known, before it is there, what it will be.

@@ -30,7 +30,8 @@ mod watch;
 pub use alone::{Alone, alone};
 pub use block::{DeviceState, IoCounters, IoKind, NamespaceCounters, Smart, WritePolicy};
 pub use config::{
-    Config, KnownStore, LogConfig, PortConfig, StoreConfig, StoreDevice, TargetConfig,
+    Config, KnownStore, LogConfig, LogStoreConfig, PortConfig, StoreConfig, StoreDevice,
+    TargetConfig,
 };
 pub use environment::{spdk_has_method, spdk_is_legacy};
 pub use error::Error;

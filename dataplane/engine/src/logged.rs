@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use block::Device;
+use block::{Device, VolumeId};
 use nvlog::LogId;
-use volume::{LogPlan, LogStart};
+use volume::{LogPlan, LogStart, LogStorePlan};
 
 use crate::build::secret;
-use crate::config::{Config, LogConfig, StoreConfig};
+use crate::config::{Config, LogConfig, LogStoreConfig, StoreConfig};
 use crate::error::Error;
 use crate::machine::Shard;
 use crate::store::Store;
@@ -20,6 +20,11 @@ pub(crate) fn plan(config: &Config, log: &LogConfig, stores: &[Store]) -> LogPla
         len: store.geometry().len(),
         block: store.geometry().block_size,
     };
+    let store = |log: &LogStoreConfig| LogStorePlan {
+        name: log.name.clone(),
+        volume: volume_of(config, &log.name),
+        discard: log.discard,
+    };
     let mut id = [0; 16];
     id.copy_from_slice(&secret()[..16]);
     LogPlan {
@@ -29,8 +34,14 @@ pub(crate) fn plan(config: &Config, log: &LogConfig, stores: &[Store]) -> LogPla
         max_bytes: config.target.max_io_bytes as usize,
         volumes: config.stores.iter().zip(stores).map(volume).collect(),
         id: LogId(id),
-        discard: log.discard,
+        stores: log.stores.iter().map(store).collect(),
     }
+}
+
+/// The place of a store, which the configuration was checked to have.
+fn volume_of(config: &Config, name: &str) -> VolumeId {
+    let place = config.stores.iter().position(|store| store.name == name);
+    VolumeId(place.unwrap_or(usize::from(u16::MAX)) as u16)
 }
 
 /// Replays the log, for all shards, and starts it on this one. `between` is called at each turn, and
@@ -51,24 +62,37 @@ pub(crate) fn replay(
             return Ok(None);
         }
     };
+    let stores = log.names();
     let start = end.map_err(|why| Error::Log {
-        store: log.store.clone(),
+        store: stores.clone(),
         why,
     })?;
-    if let Some(what) = &start.discarded {
-        let store = &log.store;
+    for (store, what) in &start.discarded {
         log::warn!("--discard-log: what the log on store {store} had is given up: {what}");
     }
     let done = &start.replayed;
     log::info!(
-        "the log on store {}: {} records of {} bytes were replayed, {} bytes of groups that were never acknowledged were dropped; {} bytes of it were read in {:.1} s",
-        log.store,
+        "the log on store {stores}: {} records of {} bytes were replayed, {} bytes of groups that were never acknowledged were dropped; {} bytes of it were read in {:.1} s",
         done.records,
         done.bytes,
         done.torn,
         done.read,
         began.elapsed().as_secs_f64()
     );
+    for (store, lacked) in start.stores.iter().zip(done.mended) {
+        if lacked > 0 {
+            log::warn!(
+                "log store {}: {lacked} groups that had been acknowledged were not there, or not as they were, and were read from the other store; look at the drive",
+                store.name
+            );
+        }
+        if store.member.is_none() {
+            log::warn!(
+                "the log is on one of its two stores: {} is not there, or fails. A start with both makes it two again",
+                store.name
+            );
+        }
+    }
     shard.start_log(&start);
     Ok(Some(start))
 }

@@ -394,8 +394,14 @@ fn connect(config: &Config) -> Result<Controllers, Error> {
         if let StoreDevice::Nvme { transport_id, .. } = &store.device
             && !controllers.contains_key(transport_id)
         {
-            let controller = Controller::connect(&store.name, transport_id)?;
-            controllers.insert(transport_id.clone(), Arc::new(controller));
+            match Controller::connect(&store.name, transport_id) {
+                Ok(controller) => {
+                    controllers.insert(transport_id.clone(), Arc::new(controller));
+                }
+                // Stores say then that it is not connected.
+                Err(error) if config.can_do_without(&store.name) => log::error!("{error}"),
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(controllers)

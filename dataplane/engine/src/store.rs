@@ -9,7 +9,7 @@ mod smart;
 use std::sync::Arc;
 use std::time::Duration;
 
-use block::{Command, Device, Geometry, LastSmart, NotStarted, OpIndex, OpTable};
+use block::{Command, Device, Fault, Geometry, LastSmart, NotStarted, OpIndex, OpTable};
 
 pub(crate) use nvme::Controller;
 pub(crate) use op::StoreSlot;
@@ -21,6 +21,8 @@ use crate::error::Error;
 pub(crate) enum Store {
     Bdev(Box<bdev::Bdev>),
     Nvme(Box<nvme::Nvme>),
+    /// It could not be opened, and the engine does without it.
+    Absent,
 }
 
 /// What the log calls a store, and how long it may have a command.
@@ -74,11 +76,21 @@ impl Store {
 }
 
 impl Store {
+    /// In place of a store that could not be opened.
+    pub(crate) fn absent(config: &StoreConfig, error: &Error) -> Self {
+        log::error!("{error}; the log goes on without store {}", config.name);
+        Store::Absent
+    }
+
+    pub(crate) fn is_absent(&self) -> bool {
+        matches!(self, Store::Absent)
+    }
+
     /// What tells the device from others; zeros where nothing does.
     pub(crate) fn identity(&self) -> [u8; 16] {
         match self {
             // SPDK makes a new UUID for most bdevs at each start.
-            Store::Bdev(_) => [0; 16],
+            Store::Bdev(_) | Store::Absent => [0; 16],
             Store::Nvme(nvme) => nvme.identity(),
         }
     }
@@ -86,7 +98,7 @@ impl Store {
     /// What its drive says of its health: nothing, if there is a block device of SPDK's between.
     pub(crate) fn smart(&self) -> LastSmart {
         match self {
-            Store::Bdev(_) => LastSmart::default(),
+            Store::Bdev(_) | Store::Absent => LastSmart::default(),
             Store::Nvme(nvme) => nvme.smart(),
         }
     }
@@ -99,6 +111,20 @@ impl Device for Store {
         match self {
             Store::Bdev(bdev) => bdev.geometry(),
             Store::Nvme(nvme) => nvme.geometry(),
+            // Nothing is ever asked of it.
+            Store::Absent => Geometry {
+                block_size: 512,
+                blocks: 8,
+                metadata: 0,
+                alignment: 1,
+                prp: false,
+                max_elements: 1,
+                max_bytes: 4096,
+                write_cache: false,
+                write_zeroes: false,
+                unmap: false,
+                deallocated_zeros: false,
+            },
         }
     }
 
@@ -107,6 +133,7 @@ impl Device for Store {
         match self {
             Store::Bdev(bdev) => bdev.is_gone(),
             Store::Nvme(nvme) => nvme.is_gone(),
+            Store::Absent => true,
         }
     }
 
@@ -114,6 +141,7 @@ impl Device for Store {
         match self {
             Store::Bdev(bdev) => bdev.terms.timeout,
             Store::Nvme(nvme) => nvme.terms.timeout,
+            Store::Absent => None,
         }
     }
 
@@ -121,6 +149,7 @@ impl Device for Store {
         match self {
             Store::Bdev(bdev) => bdev.recover(),
             Store::Nvme(nvme) => nvme.recover(),
+            Store::Absent => {}
         }
     }
 
@@ -128,6 +157,7 @@ impl Device for Store {
         match self {
             Store::Bdev(bdev) => bdev.give_up(),
             Store::Nvme(nvme) => nvme.give_up(),
+            Store::Absent => {}
         }
     }
 
@@ -135,7 +165,7 @@ impl Device for Store {
     #[inline]
     fn poll(&mut self) -> bool {
         match self {
-            Store::Bdev(_) => false,
+            Store::Bdev(_) | Store::Absent => false,
             Store::Nvme(nvme) => nvme.poll() > 0,
         }
     }
@@ -153,6 +183,7 @@ impl Device for Store {
         match self {
             Store::Bdev(bdev) => bdev.submit(ops, op, elements, command),
             Store::Nvme(nvme) => nvme.submit(ops, op, elements, command),
+            Store::Absent => Err(NotStarted::Failed(Fault::Gone)),
         }
     }
 }

@@ -12,7 +12,7 @@
 //!
 //! # On disk
 //!
-//! Version 1. Numbers are little-endian, offsets and lengths bytes, checksums CRC32C (RFC 3720, B.4).
+//! Version 2. Numbers are little-endian, offsets and lengths bytes, checksums CRC32C (RFC 3720, B.4).
 //! A checksum covers what it is in, with its own four bytes taken as zeros. Fields that are not named
 //! are written as zeros. What has another version is refused, and so is what cannot be. Generations, epochs and
 //! sequences are less than 2^56; sequences begin at 1.
@@ -29,7 +29,7 @@
 //! | store's superblock | bytes | |
 //! | --- | --- | --- |
 //! | 0 | 8 | `TL-NVLOG` |
-//! | 8 | 4 | version: 1 |
+//! | 8 | 4 | version: 2 |
 //! | 12 | 4 | checksum of the 16384 bytes |
 //! | 16 | 16 | which log it is |
 //! | 32 | 8 | generation |
@@ -39,12 +39,13 @@
 //! | 56 | 8 | *half_len* |
 //! | 64 | 4 | version of the map of owners, by which pages have regions |
 //! | 68 | 4 | volumes, at most 254 |
+//! | 72 | 1 | which of the log's stores this one is: 0 or 1 |
 //! | 128 + 64·*i* | 64 | volume *i*: identity of its drive (16), bytes (8), bytes of a block (4), zeros (4), name (32, UTF-8, zeros behind it) |
 //!
 //! | region's superblock | bytes | |
 //! | --- | --- | --- |
 //! | 0 | 8 | `TL-REGIO` |
-//! | 8 | 4 | version: 1 |
+//! | 8 | 4 | version: 2 |
 //! | 12 | 4 | checksum of the 512 bytes |
 //! | 16 | 16 | which log it is |
 //! | 32 | 4 | region |
@@ -53,6 +54,8 @@
 //! | 48 | 16 | epoch of half 0, of half 1; the oldest half has the lesser one |
 //! | 64 | 8 | sequence of the first group of the oldest half |
 //! | 72 | 4 | checksum of the header before that |
+//! | 76 | 1 | the stores that have all of the region: 1 (store 0), 2 (store 1) or 3 (both) |
+//! | 77 | 1 | 1: the region is empty, and the program has stopped as it should; else 0 |
 //!
 //! Of each superblock there are four copies. A new version goes to copies 0 and 2, then to 1 and 3, with a flush
 //! after each two; it counts when all are flushed. The newest version that two agree on is taken.
@@ -60,7 +63,7 @@
 //! | header of a group | bytes | |
 //! | --- | --- | --- |
 //! | 0 | 4 | `TLGR` |
-//! | 4 | 2 | version: 1 |
+//! | 4 | 2 | version: 2 |
 //! | 6 | 2 | region |
 //! | 8 | 16 | which log it is |
 //! | 24 | 1 | half |
@@ -94,15 +97,15 @@
 //!
 //! Bytes as they lie on disk; where places are left out, the line before goes on.
 //!
-//! The superblock of a log of two regions with halves of 8 MiB, in a store of 64 MiB with blocks of 512 bytes, and
-//! of two volumes:
+//! The superblock of a log of two regions with halves of 8 MiB, in a store of 64 MiB with blocks of 512 bytes, which is
+//! store 1 of two, and of two volumes:
 //!
 //! ```text
-//! 0000  54 4c 2d 4e 56 4c 4f 47 01 00 00 00 98 c2 55 a9
+//! 0000  54 4c 2d 4e 56 4c 4f 47 02 00 00 00 84 e5 b5 2a
 //! 0010  30 31 32 33 34 35 36 37 38 39 61 62 63 64 65 66
 //! 0020  05 00 00 00 00 00 00 00 00 00 00 04 00 00 00 00
 //! 0030  00 02 00 00 02 00 00 00 00 00 80 00 00 00 00 00
-//! 0040  01 00 00 00 02 00 00 00 00 00 00 00 00 00 00 00
+//! 0040  01 00 00 00 02 00 00 00 01 00 00 00 00 00 00 00
 //! 0050  00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
 //! 0080  64 72 69 76 65 20 6f 66 20 76 6f 6c 75 6d 65 30
 //! 0090  00 00 00 00 00 01 00 00 00 10 00 00 00 00 00 00
@@ -113,15 +116,26 @@
 //! 00f0  00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
 //! ```
 //!
+//! The superblock of its region 1, whose oldest groups are in half 1, and which has gone on without store 0:
+//!
+//! ```text
+//! 0000  54 4c 2d 52 45 47 49 4f 02 00 00 00 32 71 96 a4
+//! 0010  30 31 32 33 34 35 36 37 38 39 61 62 63 64 65 66
+//! 0020  01 00 00 00 01 00 00 00 07 00 00 00 00 00 00 00
+//! 0030  0a 00 00 00 00 00 00 00 09 00 00 00 00 00 00 00
+//! 0040  e8 03 00 00 00 00 00 00 78 56 34 12 02 00 00 00
+//! 0050  00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
+//! ```
+//!
 //! The header of the first group of a half, half 1 of region 1. Its records are a write of 5120 bytes (0, 1, 2, …, 255, 0, …)
 //! to volume 1, in the middle of a page, and a write zeroes of 1 MiB of volume 0:
 //!
 //! ```text
-//! 0000  54 4c 47 52 01 00 01 00 30 31 32 33 34 35 36 37
+//! 0000  54 4c 47 52 02 00 01 00 30 31 32 33 34 35 36 37
 //! 0010  38 39 61 62 63 64 65 66 01 00 02 00 00 02 00 00
 //! 0020  09 00 00 00 00 00 00 00 e8 03 00 00 00 00 00 00
 //! 0030  e7 03 00 00 00 00 00 00 00 00 90 01 00 00 00 00
-//! 0040  78 56 34 12 00 14 00 00 00 00 00 00 70 86 96 fb
+//! 0040  78 56 34 12 00 14 00 00 00 00 00 00 59 b3 f1 c4
 //! 0050  00 e8 03 00 00 00 00 00 00 00 00 00 00 00 00 00
 //! 0060  01 00 00 00 01 00 03 00 00 3e 12 00 00 00 00 00
 //! 0070  00 14 00 00 00 00 00 00 00 00 00 00 00 00 00 00
@@ -160,13 +174,13 @@ pub use layout::{
     AREA, AREAS, HALF_MIN, Layout, REGION_SUPERBLOCK, REGIONS_MAX, SUPERBLOCK, UNIT, Unfit,
 };
 pub use region::{Group, Region};
-pub use superblock::{Bad, RegionSuperblock, Superblock, VOLUMES_MAX, Volume, WAVES};
+pub use superblock::{Bad, Members, RegionSuperblock, Superblock, VOLUMES_MAX, Volume, WAVES};
 
 /// What generations, epochs and sequences are less than: a transfer ID has no room for more.
 pub(crate) const NUMBERS_END: u64 = 1 << 56;
 
 /// Version of what is on disk.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Which log something is of: chosen at random when it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::LogId;
 use crate::header::{HEADER, HEADER_MAX, Header, Record, put_record};
 use crate::layout::Layout;
-use crate::superblock::RegionSuperblock;
+use crate::superblock::{Members, RegionSuperblock};
 
 /// A group that is about to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +70,7 @@ pub struct Region {
     records: u64,
     in_flight: VecDeque<Written>,
     generation: u64,
+    members: Members,
     /// The header in the making, and its records.
     header: Box<[u8; HEADER_MAX]>,
     at: usize,
@@ -105,6 +106,7 @@ impl Region {
             records: superblock.sequence - 1,
             in_flight: VecDeque::with_capacity(IN_FLIGHT_MAX),
             generation: superblock.generation,
+            members: superblock.members,
             header: Box::new([0; HEADER_MAX]),
             at: HEADER,
             count: 0,
@@ -283,6 +285,8 @@ impl Region {
             epochs,
             sequence,
             previous,
+            members: self.members,
+            is_closed: false,
         }
     }
 
@@ -297,6 +301,8 @@ impl Region {
             epochs: [epoch, epoch + 1],
             sequence: self.sequence + 1,
             previous: self.previous,
+            members: self.members,
+            is_closed: false,
         }
     }
 

@@ -21,6 +21,31 @@ pub const VOLUMES_MAX: usize = (SUPERBLOCK - VOLUMES) / VOLUME;
 /// The copies of a superblock that are written first, then those written when these are flushed.
 pub const WAVES: [[usize; 2]; 2] = [[0, 2], [1, 3]];
 
+/// Which of a log's stores: it is on one, or on two that are written in parallel, store 0 and store 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Members(u8);
+
+impl Members {
+    /// Both.
+    pub const BOTH: Self = Self(3);
+
+    /// Store `member` alone.
+    pub const fn only(member: u8) -> Self {
+        Self(1 << member)
+    }
+
+    /// Whether store `member` is one of them.
+    pub const fn has(self, member: u8) -> bool {
+        self.0 >> member & 1 != 0
+    }
+
+    /// All but store `member`; `None` if that is nobody.
+    pub fn without(self, member: u8) -> Option<Self> {
+        let rest = self.0 & !Self::only(member).0;
+        (rest != 0).then_some(Self(rest))
+    }
+}
+
 /// A volume that has records in the log, as it was known to the run that wrote them. Its place in
 /// the list is what records call it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +71,8 @@ pub struct Superblock {
     pub layout: Layout,
     /// Which map of owners placed pages in regions.
     pub placement: u32,
+    /// Which of the log's stores this one is: 0 or 1.
+    pub member: u8,
     /// Volumes that records may be of.
     pub volumes: Vec<Volume>,
 }
@@ -63,6 +90,10 @@ pub struct RegionSuperblock {
     pub sequence: u64,
     /// Checksum of the header before it.
     pub previous: u32,
+    /// The stores that have all of the region; the other one is out, and may have less.
+    pub members: Members,
+    /// The program has stopped as it should: nothing is in the region, and nothing was logged since.
+    pub is_closed: bool,
 }
 
 /// Why bytes are no superblock.
@@ -124,6 +155,7 @@ impl Superblock {
         put(&mut bytes, 56, &self.layout.half_len.to_le_bytes());
         put(&mut bytes, 64, &self.placement.to_le_bytes());
         put(&mut bytes, 68, &(self.volumes.len() as u32).to_le_bytes());
+        bytes[72] = self.member;
         for (volume, at) in self.volumes.iter().zip((VOLUMES..).step_by(VOLUME)) {
             assert!(volume.name.len() <= NAME, "the name of a store is too long");
             put(&mut bytes, at, &volume.identity);
@@ -147,7 +179,8 @@ impl Superblock {
         let count = u32_at(bytes, 68) as usize;
         let generation = u64_at(bytes, 32);
         let is_exact = layout.len == len && layout.half_len == half_len;
-        if !is_exact || count > VOLUMES_MAX || generation >= NUMBERS_END {
+        let member = bytes[72];
+        if !is_exact || count > VOLUMES_MAX || generation >= NUMBERS_END || member > 1 {
             return Err(Bad::Fields);
         }
         let volume = |at: usize| {
@@ -167,6 +200,7 @@ impl Superblock {
             generation,
             layout,
             placement: u32_at(bytes, 64),
+            member,
             volumes: places.map(volume).collect::<Result<_, _>>()?,
         })
     }
@@ -184,6 +218,8 @@ impl RegionSuperblock {
         put(&mut bytes, 56, &self.epochs[1].to_le_bytes());
         put(&mut bytes, 64, &self.sequence.to_le_bytes());
         put(&mut bytes, 72, &self.previous.to_le_bytes());
+        bytes[76] = self.members.0;
+        bytes[77] = self.is_closed.into();
         seal(&mut bytes);
         bytes
     }
@@ -205,7 +241,9 @@ impl RegionSuperblock {
         let are_numbers = [generation, epochs[0], epochs[1], sequence]
             .into_iter()
             .all(|number| number < NUMBERS_END);
-        if !in_order || !are_numbers || sequence == 0 {
+        let (members, closed) = (bytes[76], bytes[77]);
+        let are_flags = (1..=Members::BOTH.0).contains(&members) && closed <= 1;
+        if !in_order || !are_numbers || sequence == 0 || !are_flags {
             return Err(Bad::Fields);
         }
         Ok(Self {
@@ -214,6 +252,8 @@ impl RegionSuperblock {
             epochs,
             sequence,
             previous: u32_at(bytes, 72),
+            members: Members(members),
+            is_closed: closed == 1,
         })
     }
 }

@@ -2,8 +2,8 @@
 //! crate's documentation is true.
 
 use nvlog::{
-    Bad, Checksums, Crcs, HEADER_MAX, Header, Layout, LogId, PAGE, PAGES_MAX, Record, RecordOp,
-    Region, RegionSuperblock, SUPERBLOCK, Superblock, UNIT, VERSION, VOLUMES_MAX, Volume,
+    Bad, Checksums, Crcs, HEADER_MAX, Header, Layout, LogId, Members, PAGE, PAGES_MAX, Record,
+    RecordOp, Region, RegionSuperblock, SUPERBLOCK, Superblock, UNIT, VERSION, VOLUMES_MAX, Volume,
 };
 use testkit::Random;
 
@@ -36,6 +36,7 @@ fn superblock_of(random: &mut Random) -> Superblock {
         generation: random.word() >> 8,
         layout: Layout::new(len, block, regions, half_len).expect("room"),
         placement: random.word() as u32,
+        member: random.below(2u8),
         volumes: (0..count).map(|_| volume(random)).collect(),
     }
 }
@@ -53,6 +54,8 @@ fn region_superblock_of(random: &mut Random) -> RegionSuperblock {
         },
         sequence: random.range(1..1 << 55u64),
         previous: random.word() as u32,
+        members: *random.pick(&[Members::only(0), Members::only(1), Members::BOTH]),
+        is_closed: random.chance(1, 2),
     }
 }
 
@@ -123,7 +126,7 @@ fn superblocks_that_cannot_be_are_refused() {
         assert_eq!(refused, Err(Bad::Version(version)));
     }
     let layout = good.layout;
-    let fields: [(usize, &[u8]); 12] = [
+    let fields: [(usize, &[u8]); 13] = [
         (32, &(1u64 << 56).to_le_bytes()),
         (40, &(layout.len + 512).to_le_bytes()),
         (40, &0u64.to_le_bytes()),
@@ -136,6 +139,7 @@ fn superblocks_that_cannot_be_are_refused() {
         (56, &layout.len.to_le_bytes()),
         (56, &u64::MAX.to_le_bytes()),
         (68, &(VOLUMES_MAX as u32 + 1).to_le_bytes()),
+        (72, &[2]),
     ];
     for (at, field) in fields {
         assert_eq!(changed(at, field), Err(Bad::Fields), "{field:?} at {at}");
@@ -153,6 +157,8 @@ fn superblocks_that_cannot_be_are_refused() {
         epochs: [6, 5],
         sequence: 9,
         previous: 1,
+        members: Members::only(0),
+        is_closed: false,
     };
     let changed = |at: usize, field: &[u8]| {
         let mut bytes = good.encode(LOG, 0);
@@ -161,9 +167,9 @@ fn superblocks_that_cannot_be_are_refused() {
         RegionSuperblock::decode(&bytes, LOG, 0)
     };
     assert_eq!(changed(40, &7u64.to_le_bytes()), Ok(good));
-    assert_eq!(changed(8, &[2]), Err(Bad::Version(2)));
+    assert_eq!(changed(8, &[1]), Err(Bad::Version(1)));
     let many = (1u64 << 56).to_le_bytes();
-    let fields: [(usize, &[u8]); 9] = [
+    let fields: [(usize, &[u8]); 12] = [
         (36, &[2]),
         (36, &[0]),
         (40, &many),
@@ -173,6 +179,9 @@ fn superblocks_that_cannot_be_are_refused() {
         (56, &7u64.to_le_bytes()),
         (64, &0u64.to_le_bytes()),
         (64, &many),
+        (76, &[0]),
+        (76, &[4]),
+        (77, &[2]),
     ];
     for (at, field) in fields {
         assert_eq!(changed(at, field), Err(Bad::Fields), "{field:?} at {at}");
@@ -188,6 +197,8 @@ fn region_of(block: u32, number: usize) -> (Layout, Region) {
         epochs: [1, 2],
         sequence: 1000,
         previous: 0,
+        members: Members::only(0),
+        is_closed: false,
     };
     (layout, Region::new(LOG, &layout, number, &superblock))
 }
@@ -312,7 +323,7 @@ fn headers_that_cannot_be_are_refused() {
     let second = 80 + write.size();
     let fields: [(usize, &[u8]); 23] = [
         (0, b"TLGX"),
-        (4, &[2]),
+        (4, &[1]),
         // More records than there are.
         (26, &[3]),
         // Lengths: none, no multiple, longer than it may be.
@@ -459,6 +470,7 @@ fn example_superblock() -> Superblock {
         generation: 5,
         layout: Layout::new(64 << 20, 512, 2, Some(8 << 20)).expect("room"),
         placement: 1,
+        member: 1,
         volumes: vec![
             volume("nvme0", b"drive of volume0", 1 << 40, 4096),
             volume("files", &[0; 16], 1 << 30, 512),
@@ -525,6 +537,24 @@ fn the_documented_superblock_is_what_is_written() {
 }
 
 #[test]
+fn s06_the_documented_superblock_of_a_region_is_what_is_written() {
+    let superblock = RegionSuperblock {
+        generation: 7,
+        oldest: 1,
+        epochs: [10, 9],
+        sequence: 1000,
+        previous: 0x1234_5678,
+        members: Members::only(1),
+        is_closed: false,
+    };
+    let bytes = superblock.encode(LOG, 1);
+    let lines = &documented()[1];
+    assert_eq!(*lines, dump(&bytes), "\n{}", dump(&bytes).join("\n"));
+    let read = RegionSuperblock::decode(&undump(lines, bytes.len()), LOG, 1);
+    assert_eq!(read, Ok(superblock));
+}
+
+#[test]
 fn s01_the_documented_group_is_what_is_written() {
     let superblock = RegionSuperblock {
         generation: 5,
@@ -532,6 +562,8 @@ fn s01_the_documented_group_is_what_is_written() {
         epochs: [10, 9],
         sequence: 1000,
         previous: 0x1234_5678,
+        members: Members::only(0),
+        is_closed: false,
     };
     let layout = example_superblock().layout;
     let mut region = Region::new(LOG, &layout, 1, &superblock);
@@ -540,7 +572,7 @@ fn s01_the_documented_group_is_what_is_written() {
     region.add(&write, &crcs);
     region.add(&example_zeroes(), &[]);
     let (group, bytes) = region.seal();
-    let lines = &documented()[1];
+    let lines = &documented()[2];
     assert_eq!(*lines, dump(bytes), "\n{}", dump(bytes).join("\n"));
     let read = undump(lines, group.header_len);
     let header = Header::decode(&read, 512).expect("a header");

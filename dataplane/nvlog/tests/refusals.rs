@@ -5,12 +5,12 @@ mod common;
 use common::disk::Power;
 use common::model::{Logged, VOLUME, VOLUMES, owner};
 use common::now;
-use common::recover::{Expected, Targets, recover, superblock};
+use common::recover::{Expected, Targets, agreed, begin, recover, superblock};
 use common::used::{Devices, HALF, LOG, used};
 use nvlog::recovery::{self, Loss, PART, RANGES_MAX, Refusal};
 use nvlog::{
-    AREA, AREAS, Layout, REGION_SUPERBLOCK, Record, RecordOp, Region, RegionSuperblock, SUPERBLOCK,
-    Superblock, UNIT,
+    AREA, AREAS, Layout, Members, REGION_SUPERBLOCK, Record, RecordOp, Region, RegionSuperblock,
+    SUPERBLOCK, Superblock, UNIT,
 };
 use testkit::Random;
 
@@ -78,7 +78,7 @@ fn a_log_of_another_version_is_refused() {
         devices
             .disk
             .damage(Layout::area(len, copy) as usize, |bytes| {
-                bytes[8] = 2;
+                bytes[8] = 3;
                 bytes[12..16].fill(0);
                 let crc = testkit::crc32c(&bytes[..SUPERBLOCK]);
                 bytes[12..16].copy_from_slice(&crc.to_le_bytes());
@@ -90,9 +90,9 @@ fn a_log_of_another_version_is_refused() {
     make(2);
     assert!(devices.open().is_ok());
     make(1);
-    assert_eq!(devices.open().err(), Some(Refusal::Version(2)));
+    assert_eq!(devices.open().err(), Some(Refusal::Version(3)));
     make(3);
-    assert_eq!(devices.open().err(), Some(Refusal::Version(2)));
+    assert_eq!(devices.open().err(), Some(Refusal::Version(3)));
 }
 
 type Damage = fn(&mut [u8]);
@@ -185,10 +185,10 @@ fn s07_a_log_that_is_begun_may_stop_at_any_step() {
             let first = begun;
 
             let (devices, journals) = used(3, 40, 5);
-            let before = devices.open().expect("a log").expect("one");
+            let before = agreed(&devices.disk).expect("a log");
             devices.supply.lasts(Some(lasts));
             let new = superblock(LOG, devices.layout(2));
-            let begun = now(recovery::begin(&devices.disk, Some(&before), new)).is_ok();
+            let begun = begin(&devices.disk, &before, new).is_ok();
             devices.supply.lasts(None);
             devices.disk.power_on(&mut Random::new(seed));
             let expected = Expected {
@@ -202,7 +202,13 @@ fn s07_a_log_that_is_begun_may_stop_at_any_step() {
             assert!(regions == 2 || regions == 3 && !begun);
             // Each region's records are all there, or none.
             let targets = Targets::new(&devices.drives);
-            now(recovery::replay(&devices.disk, &opened, &targets, |_| true)).expect("no loss");
+            now(recovery::replay(
+                &devices.stores(),
+                &opened,
+                &targets,
+                |_| true,
+            ))
+            .expect("no loss");
             let calls = targets.calls.take();
             for (number, journal) in expected.journals.iter().enumerate() {
                 let mine = calls
@@ -279,14 +285,20 @@ fn records_of_an_absent_volume_are_kept() {
 fn a_store_that_fails_is_said() {
     let (devices, _) = used(2, 60, 8);
     let opened = devices.open().expect("a log").expect("one");
+    let before = agreed(&devices.disk).expect("a log");
     devices.supply.lasts(Some(0));
     assert_eq!(devices.open().err(), Some(Refusal::Failed(Power)));
     let targets = Targets::new(&devices.drives);
-    let replayed = now(recovery::replay(&devices.disk, &opened, &targets, |_| true));
+    let replayed = now(recovery::replay(
+        &devices.stores(),
+        &opened,
+        &targets,
+        |_| true,
+    ));
     assert_eq!(replayed, Err(Refusal::Failed(Power)));
     let new = superblock(LOG, devices.layout(2));
-    let begun = now(recovery::begin(&devices.disk, Some(&opened), new));
-    assert_eq!(begun, Err(Power));
+    let begun = begin(&devices.disk, &before, new);
+    assert_eq!(begun.err(), Some(Power));
 }
 
 /// The losses that a replay says there are.
@@ -463,6 +475,8 @@ fn s06_a_log_begins_with_higher_numbers_than_any_copy_has() {
             epochs: [700, 600],
             sequence: 1 << 40,
             previous: 0,
+            members: Members::only(0),
+            is_closed: false,
         };
         let at = Layout::region_superblock(devices.disk.len(), region, copy);
         let unit = stray.encode(LOG, region);

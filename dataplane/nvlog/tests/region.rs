@@ -1,6 +1,6 @@
 //! A region as its shard writes it: the order of acknowledgement, the two halves, and the room in them (rows S1, S6).
 
-use nvlog::{Header, Layout, LogId, Record, RecordOp, Region, RegionSuperblock};
+use nvlog::{Header, Layout, LogId, Members, Record, RecordOp, Region, RegionSuperblock};
 use testkit::Random;
 
 const LOG: LogId = LogId([7; 16]);
@@ -17,6 +17,8 @@ fn region(block: u32) -> Region {
         epochs: [12, 11],
         sequence: 100,
         previous: 99,
+        members: Members::only(0),
+        is_closed: false,
     };
     Region::new(LOG, &layout(block), 1, &superblock)
 }
@@ -133,6 +135,8 @@ fn s06_a_half_is_reused_only_when_its_superblock_is_stable() {
             epochs: [12, 13],
             sequence: third.sequence,
             previous: second.checksum,
+            members: Members::only(0),
+            is_closed: false,
         }
     );
     assert!(!region.can_switch(), "its superblock is not stable");

@@ -147,15 +147,20 @@ impl Handle {
     /// How ports and namespaces are; empty before shards are expected.
     pub fn health(&self) -> Health {
         let (ports, _) = self.ports_and_shards();
-        let namespaces = (lock(&self.shared.changes).as_ref())
-            .map(Changes::namespaces_on_volumes)
+        let (namespaces, logs) = (lock(&self.shared.changes).as_ref())
+            .map(|changes| (changes.namespaces_on_volumes(), changes.logs_on_volumes()))
             .unwrap_or_default();
+        let is_pair = logs.len() > 1;
         let seen = lock(&self.shared.seen);
         Health {
             ports: (ports.into_iter().enumerate())
                 .map(|(at, name)| (name, seen.port(at)))
                 .collect(),
             namespaces: (namespaces.into_iter())
+                .map(|(name, volume)| (name, seen.device(volume)))
+                .collect(),
+            logs: (logs.into_iter())
+                .filter(|_| is_pair)
                 .map(|(name, volume)| (name, seen.device(volume)))
                 .collect(),
         }

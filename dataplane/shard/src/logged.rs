@@ -10,14 +10,15 @@ use crate::machine::{Machine, Memory};
 use crate::poll::Shard;
 
 impl<M: Machine> Shard<M> {
-    /// Has a log on `store`; `elements` of one list, `slot` makes what the store keeps in each operation.
+    /// Has a log on the one or two `stores`, `None` of one that is not there; `elements` of one list, `slot` makes what
+    /// they keep in each operation.
     pub fn attach_log(
         &mut self,
-        store: M::Device,
+        stores: Vec<Option<M::Device>>,
         elements: usize,
         slot: impl FnMut() -> <M::Device as Device>::Slot,
     ) {
-        self.common.volumes.attach_log(store, elements, slot);
+        self.common.volumes.attach_log(stores, elements, slot);
     }
 
     /// Replays the log, for all shards, which have [attached](Shard::attach_log) it and take no request

@@ -2,6 +2,7 @@
 //! or until they are killed.
 
 mod build;
+mod logs;
 mod stop;
 
 use std::cell::{Cell, RefCell};
@@ -24,6 +25,7 @@ use crate::plan::{AppliancePlan, LogPlan, NetworkPlan, VolumePlan};
 use crate::port::Nic;
 use crate::trace::{Trace, event};
 pub(crate) use build::{address, stack_config};
+use logs::{Logs, Remedy};
 use stop::Stage;
 
 pub(crate) type Shard = shard::Shard<Machine>;
@@ -43,7 +45,8 @@ pub(crate) struct Appliance {
     network: NetworkPlan,
     volumes: Vec<VolumePlan>,
     log: Option<LogPlan>,
-    /// By volume; the last is the log's, if there is one.
+    logs: Logs,
+    /// By volume; behind them those of the log, if there is one.
     disks: Vec<Rc<RefCell<Disk>>>,
     nic: Nic,
     random: Random,
@@ -106,7 +109,9 @@ impl Appliance {
         trace: &Trace,
     ) -> Self {
         let configs = volumes.iter().map(|volume| &volume.disk);
-        let disks = (configs.chain(log.map(|log| &log.disk)).enumerate())
+        let of_log = log.map(|log| [Some(&log.disk), log.mirror.as_ref()]);
+        let of_log = of_log.into_iter().flatten().flatten();
+        let disks: Vec<_> = (configs.chain(of_log).enumerate())
             .map(|(i, config)| {
                 let disk = Disk::new(i, config.clone(), random.fork(), trace);
                 Rc::new(RefCell::new(disk))
@@ -118,6 +123,7 @@ impl Appliance {
             network: network.clone(),
             volumes: volumes.to_vec(),
             log: log.cloned(),
+            logs: Logs::new(disks.len() - volumes.len()),
             disks,
             nic: Nic::new(plan.nic, build::steering(plan.shards, 0), plan.shards),
             random: random.fork(),
@@ -128,22 +134,37 @@ impl Appliance {
         }
     }
 
-    /// The device that the log is on.
-    pub(crate) fn log(&self) -> Option<&Rc<RefCell<Disk>>> {
-        self.disks.get(self.volumes.len())
+    /// The devices that the log is on.
+    pub(crate) fn logs(&self) -> &[Rc<RefCell<Disk>>] {
+        &self.disks[self.volumes.len()..]
     }
 
-    /// That, and the devices of logged volumes.
+    /// Whether one device of the log alone may lie, or be in trouble, and nobody sees it.
+    pub(crate) fn has_two_logs(&self) -> bool {
+        self.logs().len() > 1
+    }
+
+    /// Devices of the log that it uses since it started.
+    pub(crate) fn logs_in_use(&self) -> impl Iterator<Item = &Rc<RefCell<Disk>>> {
+        let places = self.logs.configured().into_iter();
+        let there = places.filter(|&place| self.logs.absent != Some(place));
+        there.filter_map(|place| self.logs().get(place))
+    }
+
+    /// Whether it serves, and a device of its log has failed since it started.
+    pub(crate) fn has_lost_a_log(&self) -> bool {
+        self.is_serving() && self.logs_in_use().any(|disk| disk.borrow().has_failed())
+    }
+
+    /// The devices of logged volumes.
     pub(crate) fn logged(&self) -> impl Iterator<Item = &Rc<RefCell<Disk>>> {
         let volumes = self.volumes.iter().zip(&self.disks);
         let logged = volumes.filter(|(volume, _)| volume.policy == WritePolicy::Logged);
-        logged.map(|(_, disk)| disk).chain(self.log())
+        logged.map(|(_, disk)| disk)
     }
 
-    /// The same, of a volume that is logged.
-    pub(crate) fn log_of(&self, volume: usize) -> Option<&Rc<RefCell<Disk>>> {
-        let is_logged = self.volumes[volume].policy == WritePolicy::Logged;
-        self.log().filter(|_| is_logged)
+    pub(crate) fn is_logged(&self, volume: usize) -> bool {
+        self.volumes[volume].policy == WritePolicy::Logged
     }
 
     /// Whether a device is in trouble, or has been since the appliance started.
@@ -197,14 +218,27 @@ impl Appliance {
         self.running.as_mut()?.refused.take()
     }
 
+    /// Whether another start may do better than the one that refused, which is killed then.
+    pub(crate) fn may_try_again(&mut self) -> bool {
+        let had_trouble = self.had_trouble();
+        let remedy = self.logs.refused(had_trouble, &mut self.random);
+        matches!(remedy, Remedy::Again)
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.running
             .as_ref()
             .is_some_and(|running| running.stopping.is_some())
     }
 
-    /// Turns it on.
+    /// Turns it on, with the stores of its log as they are found.
     pub(crate) fn start(&mut self) {
+        self.logs.draw(&mut self.random);
+        self.start_again();
+    }
+
+    /// Turns it on.
+    pub(crate) fn start_again(&mut self) {
         assert!(self.running.is_none(), "it is on already");
         event!(
             self.trace,
@@ -242,6 +276,7 @@ impl Appliance {
         let Some(running) = self.running.take() else {
             return Ok(());
         };
+        self.note_logs(&running, false);
         event!(
             self.trace,
             "kill",
@@ -259,6 +294,24 @@ impl Appliance {
             disk.borrow_mut().set_reach(Reach::default());
         }
         result
+    }
+
+    /// Takes note of what a run said of the log's stores.
+    fn note_logs(&mut self, running: &Running, is_stopped: bool) {
+        if self.logs.count < 2 {
+            return;
+        }
+        if running.is_replaying {
+            return self.logs.blur();
+        }
+        let said = running.shards.iter().map(|shard| {
+            let snapshot = shard.snapshot(Vec::new());
+            let layers = snapshot.counters.iter().filter(|layer| layer.name == "log");
+            let mut counters = layers.flat_map(|layer| &layer.counters);
+            let out = counters.find(|counter| counter.name == "out");
+            out.map_or(0, |counter| counter.value)
+        });
+        self.logs.ended(said.collect(), is_stopped);
     }
 
     /// A frame came.
@@ -302,7 +355,11 @@ impl Appliance {
                 running.turns[index].at = now + IDLE_MAX;
                 continue;
             }
+            let was_replaying = running.is_replaying;
             let busy = running.poll(index, &mut self.random);
+            if was_replaying && !running.is_replaying {
+                self.logs.begun();
+            }
             self.nic.take_sent(index).into_iter().for_each(&mut send);
             let turn = &mut running.turns[index];
             turn.idle = match busy {

@@ -293,6 +293,11 @@ impl Disk {
             || self.stuck_until() > self.started_at
     }
 
+    /// Whether commands failed since the appliance was started.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.faults > self.faults_at_start
+    }
+
     /// When it last said that it had written what it had not, or elsewhere.
     pub(crate) fn lied_at(&self) -> Option<Nanoseconds> {
         self.lied_at

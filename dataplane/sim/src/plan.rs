@@ -73,10 +73,13 @@ pub(crate) struct AppliancePlan {
     pub(crate) held_up_one_in: u64,
 }
 
-/// The log, and the device that it is on.
+/// The log, and the device that it is on, or the two.
 #[derive(Clone, Debug)]
 pub(crate) struct LogPlan {
     pub(crate) disk: DiskConfig,
+    pub(crate) mirror: Option<DiskConfig>,
+    /// The appliance is killed, with power or without, so long after a device of the log first failed in a run.
+    pub(crate) ambushes: Vec<(Nanoseconds, bool)>,
     /// Bytes of a half.
     pub(crate) half_len: u64,
     /// Between two consistency points.
@@ -217,6 +220,57 @@ impl Plan {
             log.disk.misdirected_one_in = *random.pick(&[0, rarely, rarely]);
         }
         plan
+    }
+
+    /// The same on two log stores. One of them fails now and then, or is silent, or is not there at a start; both do
+    /// seldom.
+    pub(crate) fn draw_two(random: &mut Random) -> Self {
+        let mut plan = Self::draw_logged(random);
+        plan.draw_mirror(random);
+        for _ in 0..random.range(0..=2u32) {
+            plan.draw_loss_of_a_log(random);
+        }
+        let ambush = |random: &mut Random| {
+            let most = *random.pick(&[100, 1000, 10_000u64]);
+            (random.below(most) * MICROSECOND, random.chance(2, 3))
+        };
+        if let Some(log) = &mut plan.log {
+            let count = random.below(3u32);
+            log.ambushes = (0..count).map(|_| ambush(random)).collect();
+        }
+        plan
+    }
+
+    /// The same, one of which lies, and does nothing else that is wrong.
+    pub(crate) fn draw_two_lies(random: &mut Random) -> Self {
+        let mut plan = Self::draw_logged(random);
+        plan.draw_mirror(random);
+        let logs = plan.volumes.len();
+        plan.events.retain(|(_, event)| match event {
+            Event::Disk { disk, .. } => *disk < logs,
+            _ => true,
+        });
+        if let Some(log) = &mut plan.log {
+            let rarely = *random.pick(&[50, 100, 1000, 10_000]);
+            let liar = match (random.chance(1, 2), &mut log.mirror) {
+                (true, Some(mirror)) => mirror,
+                _ => &mut log.disk,
+            };
+            liar.lost_one_in = *random.pick(&[0, rarely]);
+            liar.misdirected_one_in = *random.pick(&[rarely, rarely, 2 * rarely]);
+        }
+        plan
+    }
+
+    fn draw_mirror(&mut self, random: &mut Random) {
+        let mut other = LogPlan::draw(random, &self.appliance).disk;
+        if let Some(log) = &mut self.log {
+            // Of any size that its halves have room in.
+            let geometry = &mut other.geometry;
+            let bytes = log.disk.geometry.len() + random.below(4u64) * 4096;
+            geometry.blocks = bytes / u64::from(geometry.block_size);
+            log.mirror = Some(other);
+        }
     }
 
     /// Whether nothing goes wrong in it: then every command succeeds, and no connection is lost.
@@ -392,6 +446,8 @@ impl LogPlan {
                 timeout: Some(5 * SECOND),
                 recovery: random.range(1..=100u64) * MILLISECOND,
             },
+            mirror: None,
+            ambushes: Vec::new(),
             half_len,
             interval: *random.pick(&[2u64, 20, 200, 10_000]) * MILLISECOND,
         }

@@ -21,6 +21,10 @@ pub enum Scenario {
     Log,
     /// The same on a log store that lies about some writes: that is found out, or nothing is lost.
     LogLies,
+    /// A log on two stores, one of which fails, is silent, or is not there at a start.
+    LogTwo,
+    /// A log on two stores, one of which lies: nothing is lost, and no start refuses.
+    LogTwoLies,
 }
 
 /// A run that went wrong.
@@ -38,7 +42,13 @@ pub struct Failure {
 
 impl Scenario {
     /// Every scenario.
-    pub const ALL: [Scenario; 3] = [Scenario::Target, Scenario::Log, Scenario::LogLies];
+    pub const ALL: [Scenario; 5] = [
+        Scenario::Target,
+        Scenario::Log,
+        Scenario::LogLies,
+        Scenario::LogTwo,
+        Scenario::LogTwoLies,
+    ];
 
     /// What it is called.
     pub const fn name(self) -> &'static str {
@@ -46,6 +56,8 @@ impl Scenario {
             Scenario::Target => "target",
             Scenario::Log => "log",
             Scenario::LogLies => "log-lies",
+            Scenario::LogTwo => "log-two",
+            Scenario::LogTwoLies => "log-two-lies",
         }
     }
 
@@ -66,6 +78,8 @@ impl Scenario {
             Scenario::Target => run(seed, Plan::draw, &trace),
             Scenario::Log => run(seed, Plan::draw_logged, &trace),
             Scenario::LogLies => run(seed, Plan::draw_lies, &trace),
+            Scenario::LogTwo => run(seed, Plan::draw_two, &trace),
+            Scenario::LogTwoLies => run(seed, Plan::draw_two_lies, &trace),
         }));
         let what = match result {
             Ok(Ok(summary)) => return Ok(summary),

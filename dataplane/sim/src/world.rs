@@ -1,7 +1,11 @@
 //! A run: everything that is in it, and the order in which it happens.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use crate::appliance::{Appliance, Stopped};
 use crate::clock::{self, MILLISECOND, Nanoseconds, SECOND};
+use crate::disk::Disk;
 use crate::host::{Context, Host};
 use crate::oracle::{Extent, Oracle, Violation, VolumeRules};
 use crate::plan::{Event, LastBlow, Plan};
@@ -18,6 +22,8 @@ pub(crate) trait Devices {
     fn is_gone(&self, volume: usize) -> bool;
     /// When the device, or its log's, last had commands that it would not have ended by itself.
     fn stuck_until(&self, volume: usize) -> Nanoseconds;
+    /// The same, or one of its log's two devices alone, which is waited for a while.
+    fn held_until(&self, volume: usize) -> Nanoseconds;
     /// Whether the volume's log may have failed, or be full: it takes no writes then.
     fn has_lost_log(&self, volume: usize) -> bool;
     /// Whether the volume is behind the page cache.
@@ -39,15 +45,22 @@ impl Devices for Appliance {
 
     fn stuck_until(&self, volume: usize) -> Nanoseconds {
         let stuck_until = self.disks()[volume].borrow().stuck_until();
-        let log = self.log_of(volume);
-        log.map_or(stuck_until, |log| {
-            stuck_until.max(log.borrow().stuck_until())
-        })
+        let logs = self.logs_in_use().filter(|_| self.is_logged(volume));
+        let log = logs.map(|log| log.borrow().stuck_until()).min();
+        log.map_or(stuck_until, |log| stuck_until.max(log))
+    }
+
+    fn held_until(&self, volume: usize) -> Nanoseconds {
+        let logs = self.logs().iter().filter(|_| self.is_logged(volume));
+        let log = logs.map(|log| log.borrow().stuck_until()).max();
+        self.stuck_until(volume).max(log.unwrap_or(0))
     }
 
     fn has_lost_log(&self, volume: usize) -> bool {
         // One drive that does not take what the log has keeps room from all.
-        self.log_of(volume).is_some() && self.logged().any(|disk| disk.borrow().had_trouble())
+        let is_lost = self.logs_in_use().all(|disk| disk.borrow().had_trouble());
+        let is_full = self.logged().any(|disk| disk.borrow().had_trouble());
+        self.is_logged(volume) && (is_lost || is_full)
     }
 
     fn is_cached(&self, volume: usize) -> bool {
@@ -81,6 +94,9 @@ pub(crate) struct World {
     steps: u64,
     /// The appliance is to start when its stop has ended.
     starts_after_stop: bool,
+    /// When the appliance is killed because a device of its log failed, and whether the power goes.
+    ambush: Option<(Nanoseconds, bool)>,
+    ambushes: std::vec::IntoIter<(Nanoseconds, bool)>,
     /// A log store that lies was found out, or lied about what nobody can know: nothing more is promised.
     is_over: bool,
 }
@@ -124,6 +140,8 @@ impl World {
         };
         let rules: Vec<_> = plan.volumes.iter().map(rules).collect();
         let mut events = plan.events.clone().into_iter();
+        let log = plan.log.as_ref();
+        let ambushes = log.map_or(Vec::new(), |log| log.ambushes.clone());
         Self {
             next_event: events.next(),
             events,
@@ -134,6 +152,8 @@ impl World {
             trace: trace.clone(),
             steps: 0,
             starts_after_stop: false,
+            ambush: None,
+            ambushes: ambushes.into_iter(),
             is_over: false,
             plan,
         }
@@ -195,7 +215,9 @@ impl World {
         const SAID: Nanoseconds = 200 * MILLISECOND;
         self.oracle.crash();
         // That the last group was never written nobody can know.
-        let lied_at = self.appliance.log().and_then(|log| log.borrow().lied_at());
+        let logs = self.appliance.logs().iter();
+        let lied_at = logs.filter_map(|log| log.borrow().lied_at()).max();
+        let lied_at = lied_at.filter(|_| !self.appliance.has_two_logs());
         self.is_over |= lied_at.is_some_and(|at| clock::now() < at + SAID);
     }
 
@@ -276,7 +298,13 @@ impl World {
     fn step(&mut self) -> Result<(), Violation> {
         self.steps += 1;
         let event = self.next_event.as_ref().map(|&(at, _)| at);
-        let times = [event, self.wire.next_time(), self.appliance.next_time()];
+        let ambush = self.ambush.map(|(at, _)| at);
+        let times = [
+            event,
+            ambush,
+            self.wire.next_time(),
+            self.appliance.next_time(),
+        ];
         let hosts = self.hosts.iter().map(Host::next_time);
         let next = times.into_iter().flatten().chain(hosts).min();
         let now = clock::now().max(next.unwrap_or(clock::now() + MILLISECOND));
@@ -287,6 +315,10 @@ impl World {
             self.next_event = self.events.next();
             return self.happen(event);
         }
+        if let Some((_, power)) = self.ambush.take_if(|(at, _)| *at <= now) {
+            self.happen(Event::Kill { power })?;
+            return self.happen(Event::Start);
+        }
         while let Some((to, frame)) = self.wire.arrive() {
             match to {
                 Node::Appliance(_) => self.appliance.receive(frame),
@@ -296,6 +328,10 @@ impl World {
         let wire = &mut self.wire;
         self.appliance
             .advance(|frame| wire.send(Node::Appliance(0), frame));
+        if self.ambush.is_none() && self.ambushes.len() > 0 && self.appliance.has_lost_a_log() {
+            let ambush = self.ambushes.next();
+            self.ambush = ambush.map(|(after, power)| (now + after, power));
+        }
         if let Some(what) = self.appliance.breach() {
             return Err(Violation(what));
         }
@@ -320,20 +356,17 @@ impl World {
     /// A log cannot be replayed: whoever runs the appliance tries again, if it was a device.
     fn look_at_the_refusal(&mut self, why: String) -> Result<(), Violation> {
         event!(self.trace, "refused", [self.steps], "{why}");
-        if self
-            .appliance
-            .log()
-            .is_some_and(|log| log.borrow().lied_at().is_some())
-        {
+        let lied = |log: &Rc<RefCell<Disk>>| log.borrow().lied_at().is_some();
+        if !self.appliance.has_two_logs() && self.appliance.logs().iter().any(lied) {
             // It was found out, and nothing is lost without a word.
             self.is_over = true;
             return self.appliance.kill(false).map_err(Violation);
         }
-        if !self.appliance.had_trouble() {
+        if !self.appliance.may_try_again() {
             return Err(Violation(format!("the log is refused: {why}")));
         }
         self.appliance.kill(false).map_err(Violation)?;
-        self.appliance.start();
+        self.appliance.start_again();
         Ok(())
     }
 

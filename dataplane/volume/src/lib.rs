@@ -24,7 +24,9 @@ mod sizes;
 mod volumes;
 
 pub use jobs::JobCounters;
-pub use logged::{LogCounters, LogPlan, LogStart, PointEnd, ReplayEnd};
+pub use logged::{
+    LogCounters, LogMember, LogPlan, LogStart, LogStorePlan, Lost, PointEnd, ReplayEnd,
+};
 pub use peer::PeerEnds;
 pub use remote::rings;
 pub use requester::{Ended, Origin};

@@ -9,6 +9,7 @@ mod pace;
 mod point;
 mod replay;
 mod store;
+mod stores;
 mod warm;
 
 use std::collections::VecDeque;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use block::{Buffers, Device, DeviceState, Fault, Io, Op, VolumeId};
 use events::tracepoint;
-use nvlog::{Crcs, Group, LogId, Record, RecordOp, Region};
+use nvlog::{Crcs, Group, Record, RecordOp, Region};
 use pages::{Cluster, CopyReason, PAGE_SIZE, PageRun, Segment};
 use sgl::Element;
 
@@ -27,14 +28,16 @@ use pace::Pace;
 pub use point::PointEnd;
 use point::{Point, Why};
 pub(crate) use replay::Replay;
-pub use replay::{LogPlan, LogStart, ReplayEnd};
-pub(crate) use store::LogStore;
+pub use replay::{LogPlan, LogStart, LogStorePlan, ReplayEnd};
+pub(crate) use stores::LogStores;
+pub use stores::{LogMember, Lost};
+use stores::{SUPERBLOCK, StoresEnded};
 pub(crate) use warm::Warm;
 
 /// Groups that are written at a time: one is at the device while the next one fills.
 const GROUPS: usize = 4;
-/// Transfers that the log's store has at most: groups, and copies of a superblock.
-pub(crate) const TRANSFERS: usize = GROUPS + 2;
+/// Transfers that a store of the log has at most: groups, and copies of a superblock.
+const TRANSFERS: usize = GROUPS + 2;
 /// Payload of a group from which on it waits for no more.
 const GROUP_BYTES: u64 = 256 << 10;
 /// Records that are worth a group of their own while another is under way.
@@ -143,19 +146,18 @@ events::counters! {
         @gauge half_size,
         /// Changes that are not stable yet.
         @gauge waiting,
-        /// The log takes no more: its store has failed.
+        /// The log takes no more: its store has failed, or both have.
         @gauge failed,
+        /// Which of two stores is out, and the log on the other one alone: 1, the first, or 2; 0, none.
+        @gauge out,
     }
 }
 
 /// The log of one shard, between the door of the cache and the cache.
 pub(crate) struct Log<D: Device> {
-    id: LogId,
     number: usize,
-    /// Bytes of the store that are used.
-    len: u64,
     region: Region,
-    store: LogStore<D>,
+    stores: LogStores<D>,
     /// Groups that are being written, by ticket.
     writing: [Writing; GROUPS],
     /// Which of them are not.
@@ -193,18 +195,17 @@ pub(crate) struct Log<D: Device> {
 impl<D: Device> Log<D> {
     /// The log of shard `number`, as `start` says; `merges`: changes that the cache takes at a time.
     pub(crate) fn new(
-        store: LogStore<D>,
+        mut stores: LogStores<D>,
         start: &LogStart,
         number: usize,
         merges: usize,
         now: Duration,
     ) -> Self {
+        stores.begin(start, number, now);
         Self {
-            id: start.log,
             number,
-            len: start.layout.len,
             region: Region::new(start.log, &start.layout, number, &start.regions[number]),
-            store,
+            stores,
             writing: std::array::from_fn(|_| Writing::default()),
             free: (0..GROUPS as u32).rev().collect(),
             sealed: VecDeque::with_capacity(GROUPS),
@@ -227,25 +228,23 @@ impl<D: Device> Log<D> {
         }
     }
 
-    /// Lets the store work.
+    /// Lets the stores work.
     pub(crate) fn poll(&mut self, now: Duration) -> bool {
         self.now = now;
-        self.store.poll(now)
+        self.stores.poll(now)
     }
 
     /// Moves changes on: from the cache's door into groups, from stable groups into the cache.
     pub(crate) fn pump(&mut self, cached: &mut Cached, buffers: &Buffers, ends: &mut Ends) {
-        while let Some(ended) = self.store.next_ended() {
+        while let Some(ended) = self.stores.next_ended() {
             match ended.ticket {
-                ticket if (ticket as usize) < GROUPS => {
-                    self.writing[ticket as usize].elements = ended.elements;
-                    self.group_ended(ticket, ended.result);
-                }
-                _ => self.superblock_ended(ended.result),
+                SUPERBLOCK => self.superblock_ended(ended.result),
+                _ => self.group_ended(ended),
             }
         }
         self.merge(cached, buffers, ends);
         self.advance_point(cached, buffers, ends);
+        self.stores.advance(buffers);
         if let Some(fault) = self.failed {
             if self.point.is_emptied() || self.is_stopping || self.now >= self.decided_at {
                 let undecided = self.undecided.drain(..);
@@ -263,14 +262,23 @@ impl<D: Device> Log<D> {
         }
     }
 
-    /// A group is on the device, or not.
-    fn group_ended(&mut self, ticket: u32, result: Result<(), Fault>) {
-        if let Err(fault) = result {
+    /// A group is stable, or not.
+    fn group_ended(&mut self, ended: StoresEnded) {
+        let ticket = ended.ticket;
+        let writing = &mut self.writing[ticket as usize];
+        writing.elements = ended.elements;
+        if ended.is_kept {
+            let runs = (writing.changes.iter()).filter_map(|logged| logged.change.io.run.as_ref());
+            let segments = runs.flat_map(|run| run.segments());
+            self.stores.keep(writing.pages.iter(), segments);
+        }
+        let (sequence, sent) = (writing.sequence, writing.sent);
+        if let Err(fault) = ended.result {
             self.fail("failed", fault);
         }
-        let Writing { sequence, sent, .. } = self.writing[ticket as usize];
         let took = (self.now - sent).as_nanos() as u64;
-        tracepoint::log_group_end(self.number as u64, sequence, took, result.is_err().into());
+        let failed = ended.result.is_err().into();
+        tracepoint::log_group_end(self.number as u64, sequence, took, failed);
         self.counters.group_ns += took;
         self.counters.slowest_group_ns = self.counters.slowest_group_ns.max(took);
         self.sealed.push_back((sequence, ticket));
@@ -396,7 +404,7 @@ impl<D: Device> Log<D> {
         }
         self.full_since = None;
         // What a device does not take as it lies is copied into whole pages.
-        let most = match self.store.is_particular() {
+        let most = match self.stores.is_particular() {
             true => buffers.pages.free().saturating_sub(3) * PAGE_SIZE,
             false => usize::MAX,
         };
@@ -471,12 +479,12 @@ impl<D: Device> Log<D> {
     fn send(&mut self, ticket: u32, group: &Group, buffers: &Buffers) {
         let writing = &mut self.writing[ticket as usize];
         let (at, len) = (group.address, group.total() as u64);
-        if !self.store.takes(at, len, &writing.elements) {
+        if !self.stores.takes(at, len, &writing.elements) {
             bounce(writing, group, buffers);
             self.counters.bounced_bytes += group.payload_len as u64;
         }
         let elements = std::mem::take(&mut writing.elements);
-        self.store.start(ticket, Op::Write, at, len, elements);
+        self.stores.write(ticket, at, len, elements);
         if cfg!(mutant = "log-acknowledged-early") {
             (self.stable).extend(self.writing[ticket as usize].changes.drain(..));
         }
@@ -498,6 +506,7 @@ impl<D: Device> Log<D> {
             + self.merging.len()
             + (GROUPS - self.free.len())
             + self.point.in_progress(self.is_stopping)
+            + self.stores.in_progress()
     }
 
     /// Whether every change is merged, and every group acknowledged.
@@ -505,12 +514,17 @@ impl<D: Device> Log<D> {
         self.stable.is_empty() && self.merging.is_empty() && self.free.len() == GROUPS
     }
 
-    /// How the log's store does.
+    /// How the log does.
     pub(crate) fn state(&self) -> DeviceState {
         match self.failed {
-            Some(_) => self.store.state().max(DeviceState::Failing),
-            None => self.store.state(),
+            Some(_) => self.stores.state().max(DeviceState::Failing),
+            None => self.stores.state(),
         }
+    }
+
+    /// Stores that are out, and how they do.
+    pub(crate) fn outs(&self) -> impl Iterator<Item = (VolumeId, DeviceState)> {
+        self.stores.outs()
     }
 
     /// Since when changes wait for a page that others hold.
@@ -528,6 +542,7 @@ impl<D: Device> Log<D> {
             half_size,
             waiting: cached.changes() as u64,
             failed: self.failed.is_some().into(),
+            out: self.stores.out(),
             ..self.counters.clone()
         }
     }

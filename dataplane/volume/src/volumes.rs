@@ -314,16 +314,22 @@ impl<D: Device> Volumes<D> {
     }
 
     /// How each device does, by [`VolumeId`].
-    /// Logged volumes do no better than their log.
+    /// Logged volumes do no better than their log; a store of the log that is out fails.
     pub fn device_states(&self) -> impl Iterator<Item = DeviceState> {
         let log = match &self.log {
-            LogState::Ready(log) => log.state(),
-            _ => DeviceState::Works,
+            LogState::Ready(log) => Some(log),
+            _ => None,
         };
+        let outs = move |volume| {
+            let mut outs = log.into_iter().flat_map(|log| log.outs());
+            outs.find(|&(out, _)| out == volume)
+        };
+        let state_of_log = log.map_or(DeviceState::Works, |log| log.state());
         let volumes = (0..).map(VolumeId).zip(self.jobs.device_states());
-        volumes.map(move |(volume, state)| match self.cached.is_logged(volume) {
-            true => state.max(log),
-            false => state,
+        volumes.map(move |(volume, state)| match outs(volume) {
+            Some((_, out)) => state.max(out),
+            None if self.cached.is_logged(volume) => state.max(state_of_log),
+            None => state,
         })
     }
 

@@ -31,8 +31,8 @@ mod tcp;
 use std::net::{IpAddr, Ipv4Addr};
 
 use engine::{
-    Alone, Config, LogConfig, MemoryConfig, NamespaceConfig, PortConfig, StoreConfig, StoreDevice,
-    SubsystemConfig, TargetConfig, WritePolicy,
+    Alone, Config, LogConfig, LogStoreConfig, MemoryConfig, NamespaceConfig, PortConfig,
+    StoreConfig, StoreDevice, SubsystemConfig, TargetConfig, WritePolicy,
 };
 
 use load::{BLOCK, Load};
@@ -68,10 +68,12 @@ fn config(options: &Options) -> Config {
             vlan: None,
         }],
         log: (options.write == WritePolicy::Logged).then(|| LogConfig {
-            store: "log0".into(),
+            stores: vec![LogStoreConfig {
+                name: "log0".into(),
+                discard: false,
+            }],
             half_len: Some(options.half_mib << 20),
             interval: options.interval,
-            discard: false,
         }),
         spdk_json: Some(spdk_json(options)),
         stores: vec![store("null0", DEVICES[0]), store("log0", DEVICES[1])],

@@ -28,6 +28,19 @@ pub enum Refusal<E> {
     Lost(Vec<Loss>),
     /// Records of volumes that are not there; their places in the superblock's list.
     Absent(Vec<u32>),
+    /// One of two stores that were in step, and the other one is not there: it may have gone on without this one.
+    OneOfTwo {
+        /// The program had stopped as it should.
+        is_closed: bool,
+    },
+    /// Each of the two stores went on without the other.
+    Diverged,
+    /// Both stores are the same one of two: one is a copy.
+    Twice,
+    /// It is of another log than the other store.
+    OtherLog,
+    /// It is not there, and no other store has a log.
+    Missing,
     /// The store failed.
     Failed(E),
 }
@@ -81,6 +94,15 @@ impl<E: fmt::Display> fmt::Display for Refusal<E> {
             Refusal::Absent(volumes) => {
                 write!(f, "it has records of volumes that are absent: {volumes:?}")
             }
+            Refusal::OneOfTwo { .. } => f.write_str(
+                "it is one of two stores that were in step, and the other one is not there: that one may have gone on alone",
+            ),
+            Refusal::Diverged => f.write_str("its two stores went on without each other"),
+            Refusal::Twice => {
+                f.write_str("it says that it is the same one of two as the other store: one is a copy")
+            }
+            Refusal::OtherLog => f.write_str("it holds another log than the other store"),
+            Refusal::Missing => f.write_str("it is not there, and no other store has a log"),
             Refusal::Failed(error) => write!(f, "{error}"),
         }
     }

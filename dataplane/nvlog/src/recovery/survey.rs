@@ -66,6 +66,7 @@ impl Replayed {
             bytes: self.bytes.saturating_sub(before.bytes),
             torn: self.torn - before.torn,
             read: self.read - before.read,
+            mended: [0, 1].map(|i| self.mended[i] - before.mended[i]),
         }
     }
 }

@@ -3,24 +3,25 @@
 use std::ops::Range;
 
 use super::{
-    Buffer, Drives, Loss, Opened, PART, RANGES_MAX, Refusal, RegionSurvey, Replayed, Store, Survey,
-    VolumeSurvey,
+    Buffer, Drives, Loss, Opened, PART, RANGES_MAX, Refusal, RegionSurvey, Replayed, Store, Stores,
+    Survey, VolumeSurvey,
 };
 use crate::header::{Checksums, HEADER, HEADER_MAX, Header, PAGE, Record, RecordOp};
 
 /// Replays what no consistency point finished, region by region, oldest first, on `drives`. They are
-/// not flushed. `is_there` says which volumes of the superblock's list there are.
+/// not flushed. `is_there` says which volumes of the superblock's list there are. What one of two stores that are
+/// in step lacks is read from the other one.
 ///
 /// # Errors
 /// Something that was acknowledged is lost, a volume is absent, or a device failed. What else could be
 /// replayed may be on the drives; the log is as it was.
 pub async fn replay<S: Store>(
-    store: &S,
+    stores: &Stores<'_, S>,
     opened: &Opened,
     drives: &impl Drives<S>,
     is_there: impl Fn(u32) -> bool,
 ) -> Result<Replayed, Refusal<S::Error>> {
-    let mut walk = Walk::new(store, opened);
+    let mut walk = Walk::new(stores, opened);
     // What one region has lost is no reason to keep from the drives what the others have.
     for region in 0..opened.regions.len() {
         if cfg!(mutant = "log-region-forgotten") && region >= 2 {
@@ -38,12 +39,13 @@ pub async fn replay<S: Store>(
     }
 }
 
-/// Says what a log has, as [`replay`] would do it, and does nothing.
+/// Says what a store has of a log, as [`replay`] would do it, and does nothing.
 ///
 /// # Errors
 /// [`Refusal::Failed`]: the store did.
 pub async fn survey<S: Store>(store: &S, opened: &Opened) -> Result<Survey, Refusal<S::Error>> {
-    let mut walk = Walk::new(store, opened);
+    let stores = [Some((store, opened.superblock.layout.len))];
+    let mut walk = Walk::new(&stores, opened);
     let mut regions = Vec::new();
     for region in 0..opened.regions.len() {
         walk.region = region;
@@ -78,8 +80,12 @@ impl<S: Store> Drives<S> for Nowhere {
 }
 
 /// A region's chain.
-struct Walk<'a, S> {
-    store: &'a S,
+struct Walk<'a, S: Store> {
+    stores: &'a Stores<'a, S>,
+    /// Those that the region is read from.
+    readers: Vec<usize>,
+    /// Why one of them could not be read.
+    failed: Option<S::Error>,
     opened: &'a Opened,
     region: usize,
     done: Replayed,
@@ -107,6 +113,8 @@ struct Behind {
     next: u64,
     /// The highest group that some header behind says was acknowledged.
     acknowledged: u64,
+    /// Bytes of groups there.
+    torn: u64,
     /// What groups behind changed, by their numbers, which ascend.
     ranges: Vec<(u64, (u32, u64, u64))>,
     /// Changes further behind that there is no room to name.
@@ -127,9 +135,11 @@ impl Found {
 }
 
 impl<'a, S: Store> Walk<'a, S> {
-    fn new(store: &'a S, opened: &'a Opened) -> Self {
+    fn new(stores: &'a Stores<'a, S>, opened: &'a Opened) -> Self {
         Self {
-            store,
+            stores,
+            readers: Vec::new(),
+            failed: None,
             opened,
             region: 0,
             done: Replayed::default(),
@@ -150,9 +160,17 @@ impl<'a, S: Store> Walk<'a, S> {
         start..start + layout.half_len
     }
 
-    async fn read(&mut self, at: u64, len: usize) -> Result<S::Buffer, Refusal<S::Error>> {
+    /// Reads from a store; `None` if it does not let itself be read.
+    async fn read(&mut self, from: usize, at: u64, len: usize) -> Option<S::Buffer> {
         self.done.read += len as u64;
-        self.store.read(at, len).await.map_err(Refusal::Failed)
+        let (store, _) = self.stores.get(from).copied().flatten()?;
+        match store.read(at, len).await {
+            Ok(buffer) => Some(buffer),
+            Err(error) => {
+                self.failed = Some(error);
+                None
+            }
+        }
     }
 
     async fn walk(
@@ -161,36 +179,33 @@ impl<'a, S: Store> Walk<'a, S> {
         is_there: &impl Fn(u32) -> bool,
     ) -> Result<Chain, Refusal<S::Error>> {
         let start = self.opened.regions[self.region];
+        let reads = self.opened.readers[self.region];
+        self.readers = (0..reads.len()).filter(|&i| reads[i]).collect();
         let (mut next, mut previous) = (start.sequence, start.previous);
         let oldest = usize::from(start.oldest);
         let halves = [oldest, 1 - oldest];
         let mut ends = halves.map(|half| self.half(half).start);
         let mut address = ends[0];
         let mut acknowledged = 0;
+        // Numbers of groups that a store lacked.
+        let mut lacked = Vec::new();
         for (half, at) in halves.into_iter().zip(&mut ends) {
             let end = self.half(half).end;
             while *at < end
-                && let Some(found) = self.group(half, *at..end).await?
-                && (found.header.sequence, found.header.previous) == (next, previous)
-                && self.play(&found, drives, is_there).await?
+                && let Some((from, found)) = self
+                    .next(half, *at..end, (next, previous), drives, is_there)
+                    .await?
             {
+                if from > 0 {
+                    lacked.push(next);
+                }
                 (next, previous) = (next + 1, found.header.checksum);
                 acknowledged = found.header.acknowledged;
                 *at += found.header.total(self.block() as u32);
                 address = *at;
             }
         }
-        let mut behind = Behind {
-            address,
-            next,
-            acknowledged: 0,
-            ranges: Vec::new(),
-            more: 0,
-        };
-        for (half, at) in halves.into_iter().zip(ends) {
-            let room = at..self.half(half).end;
-            self.look_behind(half, room, &mut behind).await?;
-        }
+        let behind = self.behind(halves, ends, address, next).await?;
         let mut used = [0; 2];
         for (half, at) in halves.into_iter().zip(ends) {
             used[half] = at - self.half(half).start;
@@ -200,19 +215,92 @@ impl<'a, S: Store> Walk<'a, S> {
             groups: start.sequence..next,
             acknowledged: behind.acknowledged.max(acknowledged),
         };
+        // What a crash has left on one alone was not acknowledged.
+        lacked.retain(|&sequence| sequence <= chain.acknowledged);
+        if let Some(&first) = self.readers.first() {
+            self.done.mended[first] += lacked.len() as u64;
+        }
         self.lost.extend(behind.loss(self.region));
         Ok(chain)
     }
 
-    /// The group at the start of `room`, if there is one that was written there in this epoch.
-    async fn group(
+    /// Replays the group at the start of `room`, if it is the one that follows, from the first store that has it
+    /// as it was: which of them that is, and the group.
+    async fn next(
         &mut self,
         half: usize,
         room: Range<u64>,
-    ) -> Result<Option<Found>, Refusal<S::Error>> {
+        follows: (u64, u32),
+        drives: &impl Drives<S>,
+        is_there: &impl Fn(u32) -> bool,
+    ) -> Result<Option<(usize, Found)>, Refusal<S::Error>> {
+        self.failed = None;
+        for i in 0..self.readers.len() {
+            let from = self.readers[i];
+            if let Some(found) = self.group(from, half, room.clone()).await
+                && (found.header.sequence, found.header.previous) == follows
+                && self.play(from, &found, drives, is_there).await?
+            {
+                return Ok(Some((i, found)));
+            }
+            if cfg!(mutant = "log-two-lies-unmended") {
+                break;
+            }
+        }
+        match self.failed.take() {
+            Some(error) => Err(Refusal::Failed(error)),
+            None => Ok(None),
+        }
+    }
+
+    /// What lies behind the chain, whose halves end at `ends`, in the store that has more.
+    async fn behind(
+        &mut self,
+        halves: [usize; 2],
+        ends: [u64; 2],
+        address: u64,
+        next: u64,
+    ) -> Result<Behind, Refusal<S::Error>> {
+        let mut most: Option<Behind> = None;
+        for i in 0..self.readers.len() {
+            let from = self.readers[i];
+            let mut behind = Behind {
+                address,
+                next,
+                acknowledged: 0,
+                torn: 0,
+                ranges: Vec::new(),
+                more: 0,
+            };
+            let mut is_read = true;
+            for (half, at) in halves.into_iter().zip(ends) {
+                let room = at..self.half(half).end;
+                is_read = is_read && self.look_behind(from, half, room, &mut behind).await;
+            }
+            let has_more = |most: &Behind| {
+                let of = |behind: &Behind| (behind.acknowledged, behind.torn);
+                of(&behind) > of(most)
+            };
+            if is_read && most.as_ref().is_none_or(has_more) {
+                most = Some(behind);
+            }
+        }
+        match (most, self.failed.take()) {
+            (Some(most), _) => {
+                self.done.torn += most.torn;
+                Ok(most)
+            }
+            (None, Some(error)) => Err(Refusal::Failed(error)),
+            // Nobody has the region.
+            (None, None) => Err(Refusal::Missing),
+        }
+    }
+
+    /// The group at the start of `room`, if there is one that was written there in this epoch.
+    async fn group(&mut self, from: usize, half: usize, room: Range<u64>) -> Option<Found> {
         let len = HEADER_MAX.min((room.end - room.start) as usize);
-        let buffer = self.read(room.start, len).await?;
-        Ok(self.header(half, &buffer, 0..len, room.start))
+        let buffer = self.read(from, room.start, len).await?;
+        self.header(half, &buffer, 0..len, room.start)
     }
 
     /// The header that `range` of what was read begins with, which lies at `address`, if it is of this
@@ -241,9 +329,10 @@ impl<'a, S: Store> Walk<'a, S> {
         is_ours.then_some(Found { header, bytes })
     }
 
-    /// Replays a group if its checksums are right; whether they are.
+    /// Replays a group if its checksums are right, and it can be read; whether that is so.
     async fn play(
         &mut self,
+        from: usize,
         found: &Found,
         drives: &impl Drives<S>,
         is_there: &impl Fn(u32) -> bool,
@@ -255,7 +344,9 @@ impl<'a, S: Store> Walk<'a, S> {
         let (mut at, mut kept) = (0, None);
         while at < len {
             let n = (len - at).min(PART);
-            let buffer = self.read(payload + at as u64, n).await?;
+            let Some(buffer) = self.read(from, payload + at as u64, n).await else {
+                return Ok(false);
+            };
             let is_good = check.take(buffer.slices(0..n.min(payload_len - at)));
             if !is_good && !cfg!(mutant = "log-checksum-ignored") {
                 return Ok(false);
@@ -263,35 +354,47 @@ impl<'a, S: Store> Walk<'a, S> {
             kept = (len <= PART).then_some(buffer);
             at += n;
         }
-        self.done.groups += 1;
         for (record, place, _) in found.records() {
+            if is_there(record.volume) {
+                let kept = kept.as_ref().map(|kept| (kept, place));
+                let is_done = self
+                    .apply(from, &record, payload + place, kept, drives)
+                    .await?;
+                if !is_done {
+                    return Ok(false);
+                }
+            }
+        }
+        self.count(found, is_there);
+        Ok(true)
+    }
+
+    fn count(&mut self, found: &Found, is_there: &impl Fn(u32) -> bool) {
+        self.done.groups += 1;
+        for (record, ..) in found.records() {
             if let Some(volume) = self.volumes.get_mut(record.volume as usize) {
                 volume.records += 1;
                 volume.bytes = volume.bytes.saturating_add(record.len);
             }
-            if !is_there(record.volume) {
-                if !self.absent.contains(&record.volume) {
-                    self.absent.push(record.volume);
-                }
-                continue;
+            if is_there(record.volume) {
+                self.done.records += 1;
+                self.done.bytes = self.done.bytes.saturating_add(record.len);
+            } else if !self.absent.contains(&record.volume) {
+                self.absent.push(record.volume);
             }
-            self.done.records += 1;
-            self.done.bytes = self.done.bytes.saturating_add(record.len);
-            self.apply(&record, payload + place, kept.as_ref(), place, drives)
-                .await?;
         }
-        Ok(true)
     }
 
-    /// Does what a record says. Its payload lies at `from` of the store; and from `place` of `kept`.
+    /// Does what a record says; false if its payload cannot be read. That lies at `at` of store `from`; and from some
+    /// place on in what was kept of it.
     async fn apply(
         &mut self,
+        from: usize,
         record: &Record,
-        from: u64,
-        kept: Option<&S::Buffer>,
-        place: u64,
+        at: u64,
+        kept: Option<(&S::Buffer, u64)>,
         drives: &impl Drives<S>,
-    ) -> Result<(), Refusal<S::Error>> {
+    ) -> Result<bool, Refusal<S::Error>> {
         let Record {
             volume,
             offset,
@@ -301,32 +404,35 @@ impl<'a, S: Store> Walk<'a, S> {
         let applied = match (record.op, kept) {
             (RecordOp::Deallocate, _) => Ok(()),
             (RecordOp::WriteZeroes, _) => drives.write_zeroes(volume, offset, len).await,
-            (RecordOp::Write, Some(buffer)) => {
+            (RecordOp::Write, Some((buffer, place))) => {
                 let range = place as usize..(place + len) as usize;
                 drives.write(volume, offset, buffer, range).await
             }
-            (RecordOp::Write, None) => return self.apply_parts(record, from, drives).await,
+            (RecordOp::Write, None) => return self.apply_parts(from, record, at, drives).await,
         };
-        applied.map_err(Refusal::Failed)
+        applied.map(|()| true).map_err(Refusal::Failed)
     }
 
-    /// Reads the payload of a record once more, in parts.
+    /// Reads the payload of a record once more, in parts; false if it cannot be read.
     async fn apply_parts(
         &mut self,
+        from: usize,
         record: &Record,
-        from: u64,
+        at: u64,
         drives: &impl Drives<S>,
-    ) -> Result<(), Refusal<S::Error>> {
+    ) -> Result<bool, Refusal<S::Error>> {
         let block = self.block();
         let mut done = 0;
         while done < record.len {
             // Reads are of whole blocks of the log, writes of whole pages of the volume but at its ends.
-            let before = (from + done) % block;
+            let before = (at + done) % block;
             let page = PAGE - (record.offset + done) % PAGE;
             let most = page + (PART as u64 - before - page) / PAGE * PAGE;
             let n = (record.len - done).min(most);
             let len = (before + n).next_multiple_of(block) as usize;
-            let buffer = self.read(from + done - before, len).await?;
+            let Some(buffer) = self.read(from, at + done - before, len).await else {
+                return Ok(false);
+            };
             let range = before as usize..(before + n) as usize;
             drives
                 .write(record.volume, record.offset + done, &buffer, range)
@@ -334,34 +440,37 @@ impl<'a, S: Store> Walk<'a, S> {
                 .map_err(Refusal::Failed)?;
             done += n;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Looks through what lies behind the chain in a half: groups there that say that the next one was
-    /// acknowledged show that it is lost.
+    /// acknowledged show that it is lost. False if it cannot be read.
     async fn look_behind(
         &mut self,
+        store: usize,
         half: usize,
         room: Range<u64>,
         behind: &mut Behind,
-    ) -> Result<(), Refusal<S::Error>> {
+    ) -> bool {
         let mut at = room.start;
         while at < room.end {
             // The length of a header more, for one that begins at the end of the part.
             let rest = room.end - at;
             let len = rest.min((PART + HEADER_MAX) as u64) as usize;
-            let buffer = self.read(at, len).await?;
+            let Some(buffer) = self.read(store, at, len).await else {
+                return false;
+            };
             let part = rest.min(PART as u64);
             for from in (0..part).step_by(self.block() as usize) {
                 let found = self.header(half, &buffer, from as usize..len, at + from);
                 if let Some(found) = found.filter(|found| found.header.sequence >= behind.next) {
-                    self.done.torn += found.header.total(self.block() as u32);
+                    behind.torn += found.header.total(self.block() as u32);
                     behind.add(&found);
                 }
             }
             at += part;
         }
-        Ok(())
+        true
     }
 }
 

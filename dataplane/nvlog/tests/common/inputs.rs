@@ -5,7 +5,9 @@ use std::ops::Range;
 use std::sync::LazyLock;
 
 use nvlog::recovery::{self, Buffer, Drives, Refusal, Replayed};
-use nvlog::{AREA, Bad, Header, Layout, LogId, RegionSuperblock, SUPERBLOCK, Superblock, VERSION};
+use nvlog::{
+    AREA, Bad, Header, Layout, LogId, Members, RegionSuperblock, SUPERBLOCK, Superblock, VERSION,
+};
 
 use super::disk::{Disk, Pages, Power};
 use super::model::{Journal, owner};
@@ -35,6 +37,8 @@ pub fn superblock(input: &[u8]) {
         epochs: [1, 2],
         sequence: 1,
         previous: 0,
+        members: Members::BOTH,
+        is_closed: false,
     }
     .encode(LOG, 1);
     for patch in input.chunks(8) {
@@ -83,7 +87,7 @@ pub fn header(input: &[u8]) {
     let mut bytes = input.to_vec();
     if how & 2 != 0 {
         bytes.resize(4096, 0);
-        bytes[..6].copy_from_slice(b"TLGR\x01\0");
+        bytes[..6].copy_from_slice(b"TLGR\x02\0");
         let len = bytes[29] as usize % 9 * 512;
         bytes[28..32].copy_from_slice(&(len as u32).to_le_bytes());
         if len > 0 {
@@ -243,7 +247,12 @@ fn recovered(bytes: &[u8]) -> Option<(Devices, Result<Replayed, Refusal<Power>>)
         .expect("the reference says that it is none")
         .replay(bytes);
     let drives = Noted::default();
-    let replayed = now(recovery::replay(&devices.disk, &opened, &drives, |_| true));
+    let replayed = now(recovery::replay(
+        &devices.stores(),
+        &opened,
+        &drives,
+        |_| true,
+    ));
     assert_eq!(
         matches!(replayed, Err(Refusal::Lost(_))),
         lost,
@@ -278,7 +287,13 @@ pub fn damage(input: &[u8]) {
     }
     let targets = Targets::new(&devices.drives);
     let opened = devices.open().expect("it was opened").expect("one");
-    now(recovery::replay(&devices.disk, &opened, &targets, |_| true)).expect("it was replayed");
+    now(recovery::replay(
+        &devices.stores(),
+        &opened,
+        &targets,
+        |_| true,
+    ))
+    .expect("it was replayed");
     let calls = targets.calls.take();
     for (number, journal) in image.journals.iter().enumerate() {
         let mine = calls

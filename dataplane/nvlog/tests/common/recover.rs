@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use nvlog::recovery::{self, Buffer, Drives, PART, Refusal, Replayed};
+use nvlog::recovery::{self, Agreed, Begun, Buffer, Drives, Found, PART, Refusal, Replayed};
 use nvlog::{Layout, LogId, RegionSuperblock, Superblock, Volume};
 use testkit::Random;
 
@@ -68,8 +68,21 @@ pub fn superblock(log: LogId, layout: Layout) -> Superblock {
         generation: 0,
         layout,
         placement: 1,
+        member: 0,
         volumes: (0..VOLUMES).map(volume).collect(),
     }
+}
+
+/// What the store says of a log that it is on alone.
+pub fn agreed(disk: &Disk) -> Result<Agreed, Refusal<Power>> {
+    let view = now(recovery::look(disk, disk.len()))?;
+    recovery::agree(&[Found::Seen(view)]).map_err(|(_, refusal)| refusal)
+}
+
+/// A new log, or the next run's, on a store alone.
+pub fn begin(disk: &Disk, agreed: &Agreed, superblock: Superblock) -> Result<Begun, Power> {
+    let stores = [Some((disk, disk.len()))];
+    now(recovery::begin(&stores, agreed, superblock))
 }
 
 /// A recovery that came to its end.
@@ -88,12 +101,18 @@ pub fn recover(
     log: LogId,
     layout: Layout,
 ) -> Result<Recovered, Refusal<Power>> {
-    let opened = now(recovery::open(disk, disk.len()))?;
+    let agreed = agreed(disk)?;
+    let opened = &agreed.opened;
     let targets = Targets::new(drives);
     let mut replayed = Replayed::default();
-    if let Some(opened) = &opened {
+    if let Some(opened) = opened {
         let before = disk.writes();
-        let replay = now(recovery::replay(disk, opened, &targets, |_| true));
+        let replay = now(recovery::replay(
+            &[Some((disk, disk.len()))],
+            opened,
+            &targets,
+            |_| true,
+        ));
         assert_eq!(disk.writes(), before, "a replay writes to the log");
         replayed = replay?;
         drives
@@ -102,16 +121,12 @@ pub fn recover(
             .map_err(Refusal::Failed)?;
     }
     let log = opened.as_ref().map_or(log, |opened| opened.superblock.log);
-    let begun = now(recovery::begin(
-        disk,
-        opened.as_ref(),
-        superblock(log, layout),
-    ));
+    let begun = begin(disk, &agreed, superblock(log, layout));
     Ok(Recovered {
-        regions: begun.map_err(Refusal::Failed)?,
+        regions: begun.map_err(Refusal::Failed)?.regions,
         replayed,
         calls: targets.calls.take(),
-        was: opened.map(|opened| opened.superblock),
+        was: agreed.opened.map(|opened| opened.superblock),
     })
 }
 

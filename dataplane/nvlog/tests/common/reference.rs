@@ -31,8 +31,8 @@ fn areas(image: &[u8]) -> [&[u8]; 4] {
     [0, AREA, len - MIB, len - AREA].map(|at| &image[at..at + AREA])
 }
 
-/// Where a region's chain begins: generation, oldest half, epochs, sequence, checksum before.
-type Start = (u64, usize, [u64; 2], u64, u64);
+/// Where a region's chain begins: generation, oldest half, epochs, sequence, checksum before; and the stores that have all of it, and whether it is closed.
+type Start = (u64, usize, [u64; 2], u64, u64, [u8; 2]);
 
 /// A log as its superblocks say it is.
 #[derive(PartialEq)]
@@ -46,7 +46,7 @@ pub struct Log {
 /// The bytes of a superblock that mean something, if it is one, of a store of `len` bytes.
 pub fn superblock(bytes: &[u8], len: usize) -> Option<Vec<u8>> {
     let bytes = &bytes[..16384];
-    let is_one = bytes[..8] == *b"TL-NVLOG" && number(bytes, 8, 4) == 1 && is_whole(bytes, 12);
+    let is_one = bytes[..8] == *b"TL-NVLOG" && number(bytes, 8, 4) == 2 && is_whole(bytes, 12);
     let volumes = number(bytes, 68, 4) as usize;
     let (regions, half_len) = (number(bytes, 52, 4), number(bytes, 56, 8));
     if !is_one || volumes > 254 || number(bytes, 32, 8) >= NUMBERS_END {
@@ -58,8 +58,9 @@ pub fn superblock(bytes: &[u8], len: usize) -> Option<Vec<u8>> {
         && half_len >= 64 << 10
         && half_len.is_multiple_of(4096)
         && matches!(number(bytes, 48, 4), 512 | 4096)
-        && number(bytes, 40, 8) == len as u64;
-    let mut meaning = bytes[16..72].to_vec();
+        && number(bytes, 40, 8) == len as u64
+        && bytes[72] <= 1;
+    let mut meaning = bytes[16..73].to_vec();
     for i in 0..volumes {
         let volume = &bytes[128 + 64 * i..][..64];
         let name = volume[32..].split(|&byte| byte == 0).next()?;
@@ -73,7 +74,7 @@ pub fn superblock(bytes: &[u8], len: usize) -> Option<Vec<u8>> {
 
 pub fn region(bytes: &[u8], id: &[u8], region: usize) -> Option<Start> {
     let bytes = &bytes[..512];
-    let is_one = bytes[..8] == *b"TL-REGIO" && number(bytes, 8, 4) == 1 && is_whole(bytes, 12);
+    let is_one = bytes[..8] == *b"TL-REGIO" && number(bytes, 8, 4) == 2 && is_whole(bytes, 12);
     let is_ours = bytes[16..32] == *id && number(bytes, 32, 4) == region as u64;
     let [generation, first, second, sequence] = [40, 48, 56, 64].map(|at| number(bytes, at, 8));
     let oldest = number(bytes, 36, 4);
@@ -83,6 +84,7 @@ pub fn region(bytes: &[u8], id: &[u8], region: usize) -> Option<Start> {
         _ => false,
     };
     let numbers = [generation, first, second, sequence];
+    let is_sound = is_sound && (1..=3).contains(&bytes[76]) && bytes[77] <= 1;
     let is_sound = is_sound && sequence > 0 && numbers.iter().all(|&one| one < NUMBERS_END);
     (is_one && is_ours && is_sound).then_some((
         generation,
@@ -90,6 +92,7 @@ pub fn region(bytes: &[u8], id: &[u8], region: usize) -> Option<Start> {
         [first, second],
         sequence,
         number(bytes, 72, 4),
+        [bytes[76], bytes[77]],
     ))
 }
 
@@ -153,7 +156,7 @@ impl Log {
             return None;
         }
         let header = room.get(..len)?;
-        let is_one = header[..4] == *b"TLGR" && number(header, 4, 2) == 1 && is_whole(header, 76);
+        let is_one = header[..4] == *b"TLGR" && number(header, 4, 2) == 2 && is_whole(header, 76);
         let [epoch, sequence, acknowledged, address] =
             [32, 40, 48, 56].map(|at| number(header, at, 8));
         let is_ours = header[8..24] == *self.id
@@ -225,7 +228,7 @@ impl Log {
     /// What a replay does, and whether something is lost.
     pub fn replay(&self, image: &[u8]) -> (Vec<Done>, bool) {
         let (mut all, mut lost) = (Vec::new(), false);
-        for (region, &(_, oldest, _, first, before)) in self.starts.iter().enumerate() {
+        for (region, &(_, oldest, _, first, before, _)) in self.starts.iter().enumerate() {
             let (mut next, mut previous) = (first, before);
             let halves = [oldest, 1 - oldest];
             let mut ends = [0; 2];

@@ -37,6 +37,11 @@ impl Devices {
         (&self.disk, &self.drives)
     }
 
+    /// The store of a log that is on one.
+    pub fn stores(&self) -> [Option<(&Disk, u64)>; 1] {
+        [Some((&self.disk, self.disk.len()))]
+    }
+
     pub fn layout(&self, regions: u32) -> Layout {
         Layout::new(self.disk.len(), 512, regions, Some(HALF)).expect("room")
     }
@@ -54,7 +59,7 @@ impl Devices {
         let opened = self.open().expect("a log").expect("one");
         let before = self.disk.writes();
         let replayed = now(recovery::replay(
-            &self.disk,
+            &self.stores(),
             &opened,
             &Targets::new(&self.drives),
             is_there,

@@ -97,6 +97,15 @@ impl Changes {
             .collect()
     }
 
+    /// The names of the stores that the log is on.
+    pub(crate) fn logs_on_volumes(&self) -> Vec<(String, block::VolumeId)> {
+        let stores = (0..).map(block::VolumeId).zip(&self.stores);
+        stores
+            .filter(|(_, store)| store.is_log)
+            .map(|(volume, store)| (store.name.clone(), volume))
+            .collect()
+    }
+
     /// The stores that are open.
     pub(crate) fn stores(&self) -> &[StoreInfo] {
         &self.stores

@@ -178,6 +178,11 @@ impl Appliance {
             len: volume.disk.geometry.len(),
             block: volume.disk.geometry.block_size,
         };
+        let store = |place: usize| volume::LogStorePlan {
+            name: format!("disk{}", self.volumes.len() + place),
+            volume: VolumeId((self.volumes.len() + place) as u16),
+            discard: self.logs.discards && self.logs.absent == Some(place),
+        };
         volume::LogPlan {
             shards: self.plan.shards,
             half_len: Some(log.half_len),
@@ -185,7 +190,7 @@ impl Appliance {
             max_bytes: self.plan.max_io_bytes as usize,
             volumes: self.volumes.iter().enumerate().map(volume).collect(),
             id,
-            discard: false,
+            stores: self.logs.configured().into_iter().map(store).collect(),
         }
     }
 
@@ -205,8 +210,11 @@ impl Appliance {
         let devices: Vec<_> = (self.disks.iter())
             .map(|disk| Device::new(index, disk, is_dead))
             .collect();
-        let log = self.disks.get(self.volumes.len());
-        let log = log.map(|disk| Device::new(index, disk, is_dead));
+        let log = |place: usize| {
+            let disk = (self.logs().get(place)).filter(|_| self.logs.absent != Some(place));
+            disk.map(|disk| Device::new(index, disk, is_dead))
+        };
+        let logs: Vec<_> = self.logs.configured().into_iter().map(log).collect();
         debug_assert!(devices.iter().all(|device| !device.geometry().is_empty()));
         let sizing = Sizing {
             memory: &plan.memory,
@@ -237,8 +245,8 @@ impl Appliance {
             memory,
         };
         let mut shard = Shard::new(index, index as u32, common, links, Machine, VirtualTime);
-        if let Some(log) = log {
-            shard.attach_log(log, sizes.elements, || ());
+        if !logs.is_empty() {
+            shard.attach_log(logs, sizes.elements, || ());
         }
         shard
     }

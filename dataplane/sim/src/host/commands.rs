@@ -384,7 +384,7 @@ impl Host {
         let volume = cx.oracle.volume_of(op);
         // It found no slot because of others that its own device had: it may be tried again.
         let was_stuck =
-            status & 0x7ff == COMMAND_INTERRUPTED && cx.devices.stuck_until(volume) >= given.at;
+            status & 0x7ff == COMMAND_INTERRUPTED && cx.devices.held_until(volume) >= given.at;
         let is_explained = given.is_spoiled
             || was_stuck
             || cx.devices.is_gone(volume)

@@ -91,7 +91,32 @@ impl Plan {
 
     /// The log's device is slow, full, silent, or fails what it is told.
     pub(super) fn draw_trouble_of_the_log(&mut self, random: &mut Random) {
-        let (at, disk) = (random.below(self.healed_at.max(1)), self.volumes.len());
+        let at = random.below(self.healed_at.max(1));
+        self.trouble_of_a_log(random, at, self.volumes.len());
+    }
+
+    /// One of two devices of the log is in trouble, seldom both; the appliance is often killed a little later.
+    pub(super) fn draw_loss_of_a_log(&mut self, random: &mut Random) {
+        let at = random.below(self.healed_at.max(1));
+        let disk = self.volumes.len() + random.below(2usize);
+        self.trouble_of_a_log(random, at, disk);
+        if random.one_in(6) {
+            let other = 2 * self.volumes.len() + 1 - disk;
+            let at = at + random.below(10 * MILLISECOND);
+            self.trouble_of_a_log(random, at, other);
+        }
+        if random.chance(2, 3) {
+            let most = *random.pick(&[200, 2000, 20_000u64]);
+            let at = at + random.range(1..=most) * MICROSECOND;
+            let power = random.chance(2, 3);
+            self.interrupt(random, at, Event::Kill { power });
+        }
+        self.events.sort_by_key(|&(at, _)| at);
+        let last = self.events.iter().map(|&(at, _)| at).max();
+        self.healed_at = self.healed_at.max(last.unwrap_or(0));
+    }
+
+    fn trouble_of_a_log(&mut self, random: &mut Random, at: Nanoseconds, disk: usize) {
         let fault = *random.pick(&[Fault::WriteError, Fault::Busy, Fault::Internal]);
         let (reads, writes, flushes) = *random.pick(&[
             (false, true, false),

@@ -3,13 +3,11 @@
 
 use std::time::Duration;
 
-use block::{Buffers, Device, Fault, Op};
+use block::{Buffers, Device, Fault};
 use events::tracepoint::{self, Name};
-use nvlog::{Layout, RegionSuperblock, UNIT, WAVES};
-use pages::Cluster;
-use sgl::Element;
+use nvlog::RegionSuperblock;
 
-use super::{GROUPS, Log};
+use super::Log;
 use crate::cached::Cached;
 use crate::requester::Ends;
 
@@ -58,14 +56,10 @@ enum Stage {
         /// It began when nothing was on its way any more: the log has failed.
         is_last: bool,
     },
-    /// The drives have it. The region's superblock is written, two copies at a time.
+    /// The drives have it. The stores say so.
     Superblock {
-        superblock: RegionSuperblock,
         /// It is the last one, of a log that failed.
         empties: bool,
-        wave: usize,
-        left: usize,
-        page: Option<Cluster>,
     },
 }
 
@@ -157,18 +151,6 @@ impl Point {
         self.next_at = self.next_at.min(now);
     }
 
-    /// The drives have what they are to: the superblock is next.
-    fn begin_superblock(&mut self, superblock: RegionSuperblock, empties: bool) {
-        self.is_torn = false;
-        self.stage = Stage::Superblock {
-            superblock,
-            empties,
-            wave: 0,
-            left: 0,
-            page: None,
-        };
-    }
-
     /// Tells whoever waits for one how it ended.
     fn demand_ends(&mut self, end: PointEnd) {
         if !matches!(self.demanded, Demanded::Ended(_)) {
@@ -234,8 +216,27 @@ impl<D: Device> Log<D> {
                     self.drives_have_it(result, is_last);
                 }
             }
-            Stage::Superblock { .. } => self.write_superblock(buffers),
+            Stage::Superblock { .. } => {}
         }
+        if self.is_stopping && self.point.in_progress(true) == 0 && self.is_quiet() {
+            self.rest();
+        }
+    }
+
+    /// The shard stops, and no consistency point is wanted any more.
+    fn rest(&mut self) {
+        let is_empty = !self.point.is_open && self.region.fill().0 == 0;
+        match is_empty && self.failed.is_none() {
+            true => self.stores.close(),
+            false => self.stores.rest(),
+        }
+    }
+
+    /// The drives have what they are to: the superblock is next.
+    fn begin_superblock(&mut self, superblock: RegionSuperblock, empties: bool) {
+        self.point.is_torn = false;
+        self.point.stage = Stage::Superblock { empties };
+        self.stores.say(superblock);
     }
 
     fn begin_point(&mut self, cached: &mut Cached, buffers: &Buffers, ends: &mut Ends) {
@@ -313,8 +314,8 @@ impl<D: Device> Log<D> {
     fn drives_have_it(&mut self, result: Result<(), Fault>, is_last: bool) {
         match result {
             Ok(()) if self.failed.is_none() => {
-                self.point
-                    .begin_superblock(self.region.without_the_other(), false);
+                let superblock = self.region.without_the_other();
+                self.begin_superblock(superblock, false);
                 if cfg!(mutant = "log-half-reused-early") {
                     self.region.freed();
                 }
@@ -324,7 +325,10 @@ impl<D: Device> Log<D> {
                 self.point_is_over();
                 self.point.hurry(self.now);
             }
-            Ok(()) => self.point.begin_superblock(self.region.emptied(), true),
+            Ok(()) => {
+                let superblock = self.region.emptied();
+                self.begin_superblock(superblock, true);
+            }
             Err(fault) => {
                 self.counters.points_failed += 1;
                 if !std::mem::replace(&mut self.point.is_told, true) {
@@ -386,68 +390,22 @@ impl<D: Device> Log<D> {
         }
     }
 
-    /// Writes two copies of the superblock, unless they are being written.
-    fn write_superblock(&mut self, buffers: &Buffers) {
-        let Stage::Superblock {
-            superblock,
-            wave,
-            left: left @ 0,
-            page,
-            ..
-        } = &mut self.point.stage
-        else {
-            return;
-        };
-        if page.is_none() {
-            let Some(mut fresh) = buffers.pages.alloc() else {
-                return;
-            };
-            let bytes = superblock.encode(self.id, self.number);
-            fresh[..bytes.len()].copy_from_slice(&bytes);
-            fresh[bytes.len()..UNIT as usize].fill(0);
-            *page = Some(fresh.freeze_filled(UNIT as usize));
-        }
-        let Some(page) = page else { return };
-        if self.store.room() < WAVES[*wave].len() {
-            return;
-        }
-        *left = WAVES[*wave].len();
-        let address = page.address().as_ptr() as u64;
-        for copy in WAVES[*wave] {
-            let at = Layout::region_superblock(self.len, self.number, copy);
-            let elements = vec![Element::new(address, UNIT)];
-            (self.store).start(GROUPS as u32, Op::Write, at, UNIT, elements);
-        }
-    }
-
-    /// A copy of the superblock is stable, or not.
+    /// The superblock is stable, or not.
     pub(super) fn superblock_ended(&mut self, result: Result<(), Fault>) {
         if let Err(fault) = result {
             self.point.is_torn = true;
             self.fail("failed to write a superblock", fault);
         }
-        let Stage::Superblock {
-            wave,
-            left,
-            empties,
-            ..
-        } = &mut self.point.stage
-        else {
+        let Stage::Superblock { empties } = self.point.stage else {
             return;
         };
-        *left -= 1;
-        if *left > 0 {
-            return;
-        }
-        *wave += 1;
-        let (is_over, empties) = (*wave == WAVES.len(), *empties);
         if self.point.is_torn || self.failed.is_some() && !empties {
             self.point_is_over();
             self.point.next_at = self.now + RETRY;
-        } else if is_over && empties {
+        } else if empties {
             self.point.is_emptied = true;
             self.point_is_over();
-        } else if is_over {
+        } else {
             if !cfg!(mutant = "log-half-reused-early") {
                 self.region.freed();
             }

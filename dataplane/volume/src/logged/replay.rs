@@ -1,6 +1,7 @@
 //! What a run begins with: the log is read, what no consistency point finished is replayed, and the log
 //! is made ready. One shard does it for all, before any of them takes a request.
 
+mod explain;
 #[cfg(test)]
 mod tests;
 
@@ -14,15 +15,16 @@ use std::task::{self, Poll, Waker};
 use std::time::Duration;
 
 use block::{Buffers, Device, Fault, Flags, Io, Op, VolumeId};
-use nvlog::recovery::{self, Buffer, Drives, Opened, Refusal, Replayed, Store};
+use nvlog::recovery::{self, Agreed, Buffer, Drives, Found, Refusal, Replayed, Store, View};
 use nvlog::{Layout, LogId, RegionSuperblock, Superblock};
 use pages::{Cluster, PAGE_SIZE, PageRun};
 use sgl::Element;
 
-use super::{LogStore, warm};
+use super::{LogMember, LogStores, Lost, warm};
 use crate::cached::JobTicket;
 use crate::jobs::Jobs;
 use crate::placement;
+use explain::{explain, refused};
 
 /// How the log is to be.
 #[derive(Clone, Debug)]
@@ -39,7 +41,18 @@ pub struct LogPlan {
     pub volumes: Vec<nvlog::Volume>,
     /// Which log it is, if it is a new one: chosen at random.
     pub id: LogId,
-    /// What the log has is given up, whatever it is. Without it nothing that was acknowledged is overwritten.
+    /// The store that it is on, or the two.
+    pub stores: Vec<LogStorePlan>,
+}
+
+/// A store that the log is to be on.
+#[derive(Clone, Debug)]
+pub struct LogStorePlan {
+    /// What it is called.
+    pub name: String,
+    /// Its place among all stores.
+    pub volume: VolumeId,
+    /// What it has is given up, whatever it is. Without it nothing that was acknowledged is overwritten.
     pub discard: bool,
 }
 
@@ -48,7 +61,11 @@ pub struct LogPlan {
 pub struct LogStart {
     /// Which log it is.
     pub log: LogId,
-    /// Where things lie in its store.
+    /// The stores that it is on, as they are configured.
+    pub stores: Vec<LogMember>,
+    /// Those that some shard has lost.
+    pub lost: Lost,
+    /// Where things lie in them.
     pub layout: Layout,
     /// By shard.
     pub regions: Vec<RegionSuperblock>,
@@ -58,24 +75,26 @@ pub struct LogStart {
     pub replayed: Replayed,
     /// The last ranges that were, oldest first: volume, first byte, bytes.
     pub warm: Vec<(VolumeId, u64, u64)>,
-    /// What was given up, in words, if it was to be.
-    pub discarded: Option<String>,
+    /// What was given up, by store and in words.
+    pub discarded: Vec<(String, String)>,
 }
 
 /// How a replay ended: what to begin with, or a sentence that says why not and what to do.
 pub type ReplayEnd = Result<LogStart, String>;
 
-/// What the replay asks for.
+/// What the replay asks for; of the log's stores by their places.
 enum Ask {
     Read {
+        store: usize,
         at: u64,
         len: usize,
     },
     Write {
+        store: usize,
         at: u64,
         bytes: Vec<u8>,
     },
-    Flush,
+    Flush(usize),
     /// Of a drive: from byte `offset`, the bytes `range` of pages.
     DriveWrite {
         volume: VolumeId,
@@ -134,22 +153,34 @@ impl Desk {
     }
 }
 
-impl Store for Desk {
+/// A store of the log, as the replay sees it.
+#[derive(Clone)]
+struct Side {
+    desk: Desk,
+    store: usize,
+    /// Its bytes, and those of a block.
+    len: u64,
+    block: u32,
+}
+
+impl Store for Side {
     type Buffer = LogPages;
     type Error = Fault;
 
     async fn read(&self, at: u64, len: usize) -> Result<LogPages, Fault> {
-        let pages = self.ask(Ask::Read { at, len }).await?;
+        let store = self.store;
+        let pages = self.desk.ask(Ask::Read { store, at, len }).await?;
         pages.ok_or(Fault::Internal)
     }
 
     async fn write(&self, at: u64, bytes: &[u8]) -> Result<(), Fault> {
-        let bytes = bytes.to_vec();
-        self.ask(Ask::Write { at, bytes }).await.map(drop)
+        let (store, bytes) = (self.store, bytes.to_vec());
+        let ask = Ask::Write { store, at, bytes };
+        self.desk.ask(ask).await.map(drop)
     }
 
     async fn flush(&self) -> Result<(), Fault> {
-        self.ask(Ask::Flush).await.map(drop)
+        self.desk.ask(Ask::Flush(self.store)).await.map(drop)
     }
 }
 
@@ -179,7 +210,7 @@ impl Targets {
     }
 }
 
-impl Drives<Desk> for Targets {
+impl Drives<Side> for Targets {
     async fn write(
         &self,
         volume: u32,
@@ -209,70 +240,78 @@ impl Drives<Desk> for Targets {
     }
 }
 
-/// The whole of it.
-async fn run(desk: Desk, plan: LogPlan, len: u64, block: u32) -> ReplayEnd {
+/// Where things lie in the log's stores: those that are there have room for it.
+fn layout(plan: &LogPlan, sides: &[Option<Side>]) -> Result<Layout, String> {
+    let there = || sides.iter().flatten();
+    let len = there().map(|side| side.len).min().unwrap_or(0);
+    // Blocks of the larger size are blocks of the other one, too.
+    let block = there().map(|side| side.block).max().unwrap_or(0);
     let layout = Layout::new(len, block, plan.shards as u32, plan.half_len)
         .map_err(|unfit| unfit.to_string())?;
     let longest = (plan.max_bytes + nvlog::HEADER_MAX) as u64 + nvlog::UNIT;
-    if layout.half_len < longest {
-        return Err(format!(
+    match layout.half_len < longest {
+        true => Err(format!(
             "halves of {} bytes are too short: requests are as long as {} bytes",
             layout.half_len, plan.max_bytes
-        ));
+        )),
+        false => Ok(layout),
     }
-    let failed = |fault: Fault| format!("the log store failed: {fault}");
-    let (opened, discarded) = match plan.discard {
-        true => discard(&desk, len).await?,
-        false => (recovery::open(&desk, len).await.map_err(explain)?, None),
-    };
-    let (mut replayed, mut warm) = (Replayed::default(), VecDeque::new());
-    if let Some(opened) = opened.as_ref().filter(|_| !plan.discard) {
-        let known = &opened.superblock.volumes;
-        let find = |old: &nvlog::Volume| {
-            let place = (plan.volumes.iter()).position(|new| new.name == old.name)?;
-            let new = &plan.volumes[place];
-            let is_it =
-                new.identity == old.identity && new.len >= old.len && new.block == old.block;
-            is_it.then_some(VolumeId(place as u16))
+}
+
+/// The whole of it. `sides`: as they are configured; `None` of one that is not there.
+async fn run(desk: Desk, plan: LogPlan, mut sides: Vec<Option<Side>>) -> ReplayEnd {
+    let (mut found, mut discarded) = (Vec::new(), Vec::new());
+    for (side, store) in sides.iter_mut().zip(&plan.stores) {
+        let (view, given_up) = match side {
+            Some(one) => match look(one, store.discard).await {
+                Ok((view, given_up)) => (Some(view), given_up),
+                Err(refusal) if plan.stores.len() == 1 => return Err(explain(&refusal, &[])),
+                Err(refusal) => {
+                    log::error!("log store {} cannot be read: {refusal}", store.name);
+                    *side = None;
+                    (None, None)
+                }
+            },
+            None => (None, None),
         };
-        let targets = Targets {
-            desk: desk.clone(),
-            volumes: known.iter().map(find).collect(),
-            written: RefCell::default(),
-            warm: RefCell::default(),
-        };
-        let is_there = |number: u32| {
-            let volume = targets.volumes.get(number as usize);
-            volume.is_some_and(Option::is_some)
-        };
-        let result = recovery::replay(&desk, opened, &targets, is_there).await;
-        warm = targets.warm.take();
-        // What could be replayed is on the drives, whether the log is begun anew now or given up later.
-        let written = targets.written.take();
-        for volume in written
-            .into_iter()
-            .filter(|_| !cfg!(mutant = "log-replay-not-flushed"))
-        {
-            let flushed = desk.ask(Ask::DriveFlush(volume)).await;
-            flushed.map_err(|fault| format!("a drive failed in the replay: {fault}"))?;
+        found.push(match (view, store.discard) {
+            (view, true) => Found::GivenUp(view),
+            (Some(view), false) => Found::Seen(view),
+            (None, false) => Found::Absent,
+        });
+        if store.discard {
+            let what = given_up.unwrap_or_else(|| "all of it, unseen: it is not there".into());
+            discarded.push((store.name.clone(), what));
         }
-        replayed = result.map_err(|refusal| explain_with(refusal, known))?;
     }
-    let log = opened
-        .as_ref()
-        .map_or(plan.id, |opened| opened.superblock.log);
+    let layout = layout(&plan, &sides)?;
+    let agreed = recovery::agree(&found).map_err(|(i, refusal)| refused(&refusal, i, &plan))?;
+    let places = sides.iter().map(Option::as_ref);
+    let stores: Vec<_> = places.map(|side| Some((side?, side?.len))).collect();
+    let (replayed, warm) = replay(&desk, &plan, &stores, &agreed).await?;
+    let log = (agreed.opened.as_ref()).map_or(plan.id, |opened| opened.superblock.log);
     let superblock = Superblock {
         log,
         generation: 0,
         layout,
         placement: placement::VERSION,
+        member: 0,
         volumes: plan.volumes,
     };
-    let regions = recovery::begin(&desk, opened.as_ref(), superblock).await;
+    let begun = recovery::begin(&stores, &agreed, superblock).await;
+    let begun = begun.map_err(|fault| format!("the log store failed: {fault}"))?;
+    let member = |(i, store): (usize, LogStorePlan)| LogMember {
+        name: store.name,
+        volume: store.volume,
+        len: stores[i].map_or(0, |(_, len)| len),
+        member: begun.members[i],
+    };
     Ok(LogStart {
         log,
+        stores: plan.stores.into_iter().enumerate().map(member).collect(),
+        lost: Lost::default(),
         layout,
-        regions: regions.map_err(failed)?,
+        regions: begun.regions,
         interval: plan.interval,
         replayed,
         warm: warm.into(),
@@ -280,18 +319,71 @@ async fn run(desk: Desk, plan: LogPlan, len: u64, block: u32) -> ReplayEnd {
     })
 }
 
-/// What there is to be given up: the log, unless it is none that can be begun anew; and in words.
-async fn discard(desk: &Desk, len: u64) -> Result<(Option<Opened>, Option<String>), String> {
-    let opened = match recovery::open(desk, len).await {
+/// Replays what the stores agree on; what that was, and the last ranges written.
+async fn replay(
+    desk: &Desk,
+    plan: &LogPlan,
+    stores: &recovery::Stores<'_, Side>,
+    agreed: &Agreed,
+) -> Result<(Replayed, VecDeque<warm::Range>), String> {
+    let Some(opened) = &agreed.opened else {
+        return Ok(Default::default());
+    };
+    let known = &opened.superblock.volumes;
+    let find = |old: &nvlog::Volume| {
+        let place = (plan.volumes.iter()).position(|new| new.name == old.name)?;
+        let new = &plan.volumes[place];
+        let is_it = new.identity == old.identity && new.len >= old.len && new.block == old.block;
+        is_it.then_some(VolumeId(place as u16))
+    };
+    let targets = Targets {
+        desk: desk.clone(),
+        volumes: known.iter().map(find).collect(),
+        written: RefCell::default(),
+        warm: RefCell::default(),
+    };
+    let is_there = |number: u32| {
+        let volume = targets.volumes.get(number as usize);
+        volume.is_some_and(Option::is_some)
+    };
+    let result = recovery::replay(stores, opened, &targets, is_there).await;
+    let warm = targets.warm.take();
+    // What could be replayed is on the drives, whether the log is begun anew now or given up later.
+    let written = targets.written.take();
+    for volume in written
+        .into_iter()
+        .filter(|_| !cfg!(mutant = "log-replay-not-flushed"))
+    {
+        let flushed = desk.ask(Ask::DriveFlush(volume)).await;
+        flushed.map_err(|fault| format!("a drive failed in the replay: {fault}"))?;
+    }
+    match result {
+        Ok(replayed) => Ok((replayed, warm)),
+        Err(refusal) => Err(explain(&refusal, known)),
+    }
+}
+
+/// How a store looks; and what is given up, in words, if it is to be.
+async fn look(side: &Side, discards: bool) -> Result<(View, Option<String>), Refusal<Fault>> {
+    let view = recovery::look(side, side.len).await?;
+    let given_up = match discards {
+        true => Some(discard(side).await?),
+        false => None,
+    };
+    Ok((view, given_up))
+}
+
+/// What there is to be given up, in words.
+async fn discard(side: &Side) -> Result<String, Refusal<Fault>> {
+    let opened = match recovery::open(side, side.len).await {
         Ok(opened) => opened,
-        Err(refusal @ Refusal::Failed(_)) => return Err(explain(refusal)),
-        // What is not understood has none of our numbers either; the new log has an identity of its own.
-        Err(refusal) => return Ok((None, Some(format!("all of it: {refusal}")))),
+        Err(refusal @ Refusal::Failed(_)) => return Err(refusal),
+        Err(refusal) => return Ok(format!("all of it: {refusal}")),
     };
     let Some(opened) = opened else {
-        return Ok((None, Some("nothing: the store is blank".into())));
+        return Ok("nothing: the store is blank".into());
     };
-    let survey = recovery::survey(desk, &opened).await.map_err(explain)?;
+    let survey = recovery::survey(side, &opened).await?;
     let total = survey.total();
     let mut text = format!("{} records of {} bytes", total.records, total.bytes);
     for (volume, has) in opened.superblock.volumes.iter().zip(&survey.volumes) {
@@ -303,43 +395,7 @@ async fn discard(desk: &Desk, len: u64) -> Result<(Option<Opened>, Option<String
     for loss in survey.losses() {
         text += &format!("; damaged: {loss}");
     }
-    Ok((Some(opened), Some(text)))
-}
-
-fn explain(refusal: Refusal<Fault>) -> String {
-    explain_with(refusal, &[])
-}
-
-/// Why, and what to do.
-fn explain_with(refusal: Refusal<Fault>, volumes: &[nvlog::Volume]) -> String {
-    let name = |volume: u32| {
-        let volume = volumes.get(volume as usize);
-        volume.map_or("?", |volume| volume.name.as_str())
-    };
-    match &refusal {
-        Refusal::Absent(absent) => {
-            let names: Vec<_> = absent.iter().map(|&volume| name(volume)).collect();
-            format!(
-                "the log has records of stores that are absent, or have another drive, size or block size than before: {}. Configure them as they were, or give up what the log has, of all stores, with --discard-log NAME of the log store",
-                names.join(", ")
-            )
-        }
-        Refusal::Lost(losses) => {
-            let mut text = format!("the log is damaged: {refusal}");
-            let ranges = losses.iter().flat_map(|loss| &loss.ranges);
-            let named: BTreeSet<u32> = ranges.map(|&(volume, ..)| volume).collect();
-            for volume in named {
-                text += &format!("; volume {volume} is store {:?}", name(volume));
-            }
-            text + ". Nothing was overwritten. Restore these ranges and start with --discard-log NAME of the log store, which gives up what the log has"
-        }
-        Refusal::Failed(fault) => {
-            format!("the log store, or a drive in the replay, failed: {fault}")
-        }
-        _ => format!(
-            "the log store cannot be used: {refusal}. Nothing was overwritten. Name another store, or give up what it has with --discard-log NAME of this one"
-        ),
-    }
+    Ok(text)
 }
 
 /// What is under way for the replay.
@@ -347,8 +403,9 @@ enum UnderWay {
     Nothing,
     /// It waits for pages, a run, or room for a job.
     Waits(Ask),
-    /// Pages are read into from the log's store, or written from.
+    /// Pages are read into from a store of the log, or written from.
     Log {
+        store: usize,
         pages: Vec<Cluster>,
         reads: bool,
     },
@@ -360,28 +417,38 @@ enum UnderWay {
 
 /// A replay, as its shard lets it go on.
 pub(crate) struct Replay<D: Device> {
-    store: LogStore<D>,
+    stores: LogStores<D>,
     desk: Desk,
     future: Pin<Box<dyn Future<Output = ReplayEnd>>>,
     under_way: UnderWay,
 }
 
 impl<D: Device> Replay<D> {
-    pub(crate) fn new(store: LogStore<D>, plan: LogPlan) -> Self {
+    pub(crate) fn new(mut stores: LogStores<D>, plan: LogPlan) -> Self {
         let desk = Desk::default();
-        let geometry = store.geometry();
-        let future = run(desk.clone(), plan, geometry.len(), geometry.block_size);
+        let count = stores.count();
+        let side = |store: usize| {
+            let geometry = *stores.one(store)?.geometry();
+            Some(Side {
+                desk: desk.clone(),
+                store,
+                len: geometry.len(),
+                block: geometry.block_size,
+            })
+        };
+        let sides = (0..count).map(side).collect();
+        let future = run(desk.clone(), plan, sides);
         Self {
-            store,
+            stores,
             desk,
             future: Box::pin(future),
             under_way: UnderWay::Nothing,
         }
     }
 
-    /// Its store, when it has ended.
-    pub(crate) fn into_store(self) -> LogStore<D> {
-        self.store
+    /// Its stores, when it has ended.
+    pub(crate) fn into_stores(self) -> LogStores<D> {
+        self.stores
     }
 
     /// Lets it go on; its end, once.
@@ -391,9 +458,14 @@ impl<D: Device> Replay<D> {
         jobs: &mut Jobs<D, JobTicket>,
         buffers: &Buffers,
     ) -> Option<ReplayEnd> {
-        self.store.poll(now);
-        if let Some(ended) = self.store.next_ended()
-            && let UnderWay::Log { pages, reads } = self.take()
+        for place in 0..self.stores.count() {
+            if let Some(store) = self.stores.one(place) {
+                store.poll(now);
+            }
+        }
+        if let UnderWay::Log { store, .. } = self.under_way
+            && let Some(ended) = self.stores.one(store).and_then(|store| store.next_ended())
+            && let UnderWay::Log { pages, reads, .. } = self.take()
         {
             let pages = reads.then(|| LogPages(Rc::new(pages)));
             self.answer(ended.result.map(|()| pages));
@@ -452,10 +524,10 @@ impl<D: Device> Replay<D> {
 
     /// Starts what was asked for, if there is what it takes.
     fn begin(&mut self, ask: Ask, jobs: &mut Jobs<D, JobTicket>, buffers: &Buffers) -> UnderWay {
-        let (at, len, op) = match &ask {
-            Ask::Read { at, len } => (*at, *len, Op::Read),
-            Ask::Write { at, bytes } => (*at, bytes.len(), Op::Write),
-            Ask::Flush => (0, 0, Op::Flush),
+        let (store, at, len, op) = match &ask {
+            Ask::Read { store, at, len } => (*store, *at, *len, Op::Read),
+            Ask::Write { store, at, bytes } => (*store, *at, bytes.len(), Op::Write),
+            Ask::Flush(store) => (*store, 0, 0, Op::Flush),
             _ if !jobs.has_room() => return UnderWay::Waits(ask),
             _ => return begin_job(ask, jobs, buffers),
         };
@@ -476,9 +548,15 @@ impl<D: Device> Replay<D> {
             elements.push(Element::new(page.address().as_ptr() as u64, n as u64));
             pages.push(page.freeze());
         }
-        self.store.start(0, op, at, len as u64, elements);
+        if let Some(one) = self.stores.one(store) {
+            one.start(0, op, at, len as u64, elements);
+        }
         let reads = op == Op::Read;
-        UnderWay::Log { pages, reads }
+        UnderWay::Log {
+            store,
+            pages,
+            reads,
+        }
     }
 }
 
@@ -524,7 +602,7 @@ fn begin_job<D: Device>(ask: Ask, jobs: &mut Jobs<D, JobTicket>, buffers: &Buffe
             });
             (volume, Io::write(run, Flags::NONE), rest)
         }
-        Ask::Read { .. } | Ask::Write { .. } | Ask::Flush => {
+        Ask::Read { .. } | Ask::Write { .. } | Ask::Flush(_) => {
             unreachable!("these are of the log's store")
         }
     };

@@ -75,9 +75,9 @@ impl<D: Device> LogStore<D> {
         self.backing.state()
     }
 
-    /// Transfers that can be started.
-    pub(crate) fn room(&self) -> usize {
-        self.transfers.room()
+    /// Transfers that have not ended.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.transfers.len()
     }
 
     /// Whether it may be that the device does not take some group as it lies.

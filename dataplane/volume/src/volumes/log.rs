@@ -4,19 +4,19 @@ use block::{Buffers, Device};
 
 use super::Volumes;
 use crate::logged::{
-    self, Log, LogCounters, LogPlan, LogStart, LogStore, PointEnd, Replay, ReplayEnd, Warm,
+    Log, LogCounters, LogPlan, LogStart, LogStores, PointEnd, Replay, ReplayEnd, Warm,
 };
 
 /// How far the shard's log is.
 pub(super) enum LogState<D: Device> {
     /// There is none.
     None,
-    /// Its store is there, and another shard replays it.
-    Attached(LogStore<D>),
+    /// Its stores are there, and another shard replays it.
+    Attached(LogStores<D>),
     /// It is being replayed.
     Replaying(Box<Replay<D>>),
     /// It was replayed, or could not be.
-    Replayed(LogStore<D>, Option<ReplayEnd>),
+    Replayed(LogStores<D>, Option<ReplayEnd>),
     /// It takes changes.
     Ready(Box<Log<D>>),
 }
@@ -32,23 +32,28 @@ impl<D: Device> Volumes<D> {
         if end.is_some()
             && let LogState::Replaying(replay) = std::mem::replace(&mut self.log, LogState::None)
         {
-            self.log = LogState::Replayed(replay.into_store(), end);
+            self.log = LogState::Replayed(replay.into_stores(), end);
         }
         // Its own jobs have no door to wait for.
         true
     }
 
-    /// Has a log on the store `device`; `slot` makes what it keeps in each operation. Logged volumes
-    /// take no change before [`Volumes::start_log`].
-    pub fn attach_log(&mut self, device: D, elements: usize, slot: impl FnMut() -> D::Slot) {
-        self.log = LogState::Attached(LogStore::new(device, logged::TRANSFERS, elements, slot));
+    /// Has a log on the one or two stores `devices`, `None` of one that is not there; `slot` makes what they keep in
+    /// each operation. Logged volumes take no change before [`Volumes::start_log`].
+    pub fn attach_log(
+        &mut self,
+        devices: Vec<Option<D>>,
+        elements: usize,
+        slot: impl FnMut() -> D::Slot,
+    ) {
+        self.log = LogState::Attached(LogStores::new(devices, elements, slot));
     }
 
     /// Replays the log, for all shards, and makes it as `plan` says.
     pub fn replay_log(&mut self, plan: LogPlan) {
         match std::mem::replace(&mut self.log, LogState::None) {
-            LogState::Attached(store) => {
-                self.log = LogState::Replaying(Box::new(Replay::new(store, plan)));
+            LogState::Attached(stores) => {
+                self.log = LogState::Replaying(Box::new(Replay::new(stores, plan)));
             }
             other => self.log = other,
         }
@@ -68,9 +73,9 @@ impl<D: Device> Volumes<D> {
     /// If no log was [attached](Volumes::attach_log), or it has no region for the shard.
     pub fn start_log(&mut self, shard: usize, start: &LogStart) {
         self.log = match std::mem::replace(&mut self.log, LogState::None) {
-            LogState::Attached(store) | LogState::Replayed(store, _) => {
+            LogState::Attached(stores) | LogState::Replayed(stores, _) => {
                 let merges = self.cached.room();
-                let log = Log::new(store, start, shard, merges, self.now);
+                let log = Log::new(stores, start, shard, merges, self.now);
                 let warm = Warm::new(start, shard, self.cached.pages_max());
                 self.warm = (!warm.is_over()).then_some(warm);
                 LogState::Ready(Box::new(log))

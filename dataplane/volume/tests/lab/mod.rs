@@ -12,9 +12,9 @@ use block::{
 };
 use events::{StageClock, Ticks};
 use nvlog::recovery::Replayed;
-use nvlog::{Layout, LogId, RegionSuperblock};
+use nvlog::{Layout, LogId, Members, RegionSuperblock};
 use pages::{Arena, ClusterPool, CopyLedger, HeapRegion, PAGE_SIZE, RunPool};
-use volume::{LogStart, Origin, Sizes, Volumes};
+use volume::{LogMember, LogStart, Lost, Origin, Sizes, Volumes};
 
 /// What a device has, and what it was ever given.
 #[derive(Default)]
@@ -165,7 +165,7 @@ impl Lab {
         let mut lab = Self::new(WritePolicy::Logged, 16);
         let bench = benches(&[(16, None)]).remove(0);
         lab.benches.push(Rc::clone(&bench));
-        lab.volumes.attach_log(Disk(bench), 16, || ());
+        lab.volumes.attach_log(vec![Some(Disk(bench))], 16, || ());
         let geometry = Disk(Rc::clone(&lab.benches[0])).geometry();
         let layout = Layout::new(geometry.len(), geometry.block_size, 1, None);
         let region = RegionSuperblock {
@@ -174,15 +174,25 @@ impl Lab {
             epochs: [1, 2],
             sequence: 1,
             previous: 0,
+            members: Members::only(0),
+            is_closed: false,
+        };
+        let store = LogMember {
+            name: "log0".into(),
+            volume: VolumeId(1),
+            len: geometry.len(),
+            member: Some(0),
         };
         let start = LogStart {
             log: LogId([7; 16]),
+            stores: vec![store],
+            lost: Lost::default(),
             layout: layout.expect("a store that is large enough"),
             regions: vec![region],
             interval: Duration::from_secs(10),
             replayed: Replayed::default(),
             warm: Vec::new(),
-            discarded: None,
+            discarded: Vec::new(),
         };
         lab.volumes.start_log(0, &start);
         lab

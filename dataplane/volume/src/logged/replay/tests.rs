@@ -32,7 +32,7 @@ impl Bench {
     fn do_it(&self, ask: Ask) -> Answer {
         let mut store = self.store.borrow_mut();
         match ask {
-            Ask::Read { at, len } => {
+            Ask::Read { at, len, .. } => {
                 let bytes = &store[at as usize..at as usize + len];
                 let page = |part: &[u8]| {
                     let mut page = self.pages.alloc().expect("a page");
@@ -42,14 +42,14 @@ impl Bench {
                 let pages = bytes.chunks(PAGE_SIZE).map(page).collect();
                 return Ok(Some(LogPages(Rc::new(pages))));
             }
-            Ask::Write { at, bytes } => {
+            Ask::Write { at, bytes, .. } => {
                 *self.writes.borrow_mut() += 1;
                 store[at as usize..at as usize + bytes.len()].copy_from_slice(&bytes);
             }
             Ask::DriveWrite { volume, offset, .. } | Ask::DriveZeroes { volume, offset, .. } => {
                 self.drives.borrow_mut().push((volume, offset));
             }
-            Ask::Flush | Ask::DriveFlush(_) => {}
+            Ask::Flush(_) | Ask::DriveFlush(_) => {}
         }
         Ok(None)
     }
@@ -69,10 +69,20 @@ impl Bench {
             max_bytes: 1 << 17,
             volumes: stores.iter().map(volume).collect(),
             id: LogId(if discard { [9; 16] } else { [1; 16] }),
-            discard,
+            stores: vec![LogStorePlan {
+                name: "log0".into(),
+                volume: VolumeId(9),
+                discard,
+            }],
         };
         let desk = Desk::default();
-        let mut future = Box::pin(run(desk.clone(), plan, LEN, 512));
+        let side = Side {
+            desk: desk.clone(),
+            store: 0,
+            len: LEN,
+            block: 512,
+        };
+        let mut future = Box::pin(run(desk.clone(), plan, vec![Some(side)]));
         let mut context = task::Context::from_waker(Waker::noop());
         loop {
             if let Poll::Ready(end) = future.as_mut().poll(&mut context) {
@@ -118,7 +128,7 @@ impl Bench {
         let before = (self.store.borrow().clone(), *self.writes.borrow());
         let why = self.start(stores, false).expect_err("a refusal");
         assert!(
-            why.contains(words) && why.contains("--discard-log NAME"),
+            why.contains(words) && why.contains("--discard-log"),
             "{why}"
         );
         let after = (self.store.borrow().clone(), *self.writes.borrow());
@@ -129,7 +139,11 @@ impl Bench {
     fn given_up(&self, stores: &[&str]) -> String {
         self.drives.borrow_mut().clear();
         let start = self.start(stores, true).expect("a new log");
-        let what = start.discarded.expect("something is given up");
+        let [(store, what)] = &start.discarded[..] else {
+            panic!("one store is given up: {:?}", start.discarded);
+        };
+        assert_eq!(store, "log0");
+        let what = what.clone();
         assert_eq!(
             *self.drives.borrow(),
             [],
@@ -137,7 +151,7 @@ impl Bench {
         );
         assert_eq!(start.replayed, Replayed::default());
         let next = self.start(stores, false).expect("the log that was begun");
-        assert_eq!((next.log, next.discarded), (start.log, None));
+        assert_eq!((next.log, next.discarded), (start.log, Vec::new()));
         assert_eq!((next.replayed.records, next.replayed.torn), (0, 0));
         what
     }
