@@ -99,6 +99,7 @@ pub(crate) struct World {
     ambushes: std::vec::IntoIter<(Nanoseconds, bool)>,
     /// A log store that lies was found out, or lied about what nobody can know: nothing more is promised.
     is_over: bool,
+    crashes: u64,
 }
 
 /// What a run was.
@@ -114,6 +115,8 @@ pub struct Summary {
     pub requests: u64,
     /// Sectors that were read and compared.
     pub sectors: u64,
+    /// Times the appliance was killed, in a replay or at any other step.
+    pub crashes: u64,
 }
 
 impl World {
@@ -155,6 +158,7 @@ impl World {
             ambush: None,
             ambushes: ambushes.into_iter(),
             is_over: false,
+            crashes: 0,
             plan,
         }
     }
@@ -166,6 +170,7 @@ impl World {
             nanoseconds: clock::now(),
             requests: self.oracle.requests(),
             sectors: self.oracle.compared(),
+            crashes: self.crashes,
         }
     }
 
@@ -214,6 +219,7 @@ impl World {
         /// How long after a group the next one says that it was acknowledged, and longer than a shard is held up.
         const SAID: Nanoseconds = 200 * MILLISECOND;
         self.oracle.crash();
+        self.crashes += 1;
         // That the last group was never written nobody can know.
         let logs = self.appliance.logs().iter();
         let lied_at = logs.filter_map(|log| log.borrow().lied_at()).max();

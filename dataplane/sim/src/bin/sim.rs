@@ -79,7 +79,7 @@ fn main() -> ExitCode {
     }
     let scenario = arguments.scenario;
     let (mut passed, mut failed) = (0u64, 0u64);
-    let (mut requests, mut sectors, mut virtual_time) = (0, 0, 0);
+    let (mut requests, mut sectors, mut crashes, mut virtual_time) = (0, 0, 0, 0);
     let began = Instant::now();
     let mut said = began;
     let is_terminal = std::io::stderr().is_terminal();
@@ -89,6 +89,7 @@ fn main() -> ExitCode {
                 passed += 1;
                 requests += summary.requests;
                 sectors += summary.sectors;
+                crashes += summary.crashes;
                 virtual_time += summary.nanoseconds;
                 if arguments.seeds == 1 {
                     println!(
@@ -120,7 +121,7 @@ fn main() -> ExitCode {
     }
     let seconds = began.elapsed().as_secs_f64();
     println!(
-        "{:.0} seeds a minute; {requests} requests, {sectors} sectors compared, {:.0} s of virtual time in {seconds:.1} s",
+        "{:.0} seeds a minute; {requests} requests, {sectors} sectors compared, {crashes} crashes, {:.0} s of virtual time in {seconds:.1} s",
         (passed + failed) as f64 / seconds * 60.0,
         virtual_time as f64 / 1e9
     );
