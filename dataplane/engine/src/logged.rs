@@ -1,10 +1,10 @@
 //! The log, before the first request: what it is to be, and its replay.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use block::{Device, VolumeId};
 use nvlog::LogId;
-use volume::{LogPlan, LogStart, LogStorePlan};
+use volume::{LogPlan, LogStart, LogStorePlan, ReplayProgress};
 
 use crate::build::secret;
 use crate::config::{Config, LogConfig, LogStoreConfig, StoreConfig};
@@ -38,6 +38,9 @@ pub(crate) fn plan(config: &Config, log: &LogConfig, stores: &[Store]) -> LogPla
     }
 }
 
+/// How often a replay tells how far it is.
+const PROGRESS: Duration = Duration::from_secs(5);
+
 /// The place of a store, which the configuration was checked to have.
 fn volume_of(config: &Config, name: &str) -> VolumeId {
     let place = config.stores.iter().position(|store| store.name == name);
@@ -52,17 +55,23 @@ pub(crate) fn replay(
     shard: &mut Shard,
     mut between: impl FnMut() -> bool,
 ) -> Result<Option<LogStart>, Error> {
-    let began = Instant::now();
+    let (began, stores) = (Instant::now(), log.names());
     shard.replay_log(plan);
+    let mut tell_at = began + PROGRESS;
     let end = loop {
         if let Some(end) = shard.poll_replay() {
             break end;
+        }
+        if let Some(ReplayProgress { read, halves }) = shard.replay_progress()
+            && Instant::now() >= tell_at
+        {
+            tell_at += PROGRESS;
+            log::info!("replaying the log on store {stores}: {read} of {halves} bytes were read");
         }
         if !between() {
             return Ok(None);
         }
     };
-    let stores = log.names();
     let start = end.map_err(|why| Error::Log {
         store: stores.clone(),
         why,

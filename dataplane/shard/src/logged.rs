@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use block::Device;
-use volume::{LogPlan, LogStart, ReplayEnd};
+use volume::{LogPlan, LogStart, ReplayEnd, ReplayProgress};
 
 use crate::handle::Handle;
 use crate::machine::{Machine, Memory};
@@ -38,6 +38,11 @@ impl<M: Machine> Shard<M> {
         let ended = common.volumes.next_completion(buffers, &self.stages);
         debug_assert!(ended.is_none(), "no door has asked for anything");
         common.volumes.replay_end()
+    }
+
+    /// How far the replay is, while it lasts.
+    pub fn replay_progress(&self) -> Option<ReplayProgress> {
+        self.common.volumes.replay_progress()
     }
 
     /// The log takes the shard's changes from now on.

@@ -26,6 +26,7 @@ mod volumes;
 pub use jobs::JobCounters;
 pub use logged::{
     LogCounters, LogMember, LogPlan, LogStart, LogStorePlan, Lost, PointEnd, ReplayEnd,
+    ReplayProgress,
 };
 pub use peer::PeerEnds;
 pub use remote::rings;

@@ -28,7 +28,7 @@ use pace::Pace;
 pub use point::PointEnd;
 use point::{Point, Why};
 pub(crate) use replay::Replay;
-pub use replay::{LogPlan, LogStart, LogStorePlan, ReplayEnd};
+pub use replay::{LogPlan, LogStart, LogStorePlan, ReplayEnd, ReplayProgress};
 pub(crate) use stores::LogStores;
 pub use stores::{LogMember, Lost};
 use stores::{SUPERBLOCK, StoresEnded};

@@ -5,7 +5,7 @@ mod explain;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
 use std::future::{Future, poll_fn};
 use std::ops::Range;
@@ -135,11 +135,21 @@ impl Buffer for LogPages {
 
 type Answer = Result<Option<LogPages>, Fault>;
 
+/// How far a replay is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplayProgress {
+    /// Bytes of the log's stores that were read.
+    pub read: u64,
+    /// Bytes of the halves of one, once that is known; what is damaged, or torn, is read more than once.
+    pub halves: u64,
+}
+
 /// Where the replay and whoever does what it asks for meet.
 #[derive(Clone, Default)]
 struct Desk {
     ask: Rc<RefCell<Option<Ask>>>,
     answer: Rc<RefCell<Option<Answer>>>,
+    progress: Rc<Cell<ReplayProgress>>,
 }
 
 impl Desk {
@@ -170,6 +180,11 @@ impl Store for Side {
     async fn read(&self, at: u64, len: usize) -> Result<LogPages, Fault> {
         let store = self.store;
         let pages = self.desk.ask(Ask::Read { store, at, len }).await?;
+        let progress = &self.desk.progress;
+        progress.update(|so_far| ReplayProgress {
+            read: so_far.read + len as u64,
+            ..so_far
+        });
         pages.ok_or(Fault::Internal)
     }
 
@@ -288,6 +303,11 @@ async fn run(desk: Desk, plan: LogPlan, mut sides: Vec<Option<Side>>) -> ReplayE
     let agreed = recovery::agree(&found).map_err(|(i, refusal)| refused(&refusal, i, &plan))?;
     let places = sides.iter().map(Option::as_ref);
     let stores: Vec<_> = places.map(|side| Some((side?, side?.len))).collect();
+    if let Some(opened) = &agreed.opened {
+        let layout = &opened.superblock.layout;
+        let halves = u64::from(layout.regions) * 2 * layout.half_len;
+        (desk.progress).update(|so_far| ReplayProgress { halves, ..so_far });
+    }
     let (replayed, warm) = replay(&desk, &plan, &stores, &agreed).await?;
     let log = (agreed.opened.as_ref()).map_or(plan.id, |opened| opened.superblock.log);
     let superblock = Superblock {
@@ -492,6 +512,11 @@ impl<D: Device> Replay<D> {
                 }
             }
         }
+    }
+
+    /// How far it is.
+    pub(crate) fn progress(&self) -> ReplayProgress {
+        self.desk.progress.get()
     }
 
     fn take(&mut self) -> UnderWay {

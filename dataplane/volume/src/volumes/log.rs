@@ -4,7 +4,8 @@ use block::{Buffers, Device};
 
 use super::Volumes;
 use crate::logged::{
-    Log, LogCounters, LogPlan, LogStart, LogStores, PointEnd, Replay, ReplayEnd, Warm,
+    Log, LogCounters, LogPlan, LogStart, LogStores, PointEnd, Replay, ReplayEnd, ReplayProgress,
+    Warm,
 };
 
 /// How far the shard's log is.
@@ -56,6 +57,14 @@ impl<D: Device> Volumes<D> {
                 self.log = LogState::Replaying(Box::new(Replay::new(stores, plan)));
             }
             other => self.log = other,
+        }
+    }
+
+    /// How far the replay is, while it lasts.
+    pub fn replay_progress(&self) -> Option<ReplayProgress> {
+        match &self.log {
+            LogState::Replaying(replay) => Some(replay.progress()),
+            _ => None,
         }
     }
 

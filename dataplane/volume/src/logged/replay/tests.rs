@@ -15,6 +15,7 @@ struct Bench {
     store: RefCell<Vec<u8>>,
     drives: RefCell<Vec<(VolumeId, u64)>>,
     writes: RefCell<usize>,
+    progress: RefCell<Vec<ReplayProgress>>,
 }
 
 impl Bench {
@@ -26,6 +27,7 @@ impl Bench {
             store: RefCell::new(vec![0; LEN as usize]),
             drives: RefCell::default(),
             writes: RefCell::default(),
+            progress: RefCell::default(),
         }
     }
 
@@ -90,6 +92,7 @@ impl Bench {
             }
             let ask = desk.ask.borrow_mut().take().expect("it asks for something");
             let answer = self.do_it(ask);
+            self.progress.borrow_mut().push(desk.progress.get());
             *desk.answer.borrow_mut() = Some(answer);
         }
     }
@@ -211,4 +214,19 @@ fn s07_what_somebody_else_wrote_is_given_up_only_if_that_is_said() {
     let what = bench.given_up(&["disk0"]);
     assert!(what.contains("something else than a log"), "{what}");
     assert!(Bench::new().given_up(&["disk0"]).contains("blank"));
+}
+
+#[test]
+fn s07_a_replay_says_how_far_it_is() {
+    let bench = Bench::new();
+    let start = bench.start(&["disk0"], false).expect("a new log");
+    bench.log(&start, 1);
+    bench.progress.borrow_mut().clear();
+    bench.start(&["disk0"], false).expect("a replay");
+    let told = bench.progress.borrow();
+    assert!(told.is_sorted_by_key(|progress| progress.read));
+    let halves = 2 * start.layout.half_len;
+    let last = told.last().expect("some");
+    assert_eq!(last.halves, halves);
+    assert!(last.read >= halves, "{last:?}");
 }
