@@ -32,6 +32,16 @@ pub(super) fn read(root: &Section<'_>, stores: &Stores) -> Option<LogConfig> {
     });
     let half_mib = (section.get("half_mib")).and_then(|item| item.integer(1u32..=1 << 20, 256));
     let interval = section.integer("consistency_point_s", 1..=3600, CONSISTENCY_POINT_S);
+    let through = section.get("after_failure").and_then(|item| {
+        let after = item.string("refuse")?;
+        if !["refuse", "through"].contains(&after) {
+            item.report(
+                &format!("a log that has failed is not followed by {after:?}"),
+                "write \"refuse\", or \"through\"",
+            );
+        }
+        Some(after == "through")
+    });
     section.finish();
     let on = |name: String| LogStoreConfig {
         name,
@@ -41,5 +51,6 @@ pub(super) fn read(root: &Section<'_>, stores: &Stores) -> Option<LogConfig> {
         stores: [store?].into_iter().chain(mirror).map(on).collect(),
         half_len: half_mib.map(|mib| u64::from(mib) << 20),
         interval: Duration::from_secs(interval.into()),
+        through_after_failure: through.unwrap_or(false),
     })
 }

@@ -26,6 +26,8 @@ pub(crate) struct Log {
     pub(crate) full: u64,
     /// Shards whose log has failed.
     pub(crate) failed: u64,
+    /// Those whose changes go straight to drives.
+    pub(crate) through: u64,
     /// Not 0 if one of two stores is out.
     pub(crate) out: u64,
 }
@@ -50,6 +52,7 @@ impl Log {
             points_failed: count("points_failed"),
             full: count("full"),
             failed: count("failed"),
+            through: count("through"),
             out: count("out"),
         })
     }

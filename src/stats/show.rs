@@ -36,7 +36,12 @@ impl Display for Stats {
         writeln!(f, "Payload bytes copied by the CPU\n{}", Copies(&total))?;
         if let Some(log) = Log::of(&total) {
             writeln!(f, "Log\n{}", log.table())?;
-            if log.failed > 0 {
+            if log.failed > 0 && log.through == log.failed {
+                writeln!(
+                    f,
+                    "  The log's store has failed: writes to logged namespaces go straight to their drives until a restart.\n"
+                )?;
+            } else if log.failed > 0 {
                 writeln!(
                     f,
                     "  The log's store has failed: writes to logged namespaces are refused until a restart.\n"

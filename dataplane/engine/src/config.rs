@@ -76,6 +76,8 @@ pub struct LogConfig {
     pub half_len: Option<u64>,
     /// Time between two consistency points, at most.
     pub interval: Duration,
+    /// Once its stores have failed and it is empty, changes go straight to their drives; else they are refused.
+    pub through_after_failure: bool,
 }
 
 /// A store that the log is on.

@@ -31,6 +31,7 @@ pub(crate) fn plan(config: &Config, log: &LogConfig, stores: &[Store]) -> LogPla
         shards: config.cores.len(),
         half_len: log.half_len,
         interval: log.interval,
+        through_after_failure: log.through_after_failure,
         max_bytes: config.target.max_io_bytes as usize,
         volumes: config.stores.iter().zip(stores).map(volume).collect(),
         id: LogId(id),

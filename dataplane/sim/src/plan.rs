@@ -84,6 +84,8 @@ pub(crate) struct LogPlan {
     pub(crate) half_len: u64,
     /// Between two consistency points.
     pub(crate) interval: Nanoseconds,
+    /// A log that has failed is done without, once it is empty.
+    pub(crate) through_after_failure: bool,
 }
 
 /// A host.
@@ -450,6 +452,7 @@ impl LogPlan {
             ambushes: Vec::new(),
             half_len,
             interval: *random.pick(&[2u64, 20, 200, 10_000]) * MILLISECOND,
+            through_after_failure: random.chance(1, 2),
         }
     }
 }

@@ -104,6 +104,16 @@ struct Zeros {
     fua: bool,
 }
 
+/// Whether changes of a volume go through the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Logging {
+    No,
+    Yes,
+    /// The log has failed, and is empty. Hosts see no volatile cache: each change is in stable storage of the
+    /// drive before it is acknowledged.
+    Over,
+}
+
 /// A volume behind the cache.
 struct Behind {
     volume: VolumeId,
@@ -130,7 +140,7 @@ pub(crate) struct Cached {
     /// How many may.
     queued_max: usize,
     /// Which volumes are logged.
-    logged: Box<[bool]>,
+    logged: Box<[Logging]>,
     /// Changes of logged volumes that the log has not taken yet.
     changes: VecDeque<Change>,
     /// Changes that are merged, for the log to know.
@@ -176,7 +186,7 @@ impl Cached {
             admitted: Slab::new(requests),
             queued: 0,
             queued_max: sizes.requests + others,
-            logged: policies.iter().map(|_| false).collect(),
+            logged: policies.iter().map(|_| Logging::No).collect(),
             changes: VecDeque::with_capacity(sizes.requests + others),
             merged: VecDeque::with_capacity(requests),
             drained: Drained::default(),
@@ -202,10 +212,14 @@ impl Cached {
         geometry: &Geometry,
     ) {
         // What is in the log is replayed on top of what was written past it: once logged, a volume stays so.
-        self.logged[volume.index()] |= policy == WritePolicy::Logged;
-        let policy = match self.logged[volume.index()] {
-            true => WritePolicy::Logged,
-            false => policy,
+        let logging = &mut self.logged[volume.index()];
+        if policy == WritePolicy::Logged && *logging == Logging::No {
+            *logging = Logging::Yes;
+        }
+        let policy = match *logging {
+            Logging::Yes => WritePolicy::Logged,
+            Logging::Over => WritePolicy::Through,
+            Logging::No => policy,
         };
         match (&mut self.cache, policy) {
             (Some(cache), _) if cache.holds(volume) => cache.set_policy(volume, policy),
@@ -256,19 +270,19 @@ impl Cached {
         ends: &mut Ends,
     ) {
         let mut io = io;
-        if self.logged[volume.index()] {
-            match io.op {
-                Op::Write | Op::WriteZeroes => {
-                    return self.changes.push_back(Change {
-                        requester,
-                        volume,
-                        io,
-                    });
-                }
-                // What was acknowledged is stable, and what the cache has.
-                Op::Flush => return ends.push_back((requester, Ok(()), None)),
-                Op::Read | Op::Deallocate => io.flags.fua = false,
+        match (self.logged[volume.index()], io.op) {
+            (Logging::No, _) => {}
+            (Logging::Yes, Op::Write | Op::WriteZeroes) => {
+                return self.changes.push_back(Change {
+                    requester,
+                    volume,
+                    io,
+                });
             }
+            (Logging::Over, Op::Write | Op::WriteZeroes) => io.flags.fua = true,
+            // What was acknowledged is stable, and what the cache has.
+            (_, Op::Flush) => return ends.push_back((requester, Ok(()), None)),
+            (_, Op::Read | Op::Deallocate) => io.flags.fua = false,
         }
         self.admit_in_order(requester, volume, io, None, buffers, ends);
     }
@@ -293,7 +307,23 @@ impl Cached {
 
     /// Whether changes of the volume go through the log.
     pub(crate) fn is_logged(&self, volume: VolumeId) -> bool {
-        self.logged[volume.index()]
+        self.logged[volume.index()] != Logging::No
+    }
+
+    /// The log has failed, and is empty: from now on, and until a restart, changes go straight to their drives.
+    pub(crate) fn end_logging(&mut self, buffers: &Buffers, ends: &mut Ends) {
+        for behind in &self.behind {
+            let logging = &mut self.logged[behind.volume.index()];
+            if *logging == Logging::Yes {
+                *logging = Logging::Over;
+                if let Some(cache) = &mut self.cache {
+                    cache.set_policy(behind.volume, WritePolicy::Through);
+                }
+            }
+        }
+        while let Some(change) = self.next_change() {
+            self.start(change.requester, change.volume, change.io, buffers, ends);
+        }
     }
 
     /// Requests that it works on at once.
@@ -361,7 +391,7 @@ impl Cached {
         let mut flushes = 0;
         for place in 0..self.behind.len() {
             let volume = self.behind[place].volume;
-            if self.logged[volume.index()] {
+            if self.is_logged(volume) {
                 self.admit_in_order(Requester::Log, volume, Io::flush(), None, buffers, ends);
                 flushes += 1;
             }
@@ -371,7 +401,7 @@ impl Cached {
 
     /// Pages of logged volumes that wait to be written.
     pub(crate) fn dirty_of_logged(&self) -> usize {
-        let logged = (self.behind.iter()).filter(|behind| self.logged[behind.volume.index()]);
+        let logged = (self.behind.iter()).filter(|behind| self.is_logged(behind.volume));
         let dirty = logged.map(|behind| Some(self.cache.as_ref()?.dirty_of(behind.volume)));
         dirty.flatten().sum()
     }
@@ -510,7 +540,7 @@ impl Cached {
         while jobs.has_room()
             && let Some(operation) = self.cache.as_mut().and_then(PageCache::next_operation)
         {
-            let of_logged = self.logged[operation.volume.index()] && operation.io.op == Op::Write;
+            let of_logged = self.is_logged(operation.volume) && operation.io.op == Op::Write;
             if of_logged {
                 self.drained.writes += 1;
                 self.drained.bytes += operation.io.len;

@@ -148,6 +148,8 @@ events::counters! {
         @gauge waiting,
         /// The log takes no more: its store has failed, or both have.
         @gauge failed,
+        /// Its store has failed, and changes go straight to their drives.
+        @gauge through,
         /// Which of two stores is out, and the log on the other one alone: 1, the first, or 2; 0, none.
         @gauge out,
     }
@@ -173,6 +175,8 @@ pub(crate) struct Log<D: Device> {
     point: Point,
     pace: Pace,
     interval: Duration,
+    /// Once it has failed and is empty, changes go straight to their drives.
+    goes_through: bool,
     /// Since when changes wait because the other half is not free.
     full_since: Option<Duration>,
     /// The shard stops: a consistency point that fails is not tried again.
@@ -215,6 +219,7 @@ impl<D: Device> Log<D> {
             point: Point::new(now + start.interval),
             pace: Pace::default(),
             interval: start.interval,
+            goes_through: start.through_after_failure,
             full_since: None,
             is_stopping: false,
             failed: None,
@@ -249,7 +254,10 @@ impl<D: Device> Log<D> {
             if self.point.is_emptied() || self.is_stopping || self.now >= self.decided_at {
                 let undecided = self.undecided.drain(..);
                 ends.extend(undecided.map(|change| change.ended(Err(fault))));
-                refuse(cached, fault, ends);
+                match self.goes_through && self.point.is_emptied() {
+                    true => self.go_through(cached, buffers, ends),
+                    false => refuse(cached, fault, ends),
+                }
             }
             return;
         }
@@ -260,6 +268,17 @@ impl<D: Device> Log<D> {
             self.counters.turned_away += cached.changes() as u64;
             refuse(cached, Fault::Busy, ends);
         }
+    }
+
+    /// The log has failed, and no replay finds anything in it: changes go straight to their drives.
+    fn go_through(&mut self, cached: &mut Cached, buffers: &Buffers, ends: &mut Ends) {
+        if self.counters.through == 0 {
+            self.counters.through = 1;
+            log::warn!(
+                "logged volumes are served without the log from now on: writes are acknowledged when their drive has them in stable storage. Replace the log's store, and start again"
+            );
+        }
+        cached.end_logging(buffers, ends);
     }
 
     /// A group is stable, or not.

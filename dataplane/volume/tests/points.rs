@@ -202,8 +202,65 @@ fn s06_writers_go_as_fast_as_a_consistency_point_does_while_it_lasts() {
     lab.now += Duration::from_secs(8);
     let late = write_until_held(&mut lab);
     assert!((84..=88).contains(&late), "{late} %");
+    // What waits for a half that is full is not held for ever, but told to try again.
+    lab.now += Duration::from_secs(3);
+    while lab
+        .volumes
+        .log_counters()
+        .is_some_and(|log| log.half_used + 8192 <= log.half_size)
+    {
+        log_a_write(&mut lab, 63);
+    }
+    lab.write_at(NAMESPACE, HOST, 1, 1);
+    turns(&mut lab);
+    lab.now += Duration::from_secs(11);
+    assert_eq!(lab.ends(), [(HOST, 1, Err(Fault::Busy))]);
     // The half is free, and the next consistency point begins: it is more than half full.
     lab.finish();
     let log = lab.volumes.log_counters().expect("a log");
-    assert!(log.points >= 1 && log.full == 0, "{log:?}");
+    assert!(log.points >= 1 && log.full == 1, "{log:?}");
+}
+
+/// It is not done without before nothing in it can be replayed; then a write is in stable storage of the drive before it
+/// is acknowledged.
+#[test]
+fn s07_a_log_that_failed_and_is_empty_can_be_done_without() {
+    for through in [false, true] {
+        let mut lab = Lab::logged_or(through);
+        log_a_write(&mut lab, 4);
+        lab.benches[LOG].borrow_mut().fault = Some(Fault::WriteError);
+        lab.zero_at(NAMESPACE, HOST, 5);
+        turns(&mut lab);
+        assert_eq!(lab.serve(LOG), [], "a replay may find it, or not");
+        // The drive has what was acknowledged; that the log is empty cannot be written yet.
+        lab.zero_at(NAMESPACE, HOST, 6);
+        for _ in 0..4 {
+            assert_eq!(lab.serve(0), []);
+            assert_eq!(lab.serve(LOG), []);
+        }
+        assert_eq!(lab.given(), [4]);
+        let is_through = |lab: &Lab| lab.volumes.log_counters().map(|log| log.through);
+        assert_eq!(is_through(&lab), Some(0));
+        lab.benches[LOG].borrow_mut().fault = None;
+        lab.now += Duration::from_secs(2);
+        let mut ends = Vec::new();
+        for _ in 0..8 {
+            ends.extend(lab.ends());
+            ends.extend(lab.serve(LOG));
+        }
+        let fault = Err(Fault::WriteError);
+        assert_eq!(is_through(&lab), Some(through.into()));
+        match through {
+            false => assert_eq!(ends, [(HOST, 5, fault), (HOST, 6, fault)]),
+            true => {
+                assert_eq!(ends, [(HOST, 5, fault)]);
+                assert_eq!(
+                    lab.given(),
+                    [4, 6],
+                    "the drive is given it, and has not done it"
+                );
+                assert_eq!(lab.serve(0), [(HOST, 6, Ok(()))]);
+            }
+        }
+    }
 }

@@ -74,6 +74,7 @@ fn config(options: &Options) -> Config {
             }],
             half_len: Some(options.half_mib << 20),
             interval: options.interval,
+            through_after_failure: false,
         }),
         spdk_json: Some(spdk_json(options)),
         stores: vec![store("null0", DEVICES[0]), store("log0", DEVICES[1])],

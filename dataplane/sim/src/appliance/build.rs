@@ -187,6 +187,7 @@ impl Appliance {
             shards: self.plan.shards,
             half_len: Some(log.half_len),
             interval: Duration::from_nanos(log.interval),
+            through_after_failure: log.through_after_failure,
             max_bytes: self.plan.max_io_bytes as usize,
             volumes: self.volumes.iter().enumerate().map(volume).collect(),
             id,

@@ -35,6 +35,8 @@ pub struct LogPlan {
     pub half_len: Option<u64>,
     /// The longest that changes stay in the log alone.
     pub interval: Duration,
+    /// Once the log has failed and is empty, changes go straight to their drives; else they are refused.
+    pub through_after_failure: bool,
     /// Bytes of the longest request.
     pub max_bytes: usize,
     /// Every volume, by [`VolumeId`].
@@ -71,6 +73,8 @@ pub struct LogStart {
     pub regions: Vec<RegionSuperblock>,
     /// The longest that changes stay in the log alone.
     pub interval: Duration,
+    /// As in [`LogPlan`].
+    pub through_after_failure: bool,
     /// What was replayed.
     pub replayed: Replayed,
     /// The last ranges that were, oldest first: volume, first byte, bytes.
@@ -333,6 +337,7 @@ async fn run(desk: Desk, plan: LogPlan, mut sides: Vec<Option<Side>>) -> ReplayE
         layout,
         regions: begun.regions,
         interval: plan.interval,
+        through_after_failure: plan.through_after_failure,
         replayed,
         warm: warm.into(),
         discarded,

@@ -162,6 +162,11 @@ impl Lab {
 
     /// One volume, whose changes go to a log, on a device that is the bench behind its own.
     pub fn logged() -> Self {
+        Self::logged_or(false)
+    }
+
+    /// The same; `through`: once the log has failed and is empty, changes go straight to the drive.
+    pub fn logged_or(through: bool) -> Self {
         let mut lab = Self::new(WritePolicy::Logged, 16);
         let bench = benches(&[(16, None)]).remove(0);
         lab.benches.push(Rc::clone(&bench));
@@ -190,6 +195,7 @@ impl Lab {
             layout: layout.expect("a store that is large enough"),
             regions: vec![region],
             interval: Duration::from_secs(10),
+            through_after_failure: through,
             replayed: Replayed::default(),
             warm: Vec::new(),
             discarded: Vec::new(),

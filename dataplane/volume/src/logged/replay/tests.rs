@@ -68,6 +68,7 @@ impl Bench {
             shards: 1,
             half_len: None,
             interval: Duration::from_secs(10),
+            through_after_failure: false,
             max_bytes: 1 << 17,
             volumes: stores.iter().map(volume).collect(),
             id: LogId(if discard { [9; 16] } else { [1; 16] }),
