@@ -93,6 +93,32 @@
 //!
 //! Payload lies behind the header, record after record without gaps; zeros fill the last block up.
 //!
+//! # Two stores
+//!
+//! A log is on one store, or on two that have the same: each group and each superblock of a region goes to both, and is
+//! stable when both have it. They have the same log, layout of halves, epochs and sequences; *len* is each one's own,
+//! halves fit in the lesser, and a block is the larger one's. What they do not have in common is the superblock's
+//! *which of the log's stores*.
+//!
+//! When one fails, the other one writes the region's superblock anew, with a higher generation and itself as the only
+//! store that has all of it. When that counts, what it has alone is acknowledged. Each region says so for itself: one may
+//! be on store 0 alone, and another one on store 1.
+//!
+//! A start takes of each region the superblock with the highest generation that either store has. Groups are read from
+//! the stores that have all of it, each group from the first one where it is as it was. Then:
+//!
+//! * A store that does not have all of some region is *behind*. When everything is replayed, the log begins anew on it
+//!   first, and then on the other one: so its own superblocks are never those of the log while it has less.
+//! * A store that is blank becomes one of the log's as the first store of a log is made, with generation 1.
+//! * If a region is on both, and one of them is not there, the start is refused: that one may have gone on alone. It is
+//!   not if an operator gives up what that one has; nor if the region is closed and one store alone is configured.
+//!   Generations go up by 2^40 then, so that what the other one says later, if it comes back, does not count.
+//! * Two stores that each say of a region that they alone have all of it, with generations that are less than 2^39
+//!   apart, went on without each other, and are refused.
+//!
+//! At a stop each region that is on both stores is closed, which counts before the program ends. What is logged later is
+//! not acknowledged before a superblock that is not closed counts.
+//!
 //! # Examples
 //!
 //! Bytes as they lie on disk; where places are left out, the line before goes on.
@@ -153,7 +179,7 @@
 //! epoch further on says that what is missing had been acknowledged, then it is lost, and said; else it is a
 //! torn tail, and dropped. So that the last group's acknowledgement is known, too, a header without records
 //! follows when there is nothing to write. A store that lies about the very last groups, which no later header
-//! says were acknowledged, cannot be found out.
+//! says were acknowledged, cannot be found out. Of two stores that have the same, one that lies takes nothing away.
 //!
 //! What a region has lost is said of all regions at once, and what the others have is replayed before.
 //!

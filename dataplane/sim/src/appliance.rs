@@ -109,6 +109,7 @@ impl Appliance {
         trace: &Trace,
     ) -> Self {
         let configs = volumes.iter().map(|volume| &volume.disk);
+        let lies = log.is_some_and(LogPlan::lies);
         let of_log = log.map(|log| [Some(&log.disk), log.mirror.as_ref()]);
         let of_log = of_log.into_iter().flatten().flatten();
         let disks: Vec<_> = (configs.chain(of_log).enumerate())
@@ -123,7 +124,7 @@ impl Appliance {
             network: network.clone(),
             volumes: volumes.to_vec(),
             log: log.cloned(),
-            logs: Logs::new(disks.len() - volumes.len()),
+            logs: Logs::new(disks.len() - volumes.len(), lies),
             disks,
             nic: Nic::new(plan.nic, build::steering(plan.shards, 0), plan.shards),
             random: random.fork(),

@@ -416,6 +416,14 @@ impl VolumePlan {
 }
 
 impl LogPlan {
+    /// Whether a device of it says of some writes that they are done, and they are not.
+    pub(crate) fn lies(&self) -> bool {
+        let mut disks = [Some(&self.disk), self.mirror.as_ref()]
+            .into_iter()
+            .flatten();
+        disks.any(|disk| disk.lost_one_in > 0 || disk.misdirected_one_in > 0)
+    }
+
     fn draw(random: &mut Random, appliance: &AppliancePlan) -> Self {
         let block_size = *random.pick(&[512u32, 512, 4096]);
         let (alignment, prp) = *random.pick(&[(1, false), (1, false), (4, false), (4, true)]);

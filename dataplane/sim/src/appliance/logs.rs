@@ -7,6 +7,8 @@ use testkit::Random;
 pub(super) struct Logs {
     /// How many there are.
     pub(super) count: usize,
+    /// One lies: the other one is needed, always.
+    is_lied_to: bool,
     /// One that is not there.
     pub(super) absent: Option<usize>,
     /// The only one that is configured.
@@ -30,9 +32,10 @@ pub(super) enum Remedy {
 }
 
 impl Logs {
-    pub(super) fn new(count: usize) -> Self {
+    pub(super) fn new(count: usize, is_lied_to: bool) -> Self {
         Self {
             count,
+            is_lied_to,
             absent: None,
             only: None,
             discards: false,
@@ -73,7 +76,7 @@ impl Logs {
 
     /// What the next start finds.
     pub(super) fn draw(&mut self, random: &mut Random) {
-        if self.count < 2 || self.discards || self.said.is_empty() {
+        if self.count < 2 || self.is_lied_to || self.discards || self.said.is_empty() {
             return;
         }
         self.absent = None;

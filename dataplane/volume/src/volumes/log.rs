@@ -13,11 +13,11 @@ pub(super) enum LogState<D: Device> {
     /// There is none.
     None,
     /// Its stores are there, and another shard replays it.
-    Attached(LogStores<D>),
+    Attached(Box<LogStores<D>>),
     /// It is being replayed.
     Replaying(Box<Replay<D>>),
     /// It was replayed, or could not be.
-    Replayed(LogStores<D>, Option<ReplayEnd>),
+    Replayed(Box<(LogStores<D>, Option<ReplayEnd>)>),
     /// It takes changes.
     Ready(Box<Log<D>>),
 }
@@ -33,7 +33,7 @@ impl<D: Device> Volumes<D> {
         if end.is_some()
             && let LogState::Replaying(replay) = std::mem::replace(&mut self.log, LogState::None)
         {
-            self.log = LogState::Replayed(replay.into_stores(), end);
+            self.log = LogState::Replayed(Box::new((replay.into_stores(), end)));
         }
         // Its own jobs have no door to wait for.
         true
@@ -47,14 +47,14 @@ impl<D: Device> Volumes<D> {
         elements: usize,
         slot: impl FnMut() -> D::Slot,
     ) {
-        self.log = LogState::Attached(LogStores::new(devices, elements, slot));
+        self.log = LogState::Attached(Box::new(LogStores::new(devices, elements, slot)));
     }
 
     /// Replays the log, for all shards, and makes it as `plan` says.
     pub fn replay_log(&mut self, plan: LogPlan) {
         match std::mem::replace(&mut self.log, LogState::None) {
             LogState::Attached(stores) => {
-                self.log = LogState::Replaying(Box::new(Replay::new(stores, plan)));
+                self.log = LogState::Replaying(Box::new(Replay::new(*stores, plan)));
             }
             other => self.log = other,
         }
@@ -71,7 +71,7 @@ impl<D: Device> Volumes<D> {
     /// How the replay ended, once it has; once.
     pub fn replay_end(&mut self) -> Option<ReplayEnd> {
         match &mut self.log {
-            LogState::Replayed(_, end) => end.take(),
+            LogState::Replayed(replayed) => replayed.1.take(),
             _ => None,
         }
     }
@@ -81,16 +81,16 @@ impl<D: Device> Volumes<D> {
     /// # Panics
     /// If no log was [attached](Volumes::attach_log), or it has no region for the shard.
     pub fn start_log(&mut self, shard: usize, start: &LogStart) {
-        self.log = match std::mem::replace(&mut self.log, LogState::None) {
-            LogState::Attached(stores) | LogState::Replayed(stores, _) => {
-                let merges = self.cached.room();
-                let log = Log::new(stores, start, shard, merges, self.now);
-                let warm = Warm::new(start, shard, self.cached.pages_max());
-                self.warm = (!warm.is_over()).then_some(warm);
-                LogState::Ready(Box::new(log))
-            }
+        let stores = match std::mem::replace(&mut self.log, LogState::None) {
+            LogState::Attached(stores) => *stores,
+            LogState::Replayed(replayed) => replayed.0,
             _ => panic!("there is no log to start"),
         };
+        let merges = self.cached.room();
+        let log = Log::new(stores, start, shard, merges, self.now);
+        let warm = Warm::new(start, shard, self.cached.pages_max());
+        self.warm = (!warm.is_over()).then_some(warm);
+        self.log = LogState::Ready(Box::new(log));
     }
 
     /// Wants a consistency point of all that is acknowledged by now.
