@@ -40,7 +40,7 @@ pub trait Store {
     /// Why the store did not do it.
     type Error;
 
-    /// Reads `len` bytes at `at`; both are multiples of [`UNIT`], or of the store's blocks.
+    /// Reads `len` bytes at `at`; both are multiples of [`UNIT`](crate::UNIT), or of the store's blocks.
     async fn read(&self, at: u64, len: usize) -> Result<Self::Buffer, Self::Error>;
     /// Writes `bytes` at `at`.
     async fn write(&self, at: u64, bytes: &[u8]) -> Result<(), Self::Error>;

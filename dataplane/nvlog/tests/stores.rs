@@ -1,0 +1,371 @@
+//! Logs on two stores: what a start takes of each, and what it refuses (rows S6, S7).
+
+mod common;
+
+use common::disk::{Disk, Power};
+use common::model::Journal;
+use common::now;
+use common::recover::{Targets, superblock};
+use common::used::{Devices, HALF, LOG, used};
+use nvlog::recovery::{self, Agreed, Begun, Found, Refusal, Replayed};
+use nvlog::{AREAS, Layout, LogId, Members, RegionSuperblock, SUPERBLOCK, UNIT};
+use testkit::Random;
+
+/// Two stores, and the drives of the first.
+struct Pair {
+    first: Devices,
+    second: Disk,
+}
+
+type Refused = (usize, Refusal<Power>);
+
+impl Pair {
+    fn blank() -> Self {
+        let first = Devices::new(Layout::needs(3, HALF), 512);
+        let second = Disk::new(&first.supply, first.disk.len() + 8192, 4096);
+        Self { first, second }
+    }
+
+    /// A log of two regions that both stores have, and what is in it.
+    fn used(seed: u64) -> (Self, Vec<Journal>) {
+        let (first, journals) = used(2, 80, seed);
+        let len = first.disk.len();
+        let second = Disk::new(&first.supply, len, 512);
+        let bytes = first.disk.bytes(0..len as usize);
+        second.damage(0, |all| all.copy_from_slice(&bytes));
+        let pair = Self { first, second };
+        let opened = pair.first.open().expect("a log").expect("one");
+        let mut other = opened.superblock.clone();
+        other.member = 1;
+        for copy in 0..AREAS {
+            let at = Layout::area(len, copy);
+            pair.second.put(at, &other.encode()).expect("power");
+        }
+        for (number, region) in opened.regions.iter().enumerate() {
+            for store in 0..2 {
+                pair.say(store, number, region, Members::BOTH, false, 1);
+            }
+        }
+        (pair, journals)
+    }
+
+    fn store(&self, store: usize) -> &Disk {
+        match store {
+            0 => &self.first.disk,
+            _ => &self.second,
+        }
+    }
+
+    /// A store says this of a region, `newer` versions later.
+    fn say(
+        &self,
+        store: usize,
+        number: usize,
+        region: &RegionSuperblock,
+        members: Members,
+        is_closed: bool,
+        newer: u64,
+    ) {
+        let region = RegionSuperblock {
+            generation: region.generation + newer,
+            members,
+            is_closed,
+            ..*region
+        };
+        for copy in 0..AREAS {
+            let disk = self.store(store);
+            let at = Layout::region_superblock(disk.len(), number, copy);
+            disk.put(at, &region.encode(LOG, number)).expect("power");
+        }
+        self.store(store).sync().expect("power");
+    }
+
+    /// Every region of a store.
+    fn say_all(&self, store: usize, members: Members, is_closed: bool, newer: u64) {
+        let opened = now(recovery::open(self.store(store), self.store(store).len()));
+        let regions = opened.expect("a log").expect("one").regions;
+        for (number, region) in regions.iter().enumerate() {
+            self.say(store, number, region, members, is_closed, newer);
+        }
+    }
+
+    fn seen(&self, store: usize) -> Found {
+        let disk = self.store(store);
+        Found::Seen(now(recovery::look(disk, disk.len())).expect("power"))
+    }
+
+    /// What both say.
+    fn agree(&self) -> Result<Agreed, Refused> {
+        recovery::agree(&[self.seen(0), self.seen(1)])
+    }
+
+    /// What both have.
+    fn replay(&self, agreed: &Agreed) -> Result<Replayed, Refusal<Power>> {
+        let opened = agreed.opened.as_ref().expect("a log");
+        let targets = Targets::new(&self.first.drives);
+        now(recovery::replay(&self.stores(), opened, &targets, |_| true))
+    }
+
+    fn stores(&self) -> [Option<(&Disk, u64)>; 2] {
+        [0, 1].map(|i| Some((self.store(i), self.store(i).len())))
+    }
+
+    fn begin(&self, agreed: &Agreed) -> Result<Begun, Power> {
+        let new = superblock(LOG, self.first.layout(2));
+        now(recovery::begin(&self.stores(), agreed, new))
+    }
+
+    /// The power fails after so many operations, and comes back; whether a log had begun.
+    fn begin_for(&self, agreed: &Agreed, operations: u64, seed: u64) -> bool {
+        self.first.supply.lasts(Some(operations));
+        let begun = self.begin(agreed).is_ok();
+        self.first.supply.lasts(None);
+        let random = &mut Random::new(seed);
+        self.first.disk.power_on(random);
+        self.second.power_on(random);
+        begun
+    }
+}
+
+fn flip(disk: &Disk, at: u64) {
+    disk.damage(at as usize, |bytes| bytes[0] ^= 0x10);
+}
+
+fn refused(agreed: Result<Agreed, Refused>) -> Refused {
+    match agreed {
+        Err(refused) => refused,
+        Ok(agreed) => panic!("not refused: {agreed:?}"),
+    }
+}
+
+#[test]
+fn s07_a_log_begins_on_two_stores_whenever_the_power_goes() {
+    // Both blank; a log on one, and a blank store; a store that was out, and one that went on.
+    for kind in 0..3 {
+        for operations in 0.. {
+            let mut ended = 0;
+            for seed in 0..4 {
+                let pair = match kind {
+                    0 => Pair::blank(),
+                    1 => {
+                        let pair = Pair::blank();
+                        let new = superblock(LOG, pair.first.layout(3));
+                        let view = [pair.seen(0)];
+                        let alone = recovery::agree::<Power>(&view).expect("blank");
+                        let stores = [Some((&pair.first.disk, pair.first.disk.len()))];
+                        now(recovery::begin(&stores, &alone, new)).expect("power");
+                        pair
+                    }
+                    _ => {
+                        let (pair, _) = Pair::used(seed);
+                        pair.say_all(1, Members::only(1), false, 3);
+                        pair
+                    }
+                };
+                let agreed = pair.agree().expect("a log, or none");
+                let begun = pair.begin_for(&agreed, operations, seed);
+                let again = pair.agree();
+                let again = again.unwrap_or_else(|why| panic!("{kind}, {operations}: {why:?}"));
+                if again.opened.is_some() {
+                    pair.replay(&again).expect("nothing is lost");
+                }
+                let begun_again = pair.begin(&again).expect("power");
+                assert_eq!(
+                    begun_again.members.map(|member| member.is_some()),
+                    [true; 2]
+                );
+                let both = Members::BOTH;
+                assert!(
+                    begun_again
+                        .regions
+                        .iter()
+                        .all(|region| region.members == both)
+                );
+                let last = pair.agree().expect("a log");
+                assert_eq!(pair.replay(&last).expect("empty").groups, 0);
+                ended += u32::from(begun);
+            }
+            if ended == 4 {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn s07_what_one_store_lacks_is_read_from_the_other() {
+    let (pair, _) = Pair::used(3);
+    let whole = pair.replay(&pair.agree().expect("a log")).expect("all");
+    assert!(whole.groups > 8 && whole.mended == [0; 2], "{whole:?}");
+    let layout = pair.first.layout(2);
+    for seed in 0..40 {
+        let (pair, _) = Pair::used(3);
+        let random = &mut Random::new(seed);
+        // Each half is damaged on one store.
+        for half in 0..4 {
+            let store = if seed == 0 { 0 } else { random.below(2) };
+            for unit in 0..HALF / UNIT {
+                let at = layout.half(0, half) + unit * UNIT + random.below(UNIT);
+                if random.chance(1, 2) {
+                    flip(pair.store(store), at);
+                }
+            }
+        }
+        let replayed = pair.replay(&pair.agree().expect("a log")).expect("all");
+        assert_eq!(
+            (replayed.groups, replayed.records, replayed.bytes),
+            (whole.groups, whole.records, whole.bytes)
+        );
+        assert!(replayed.mended[1] == 0 && (seed > 0 || replayed.mended[0] > 0));
+    }
+    // On both.
+    let (pair, _) = Pair::used(3);
+    for store in 0..2 {
+        for half in 0..4 {
+            flip(pair.store(store), layout.half(0, half));
+        }
+    }
+    let replayed = pair.replay(&pair.agree().expect("a log"));
+    assert!(matches!(replayed, Err(Refusal::Lost(_))), "{replayed:?}");
+}
+
+#[test]
+fn s07_superblocks_of_one_store_may_be_lost() {
+    for store in 0..2 {
+        let (pair, _) = Pair::used(5);
+        let whole = pair.replay(&pair.agree().expect("a log")).expect("all");
+        let (pair, _) = Pair::used(5);
+        let disk = pair.store(store);
+        // All copies but one of the store's; and of a region's.
+        for copy in 0..AREAS - 1 {
+            flip(disk, Layout::area(disk.len(), copy) + 40);
+            flip(disk, Layout::region_superblock(disk.len(), 1, copy) + 40);
+        }
+        assert!(now(recovery::open(disk, disk.len())).is_err());
+        let replayed = pair.replay(&pair.agree().expect("a log")).expect("all");
+        assert_eq!(replayed.groups, whole.groups);
+    }
+}
+
+#[test]
+fn s07_one_of_two_stores_that_were_in_step_is_not_taken_alone() {
+    for there in 0..2 {
+        let (pair, _) = Pair::used(7);
+        let with = |other: Found| {
+            let mut found = [pair.seen(there), other];
+            if there == 1 {
+                found.swap(0, 1);
+            }
+            recovery::agree::<Power>(&found)
+        };
+        let is_closed = false;
+        let alone = Refusal::OneOfTwo { is_closed };
+        assert_eq!(refused(with(Found::Absent)), (there, alone.clone()));
+        assert_eq!(
+            refused(recovery::agree(&[pair.seen(there)])),
+            (0, alone.clone())
+        );
+        // A blank store in the other one's place is no more.
+        let blank = Pair::blank();
+        assert_eq!(refused(with(blank.seen(0))), (there, alone));
+        // Somebody says that what the other one has is not wanted.
+        let agreed = with(Found::GivenUp(None)).expect("it is taken");
+        assert!(agreed.opened.is_some());
+        // It had stopped in order: it may be configured alone, and one that is not there is still waited for.
+        for store in 0..2 {
+            pair.say_all(store, Members::BOTH, true, 1);
+        }
+        let is_closed = true;
+        let alone = Refusal::OneOfTwo { is_closed };
+        assert_eq!(refused(with(Found::Absent)), (there, alone));
+        assert!(recovery::agree::<Power>(&[pair.seen(there)]).is_ok());
+    }
+}
+
+#[test]
+fn s07_a_store_that_was_out_is_not_read_and_joins_again() {
+    for out in 0..2 {
+        let (pair, _) = Pair::used(9);
+        let left = 1 - out;
+        pair.say_all(left, Members::only(left as u8), false, 1);
+        // What the one that was out has is of no use: neither its groups nor its superblocks.
+        pair.store(out)
+            .damage(4096 * 300, |bytes| Random::new(1).fill(&mut bytes[..4096]));
+        let agreed = pair.agree().expect("a log");
+        let replayed = pair.replay(&agreed).expect("all of it");
+        assert!(replayed.groups > 8 && replayed.mended == [0; 2]);
+        // The other one alone is enough; it alone is not.
+        let mut found = [pair.seen(0), pair.seen(1)];
+        found[out] = Found::Absent;
+        assert!(recovery::agree::<Power>(&found).is_ok());
+        let mut found = [pair.seen(0), pair.seen(1)];
+        found[left] = Found::Absent;
+        assert!(matches!(
+            refused(recovery::agree(&found)),
+            (_, Refusal::OneOfTwo { .. })
+        ));
+        let begun = pair.begin(&agreed).expect("power");
+        assert_eq!(begun.members, [Some(0), Some(1)]);
+        let agreed = pair.agree().expect("a log");
+        assert_eq!(pair.replay(&agreed).expect("empty").groups, 0);
+    }
+}
+
+#[test]
+fn s07_stores_that_do_not_belong_together_are_refused() {
+    // Each went on alone.
+    let (pair, _) = Pair::used(11);
+    pair.say_all(0, Members::only(0), false, 1);
+    pair.say_all(1, Members::only(1), false, 7);
+    assert!(matches!(refused(pair.agree()), (_, Refusal::Diverged)));
+    // What one has was given up when the other one was let go on.
+    pair.say_all(0, Members::only(0), false, 1 << 40);
+    assert!(pair.agree().is_ok());
+    // A copy of the first.
+    let (pair, _) = Pair::used(11);
+    let bytes = pair.first.disk.bytes(0..pair.second.len() as usize);
+    pair.second.damage(0, |all| all.copy_from_slice(&bytes));
+    assert!(matches!(refused(pair.agree()), (_, Refusal::Twice)));
+    // Another log, and something else.
+    let (pair, _) = Pair::used(11);
+    let other = Pair::blank();
+    let new = superblock(LogId([7; 16]), other.first.layout(2));
+    let agreed = recovery::agree::<Power>(&[other.seen(0)]).expect("blank");
+    let stores = [Some((&other.first.disk, other.first.disk.len()))];
+    now(recovery::begin(&stores, &agreed, new)).expect("power");
+    let found = [pair.seen(0), other.seen(0)];
+    assert!(matches!(
+        refused(recovery::agree(&found)),
+        (_, Refusal::OtherLog)
+    ));
+    let foreign = Pair::blank();
+    foreign
+        .second
+        .damage(SUPERBLOCK, |bytes| bytes[..8].copy_from_slice(b"EFI PART"));
+    let found = [pair.seen(0), foreign.seen(1)];
+    assert_eq!(refused(recovery::agree(&found)), (1, Refusal::Foreign));
+    // No log anywhere, and a store that may have one.
+    let found = [Found::Absent, foreign.seen(0)];
+    assert_eq!(refused(recovery::agree(&found)), (0, Refusal::Missing));
+}
+
+#[test]
+fn s07_a_store_that_fails_when_the_log_begins_is_out() {
+    let (pair, _) = Pair::used(13);
+    let agreed = pair.agree().expect("a log");
+    let stores = [Some((pair.store(0), pair.store(0).len())), None];
+    let new = superblock(LOG, pair.first.layout(2));
+    let begun = now(recovery::begin(&stores, &agreed, new)).expect("power");
+    assert_eq!(begun.members, [Some(0), None]);
+    assert!(
+        begun
+            .regions
+            .iter()
+            .all(|region| region.members == Members::only(0))
+    );
+    // It is known to be alone, and the other one joins.
+    let mut found = [pair.seen(0), Found::Absent];
+    assert!(recovery::agree::<Power>(&found).is_ok());
+    found[1] = pair.seen(1);
+    assert!(recovery::agree::<Power>(&found).is_ok());
+}
