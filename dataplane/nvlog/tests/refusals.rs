@@ -693,3 +693,32 @@ fn what_is_left_of_a_log_is_no_blank_store() {
     }
     assert_eq!(devices.open().err(), Some(refused));
 }
+
+/// Each start is cut off wherever it may be, and whichever copies it was writing are torn: two always agree.
+#[test]
+fn s07_starts_that_fail_one_after_the_other_leave_two_copies_that_agree() {
+    for seed in 0..40 {
+        let (devices, _) = used(2, 20, seed);
+        devices.replay(|_| true).expect("a log");
+        let mut random = Random::new(seed);
+        for _ in 0..12 {
+            let before = agreed(&devices.disk).expect("two copies agree");
+            let copies = || {
+                let at = |copy| Layout::region_superblock(devices.disk.len(), 0, copy) as usize;
+                [0, 2, 1, 3].map(|copy| (at(copy), devices.disk.bytes(at(copy)..at(copy) + 512)))
+            };
+            let were = copies();
+            let last = random.below(28u64);
+            devices.supply.lasts(Some(last));
+            let begun = begin(&devices.disk, &before, superblock(LOG, devices.layout(2)));
+            devices.supply.lasts(None);
+            devices.disk.power_on(&mut random);
+            // Two at most are not flushed when the next ones are written, and the last write is one of them.
+            let written = copies().into_iter().zip(were);
+            let last = written.filter(|(is, was)| is != was).last();
+            if let Some(((at, _), _)) = last.filter(|_| begun.is_err() && random.chance(1, 2)) {
+                devices.disk.damage(at, |bytes| bytes[40] ^= 1);
+            }
+        }
+    }
+}

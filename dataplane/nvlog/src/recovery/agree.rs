@@ -51,6 +51,8 @@ pub struct Agreed {
     /// One that was in step with the other goes on without it.
     pub(super) is_parted: bool,
     pub(super) highest: Highest,
+    /// Copies of superblocks that a crash, or a write that failed, has left otherwise than two others.
+    pub(super) unlike: [Vec<(u64, Vec<u8>)>; STORES_MAX],
 }
 
 /// What the stores, as they were found in the order of the configuration, agree on.
@@ -93,6 +95,10 @@ pub fn agree<E>(found: &[Found]) -> Result<Agreed, (usize, Refusal<E>)> {
         are_new: there.map(|is_there| !is_there),
         is_parted: false,
         highest,
+        unlike: [0, 1].map(|i: usize| match found.get(i).and_then(Found::seen) {
+            Some(view) if there[i] => view.unlike(),
+            _ => Vec::new(),
+        }),
     };
     let (mut regions, mut readers) = (Vec::new(), Vec::new());
     for region in 0..superblock.layout.regions as usize {
@@ -141,6 +147,7 @@ fn begins<E>(found: &[Found], highest: Highest) -> Result<Agreed, (usize, Refusa
         are_new: [true; STORES_MAX],
         is_parted: false,
         highest,
+        unlike: Default::default(),
     })
 }
 

@@ -40,6 +40,7 @@ pub async fn begin<S: Store>(
     if agreed.is_parted {
         superblock.generation += PARTED;
     }
+    let mut are_alike = [false; STORES_MAX];
     loop {
         let members = match order[..] {
             [one] => Members::only(agreed.members[one]),
@@ -48,7 +49,15 @@ pub async fn begin<S: Store>(
         let region = empty(highest, superblock.generation, members);
         let mut failed = None;
         for &i in &order {
-            if let Err(error) = begin_one(stores, i, agreed, &superblock, region).await {
+            let begun = match std::mem::replace(&mut are_alike[i], true) {
+                false => make_alike(stores, i, agreed).await,
+                true => Ok(()),
+            };
+            let begun = match begun {
+                Ok(()) => begin_one(stores, i, agreed, &superblock, region).await,
+                failed => failed,
+            };
+            if let Err(error) = begun {
                 failed = Some((i, error));
                 break;
             }
@@ -106,6 +115,21 @@ fn empty(highest: Highest, generation: u64, members: Members) -> RegionSuperbloc
         members,
         is_closed: false,
     }
+}
+
+/// Makes all four copies of each superblock of a store alike, as two are.
+async fn make_alike<S: Store>(
+    stores: &Stores<'_, S>,
+    place: usize,
+    agreed: &Agreed,
+) -> Result<(), S::Error> {
+    let (Some((store, _)), false) = (stores[place], agreed.unlike[place].is_empty()) else {
+        return Ok(());
+    };
+    for (at, bytes) in &agreed.unlike[place] {
+        store.write(*at, bytes).await?;
+    }
+    store.flush().await
 }
 
 /// Writes all superblocks of one store.

@@ -116,6 +116,34 @@ impl View {
         self.region(region).or(loudest.copied())
     }
 
+    /// Copies that are not as two others, or three, and how they are to be: where, and what. Once they are, the next
+    /// version leaves two copies of this one wherever it is cut off, or fails.
+    pub(super) fn unlike(&self) -> Vec<(u64, Vec<u8>)> {
+        let mut unlike = Vec::new();
+        let Some(superblock) = self.superblock() else {
+            return unlike;
+        };
+        for (copy, has) in self.copies.iter().enumerate() {
+            if has.as_ref() != Ok(&superblock) {
+                unlike.push((Layout::area(self.len, copy), superblock.encode().to_vec()));
+            }
+        }
+        for (number, copies) in self.regions.iter().enumerate() {
+            let Some(region) = self.region(number) else {
+                continue;
+            };
+            for (copy, has) in copies.iter().enumerate() {
+                if has.as_ref() != Ok(&region) {
+                    let mut unit = vec![0; UNIT as usize];
+                    unit[..REGION_SUPERBLOCK]
+                        .copy_from_slice(&region.encode(superblock.log, number));
+                    unlike.push((Layout::region_superblock(self.len, number, copy), unit));
+                }
+            }
+        }
+        unlike
+    }
+
     /// Whether nothing was ever written where a region's superblock is.
     pub(super) fn is_region_blank(&self, region: usize) -> bool {
         let copies = self.regions.get(region);

@@ -25,6 +25,8 @@ pub(super) struct Saying {
     is_due: bool,
     /// Somebody waits until it is said.
     is_awaited: bool,
+    /// The copies to write first: those of which the last write may have failed, so that the other two stay.
+    first: usize,
     copies: Option<Copies>,
     /// For saying something when memory is short: until then nothing is acknowledged.
     reserve: Option<Fresh>,
@@ -34,6 +36,7 @@ pub(super) struct Saying {
 /// Two copies that are being written.
 struct Copies {
     wave: usize,
+    is_last: bool,
     state: State,
     code: u32,
     since: Duration,
@@ -57,6 +60,7 @@ impl Saying {
             told: state(&superblock),
             is_due: false,
             is_awaited: false,
+            first: 0,
             copies: None,
             reserve: None,
             is_resting: false,
@@ -163,7 +167,8 @@ impl<D: Device> LogStores<D> {
         fresh[bytes.len()..UNIT as usize].fill(0);
         saying.is_due = false;
         saying.copies = Some(Copies {
-            wave: 0,
+            wave: saying.first,
+            is_last: false,
             state: state(&saying.superblock),
             code,
             since,
@@ -203,10 +208,10 @@ impl<D: Device> LogStores<D> {
     /// A copy is stable on a store, or not.
     pub(super) fn copy_ended(&mut self, place: usize, ended: Ended) {
         self.spare.push(ended.elements);
-        let copies = self
-            .saying
-            .as_mut()
-            .and_then(|saying| saying.copies.as_mut());
+        let Some(saying) = &mut self.saying else {
+            return;
+        };
+        let copies = saying.copies.as_mut();
         let Some(copies) = copies.filter(|copies| copies.code == ended.ticket) else {
             return;
         };
@@ -215,6 +220,7 @@ impl<D: Device> LogStores<D> {
             Ok(()) => self.settle_copies(),
             Err(fault) => {
                 copies.has_failed = true;
+                saying.first = copies.wave;
                 self.lose(place, fault, "failed to write a superblock");
             }
         }
@@ -239,8 +245,9 @@ impl<D: Device> LogStores<D> {
             None
         } else if copies.has_failed {
             Some(Err(self.failed.unwrap_or(Fault::Internal)))
-        } else if copies.wave + 1 < WAVES.len() {
-            (copies.wave, copies.code, copies.since) = (copies.wave + 1, code, since);
+        } else if !copies.is_last {
+            (copies.wave, copies.is_last) = (1 - copies.wave, true);
+            (copies.code, copies.since) = (code, since);
             return self.write_copies();
         } else {
             saying.told = copies.state;
