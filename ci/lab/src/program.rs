@@ -441,6 +441,11 @@ impl<'n> Program<'n> {
     /// It does not come up again.
     #[track_caller]
     pub fn kill_and_start_again(self) -> Result<Self> {
+        self.kill_and_start_after(|| Ok(()))
+    }
+
+    /// The same, with something done while it is off.
+    pub fn kill_and_start_after(self, between: impl FnOnce() -> Result<()>) -> Result<Self> {
         let Self {
             test,
             namespace,
@@ -452,6 +457,7 @@ impl<'n> Program<'n> {
             ..
         } = self;
         process.kill();
+        between()?;
         Self::run(&test, namespace, files, arguments, interfaces, address)
     }
 }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -30,36 +31,43 @@ fn blank(test: &Test, name: &str, bytes: u64) -> Result<PathBuf> {
 
 /// A volume on a file, and a log on another one, with so long between two consistency points. Files outlive the program.
 fn logged(test: &Test, cores: &[u32], consistency_point_s: u32) -> Result<Config> {
-    let (disk, log) = (
-        blank(test, "disk", 64 * MIB)?,
-        blank(test, "log", 24 * MIB)?,
-    );
+    let section = Section::new()
+        .key("store", "log0")
+        .key("consistency_point_s", consistency_point_s);
+    blank(test, "disk", 64 * MIB)?;
+    blank(test, "log0", 24 * MIB)?;
+    logged_on(test, cores, section, 1)
+}
+
+/// The same on files that there are, with so many for the log.
+fn logged_on(test: &Test, cores: &[u32], log: Section, logs: usize) -> Result<Config> {
     let bdev = |name: &str, file: &Path, block: usize| {
         format!(
             r#"{{"method":"bdev_aio_create","params":{{"name":"{name}","filename":"{}","block_size":{block}}}}}"#,
             file.display()
         )
     };
+    let file = |name: &str| test.dir().join(name);
+    let mut bdevs = vec![bdev("Disk0", &file("disk"), BLOCK)];
+    bdevs.extend((0..logs).map(|i| {
+        let file = file(&format!("log{i}"));
+        bdev(&format!("Log{i}"), &file, if i == 0 { 512 } else { 4096 })
+    }));
     let json = format!(
-        r#"{{"subsystems":[{{"subsystem":"bdev","config":[{},{}]}}]}}"#,
-        bdev("Disk0", &disk, BLOCK),
-        bdev("Log0", &log, 512)
+        r#"{{"subsystems":[{{"subsystem":"bdev","config":[{}]}}]}}"#,
+        bdevs.join(",")
     );
     let file = test.dir().join("spdk.json");
     std::fs::write(&file, json)?;
     let store = |name: &str, bdev: &str| Section::new().key("name", name).key("bdev", bdev);
     let namespace = Section::new().key("store", "disk0").key("write", "logged");
-    Ok(Config::empty()
-        .cores(cores)
-        .store(store("disk0", "Disk0"))
-        .store(store("log0", "Log0"))
+    let mut config = Config::empty().cores(cores).store(store("disk0", "Disk0"));
+    for i in 0..logs {
+        config = config.store(store(&format!("log{i}"), &format!("Log{i}")));
+    }
+    Ok(config
         .subsystem(Section::subsystem(NQN, "LAB0001", namespace))
-        .section(
-            "log",
-            Section::new()
-                .key("store", "log0")
-                .key("consistency_point_s", consistency_point_s),
-        )
+        .section("log", log)
         .section(
             "spdk",
             Section::new().key("config", file.display().to_string()),
@@ -137,6 +145,24 @@ impl Writer {
     }
 
     /// Reads everything: each block is the last acknowledged write, or one that was sent after it.
+    /// Writes this version of every block, one after the other.
+    fn write_all(&mut self, version: u32) -> io::Result<()> {
+        let (_admin, mut queue) = Self::connect()?;
+        for block in 0..BLOCKS {
+            let mut data = vec![0; BLOCK];
+            let stamp = Stamp {
+                volume: self.number,
+                block,
+                version,
+            };
+            stamp.fill(&mut data);
+            let status = queue.write(self.first() + block, BLOCK, &data, false)?;
+            assert_eq!(status, 0, "a write of block {block}");
+            self.blocks[block as usize] = (version, version);
+        }
+        Ok(())
+    }
+
     fn verify(&mut self) -> io::Result<()> {
         let (_admin, mut queue) = Self::connect()?;
         for at in (0..BLOCKS).step_by(16) {
@@ -323,23 +349,7 @@ fn s04_a_consistency_point_on_demand_leaves_nothing_to_replay(test: &Test) -> Ou
     let config = logged(test, &[0, 1], 3600)?;
     let program = lab.start(&config)?;
     let mut writer = Writer::new(0);
-    let write = |writer: &mut Writer, version: u32| -> io::Result<()> {
-        let (_admin, mut queue) = Writer::connect()?;
-        for block in 0..BLOCKS {
-            let mut data = vec![0; BLOCK];
-            let stamp = Stamp {
-                volume: 0,
-                block,
-                version,
-            };
-            stamp.fill(&mut data);
-            let status = queue.write(block, BLOCK, &data, false)?;
-            assert_eq!(status, 0, "a write of block {block}");
-            writer.blocks[block as usize] = (version, version);
-        }
-        Ok(())
-    };
-    lab.host.namespace.within(|| write(&mut writer, 1))?;
+    lab.host.namespace.within(|| writer.write_all(1))?;
     expect::equal(
         "consistency points",
         program.stats()?.sum("counters.log.points"),
@@ -352,7 +362,7 @@ fn s04_a_consistency_point_on_demand_leaves_nothing_to_replay(test: &Test) -> Ou
     expect::contains("the log", &program.log(), nothing)?;
     lab.host.namespace.within(|| writer.verify())?;
     // Without one there is something.
-    lab.host.namespace.within(|| write(&mut writer, 2))?;
+    lab.host.namespace.within(|| writer.write_all(2))?;
     let program = program.kill_and_start_again()?;
     let records = format!(": {BLOCKS} records of");
     expect::contains("the log", &program.log(), &records)?;
@@ -360,9 +370,59 @@ fn s04_a_consistency_point_on_demand_leaves_nothing_to_replay(test: &Test) -> Ou
     program.stop()
 }
 
+/// One of two log stores is damaged while the program is off, then left out, then back with what is old: nothing is
+/// lost.
+fn s07_a_damaged_log_store_is_mended_from_the_other(test: &Test) -> Outcome {
+    let lab = Lab::new(test)?;
+    blank(test, "disk", 64 * MIB)?;
+    let logs = [
+        blank(test, "log0", 48 * MIB)?,
+        blank(test, "log1", 50 * MIB)?,
+    ];
+    let section = || Section::new().key("consistency_point_s", 3600);
+    let both = || section().key("store", "log0").key("mirror", "log1");
+    let config = logged_on(test, &[0, 1], both(), 2)?;
+    let mut program = lab.start(&config)?;
+    let mut writer = Writer::new(0);
+    let records = format!(": {BLOCKS} records of");
+    for (version, log) in (1..).zip(&logs) {
+        lab.host.namespace.within(|| writer.write_all(version))?;
+        program = program.kill_and_start_after(|| {
+            let file = File::options().write(true).open(log)?;
+            // The halves of all shards, but not the superblocks at both ends.
+            let len = file.metadata()?.len() - 2 * MIB;
+            for at in (MIB..MIB + len).step_by(8 * BLOCK) {
+                file.write_all_at(&[0xee; BLOCK], at)?;
+            }
+            Ok(())
+        })?;
+        expect::contains("the log", &program.log(), &records)?;
+        lab.host.namespace.within(|| writer.verify())?;
+        expect::equal("stores out", program.stats()?.sum("counters.log.out"), 0)?;
+        if version == 1 {
+            // The first is read first: what the second lacks nobody needs.
+            expect::contains("the log", &program.log(), "log store log0: ")?;
+            expect::contains("the log", &program.log(), "read from the other store")?;
+        }
+    }
+    // After a stop in order one is enough.
+    program.stop()?;
+    let alone = section().key("store", "log1");
+    let program = lab.start(&logged_on(test, &[0, 1], alone, 2)?)?;
+    lab.host.namespace.within(|| writer.write_all(3))?;
+    // What the other one has is older, and it joins again.
+    program.kill();
+    let program = lab.start(&logged_on(test, &[0, 1], both(), 2)?)?;
+    expect::contains("the log", &program.log(), &records)?;
+    lab.host.namespace.within(|| writer.verify())?;
+    expect::equal("stores out", program.stats()?.sum("counters.log.out"), 0)?;
+    program.stop()
+}
+
 lab::tests![
     z14_logged_file_without_a_copy,
     s04_a_consistency_point_on_demand_leaves_nothing_to_replay,
+    s07_a_damaged_log_store_is_mended_from_the_other,
     s07_what_was_acknowledged_survives_kills,
     s07_what_two_shards_acknowledged_survives_kills,
 ];
