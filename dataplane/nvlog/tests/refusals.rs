@@ -714,8 +714,8 @@ fn s07_starts_that_fail_one_after_the_other_leave_two_copies_that_agree() {
             devices.supply.lasts(None);
             devices.disk.power_on(&mut random);
             // Two at most are not flushed when the next ones are written, and the last write is one of them.
-            let written = copies().into_iter().zip(were);
-            let last = written.filter(|(is, was)| is != was).last();
+            let mut written = copies().into_iter().zip(were);
+            let last = written.rfind(|(is, was)| is != was);
             if let Some(((at, _), _)) = last.filter(|_| begun.is_err() && random.chance(1, 2)) {
                 devices.disk.damage(at, |bytes| bytes[40] ^= 1);
             }
