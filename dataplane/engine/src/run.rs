@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nvmf::Target;
 use shard::{Handle, Notices};
@@ -26,6 +26,9 @@ use crate::watch::Watch;
 const STOP: Duration = Duration::from_secs(30);
 /// How long other shards have to give back what they were lent when the engine stops.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// How often drives' admin queues are looked at, which keeps those over fabrics alive.
+const ADMIN: Duration = Duration::from_millis(500);
 
 /// Runs an engine until `handle` is told to stop.
 ///
@@ -160,9 +163,7 @@ impl Plan<'_> {
                     environment.app().poll();
                     if tsc() > admin_at {
                         admin_at = tsc() + tsc_hz() / 2;
-                        self.controllers
-                            .values()
-                            .for_each(|controller| controller.poll_admin());
+                        self.poll_admin();
                     }
                 });
                 self.stop(&mut shard);
@@ -251,7 +252,7 @@ impl Plan<'_> {
         let between = || {
             environment.app().enter();
             environment.app().poll();
-            (self.controllers.values()).for_each(|controller| controller.poll_admin());
+            self.poll_admin();
             !self.handle.is_stopping()
         };
         let Some(start) = logged::replay(log, plan.clone(), shard, between)? else {
@@ -298,10 +299,20 @@ impl Plan<'_> {
         self.arrived.place() >= nth * self.config.cores.len()
     }
 
+    /// Drives over fabrics are kept alive meanwhile: other shards may take long.
     fn wait_for_arrivals(&self, nth: usize) {
+        let mut admin_at = Instant::now();
         while !self.have_arrived(nth) {
+            if Instant::now() >= admin_at {
+                admin_at = Instant::now() + ADMIN;
+                self.poll_admin();
+            }
             thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    fn poll_admin(&self) {
+        (self.controllers.values()).for_each(|controller| controller.poll_admin());
     }
 
     fn phase(&self) -> usize {
