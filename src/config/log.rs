@@ -36,7 +36,7 @@ pub(super) fn read(root: &Section<'_>, stores: &Stores) -> Option<LogConfig> {
         let after = item.string("refuse")?;
         if !["refuse", "through"].contains(&after) {
             item.report(
-                &format!("a log that has failed is not followed by {after:?}"),
+                format!("a log that has failed is not followed by {after:?}"),
                 "write \"refuse\", or \"through\"",
             );
         }
