@@ -126,6 +126,7 @@ fn k06_the_examples_comments_hold_the_defaults() {
                         "listen",
                         "native_mib",
                         "half_mib",
+                        "mirror",
                     ]
                     .contains(&key)
             }) =>

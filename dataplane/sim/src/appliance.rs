@@ -312,7 +312,9 @@ impl Appliance {
             let out = counters.find(|counter| counter.name == "out");
             out.map_or(0, |counter| counter.value)
         });
-        self.logs.ended(said.collect(), is_stopped);
+        let failed = self.logs().iter().map(|disk| disk.borrow().has_failed());
+        let (said, failed): (Vec<_>, Vec<_>) = (said.collect(), failed.collect());
+        self.logs.ended(said, &failed, is_stopped);
     }
 
     /// A frame came.

@@ -237,8 +237,14 @@ impl Plan {
             (random.below(most) * MICROSECOND, random.chance(2, 3))
         };
         if let Some(log) = &mut plan.log {
-            let count = random.below(3u32);
+            let count = random.below(4u32);
             log.ambushes = (0..count).map(|_| ambush(random)).collect();
+            // So that hosts have their answers while a store still says that it is alone.
+            let slower = *random.pick(&[1, 1, 5, 20]);
+            for disk in [Some(&mut log.disk), log.mirror.as_mut()] {
+                let (least, most) = &mut disk.expect("two").latency;
+                (*least, *most) = (*least * slower, *most * slower);
+            }
         }
         plan
     }

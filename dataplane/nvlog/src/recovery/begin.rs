@@ -36,6 +36,10 @@ pub async fn begin<S: Store>(
     if order.len() > 1 && agreed.are_new != [false; STORES_MAX] {
         make_ready(stores, agreed, &superblock, &mut order).await?;
         superblock.generation = superblock.generation.max(2);
+        if order.len() == 1 {
+            // What the one that failed may say by now does not count.
+            superblock.generation += PARTED;
+        }
     }
     if agreed.is_parted {
         superblock.generation += PARTED;

@@ -17,6 +17,8 @@ pub(super) struct Logs {
     pub(super) discards: bool,
     /// What each shard said when it last served: 0, or which store was out, from 1 on.
     said: Vec<u64>,
+    /// One of two that failed in the last run.
+    failed: Option<usize>,
     /// Since then a start has come to its middle.
     is_blurred: bool,
     /// It stopped as it should.
@@ -40,6 +42,7 @@ impl Logs {
             only: None,
             discards: false,
             said: Vec::new(),
+            failed: None,
             is_blurred: false,
             is_stopped: false,
         }
@@ -53,8 +56,13 @@ impl Logs {
         }
     }
 
-    /// The appliance served until now, and shards said this.
-    pub(super) fn ended(&mut self, said: Vec<u64>, is_stopped: bool) {
+    /// The appliance served until now, and shards said this; which stores failed.
+    pub(super) fn ended(&mut self, said: Vec<u64>, failed: &[bool], is_stopped: bool) {
+        self.failed = match failed {
+            [true, false] => Some(0),
+            [false, true] => Some(1),
+            _ => None,
+        };
         self.is_stopped = is_stopped;
         // One that is not configured is out, too.
         self.said = match self.only {
@@ -87,7 +95,14 @@ impl Logs {
             self.only = random.one_in(3).then(|| random.below(2usize));
         }
         if self.only.is_none() {
-            self.absent = random.one_in(4).then(|| random.below(2usize));
+            self.absent = match self.failed {
+                // Most often the one that had everything.
+                Some(failed) if random.chance(1, 2) => match random.chance(2, 3) {
+                    true => Some(1 - failed),
+                    false => Some(failed),
+                },
+                _ => random.one_in(4).then(|| random.below(2usize)),
+            };
         }
     }
 

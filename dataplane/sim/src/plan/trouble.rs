@@ -92,18 +92,19 @@ impl Plan {
     /// The log's device is slow, full, silent, or fails what it is told.
     pub(super) fn draw_trouble_of_the_log(&mut self, random: &mut Random) {
         let at = random.below(self.healed_at.max(1));
-        self.trouble_of_a_log(random, at, self.volumes.len());
+        self.trouble_of_a_log(random, at, self.volumes.len(), &[0, 1, 2, 3]);
     }
 
     /// One of two devices of the log is in trouble, seldom both; the appliance is often killed a little later.
     pub(super) fn draw_loss_of_a_log(&mut self, random: &mut Random) {
         let at = random.below(self.healed_at.max(1));
         let disk = self.volumes.len() + random.below(2usize);
-        self.trouble_of_a_log(random, at, disk);
+        let mostly_failing = &[0, 1, 2, 3, 3, 3, 3];
+        self.trouble_of_a_log(random, at, disk, mostly_failing);
         if random.one_in(6) {
             let other = 2 * self.volumes.len() + 1 - disk;
             let at = at + random.below(10 * MILLISECOND);
-            self.trouble_of_a_log(random, at, other);
+            self.trouble_of_a_log(random, at, other, mostly_failing);
         }
         if random.chance(2, 3) {
             let most = *random.pick(&[200, 2000, 20_000u64]);
@@ -116,7 +117,14 @@ impl Plan {
         self.healed_at = self.healed_at.max(last.unwrap_or(0));
     }
 
-    fn trouble_of_a_log(&mut self, random: &mut Random, at: Nanoseconds, disk: usize) {
+    /// `kinds`: 0, it is slow; 1, full; 2, silent; 3, failing.
+    fn trouble_of_a_log(
+        &mut self,
+        random: &mut Random,
+        at: Nanoseconds,
+        disk: usize,
+        kinds: &[u32],
+    ) {
         let fault = *random.pick(&[Fault::WriteError, Fault::Busy, Fault::Internal]);
         let (reads, writes, flushes) = *random.pick(&[
             (false, true, false),
@@ -130,7 +138,7 @@ impl Plan {
             one_in: random.range(1..=20),
             at_submit: random.one_in(4),
         };
-        let kind = random.below(4u32);
+        let kind = *random.pick(kinds);
         let trouble = Trouble {
             slow: if kind == 0 { random.range(2..=100) } else { 0 },
             is_full: kind == 1,
