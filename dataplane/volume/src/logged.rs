@@ -262,7 +262,8 @@ impl<D: Device> Log<D> {
             return;
         }
         self.write(cached, buffers);
-        if (self.full_since).is_some_and(|since| self.now >= since + FULL_MAX) {
+        let is_stuck = self.pace.is_stuck(self.now, cached);
+        if (self.full_since).is_some_and(|since| is_stuck || self.now >= since + FULL_MAX) {
             // No consistency point makes room, as some drive does not take what it is to: hosts are told to try
             // again, before they lose patience.
             self.counters.turned_away += cached.changes() as u64;

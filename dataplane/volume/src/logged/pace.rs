@@ -21,6 +21,10 @@ pub(super) struct Pace {
     pages: Option<(u64, u64)>,
     /// Changes wait for it.
     waits: bool,
+    /// Some drive has failed it: it is tried again and again.
+    has_failed: bool,
+    /// How many pages drives had, and when that last changed.
+    got_on: (u64, Duration),
 }
 
 impl Pace {
@@ -30,6 +34,25 @@ impl Pace {
             began: now,
             ..Self::default()
         };
+    }
+
+    /// A drive has failed it.
+    pub(super) fn failed(&mut self) {
+        self.has_failed = true;
+    }
+
+    /// Whether nobody should wait for it: for as long as changes wait for a half that is full, drives were given
+    /// nothing, or one of them has failed.
+    pub(super) fn is_stuck(&mut self, now: Duration, cached: &Cached) -> bool {
+        let pages = cached.drained().pages;
+        if pages != self.got_on.0 {
+            self.got_on = (pages, now);
+        }
+        let since = match self.has_failed {
+            true => self.began,
+            false => self.began.max(self.got_on.1),
+        };
+        now >= since + FULL_MAX
     }
 
     /// When it began.

@@ -331,6 +331,7 @@ impl<D: Device> Log<D> {
             }
             Err(fault) => {
                 self.counters.points_failed += 1;
+                self.pace.failed();
                 if !std::mem::replace(&mut self.point.is_told, true) {
                     log::error!(
                         "a consistency point failed: {fault}. What it would have freed stays in the log, and it is tried again every second"
