@@ -397,6 +397,7 @@ impl RunPool {
     ///
     /// Only runs that this pool gave out may come back: the pool's room was
     /// measured at the start.
+    #[inline]
     pub fn put(&self, mut run: Box<PageRun>) {
         run.clear();
         let mut free = self.free.borrow_mut();

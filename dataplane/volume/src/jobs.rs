@@ -554,6 +554,7 @@ impl<D: Device, T> Jobs<D, T> {
         Ok(true)
     }
 
+    #[inline]
     fn completed(&mut self, completed: Completed, buffers: &Buffers) {
         self.ops.release(completed.op);
         let Some(job) = self.jobs.get_mut(completed.request) else {

@@ -421,7 +421,9 @@ impl<D: Device> Volumes<D> {
     ) -> Option<Ended> {
         loop {
             let end = self.ends.pop_front();
-            begin_anew(&mut self.ends);
+            if end.is_some() {
+                begin_anew(&mut self.ends);
+            }
             let (caller, result, run) = match end {
                 // Nothing is before what a device ended: it does not have to queue.
                 None => match self.next_done(buffers)? {
