@@ -72,10 +72,7 @@ impl PageCache {
         (self.volumes[volume].lru).remove(self.table.entries(), entry);
         self.table.remove(entry);
         let lru = &self.volumes[volume].lru;
-        if let Some(next) = lru.last() {
-            let then = lru.before(self.table.all(), next);
-            self.table.prefetch_ahead(next, then);
-        }
+        (self.table).prefetch_ahead(lru.last(), |entries, next| lru.before(entries, next));
     }
 
     /// Reclaims the least recently used clean page; dirty ones that are older

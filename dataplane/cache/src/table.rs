@@ -55,11 +55,6 @@ impl Table {
         !self.free.is_empty()
     }
 
-    /// As [`Table::entries`], to be read.
-    pub fn all(&self) -> &[Entry] {
-        &self.entries
-    }
-
     /// All entries, in use or not, for their lists.
     pub fn entries(&mut self) -> &mut [Entry] {
         &mut self.entries
@@ -97,14 +92,19 @@ impl Table {
         pages::prefetch(&self.slots[self.home(self.hash(volume, index))]);
     }
 
-    /// Asks for what the next steps of whoever goes through a list will look at: `next` is there, and
-    /// `then`, which comes after it, is not.
-    pub fn prefetch_ahead(&self, next: u32, then: Option<u32>) {
-        let next = self.get(next);
-        next.page.prefetch();
-        self.prefetch(next.volume, next.index);
-        if let Some(then) = then {
-            pages::prefetch(self.get(then));
+    /// Asks for what the next steps of whoever goes through a list will look at: of entry `next`, which is there, and of
+    /// the one `after` it, which is not.
+    pub fn prefetch_ahead(
+        &self,
+        next: Option<u32>,
+        after: impl FnOnce(&[Entry], u32) -> Option<u32>,
+    ) {
+        let Some(next) = next else { return };
+        let entry = self.get(next);
+        entry.page.prefetch();
+        self.prefetch(entry.volume, entry.index);
+        if let Some(after) = after(&self.entries, next) {
+            pages::prefetch(self.get(after));
         }
     }
 

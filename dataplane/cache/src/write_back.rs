@@ -65,10 +65,7 @@ impl PageCache {
             .expect("no longer than a request");
         let since = self.begin_write(volume, &mut run);
         let dirty = &self.volumes[volume.index()].dirty;
-        if let Some(next) = dirty.first() {
-            let then = dirty.behind(self.table.all(), next);
-            self.table.prefetch_ahead(next, then);
-        }
+        (self.table).prefetch_ahead(dirty.first(), |entries, next| dirty.behind(entries, next));
         self.counters.written += run.pages().len() as u64;
         let slot = self.issue(volume, Op::Write, request, Some(run));
         (slot.fua, slot.since) = (fua, since);

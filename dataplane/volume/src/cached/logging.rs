@@ -29,7 +29,7 @@ pub(super) enum Logging {
 }
 
 impl Cached {
-    /// Whether changes of the volume go through the log.
+    /// Whether changes of the volume go through the log, or went until that failed.
     pub(crate) fn is_logged(&self, volume: VolumeId) -> bool {
         self.logged[volume.index()] != Logging::No
     }

@@ -84,10 +84,9 @@ impl<D: Device> Log<D> {
     /// Whether changes wait, so that the half lasts for as long as the consistency point takes.
     pub(super) fn is_paced(&mut self, cached: &Cached) -> bool {
         let (used, size) = self.region.fill();
-        let allowed = self.pace.allowed(size, self.now, cached);
         // What is full is not for this one to hold.
-        let is_held =
-            !self.region.can_switch() && !self.is_stopping && (allowed..size).contains(&used);
+        let may_hold = !self.region.can_switch() && !self.is_stopping && used < size;
+        let is_held = may_hold && used >= self.pace.allowed(size, self.now, cached);
         if is_held && !self.pace.waits {
             self.counters.paced += 1;
         }
