@@ -98,8 +98,9 @@ fn k08_every_tracepoint_is_in_the_program_with_its_arguments() {
         assert_eq!(
             byte_at(&binary, note.address),
             Some(0x90),
-            "{} is a nop",
-            note.name
+            "{} is a nop at {:#x} (a small address: the linker dropped the function it was in)",
+            note.name,
+            note.address
         );
         // Else `perf record` breaks an instruction, and the program dies of it.
         let place = place_by_perf(&binary, &note);
