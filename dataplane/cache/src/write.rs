@@ -1,6 +1,6 @@
 //! Writes: merged into the cache, partial blocks completed from the device.
 
-use block::VolumeId;
+use block::{VolumeId, WritePolicy};
 use pages::{LogicalPage, OutOfPages, PAGE_SIZE, PageRun, PullUp};
 
 use crate::PageCache;
@@ -16,6 +16,44 @@ enum Merged {
 }
 
 impl PageCache {
+    /// Merges a write of one page at once, if nothing is in its way: what [`PageCache::submit`] and
+    /// [`PageCache::next_completion`] do, without a request in between. True if it is complete; `run` is empty
+    /// then, as the cache took its bytes. If not, `run` is as it was, and is to be submitted.
+    pub fn write_now(&mut self, volume: VolumeId, run: &mut PageRun, memory: &PullUp<'_>) -> bool {
+        let Some(place) = (self.volumes.get(volume.index())).filter(|place| place.held) else {
+            return false;
+        };
+        let (offset, len) = (run.offset(), run.len() as u64);
+        let inside = (offset.checked_add(len)).is_some_and(|end| end <= place.config.len);
+        let [page] = run.pages_mut() else {
+            return false;
+        };
+        let is_waited_for = place.config.policy == WritePolicy::Through;
+        if is_waited_for || !place.stalled_writes.is_empty() || !inside || page.missing() > 0 {
+            return false;
+        }
+        let partial = Sectors::partial(&page.extent(), place.config.block);
+        let index = offset / PAGE_SIZE as u64;
+        let found = self.table.find(volume, index);
+        let is_held = found.is_some_and(|entry| self.table.get(entry).is_held());
+        if !is_held && !self.may_hold(volume, 1) {
+            return false;
+        }
+        let Some(entry) = found.or_else(|| self.new_entry(volume, index)) else {
+            return false;
+        };
+        self.table.get_mut(entry).pins += 1;
+        let is_merged = self.make_room_for(entry, memory)
+            && self.table.get(entry).valid.has(partial)
+            && self.merge(entry, page, memory).is_ok();
+        self.unpin(entry);
+        if is_merged {
+            run.clear();
+            self.write_excess();
+        }
+        is_merged
+    }
+
     /// Merges the pages of write `id`, as far as it goes. False if it lacks
     /// memory or a free operation and waits for nothing.
     pub(crate) fn step_write(&mut self, id: u32, memory: &PullUp<'_>) -> bool {

@@ -16,15 +16,46 @@ const PAGE: u32 = power(4096);
 /// The checksum of `bytes`.
 #[inline]
 pub fn crc32c(bytes: &[u8]) -> u32 {
-    crc32c_append(0, bytes)
+    crc_fast::crc32_iscsi(bytes)
 }
 
 /// The checksum of what `crc` is of, and `bytes` behind it; 0 is that of nothing.
 #[inline]
 pub fn crc32c_append(crc: u32, bytes: &[u8]) -> u32 {
+    if crc == 0 {
+        return crc32c(bytes);
+    }
     let mut digest = Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, u64::from(!crc));
     digest.update(bytes);
     digest.finalize() as u32
+}
+
+/// A checksum of what comes in pieces. To make one costs as much as a short piece; it can be used again and again.
+#[derive(Clone, Debug)]
+pub struct Crc32c {
+    digest: Digest,
+}
+
+impl Default for Crc32c {
+    /// Of nothing.
+    fn default() -> Self {
+        let digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
+        Self { digest }
+    }
+}
+
+impl Crc32c {
+    /// Takes the next bytes.
+    #[inline]
+    pub fn take(&mut self, bytes: &[u8]) {
+        self.digest.update(bytes);
+    }
+
+    /// The checksum of what was taken; from now on it is of nothing again.
+    #[inline]
+    pub fn end(&mut self) -> u32 {
+        self.digest.finalize_reset() as u32
+    }
 }
 
 /// The checksum of what `first` is of, and behind it `len` bytes, whose own is `second`.
@@ -97,6 +128,13 @@ mod tests {
                 crc32c(&bytes),
                 "{len} bytes in two parts"
             );
+            let mut running = Crc32c::default();
+            for _ in 0..2 {
+                for part in [head, &[], tail] {
+                    running.take(part);
+                }
+                assert_eq!(running.end(), crc32c(&bytes), "{len} bytes in parts");
+            }
         }
     }
 

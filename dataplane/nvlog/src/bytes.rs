@@ -24,7 +24,9 @@ pub(crate) fn put(bytes: &mut [u8], at: usize, field: &[u8]) {
 
 /// The CRC32C of `bytes` with the four at `at` taken as zeros, which is where it is stored.
 pub(crate) fn checksum(bytes: &[u8], at: usize) -> u32 {
-    let crc = checksum::crc32c(&bytes[..at]);
-    let crc = checksum::crc32c_append(crc, &[0; 4]);
-    checksum::crc32c_append(crc, &bytes[at + 4..])
+    let mut crc = checksum::Crc32c::default();
+    for part in [&bytes[..at], &[0; 4], &bytes[at + 4..]] {
+        crc.take(part);
+    }
+    crc.end()
 }

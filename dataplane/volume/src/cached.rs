@@ -253,6 +253,11 @@ impl Cached {
     ) {
         let mut io = io;
         match (self.logged[volume.index()], io.op) {
+            (Logging::No, Op::Write)
+                if !io.flags.fua && self.write_now(volume, &mut io, buffers) =>
+            {
+                return ends.push_back((requester, Ok(()), io.run));
+            }
             (Logging::No, _) => {}
             (Logging::Yes, Op::Write | Op::WriteZeroes) => {
                 return self.changes.push_back(Change {
@@ -267,6 +272,18 @@ impl Cached {
             (_, Op::Read | Op::Deallocate) => io.flags.fua = false,
         }
         self.admit_in_order(requester, volume, io, None, buffers, ends);
+    }
+
+    /// Whether a write that needs no wait is merged.
+    #[inline]
+    fn write_now(&mut self, volume: VolumeId, io: &mut Io, buffers: &Buffers) -> bool {
+        let is_first = self.behind[self.place(volume)].queued.is_empty();
+        match (&mut self.cache, &mut io.run) {
+            (Some(cache), Some(run)) if is_first => {
+                cache.write_now(volume, run, &buffers.pull_up())
+            }
+            _ => false,
+        }
     }
 
     /// In order: nothing overtakes what waits for the same volume.

@@ -192,7 +192,9 @@ pub(crate) struct Log<D: Device> {
     wrote_at: Duration,
     /// Since when changes wait for a page.
     short_since: Option<Duration>,
-    crcs: Vec<u32>,
+    crcs: Crcs,
+    /// Of the pages of one change.
+    checksums: Vec<u32>,
     counters: LogCounters,
 }
 
@@ -228,7 +230,8 @@ impl<D: Device> Log<D> {
             now,
             wrote_at: now,
             short_since: None,
-            crcs: Vec::with_capacity(nvlog::PAGES_MAX),
+            crcs: Crcs::new(0),
+            checksums: Vec::with_capacity(nvlog::PAGES_MAX),
             counters: LogCounters::default(),
         }
     }
@@ -349,14 +352,21 @@ impl<D: Device> Log<D> {
         for Logged { change, .. } in &self.stable {
             cached.prefetch(change);
         }
-        while let Some(Logged { change, half }) = self.stable.front() {
+        while let Some(Logged { change, half }) = self.stable.front_mut() {
             let (volume, from, to) = (change.volume, change.io.offset, change.io.end());
             let overlaps = |&mut (_, other, start, end): &mut (usize, VolumeId, u64, u64)| {
                 other == volume && from < end && start < to
             };
-            // Most are merged at once.
             if !self.merging.is_empty() && self.merging.iter_mut().any(overlaps) {
                 return;
+            }
+            if cached.merge_now(change, buffers) {
+                self.unmerged[*half] -= 1;
+                if let Some(Logged { change, .. }) = self.stable.pop_front() {
+                    ends.push_back(change.ended(Ok(())));
+                }
+                begin_anew(&mut self.stable);
+                continue;
             }
             let Ok(place) = self.merging.insert((*half, volume, from, to)) else {
                 return;
@@ -455,7 +465,7 @@ impl<D: Device> Log<D> {
             let Some(change) = cached.next_change() else {
                 break;
             };
-            self.crcs.clear();
+            self.checksums.clear();
             if let (RecordOp::Write, Some(run)) = (record.op, &change.io.run) {
                 for segment in run.segments() {
                     let address = segment.address().map_or(0, |a| a.as_ptr() as u64);
@@ -463,14 +473,18 @@ impl<D: Device> Log<D> {
                     writing.elements.push(element);
                 }
                 // A data digest has been verified of them, and they were made on the way.
-                self.crcs.extend(run.checksums());
-                if self.crcs.len() < record.checksums() {
-                    self.crcs.clear();
-                    checksum(run, &record, &mut self.crcs);
+                self.checksums.extend(run.checksums());
+                if self.checksums.len() < record.checksums() {
+                    self.checksums.clear();
+                    self.crcs.begin(record.offset);
+                    for bytes in run.segments().filter_map(Segment::bytes) {
+                        (self.crcs).take(bytes, |crc| self.checksums.push(crc));
+                    }
+                    self.checksums.extend(self.crcs.end());
                     self.counters.checksummed_bytes += record.len;
                 }
             }
-            self.region.add(&record, &self.crcs);
+            self.region.add(&record, &self.checksums);
             payload += record.payload();
             self.unmerged[half] += 1;
             writing.changes.push(Logged { change, half });
@@ -590,15 +604,6 @@ fn record_of(change: &Change) -> Record {
         offset: change.io.offset,
         len: change.io.len,
     }
-}
-
-/// The checksums of a record's pages.
-fn checksum(run: &PageRun, record: &Record, to: &mut Vec<u32>) {
-    let mut crcs = Crcs::new(record.offset);
-    for bytes in run.segments().filter_map(Segment::bytes) {
-        crcs.take(bytes, |crc| to.push(crc));
-    }
-    to.extend(crcs.end());
 }
 
 /// Elements that a change adds to a list.

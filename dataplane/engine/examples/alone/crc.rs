@@ -26,7 +26,7 @@ pub fn measure(depth: usize, cold: bool, tsc_hz: u64) -> Pass {
     let pattern: Vec<u8> = (0..IO).map(|i| (i * 7 + i / 256) as u8).collect();
     let cut = [MSS - CAPSULE, 2 * MSS - CAPSULE];
     let mut batches = [Vec::new(), Vec::new()];
-    let mut sum = 0;
+    let (mut crcs, mut sum) = (Crcs::new(0), 0);
     for (number, batch) in memory.chunks_exact_mut(depth * IO).enumerate() {
         for buffer in batch.chunks_exact_mut(IO) {
             buffer.copy_from_slice(&pattern);
@@ -36,7 +36,7 @@ pub fn measure(depth: usize, cold: bool, tsc_hz: u64) -> Pass {
         }
         let begin = Instant::now();
         for buffer in batch.chunks_exact(IO) {
-            let mut crcs = Crcs::new(0);
+            crcs.begin(0);
             match number % 2 {
                 0 => crcs.take(buffer, |crc| sum ^= crc),
                 _ => {

@@ -1,7 +1,7 @@
 //! What the cache does for the log: it keeps changes until the log has taken them, merges those that are stable, and
 //! writes what it has of logged volumes.
 
-use block::{Buffers, Io, VolumeId, WritePolicy};
+use block::{Buffers, Io, Op, VolumeId, WritePolicy};
 
 use super::Cached;
 use crate::logged::{Change, Merging};
@@ -72,6 +72,12 @@ impl Cached {
         if let Some(cache) = &self.cache {
             cache.prefetch(change.volume, change.io.offset);
         }
+    }
+
+    /// Whether a change that is stable is merged at once: most are.
+    #[inline]
+    pub(crate) fn merge_now(&mut self, change: &mut Change, buffers: &Buffers) -> bool {
+        change.io.op == Op::Write && self.write_now(change.volume, &mut change.io, buffers)
     }
 
     /// Takes a change that is stable. When it is merged, it is at its end, and `merging` comes back
