@@ -160,6 +160,11 @@ impl Entry {
         }
     }
 
+    /// Whether nothing is known of the page: one that is not in use, or is about to be.
+    pub fn is_vacant(&self) -> bool {
+        self.valid.is_empty()
+    }
+
     /// Whether the page can be dropped: nothing of it is dirty, in flight or pinned.
     pub fn is_reclaimable(&self) -> bool {
         self.pins == 0 && self.dirty.is_empty() && !self.in_flight

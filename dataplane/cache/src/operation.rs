@@ -37,6 +37,8 @@ pub(crate) struct OperationSlot {
     pub volume: VolumeId,
     /// Of a write: the oldest write in it.
     pub since: u64,
+    /// Of a write: the entry that it began with.
+    pub entry: u32,
     /// A read fills the request's own run.
     pub owns: bool,
     /// `None` while it is in the caller's hands.
@@ -53,6 +55,7 @@ impl OperationSlot {
             pinned: false,
             volume: VolumeId(0),
             since: u64::MAX,
+            entry: 0,
             owns: false,
             run: None,
             links: [Links::UNLINKED],

@@ -63,12 +63,12 @@ impl PageCache {
         };
         run.begin(bytes.start, (bytes.end - bytes.start) as usize)
             .expect("no longer than a request");
-        let since = self.begin_write(volume, &mut run);
+        let since = self.begin_write(entry, &mut run);
         let dirty = &self.volumes[volume.index()].dirty;
         (self.table).prefetch_ahead(dirty.first(), |entries, next| dirty.behind(entries, next));
         self.counters.written += run.pages().len() as u64;
         let slot = self.issue(volume, Op::Write, request, Some(run));
-        (slot.fua, slot.since) = (fua, since);
+        (slot.fua, slot.since, slot.entry) = (fua, since, entry);
         true
     }
 
@@ -81,14 +81,14 @@ impl PageCache {
 
     /// Makes the run a second view of the entries' bytes, which are in flight
     /// from now on: the entries may be written meanwhile, the run stays as it
-    /// is. Returns the number of the oldest write among them.
-    fn begin_write(&mut self, volume: VolumeId, run: &mut PageRun) -> u64 {
-        let first = run.offset() / PAGE;
+    /// is. `around` is one of them. Returns the number of the oldest write among them.
+    fn begin_write(&mut self, around: u32, run: &mut PageRun) -> u64 {
+        let (volume, first) = (self.table.get(around).volume, run.offset() / PAGE);
         let mut oldest = u64::MAX;
         for (index, page) in (first..).zip(run.pages_mut()) {
             let id = self
                 .table
-                .find(volume, index)
+                .find_likely(around, volume, index)
                 .expect("a dirty page has an entry");
             let entry = self.table.get_mut(id);
             page.mirror(&entry.page);
@@ -116,11 +116,12 @@ impl PageCache {
         run: Box<PageRun>,
         result: Result<(), Fault>,
     ) {
-        let volume = self.operations[operation as usize].volume;
+        let slot = &self.operations[operation as usize];
+        let (volume, around) = (slot.volume, slot.entry);
         for (index, part) in Self::parts_of(&run) {
             let id = self
                 .table
-                .find(volume, index)
+                .find_likely(around, volume, index)
                 .expect("a page in flight has an entry");
             let entry = self.table.get_mut(id);
             entry.in_flight = false;

@@ -18,7 +18,7 @@ use std::time::Duration;
 use block::{Buffers, Device, DeviceState, Fault, Io, Op, VolumeId};
 use events::tracepoint;
 use nvlog::{Crcs, Group, Record, RecordOp, Region};
-use pages::{Cluster, CopyReason, PAGE_SIZE, PageRun, Segment};
+use pages::{Cluster, CopyReason, MAX_SEGMENTS, PAGE_SIZE, PageRun, Segment};
 use sgl::Element;
 
 use crate::cached::Cached;
@@ -458,7 +458,7 @@ impl<D: Device> Log<D> {
         while let Some(change) = cached.first_change() {
             let record = record_of(change);
             let is_enough = payload + record.payload() > GROUP_BYTES.min(most as u64)
-                || writing.elements.len() + segments(change) + 1 > ELEMENTS;
+                || writing.elements.len() + segments_max(change) + 1 > ELEMENTS;
             if !self.region.has_room(&record) || is_enough && self.region.count() > 0 {
                 break;
             }
@@ -467,22 +467,24 @@ impl<D: Device> Log<D> {
             };
             self.checksums.clear();
             if let (RecordOp::Write, Some(run)) = (record.op, &change.io.run) {
+                // A data digest has been verified of them, and they were made on the way.
+                self.checksums.extend(run.checksums());
+                let are_made = self.checksums.len() >= record.checksums();
+                if !are_made {
+                    self.checksums.clear();
+                    self.crcs.begin(record.offset);
+                    self.counters.checksummed_bytes += record.len;
+                }
                 for segment in run.segments() {
                     let address = segment.address().map_or(0, |a| a.as_ptr() as u64);
                     let element = Element::new(address, segment.len() as u64);
                     writing.elements.push(element);
-                }
-                // A data digest has been verified of them, and they were made on the way.
-                self.checksums.extend(run.checksums());
-                if self.checksums.len() < record.checksums() {
-                    self.checksums.clear();
-                    self.crcs.begin(record.offset);
-                    for bytes in run.segments().filter_map(Segment::bytes) {
+                    if !are_made {
+                        let bytes = segment.bytes().unwrap_or_default();
                         (self.crcs).take(bytes, |crc| self.checksums.push(crc));
                     }
-                    self.checksums.extend(self.crcs.end());
-                    self.counters.checksummed_bytes += record.len;
                 }
+                self.checksums.extend(self.crcs.end());
             }
             self.region.add(&record, &self.checksums);
             payload += record.payload();
@@ -606,10 +608,10 @@ fn record_of(change: &Change) -> Record {
     }
 }
 
-/// Elements that a change adds to a list.
-fn segments(change: &Change) -> usize {
+/// Elements that a change adds to a list at most.
+fn segments_max(change: &Change) -> usize {
     let run = change.io.run.as_deref();
-    run.map_or(0, |run| run.segments().count())
+    run.map_or(0, |run| run.pages().len() * MAX_SEGMENTS)
 }
 
 /// Copies a group together into whole pages, of which there are enough.
