@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! who asks ──▶ who owns    a request: read, write, write zeroes, flush
+//!          ──▶             checksums of a write's pages, if its data digest has made them
 //!          ──▶             a write's bytes: lent segments and holes, in order
 //!          ◀──             a read's bytes: lent segments and holes, in order
 //!          ◀──             its end
@@ -10,6 +11,9 @@
 
 use block::{Fault, Flags, Op, VolumeId};
 use pages::{LentSegment, Return};
+
+/// Checksums that a message has room for.
+pub(crate) const CHECKSUMS: usize = 6;
 
 /// Names what is asked until it is done: a number of the asking shard's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +29,12 @@ pub(crate) enum Message {
         volume: VolumeId,
         offset: u64,
         len: u64,
+    },
+    /// Checksums of the next pages of a write, in order; all before its bytes. The first `count` are.
+    Checksums {
+        token: Token,
+        count: u8,
+        checksums: [u32; CHECKSUMS],
     },
     /// The next bytes of a write, or of the answer to a read.
     Bytes {
@@ -105,6 +115,11 @@ mod tests {
                 });
             }
         }
+        crosses(&|| Message::Checksums {
+            token: Token(6),
+            count: CHECKSUMS as u8,
+            checksums: [u32::MAX; CHECKSUMS],
+        });
         crosses(&|| Message::Hole {
             token: Token(7),
             answer: true,

@@ -10,7 +10,7 @@ use pages::{BorrowedPool, LentSegment, LentTable, PageRun, Return, Segment, Segm
 use sync::mesh::{Ends, mesh};
 use sync::ring::{Receiver, Sender};
 
-use crate::message::{Message, Token};
+use crate::message::{CHECKSUMS, Message, Token};
 
 /// Why segments are lent. Each has a quota of its own: data that a slow client
 /// has yet to read leaves room for what others write.
@@ -143,6 +143,26 @@ impl Peer {
     pub(crate) fn send(&mut self, message: Message) {
         if let Err(message) = self.to.send(message) {
             unreachable!("no room in the ring for {message:?}");
+        }
+    }
+
+    /// The same of a write, with the checksums of so many pages.
+    pub(crate) fn has_room_to_write(&mut self, segments: usize, checksums: usize) -> bool {
+        let messages = checksums.div_ceil(CHECKSUMS);
+        self.has_room(Way::Written, segments) && self.to.room() > segments + messages
+    }
+
+    /// Sends the checksums of a write's pages; the caller looked for room.
+    pub(crate) fn send_checksums(&mut self, token: Token, all: &[u32]) {
+        for some in all.chunks(CHECKSUMS) {
+            let mut checksums = [0; CHECKSUMS];
+            checksums[..some.len()].copy_from_slice(some);
+            let count = some.len() as u8;
+            self.send(Message::Checksums {
+                token,
+                count,
+                checksums,
+            });
         }
     }
 

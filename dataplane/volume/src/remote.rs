@@ -461,6 +461,11 @@ impl Remote {
                 };
                 self.serve(shard, token, request, cx);
             }
+            Message::Checksums {
+                token,
+                count,
+                checksums,
+            } => self.checksums_written(shard, token, &checksums[..count.into()]),
             Message::Bytes {
                 token,
                 answer: true,

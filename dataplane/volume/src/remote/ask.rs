@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use block::{Fault, Flags, Io, Op, VolumeId};
+use pages::{PAGE_SIZE, PageRun};
 
 use super::{Context, Remote, place_segment};
 use crate::message::{Message, Token};
@@ -21,6 +22,17 @@ pub(super) enum NotAsked {
 /// How long writes of a volume wait for what an owner was lent for it before that is asked to
 /// flush the volume.
 const FLUSH_AFTER: Duration = Duration::from_secs(1);
+
+/// The checksums of the pages in `place` of a run, if its data digest has made them. Parts end where the run
+/// does, or between pages.
+fn checksums_of(run: &PageRun, place: Range<usize>) -> &[u32] {
+    let page_of = |at: usize| (run.offset() as usize % PAGE_SIZE + at) / PAGE_SIZE;
+    let last = page_of(place.end - 1);
+    match run.checksums().len() == run.pages().len() {
+        true => &run.checksums()[page_of(place.start)..=last],
+        false => &[],
+    }
+}
 
 impl Remote {
     /// Asks our own cache for bytes `range` of a request.
@@ -55,6 +67,8 @@ impl Remote {
                         placed &= place_segment(&mut run, to, segment, cx.buffers);
                         to += n;
                     }
+                    let checksums = checksums_of(whole, place.clone());
+                    run.checksums_mut().extend_from_slice(checksums);
                 }
                 if !placed {
                     self.runs.put(run);
@@ -105,7 +119,8 @@ impl Remote {
             _ => None,
         };
         let segments = written.map_or(0, |run| run.parts(place.clone()).count());
-        let room = peer.parts.has_room() && peer.has_room(Way::Written, segments);
+        let checksums = written.map_or(&[][..], |run| checksums_of(run, place.clone()));
+        let room = peer.parts.has_room() && peer.has_room_to_write(segments, checksums.len());
         let dealings = peer.dealings[volume.index()];
         let may_lend = segments == 0
             || (cx.cached).may_take(dealings.written, segments, peer.room_to_lend(Way::Written));
@@ -136,6 +151,7 @@ impl Remote {
             len: range.end - range.start,
         });
         if let Some(run) = written {
+            peer.send_checksums(token, checksums);
             peer.send_bytes(Way::Written, token, volume, run.parts(place));
         }
         let dealings = &mut peer.dealings[volume.index()];

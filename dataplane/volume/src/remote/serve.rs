@@ -72,6 +72,15 @@ impl Remote {
         }
     }
 
+    /// Checksums of the next pages of another shard's write have come.
+    pub(super) fn checksums_written(&mut self, shard: usize, token: Token, checksums: &[u32]) {
+        let request = self.peers[shard].as_mut();
+        let request = request.and_then(|peer| peer.requests[usize::from(token.0)].as_mut());
+        if let Some(run) = request.and_then(|request| request.run.as_mut()) {
+            run.checksums_mut().extend_from_slice(checksums);
+        }
+    }
+
     /// Bytes of another shard's write have come.
     pub(super) fn bytes_written(
         &mut self,

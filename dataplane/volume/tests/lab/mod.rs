@@ -168,11 +168,26 @@ impl Lab {
     /// The same; `through`: once the log has failed and is empty, changes go straight to the drive.
     pub fn logged_or(through: bool) -> Self {
         let mut lab = Self::new(WritePolicy::Logged, 16);
+        lab.start_log(&benches(&[(16, None)])[0], [0, 1], through);
+        lab
+    }
+
+    /// Two shards that share a volume, whose changes go to their log.
+    pub fn logged_pair() -> [Self; 2] {
+        let mut pair = Self::pair(WritePolicy::Logged, &[(1000, None)]);
         let bench = benches(&[(16, None)]).remove(0);
-        lab.benches.push(Rc::clone(&bench));
-        lab.volumes.attach_log(vec![Some(Disk(bench))], 16, || ());
-        let geometry = Disk(Rc::clone(&lab.benches[0])).geometry();
-        let layout = Layout::new(geometry.len(), geometry.block_size, 1, None);
+        for (me, lab) in pair.iter_mut().enumerate() {
+            lab.start_log(&bench, [me, 2], false);
+        }
+        pair
+    }
+
+    /// Shard `me` of `shards` has a log in the store that `bench` is.
+    fn start_log(&mut self, bench: &Rc<RefCell<Bench>>, [me, shards]: [usize; 2], through: bool) {
+        self.benches.push(Rc::clone(bench));
+        (self.volumes).attach_log(vec![Some(Disk(Rc::clone(bench)))], 16, || ());
+        let geometry = Disk(Rc::clone(bench)).geometry();
+        let layout = Layout::new(geometry.len(), geometry.block_size, shards as u32, None);
         let region = RegionSuperblock {
             generation: 1,
             oldest: 0,
@@ -193,15 +208,14 @@ impl Lab {
             stores: vec![store],
             lost: Lost::default(),
             layout: layout.expect("a store that is large enough"),
-            regions: vec![region],
+            regions: vec![region; shards],
             interval: Duration::from_secs(10),
             through_after_failure: through,
             replayed: Replayed::default(),
             warm: Vec::new(),
             discarded: Vec::new(),
         };
-        lab.volumes.start_log(0, &start);
-        lab
+        self.volumes.start_log(me, &start);
     }
 
     /// Two shards that share the volumes.
