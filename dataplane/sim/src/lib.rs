@@ -17,6 +17,7 @@ mod disk;
 mod dma;
 mod frame;
 mod host;
+mod link;
 mod memory;
 mod oracle;
 mod plan;

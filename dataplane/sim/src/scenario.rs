@@ -5,6 +5,7 @@ use std::panic::{self, AssertUnwindSafe};
 use testkit::Random;
 
 use crate::clock;
+use crate::link;
 use crate::oracle::Violation;
 use crate::plan::Plan;
 use crate::trace::Trace;
@@ -25,6 +26,8 @@ pub enum Scenario {
     LogTwo,
     /// A log on two stores, one of which lies: nothing is lost, and no start refuses.
     LogTwoLies,
+    /// The link of a mirrored pair alone: two nodes, and connections that break.
+    Link,
 }
 
 /// A run that went wrong.
@@ -42,12 +45,13 @@ pub struct Failure {
 
 impl Scenario {
     /// Every scenario.
-    pub const ALL: [Scenario; 5] = [
+    pub const ALL: [Scenario; 6] = [
         Scenario::Target,
         Scenario::Log,
         Scenario::LogLies,
         Scenario::LogTwo,
         Scenario::LogTwoLies,
+        Scenario::Link,
     ];
 
     /// What it is called.
@@ -58,6 +62,7 @@ impl Scenario {
             Scenario::LogLies => "log-lies",
             Scenario::LogTwo => "log-two",
             Scenario::LogTwoLies => "log-two-lies",
+            Scenario::Link => "link",
         }
     }
 
@@ -80,6 +85,7 @@ impl Scenario {
             Scenario::LogLies => run(seed, Plan::draw_lies, &trace),
             Scenario::LogTwo => run(seed, Plan::draw_two, &trace),
             Scenario::LogTwoLies => run(seed, Plan::draw_two_lies, &trace),
+            Scenario::Link => link::run(seed, &trace),
         }));
         let what = match result {
             Ok(Ok(summary)) => return Ok(summary),
