@@ -32,7 +32,7 @@ pub struct Node {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hello {
     pub(crate) node: Node,
-    /// Whom it wants to talk to.
+    /// The node that it wants to talk to.
     pub(crate) peer: [u8; 16],
     /// Names what it remembers of the messages of both; 0: nothing.
     pub(crate) history: u64,

@@ -151,32 +151,9 @@ impl Receiving {
                         self.next = Next::Parameters(header);
                         return Ok((taken, Frame::Part));
                     }
-                    let is_intact = checksum::crc32c(&self.parameters) == header.parameters_crc;
-                    if !header.command.is_request() {
-                        if !is_intact {
-                            return Err(Broken::Protocol("an answer came damaged"));
-                        }
-                        let frame = self.answered(&header);
-                        if let Frame::Answer(..) = frame {
-                            return Ok((taken, frame));
-                        }
-                        continue;
-                    }
-                    let is_wanted = self.wants(&header)? && is_intact;
-                    self.next = Next::Payload {
-                        header,
-                        done: 0,
-                        is_wanted,
-                    };
-                    if is_wanted && self.open.is_none() {
-                        let message = header.message;
-                        let begins = Received::Begins {
-                            message: Incoming { history, message },
-                            command: header.command,
-                            parameters: self.parameters.clone(),
-                            payload: header.message_payload as usize,
-                        };
-                        return Ok((taken, Frame::Message(begins)));
+                    match self.with_parameters(&header, history)? {
+                        Frame::Part => {}
+                        frame => return Ok((taken, frame)),
                     }
                 }
                 Next::Payload {
@@ -227,6 +204,33 @@ impl Receiving {
                 }
             }
         }
+    }
+
+    /// A frame's header and parameters are there.
+    fn with_parameters(&mut self, header: &Header, history: u64) -> Result<Frame, Broken> {
+        let is_intact = checksum::crc32c(&self.parameters) == header.parameters_crc;
+        if !header.command.is_request() {
+            return match is_intact {
+                true => Ok(self.answered(header)),
+                false => Err(Broken::Protocol("an answer came damaged")),
+            };
+        }
+        let is_wanted = self.wants(header)? && is_intact;
+        self.next = Next::Payload {
+            header: *header,
+            done: 0,
+            is_wanted,
+        };
+        if !is_wanted || self.open.is_some() {
+            return Ok(Frame::Part);
+        }
+        let message = header.message;
+        Ok(Frame::Message(Received::Begins {
+            message: Incoming { history, message },
+            command: header.command,
+            parameters: self.parameters.clone(),
+            payload: header.message_payload as usize,
+        }))
     }
 
     /// Whether a frame is the one that comes next.

@@ -1,6 +1,8 @@
 //! Two nodes, and the connections between them.
 #![allow(dead_code, missing_docs)]
 
+pub mod inputs;
+
 use std::ops::Range;
 use std::time::Duration;
 
