@@ -1,12 +1,14 @@
-//! The link of a mirrored pair, sans I/O (rows R2, R5, R6, R11): what two nodes say to each other, byte by byte in
-//! `docs/mirror-protocol.md`.
+//! Mirrored pairs, sans I/O. The link (rows R2, R5, R6, R11): what two nodes say to each other, byte by byte in
+//! `docs/mirror-protocol.md`; and what replicas know of each other, and do when they meet again (rows R7, S8).
 //!
 //! * A [`Greeting`] makes a [`Session`] of a connection: both sides prove that they have the pair's key.
 //! * A [`Link`] sends *messages* over one session after another: each is executed by the peer at most once, in order, and
 //!   answered once; or the owner is told that nobody knows.
 //! * [`frame`] has the headers.
+//! * A replica's [`Standing`] and its record of what was [`Changed`] decide, with the other one's [`Claim`], which one is
+//!   copied to which, and how much of it: [`meet`].
 //!
-//! What messages ask for (row R3), and what becomes of a volume, is not here.
+//! What messages ask for (row R3) is not here.
 #![forbid(unsafe_code)]
 
 mod bytes;
@@ -15,6 +17,8 @@ mod greeting;
 mod key;
 mod link;
 mod parameters;
+mod record;
+mod standing;
 
 pub use frame::{Command, Header};
 pub use greeting::{BadGreeting, Greeting, Node, Session};
@@ -23,6 +27,11 @@ pub use link::{
     Broken, Event, Incoming, Link, MessageId, Outgoing, Patience, Payload, Received, Stale, WINDOW,
 };
 pub use parameters::{ErrorReply, Refusal};
+pub use record::{Changed, GRANULE};
+pub use standing::{
+    Claim, Generation, NotWhole, Record, Refused, ReplicaId, Standing, Verdict, Which, Wholeness,
+    meet,
+};
 
 /// Version of the protocol.
 pub const VERSION: u8 = 1;

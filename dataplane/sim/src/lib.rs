@@ -22,6 +22,7 @@ mod memory;
 mod oracle;
 mod plan;
 mod port;
+mod replicas;
 mod scenario;
 mod trace;
 mod wire;

@@ -8,6 +8,7 @@ use crate::clock;
 use crate::link;
 use crate::oracle::Violation;
 use crate::plan::Plan;
+use crate::replicas;
 use crate::trace::Trace;
 use crate::world::{Summary, World};
 
@@ -28,6 +29,8 @@ pub enum Scenario {
     LogTwoLies,
     /// The link of a mirrored pair alone: two nodes, and connections that break.
     Link,
+    /// Two replicas of a volume that lose each other and meet again.
+    Replicas,
 }
 
 /// A run that went wrong.
@@ -45,13 +48,14 @@ pub struct Failure {
 
 impl Scenario {
     /// Every scenario.
-    pub const ALL: [Scenario; 6] = [
+    pub const ALL: [Scenario; 7] = [
         Scenario::Target,
         Scenario::Log,
         Scenario::LogLies,
         Scenario::LogTwo,
         Scenario::LogTwoLies,
         Scenario::Link,
+        Scenario::Replicas,
     ];
 
     /// What it is called.
@@ -63,6 +67,7 @@ impl Scenario {
             Scenario::LogTwo => "log-two",
             Scenario::LogTwoLies => "log-two-lies",
             Scenario::Link => "link",
+            Scenario::Replicas => "replicas",
         }
     }
 
@@ -86,6 +91,7 @@ impl Scenario {
             Scenario::LogTwo => run(seed, Plan::draw_two, &trace),
             Scenario::LogTwoLies => run(seed, Plan::draw_two_lies, &trace),
             Scenario::Link => link::run(seed, &trace),
+            Scenario::Replicas => replicas::run(seed, &trace),
         }));
         let what = match result {
             Ok(Ok(summary)) => return Ok(summary),
