@@ -60,7 +60,8 @@
 //! Of each superblock there are four copies. A new version goes to copies 0 and 2, then to 1 and 3, with a flush
 //! after each two; it counts when all are flushed. The newest version that two agree on is taken. Copies that a crash, or a
 //! write that failed, has left otherwise are made like those before the next version is written, or are the first two that get
-//! it: wherever that is cut off, two agree.
+//! it: wherever that is cut off, two agree. When a log begins anew, regions that it had and has no more get one, too: what
+//! they said of stores is over. One of another log says nothing of this one.
 //!
 //! | header of a group | bytes | |
 //! | --- | --- | --- |

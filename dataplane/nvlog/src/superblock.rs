@@ -103,6 +103,8 @@ pub enum Bad {
     Blank,
     /// Something else than a log.
     Foreign,
+    /// A region's of another log: it says nothing of this one.
+    OtherLog,
     /// It is torn, or rotted.
     Checksum,
     /// It is of this version, and not of ours.
@@ -227,12 +229,15 @@ impl RegionSuperblock {
     /// From what is on disk.
     ///
     /// # Errors
-    /// It is [`Bad`], or of another log or region, which is [`Bad::Foreign`].
+    /// It is [`Bad`]; of another region, it is [`Bad::Foreign`].
     pub fn decode(bytes: &[u8], log: LogId, region: usize) -> Result<Self, Bad> {
         debug_assert!(region < REGIONS_MAX);
         look(bytes, REGION_MAGIC)?;
-        if array(bytes, 16) != log.0 || u32_at(bytes, 32) as usize != region {
+        if u32_at(bytes, 32) as usize != region {
             return Err(Bad::Foreign);
+        }
+        if array(bytes, 16) != log.0 {
+            return Err(Bad::OtherLog);
         }
         let oldest = u32_at(bytes, 36);
         let epochs = [u64_at(bytes, 48), u64_at(bytes, 56)];

@@ -84,7 +84,7 @@ fn superblocks_are_what_was_written() {
         let other = RegionSuperblock::decode(&bytes, log, (region + 1) % 64);
         assert_eq!(other, Err(Bad::Foreign));
         let other = RegionSuperblock::decode(&bytes, log_of(&mut random), region);
-        assert_eq!(other, Err(Bad::Foreign));
+        assert_eq!(other, Err(Bad::OtherLog));
     }
 }
 

@@ -2,13 +2,15 @@
 
 mod common;
 
-use common::disk::{Disk, Power};
+use std::rc::Rc;
+
+use common::disk::{Disk, Power, Supply};
 use common::model::Journal;
 use common::now;
 use common::recover::{Targets, superblock};
 use common::used::{Devices, HALF, LOG, used};
 use nvlog::recovery::{self, Agreed, Begun, Found, Refusal, Replayed};
-use nvlog::{AREAS, Layout, LogId, Members, RegionSuperblock, SUPERBLOCK, UNIT};
+use nvlog::{AREAS, Layout, LogId, Members, REGION_SUPERBLOCK, RegionSuperblock, SUPERBLOCK, UNIT};
 use testkit::Random;
 
 /// Two stores, and the drives of the first.
@@ -75,7 +77,9 @@ impl Pair {
         for copy in 0..AREAS {
             let disk = self.store(store);
             let at = Layout::region_superblock(disk.len(), number, copy);
-            disk.put(at, &region.encode(LOG, number)).expect("power");
+            let mut unit = [0; UNIT as usize];
+            unit[..REGION_SUPERBLOCK].copy_from_slice(&region.encode(LOG, number));
+            disk.put(at, &unit).expect("power");
         }
         self.store(store).sync().expect("power");
     }
@@ -111,8 +115,20 @@ impl Pair {
     }
 
     fn begin(&self, agreed: &Agreed) -> Result<Begun, Power> {
-        let new = superblock(LOG, self.first.layout(2));
-        now(recovery::begin(&self.stores(), agreed, new))
+        self.begin_regions(agreed, 2, [true; 2])
+    }
+
+    /// A log of so many regions, on those stores that are there.
+    fn begin_regions(
+        &self,
+        agreed: &Agreed,
+        regions: u32,
+        there: [bool; 2],
+    ) -> Result<Begun, Power> {
+        let new = superblock(LOG, self.first.layout(regions));
+        let [first, second] = self.stores();
+        let stores = [first.filter(|_| there[0]), second.filter(|_| there[1])];
+        now(recovery::begin(&stores, agreed, new))
     }
 
     /// The power fails after so many operations, and comes back; whether a log had begun.
@@ -187,6 +203,38 @@ fn s07_a_log_begins_on_two_stores_whenever_the_power_goes() {
             }
             if ended == 4 {
                 break;
+            }
+        }
+    }
+}
+
+#[test]
+fn s07_a_log_begins_on_one_of_two_new_stores_whenever_the_other_one_fails() {
+    for fails in 0..2 {
+        for operations in 0..34 {
+            // The power of the one that is left goes, too, or not.
+            for stops in (operations % 3..54).step_by(3) {
+                let random = &mut Random::new(stops);
+                let (mut pair, supply) = (Pair::blank(), Rc::new(Supply::default()));
+                pair.second = Disk::new(&supply, pair.second.len(), 4096);
+                let mut supplies = [&pair.first.supply, &supply];
+                supplies.rotate_left(fails);
+                let agreed = pair.agree().expect("blank");
+                supplies[0].lasts(Some(operations));
+                supplies[1].lasts((stops < 51).then_some(stops));
+                let begun = pair.begin(&agreed);
+                if let (Ok(begun), true) = (&begun, operations < 30) {
+                    assert_eq!(begun.members[fails], None);
+                }
+                supplies.iter().for_each(|supply| supply.lasts(None));
+                pair.first.disk.power_on(random);
+                pair.second.power_on(random);
+                let again = pair.agree();
+                let again = again.unwrap_or_else(|why| panic!("{operations}, {stops}: {why:?}"));
+                let begun = pair.begin(&again).expect("power");
+                assert!(begun.members.iter().all(Option::is_some), "{begun:?}");
+                let last = pair.agree().expect("a log");
+                assert_eq!(pair.replay(&last).expect("empty").groups, 0);
             }
         }
     }
@@ -368,4 +416,70 @@ fn s07_a_store_that_fails_when_the_log_begins_is_out() {
     assert!(recovery::agree::<Power>(&found).is_ok());
     found[1] = pair.seen(1);
     assert!(recovery::agree::<Power>(&found).is_ok());
+}
+
+#[test]
+fn s07_what_a_region_said_is_over_once_there_are_fewer() {
+    for alone in 0..2 {
+        // One store has all of region 1. Then there is none, until the other store is alone with all of both.
+        let (pair, _) = Pair::used(15);
+        let opened = now(recovery::open(pair.store(alone), pair.store(alone).len()));
+        let region = opened.expect("a log").expect("one").regions[1];
+        pair.say(alone, 1, &region, Members::only(alone as u8), false, 1);
+        let agreed = pair.agree().expect("a log");
+        pair.begin_regions(&agreed, 1, [true; 2]).expect("power");
+        let left = 1 - alone;
+        pair.say_all(left, Members::only(left as u8), false, 1);
+        let mut found = [pair.seen(0), pair.seen(1)];
+        found[alone] = Found::Absent;
+        let agreed = recovery::agree::<Power>(&found).expect("it has all");
+        let there = [left == 0, left == 1];
+        pair.begin_regions(&agreed, 2, there).expect("power");
+        let agreed = pair.agree().expect("a store that was out joins");
+        assert_eq!(pair.replay(&agreed).expect("empty").groups, 0);
+        let begun = pair.begin(&agreed).expect("power");
+        assert_eq!(begun.members, [Some(0), Some(1)]);
+    }
+}
+
+#[test]
+fn s07_what_another_log_says_of_a_region_is_nothing() {
+    // A log that never began has left superblocks of three regions: none of them is of this one.
+    let pair = Pair::blank();
+    let blank = recovery::agree::<Power>(&[pair.seen(0)]).expect("blank");
+    let stores = [Some((pair.store(0), pair.store(0).len()))];
+    let never = superblock(LogId([7; 16]), pair.first.layout(3));
+    now(recovery::begin(&stores, &blank, never)).expect("power");
+    for copy in 0..AREAS {
+        let zeros = [0; SUPERBLOCK];
+        let at = Layout::area(pair.store(0).len(), copy);
+        pair.store(0).put(at, &zeros).expect("power");
+    }
+    pair.store(0).sync().expect("power");
+    let agreed = pair.agree().expect("blank");
+    pair.begin(&agreed).expect("power");
+    // The other store is alone when there are three again.
+    pair.say_all(1, Members::only(1), false, 1);
+    let found = [Found::Absent, pair.seen(1)];
+    let agreed = recovery::agree::<Power>(&found).expect("it has all");
+    pair.begin_regions(&agreed, 3, [false, true])
+        .expect("power");
+    let agreed = pair.agree().expect("a store that was out joins");
+    assert_eq!(
+        pair.begin(&agreed).expect("power").members,
+        [Some(0), Some(1)]
+    );
+    // One that cannot be read may have said anything.
+    pair.say_all(1, Members::only(1), false, 1);
+    let agreed = recovery::agree::<Power>(&[Found::Absent, pair.seen(1)]).expect("all");
+    pair.begin_regions(&agreed, 3, [false, true])
+        .expect("power");
+    for copy in 0..AREAS {
+        flip(
+            pair.store(0),
+            Layout::region_superblock(pair.store(0).len(), 2, copy) + 40,
+        );
+    }
+    let region = Some(2);
+    assert_eq!(refused(pair.agree()), (0, Refusal::Superblocks { region }));
 }

@@ -51,6 +51,8 @@ pub struct Agreed {
     /// One that was in step with the other goes on without it.
     pub(super) is_parted: bool,
     pub(super) highest: Highest,
+    /// Regions that a store had at most: what it says of each is over when the log begins anew.
+    pub(super) regions_ever: [usize; STORES_MAX],
     /// Copies of superblocks that a crash, or a write that failed, has left otherwise than two others.
     pub(super) unlike: [Vec<(u64, Vec<u8>)>; STORES_MAX],
 }
@@ -95,6 +97,7 @@ pub fn agree<E>(found: &[Found]) -> Result<Agreed, (usize, Refusal<E>)> {
         are_new: there.map(|is_there| !is_there),
         is_parted: false,
         highest,
+        regions_ever: regions_ever(found),
         unlike: [0, 1].map(|i: usize| match found.get(i).and_then(Found::seen) {
             Some(view) if there[i] => view.unlike(),
             _ => Vec::new(),
@@ -131,6 +134,13 @@ pub fn agree<E>(found: &[Found]) -> Result<Agreed, (usize, Refusal<E>)> {
     Ok(agreed)
 }
 
+fn regions_ever(found: &[Found]) -> [usize; STORES_MAX] {
+    [0, 1].map(|i: usize| {
+        let view = found.get(i).and_then(Found::view);
+        view.map_or(0, View::regions_ever)
+    })
+}
+
 /// A new log: all stores that are not given up are there, and blank.
 fn begins<E>(found: &[Found], highest: Highest) -> Result<Agreed, (usize, Refusal<E>)> {
     for (i, found) in found.iter().enumerate() {
@@ -147,6 +157,7 @@ fn begins<E>(found: &[Found], highest: Highest) -> Result<Agreed, (usize, Refusa
         are_new: [true; STORES_MAX],
         is_parted: false,
         highest,
+        regions_ever: regions_ever(found),
         unlike: Default::default(),
     })
 }
@@ -189,6 +200,8 @@ fn newest_of<E>(
     if let [a, b] = &voices[..]
         && [a, b].iter().all(|voice| voice.members != Members::BOTH)
         && a.members != b.members
+        // One that was made ready, and failed before the log began on it, has nothing.
+        && a.generation.min(b.generation) > 1
         // Else what one has was given up, or replayed, when the other one was let go on.
         && a.generation.abs_diff(b.generation) < PARTED / 2
     {

@@ -91,7 +91,7 @@ async fn make_ready<S: Store>(
 ) -> Result<(), S::Error> {
     let mut first = agreed.opened.is_none();
     for i in order.clone().into_iter().filter(|&i| agreed.are_new[i]) {
-        let members = match std::mem::take(&mut first) {
+        let members = match first {
             true => Members::only(agreed.members[i]),
             false => Members::BOTH,
         };
@@ -101,7 +101,7 @@ async fn make_ready<S: Store>(
         match begin_one(stores, i, agreed, &superblock, region).await {
             Err(error) if order.len() == 1 => return Err(error),
             Err(_) => order.retain(|&other| other != i),
-            Ok(()) => {}
+            Ok(()) => first = false,
         }
     }
     Ok(())
@@ -147,10 +147,11 @@ async fn begin_one<S: Store>(
     let Some((store, len)) = stores[place] else {
         return Ok(());
     };
-    // Of the old layout, too, they say that there is nothing.
+    // Of the old layout, too, they say that there is nothing; and of regions that are no more, that no store is alone.
+    let regions = agreed.regions_ever[place].max(superblock.layout.regions as usize);
     for wave in WAVES {
         for copy in wave {
-            for number in 0..superblock.layout.regions as usize {
+            for number in 0..regions {
                 let at = Layout::region_superblock(len, number, copy);
                 let mut unit = vec![0; UNIT as usize];
                 let bytes = region.encode(superblock.log, number);

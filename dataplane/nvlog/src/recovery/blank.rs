@@ -19,7 +19,7 @@ pub(super) async fn never_began<S: Store>(
 ) -> Result<bool, Refusal<S::Error>> {
     let is_first = |copy: &Result<Superblock, Bad>| match copy {
         Ok(superblock) => superblock.generation == 1,
-        Err(Bad::Blank | Bad::Foreign | Bad::Checksum) => true,
+        Err(Bad::Blank | Bad::Foreign | Bad::OtherLog | Bad::Checksum) => true,
         Err(Bad::Version(_) | Bad::Fields) => false,
     };
     let is_blank = |copy: usize| copies[copy] == Err(Bad::Blank);

@@ -144,10 +144,18 @@ impl View {
         unlike
     }
 
-    /// Whether nothing was ever written where a region's superblock is.
+    /// Whether the log never wrote where a region's superblock is.
     pub(super) fn is_region_blank(&self, region: usize) -> bool {
+        let is_blank = |copy: &Result<_, Bad>| matches!(copy, Err(Bad::Blank | Bad::OtherLog));
         let copies = self.regions.get(region);
-        copies.is_some_and(|copies| copies.iter().all(|copy| copy == &Err(Bad::Blank)))
+        copies.is_some_and(|copies| copies.iter().all(is_blank))
+    }
+
+    /// How many regions the log has had at most, as far as this store says.
+    pub(super) fn regions_ever(&self) -> usize {
+        let mut regions = (0..self.regions.len()).rev();
+        let last = regions.find(|&region| !self.is_region_blank(region));
+        last.map_or(0, |last| last + 1)
     }
 
     /// Whether it has the size that its superblock says.
