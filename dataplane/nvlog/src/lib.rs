@@ -112,7 +112,8 @@
 //!
 //! * A store that does not have all of some region is *behind*. When everything is replayed, the log begins anew on it
 //!   first, and then on the other one: so its own superblocks are never those of the log while it has less.
-//! * A store that is blank becomes one of the log's as the first store of a log is made, with generation 1.
+//! * A store that is blank becomes one of the log's as the first store of a log is made, with generation 1. Of a new log on
+//!   two stores both say then that it is closed, and on both: one of them counts if the other one is there, and blank.
 //! * If a region is on both, and one of them is not there, the start is refused: that one may have gone on alone. It is
 //!   not if an operator gives up what that one has; nor if the region is closed and one store alone is configured.
 //!   Generations go up by 2^40 then, so that what the other one says later, if it comes back, does not count.

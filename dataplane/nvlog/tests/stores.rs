@@ -229,6 +229,15 @@ fn s07_a_log_begins_on_one_of_two_new_stores_whenever_the_other_one_fails() {
                 supplies.iter().for_each(|supply| supply.lasts(None));
                 pair.first.disk.power_on(random);
                 pair.second.power_on(random);
+                if begun.is_ok_and(|begun| begun.members[fails].is_none()) {
+                    // The one that is left may have records: the one that failed is not taken alone.
+                    let mut found = [pair.seen(0), pair.seen(1)];
+                    found[1 - fails] = Found::Absent;
+                    let alone = recovery::agree::<Power>(&found);
+                    assert!(alone.is_err(), "{operations}, {stops}");
+                    let alone = recovery::agree::<Power>(&[pair.seen(fails)]);
+                    assert!(alone.is_err() || alone.is_ok_and(|alone| alone.opened.is_none()));
+                }
                 let again = pair.agree();
                 let again = again.unwrap_or_else(|why| panic!("{operations}, {stops}: {why:?}"));
                 let begun = pair.begin(&again).expect("power");

@@ -111,11 +111,16 @@ pub fn agree<E>(found: &[Found]) -> Result<Agreed, (usize, Refusal<E>)> {
         let reads = [0, 1].map(|i: usize| there[i] && newest.members.has(members[i]));
         let are_missing = newest.members == Members::BOTH && reads != [true; STORES_MAX];
         if are_missing || reads == [false; STORES_MAX] {
-            let is_given_up = matches!(found.get(1 - lead), Some(Found::GivenUp(_)));
-            let is_left = found.len() == 1 && newest.is_closed;
-            let is_trusted = is_given_up || is_left || cfg!(mutant = "log-two-stale-trusted");
+            let other = found.get(1 - lead);
+            let is_given_up = matches!(other, Some(Found::GivenUp(_)));
+            // Of a log that was being made, and never began.
+            let is_first = newest.is_closed && newest.generation == 1;
+            let is_left = found.len() == 1 && newest.is_closed && !is_first;
+            let is_blank = matches!(other, Some(Found::Seen(view)) if view.is_blank);
+            let is_trusted = is_given_up || is_left || is_first && is_blank;
+            let is_trusted = is_trusted || cfg!(mutant = "log-two-stale-trusted");
             if !is_trusted || reads == [false; STORES_MAX] {
-                let is_closed = newest.is_closed;
+                let is_closed = newest.is_closed && !is_first;
                 return Err((lead, Refusal::OneOfTwo { is_closed }));
             }
             agreed.is_parted = true;
@@ -200,8 +205,6 @@ fn newest_of<E>(
     if let [a, b] = &voices[..]
         && [a, b].iter().all(|voice| voice.members != Members::BOTH)
         && a.members != b.members
-        // One that was made ready, and failed before the log began on it, has nothing.
-        && a.generation.min(b.generation) > 1
         // Else what one has was given up, or replayed, when the other one was let go on.
         && a.generation.abs_diff(b.generation) < PARTED / 2
     {

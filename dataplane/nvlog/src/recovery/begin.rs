@@ -82,26 +82,26 @@ pub async fn begin<S: Store>(
 }
 
 /// Makes stores that have nothing of the log into its own, as the first of a log is made: whenever the power goes, such
-/// a store counts as blank or is one of the log's. The first of two that are new is a log on one until the other joins.
+/// a store counts as blank or is one of the log's. Two that are new both say that the other one has as much, and that
+/// the log is closed: either may be found with the other one blank, and none may go on without the other one.
 async fn make_ready<S: Store>(
     stores: &Stores<'_, S>,
     agreed: &Agreed,
     superblock: &Superblock,
     order: &mut Vec<usize>,
 ) -> Result<(), S::Error> {
-    let mut first = agreed.opened.is_none();
     for i in order.clone().into_iter().filter(|&i| agreed.are_new[i]) {
-        let members = match first {
-            true => Members::only(agreed.members[i]),
-            false => Members::BOTH,
-        };
         let mut superblock = superblock.clone();
         superblock.generation = 1;
-        let region = empty(Highest::default(), 1, members);
+        let mut region = empty(Highest::default(), 1, Members::BOTH);
+        match order[..] {
+            [_] => region.members = Members::only(agreed.members[i]),
+            _ => region.is_closed = agreed.opened.is_none(),
+        }
         match begin_one(stores, i, agreed, &superblock, region).await {
             Err(error) if order.len() == 1 => return Err(error),
             Err(_) => order.retain(|&other| other != i),
-            Ok(()) => first = false,
+            Ok(()) => {}
         }
     }
     Ok(())
