@@ -18,6 +18,8 @@ use crate::{crc32c, crc32c_append, multiply, power};
 const BLOCK: usize = 64;
 /// Blocks that are worked on side by side: as many as a product takes steps.
 const SIDE_BY_SIDE: usize = 4;
+/// Their bytes.
+const GROUP: usize = SIDE_BY_SIDE * BLOCK;
 
 /// What the lower and the upper half of 128 bits are multiplied by, so that they count for what they are that
 /// many bytes before the end (reflected: the product of two stands one bit higher than theirs, and 32 bits
@@ -32,7 +34,7 @@ const fn x_to(n: usize) -> i64 {
     multiply(power(n / 8), 1 << (31 - n % 8)) as i64
 }
 
-const FOLD: [i64; 2] = before(BLOCK * SIDE_BY_SIDE);
+const FOLD: [i64; 2] = before(GROUP);
 const FOLDS: [[i64; 2]; SIDE_BY_SIDE - 1] = [before(3 * BLOCK), before(2 * BLOCK), before(BLOCK)];
 const LANES: [[i64; 2]; 4] = [before(48), before(32), before(16), [0; 2]];
 
@@ -101,17 +103,31 @@ impl Vector {
         let by = _mm512_set_epi64(
             FOLD[1], FOLD[0], FOLD[1], FOLD[0], FOLD[1], FOLD[0], FOLD[1], FOLD[0],
         );
-        let [mut a, mut b, mut c, mut d] = self.sums;
-        let mut block = _mm512_xor_si512(self.block, part);
-        let mut rest = &bytes[missing..];
-        loop {
-            (a, b, c, d) = (b, c, d, fold(a, by, block));
-            let Some((next, behind)) = rest.split_first_chunk::<BLOCK>() else {
-                break;
+        let [a, b, c, d] = self.sums;
+        let block = _mm512_xor_si512(self.block, part);
+        let (mut a, mut b, mut c, mut d) = (b, c, d, fold(a, by, block));
+        let (groups, rest) = bytes[missing..].as_chunks::<GROUP>();
+        for group in groups {
+            let at = group.as_ptr();
+            // SAFETY: it is 256 bytes, which need no alignment.
+            let blocks = unsafe {
+                [
+                    _mm512_loadu_si512(at.cast()),
+                    _mm512_loadu_si512(at.add(BLOCK).cast()),
+                    _mm512_loadu_si512(at.add(2 * BLOCK).cast()),
+                    _mm512_loadu_si512(at.add(3 * BLOCK).cast()),
+                ]
             };
+            a = fold(a, by, blocks[0]);
+            b = fold(b, by, blocks[1]);
+            c = fold(c, by, blocks[2]);
+            d = fold(d, by, blocks[3]);
+        }
+        let (blocks, rest) = rest.as_chunks::<BLOCK>();
+        for block in blocks {
             // SAFETY: it is 64 bytes, which need no alignment.
-            block = unsafe { _mm512_loadu_si512(next.as_ptr().cast()) };
-            rest = behind;
+            let block = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
+            (a, b, c, d) = (b, c, d, fold(a, by, block));
         }
         self.sums = [a, b, c, d];
         let mask = (1u64 << rest.len()) - 1;
