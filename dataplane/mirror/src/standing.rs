@@ -53,6 +53,9 @@ pub struct Record {
     pub peer: ReplicaId,
     /// The generations that it may have; twice the same if it is one.
     pub common: [Generation; 2],
+    /// What was copied to it is in the record no more: whole in the first of those it is another one's, or was put
+    /// back from somewhere.
+    pub copies: bool,
     /// What.
     pub changed: Changed,
 }
@@ -79,8 +82,21 @@ pub struct Claim {
     pub wholeness: Wholeness,
     /// Which one.
     pub generation: Generation,
-    /// Of its record: the other replica, the generations that that may have, and how many granules were changed.
-    pub record: Option<(ReplicaId, [Generation; 2], u64)>,
+    /// Its record.
+    pub record: Option<RecordClaim>,
+}
+
+/// What a replica tells of its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordClaim {
+    /// As in [`Record`].
+    pub peer: ReplicaId,
+    /// As in [`Record`].
+    pub common: [Generation; 2],
+    /// As in [`Record`].
+    pub copies: bool,
+    /// How many granules were changed.
+    pub changed: u64,
 }
 
 /// One of two that meet.
@@ -146,36 +162,45 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 impl Claim {
-    /// Its record, if that is of the other one: which generations that may have, and whether anything was changed.
-    fn record_of(&self, other: &Claim) -> Option<([Generation; 2], bool)> {
-        let (peer, common, changed) = self.record?;
-        (peer == other.replica).then_some((common, changed > 0))
+    /// Its record, if that is of the other one.
+    fn record_of(&self, other: &Claim) -> Option<RecordClaim> {
+        self.record.filter(|record| record.peer == other.replica)
     }
 
     /// Generations that its data are of: those of its record, too, as long as nothing was changed.
     fn has(&self, generation: Generation, other: &Claim) -> bool {
-        let unchanged = self.record_of(other).filter(|&(_, changed)| !changed);
+        let unchanged = self.record_of(other).filter(|record| record.changed == 0);
         generation == self.generation
-            || unchanged.is_some_and(|(common, _)| common.contains(&generation))
+            || unchanged.is_some_and(|record| record.common.contains(&generation))
     }
 
     /// Whether its record is of what the other one has.
     fn knows(&self, other: &Claim) -> bool {
-        self.record_of(other).is_some_and(|(common, _)| {
-            let mut common = common.into_iter();
-            common.any(|generation| other.has(generation, self))
-                || cfg!(mutant = "pair-record-of-another-generation")
+        if cfg!(mutant = "pair-record-of-another-generation") {
+            return self.record_of(other).is_some();
+        }
+        self.record_of(other).is_some_and(|record| {
+            let [first, second] = record.common;
+            let is_cut_off = matches!(other.wholeness, Wholeness::Copying { .. });
+            match record.copies && !is_cut_off {
+                true => first != second && other.has(second, self),
+                false => other.has(first, self) || other.has(second, self),
+            }
         })
     }
 
     fn has_changed(&self, other: &Claim) -> bool {
-        self.record_of(other).is_some_and(|(_, changed)| changed)
+        self.record_of(other)
+            .is_some_and(|record| record.changed > 0)
     }
 
     /// Whether both records begin at the same generation.
     fn shares_one_with(&self, other: &Claim) -> bool {
         match (self.record_of(other), other.record_of(self)) {
-            (Some((mine, _)), Some((theirs, _))) => mine.iter().any(|one| theirs.contains(one)),
+            (Some(mine), Some(theirs)) => {
+                let mut common = mine.common.iter();
+                common.any(|one| theirs.common.contains(one))
+            }
             _ => false,
         }
     }
@@ -273,7 +298,12 @@ impl Standing {
             replica: self.replica,
             wholeness: self.wholeness,
             generation: self.generation,
-            record: record.map(|record| (record.peer, record.common, record.changed.count())),
+            record: record.map(|record| RecordClaim {
+                peer: record.peer,
+                common: record.common,
+                copies: record.copies,
+                changed: record.changed.count(),
+            }),
         }
     }
 
@@ -298,10 +328,11 @@ impl Standing {
         let record = record.unwrap_or_else(|| Record {
             peer,
             common: [self.generation; 2],
+            copies: false,
             changed: Changed::none(len),
         });
         // The other one may have this generation: what it does not have is another one.
-        if record.common.contains(&self.generation) && !cfg!(mutant = "pair-generation-kept") {
+        if record.common.contains(&self.generation) {
             let number = self.generation.number + 1;
             next.generation = Generation { number, tag };
         }
@@ -320,6 +351,7 @@ impl Standing {
         let record = Some(Record {
             peer: peer.replica,
             common: [peer.generation; 2],
+            copies: false,
             changed: Changed::all(len),
         });
         Ok(Self {
@@ -328,7 +360,16 @@ impl Standing {
         })
     }
 
-    /// A copy of `source` is about to come, before its first byte.
+    /// `peer` has it in stable storage that a copy [comes](Standing::copying): before the first granule that was copied is cleared.
+    pub fn copies(&self, peer: &Claim) -> Self {
+        let mut next = self.clone();
+        if let Some(record) = &mut next.record {
+            (record.common, record.copies) = ([peer.generation; 2], true);
+        }
+        next
+    }
+
+    /// A copy of another replica is about to come, before its first byte.
     pub fn copying(&self, source: ReplicaId) -> Self {
         Self {
             wholeness: Wholeness::Copying { from: source },

@@ -68,12 +68,18 @@ fn r07_the_last_step_of_a_copy_may_have_been_taken_or_not() {
     let alone = written(&a, B, 2);
     assert_eq!(alone.ends_copy(), None, "something is left to be copied");
     assert_eq!(alone.in_sync(), None);
-    let mut copied = alone.clone();
+    let mut copied = alone.copies(&b.copying(A).claim());
     copied.record.as_mut().expect("a record").changed.clear(0);
     let ending = copied.ends_copy().expect("nothing is left");
     let (before, after) = (b.copying(A), b.copying(A).copied(ending.generation));
     assert_eq!(verdict(&ending, &before), FROM_FIRST);
     assert_eq!(verdict(&ending, &after), Verdict::InSync);
+    // Whole in what it was before, it was put back from somewhere: what was copied since is in no record.
+    assert_eq!(verdict(&ending, &b), Verdict::Refused(Refused::Unrelated));
+    assert_eq!(
+        verdict(&alone.copies(&b.claim()), &b),
+        Verdict::Refused(Refused::Unrelated)
+    );
     // The link breaks there: what follows is another generation, relative to either.
     assert!(!ending.is_alone(B));
     let next = written(&ending, B, 3);

@@ -7,7 +7,9 @@
 
 use std::collections::BTreeSet;
 
-use mirror::{Claim, GRANULE, Refused, ReplicaId, Standing, Verdict, Which, Wholeness, meet};
+use mirror::{
+    Claim, GRANULE, Generation, Refused, ReplicaId, Standing, Verdict, Which, Wholeness, meet,
+};
 use testkit::Random;
 
 use crate::clock;
@@ -33,6 +35,8 @@ struct Node {
     serves: bool,
     /// Writes that it alone has answered, since both had the same.
     lone: u64,
+    /// A copy of its drive, which an operator has.
+    backup: Option<(Standing, [u64; GRANULES])>,
 }
 
 /// How far two that are connected are.
@@ -58,12 +62,14 @@ enum Contact {
 struct World {
     random: Random,
     trace: Trace,
+    goes_wrong: bool,
     nodes: [Node; 2],
     contact: Contact,
     /// The arbiter's: which node may answer hosts.
     source: usize,
-    /// The arbiter's: the other one may be promoted.
+    /// The arbiter's: the other one may be promoted, if it is of this generation.
     in_sync: bool,
+    generation: Generation,
     /// Acknowledged version of each granule, by the history that hosts see.
     acknowledged: [u64; GRANULES],
     /// Versions that a host wrote and was not told of.
@@ -111,14 +117,17 @@ impl World {
             is_up: true,
             serves: node == 0,
             lone: 0,
+            backup: None,
         });
         Self {
             random,
             trace: trace.clone(),
+            goes_wrong: true,
             nodes,
             contact: Contact::None,
             source: 0,
             in_sync: false,
+            generation: Standing::blank(id(0)).generation,
             acknowledged: [0; GRANULES],
             in_doubt: std::array::from_fn(|_| BTreeSet::new()),
             version: 0,
@@ -131,6 +140,7 @@ impl World {
     }
 
     fn step(&mut self, goes_wrong: bool) -> Result<(), Violation> {
+        self.goes_wrong = goes_wrong;
         clock::set(clock::now() + self.random.below(100) * clock::MILLISECOND);
         let node = self.random.below(2usize);
         match self.random.below(200) {
@@ -142,6 +152,8 @@ impl World {
             74 if goes_wrong && self.random.one_in(20) => self.force(node),
             75 if goes_wrong && self.random.one_in(20) => self.lose_standing(node),
             76..80 => self.discard()?,
+            80 => self.back_up(node),
+            81 if goes_wrong => self.restore(node),
             _ => self.advance()?,
         }
         self.check()
@@ -175,7 +187,7 @@ impl World {
 
     /// A step of a node's run may be its last.
     fn survives(&mut self, node: usize) -> bool {
-        if self.random.one_in(40) {
+        if self.goes_wrong && self.random.one_in(40) {
             self.crash(node);
             return false;
         }
@@ -302,7 +314,8 @@ impl World {
     fn promote(&mut self, node: usize) {
         let is_connected = self.contact != Contact::None;
         let is_whole = self.nodes[node].standing.wholeness == Wholeness::Whole;
-        let may = self.in_sync && self.nodes[node].is_up && is_whole && !is_connected;
+        let is_known = self.nodes[node].standing.generation == self.generation;
+        let may = self.in_sync && is_known && self.nodes[node].is_up && is_whole && !is_connected;
         if node != self.source && may {
             event!(self.trace, "promote", [node], "{node}");
             // The old one's lease is over.
@@ -340,6 +353,29 @@ impl World {
             self.nodes[node].standing = Standing::blank(id(node));
             self.nodes[node].lone = 0;
             self.in_sync = false;
+        }
+    }
+
+    fn back_up(&mut self, node: usize) {
+        let of = &mut self.nodes[node];
+        if of.standing.wholeness == Wholeness::Whole {
+            of.backup = Some((of.standing.clone(), of.data));
+        }
+    }
+
+    /// An operator puts back what a node's drive had in an earlier generation.
+    fn restore(&mut self, node: usize) {
+        let is_source = node == self.source;
+        let of = &mut self.nodes[node];
+        let generation = of.standing.generation;
+        let is_older = |backup: &mut (Standing, _)| backup.0.generation < generation;
+        if !is_source
+            && !of.is_up
+            && let Some((standing, data)) = of.backup.take_if(is_older)
+        {
+            event!(self.trace, "restore", [node], "{node}");
+            (of.standing, of.data, of.lone) = (standing, data, 0);
+            of.unconfirmed.clear();
         }
     }
 
@@ -406,6 +442,7 @@ impl World {
                 }
                 let source = self.source;
                 (self.contact, self.in_sync) = (Contact::Mirrors { source }, true);
+                self.generation = self.nodes[source].standing.generation;
                 self.nodes.iter_mut().for_each(|node| node.lone = 0);
                 self.nodes[source].serves = true;
                 return Ok(());
@@ -417,7 +454,7 @@ impl World {
         // Only the arbiter's source may be copied from.
         if source != self.source {
             let has_changed = self.nodes[source].standing.claim().record;
-            let is_nothing = has_changed.is_none_or(|(.., changed)| changed == 0);
+            let is_nothing = has_changed.is_none_or(|record| record.changed == 0);
             if all || !is_nothing || !self.in_sync {
                 return Ok(());
             }
@@ -469,6 +506,12 @@ impl World {
         self.persist(target, standing);
         self.nodes[target].serves = false;
         if !self.survives(target) {
+            return;
+        }
+        let theirs = self.nodes[target].standing.claim();
+        let standing = self.nodes[source].standing.copies(&theirs);
+        self.persist(source, standing);
+        if !self.survives(source) {
             return;
         }
         // Its log has nothing that is not in the record.
@@ -524,7 +567,7 @@ impl World {
             if a != b {
                 return Err(Violation(format!("in sync, but {a:?} and {b:?}")));
             }
-            self.in_sync = true;
+            (self.in_sync, self.generation) = (true, generation);
         }
         if step == 1 {
             // Both have the same from now on.
