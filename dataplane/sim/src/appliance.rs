@@ -21,7 +21,7 @@ use crate::device::Machine;
 use crate::disk::Disk;
 use crate::dma::Reach;
 use crate::frame::Frame;
-use crate::plan::{AppliancePlan, LogPlan, NetworkPlan, VolumePlan};
+use crate::plan::{AppliancePlan, LogPlan, Moment, NetworkPlan, VolumePlan};
 use crate::port::Nic;
 use crate::trace::{Trace, event};
 pub(crate) use build::{address, stack_config};
@@ -55,6 +55,8 @@ pub(crate) struct Appliance {
     /// Times that it was turned on.
     started: usize,
     has_left_dirty: bool,
+    /// As [`Appliance::log_writes`], when it last began to serve.
+    log_writes_at_start: (u64, u64),
 }
 
 /// One start of an appliance.
@@ -132,6 +134,7 @@ impl Appliance {
             running: None,
             started: 0,
             has_left_dirty: false,
+            log_writes_at_start: (0, 0),
         }
     }
 
@@ -152,9 +155,21 @@ impl Appliance {
         there.filter_map(|place| self.logs().get(place))
     }
 
-    /// Whether it serves, and a device of its log has failed since it started.
-    pub(crate) fn has_lost_a_log(&self) -> bool {
-        self.is_serving() && self.logs_in_use().any(|disk| disk.borrow().has_failed())
+    /// Whether it serves, and this has become of its log since.
+    pub(crate) fn has_come(&self, moment: Moment) -> bool {
+        let (writes, superblocks) = self.log_writes();
+        self.is_serving()
+            && match moment {
+                Moment::Failure => self.logs_in_use().any(|disk| disk.borrow().has_failed()),
+                Moment::Write(count) => writes >= self.log_writes_at_start.0 + count,
+                Moment::Superblock(count) => superblocks >= self.log_writes_at_start.1 + count,
+            }
+    }
+
+    /// Writes that the log's devices were given so far, and those of them that were of superblocks.
+    fn log_writes(&self) -> (u64, u64) {
+        let writes = self.logs().iter().map(|disk| disk.borrow().log_writes());
+        writes.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     }
 
     /// The devices of logged volumes.
@@ -344,6 +359,7 @@ impl Appliance {
         for disk in &self.disks {
             disk.borrow_mut().advance(&mut woken);
         }
+        let log_writes = self.log_writes();
         let Some(running) = &mut self.running else {
             return;
         };
@@ -362,6 +378,7 @@ impl Appliance {
             let busy = running.poll(index, &mut self.random);
             if was_replaying && !running.is_replaying {
                 self.logs.begun();
+                self.log_writes_at_start = log_writes;
             }
             self.nic.take_sent(index).into_iter().for_each(&mut send);
             let turn = &mut running.turns[index];

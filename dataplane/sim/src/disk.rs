@@ -124,6 +124,8 @@ pub(crate) struct Disk {
     faults_at_start: u64,
     started_at: Nanoseconds,
     lied_at: Option<Nanoseconds>,
+    /// Writes that it was given, and those that went where a log has its superblocks.
+    log_writes: (u64, u64),
     reach: Reach,
     /// What the appliance asked for and must not.
     breach: Option<String>,
@@ -153,6 +155,7 @@ impl Disk {
             faults_at_start: 0,
             started_at: 0,
             lied_at: None,
+            log_writes: (0, 0),
             reach: Reach::default(),
             breach: None,
         }
@@ -303,6 +306,11 @@ impl Disk {
         self.lied_at
     }
 
+    /// Writes that it was given so far, and those of them that went where a log has its superblocks.
+    pub(crate) fn log_writes(&self) -> (u64, u64) {
+        self.log_writes
+    }
+
     /// The appliance is started.
     pub(crate) fn attach(&mut self) {
         (self.faults_at_start, self.started_at) = (self.faults, clock::now());
@@ -352,6 +360,7 @@ impl Disk {
         });
         self.commands += 1;
         let id = self.commands;
+        self.count_for_a_log(&command);
         let (shard, blocks) = (ticket.shard, command.blocks);
         let (op, block) = (command.op, command.block);
         event!(
@@ -501,6 +510,16 @@ impl Disk {
             !prp || elements.windows(2).all(meet),
             "elements that do not meet at pages",
         )
+    }
+
+    /// A log has its superblocks in two areas in front, and two at the end.
+    fn count_for_a_log(&mut self, command: &Command) {
+        if command.op == Op::Write {
+            let areas = 2 * nvlog::AREA / u64::from(self.config.geometry.block_size);
+            let halves = areas..self.config.geometry.blocks.saturating_sub(areas);
+            self.log_writes.0 += 1;
+            self.log_writes.1 += u64::from(!halves.contains(&command.block));
+        }
     }
 
     fn end(&mut self, id: u64) {

@@ -12,7 +12,7 @@ use crate::clock::{MICROSECOND, MILLISECOND, Nanoseconds, SECOND};
 use crate::disk::DiskConfig;
 use crate::port::NicConfig;
 use crate::wire::Quality;
-pub(crate) use trouble::Event;
+pub(crate) use trouble::{Ambush, Event, Moment};
 
 /// The network that everybody is in.
 #[derive(Clone, Debug)]
@@ -78,8 +78,8 @@ pub(crate) struct AppliancePlan {
 pub(crate) struct LogPlan {
     pub(crate) disk: DiskConfig,
     pub(crate) mirror: Option<DiskConfig>,
-    /// The appliance is killed, with power or without, so long after a device of the log first failed in a run.
-    pub(crate) ambushes: Vec<(Nanoseconds, bool)>,
+    /// What happens because of what becomes of the log, in any order.
+    pub(crate) ambushes: Vec<Ambush>,
     /// Bytes of a half.
     pub(crate) half_len: u64,
     /// Between two consistency points.
@@ -130,6 +130,8 @@ pub(crate) struct Plan {
     pub(crate) hosts: Vec<HostPlan>,
     /// What goes wrong, and when.
     pub(crate) events: Vec<(Nanoseconds, Event)>,
+    /// Until when hosts have work, if nothing holds it up.
+    pub(crate) active: Nanoseconds,
     /// When everything that goes wrong ends.
     pub(crate) healed_at: Nanoseconds,
     /// What happens when all is done, before anything is looked at.
@@ -167,6 +169,7 @@ impl Plan {
             log: None,
             hosts,
             events: Vec::new(),
+            active,
             healed_at: active,
             last_blow: *random.pick(&[
                 LastBlow::None,
@@ -210,6 +213,7 @@ impl Plan {
         if random.chance(1, 4) {
             plan.draw_trouble_of_the_log(random);
         }
+        plan.draw_ambushes(random);
         plan
     }
 
@@ -232,13 +236,7 @@ impl Plan {
         for _ in 0..random.range(0..=2u32) {
             plan.draw_loss_of_a_log(random);
         }
-        let ambush = |random: &mut Random| {
-            let most = *random.pick(&[100, 1000, 10_000u64]);
-            (random.below(most) * MICROSECOND, random.chance(2, 3))
-        };
         if let Some(log) = &mut plan.log {
-            let count = random.below(4u32);
-            log.ambushes = (0..count).map(|_| ambush(random)).collect();
             // So that hosts have their answers while a store still says that it is alone.
             let slower = *random.pick(&[1, 1, 5, 20]);
             for disk in [Some(&mut log.disk), log.mirror.as_mut()] {
@@ -246,6 +244,7 @@ impl Plan {
                 (*least, *most) = (*least * slower, *most * slower);
             }
         }
+        plan.draw_failures_of_a_log(random);
         plan
     }
 
@@ -450,7 +449,9 @@ impl LogPlan {
             unmap: false,
             deallocated_zeros: false,
         };
-        let fastest = random.range(1..=30u64) * MICROSECOND;
+        // Some are so slow that hosts would hear much of what is not stable, were they told.
+        let slower = *random.pick(&[1, 1, 1, 10]);
+        let fastest = slower * random.range(1..=30u64) * MICROSECOND;
         Self {
             disk: DiskConfig {
                 geometry,

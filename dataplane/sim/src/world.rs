@@ -8,7 +8,7 @@ use crate::clock::{self, MILLISECOND, Nanoseconds, SECOND};
 use crate::disk::Disk;
 use crate::host::{Context, Host};
 use crate::oracle::{Extent, Oracle, Violation, VolumeRules};
-use crate::plan::{Event, LastBlow, Plan};
+use crate::plan::{Ambush, Event, LastBlow, Plan};
 use crate::trace::{Trace, event};
 use crate::wire::{Node, Wire};
 use block::WritePolicy;
@@ -94,9 +94,9 @@ pub(crate) struct World {
     steps: u64,
     /// The appliance is to start when its stop has ended.
     starts_after_stop: bool,
-    /// When the appliance is killed because a device of its log failed, and whether the power goes.
-    ambush: Option<(Nanoseconds, bool)>,
-    ambushes: std::vec::IntoIter<(Nanoseconds, bool)>,
+    /// What happens because of what became of its log, soonest first.
+    soon: Vec<(Nanoseconds, Event)>,
+    ambushes: Vec<Ambush>,
     /// A log store that lies was found out, or lied about what nobody can know: nothing more is promised.
     is_over: bool,
     crashes: u64,
@@ -155,8 +155,8 @@ impl World {
             trace: trace.clone(),
             steps: 0,
             starts_after_stop: false,
-            ambush: None,
-            ambushes: ambushes.into_iter(),
+            soon: Vec::new(),
+            ambushes,
             is_over: false,
             crashes: 0,
             plan,
@@ -304,10 +304,10 @@ impl World {
     fn step(&mut self) -> Result<(), Violation> {
         self.steps += 1;
         let event = self.next_event.as_ref().map(|&(at, _)| at);
-        let ambush = self.ambush.map(|(at, _)| at);
+        let soon = self.soon.first().map(|&(at, _)| at);
         let times = [
             event,
-            ambush,
+            soon,
             self.wire.next_time(),
             self.appliance.next_time(),
         ];
@@ -321,9 +321,9 @@ impl World {
             self.next_event = self.events.next();
             return self.happen(event);
         }
-        if let Some((_, power)) = self.ambush.take_if(|(at, _)| *at <= now) {
-            self.happen(Event::Kill { power })?;
-            return self.happen(Event::Start);
+        if soon.is_some_and(|at| at <= now) {
+            let (_, event) = self.soon.remove(0);
+            return self.happen(event);
         }
         while let Some((to, frame)) = self.wire.arrive() {
             match to {
@@ -334,10 +334,7 @@ impl World {
         let wire = &mut self.wire;
         self.appliance
             .advance(|frame| wire.send(Node::Appliance(0), frame));
-        if self.ambush.is_none() && self.ambushes.len() > 0 && self.appliance.has_lost_a_log() {
-            let ambush = self.ambushes.next();
-            self.ambush = ambush.map(|(after, power)| (now + after, power));
-        }
+        self.look_for_ambushes();
         if let Some(what) = self.appliance.breach() {
             return Err(Violation(what));
         }
@@ -357,6 +354,22 @@ impl World {
             host.advance(&mut cx, |frame| wire.send(Node::Host(i), frame))?;
         }
         Ok(())
+    }
+
+    /// Draws near what waits for the moment that has come.
+    fn look_for_ambushes(&mut self) {
+        let now = clock::now();
+        let is_kill = |(_, event): &(_, Event)| matches!(event, Event::Kill { .. });
+        if self.soon.iter().any(is_kill) {
+            return;
+        }
+        let has_come = |ambush: &Ambush| self.appliance.has_come(ambush.moment);
+        if let Some(which) = self.ambushes.iter().position(has_come) {
+            let events = self.ambushes.remove(which).events.into_iter();
+            self.soon
+                .extend(events.map(|(after, event)| (now + after, event)));
+            self.soon.sort_by_key(|&(at, _)| at);
+        }
     }
 
     /// A log cannot be replayed: whoever runs the appliance tries again, if it was a device.

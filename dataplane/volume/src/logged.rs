@@ -51,6 +51,9 @@ const UNDECIDED_MAX: Duration = Duration::from_secs(10);
 /// How long nothing is written before a group says what the last ones have left unsaid.
 const IDLE: Duration = Duration::from_millis(20);
 
+/// Faults put in on purpose: changes are merged when their group is sent.
+const IS_EARLY: bool = cfg!(mutant = "log-acknowledged-early") || cfg!(mutant = "log-read-early");
+
 /// One change of a volume, on its way through the log.
 pub(crate) struct Change {
     pub(crate) requester: Requester,
@@ -290,12 +293,10 @@ impl<D: Device> Log<D> {
         let ticket = ended.ticket;
         let writing = &mut self.writing[ticket as usize];
         writing.elements = ended.elements;
-        if ended.is_kept {
-            let runs = (writing.changes.iter()).filter_map(|logged| logged.change.io.run.as_ref());
-            let segments = runs.flat_map(|run| run.segments());
-            self.stores.keep(writing.pages.iter(), segments);
-        }
         let (sequence, sent) = (writing.sequence, writing.sent);
+        if ended.is_kept {
+            self.keep(ticket);
+        }
         if let Err(fault) = ended.result {
             self.fail("failed", fault);
         }
@@ -331,6 +332,15 @@ impl<D: Device> Log<D> {
             writing.pages.clear();
             self.free.push(ticket);
         }
+    }
+
+    /// Holds a group's memory until no store reads it any more.
+    #[cold]
+    fn keep(&mut self, ticket: u32) {
+        let writing = &self.writing[ticket as usize];
+        let runs = (writing.changes.iter()).filter_map(|logged| logged.change.io.run.as_ref());
+        let segments = runs.flat_map(|run| run.segments());
+        self.stores.keep(writing.pages.iter(), segments);
     }
 
     /// Nothing more is written from now on; `what` the store did.
@@ -521,7 +531,8 @@ impl<D: Device> Log<D> {
         }
         let elements = std::mem::take(&mut writing.elements);
         self.stores.write(ticket, at, len, elements);
-        if cfg!(mutant = "log-acknowledged-early") {
+        if IS_EARLY {
+            self.keep(ticket);
             (self.stable).extend(self.writing[ticket as usize].changes.drain(..));
         }
     }
@@ -543,6 +554,11 @@ impl<D: Device> Log<D> {
             + (GROUPS - self.free.len())
             + self.point.in_progress(self.is_stopping)
             + self.stores.in_progress()
+    }
+
+    /// Whether some group is not stable yet.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.free.len() < GROUPS
     }
 
     /// Whether every change is merged, and every group acknowledged.

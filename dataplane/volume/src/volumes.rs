@@ -420,9 +420,13 @@ impl<D: Device> Volumes<D> {
         stages: &StageClock<impl Ticks>,
     ) -> Option<Ended> {
         loop {
-            let end = self.ends.pop_front();
+            let mut end = self.ends.pop_front();
             if end.is_some() {
                 begin_anew(&mut self.ends);
+            }
+            if let Some(end) = end.take_if(|(requester, ..)| self.holds_back(requester)) {
+                self.ends.push_back(end);
+                return None;
             }
             let (caller, result, run) = match end {
                 // Nothing is before what a device ended: it does not have to queue.

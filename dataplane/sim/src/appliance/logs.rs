@@ -15,6 +15,9 @@ pub(super) struct Logs {
     pub(super) only: Option<usize>,
     /// What the one that is not there has is given up.
     pub(super) discards: bool,
+    /// One whose content was given up, and which has not been in step since. It cannot know that the other one went on
+    /// without it, and is not used alone.
+    given_up: Option<usize>,
     /// What each shard said when it last served: 0, or which store was out, from 1 on.
     said: Vec<u64>,
     /// One of two that failed in the last run.
@@ -41,6 +44,7 @@ impl Logs {
             absent: None,
             only: None,
             discards: false,
+            given_up: None,
             said: Vec::new(),
             failed: None,
             is_blurred: false,
@@ -70,6 +74,9 @@ impl Logs {
             None => said,
         };
         self.is_blurred = false;
+        if self.absent.is_none() && self.are_in_step() {
+            self.given_up = None;
+        }
     }
 
     /// A start was interrupted.
@@ -79,7 +86,9 @@ impl Logs {
 
     /// A start has come to its end.
     pub(super) fn begun(&mut self) {
-        self.discards = false;
+        if std::mem::take(&mut self.discards) {
+            self.given_up = self.absent;
+        }
     }
 
     /// What the next start finds.
@@ -97,12 +106,15 @@ impl Logs {
         if self.only.is_none() {
             self.absent = match self.failed {
                 // Most often the one that had everything.
-                Some(failed) if random.chance(1, 2) => match random.chance(2, 3) {
+                Some(failed) if random.chance(3, 4) => match random.chance(3, 4) {
                     true => Some(1 - failed),
                     false => Some(failed),
                 },
                 _ => random.one_in(4).then(|| random.below(2usize)),
             };
+        }
+        if let Some(given_up) = self.given_up {
+            self.absent = self.absent.filter(|&absent| absent == given_up);
         }
     }
 
@@ -129,7 +141,7 @@ impl Logs {
         if !had_trouble && (self.discards || is_whole) {
             return Remedy::Never;
         }
-        match self.is_dispensable(absent) && random.chance(1, 2) {
+        match self.is_dispensable(absent) && random.chance(2, 3) {
             true => self.discards = true,
             false if !self.discards => self.absent = None,
             false => {}

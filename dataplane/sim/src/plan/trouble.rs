@@ -37,6 +37,37 @@ pub(crate) enum Event {
     Deaf { host: usize, is_deaf: bool },
 }
 
+/// What happens because of what becomes of the log.
+#[derive(Clone, Debug)]
+pub(crate) struct Ambush {
+    pub(crate) moment: Moment,
+    /// How long after it.
+    pub(crate) events: Vec<(Nanoseconds, Event)>,
+}
+
+/// What an ambush waits for, while the appliance serves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Moment {
+    /// A device of the log has failed.
+    Failure,
+    /// Its devices were given so many writes since it serves.
+    Write(u64),
+    /// So many copies of superblocks were written since it serves.
+    Superblock(u64),
+}
+
+impl Ambush {
+    /// The appliance is killed, and starts again.
+    fn kill(random: &mut Random, moment: Moment, within: Nanoseconds) -> Self {
+        let power = random.chance(2, 3);
+        let after = random.below(within);
+        Self {
+            moment,
+            events: vec![(after, Event::Kill { power }), (after, Event::Start)],
+        }
+    }
+}
+
 impl Plan {
     /// Draws what goes wrong between the beginning and `active`, and when that is over.
     pub(super) fn draw_trouble(&mut self, random: &mut Random, active: Nanoseconds) {
@@ -72,10 +103,18 @@ impl Plan {
             .max(active);
     }
 
+    /// Some time, most often one at which hosts have work.
+    fn sometime(&self, random: &mut Random) -> Nanoseconds {
+        match random.chance(3, 4) {
+            true => random.below(self.active),
+            false => random.below(self.healed_at.max(1)),
+        }
+    }
+
     /// The appliance is killed, some times again while it starts.
     pub(super) fn draw_crashes(&mut self, random: &mut Random) {
         for _ in 0..random.range(1..=3u32) {
-            let mut at = random.below(self.healed_at.max(1));
+            let mut at = self.sometime(random);
             let power = random.chance(2, 3);
             self.interrupt(random, at, Event::Kill { power });
             for _ in 0..random.below(4u32) {
@@ -91,13 +130,13 @@ impl Plan {
 
     /// The log's device is slow, full, silent, or fails what it is told.
     pub(super) fn draw_trouble_of_the_log(&mut self, random: &mut Random) {
-        let at = random.below(self.healed_at.max(1));
+        let at = self.sometime(random);
         self.trouble_of_a_log(random, at, self.volumes.len(), &[0, 1, 2, 3]);
     }
 
     /// One of two devices of the log is in trouble, seldom both; the appliance is often killed a little later.
     pub(super) fn draw_loss_of_a_log(&mut self, random: &mut Random) {
-        let at = random.below(self.healed_at.max(1));
+        let at = self.sometime(random);
         let disk = self.volumes.len() + random.below(2usize);
         let mostly_failing = &[0, 1, 2, 3, 3, 3, 3];
         self.trouble_of_a_log(random, at, disk, mostly_failing);
@@ -115,6 +154,66 @@ impl Plan {
         self.events.sort_by_key(|&(at, _)| at);
         let last = self.events.iter().map(|&(at, _)| at).max();
         self.healed_at = self.healed_at.max(last.unwrap_or(0));
+    }
+
+    /// The appliance is killed while a superblock is written, or a group, or soon after.
+    pub(super) fn draw_ambushes(&mut self, random: &mut Random) {
+        let count = random.below(5u32);
+        let Some(log) = &mut self.log else { return };
+        let within = 4 * log.disk.latency.1;
+        let ambush = |random: &mut Random| {
+            let count = {
+                let most = *random.pick(&[4, 16, 64u64]);
+                random.range(1..=most)
+            };
+            let moment = match random.chance(1, 2) {
+                true => Moment::Superblock(count),
+                false => Moment::Write(4 * count),
+            };
+            Ambush::kill(random, moment, within)
+        };
+        log.ambushes = (0..count).map(|_| ambush(random)).collect();
+    }
+
+    /// One of two devices of the log fails while it is written to, and the appliance is killed soon after: most often
+    /// before what the other one says of that can be stable.
+    pub(super) fn draw_failures_of_a_log(&mut self, random: &mut Random) {
+        let (count, first) = (random.below(4u32), self.volumes.len());
+        let Some(log) = &mut self.log else { return };
+        let mirror = log.mirror.as_ref().map_or(0, |disk| disk.latency.1);
+        let slower = log.disk.latency.1.max(mirror);
+        for _ in 0..count {
+            let writes = *random.pick(&[10, 100, 1000u64]);
+            let failing = Failing {
+                ops: [false, true, true, false, random.chance(1, 2)],
+                fault: *random.pick(&[Fault::WriteError, Fault::Busy, Fault::Internal]),
+                one_in: random.range(1..=3),
+                at_submit: random.one_in(4),
+            };
+            let trouble = Trouble {
+                failing: Some(failing),
+                ..Trouble::default()
+            };
+            let disk = first + random.below(2usize);
+            let lasting = random.range(1..=10u64) * MILLISECOND;
+            let over = Trouble::default();
+            let failure = Ambush {
+                moment: Moment::Write(random.range(1..=writes)),
+                events: vec![
+                    (0, Event::Disk { disk, trouble }),
+                    (
+                        lasting,
+                        Event::Disk {
+                            disk,
+                            trouble: over,
+                        },
+                    ),
+                ],
+            };
+            let within = *random.pick(&[6 * slower, 6 * slower, 10 * MILLISECOND]);
+            let kill = Ambush::kill(random, Moment::Failure, within);
+            log.ambushes.extend([failure, kill]);
+        }
     }
 
     /// `kinds`: 0, it is slow; 1, full; 2, silent; 3, failing.

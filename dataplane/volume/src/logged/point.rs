@@ -318,6 +318,7 @@ impl<D: Device> Log<D> {
                 self.begin_superblock(superblock, false);
                 if cfg!(mutant = "log-half-reused-early") {
                     self.region.freed();
+                    self.point_is_over();
                 }
             }
             // More was merged meanwhile.
@@ -410,9 +411,7 @@ impl<D: Device> Log<D> {
             self.point.is_emptied = true;
             self.point_is_over();
         } else {
-            if !cfg!(mutant = "log-half-reused-early") {
-                self.region.freed();
-            }
+            self.region.freed();
             self.point_ended();
             self.point.is_told = false;
             if self.point.demanded == Demanded::This {

@@ -304,10 +304,13 @@ async fn run(desk: Desk, plan: LogPlan, mut sides: Vec<Option<Side>>) -> ReplayE
         }
     }
     let layout = layout(&plan, &sides)?;
-    let agreed = recovery::agree(&found).map_err(|(i, refusal)| refused(&refusal, i, &plan))?;
+    let mut agreed = recovery::agree(&found).map_err(|(i, refusal)| refused(&refusal, i, &plan))?;
     let places = sides.iter().map(Option::as_ref);
     let stores: Vec<_> = places.map(|side| Some((side?, side?.len))).collect();
-    if let Some(opened) = &agreed.opened {
+    if let Some(opened) = &mut agreed.opened {
+        if cfg!(mutant = "log-map-of-this-run") {
+            opened.regions.truncate(plan.shards);
+        }
         let layout = &opened.superblock.layout;
         let halves = u64::from(layout.regions) * 2 * layout.half_len;
         (desk.progress).update(|so_far| ReplayProgress { halves, ..so_far });

@@ -18,7 +18,7 @@ use pages::{Cluster, Segment};
 use sgl::Element;
 
 use super::store::{Ended, LogStore};
-use super::{GROUPS, LogStart, TRANSFERS};
+use super::{GROUPS, IS_EARLY, LogStart, TRANSFERS};
 use crate::backing::LOOK;
 use say::Saying;
 
@@ -247,7 +247,8 @@ impl<D: Device> LogStores<D> {
             self.hear_of_lost();
         }
         if !self.kept.is_empty() {
-            let mut outs = self.sides.iter().flatten().filter(|side| !side.is_in);
+            let sides = self.sides.iter().flatten();
+            let mut outs = sides.filter(|side| !side.is_in || IS_EARLY);
             if outs.all(|side| side.store.in_flight() == 0) {
                 self.kept.clear();
             }
