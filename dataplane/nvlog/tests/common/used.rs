@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use nvlog::recovery::{self, Opened, Refusal, Replayed};
-use nvlog::{Layout, LogId};
+use nvlog::{Layout, LogId, RegionSuperblock, UNIT, WAVES};
 use testkit::Random;
 
 use super::disk::{Disk, Power, Supply};
@@ -52,6 +52,20 @@ impl Devices {
         let opened = now(recovery::open(&self.disk, self.disk.len()));
         assert_eq!(self.disk.writes(), before, "opening writes");
         opened
+    }
+
+    /// The store says this of a region, as a run does.
+    pub fn say(&self, region: usize, superblock: &RegionSuperblock) -> Result<(), Power> {
+        let mut unit = superblock.encode(LOG, region).to_vec();
+        unit.resize(UNIT as usize, 0);
+        for wave in WAVES {
+            for copy in wave {
+                let at = Layout::region_superblock(self.disk.len(), region, copy);
+                self.disk.put(at, &unit)?;
+            }
+            self.disk.sync()?;
+        }
+        Ok(())
     }
 
     /// What a replay says; it writes nothing to the log.
