@@ -117,11 +117,19 @@ impl Region {
     /// Whether a group with the records so far, and `record`, has room for it in its header and in
     /// the half.
     pub fn has_room(&self, record: &Record) -> bool {
+        self.has_room_and(record, 0)
+    }
+
+    /// The same, and behind it for a header without records, which says that it was acknowledged.
+    pub fn has_room_to_tell(&self, record: &Record) -> bool {
+        self.has_room_and(record, self.block.into())
+    }
+
+    fn has_room_and(&self, record: &Record, more: u64) -> bool {
         let header = (self.at + record.size()).next_multiple_of(self.block as usize);
         let payload = self.payload as u64 + record.payload();
-        header <= HEADER_MAX
-            && self.used + header as u64 + payload.next_multiple_of(self.block.into())
-                <= self.half_len
+        let len = header as u64 + payload.next_multiple_of(self.block.into());
+        header <= HEADER_MAX && self.used + len + more <= self.half_len
     }
 
     /// Adds a record to the next group; `crcs` are of its pages. The transfer that names it comes

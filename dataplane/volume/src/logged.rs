@@ -407,25 +407,22 @@ impl<D: Device> Log<D> {
             if waiting == 0 || self.free.is_empty() || !is_idle && waiting < GROUP_RECORDS {
                 break;
             }
-            if self.is_paced(cached) {
-                return;
-            }
-            if !self.write_group(cached, buffers) {
-                return;
+            if self.is_paced(cached) || !self.write_group(true, cached, buffers) {
+                break;
             }
         }
-        let is_idle = self.free.len() == GROUPS && cached.changes() == 0;
-        if is_idle
+        // Changes may wait for much longer: for a half, or a drive.
+        if self.free.len() == GROUPS
             && !self.is_stopping
             && self.region.is_untold()
             && self.now >= self.wrote_at + IDLE
         {
-            self.write_group(cached, buffers);
+            self.write_group(false, cached, buffers);
         }
     }
 
     /// Writes one group of what waits, or of nothing; false if it has to wait for something.
-    fn write_group(&mut self, cached: &mut Cached, buffers: &Buffers) -> bool {
+    fn write_group(&mut self, of_changes: bool, cached: &mut Cached, buffers: &Buffers) -> bool {
         let empty = Record {
             transfer: 0,
             object: 0,
@@ -434,15 +431,12 @@ impl<D: Device> Log<D> {
             offset: 0,
             len: 0,
         };
-        let first = cached.first_change().map_or(empty, record_of);
-        if !self.region.has_room(&first) {
-            // The half is full.
+        let change = cached.first_change().filter(|_| of_changes);
+        let first = change.map_or(empty, record_of);
+        if !self.has_room(&first, of_changes) {
             self.point.want(Why::Full);
-            self.counters.full += u64::from(self.full_since.is_none());
-            self.full_since = self.full_since.or(Some(self.now));
             return false;
         }
-        self.full_since = None;
         // What a device does not take as it lies is copied into whole pages.
         let most = match self.stores.is_particular() {
             true => buffers.pages.free().saturating_sub(3) * PAGE_SIZE,
@@ -465,11 +459,11 @@ impl<D: Device> Log<D> {
         // The header's place.
         writing.elements.push(Element::new(0, 0));
         let mut payload = 0;
-        while let Some(change) = cached.first_change() {
+        while let Some(change) = cached.first_change().filter(|_| of_changes) {
             let record = record_of(change);
             let is_enough = payload + record.payload() > GROUP_BYTES.min(most as u64)
                 || writing.elements.len() + segments_max(change) + 1 > ELEMENTS;
-            if !self.region.has_room(&record) || is_enough && self.region.count() > 0 {
+            if !self.region.has_room_to_tell(&record) || is_enough && self.region.count() > 0 {
                 break;
             }
             let Some(change) = cached.next_change() else {
@@ -519,6 +513,20 @@ impl<D: Device> Log<D> {
         self.wrote_at = self.now;
         self.send(ticket, &group, buffers);
         true
+    }
+
+    /// Whether the half has room for a record; behind changes there stays room to say that they were acknowledged.
+    fn has_room(&mut self, record: &Record, is_change: bool) -> bool {
+        if !is_change {
+            return self.region.has_room(record);
+        }
+        let has_room = self.region.has_room_to_tell(record);
+        self.counters.full += u64::from(!has_room && self.full_since.is_none());
+        self.full_since = match has_room {
+            true => None,
+            false => self.full_since.or(Some(self.now)),
+        };
+        has_room
     }
 
     /// Gives a group to the device, copied together if it cannot be taken as it lies.

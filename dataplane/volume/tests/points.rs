@@ -178,6 +178,46 @@ fn write_until_held(lab: &mut Lab) -> u64 {
     }
 }
 
+/// Hosts have been told of what the last group has: a header says so soon, though the next change waits for a drive.
+#[test]
+fn s07_what_was_acknowledged_is_said_though_changes_wait() {
+    let mut lab = Lab::logged();
+    log_a_write(&mut lab, 1);
+    lab.volumes.consistency_point();
+    turns(&mut lab);
+    // Half a group more than may be used: a little later that is still too much.
+    log_a_write(&mut lab, 2);
+    write_until_held(&mut lab);
+    lab.write_at(NAMESPACE, HOST, 0, 1);
+    assert_eq!(lab.ends(), []);
+    let log = |lab: &Lab| {
+        let log = lab.volumes.log_counters().expect("a log");
+        (log.groups, log.records, log.waiting)
+    };
+    let (groups, records, waiting) = log(&lab);
+    assert_eq!(waiting, 1);
+    lab.now += Duration::from_millis(20);
+    assert_eq!(lab.ends(), []);
+    assert_eq!(log(&lab), (groups + 1, records, 1));
+    // In the end the half is full, but for a header that says so.
+    assert!(lab.abort(HOST, 0));
+    lab.now += Duration::from_secs(11);
+    lab.serve(LOG);
+    let mut turned_away = false;
+    while !turned_away {
+        lab.zero_at(NAMESPACE, HOST, 3);
+        let mut ends = lab.ends();
+        ends.extend(lab.serve(LOG));
+        turned_away = ends.contains(&(HOST, 3, Err(Fault::Busy)));
+    }
+    let (groups, records, _) = log(&lab);
+    lab.now += Duration::from_millis(20);
+    assert_eq!(lab.ends(), []);
+    assert_eq!(log(&lab), (groups + 1, records, 0));
+    let counters = lab.volumes.log_counters().expect("a log");
+    assert_eq!(counters.half_used, counters.half_size);
+}
+
 /// As the consistency point gets on, by pages or by time, so may they; the end of the half is never reached at full speed.
 #[test]
 fn s06_writers_go_as_fast_as_a_consistency_point_does_while_it_lasts() {
