@@ -18,6 +18,10 @@ use sgl::{Element, PageCursor, Refused, RequestState};
 
 use crate::backing::{Backing, Due, LOOK, may_take};
 
+/// Blocks that one command can name: a range of Dataset Management (NVM 3.2.3.1), and Write Zeroes (NVM 3.2.8).
+const DEALLOCATED_BLOCKS: u64 = u32::MAX as u64;
+const ZEROED_BLOCKS: u64 = 1 << 16;
+
 /// How a job ended; its run is back.
 pub(crate) struct Done<T> {
     pub(crate) ticket: T,
@@ -609,9 +613,14 @@ fn range_command<T>(
         block,
         blocks: len / size,
     };
-    if job.op == Op::Deallocate || geometry.write_zeroes {
-        job.state.skip(rest);
-        return (command(job.op, rest), 0);
+    let most = match job.op {
+        Op::Deallocate => Some(DEALLOCATED_BLOCKS),
+        _ => geometry.write_zeroes.then_some(ZEROED_BLOCKS),
+    };
+    if let Some(most) = most {
+        let len = rest.min(most * size);
+        job.state.skip(len);
+        return (command(job.op, len), 0);
     }
     let page = PAGE_SIZE as u64;
     let most = (list.len() as u64 * page)
