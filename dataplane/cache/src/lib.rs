@@ -16,12 +16,14 @@
 //!   (row Z11). A merge is one step, and at most one device write of a page is
 //!   in flight at any time, so that writes to one block are atomic against
 //!   each other.
+//! * A deallocation is done by the device; what overlaps it waits meanwhile.
 //! * A device write that fails leaves its data dirty, and is reported to the
 //!   requests that waited for it and to the next flush, which tries again.
 //! * The least recently used pages are written and reclaimed (row Z12), and no
 //!   more than [`CacheConfig::clusters`] clusters are ever referred to: see
 //!   [`PageCache::clusters`].
 
+mod deallocate;
 mod entry;
 mod operation;
 mod page;
@@ -125,6 +127,8 @@ events::counters! {
         reclaimed,
         /// Pages rewritten because they pinned more clusters than they were worth.
         compacted,
+        /// Pages that the device was told are needed no more.
+        deallocated,
         /// Device operations that failed.
         failed,
     }
@@ -156,6 +160,12 @@ struct Volume {
     /// Requests that wait until pages are no longer in flight.
     blocked: List,
     flushing: List,
+    /// Deallocations under way, oldest first.
+    deallocating: List,
+    /// Requests that wait for one of them to end, in their order.
+    held_back: List,
+    /// One has ended: some of those may go on.
+    lets_go: bool,
 }
 
 impl Volume {
@@ -186,6 +196,9 @@ impl Volume {
             stalled_writes: List::new(0),
             blocked: List::new(0),
             flushing: List::new(0),
+            deallocating: List::new(0),
+            held_back: List::new(0),
+            lets_go: false,
         }
     }
 }
@@ -214,6 +227,8 @@ pub struct PageCache {
     done: List,
     /// Requests that lack something to go on.
     stalled: usize,
+    /// Deallocations under way.
+    deallocating: usize,
     /// The volume whose requests go on first when what they wait for came back.
     first: usize,
     /// Clusters that entries refer to, those on shelves not counted.
@@ -268,6 +283,7 @@ impl PageCache {
             in_flight: 0,
             done: List::new(0),
             stalled: 0,
+            deallocating: 0,
             first: 0,
             clusters: 0,
             shelves: Shelves::new(config.clusters),
@@ -327,17 +343,18 @@ impl PageCache {
         }
     }
 
-    /// Takes a request to read, write or flush. It comes back, with its run, from
+    /// Takes a request to read, write, flush or deallocate. It comes back, with its run, from
     /// [`PageCache::next_completion`] under the same `id`, perhaps at once.
     ///
     /// A read fills its run. The run of a write comes back without its bytes: the
     /// cache took the references. If a write fails, any part of it may have been
     /// written; if a flush fails, what is not on the device is still in the cache.
-    /// A flush of no range is one of the whole volume.
+    /// A flush of no range is one of the whole volume. If a deallocation, which is of whole
+    /// blocks, fails, any part of it may have been done.
     ///
     /// # Errors
     /// The request comes back at once if the cache has too many in progress, if it
-    /// does not lie inside the volume, or if it is one of zeros or to deallocate.
+    /// does not lie inside the volume, or if it is one of zeros.
     pub fn submit(
         &mut self,
         volume: VolumeId,
@@ -348,6 +365,7 @@ impl PageCache {
         let slot = self.admit(volume, id, io)?;
         self.begin(slot, memory);
         self.fail_if_stuck();
+        self.go_on_deallocating();
         Ok(())
     }
 
@@ -376,6 +394,7 @@ impl PageCache {
         let volume = slot.volume;
         self.finish_operation(id.0, result, memory);
         self.go_on(volume, memory);
+        self.go_on_deallocating();
     }
 
     /// The next finished request.

@@ -16,8 +16,8 @@ pub struct Operation {
     pub id: OperationId,
     /// Whose device.
     pub volume: VolumeId,
-    /// What to do: [`Op::Read`], [`Op::Write`] or [`Op::Flush`] of the device's own
-    /// cache. The range is whole blocks; nobody else has seen the memory that a
+    /// What to do: [`Op::Read`], [`Op::Write`], [`Op::Deallocate`] or [`Op::Flush`] of the
+    /// device's own cache. The range is whole blocks; nobody else has seen the memory that a
     /// read is to fill.
     pub io: Io,
 }
@@ -30,6 +30,9 @@ pub(crate) struct OperationSlot {
     /// `None` while the slot is free.
     pub op: Option<Op>,
     pub fua: bool,
+    /// First byte, and how many; none of a flush.
+    pub offset: u64,
+    pub len: u64,
     /// The request that a read's bytes are for, or that waits for a write or a flush.
     pub request: Option<u32>,
     /// Of a read: its pages' entries are pinned until it ends.
@@ -51,6 +54,8 @@ impl OperationSlot {
         Self {
             op: None,
             fua: false,
+            offset: 0,
+            len: 0,
             request: None,
             pinned: false,
             volume: VolumeId(0),
@@ -70,6 +75,7 @@ impl OperationSlot {
             io: match self.op {
                 Some(Op::Read) => Io::read(run(), Flags::NONE),
                 Some(Op::Write) => Io::write(run(), Flags::fua(self.fua)),
+                Some(Op::Deallocate) => Io::deallocate(self.offset, self.len),
                 _ => Io::flush(),
             },
         }
@@ -110,6 +116,8 @@ impl PageCache {
         self.ready.push_back(&mut self.operations, id);
         self.volumes[volume.index()].share.operations += 1;
         let slot = &mut self.operations[id as usize];
+        let bytes = run.as_deref().map(|run| (run.offset(), run.len() as u64));
+        (slot.offset, slot.len) = bytes.unwrap_or_default();
         (slot.volume, slot.op, slot.request, slot.run) = (volume, Some(op), request, run);
         (slot.fua, slot.pinned, slot.since, slot.owns) = (false, false, u64::MAX, false);
         slot
@@ -145,6 +153,7 @@ impl PageCache {
         {
             match self.requests[request as usize].phase {
                 Phase::FlushingDevice => self.finish(request),
+                Phase::DeallocatingDevice => self.end_deallocation(request),
                 _ => self.step(request, memory),
             }
         }

@@ -4,8 +4,9 @@ use std::fmt;
 
 use block::{Completion, Fault, Io, Op, RequestId, VolumeId, WritePolicy};
 use collections::{Links, Node};
-use pages::{PAGE_SIZE, PageRun, PullUp};
+use pages::{PageRun, PullUp};
 
+use crate::deallocate::pages_of;
 use crate::{PageCache, Volume};
 
 /// A request that was not taken.
@@ -44,6 +45,12 @@ pub(crate) enum Phase {
     Flushing,
     /// The device's own cache is being flushed.
     FlushingDevice,
+    /// Waits until nothing else has to do with the range, and the device has what is dirty of it.
+    Deallocating,
+    /// The device deallocates the range.
+    DeallocatingDevice,
+    /// It is to be handed back.
+    Done,
 }
 
 pub(crate) struct RequestSlot {
@@ -64,6 +71,8 @@ pub(crate) struct RequestSlot {
     pub pinned: Option<u32>,
     /// The device's own cache has to be flushed before the request is done.
     pub flush_after: bool,
+    /// It waits for a deallocation to end.
+    pub is_held: bool,
     pub error: Option<Fault>,
     links: [Links; 1],
 }
@@ -82,6 +91,7 @@ impl RequestSlot {
             target: 0,
             pinned: None,
             flush_after: false,
+            is_held: false,
             error: None,
             links: [Links::UNLINKED],
         }
@@ -98,8 +108,15 @@ impl RequestSlot {
 
     /// Numbers of the pages the request covers.
     pub fn pages(&self) -> std::ops::Range<u64> {
-        let page = PAGE_SIZE as u64;
-        self.offset / page..(self.offset + self.len).div_ceil(page)
+        pages_of(self.offset, self.len)
+    }
+
+    /// Whether what it does depends on what its pages hold, or changes that.
+    pub fn is_of_data(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Reading | Phase::Merging { .. } | Phase::Deallocating
+        )
     }
 }
 
@@ -135,6 +152,10 @@ impl PageCache {
             (Op::Read, Some(run)) => !run.is_empty() && run.missing() == run.len(),
             (Op::Write, Some(run)) => !run.is_empty() && run.is_complete(),
             (Op::Flush, None) => true,
+            (Op::Deallocate, None) => {
+                let block = config.block as u64;
+                len > 0 && offset.is_multiple_of(block) && len.is_multiple_of(block)
+            }
             _ => false,
         };
         let too_long = len > self.config.max_bytes as u64;
@@ -158,6 +179,7 @@ impl PageCache {
                 durable: through || io.flags.fua && !cfg!(mutant = "fua-in-cache-ignored"),
                 fua: io.flags.fua && device_cache,
             },
+            Op::Deallocate => Phase::Deallocating,
             _ if whole => Phase::Flushing,
             _ => Phase::Settling { fua: false },
         };
@@ -167,12 +189,16 @@ impl PageCache {
 
     /// Starts the request, or queues it behind others that wait for the same.
     pub(crate) fn begin(&mut self, id: u32, memory: &PullUp<'_>) {
+        if self.deallocating > 0 && self.hold_back(id) {
+            return;
+        }
         let slot = &self.requests[id as usize];
         let volume = &self.volumes[slot.volume.index()];
         match slot.phase {
             Phase::Reading if !volume.stalled_reads.is_empty() => self.stall(id),
             Phase::Merging { .. } if !volume.stalled_writes.is_empty() => self.stall(id),
             Phase::Flushing => self.begin_flush(id),
+            Phase::Deallocating => self.begin_deallocation(id),
             _ => self.step(id, memory),
         }
     }
@@ -207,7 +233,12 @@ impl PageCache {
                     (self.volumes[volume].blocked).push_back(&mut self.requests, id);
                 }
             }
-            Phase::Free | Phase::Flushing | Phase::FlushingDevice => (),
+            Phase::Deallocating => self.step_deallocation(id),
+            Phase::Free
+            | Phase::Flushing
+            | Phase::FlushingDevice
+            | Phase::DeallocatingDevice
+            | Phase::Done => (),
         }
     }
 
@@ -215,6 +246,7 @@ impl PageCache {
     pub(crate) fn finish(&mut self, id: u32) {
         let slot = &mut self.requests[id as usize];
         debug_assert_eq!(slot.pending, 0);
+        slot.phase = Phase::Done;
         if let Some(entry) = slot.pinned.take() {
             self.unpin(entry);
         }
@@ -245,6 +277,7 @@ impl PageCache {
         }
         self.write_wanted(volume);
         self.finish_flushes(volume);
+        self.release_held(volume, memory);
     }
 
     /// All volumes; the one that is first is the last next time: none has what is left every time.
@@ -268,6 +301,7 @@ impl PageCache {
                 self.resume_writes(volume, memory);
             }
         }
+        self.go_on_deallocating();
     }
 
     fn resume_reads(&mut self, volume: usize, memory: &PullUp<'_>) {

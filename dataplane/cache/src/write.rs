@@ -29,7 +29,13 @@ impl PageCache {
             return false;
         };
         let is_waited_for = place.config.policy == WritePolicy::Through;
-        if is_waited_for || !place.stalled_writes.is_empty() || !inside || page.missing() > 0 {
+        let may_wait = self.deallocating > 0;
+        if is_waited_for
+            || may_wait
+            || !place.stalled_writes.is_empty()
+            || !inside
+            || page.missing() > 0
+        {
             return false;
         }
         let partial = Sectors::partial(&page.extent(), place.config.block);

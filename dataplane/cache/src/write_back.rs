@@ -19,7 +19,7 @@ impl PageCache {
     /// Writes the dirty part of `entry` to the device, together with what is
     /// dirty on both sides of it in the pages `within`. False if there is nothing
     /// to write, or no free operation.
-    fn write_around(
+    pub(crate) fn write_around(
         &mut self,
         entry: u32,
         within: Range<u64>,

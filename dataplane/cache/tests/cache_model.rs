@@ -56,7 +56,16 @@ fn generate(random: &mut Random, beside: Beside) -> Vec<(Setup, Op)> {
                 4 if failing => Op::Failing {
                     n: [0, 3, 10][random.below(3)],
                 },
-                4..15 => Op::Device { n: random.below(6) },
+                4..14 => Op::Device { n: random.below(6) },
+                14 => {
+                    let block = setup.block / CELL;
+                    let first = at / block * block;
+                    let end = (at + len).next_multiple_of(block).min(cells);
+                    Op::Deallocate {
+                        at: first,
+                        cells: end - first,
+                    }
+                }
                 15..25 => Op::Read { at, cells: len },
                 _ => Op::Write {
                     at,

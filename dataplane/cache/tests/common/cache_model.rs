@@ -27,6 +27,11 @@ pub enum Op {
         at: usize,
         cells: usize,
     },
+    /// Of whole blocks.
+    Deallocate {
+        at: usize,
+        cells: usize,
+    },
     Flush,
     FlushRange {
         at: usize,
@@ -268,6 +273,23 @@ impl World {
                 run.begin((at * CELL) as u64, cells * CELL).unwrap();
                 (Io::read(run, Flags::NONE), allowed(at, cells), None)
             }
+            // Zeros, wherever the device does not leave what was there.
+            Op::Deallocate { at, cells } => {
+                let id = self.writes.len() as u32;
+                self.writes.push(Write {
+                    at,
+                    cells,
+                    started: self.now,
+                    completed: None,
+                    value: 0,
+                    durable: false,
+                });
+                for cell in &mut self.cells[at..at + cells] {
+                    cell.candidates.push(id);
+                }
+                let (offset, len) = ((at * CELL) as u64, (cells * CELL) as u64);
+                (Io::deallocate(offset, len), Vec::new(), Some(id))
+            }
             Op::Flush => (Io::flush(), allowed(0, self.cells.len()), None),
             Op::FlushRange { at, cells } => {
                 let (offset, len) = ((at * CELL) as u64, (cells * CELL) as u64);
@@ -359,6 +381,9 @@ impl World {
                         let bytes = bytes[at * CELL..(at + cells) * CELL].to_vec();
                         self.check(at, &bytes, &pending, "durable write");
                     }
+                }
+                Op::Deallocate { .. } if ok => {
+                    self.writes[pending.write.unwrap() as usize].completed = Some(self.now);
                 }
                 Op::Flush if ok => {
                     let bytes = self.device.durable.clone();

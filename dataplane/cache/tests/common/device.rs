@@ -61,7 +61,20 @@ impl Device {
                 }
                 read = self.current[offset..offset + len].to_vec();
             }
+            None if operation.io.op == Op::Deallocate => {
+                // Nothing else is done with its range meanwhile.
+                let (start, end) = (operation.io.offset, operation.io.end());
+                assert!(start % self.block as u64 == 0 && end % self.block as u64 == 0);
+                for (other, _) in &self.in_flight {
+                    assert!(end <= other.io.offset || other.io.end() <= start);
+                }
+            }
             None => assert!(self.cached && operation.io.op == Op::Flush),
+        }
+        for (other, _) in &self.in_flight {
+            let io = &operation.io;
+            let is_apart = io.end() <= other.io.offset || other.io.end() <= io.offset;
+            assert!(other.io.op != Op::Deallocate || is_apart);
         }
         self.take_effect(&operation, random, 2, false);
         self.in_flight.push((operation, read));
@@ -84,6 +97,18 @@ impl Device {
         }
     }
 
+    /// Some blocks of a range are deallocated: any, as the device likes.
+    fn deallocate(&mut self, operation: &Operation, random: &mut Random) {
+        for at in (operation.io.offset as usize..operation.io.end() as usize).step_by(self.block) {
+            if random.one_in(2) {
+                self.current[at..at + self.block].fill(0);
+                if !self.cached || random.one_in(8) {
+                    self.durable[at..at + self.block].fill(0);
+                }
+            }
+        }
+    }
+
     /// Completes one operation in flight; `None` if there is none.
     pub fn finish_one(&mut self, random: &mut Random) -> Option<(Operation, Result<(), Fault>)> {
         if self.in_flight.is_empty() {
@@ -91,6 +116,9 @@ impl Device {
         }
         let i = random.below(self.in_flight.len());
         let (operation, read) = self.in_flight.swap_remove(i);
+        if operation.io.op == Op::Deallocate {
+            self.deallocate(&operation, random);
+        }
         if self.failing > 0 && random.one_in(self.failing) {
             self.failed = true;
             return Some((operation, Err(FAILED)));
@@ -109,6 +137,7 @@ impl Device {
                 super::dma(run, &bytes);
             }
             (Op::Write, _) => self.writes += 1,
+            (Op::Deallocate, _) => {}
             _ => self.durable.copy_from_slice(&self.current),
         }
         Some((operation, Ok(())))

@@ -6,6 +6,7 @@ pub mod cache_model;
 pub mod device;
 #[path = "../../../pages/tests/common/lab.rs"]
 mod lab;
+pub mod world;
 
 pub use lab::{HEADERS, Lab, contents, dma};
 pub use testkit::{Random, operations, property};
