@@ -51,6 +51,9 @@ struct Volume {
     bytes: u64,
     block_size: u32,
     records: u64,
+    /// Those of them that write zeros, and those that deallocate.
+    zeroes: u64,
+    deallocations: u64,
     record_bytes: u64,
 }
 
@@ -226,6 +229,8 @@ impl Log {
                     bytes: volume.len,
                     block_size: volume.block,
                     records: has.records,
+                    zeroes: has.zeroes,
+                    deallocations: has.deallocations,
                     record_bytes: has.bytes,
                 })
                 .collect(),

@@ -49,7 +49,16 @@ impl Display for Log {
             bytes(self.half_bytes),
             self.placement
         )?;
-        let header = ["store", "drive", "size", "block", "records", "their bytes"];
+        let header = [
+            "store",
+            "drive",
+            "size",
+            "block",
+            "records",
+            "write zeroes",
+            "deallocate",
+            "their bytes",
+        ];
         let mut table = Table::new(header).left(&[1]);
         for volume in &self.volumes {
             table.row(vec![
@@ -58,6 +67,8 @@ impl Display for Log {
                 bytes(volume.bytes),
                 volume.block_size.to_string(),
                 grouped(volume.records),
+                grouped(volume.zeroes),
+                grouped(volume.deallocations),
                 grouped(volume.record_bytes),
             ]);
         }

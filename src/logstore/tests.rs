@@ -84,6 +84,11 @@ impl Made {
     /// Groups of one record each, all but the last of which the next one says were acknowledged; where the
     /// first lies.
     fn log(&self, start: RegionSuperblock, volumes: &[u32]) -> u64 {
+        self.log_with(start, volumes, &[])
+    }
+
+    /// The same, with records of these kinds in each group.
+    fn log_with(&self, start: RegionSuperblock, volumes: &[u32], described: &[RecordOp]) -> u64 {
         let log = LogId(*b"0123456789abcdef");
         let mut region = nvlog::Region::new(log, &self.layout, 0, &start);
         let mut first = None;
@@ -100,6 +105,10 @@ impl Made {
             crcs.take(PAYLOAD, |crc| all.push(crc));
             all.extend(crcs.end());
             region.add(&record, &all);
+            for op in described {
+                let (op, len) = (*op, 1 << 20);
+                region.add(&Record { op, len, ..record }, &[]);
+            }
             let (group, header) = region.seal();
             self.file.0.0.write_all_at(header, group.address).unwrap();
             let payload = group.address + group.header_len as u64;
@@ -226,4 +235,22 @@ config = "spdk.json"
     assert!(told("flash").contains("/dev/nvme0n2"));
     assert!(told("far").contains("nvme connect"));
     assert!(told("no").contains("disk0, log0, flash, far"));
+}
+
+#[test]
+fn s07_log_show_tells_deallocations_from_writes_and_zeroes() {
+    let (made, region) = Made::new();
+    let described = [
+        RecordOp::WriteZeroes,
+        RecordOp::Deallocate,
+        RecordOp::Deallocate,
+    ];
+    made.log_with(region, &[0], &described);
+    let shown = made.shown(None);
+    let volume = &shown.log.as_ref().unwrap().volumes[0];
+    let counts = (volume.records, volume.zeroes, volume.deallocations);
+    assert_eq!(counts, (4, 1, 2));
+    assert_eq!(volume.record_bytes, 4096 + (3 << 20));
+    let text = shown.to_string();
+    assert!(text.contains("write zeroes  deallocate"), "{text}");
 }

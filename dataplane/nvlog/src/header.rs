@@ -27,7 +27,7 @@ pub enum RecordOp {
     Write = 1,
     /// The range reads as zeros.
     WriteZeroes = 2,
-    /// The range is needed no more.
+    /// The range is needed no more: its drive was told so, and is told again.
     Deallocate = 3,
 }
 

@@ -96,6 +96,10 @@
 //!
 //! Payload lies behind the header, record after record without gaps; zeros fill the last block up.
 //!
+//! What is zeroed reads as zeros. A range that is deallocated was deallocated on its drive, in its place among the
+//! records, and is once more in a replay. That is logged of drives alone whose deallocated blocks read as zeros; what such a drive leaves as it is
+//! (NVM command set, 3.2.3) has what the records before say. If a drive failed to deallocate a range, a record follows that zeroes it.
+//!
 //! # Two stores
 //!
 //! A log is on one store, or on two that have the same: each group and each superblock of a region goes to both, and is
@@ -174,6 +178,20 @@
 //! 00a0  02 00 00 00 00 00 00 40 00 00 00 00 00 00 10 00
 //! 00b0  00 00 00 00 00 14 00 00 00 00 00 00 00 00 00 00
 //! 00c0  00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
+//! ```
+//!
+//! The header of the group after that, whose record deallocates 16 MiB of volume 0, from 1 GiB on:
+//!
+//! ```text
+//! 0000  54 4c 47 52 02 00 01 00 30 31 32 33 34 35 36 37
+//! 0010  38 39 61 62 63 64 65 66 01 00 01 00 00 02 00 00
+//! 0020  09 00 00 00 00 00 00 00 e9 03 00 00 00 00 00 00
+//! 0030  e8 03 00 00 00 00 00 00 00 16 90 01 00 00 00 00
+//! 0040  59 b3 f1 c4 00 00 00 00 00 00 00 00 33 38 04 02
+//! 0050  00 e9 03 00 00 00 00 00 00 00 00 00 00 00 00 00
+//! 0060  00 00 00 00 03 00 00 00 00 00 00 40 00 00 00 00
+//! 0070  00 00 00 01 00 00 00 00 00 00 00 00 00 00 00 00
+//! 0080  00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
 //! ```
 //!
 //! # Recovery

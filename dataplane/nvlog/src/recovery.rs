@@ -74,6 +74,8 @@ pub trait Drives<S: Store> {
     ) -> Result<(), S::Error>;
     /// Makes `len` bytes of it read as zeros.
     async fn write_zeroes(&self, volume: u32, offset: u64, len: u64) -> Result<(), S::Error>;
+    /// Deallocates `len` bytes of it, as was done before.
+    async fn deallocate(&self, volume: u32, offset: u64, len: u64) -> Result<(), S::Error>;
 }
 
 /// The result of what is asked of a [`Store`] that answers at once, such as a file.

@@ -453,6 +453,15 @@ fn example_zeroes() -> Record {
     }
 }
 
+fn example_deallocation() -> Record {
+    Record {
+        op: RecordOp::Deallocate,
+        offset: 1 << 30,
+        len: 16 << 20,
+        ..example_zeroes()
+    }
+}
+
 /// The bytes 0, 1, 2, … 255, 0, ….
 fn example_payload() -> Vec<u8> {
     (0..5120u32).map(|i| i as u8).collect()
@@ -592,4 +601,23 @@ fn s01_the_documented_group_is_what_is_written() {
     assert_eq!(records, expected);
     let (_, _, checksums) = header.records(&read).next().expect("the write");
     assert_eq!(checksums.iter().collect::<Vec<_>>(), crcs);
+    // And the next group, behind the payload of that one.
+    let (next, end) = (example_deallocation(), group.address + group.total() as u64);
+    region.stable(group.sequence);
+    region.add(&next, &[]);
+    let (group, bytes) = region.seal();
+    let lines = &documented()[3];
+    assert_eq!(*lines, dump(bytes), "\n{}", dump(bytes).join("\n"));
+    let read = undump(lines, group.header_len);
+    let after = Header::decode(&read, 512).expect("a header");
+    assert_eq!((after.address, after.previous), (end, header.checksum));
+    let (record, ..) = after.records(&read).next().expect("the deallocation");
+    assert_eq!(
+        record,
+        Record {
+            transfer: 0x3e900,
+            ..next
+        }
+    );
+    assert_eq!((record.payload(), record.checksums()), (0, 0));
 }

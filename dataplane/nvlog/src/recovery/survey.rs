@@ -33,6 +33,10 @@ pub struct RegionSurvey {
 pub struct VolumeSurvey {
     /// Records.
     pub records: u64,
+    /// Those of them that make a range read as zeros.
+    pub zeroes: u64,
+    /// Those that deallocate one.
+    pub deallocations: u64,
     /// Bytes that they change.
     pub bytes: u64,
 }

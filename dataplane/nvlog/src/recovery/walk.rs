@@ -77,6 +77,10 @@ impl<S: Store> Drives<S> for Nowhere {
     async fn write_zeroes(&self, _: u32, _: u64, _: u64) -> Result<(), S::Error> {
         Ok(())
     }
+
+    async fn deallocate(&self, _: u32, _: u64, _: u64) -> Result<(), S::Error> {
+        Ok(())
+    }
 }
 
 /// A region's chain.
@@ -374,6 +378,8 @@ impl<'a, S: Store> Walk<'a, S> {
         for (record, ..) in found.records() {
             if let Some(volume) = self.volumes.get_mut(record.volume as usize) {
                 volume.records += 1;
+                volume.zeroes += u64::from(record.op == RecordOp::WriteZeroes);
+                volume.deallocations += u64::from(record.op == RecordOp::Deallocate);
                 volume.bytes = volume.bytes.saturating_add(record.len);
             }
             if is_there(record.volume) {
@@ -402,7 +408,8 @@ impl<'a, S: Store> Walk<'a, S> {
             ..
         } = *record;
         let applied = match (record.op, kept) {
-            (RecordOp::Deallocate, _) => Ok(()),
+            (RecordOp::Deallocate, _) if cfg!(mutant = "log-deallocation-forgotten") => Ok(()),
+            (RecordOp::Deallocate, _) => drives.deallocate(volume, offset, len).await,
             (RecordOp::WriteZeroes, _) => drives.write_zeroes(volume, offset, len).await,
             (RecordOp::Write, Some((buffer, place))) => {
                 let range = place as usize..(place + len) as usize;

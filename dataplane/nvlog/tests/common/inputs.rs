@@ -134,6 +134,13 @@ impl Drives<Disk> for Noted {
         self.0.borrow_mut().push(Done::Zeroes(volume, offset, len));
         Ok(())
     }
+
+    async fn deallocate(&self, volume: u32, offset: u64, len: u64) -> Result<(), Power> {
+        self.0
+            .borrow_mut()
+            .push(Done::Deallocation(volume, offset, len));
+        Ok(())
+    }
 }
 
 /// Writes of the same volume that follow each other are one: parts of a record.

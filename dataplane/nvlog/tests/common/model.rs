@@ -23,7 +23,7 @@ pub struct Call {
     pub volume: usize,
     pub offset: usize,
     pub len: usize,
-    pub zeroes: bool,
+    pub op: RecordOp,
 }
 
 /// A change and what it writes.
@@ -43,24 +43,23 @@ impl Change {
         start..start + self.record.len as usize
     }
 
-    /// What it makes of the volumes. What is deallocated may be anything: it stays.
+    /// What it makes of the volumes, whose drives deallocate all that they are told to.
     pub fn apply(&self, volumes: &mut [Vec<u8>]) {
         let place = &mut volumes[self.volume()][self.range()];
         match self.record.op {
             RecordOp::Write => place.copy_from_slice(&self.payload),
-            RecordOp::WriteZeroes => place.fill(0),
-            RecordOp::Deallocate => {}
+            RecordOp::WriteZeroes | RecordOp::Deallocate => place.fill(0),
         }
     }
 
-    fn call(&self) -> Option<Call> {
+    fn call(&self) -> Call {
         let Range { start, end } = self.range();
-        (self.record.op != RecordOp::Deallocate).then_some(Call {
+        Call {
             volume: self.volume(),
             offset: start,
             len: end - start,
-            zeroes: self.record.op == RecordOp::WriteZeroes,
-        })
+            op: self.record.op,
+        }
     }
 }
 
@@ -117,7 +116,7 @@ impl Journal {
     fn replayed_from(&self, start: u64, mut calls: &[Call]) -> Option<u64> {
         let mut end = start - 1;
         for group in self.after(start - 1) {
-            let told = group.changes.iter().filter_map(Change::call);
+            let told = group.changes.iter().map(Change::call);
             // What nobody sees may be the end, or not.
             if calls.is_empty() && told.clone().next().is_some() {
                 break;
@@ -153,8 +152,7 @@ impl Journal {
     pub fn dropped(&self, end: u64) -> impl Iterator<Item = &Change> {
         let groups = self.after(end).iter();
         let groups = groups.take_while(|group| group.sequence <= self.acknowledged);
-        let changes = groups.flat_map(|group| &group.changes);
-        changes.filter(|change| change.record.op != RecordOp::Deallocate)
+        groups.flat_map(|group| &group.changes)
     }
 
     /// Asserts that a loss names what can be known: every range of the lost groups whose headers are there.

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use nvlog::recovery::{self, Agreed, Begun, Buffer, Drives, Found, PART, Refusal, Replayed};
-use nvlog::{Layout, LogId, RegionSuperblock, Superblock, Volume};
+use nvlog::{Layout, LogId, RecordOp, RegionSuperblock, Superblock, Volume};
 use testkit::Random;
 
 use super::disk::{Disk, Pages, Power, SECTOR};
@@ -39,7 +39,7 @@ impl Drives<Disk> for Targets<'_> {
             volume: volume as usize,
             offset: offset as usize,
             len: range.len(),
-            zeroes: false,
+            op: RecordOp::Write,
         });
         self.drives[volume as usize].put(offset, &data.to_vec(range))
     }
@@ -49,7 +49,17 @@ impl Drives<Disk> for Targets<'_> {
             volume: volume as usize,
             offset: offset as usize,
             len: len as usize,
-            zeroes: true,
+            op: RecordOp::WriteZeroes,
+        });
+        self.drives[volume as usize].put(offset, &vec![0; len as usize])
+    }
+
+    async fn deallocate(&self, volume: u32, offset: u64, len: u64) -> Result<(), Power> {
+        self.calls.borrow_mut().push(Call {
+            volume: volume as usize,
+            offset: offset as usize,
+            len: len as usize,
+            op: RecordOp::Deallocate,
         });
         self.drives[volume as usize].put(offset, &vec![0; len as usize])
     }

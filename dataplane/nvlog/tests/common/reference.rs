@@ -12,6 +12,7 @@ const NUMBERS_END: u64 = 1 << 56;
 pub enum Done {
     Write(u32, u64, Vec<u8>),
     Zeroes(u32, u64, u64),
+    Deallocation(u32, u64, u64),
 }
 
 fn number(bytes: &[u8], at: usize, len: usize) -> u64 {
@@ -210,9 +211,12 @@ impl Log {
                 done = done.filter(|_| is_right);
                 done.iter_mut()
                     .for_each(|done| done.push(Done::Write(volume, offset, mine.to_vec())));
-            } else if record[20] == RecordOp::WriteZeroes as u8 {
-                done.iter_mut()
-                    .for_each(|done| done.push(Done::Zeroes(volume, offset, bytes)));
+            } else {
+                let told = match record[20] == RecordOp::WriteZeroes as u8 {
+                    true => Done::Zeroes(volume, offset, bytes),
+                    false => Done::Deallocation(volume, offset, bytes),
+                };
+                done.iter_mut().for_each(|done| done.push(told.clone()));
             }
         }
         (place == payload_len).then_some(Group {

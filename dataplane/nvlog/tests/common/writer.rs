@@ -250,9 +250,7 @@ impl<'a> Run<'a> {
             {
                 let sectors = change.range().step_by(SECTOR);
                 let places = sectors.map(|offset| (change.volume(), offset));
-                if change.record.op != RecordOp::Deallocate {
-                    shard.dirty.extend(places);
-                }
+                shard.dirty.extend(places);
             }
         }
         Ok(())

@@ -2,11 +2,12 @@
 //! is made ready. One shard does it for all, before any of them takes a request.
 
 mod explain;
+mod targets;
 #[cfg(test)]
 mod tests;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::ops::Range;
 use std::pin::Pin;
@@ -15,7 +16,7 @@ use std::task::{self, Poll, Waker};
 use std::time::Duration;
 
 use block::{Buffers, Device, Fault, Flags, Io, Op, VolumeId};
-use nvlog::recovery::{self, Agreed, Buffer, Drives, Found, Refusal, Replayed, Store, View};
+use nvlog::recovery::{self, Agreed, Buffer, Found, Refusal, Replayed, Store, View};
 use nvlog::{Layout, LogId, RegionSuperblock, Superblock};
 use pages::{Cluster, PAGE_SIZE, PageRun};
 use sgl::Element;
@@ -25,6 +26,7 @@ use crate::cached::JobTicket;
 use crate::jobs::Jobs;
 use crate::placement;
 use explain::{explain, refused};
+use targets::Targets;
 
 /// How the log is to be.
 #[derive(Clone, Debug)]
@@ -107,6 +109,11 @@ enum Ask {
         range: Range<usize>,
     },
     DriveZeroes {
+        volume: VolumeId,
+        offset: u64,
+        len: u64,
+    },
+    DriveDeallocation {
         volume: VolumeId,
         offset: u64,
         len: u64,
@@ -200,62 +207,6 @@ impl Store for Side {
 
     async fn flush(&self) -> Result<(), Fault> {
         self.desk.ask(Ask::Flush(self.store)).await.map(drop)
-    }
-}
-
-/// The drives, by what the log that is replayed calls them.
-struct Targets {
-    desk: Desk,
-    volumes: Vec<Option<VolumeId>>,
-    written: RefCell<BTreeSet<VolumeId>>,
-    /// The last ranges written.
-    warm: RefCell<VecDeque<warm::Range>>,
-}
-
-impl Targets {
-    fn volume(&self, number: u32) -> Result<VolumeId, Fault> {
-        let volume = self.volumes.get(number as usize).copied().flatten();
-        let volume = volume.ok_or(Fault::Internal)?;
-        self.written.borrow_mut().insert(volume);
-        Ok(volume)
-    }
-
-    fn note(&self, range: warm::Range) {
-        let mut warm = self.warm.borrow_mut();
-        if warm.len() == warm::RANGES_MAX {
-            warm.pop_front();
-        }
-        warm.push_back(range);
-    }
-}
-
-impl Drives<Side> for Targets {
-    async fn write(
-        &self,
-        volume: u32,
-        offset: u64,
-        data: &LogPages,
-        range: Range<usize>,
-    ) -> Result<(), Fault> {
-        let (volume, pages) = (self.volume(volume)?, data.clone());
-        self.note((volume, offset, range.len() as u64));
-        let ask = Ask::DriveWrite {
-            volume,
-            offset,
-            pages,
-            range,
-        };
-        self.desk.ask(ask).await.map(drop)
-    }
-
-    async fn write_zeroes(&self, volume: u32, offset: u64, len: u64) -> Result<(), Fault> {
-        let volume = self.volume(volume)?;
-        let ask = Ask::DriveZeroes {
-            volume,
-            offset,
-            len,
-        };
-        self.desk.ask(ask).await.map(drop)
     }
 }
 
@@ -364,20 +315,11 @@ async fn replay(
         let is_it = new.identity == old.identity && new.len >= old.len && new.block == old.block;
         is_it.then_some(VolumeId(place as u16))
     };
-    let targets = Targets {
-        desk: desk.clone(),
-        volumes: known.iter().map(find).collect(),
-        written: RefCell::default(),
-        warm: RefCell::default(),
-    };
-    let is_there = |number: u32| {
-        let volume = targets.volumes.get(number as usize);
-        volume.is_some_and(Option::is_some)
-    };
+    let targets = Targets::new(desk.clone(), known.iter().map(find).collect());
+    let is_there = |number: u32| targets.has(number);
     let result = recovery::replay(stores, opened, &targets, is_there).await;
-    let warm = targets.warm.take();
     // What could be replayed is on the drives, whether the log is begun anew now or given up later.
-    let written = targets.written.take();
+    let (written, warm) = targets.into_written();
     for volume in written
         .into_iter()
         .filter(|_| !cfg!(mutant = "log-replay-not-flushed"))
@@ -602,6 +544,19 @@ fn begin_job<D: Device>(ask: Ask, jobs: &mut Jobs<D, JobTicket>, buffers: &Buffe
             offset,
             len,
         } => (volume, Io::write_zeroes(offset, len, Flags::NONE), None),
+        Ask::DriveDeallocation {
+            volume,
+            offset,
+            len,
+        } => {
+            let geometry = jobs.geometry(volume);
+            let io = match geometry.unmap && geometry.deallocated_zeros {
+                true => Io::deallocate(offset, len),
+                // It could when that was logged.
+                false => Io::write_zeroes(offset, len, Flags::NONE),
+            };
+            (volume, io, None)
+        }
         Ask::DriveWrite {
             volume,
             offset,

@@ -14,6 +14,9 @@ struct Bench {
     pages: ClusterPool,
     store: RefCell<Vec<u8>>,
     drives: RefCell<Vec<(VolumeId, u64)>>,
+    /// Ranges that they were to deallocate, and whether they fail.
+    deallocated: RefCell<Vec<(VolumeId, u64, u64)>>,
+    fails: Cell<bool>,
     writes: RefCell<usize>,
     progress: RefCell<Vec<ReplayProgress>>,
 }
@@ -26,6 +29,8 @@ impl Bench {
             pages: ClusterPool::carve(&arena, pages, PAGE_SIZE).expect("room"),
             store: RefCell::new(vec![0; LEN as usize]),
             drives: RefCell::default(),
+            deallocated: RefCell::default(),
+            fails: Cell::default(),
             writes: RefCell::default(),
             progress: RefCell::default(),
         }
@@ -50,6 +55,16 @@ impl Bench {
             }
             Ask::DriveWrite { volume, offset, .. } | Ask::DriveZeroes { volume, offset, .. } => {
                 self.drives.borrow_mut().push((volume, offset));
+            }
+            Ask::DriveDeallocation {
+                volume,
+                offset,
+                len,
+            } => {
+                self.deallocated.borrow_mut().push((volume, offset, len));
+                if self.fails.get() {
+                    return Err(Fault::WriteError);
+                }
             }
             Ask::Flush(_) | Ask::DriveFlush(_) => {}
         }
@@ -230,4 +245,36 @@ fn s07_a_replay_says_how_far_it_is() {
     let last = told.last().expect("some");
     assert_eq!(last.halves, halves);
     assert!(last.read >= halves, "{last:?}");
+}
+
+/// It reads as zeros again, though its drive has been given what was written before.
+#[test]
+fn k05_s07_a_deallocation_is_replayed_or_zeros_are_written() {
+    let bench = Bench::new();
+    let start = bench.start(&["disk0"], false).expect("a new log");
+    for fails in [false, true] {
+        bench.fails.set(fails);
+        bench.drives.borrow_mut().clear();
+        let start = bench.start(&["disk0"], false).expect("the log");
+        let mut region = Region::new(start.log, &start.layout, 0, &start.regions[0]);
+        let record = Record {
+            transfer: 0,
+            object: 0,
+            volume: 0,
+            op: RecordOp::Deallocate,
+            offset: 4096,
+            len: 512 << 10,
+        };
+        region.add(&record, &[]);
+        let (group, header) = region.seal();
+        let at = group.address as usize;
+        bench.store.borrow_mut()[at..at + header.len()].copy_from_slice(header);
+        let replayed = bench.start(&["disk0"], false).expect("the log").replayed;
+        assert_eq!((replayed.records, replayed.bytes), (1, 512 << 10));
+        let told = bench.deallocated.take();
+        assert_eq!(told, [(VolumeId(0), 4096, 512 << 10)]);
+        let zeroed = bench.drives.take();
+        assert_eq!(zeroed.len(), usize::from(fails), "{zeroed:?}");
+    }
+    assert_eq!(start.log, bench.start(&["disk0"], false).expect("it").log);
 }

@@ -1,0 +1,110 @@
+//! The drives that records go to.
+
+use std::cell::RefCell;
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
+
+use block::{Fault, VolumeId};
+use nvlog::recovery::Drives;
+
+use super::{Ask, Desk, LogPages, Side, warm};
+
+/// The drives, by what the log that is replayed calls them.
+pub(super) struct Targets {
+    desk: Desk,
+    volumes: Vec<Option<VolumeId>>,
+    written: RefCell<BTreeSet<VolumeId>>,
+    /// The last ranges written.
+    warm: RefCell<VecDeque<warm::Range>>,
+}
+
+impl Targets {
+    /// `volumes`: by number, of those that are as they were.
+    pub(super) fn new(desk: Desk, volumes: Vec<Option<VolumeId>>) -> Self {
+        Self {
+            desk,
+            volumes,
+            written: RefCell::default(),
+            warm: RefCell::default(),
+        }
+    }
+
+    /// Whether the volume is there.
+    pub(super) fn has(&self, number: u32) -> bool {
+        let volume = self.volumes.get(number as usize);
+        volume.is_some_and(Option::is_some)
+    }
+
+    /// Volumes that were changed, and the last ranges written.
+    pub(super) fn into_written(self) -> (BTreeSet<VolumeId>, VecDeque<warm::Range>) {
+        (self.written.into_inner(), self.warm.into_inner())
+    }
+
+    fn volume(&self, number: u32) -> Result<VolumeId, Fault> {
+        let volume = self.volumes.get(number as usize).copied().flatten();
+        let volume = volume.ok_or(Fault::Internal)?;
+        self.written.borrow_mut().insert(volume);
+        Ok(volume)
+    }
+
+    fn note(&self, range: warm::Range) {
+        let mut warm = self.warm.borrow_mut();
+        if warm.len() == warm::RANGES_MAX {
+            warm.pop_front();
+        }
+        warm.push_back(range);
+    }
+}
+
+impl Drives<Side> for Targets {
+    async fn write(
+        &self,
+        volume: u32,
+        offset: u64,
+        data: &LogPages,
+        range: Range<usize>,
+    ) -> Result<(), Fault> {
+        let (volume, pages) = (self.volume(volume)?, data.clone());
+        self.note((volume, offset, range.len() as u64));
+        let ask = Ask::DriveWrite {
+            volume,
+            offset,
+            pages,
+            range,
+        };
+        self.desk.ask(ask).await.map(drop)
+    }
+
+    async fn write_zeroes(&self, volume: u32, offset: u64, len: u64) -> Result<(), Fault> {
+        let volume = self.volume(volume)?;
+        let ask = Ask::DriveZeroes {
+            volume,
+            offset,
+            len,
+        };
+        self.desk.ask(ask).await.map(drop)
+    }
+
+    async fn deallocate(&self, volume: u32, offset: u64, len: u64) -> Result<(), Fault> {
+        let volume = self.volume(volume)?;
+        let ask = Ask::DriveDeallocation {
+            volume,
+            offset,
+            len,
+        };
+        let done = self.desk.ask(ask).await;
+        let Err(fault) = done else {
+            return Ok(());
+        };
+        // Some of it may be done, and hosts may have seen all of it.
+        log::warn!(
+            "a drive failed to deallocate {len} bytes in the replay: {fault}. Zeros are written instead"
+        );
+        let ask = Ask::DriveZeroes {
+            volume,
+            offset,
+            len,
+        };
+        self.desk.ask(ask).await.map(drop)
+    }
+}
