@@ -112,7 +112,7 @@ pub(crate) fn namespace(
             // What is acknowledged is in the log.
             WritePolicy::Logged => false,
         },
-        // Behind the cache a deallocation is advice that the cache keeps to itself.
+        // Behind the cache a deallocation is advice that the cache keeps to itself, or, if a log has it, not always takes.
         deallocated_reads_zero: geometry.unmap
             && geometry.deallocated_zeros
             && config.write == WritePolicy::Through,
@@ -286,5 +286,6 @@ mod tests {
         assert!(!said(true, false, WritePolicy::Through));
         assert!(!said(false, true, WritePolicy::Through));
         assert!(!said(true, true, WritePolicy::Back));
+        assert!(!said(true, true, WritePolicy::Logged));
     }
 }

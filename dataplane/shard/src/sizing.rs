@@ -5,6 +5,8 @@ use volume::Sizes;
 
 /// Elements of one device operation; longer lists are divided (PCIe takes 250).
 const ELEMENTS_MAX: usize = 256;
+/// Bytes of a logged volume that are deallocated by one record: zeros take their place if the device fails to.
+const DEALLOCATED_MAX: u64 = 64 << 20;
 
 /// Sizes of a shard's pools. Memory is fixed at start.
 #[derive(Clone, Debug)]
@@ -65,6 +67,7 @@ impl Sizing<'_> {
             max_bytes: self.max_io_bytes,
             // A quarter of all memory may be cached pages; see also the write credit below.
             cache_clusters: (memory.clusters as usize + memory.pages as usize) / 4,
+            deallocated_max: DEALLOCATED_MAX,
             copy: self.copy,
             seed: self.seed,
         }

@@ -30,6 +30,9 @@ pub(crate) struct DiskConfig {
     pub(crate) depth: usize,
     /// One command in so many ends at once, inside of `submit`; 0: none.
     pub(crate) immediate_one_in: u64,
+    /// Bytes that it deallocates as a whole: of what a range covers in part it leaves everything as it is (NVM
+    /// 3.2.3). Where that is more than a block it fails no deallocation.
+    pub(crate) deallocated_unit: u64,
     /// One write in so many goes elsewhere and is told to be done; 0: none.
     pub(crate) misdirected_one_in: u64,
     /// One write in so many is told to be done and is not; 0: none.
@@ -179,6 +182,11 @@ impl Disk {
         self.breach.as_deref()
     }
 
+    /// Whether it may deallocate less than it is told to.
+    pub(crate) fn leaves_parts(&self) -> bool {
+        self.config.deallocated_unit > self.config.geometry.block_size.into()
+    }
+
     /// The memory that it may reach from now on.
     pub(crate) fn set_reach(&mut self, reach: Reach) {
         self.reach = reach;
@@ -261,6 +269,12 @@ impl Disk {
         }
         self.stuck.clear();
         for (_, mut pending) in std::mem::take(&mut self.pending) {
+            if pending.command.op == Op::Deallocate && self.leaves_parts() {
+                let zeroes = self.config.geometry.deallocated_zeros;
+                pending.do_all(&mut self.image, &mut self.random, zeroes);
+                self.ended.push((pending.ticket, Ok(())));
+                continue;
+            }
             pending.do_some(&mut self.image, &mut self.random);
             self.faults += 1;
             let aborted = Fault::Device {
@@ -356,7 +370,8 @@ impl Disk {
             return Err(NotStarted::Full);
         }
         let failure = self.trouble.failing.filter(|failing| {
-            failing.ops[command.op as usize] && self.random.one_in(failing.one_in)
+            let may_fail = command.op != Op::Deallocate || !self.leaves_parts();
+            failing.ops[command.op as usize] && may_fail && self.random.one_in(failing.one_in)
         });
         self.commands += 1;
         let id = self.commands;
@@ -382,7 +397,9 @@ impl Disk {
             self.faults += 1;
             return Err(NotStarted::Failed(failing.fault));
         }
-        let mut pending = Pending::new(ticket, list, command, self.config.geometry.block_size);
+        let unit = (self.config.deallocated_unit / SECTOR as u64) as usize;
+        let block_size = self.config.geometry.block_size;
+        let mut pending = Pending::new(ticket, list, command, block_size, unit);
         pending.failure = failure.map(|failing| failing.fault);
         pending.flush_to = self.image.now();
         if self.random.chance(1, 2) {

@@ -9,6 +9,7 @@
 //! * What was read, stays, until a later write, or one that ran beside, takes its place.
 //! * A write that was aborted was not done: nothing ever returns its data.
 //! * A write that failed, or whose end nobody knows, may have been done or not.
+//! * What was read of a logged volume no crash takes back; but a write that failed may come with a replay.
 //! * After a crash a sector holds what it held at some time after its last promise: the
 //!   acknowledgment of a write on a volume without a volatile cache, or with FUA; or the
 //!   beginning of a flush that succeeded, for what was acknowledged before that.
@@ -24,7 +25,7 @@ use std::fmt;
 use testkit::pattern::{Found, Stamp, identify};
 
 use crate::clock::{self, Nanoseconds};
-use history::{Entry, History, Value};
+use history::{Entry, History, Stays, Value};
 pub(crate) use history::{NEVER, Tick};
 
 /// Bytes of a sector.
@@ -84,7 +85,9 @@ pub(crate) struct VolumeRules {
     pub(crate) sectors: u64,
     /// Acknowledged writes may be lost until they are flushed.
     pub(crate) is_volatile: bool,
-    /// Hosts are told that deallocated blocks read as zeros (DLFEAT).
+    /// A log has what is acknowledged, and what is read.
+    pub(crate) is_logged: bool,
+    /// What is deallocated reads as zeros from then on.
     pub(crate) deallocates_to_zeros: bool,
 }
 
@@ -245,6 +248,18 @@ impl Oracle {
         Ok(())
     }
 
+    /// A deallocation succeeded, and something excuses it from having been done, wholly or in part.
+    pub(crate) fn excuse(&mut self, id: OpId) {
+        let now = self.tick();
+        let op = self.end(id, End::Succeeded);
+        self.over(id, &op, now);
+    }
+
+    /// Whether a request is a deallocation.
+    pub(crate) fn deallocates(&self, id: OpId) -> bool {
+        self.ops[id.0 as usize].kind == Kind::Deallocate
+    }
+
     /// A request failed. Whether a write was done, nobody knows; but it is over.
     pub(crate) fn fail(&mut self, id: OpId, status: u16) {
         let now = self.tick();
@@ -367,9 +382,14 @@ impl Oracle {
         for (sector, bytes) in (op.extent.first..).zip(data.chunks(SECTOR)) {
             self.compared += 1;
             let value = self.value_of(id, sector, bytes)?;
-            let acknowledged = |write: OpId| self.ops[write.0 as usize].end == End::Succeeded;
-            let (_, history) = &mut self.volumes[op.extent.volume];
-            if !history.read(sector, value, op.start, now, op.fua, acknowledged) {
+            let ended = |write: OpId| self.ops[write.0 as usize].end;
+            let (rules, history) = &mut self.volumes[op.extent.volume];
+            let stays = match (rules.is_logged, op.fua) {
+                (true, _) => Stays::UnlessFailed,
+                (false, true) => Stays::Always,
+                (false, false) => Stays::WhilePowered,
+            };
+            if !history.read(sector, value, (op.start, now), stays, ended) {
                 return Err(self.unexpected(id, sector, &format!("{value}")));
             }
         }

@@ -48,10 +48,11 @@ impl VolumePlan {
         }
     }
 
-    /// Hosts are told that deallocated blocks read as zeros.
+    /// What is deallocated reads as zeros: hosts are told so, or the log has it.
     pub(crate) fn deallocates_to_zeros(&self) -> bool {
         let geometry = &self.disk.geometry;
-        geometry.unmap && geometry.deallocated_zeros && self.policy == WritePolicy::Through
+        let does = geometry.unmap && geometry.deallocated_zeros && self.policy != WritePolicy::Back;
+        does && self.disk.deallocated_unit <= geometry.block_size.into()
     }
 }
 
@@ -67,6 +68,8 @@ pub(crate) struct AppliancePlan {
     pub(crate) success_flag: bool,
     pub(crate) data_ms: u32,
     pub(crate) copy: bool,
+    /// Bytes of a logged volume that are deallocated by one record, at most.
+    pub(crate) deallocated_max: u64,
     /// Shards of each start, in turn; empty: as many each time.
     pub(crate) starts: Vec<usize>,
     /// One poll in so many finds its shard held up by something else for a while; 0: none.
@@ -192,6 +195,15 @@ impl Plan {
                 let block = volume.disk.geometry.block_size;
                 volume.policy = WritePolicy::Logged;
                 volume.block = volume.block.max(block);
+                if random.chance(2, 3) {
+                    let geometry = &mut volume.disk.geometry;
+                    (geometry.unmap, geometry.deallocated_zeros) = (true, true);
+                }
+            }
+        }
+        for host in &mut plan.hosts {
+            if random.chance(1, 3) {
+                host.weights = [30, 35, 5, 22, 8];
             }
         }
         if random.chance(1, 2) {
@@ -214,6 +226,9 @@ impl Plan {
             plan.draw_trouble_of_the_log(random);
         }
         plan.draw_ambushes(random);
+        if random.chance(1, 4) {
+            plan.draw_failing_deallocations(random);
+        }
         plan
     }
 
@@ -336,6 +351,7 @@ impl AppliancePlan {
             success_flag: random.chance(1, 2),
             data_ms: random.range(500..=3000),
             copy: random.one_in(10),
+            deallocated_max: *random.pick(&[4096, 65536, 64 << 20]),
             starts: Vec::new(),
             held_up_one_in: *random.pick(&[0, 0, 500, 5000]),
         }
@@ -386,6 +402,7 @@ impl VolumePlan {
                 latency,
                 depth,
                 immediate_one_in,
+                deallocated_unit: (*random.pick(&[512, 512, 16384, 65536])).max(block_size.into()),
                 misdirected_one_in: 0,
                 lost_one_in: 0,
                 timeout: *random.pick(&[
@@ -458,6 +475,7 @@ impl LogPlan {
                 latency: (fastest, fastest * random.range(1..=20u64)),
                 depth: random.range(1..=64),
                 immediate_one_in: *random.pick(&[0, 0, 20]),
+                deallocated_unit: block_size.into(),
                 misdirected_one_in: 0,
                 lost_one_in: 0,
                 timeout: Some(5 * SECOND),

@@ -26,6 +26,9 @@ pub(crate) trait Devices {
     fn held_until(&self, volume: usize) -> Nanoseconds;
     /// Whether the volume's log may have failed, or be full: it takes no writes then.
     fn has_lost_log(&self, volume: usize) -> bool;
+    /// Whether a deallocation of a logged volume, begun then, that succeeds now may be done in part, or not: it is advice,
+    /// and its device has failed, or its log, or it takes long.
+    fn may_leave(&self, volume: usize, since: Nanoseconds) -> bool;
     /// Whether the volume is behind the page cache.
     fn is_cached(&self, volume: usize) -> bool;
     /// Commands of all devices that failed so far.
@@ -61,6 +64,13 @@ impl Devices for Appliance {
         let is_lost = self.logs_in_use().all(|disk| disk.borrow().had_trouble());
         let is_full = self.logged().any(|disk| disk.borrow().had_trouble());
         self.is_logged(volume) && (is_lost || is_full)
+    }
+
+    fn may_leave(&self, volume: usize, since: Nanoseconds) -> bool {
+        /// How long the appliance goes on with one.
+        const LONGEST: Nanoseconds = 5 * SECOND;
+        let has_failed = self.faults(volume) > 0 || self.has_lost_log(volume);
+        self.is_logged(volume) && (has_failed || clock::now() >= since + LONGEST)
     }
 
     fn is_cached(&self, volume: usize) -> bool {
@@ -139,6 +149,7 @@ impl World {
         let rules = |volume: &crate::plan::VolumePlan| VolumeRules {
             sectors: volume.disk.geometry.len() / crate::oracle::SECTOR as u64,
             is_volatile: volume.is_volatile(),
+            is_logged: volume.policy == WritePolicy::Logged,
             deallocates_to_zeros: volume.deallocates_to_zeros(),
         };
         let rules: Vec<_> = plan.volumes.iter().map(rules).collect();

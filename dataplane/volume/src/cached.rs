@@ -1,9 +1,11 @@
 //! Volumes behind the page cache: the volatile write cache an NVMe host knows
 //! (rows Z11–Z13).
 
+mod deallocate;
 mod logging;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::Duration;
 
 use block::{Buffers, Device, Fault, Flags, Geometry, Io, Op, RequestId, VolumeId, WritePolicy};
@@ -16,6 +18,8 @@ use crate::jobs::Jobs;
 use crate::logged::{Change, Merging};
 use crate::requester::{Caller, Ends, Requester};
 use crate::sizes::Sizes;
+use deallocate::Deallocating;
+pub(crate) use deallocate::LONGEST as DEALLOCATION_LONGEST;
 use logging::{Drained, Logging};
 
 /// Device operations the cache may have in flight.
@@ -75,6 +79,8 @@ struct Admitted {
     zeros: Option<Zeros>,
     /// What a read with force unit access is still to make non-volatile (NVM 3.2.4).
     commit: Option<Commit>,
+    /// The range that the device is to deallocate.
+    deallocates: Option<Range<u64>>,
     /// A change that the log has.
     merging: Option<Merging>,
 }
@@ -128,6 +134,7 @@ pub(crate) struct Cached {
     /// Changes that are merged, for the log to know.
     merged: VecDeque<Merging>,
     drained: Drained,
+    deallocating: Deallocating,
     /// Zeros that wait for a run.
     waiting: VecDeque<u32>,
     max_bytes: usize,
@@ -172,6 +179,7 @@ impl Cached {
             changes: VecDeque::with_capacity(sizes.requests + others),
             merged: VecDeque::with_capacity(requests),
             drained: Drained::default(),
+            deallocating: Deallocating::new(policies.len(), sizes.requests + others, sizes),
             waiting: VecDeque::with_capacity(requests),
             max_bytes: sizes.max_bytes,
             relief_wait: 0,
@@ -198,6 +206,7 @@ impl Cached {
         if policy == WritePolicy::Logged && *logging == Logging::No {
             *logging = Logging::Yes;
         }
+        self.deallocating.look(volume, geometry);
         let policy = match *logging {
             Logging::Yes => WritePolicy::Logged,
             Logging::Over => WritePolicy::Through,
@@ -265,6 +274,9 @@ impl Cached {
                     volume,
                     io,
                 });
+            }
+            (Logging::Yes, Op::Deallocate) if !cfg!(mutant = "log-deallocation-unlogged") => {
+                return self.start_deallocation(requester, volume, &io, ends);
             }
             (Logging::Over, Op::Write | Op::WriteZeroes) => io.flags.fua = true,
             // What was acknowledged is stable, and what the cache has.
@@ -356,12 +368,15 @@ impl Cached {
     ) {
         let zeros = match io.op {
             Op::Read | Op::Write | Op::Flush => None,
+            Op::Deallocate if merging.is_some() || cfg!(mutant = "log-deallocation-unlogged") => {
+                None
+            }
             Op::WriteZeroes => Some(Zeros {
                 offset: io.offset,
                 len: io.len,
                 fua: io.flags.fua,
             }),
-            // Advice (NVM 3.2.3), which a cache in between may keep to itself.
+            // Advice (NVM 3.2.3), which a cache in between may keep to itself if no log has it.
             Op::Deallocate => return ends.push_back((requester, Ok(()), io.run)),
         };
         let commits = io.op == Op::Read && io.flags.fua && !cfg!(mutant = "fua-of-reads-ignored");
@@ -375,6 +390,7 @@ impl Cached {
                 read: None,
                 flushing: false,
             }),
+            deallocates: (io.op == Op::Deallocate).then(|| io.offset..io.end()),
             merging,
         };
         let Ok(tag) = self.admitted.insert(admitted) else {
@@ -536,7 +552,7 @@ impl Cached {
 
     /// Requests in the cache.
     pub(crate) fn in_progress(&self) -> usize {
-        self.admitted.len() + self.queued + self.changes.len()
+        self.admitted.len() + self.queued + self.changes.len() + self.deallocating.in_progress()
     }
 
     /// Every counter by name; `None` if no volume is behind a cache.
@@ -622,10 +638,14 @@ impl Cached {
             run = run.or(commit.read.take());
         }
         let (requester, volume) = (admitted.requester, admitted.volume);
+        let deallocates = admitted.deallocates.take();
         self.merged.extend(admitted.merging);
         self.admitted.remove(tag);
         let place = self.place(volume);
         self.behind[place].admitted -= 1;
-        ends.push_back((requester, result, run));
+        match deallocates {
+            Some(range) => self.deallocated(requester, volume, range, result, ends),
+            None => ends.push_back((requester, result, run)),
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! take back, and the cache may write it to its drive whenever it likes. Changes are merged in the order of the
 //! log, so that a replay ends as this run would have.
 
+mod merge;
 mod pace;
 mod point;
 mod replay;
@@ -16,13 +17,14 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use block::{Buffers, Device, DeviceState, Fault, Io, Op, VolumeId};
+use collections::Slab;
 use events::tracepoint;
 use nvlog::{Crcs, Group, Record, RecordOp, Region};
 use pages::{Cluster, CopyReason, MAX_SEGMENTS, PAGE_SIZE, PageRun, Segment};
 use sgl::Element;
 
 use crate::cached::Cached;
-use crate::requester::{End, Ends, Requester, begin_anew};
+use crate::requester::{End, Ends, Requester};
 
 use pace::Pace;
 pub use point::PointEnd;
@@ -74,6 +76,9 @@ struct Logged {
     /// The half that its record is in.
     half: usize,
 }
+
+/// A change that the cache is merging: half, volume, first byte, the byte after the last.
+type Merged = (usize, VolumeId, u64, u64);
 
 /// What the cache is told of a change that it merges, and gives back when it has.
 #[derive(Clone, Copy, Debug)]
@@ -143,6 +148,10 @@ events::counters! {
         drive_writes,
         /// Their bytes.
         drive_bytes,
+        /// Bytes that drives of logged volumes have deallocated.
+        deallocated_bytes,
+        /// Deallocations that a drive failed: zeros were written instead.
+        deallocations_failed,
         /// Bytes used of the half that is written to.
         @gauge half_used,
         /// Bytes of a half.
@@ -171,8 +180,10 @@ pub(crate) struct Log<D: Device> {
     sealed: VecDeque<(u64, u32)>,
     /// Changes that are stable, to be merged into the cache, in the order of the log.
     stable: VecDeque<Logged>,
-    /// Those that the cache is merging: half, volume, first byte, the byte after the last.
-    merging: collections::Slab<(usize, VolumeId, u64, u64)>,
+    /// Those of them that wait for one that is being merged, in their order.
+    held: VecDeque<Logged>,
+    /// Those that the cache is merging.
+    merging: Slab<Merged>,
     /// Changes of each half that are not merged.
     unmerged: [usize; 2],
     point: Point,
@@ -219,7 +230,8 @@ impl<D: Device> Log<D> {
             free: (0..GROUPS as u32).rev().collect(),
             sealed: VecDeque::with_capacity(GROUPS),
             stable: VecDeque::new(),
-            merging: collections::Slab::new(merges),
+            held: VecDeque::new(),
+            merging: Slab::new(merges),
             unmerged: [0; 2],
             point: Point::new(now + start.interval),
             pace: Pace::default(),
@@ -352,50 +364,6 @@ impl<D: Device> Log<D> {
             self.failed = Some(fault);
             self.decided_at = self.now + UNDECIDED_MAX;
             self.point.hurry(self.now);
-        }
-    }
-
-    /// Hands what is stable to the cache, in order. What overlaps a change that is still being merged waits
-    /// for it: zeros are merged piece by piece.
-    fn merge(&mut self, cached: &mut Cached, buffers: &Buffers, ends: &mut Ends) {
-        self.take_merged(cached);
-        for Logged { change, .. } in &self.stable {
-            cached.prefetch(change);
-        }
-        while let Some(Logged { change, half }) = self.stable.front_mut() {
-            let (volume, from, to) = (change.volume, change.io.offset, change.io.end());
-            let overlaps = |&mut (_, other, start, end): &mut (usize, VolumeId, u64, u64)| {
-                other == volume && from < end && start < to
-            };
-            if !self.merging.is_empty() && self.merging.iter_mut().any(overlaps) {
-                return;
-            }
-            if cached.merge_now(change, buffers) {
-                self.unmerged[*half] -= 1;
-                if let Some(Logged { change, .. }) = self.stable.pop_front() {
-                    ends.push_back(change.ended(Ok(())));
-                }
-                begin_anew(&mut self.stable);
-                continue;
-            }
-            let Ok(place) = self.merging.insert((*half, volume, from, to)) else {
-                return;
-            };
-            let Some(Logged { change, .. }) = self.stable.pop_front() else {
-                return;
-            };
-            begin_anew(&mut self.stable);
-            cached.merge(change, Merging { place }, buffers, ends);
-            self.take_merged(cached);
-        }
-    }
-
-    /// Takes note of what the cache has merged.
-    fn take_merged(&mut self, cached: &mut Cached) {
-        while let Some(Merging { place }) = cached.next_merged() {
-            if let Some((half, ..)) = self.merging.remove(place) {
-                self.unmerged[half] -= 1;
-            }
         }
     }
 
@@ -558,6 +526,7 @@ impl<D: Device> Log<D> {
     pub(crate) fn in_progress(&self) -> usize {
         self.undecided.len()
             + self.stable.len()
+            + self.held.len()
             + self.merging.len()
             + (GROUPS - self.free.len())
             + self.point.in_progress(self.is_stopping)
@@ -571,7 +540,8 @@ impl<D: Device> Log<D> {
 
     /// Whether every change is merged, and every group acknowledged.
     fn is_quiet(&self) -> bool {
-        self.stable.is_empty() && self.merging.is_empty() && self.free.len() == GROUPS
+        let has_merged = self.stable.is_empty() && self.held.is_empty() && self.merging.is_empty();
+        has_merged && self.free.len() == GROUPS
     }
 
     /// How the log does.
@@ -598,6 +568,8 @@ impl<D: Device> Log<D> {
         LogCounters {
             drive_writes: drained.writes,
             drive_bytes: drained.bytes,
+            deallocated_bytes: drained.deallocated,
+            deallocations_failed: drained.undone,
             half_used,
             half_size,
             waiting: cached.changes() as u64,

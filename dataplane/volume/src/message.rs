@@ -1,7 +1,7 @@
 //! What shards say to each other about pages that one asks of the other.
 //!
 //! ```text
-//! who asks ──▶ who owns    a request: read, write, write zeroes, flush
+//! who asks ──▶ who owns    a request: read, write, write zeroes, deallocate, flush
 //!          ──▶             checksums of a write's pages, if its data digest has made them
 //!          ──▶             a write's bytes: lent segments and holes, in order
 //!          ◀──             a read's bytes: lent segments and holes, in order

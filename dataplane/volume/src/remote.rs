@@ -21,7 +21,7 @@ use pages::{PageRun, PullUp, RunPool, Segment, SegmentKind, Slice};
 
 use ask::NotAsked;
 
-use crate::cached::Cached;
+use crate::cached::{Cached, DEALLOCATION_LONGEST};
 use crate::message::{Message, Token};
 use crate::peer::{self, Part, Peer, PeerEnds, Quota, Way};
 use crate::placement;
@@ -59,13 +59,16 @@ struct Split {
     outstanding: u32,
     /// In the list of those that wait.
     waiting: bool,
+    /// When the rest is left: of advice.
+    until: Duration,
     result: Result<(), Fault>,
 }
 
 impl Split {
     /// The owner to ask next, and for which bytes: none of a flush.
-    fn next(&self, shards: usize) -> Option<(usize, Range<u64>)> {
+    fn next(&self, shards: usize, now: Duration) -> Option<(usize, Range<u64>)> {
         match &self.rest {
+            _ if now >= self.until => None,
             // The rest of a request that failed is not asked for.
             _ if self.result.is_err() => None,
             Rest::Bytes(bytes) => placement::by_owner(self.volume, bytes.clone(), shards).next(),
@@ -178,7 +181,7 @@ impl Remote {
 
     /// Takes a request on a volume behind the cache.
     pub(crate) fn start(&mut self, caller: Caller, volume: VolumeId, io: Io, cx: &mut Context<'_>) {
-        if self.is_mine(volume, &io) {
+        if self.is_mine(volume, &io, cx.cached) {
             let requester = Requester::Door(caller);
             return (cx.cached).start(requester, volume, io, cx.buffers, cx.ends);
         }
@@ -196,6 +199,10 @@ impl Remote {
             run: io.run,
             outstanding: 0,
             waiting: true,
+            until: match io.op {
+                Op::Deallocate => cx.now + DEALLOCATION_LONGEST,
+                _ => Duration::MAX,
+            },
             result: Ok(()),
         };
         match self.splits.insert(split) {
@@ -234,16 +241,16 @@ impl Remote {
     }
 
     /// Whether no other shard has to do with a request.
-    fn is_mine(&self, volume: VolumeId, io: &Io) -> bool {
+    fn is_mine(&self, volume: VolumeId, io: &Io, cached: &Cached) -> bool {
         let own = |range: Range<u64>| {
             placement::by_owner(volume, range, self.shards).all(|(owner, _)| owner == self.me)
         };
         self.peers.is_empty()
             || match io.op {
                 Op::Flush => false,
-                // Advice, which the cache keeps to itself.
-                Op::Deallocate => true,
-                Op::Read | Op::Write | Op::WriteZeroes => own(io.offset..io.end()),
+                // Advice that nobody takes.
+                Op::Deallocate if !cached.deallocates(volume) => true,
+                Op::Read | Op::Write | Op::WriteZeroes | Op::Deallocate => own(io.offset..io.end()),
             }
     }
 
@@ -364,7 +371,7 @@ impl Remote {
             let Some(split) = self.splits.get_mut(id) else {
                 return true;
             };
-            let Some((owner, range)) = split.next(self.shards) else {
+            let Some((owner, range)) = split.next(self.shards, cx.now) else {
                 split.waiting = false;
                 if let (Op::Write, Some(run)) = (split.op, &mut split.run) {
                     // Its owners have the bytes: what is reclaimed there is free here.

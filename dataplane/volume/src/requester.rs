@@ -57,6 +57,8 @@ pub(crate) enum Requester {
     Shard,
     /// A flush of the log's, for a consistency point.
     Log,
+    /// A record of a deallocation that takes several.
+    Piece(u32),
     /// A read of what was replayed, into the cache.
     Warm,
 }

@@ -16,6 +16,8 @@ pub struct Sizes {
     pub max_bytes: usize,
     /// Clusters the cache may refer to.
     pub cache_clusters: usize,
+    /// Bytes of a logged volume that are deallocated by one record, at most.
+    pub deallocated_max: u64,
     /// Assemble by memcpy.
     pub copy: bool,
     /// For the cache's index.

@@ -347,6 +347,7 @@ impl<D: Device> Volumes<D> {
     /// Polls devices and lets what waited go on; whether there was work.
     pub fn poll(&mut self, now: Duration, buffers: &Buffers) -> bool {
         self.now = now;
+        self.cached.set_now(now);
         let mut busy = self.jobs.poll(now, buffers);
         // Other shards ask for pages only where all have a cache.
         if self.cached.is_used() {
@@ -461,6 +462,7 @@ impl<D: Device> Volumes<D> {
                 (self.remote).part_done(part, result, run, context!(self, buffers));
             }
             Requester::Remote { shard, token } => self.remote.served(shard, token, result, run),
+            Requester::Piece(id) => self.cached.piece_ended(id, result, &mut self.ends),
             Requester::Warm => {
                 if let Some(run) = run {
                     buffers.runs.put(run);

@@ -225,7 +225,8 @@ impl Appliance {
             copy: plan.copy,
             seed: secret,
         };
-        let sizes = sizing.volumes();
+        let mut sizes = sizing.volumes();
+        sizes.deallocated_max = plan.deallocated_max;
         let common = Common {
             volumes: Volumes::new(
                 index,

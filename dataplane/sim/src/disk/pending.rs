@@ -12,6 +12,8 @@ pub(crate) struct Pending {
     pub(crate) command: Command,
     list: List,
     sectors_per_block: usize,
+    /// Sectors that are deallocated together.
+    unit: usize,
     /// Data of the whole command, if they were moved when it came.
     captured: Option<Vec<u8>>,
     /// Sectors that are done; empty: none.
@@ -23,12 +25,19 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    pub(crate) fn new(ticket: Ticket, list: List, command: Command, block_size: u32) -> Self {
+    pub(crate) fn new(
+        ticket: Ticket,
+        list: List,
+        command: Command,
+        block_size: u32,
+        unit: usize,
+    ) -> Self {
         Self {
             ticket,
             command,
             list,
             sectors_per_block: block_size as usize / SECTOR,
+            unit,
             captured: None,
             done: Vec::new(),
             failure: None,
@@ -59,9 +68,9 @@ impl Pending {
         self.captured = Some(bytes);
     }
 
-    /// Does some of it, all or nothing, by chance. Of a flush, and of advice, that is nothing.
+    /// Does some of it, all or nothing, by chance. Of a flush that is nothing.
     pub(crate) fn do_some(&mut self, image: &mut Image, random: &mut Random) {
-        if matches!(self.command.op, Op::Flush | Op::Deallocate) {
+        if self.command.op == Op::Flush {
             return;
         }
         // One in four: all; one in four: none.
@@ -88,6 +97,12 @@ impl Pending {
         }
     }
 
+    /// Whether all that is deallocated together with a sector is in the range.
+    fn is_in_whole_unit(&self, index: usize) -> bool {
+        let start = index / self.unit * self.unit;
+        start >= self.first() && start + self.unit <= self.first() + self.sectors()
+    }
+
     /// A sector is written once: what is done of a write is not done again on top of others.
     fn do_sector(&mut self, i: usize, image: &mut Image) {
         if self.done.is_empty() {
@@ -110,6 +125,7 @@ impl Pending {
                 }
                 image.write(index, &sector);
             }
+            Op::Deallocate if !self.is_in_whole_unit(index) => {}
             _ => image.write(index, &sector),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::{Extent, OpId};
+use super::{End, Extent, OpId};
 
 /// A place in the order of events.
 pub(crate) type Tick = u64;
@@ -60,6 +60,17 @@ impl Entry {
             is_seen: false,
         }
     }
+}
+
+/// For how long what was read stays, until something later takes its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stays {
+    /// With FUA it is not volatile (NVM 3.2.4).
+    Always,
+    /// No crash takes it back. A write that failed may be in the log, and come with a replay.
+    UnlessFailed,
+    /// A crash may.
+    WhilePowered,
 }
 
 /// Of each sector, the writes whose data it may hold.
@@ -157,16 +168,14 @@ impl History {
         }
     }
 
-    /// A read that began at `start` returned `value`; whether it may. With FUA (`durable`) what
-    /// it returned is not volatile (NVM 3.2.4).
+    /// A read that began at `start`, and ends `now`, returned `value`; whether it may.
     pub(super) fn read(
         &mut self,
         sector: u64,
         value: Value,
-        start: Tick,
-        now: Tick,
-        durable: bool,
-        acknowledged: impl Fn(OpId) -> bool,
+        (start, now): (Tick, Tick),
+        stays: Stays,
+        ended: impl Fn(OpId) -> End,
     ) -> bool {
         let entries = &mut self.sectors[sector as usize];
         if entries.is_empty() {
@@ -179,17 +188,20 @@ impl History {
         };
         // Zeros may be of several writes.
         let only = (!more).then_some(first.write);
-        let covers = only.is_some_and(acknowledged);
+        let covers = only.is_some_and(|write| ended(write) == End::Succeeded);
         for entry in entries.iter_mut() {
             if Some(entry.write) == only {
                 entry.by = entry.by.min(now);
                 entry.is_seen = true;
             } else if !is_it(entry) && entry.by < start {
                 entry.superseded = entry.superseded.min(now);
-                if covers {
+                let has_failed = matches!(ended(entry.write), End::Failed(_));
+                let may_come = stays == Stays::UnlessFailed && has_failed;
+                if covers && !may_come {
                     entry.covered = entry.covered.min(now);
                 }
-                entry.is_gone |= durable && only.is_some();
+                let is_replaced = stays != Stays::WhilePowered && !may_come;
+                entry.is_gone |= is_replaced && only.is_some();
                 self.loose.insert(sector);
             }
         }

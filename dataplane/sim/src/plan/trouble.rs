@@ -128,6 +128,26 @@ impl Plan {
         self.healed_at = self.healed_at.max(last.unwrap_or(0));
     }
 
+    /// Devices of logged volumes that fail deallocations, and nothing else, for a while.
+    pub(super) fn draw_failing_deallocations(&mut self, random: &mut Random) {
+        for disk in 0..self.volumes.len() {
+            let trouble = Trouble {
+                failing: Some(Failing {
+                    ops: [false, false, false, true, false],
+                    fault: *random.pick(&[Fault::WriteError, Fault::Busy]),
+                    one_in: random.range(1..=4),
+                    at_submit: random.one_in(8),
+                }),
+                ..Trouble::default()
+            };
+            let at = random.below(self.healed_at.max(1));
+            self.disk_trouble(random, at, disk, trouble);
+        }
+        self.events.sort_by_key(|&(at, _)| at);
+        let last = self.events.iter().map(|&(at, _)| at).max();
+        self.healed_at = self.healed_at.max(last.unwrap_or(0));
+    }
+
     /// The log's device is slow, full, silent, or fails what it is told.
     pub(super) fn draw_trouble_of_the_log(&mut self, random: &mut Random) {
         let at = self.sometime(random);
@@ -360,7 +380,7 @@ impl Plan {
 
     fn failing_disks(&mut self, random: &mut Random, at: Nanoseconds) {
         let disk = random.below(self.volumes.len());
-        let (ops, faults): (_, &[Fault]) = match random.below(5u32) {
+        let (ops, faults): (_, &[Fault]) = match random.below(6u32) {
             0 => (
                 [true, false, false, false, false],
                 &[Fault::ReadError, Fault::Busy],
@@ -372,6 +392,10 @@ impl Plan {
             3 => (
                 [false, false, false, false, true],
                 &[Fault::WriteError, Fault::Internal],
+            ),
+            4 => (
+                [false, false, false, true, false],
+                &[Fault::WriteError, Fault::Busy],
             ),
             _ => (
                 [true; 5],

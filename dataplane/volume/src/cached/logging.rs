@@ -16,6 +16,10 @@ pub(crate) struct Drained {
     pub(crate) bytes: u64,
     /// Pages that such writes have brought to a drive, whole or in part.
     pub(crate) pages: u64,
+    /// Bytes that they deallocated.
+    pub(crate) deallocated: u64,
+    /// Deallocations that they failed.
+    pub(crate) undone: u64,
 }
 
 /// Whether changes of a volume go through the log.

@@ -221,7 +221,7 @@ impl Remote {
             if let Some(split) = self.splits.get_mut(id)
                 && (split.volume, split.op) == (volume, Op::Write)
                 && split
-                    .next(self.shards)
+                    .next(self.shards, now)
                     .is_some_and(|(next, _)| next == owner)
             {
                 split.result = result;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use block::{
     Buffers, Command, Completed, Device, Fault, Fences, Flags, Geometry, Io, NamespaceIndex,
-    NotStarted, OpEnds, OpIndex, OpTable, Request, RequestId, VolumeId, WritePolicy,
+    NotStarted, Op, OpEnds, OpIndex, OpTable, Request, RequestId, VolumeId, WritePolicy,
 };
 use events::{StageClock, Ticks};
 use nvlog::recovery::Replayed;
@@ -20,13 +20,15 @@ use volume::{LogMember, LogStart, Lost, Origin, Sizes, Volumes};
 #[derive(Default)]
 pub struct Bench {
     pub under_way: Vec<(OpEnds, Completed)>,
-    given: Vec<Command>,
+    pub given: Vec<Command>,
     /// Commands that it takes at a time.
     pub depth: usize,
     pub timeout: Option<Duration>,
     /// Times it was told to recover.
     pub recoveries: usize,
     pub is_gone: bool,
+    /// Blocks that were deallocated do not read as zeros.
+    pub keeps_deallocated: bool,
     /// What its commands end with, if not well.
     pub fault: Option<Fault>,
 }
@@ -48,7 +50,7 @@ impl Device for Disk {
             write_cache: false,
             write_zeroes: true,
             unmap: true,
-            deallocated_zeros: false,
+            deallocated_zeros: !self.0.borrow().keeps_deallocated,
         }
     }
 
@@ -167,7 +169,14 @@ impl Lab {
 
     /// The same; `through`: once the log has failed and is empty, changes go straight to the drive.
     pub fn logged_or(through: bool) -> Self {
-        let mut lab = Self::new(WritePolicy::Logged, 16);
+        Self::logged_on(Bench::default(), through)
+    }
+
+    /// The same on a drive.
+    pub fn logged_on(drive: Bench, through: bool) -> Self {
+        let drive = Bench { depth: 16, ..drive };
+        let drives = [Rc::new(RefCell::new(drive))];
+        let mut lab = Self::shard(0, 1, WritePolicy::Logged, &drives, 16);
         lab.start_log(&benches(&[(16, None)])[0], [0, 1], through);
         lab
     }
@@ -254,6 +263,7 @@ impl Lab {
             max_bytes: 1 << 17,
             // Of two shards, more than one may lend the other.
             cache_clusters: if shards == 1 { 64 } else { 1024 },
+            deallocated_max: 1 << 20,
             copy: false,
             seed: 1,
         };
@@ -376,6 +386,13 @@ impl Lab {
                 return ends;
             }
         }
+    }
+
+    /// What a volume's device was told since this was last asked: what, the first block, and how many.
+    pub fn told(&self, volume: usize) -> Vec<(Op, u64, u64)> {
+        let given = self.benches[volume].borrow_mut().given.split_off(0);
+        let told = given.iter().map(|it| (it.op, it.block, it.blocks));
+        told.collect()
     }
 
     /// Blocks that the device was told to change.

@@ -1,0 +1,104 @@
+//! What is stable goes to the cache, in the order of the log.
+
+use std::collections::VecDeque;
+
+use block::{Buffers, Device, VolumeId};
+use collections::Slab;
+
+use super::{Log, Logged, Merged};
+use crate::cached::Cached;
+use crate::logged::Merging;
+use crate::requester::{Ends, begin_anew};
+
+impl<D: Device> Log<D> {
+    /// Hands what is stable to the cache. What overlaps a change that is still being merged waits for it, as zeros are
+    /// merged piece by piece, and deallocations when their drive has done them; what does not goes on.
+    pub(super) fn merge(&mut self, cached: &mut Cached, buffers: &Buffers, ends: &mut Ends) {
+        self.take_merged(cached);
+        if !self.held.is_empty() {
+            self.merge_held(cached, buffers, ends);
+        }
+        for Logged { change, .. } in &self.stable {
+            cached.prefetch(change);
+        }
+        while let Some(logged) = self.stable.front_mut() {
+            let waits = !self.merging.is_empty()
+                && waits(logged, &mut self.merging, &self.held, self.held.len());
+            let is_merged = !waits && cached.merge_now(&mut logged.change, buffers);
+            let Some(logged) = self.stable.pop_front() else {
+                return;
+            };
+            begin_anew(&mut self.stable);
+            if is_merged {
+                self.unmerged[logged.half] -= 1;
+                ends.push_back(logged.change.ended(Ok(())));
+            } else if waits {
+                self.held.push_back(logged);
+            } else if let Err(logged) = self.hand_over(logged, cached, buffers, ends) {
+                return self.stable.push_front(logged);
+            }
+        }
+    }
+
+    /// Those that waited go on, if what they waited for is merged.
+    fn merge_held(&mut self, cached: &mut Cached, buffers: &Buffers, ends: &mut Ends) {
+        let mut still = 0;
+        for _ in 0..self.held.len() {
+            let Some(logged) = self.held.pop_front() else {
+                return;
+            };
+            let left = match waits(&logged, &mut self.merging, &self.held, still) {
+                true => Err(logged),
+                false => self.hand_over(logged, cached, buffers, ends),
+            };
+            if let Err(logged) = left {
+                self.held.push_back(logged);
+                still += 1;
+            }
+        }
+    }
+
+    /// Hands a change to the cache, if there is room.
+    fn hand_over(
+        &mut self,
+        logged: Logged,
+        cached: &mut Cached,
+        buffers: &Buffers,
+        ends: &mut Ends,
+    ) -> Result<(), Logged> {
+        let Logged { change, half } = logged;
+        let range = (half, change.volume, change.io.offset, change.io.end());
+        let Ok(place) = self.merging.insert(range) else {
+            return Err(Logged { change, half });
+        };
+        cached.merge(change, Merging { place }, buffers, ends);
+        self.take_merged(cached);
+        Ok(())
+    }
+
+    /// Takes note of what the cache has merged.
+    fn take_merged(&mut self, cached: &mut Cached) {
+        while let Some(Merging { place }) = cached.next_merged() {
+            if let Some((half, ..)) = self.merging.remove(place) {
+                self.unmerged[half] -= 1;
+            }
+        }
+    }
+}
+
+/// Whether a change has to wait for one that is being merged, or for one of the last `before` that wait.
+fn waits(
+    logged: &Logged,
+    merging: &mut Slab<Merged>,
+    held: &VecDeque<Logged>,
+    before: usize,
+) -> bool {
+    let (volume, io) = (logged.change.volume, &logged.change.io);
+    let (from, to) = (io.offset, io.end());
+    let overlaps =
+        |other: VolumeId, start: u64, end: u64| other == volume && from < end && start < to;
+    let mut merging = merging.iter_mut();
+    merging.any(|&mut (_, other, start, end)| overlaps(other, start, end))
+        || (held.iter().rev().take(before))
+            .any(|Logged { change, .. }| overlaps(change.volume, change.io.offset, change.io.end()))
+}
