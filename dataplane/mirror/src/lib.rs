@@ -29,8 +29,8 @@ pub use link::{
 pub use parameters::{ErrorReply, Refusal};
 pub use record::{Changed, GRANULE};
 pub use standing::{
-    Claim, Generation, NotWhole, Record, RecordClaim, Refused, ReplicaId, Standing, Verdict, Which,
-    Wholeness, meet,
+    BadStanding, Claim, Generation, NotWhole, OnDisk, Record, RecordClaim, Refused, ReplicaId,
+    STANDING, Standing, Verdict, Which, Wholeness, meet,
 };
 
 /// Version of the protocol.

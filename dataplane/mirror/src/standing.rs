@@ -9,9 +9,13 @@
 //!   other one may have taken the last step of a copy, or not. It is worth nothing for any other.
 //! * A replica into which a copy goes is not whole until the copy's end; it is nobody's source.
 
+mod disk;
+
 use std::fmt;
 
 use crate::record::Changed;
+
+pub use disk::{BadStanding, OnDisk, STANDING};
 
 /// Names a replica: one node's copy of one volume, for as long as its drive has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

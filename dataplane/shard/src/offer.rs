@@ -277,7 +277,8 @@ mod tests {
                 deallocated_zeros,
                 ..GEOMETRY
             };
-            let stores = [StoreInfo::new("disk0".into(), geometry)];
+            let log = StoreInfo::new("log0".into(), GEOMETRY).with_the_log();
+            let stores = [StoreInfo::new("disk0".into(), geometry), log];
             let config = NamespaceConfig { write, ..config() };
             let seen = namespace(NQN, &config, &stores, NamespaceIndex(0));
             seen.unwrap().deallocated_reads_zero
