@@ -46,7 +46,7 @@ const GROUP_BYTES: u64 = 256 << 10;
 const GROUP_RECORDS: usize = 8;
 /// Elements of a group's list.
 const ELEMENTS: usize = 512;
-/// How long changes wait for room in the log: less than hosts wait.
+/// How long changes wait for room in the log, or for pages: less than hosts wait.
 const FULL_MAX: Duration = Duration::from_secs(10);
 /// How long a log that failed is tried to be emptied before hosts are told: less than they wait.
 const UNDECIDED_MAX: Duration = Duration::from_secs(10);
@@ -122,7 +122,7 @@ events::counters! {
         paced,
         /// Times that changes waited because both halves were in use.
         full,
-        /// Changes that hosts were told to try again later, as both halves stayed in use.
+        /// Changes that hosts were told to try again later, as both halves stayed in use, or pages were short.
         @drop turned_away,
         /// Consistency points completed.
         points,
@@ -269,6 +269,7 @@ impl<D: Device> Log<D> {
         self.advance_point(cached, buffers, ends);
         self.stores.advance(buffers);
         if let Some(fault) = self.failed {
+            self.short_since = None;
             if self.point.is_emptied() || self.is_stopping || self.now >= self.decided_at {
                 let undecided = self.undecided.drain(..);
                 ends.extend(undecided.map(|change| change.ended(Err(fault))));
@@ -281,9 +282,12 @@ impl<D: Device> Log<D> {
         }
         self.write(cached, buffers);
         let is_stuck = self.pace.is_stuck(self.now, cached);
-        if (self.full_since).is_some_and(|since| is_stuck || self.now >= since + FULL_MAX) {
-            // No consistency point makes room, as some drive does not take what it is to: hosts are told to try
-            // again, before they lose patience.
+        let is_long = |since: Duration| self.now >= since + FULL_MAX;
+        let is_full = (self.full_since).is_some_and(|since| is_stuck || is_long(since));
+        if is_full || self.short_since.is_some_and(is_long) {
+            // No consistency point makes room, as some drive does not take what it is to; or nobody gives pages back.
+            // Hosts are told to try again, before they lose patience.
+            self.short_since = None;
             self.counters.turned_away += cached.changes() as u64;
             refuse(cached, Fault::Busy, ends);
         }
@@ -369,6 +373,9 @@ impl<D: Device> Log<D> {
 
     /// Makes groups of what waits, and writes them.
     fn write(&mut self, cached: &mut Cached, buffers: &Buffers) {
+        if cached.changes() == 0 {
+            self.short_since = None;
+        }
         loop {
             let waiting = cached.changes();
             let is_idle = self.free.len() == GROUPS;
@@ -418,7 +425,9 @@ impl<D: Device> Log<D> {
             self.short_since = self.short_since.or(Some(self.now));
             return false;
         };
-        self.short_since = None;
+        if of_changes {
+            self.short_since = None;
+        }
         let Some(ticket) = self.free.pop() else {
             return false;
         };

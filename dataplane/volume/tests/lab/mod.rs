@@ -29,6 +29,8 @@ pub struct Bench {
     pub is_gone: bool,
     /// Blocks that were deallocated do not read as zeros.
     pub keeps_deallocated: bool,
+    /// Elements of its lists meet at pages: it takes none as payload lies.
+    pub prp: bool,
     /// What its commands end with, if not well.
     pub fault: Option<Fault>,
 }
@@ -44,7 +46,7 @@ impl Device for Disk {
             blocks: 1024,
             metadata: 0,
             alignment: 1,
-            prp: false,
+            prp: self.0.borrow().prp,
             max_elements: 16,
             max_bytes: 1 << 17,
             write_cache: false,
@@ -178,6 +180,14 @@ impl Lab {
         let drives = [Rc::new(RefCell::new(drive))];
         let mut lab = Self::shard(0, 1, WritePolicy::Logged, &drives, 16);
         lab.start_log(&benches(&[(16, None)])[0], [0, 1], through);
+        lab
+    }
+
+    /// The same with its log in this store.
+    pub fn logged_in(store: Bench) -> Self {
+        let mut lab = Self::new(WritePolicy::Logged, 16);
+        let store = Bench { depth: 16, ..store };
+        lab.start_log(&Rc::new(RefCell::new(store)), [0, 1], false);
         lab
     }
 
