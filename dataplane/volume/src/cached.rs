@@ -280,7 +280,8 @@ impl Cached {
             }
             (Logging::Over, Op::Write | Op::WriteZeroes) => io.flags.fua = true,
             // What was acknowledged is stable, and what the cache has.
-            (_, Op::Flush) => return ends.push_back((requester, Ok(()), None)),
+            (_, Op::Flush) if !io.flags.fua => return ends.push_back((requester, Ok(()), None)),
+            (_, Op::Flush) => io.flags.fua = false,
             (_, Op::Read | Op::Deallocate) => io.flags.fua = false,
         }
         self.admit_in_order(requester, volume, io, None, buffers, ends);

@@ -503,7 +503,7 @@ impl Remote {
                 peer.dealings[part.volume.index()].parts -= 1;
                 match part.split {
                     Some(_) => self.end_of_part(&part, result, cx),
-                    None => self.flushed(shard, part.volume, result, cx.now),
+                    None => self.flushed(shard, part.volume, result, cx),
                 }
             }
             Message::Return(_) => unreachable!("taken back when it was received"),

@@ -58,3 +58,69 @@ fn s06_a_write_that_finds_no_page_for_the_log_is_told_to_try_again() {
         assert_eq!(lab.volumes.short_since(), None);
     }
 }
+
+/// Parts that a shard has asked the other one for.
+fn asked(lab: &Lab) -> u64 {
+    let counters = lab.volumes.cache_counters().expect("a cache");
+    let asked = counters.iter().find(|one| one.name == "parts_asked");
+    asked.expect("a counter").value
+}
+
+/// Both shards go on, and the log's store does what it was told.
+fn turns([mine, other]: &mut [Lab; 2]) -> Vec<End> {
+    let mut ends = Vec::new();
+    for _ in 0..4 {
+        ends.extend(mine.ends());
+        other.ends();
+        ends.extend(mine.serve(LOG));
+        other.ends();
+        // The drive fails what it is told.
+        ends.extend(mine.serve(0));
+        other.ends();
+    }
+    ends
+}
+
+/// What an owner has of a drive that takes nothing keeps what was lent for it, though it is in the log.
+#[test]
+fn s06_z12_a_write_that_finds_nothing_to_be_lent_for_it_is_told_to_try_again() {
+    let mut pair = Lab::logged_pair_of(1 << 14);
+    pair[0].benches[0].borrow_mut().fault = Some(Fault::WriteError);
+    let is_theirs = |first: &u64| {
+        let before = asked(&pair[0]);
+        pair[0].write_at(NAMESPACE, HOST, 1000, *first);
+        assert_eq!(turns(&mut pair), [(HOST, 1000, Ok(()))]);
+        asked(&pair[0]) > before
+    };
+    let first = (0..4).map(|range| range * 256).find(is_theirs);
+    let first = first.expect("pages of the other shard");
+    let (mut started, mut ended) = (0, 0);
+    while started - ended < 4 {
+        pair[0].write_at(NAMESPACE, HOST, started, first + started);
+        started += 1;
+        let ends = turns(&mut pair);
+        assert!(ends.iter().all(|(.., result)| result.is_ok()), "{ends:?}");
+        ended += ends.len() as u64;
+    }
+    let log = pair[1].volumes.log_counters().expect("a log");
+    assert!(ended > 4 && log.waiting == 0, "{log:?}");
+    let mut told = Vec::new();
+    for _ in 0..20 {
+        pair[0].now += Duration::from_millis(250);
+        told.extend(turns(&mut pair));
+    }
+    let results: Vec<_> = told.iter().map(|&(.., result)| result).collect();
+    assert_eq!(results, [Err(Fault::Busy); 4]);
+    // Once the drive takes what the log has, they are taken.
+    pair[0].benches[0].borrow_mut().fault = None;
+    for lab in &mut pair {
+        lab.now += Duration::from_secs(60);
+    }
+    pair[0].write_at(NAMESPACE, HOST, started, first);
+    let mut ends = Vec::new();
+    for _ in 0..20 {
+        pair[0].now += Duration::from_millis(250);
+        ends.extend(turns(&mut pair));
+    }
+    assert_eq!(ends, [(HOST, started, Ok(()))]);
+}

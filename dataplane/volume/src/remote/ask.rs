@@ -196,7 +196,8 @@ impl Remote {
         peer.send(Message::Request {
             token: Token(token as u16),
             op: Op::Flush,
-            flags: Flags::NONE,
+            // To its drive, whatever the log has.
+            flags: Flags::fua(true),
             volume,
             offset: 0,
             len: 0,
@@ -204,14 +205,19 @@ impl Remote {
     }
 
     /// The owner has flushed a volume for which it was lent too much, or failed to: then the writes
-    /// that wait fail as that did.
+    /// that wait fail as that did. Those that a log would take may do better later.
     pub(super) fn flushed(
         &mut self,
         owner: usize,
         volume: VolumeId,
         result: Result<(), Fault>,
-        now: Duration,
+        cx: &Context<'_>,
     ) {
+        let now = cx.now;
+        let result = match cx.cached.is_logged(volume) {
+            true => result.map_err(|_| Fault::Busy),
+            false => result,
+        };
         if let Some(peer) = &mut self.peers[owner] {
             let dealings = &mut peer.dealings[volume.index()];
             dealings.is_flushing = false;

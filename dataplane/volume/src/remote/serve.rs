@@ -42,7 +42,10 @@ impl Remote {
             (Op::Read, Some(run)) => (Some(Io::read(run, flags)), None),
             (Op::WriteZeroes, _) => (Some(Io::write_zeroes(range.start, len, flags)), None),
             (Op::Deallocate, _) => (Some(Io::deallocate(range.start, len)), None),
-            (Op::Flush, _) => (Some(Io::flush()), None),
+            (Op::Flush, _) => {
+                let io = Io::flush();
+                (Some(Io { flags, ..io }), None)
+            }
             // It starts when its bytes have come.
             (Op::Read | Op::Write, run) => (None, run),
         };

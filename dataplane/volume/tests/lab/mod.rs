@@ -124,6 +124,8 @@ impl Ticks for NoTime {
 pub const HOST: Origin = Origin { link: 0, slot: 3 };
 pub const OTHER: Origin = Origin { link: 0, slot: 4 };
 pub const NAMESPACE: NamespaceIndex = NamespaceIndex(0);
+/// Bytes of the longest request, unless a test says otherwise.
+const LONGEST: usize = 1 << 17;
 
 /// A request's end: whose it was, its number, and how it ended.
 pub type End = (Origin, u64, Result<(), Fault>);
@@ -161,7 +163,7 @@ impl Lab {
         devices: &[(usize, Option<Duration>)],
         requests: usize,
     ) -> Self {
-        Self::shard(0, 1, policy, &benches(devices), requests)
+        Self::shard([0, 1], policy, &benches(devices), requests, LONGEST)
     }
 
     /// One volume, whose changes go to a log, on a device that is the bench behind its own.
@@ -178,7 +180,7 @@ impl Lab {
     pub fn logged_on(drive: Bench, through: bool) -> Self {
         let drive = Bench { depth: 16, ..drive };
         let drives = [Rc::new(RefCell::new(drive))];
-        let mut lab = Self::shard(0, 1, WritePolicy::Logged, &drives, 16);
+        let mut lab = Self::shard([0, 1], WritePolicy::Logged, &drives, 16, LONGEST);
         lab.start_log(&benches(&[(16, None)])[0], [0, 1], through);
         lab
     }
@@ -193,7 +195,12 @@ impl Lab {
 
     /// Two shards that share a volume, whose changes go to their log.
     pub fn logged_pair() -> [Self; 2] {
-        let mut pair = Self::pair(WritePolicy::Logged, &[(1000, None)]);
+        Self::logged_pair_of(LONGEST)
+    }
+
+    /// The same with requests of at most so many bytes: the shorter they are, the less is lent.
+    pub fn logged_pair_of(max_bytes: usize) -> [Self; 2] {
+        let mut pair = Self::pair_of(WritePolicy::Logged, &[(1000, None)], max_bytes);
         let bench = benches(&[(16, None)]).remove(0);
         for (me, lab) in pair.iter_mut().enumerate() {
             lab.start_log(&bench, [me, 2], false);
@@ -239,27 +246,35 @@ impl Lab {
 
     /// Two shards that share the volumes.
     pub fn pair(policy: WritePolicy, devices: &[(usize, Option<Duration>)]) -> [Self; 2] {
+        Self::pair_of(policy, devices, LONGEST)
+    }
+
+    fn pair_of(
+        policy: WritePolicy,
+        devices: &[(usize, Option<Duration>)],
+        max_bytes: usize,
+    ) -> [Self; 2] {
         let benches = benches(devices);
-        let mut pair = [0, 1].map(|me| Self::shard(me, 2, policy, &benches, 128));
-        for (lab, ends) in pair.iter_mut().zip(volume::rings(2, 1 << 17)) {
+        let mut pair = [0, 1].map(|me| Self::shard([me, 2], policy, &benches, 128, max_bytes));
+        for (lab, ends) in pair.iter_mut().zip(volume::rings(2, max_bytes)) {
             lab.volumes.join(ends);
         }
         pair
     }
 
     fn shard(
-        me: usize,
-        shards: usize,
+        [me, shards]: [usize; 2],
         policy: WritePolicy,
         benches: &[Rc<RefCell<Bench>>],
         requests: usize,
+        max_bytes: usize,
     ) -> Self {
         let arena = Arena::new(HeapRegion::new(2 + 64 + 64));
         let zero_page = arena.zero_page().unwrap();
         let buffers = Buffers {
             pages: ClusterPool::carve(&arena, 64, PAGE_SIZE).unwrap(),
             clusters: ClusterPool::carve(&arena, 128, 2048).unwrap(),
-            runs: RunPool::new(32, 1 << 17),
+            runs: RunPool::new(32, LONGEST),
             runs_len: 32,
             ledger: Rc::new(CopyLedger::new()),
             zero_page,
@@ -270,7 +285,7 @@ impl Lab {
             requests,
             cached: 2,
             elements: 16,
-            max_bytes: 1 << 17,
+            max_bytes,
             // Of two shards, more than one may lend the other.
             cache_clusters: if shards == 1 { 64 } else { 1024 },
             deallocated_max: 1 << 20,
