@@ -280,8 +280,11 @@ impl World {
     fn stop(&mut self) -> Result<(), Violation> {
         self.hosts.iter_mut().for_each(Host::rest);
         self.disturb();
-        self.appliance.stop();
         let deadline = clock::now() + PHASE_MAX;
+        // It may have been killed when everything was read.
+        let has_started = |world: &World| world.soon.is_empty() && !world.appliance.is_replaying();
+        self.run_until("the start", deadline, has_started)?;
+        self.appliance.stop();
         self.run_until("the stop", deadline, |world| !world.appliance.is_running())
     }
 
