@@ -37,6 +37,8 @@ pub(crate) struct DiskConfig {
     pub(crate) misdirected_one_in: u64,
     /// One write in so many is told to be done and is not; 0: none.
     pub(crate) lost_one_in: u64,
+    /// Since when it does what it says.
+    pub(crate) honest_from: Nanoseconds,
     /// How long it may have a command; `None`: for ever.
     pub(crate) timeout: Option<Nanoseconds>,
     /// Nanoseconds that it takes to recover.
@@ -544,10 +546,10 @@ impl Disk {
             return;
         };
         let config = &self.config;
-        let is_write = pending.command.op == Op::Write;
-        let is_lost = is_write && config.lost_one_in > 0 && self.random.one_in(config.lost_one_in);
+        let may_lie = pending.command.op == Op::Write && clock::now() < config.honest_from;
+        let is_lost = may_lie && config.lost_one_in > 0 && self.random.one_in(config.lost_one_in);
         let misdirected = config.misdirected_one_in;
-        if is_write && misdirected > 0 && self.random.one_in(misdirected) {
+        if may_lie && misdirected > 0 && self.random.one_in(misdirected) {
             self.lied_at = Some(clock::now());
             let room = config.geometry.blocks - pending.command.blocks;
             pending.command.block = self.random.range(0..=room);

@@ -240,6 +240,9 @@ impl Plan {
             log.disk.lost_one_in = *random.pick(&[0, rarely]);
             log.disk.misdirected_one_in = *random.pick(&[0, rarely, rarely]);
         }
+        if random.chance(1, 2) {
+            plan.draw_early_lies(random);
+        }
         plan
     }
 
@@ -405,6 +408,7 @@ impl VolumePlan {
                 deallocated_unit: (*random.pick(&[512, 512, 16384, 65536])).max(block_size.into()),
                 misdirected_one_in: 0,
                 lost_one_in: 0,
+                honest_from: Nanoseconds::MAX,
                 timeout: *random.pick(&[
                     None,
                     Some(SECOND / 2),
@@ -478,6 +482,7 @@ impl LogPlan {
                 deallocated_unit: block_size.into(),
                 misdirected_one_in: 0,
                 lost_one_in: 0,
+                honest_from: Nanoseconds::MAX,
                 timeout: Some(5 * SECOND),
                 recovery: random.range(1..=100u64) * MILLISECOND,
             },

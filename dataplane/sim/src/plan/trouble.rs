@@ -148,6 +148,28 @@ impl Plan {
         self.healed_at = self.healed_at.max(last.unwrap_or(0));
     }
 
+    /// The log's device lies for a while, and there is no crash before somebody knows what was acknowledged then: what it
+    /// has lost is to be said, unless a consistency point was quicker.
+    pub(super) fn draw_early_lies(&mut self, random: &mut Random) {
+        let Some(log) = &mut self.log else { return };
+        let until = random.below(self.active);
+        let rarely = *random.pick(&[3, 10, 30]);
+        log.disk.lost_one_in = *random.pick(&[0, rarely]);
+        log.disk.misdirected_one_in = *random.pick(&[0, rarely, rarely]);
+        log.disk.honest_from = until;
+        log.interval = *random.pick(&[log.interval, 10_000 * MILLISECOND]);
+        log.ambushes.clear();
+        let stops =
+            |event: &Event| matches!(event, Event::Kill { .. } | Event::Stop | Event::Start);
+        self.events.retain(|(_, event)| !stops(event));
+        let at = until + random.range(200..=600u64) * MILLISECOND;
+        let power = random.chance(2, 3);
+        self.interrupt(random, at, Event::Kill { power });
+        self.events.sort_by_key(|&(at, _)| at);
+        let last = self.events.iter().map(|&(at, _)| at).max();
+        self.healed_at = self.healed_at.max(last.unwrap_or(0));
+    }
+
     /// The log's device is slow, full, silent, or fails what it is told.
     pub(super) fn draw_trouble_of_the_log(&mut self, random: &mut Random) {
         let at = self.sometime(random);
