@@ -243,9 +243,9 @@ mod tests {
         };
         assert_eq!(changed(0, 0, true), Err(BadStanding::None));
         assert_eq!(changed(8, 2, true), Err(BadStanding::Version(2)));
-        for at in 12..STANDING {
+        for (at, &byte) in good.iter().enumerate().skip(12) {
             assert_eq!(
-                changed(at, !good[at], false),
+                changed(at, !byte, false),
                 Err(BadStanding::Checksum),
                 "byte {at}"
             );
