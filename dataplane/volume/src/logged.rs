@@ -344,7 +344,14 @@ impl<D: Device> Log<D> {
         {
             self.sealed.pop_front();
             let writing = &mut self.writing[ticket as usize];
-            self.stable.extend(writing.changes.drain(..));
+            match self.stable.is_empty() {
+                // None is moved.
+                true => {
+                    let changes = std::mem::take(&mut writing.changes).into();
+                    writing.changes = std::mem::replace(&mut self.stable, changes).into();
+                }
+                false => self.stable.extend(writing.changes.drain(..)),
+            }
             writing.pages.clear();
             self.free.push(ticket);
         }

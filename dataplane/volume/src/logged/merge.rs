@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use block::{Buffers, Device, VolumeId};
 use collections::Slab;
 
-use super::{Log, Logged, Merged};
+use super::{Change, Log, Logged, Merged};
 use crate::cached::Cached;
 use crate::logged::Merging;
 use crate::requester::{Ends, begin_anew};
@@ -24,15 +24,20 @@ impl<D: Device> Log<D> {
         while let Some(logged) = self.stable.front_mut() {
             let waits = !self.merging.is_empty()
                 && waits(logged, &mut self.merging, &self.held, self.held.len());
-            let is_merged = !waits && cached.merge_now(&mut logged.change, buffers);
+            if !waits && cached.merge_now(&mut logged.change, buffers) {
+                // Where it stands: most end here, and moving one costs as much as all this.
+                let Change { requester, io, .. } = &mut logged.change;
+                self.unmerged[logged.half] -= 1;
+                ends.push_back((*requester, Ok(()), io.run.take()));
+                self.stable.pop_front();
+                begin_anew(&mut self.stable);
+                continue;
+            }
             let Some(logged) = self.stable.pop_front() else {
                 return;
             };
             begin_anew(&mut self.stable);
-            if is_merged {
-                self.unmerged[logged.half] -= 1;
-                ends.push_back(logged.change.ended(Ok(())));
-            } else if waits {
+            if waits {
                 self.held.push_back(logged);
             } else if let Err(logged) = self.hand_over(logged, cached, buffers, ends) {
                 return self.stable.push_front(logged);
