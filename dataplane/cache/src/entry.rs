@@ -9,6 +9,18 @@ use pages::{LogicalPage, PAGE_SIZE};
 /// The smallest block a device has, in bytes: what validity is tracked by.
 pub(crate) const SECTOR: usize = 512;
 
+/// The last multiple of `block`, a power of two, that is not above `at`: a division would take longer than all else
+/// that is done with it.
+fn down(at: usize, block: usize) -> usize {
+    debug_assert!(block.is_power_of_two());
+    at & !(block - 1)
+}
+
+/// The first that is not below it.
+fn up(at: usize, block: usize) -> usize {
+    down(at + block - 1, block)
+}
+
 /// A set of the eight 512-byte sectors of a page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sectors(u8);
@@ -23,13 +35,12 @@ impl Sectors {
 
     /// The sectors of all blocks of `block` bytes that have a byte in `range`.
     pub fn blocks(range: &Range<usize>, block: usize) -> Self {
-        let start = range.start / block * block;
-        Self::touched(&(start..range.end.next_multiple_of(block)))
+        Self::touched(&(down(range.start, block)..up(range.end, block)))
     }
 
     /// The sectors of the blocks of `block` bytes that `range` covers in part.
     pub fn partial(range: &Range<usize>, block: usize) -> Self {
-        let inner = range.start.next_multiple_of(block)..range.end / block * block;
+        let inner = up(range.start, block)..down(range.end, block);
         Self::blocks(range, block).without(match inner.is_empty() {
             true => Self::NONE,
             false => Self::touched(&inner),

@@ -126,10 +126,15 @@ impl Region {
     }
 
     fn has_room_and(&self, record: &Record, more: u64) -> bool {
-        let header = (self.at + record.size()).next_multiple_of(self.block as usize);
-        let payload = self.payload as u64 + record.payload();
-        let len = header as u64 + payload.next_multiple_of(self.block.into());
-        header <= HEADER_MAX && self.used + len + more <= self.half_len
+        let header = self.in_blocks((self.at + record.size()) as u64);
+        let len = header + self.in_blocks(self.payload as u64 + record.payload());
+        header <= HEADER_MAX as u64 && self.used + len + more <= self.half_len
+    }
+
+    /// Bytes of the blocks that `len` bytes take; those of a block are a power of two, and no division is needed.
+    fn in_blocks(&self, len: u64) -> u64 {
+        let last = u64::from(self.block) - 1;
+        (len + last) & !last
     }
 
     /// Adds a record to the next group; `crcs` are of its pages. The transfer that names it comes
@@ -166,9 +171,9 @@ impl Region {
     /// bytes, which the payload follows in the order of the records. Without records it says no
     /// more than which groups are acknowledged.
     pub fn seal(&mut self) -> (Group, &[u8]) {
-        let header_len = self.at.next_multiple_of(self.block as usize);
+        let header_len = self.in_blocks(self.at as u64) as usize;
         self.header[self.at..header_len].fill(0);
-        let padded = self.payload.next_multiple_of(self.block as usize);
+        let padded = self.in_blocks(self.payload as u64) as usize;
         self.sequence += 1;
         let half = &self.halves[self.active];
         let group = Group {
