@@ -21,6 +21,18 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
 }
 
+/// The checksum of `bytes` with the four at `at` taken as zeros, which is where it is stored.
+///
+/// # Panics
+/// If they are not within `bytes`.
+pub fn crc32c_stored_at(bytes: &[u8], at: usize) -> u32 {
+    let mut crc = Crc32c::default();
+    for part in [&bytes[..at], &[0; 4], &bytes[at + 4..]] {
+        crc.take(part);
+    }
+    crc.end()
+}
+
 /// The checksum of what `crc` is of, and `bytes` behind it; 0 is that of nothing.
 #[inline]
 pub fn crc32c_append(crc: u32, bytes: &[u8]) -> u32 {

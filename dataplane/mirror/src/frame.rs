@@ -117,6 +117,28 @@ impl fmt::Display for BadHeader {
 impl std::error::Error for BadHeader {}
 
 impl Header {
+    /// Of a frame that asks for nothing, from `initiator` to `target`.
+    pub(crate) fn of_answer(
+        command: Command,
+        [initiator, target]: [u32; 2],
+        message: u64,
+        parameters: &[u8],
+    ) -> Self {
+        Self {
+            command,
+            more: false,
+            target,
+            initiator,
+            message,
+            sequence: 0,
+            parameters: parameters.len() as u32,
+            payload: 0,
+            message_payload: 0,
+            parameters_crc: checksum::crc32c(parameters),
+            payload_crc: 0,
+        }
+    }
+
     /// As bytes, for the next frame of a session; without `keyed`, of its first two.
     pub fn encode(&self, keyed: Option<&mut Keyed>) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
@@ -153,9 +175,7 @@ impl Header {
         if bytes[4] != VERSION {
             return Err(BadHeader::Version(bytes[4]));
         }
-        let mut plain = *bytes;
-        put(&mut plain, CHECKSUM, &[0; 4]);
-        if checksum::crc32c(&plain) != u32_at(bytes, CHECKSUM) {
+        if checksum::crc32c_stored_at(bytes, CHECKSUM) != u32_at(bytes, CHECKSUM) {
             return Err(BadHeader::Checksum);
         }
         let expected = keyed.map_or(0, |keyed| keyed.next(&bytes[..KEYED]));

@@ -313,19 +313,8 @@ impl Greeting {
     }
 
     fn say(&mut self, command: Command, target: u32, parameters: &[u8]) {
-        let header = Header {
-            command,
-            more: false,
-            target,
-            initiator: self.mine.number,
-            message: 0,
-            sequence: 0,
-            parameters: parameters.len() as u32,
-            payload: 0,
-            message_payload: 0,
-            parameters_crc: checksum::crc32c(parameters),
-            payload_crc: 0,
-        };
+        let ends = [self.mine.number, target];
+        let header = Header::of_answer(command, ends, 0, parameters);
         self.to_send.extend(header.encode(None));
         self.to_send.extend(parameters);
     }

@@ -164,11 +164,9 @@ impl Changed {
         replica: ReplicaId,
         record: u64,
     ) -> bool {
-        let mut plain = *bytes;
-        put(&mut plain, CHECKSUM, &[0; 4]);
         let is_it = bytes[..8] == MAGIC
             && u32_at(bytes, 8) == u32::from(crate::VERSION)
-            && checksum::crc32c(&plain) == u32_at(bytes, CHECKSUM)
+            && checksum::crc32c_stored_at(bytes, CHECKSUM) == u32_at(bytes, CHECKSUM)
             && array(bytes, 16) == replica.0
             && u64_at(bytes, 32) == record
             && u64_at(bytes, 40) == number;

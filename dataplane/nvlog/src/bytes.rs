@@ -21,12 +21,3 @@ pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
 pub(crate) fn put(bytes: &mut [u8], at: usize, field: &[u8]) {
     bytes[at..at + field.len()].copy_from_slice(field);
 }
-
-/// The CRC32C of `bytes` with the four at `at` taken as zeros, which is where it is stored.
-pub(crate) fn checksum(bytes: &[u8], at: usize) -> u32 {
-    let mut crc = checksum::Crc32c::default();
-    for part in [&bytes[..at], &[0; 4], &bytes[at + 4..]] {
-        crc.take(part);
-    }
-    crc.end()
-}

@@ -2,7 +2,7 @@
 
 use checksum::Crc32c;
 
-use crate::bytes::{array, checksum, put, u16_at, u32_at, u64_at};
+use crate::bytes::{array, put, u16_at, u32_at, u64_at};
 use crate::{LogId, NUMBERS_END, VERSION};
 
 const MAGIC: [u8; 4] = *b"TLGR";
@@ -134,7 +134,7 @@ impl Header {
         put(bytes, 56, &self.address.to_le_bytes());
         put(bytes, 64, &self.previous.to_le_bytes());
         put(bytes, 68, &self.payload_len.to_le_bytes());
-        let crc = checksum(bytes, CHECKSUM);
+        let crc = checksum::crc32c_stored_at(bytes, CHECKSUM);
         put(bytes, CHECKSUM, &crc.to_le_bytes());
         crc
     }
@@ -157,7 +157,7 @@ impl Header {
         let len = Self::length(bytes.get(..HEADER)?, block)?;
         let bytes = bytes.get(..len)?;
         let crc = u32_at(bytes, CHECKSUM);
-        if crc != checksum(bytes, CHECKSUM) {
+        if crc != checksum::crc32c_stored_at(bytes, CHECKSUM) {
             return None;
         }
         let header = Self {

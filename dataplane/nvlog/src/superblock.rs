@@ -4,7 +4,7 @@
 //! flushed: then it counts. Whenever the power goes, two copies agree on the version before, or
 //! on the new one. [`newest`] takes the newest version that two agree on.
 
-use crate::bytes::{array, checksum, put, u32_at, u64_at};
+use crate::bytes::{array, put, u32_at, u64_at};
 use crate::layout::{AREAS, Layout, REGION_SUPERBLOCK, REGIONS_MAX, SUPERBLOCK};
 use crate::{LogId, NUMBERS_END, VERSION};
 
@@ -120,7 +120,7 @@ fn look(bytes: &[u8], magic: [u8; 8]) -> Result<(), Bad> {
     if bytes[..8] != magic {
         return Err(Bad::Foreign);
     }
-    if u32_at(bytes, CHECKSUM) != checksum(bytes, CHECKSUM) {
+    if u32_at(bytes, CHECKSUM) != checksum::crc32c_stored_at(bytes, CHECKSUM) {
         return Err(Bad::Checksum);
     }
     match u32_at(bytes, 8) {
@@ -137,7 +137,7 @@ fn begin(bytes: &mut [u8], magic: [u8; 8], log: LogId) {
 }
 
 fn seal(bytes: &mut [u8]) {
-    let crc = checksum(bytes, CHECKSUM);
+    let crc = checksum::crc32c_stored_at(bytes, CHECKSUM);
     put(bytes, CHECKSUM, &crc.to_le_bytes());
 }
 

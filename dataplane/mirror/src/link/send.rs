@@ -277,19 +277,8 @@ pub(super) fn frame(
     message: u64,
     parameters: &[u8],
 ) -> Vec<u8> {
-    let header = Header {
-        command,
-        more: false,
-        target: session.theirs.number,
-        initiator: session.mine.number,
-        message,
-        sequence: 0,
-        parameters: parameters.len() as u32,
-        payload: 0,
-        message_payload: 0,
-        parameters_crc: checksum::crc32c(parameters),
-        payload_crc: 0,
-    };
+    let ends = [session.mine.number, session.theirs.number];
+    let header = Header::of_answer(command, ends, message, parameters);
     let mut head = header.encode(Some(&mut session.sends)).to_vec();
     head.extend_from_slice(parameters);
     head

@@ -116,9 +116,7 @@ impl OnDisk {
         if version != u32::from(crate::VERSION) {
             return Err(BadStanding::Version(version));
         }
-        let mut plain = *bytes;
-        put(&mut plain, CHECKSUM, &[0; 4]);
-        if checksum::crc32c(&plain) != u32_at(bytes, CHECKSUM) {
+        if checksum::crc32c_stored_at(bytes, CHECKSUM) != u32_at(bytes, CHECKSUM) {
             return Err(BadStanding::Checksum);
         }
         let len = u64_at(bytes, 136);
