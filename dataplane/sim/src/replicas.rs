@@ -7,9 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use mirror::{
-    Claim, GRANULE, Generation, Refused, ReplicaId, Standing, Verdict, Which, Wholeness, meet,
-};
+use mirror::{Claim, GRANULE, Generation, ReplicaId, Standing, Verdict, Which, Wholeness, meet};
 use testkit::Random;
 
 use crate::clock;
@@ -79,7 +77,6 @@ struct World {
     writes: u64,
     crashes: u64,
     copies: u64,
-    splits: u64,
 }
 
 fn id(node: usize) -> ReplicaId {
@@ -135,7 +132,6 @@ impl World {
             writes: 0,
             crashes: 0,
             copies: 0,
-            splits: 0,
         }
     }
 
@@ -423,10 +419,7 @@ impl World {
     fn begin(&mut self, verdict: Verdict) -> Result<(), Violation> {
         let unconfirmed = self.nodes.iter().any(|node| !node.unconfirmed.is_empty());
         let (source, all) = match verdict {
-            Verdict::Refused(why) => {
-                self.splits += u64::from(why == Refused::SplitBrain);
-                return Ok(());
-            }
+            Verdict::Refused(_) => return Ok(()),
             Verdict::InSync if !unconfirmed => {
                 // What was begun to be dropped is.
                 for node in 0..2 {

@@ -85,26 +85,20 @@ impl Drives<Side> for Targets {
         self.desk.ask(ask).await.map(drop)
     }
 
-    async fn deallocate(&self, volume: u32, offset: u64, len: u64) -> Result<(), Fault> {
-        let volume = self.volume(volume)?;
+    async fn deallocate(&self, number: u32, offset: u64, len: u64) -> Result<(), Fault> {
+        let volume = self.volume(number)?;
         let ask = Ask::DriveDeallocation {
             volume,
             offset,
             len,
         };
-        let done = self.desk.ask(ask).await;
-        let Err(fault) = done else {
+        let Err(fault) = self.desk.ask(ask).await else {
             return Ok(());
         };
         // Some of it may be done, and hosts may have seen all of it.
         log::warn!(
             "a drive failed to deallocate {len} bytes in the replay: {fault}. Zeros are written instead"
         );
-        let ask = Ask::DriveZeroes {
-            volume,
-            offset,
-            len,
-        };
-        self.desk.ask(ask).await.map(drop)
+        self.write_zeroes(number, offset, len).await
     }
 }
