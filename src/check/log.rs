@@ -109,7 +109,7 @@ fn one(
         Some((bytes, block)) => size(program, log, store, (bytes, block), report),
         None => {
             let regions = engine.cores.len() as u32;
-            let least = Layout::needs(regions, log.half_len.unwrap_or(nvlog::HALF_MIN));
+            let least = Layout::needs(regions, log.half_len.unwrap_or(nvlog::HALF_MIN), 0);
             report.ok(
                 TOPIC,
                 format!(
@@ -171,7 +171,7 @@ fn size(
     let engine = &program.engine;
     let regions = engine.cores.len() as u32;
     let store = &store.name;
-    match Layout::new(bytes, block, regions, log.half_len) {
+    match Layout::new(bytes, block, regions, log.half_len, 0) {
         Ok(layout) => {
             let longest = u64::from(engine.target.max_io_bytes) + nvlog::UNIT;
             if layout.half_len < longest + nvlog::HEADER_MAX as u64 {
@@ -196,7 +196,7 @@ fn size(
             );
         }
         Err(unfit @ Unfit::TooSmall { .. }) => {
-            let room = Layout::new(bytes, block, regions, None).ok();
+            let room = Layout::new(bytes, block, regions, None, 0).ok();
             let remedy = match room.map(|layout| layout.half_len >> 20) {
                 Some(mib @ 1..) => format!("write `half_mib = {mib}`, or name a larger store"),
                 _ => "name a larger store, or give `cores` fewer".to_owned(),

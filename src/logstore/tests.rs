@@ -51,7 +51,7 @@ impl Made {
             .open(&path)
             .unwrap();
         file.set_len(LEN).unwrap();
-        let layout = Layout::new(LEN, 512, 1, None).unwrap();
+        let layout = Layout::new(LEN, 512, 1, None, 0).unwrap();
         let volume = |name: &str| nvlog::Volume {
             name: name.into(),
             identity: [0xab; 16],

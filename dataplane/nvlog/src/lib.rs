@@ -7,12 +7,14 @@
 //! * A *record* is one change of a volume. A group is a header with the description of its records, and
 //!   behind it their payload. It is valid if the headers before it are, the checksum of its own, and those of
 //!   its payload: no barrier is needed between the two.
+//! * [`Tables`] are what a run has to know of volumes beside their data: entries, and pages of records of what was
+//!   changed. They outlive the log's beginning anew (rows R4, R7).
 //! * [`recovery`] reads a store when a run begins, replays what no consistency point finished, and
 //!   makes it ready.
 //!
 //! # On disk
 //!
-//! Version 2. Numbers are little-endian, offsets and lengths bytes, checksums CRC32C (RFC 3720, B.4).
+//! Version 2; the superblock of a store with tables, and their entries, are of version 3. Numbers are little-endian, offsets and lengths bytes, checksums CRC32C (RFC 3720, B.4).
 //! A checksum covers what it is in, with its own four bytes taken as zeros. Fields that are not named
 //! are written as zeros. What has another version is refused, and so is what cannot be. Generations, epochs and
 //! sequences are less than 2^56; sequences begin at 1.
@@ -20,7 +22,8 @@
 //! | where | what |
 //! | --- | --- |
 //! | 0, 524288 | management areas 0 and 1, of 524288 bytes |
-//! | 1048576 + (2·*region* + *half*) · *half_len* | the halves |
+//! | 1048576 | the tables area, of *tables_len* bytes |
+//! | 1048576 + *tables_len* + (2·*region* + *half*) · *half_len* | the halves |
 //! | *len* − 1048576, *len* − 524288 | management areas 2 and 3; *len* is the store's, rounded down to 4096 |
 //!
 //! **Management area.** The store's superblock (16384 bytes); from 16384 on the superblocks of regions 0 to
@@ -29,7 +32,7 @@
 //! | store's superblock | bytes | |
 //! | --- | --- | --- |
 //! | 0 | 8 | `TL-NVLOG` |
-//! | 8 | 4 | version: 2 |
+//! | 8 | 4 | version: 3, or without tables 2: a program that knows none would take their place for halves |
 //! | 12 | 4 | checksum of the 16384 bytes |
 //! | 16 | 16 | which log it is |
 //! | 32 | 8 | generation |
@@ -40,6 +43,7 @@
 //! | 64 | 4 | version of the map of owners, by which pages have regions |
 //! | 68 | 4 | volumes, at most 254 |
 //! | 72 | 1 | which of the log's stores this one is: 0 or 1 |
+//! | 80 | 8 | *tables_len*: at least 2080768, a multiple of 4096; without tables 0 |
 //! | 128 + 64·*i* | 64 | volume *i*: identity of its drive (16), bytes (8), bytes of a block (4), zeros (4), name (32, UTF-8, zeros behind it) |
 //!
 //! | region's superblock | bytes | |
@@ -100,6 +104,40 @@
 //! records, and is once more in a replay. That is logged of drives alone whose deallocated blocks read as zeros; what such a drive leaves as it is
 //! (NVM command set, 3.2.3) has what the records before say. If a drive failed to deallocate a range, a record follows that zeroes it.
 //!
+//! # Tables
+//!
+//! The tables area is of pages of 4096 bytes. The first 508 have the entries: that of slot *i* has two copies, in pages 2·*i* and
+//! 2·*i* + 1. Which slot is of which volume the entry says; a volume's is the one with its name and the identity of its drive.
+//! Behind the entries are the pages of records of what was changed, each record's in one piece. What content and these pages
+//! say is their owner's.
+//!
+//! | entry | bytes | |
+//! | --- | --- | --- |
+//! | 0 | 8 | `TL-TABLE` |
+//! | 8 | 4 | version: 3 |
+//! | 12 | 4 | checksum of the 4096 bytes |
+//! | 16 | 16 | which log it is |
+//! | 32 | 8 | sequence: from 1 on, one more than that of the version before |
+//! | 40 | 4 | slot |
+//! | 44 | 4 | bytes of content, at most 3840 |
+//! | 48 | 16 | identity of the volume's drive |
+//! | 64 | 32 | name of the volume's store (UTF-8, zeros behind it) |
+//! | 96 | 8 | first page of its record; none: 0 |
+//! | 104 | 8 | pages of its record; none: 0 |
+//! | 256 | 3840 | content, zeros behind it |
+//!
+//! A new version overwrites the copy that is older, or is none, and is flushed; it counts then. Pages of its record that are new
+//! are flushed before. Of what two copies say the higher sequence counts: a write that was cut off leaves the other
+//! copy. If neither is as it was written, and none is zeros, the table is lost, and said. A slot whose entry has neither
+//! content nor record is free.
+//!
+//! A page of a record is overwritten where it lies. One that was torn does not say what it should, and counts as that all of it was
+//! changed.
+//!
+//! The area stays where it is, and as it is, when a log begins anew; it becomes longer at a start, and never shorter. The entries of an area
+//! that was none are made zeros once the superblocks of all regions say that they have nothing, and before the store's says
+//! that there is one.
+//!
 //! # Two stores
 //!
 //! A log is on one store, or on two that have the same: each group and each superblock of a region goes to both, and is
@@ -123,6 +161,10 @@
 //!   Generations go up by 2^40 then, so that what the other one says later, if it comes back, does not count.
 //! * Two stores that each say of a region that they alone have all of it, with generations that are less than 2^39
 //!   apart, went on without each other, and are refused.
+//!
+//! Tables are written to both stores, by the shard of region 0: its superblock says which stores have all of them. A start
+//! makes both alike: what one alone has was not acknowledged, but is taken. To a store that does not have all of them they
+//! are copied; the log has begun on the other one alone before, so that nothing counts that is overwritten.
 //!
 //! At a stop each region that is on both stores is closed, which counts before the program ends. What is logged later is
 //! not acknowledged before a superblock that is not closed counts.
@@ -194,6 +236,34 @@
 //! 0080  00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
 //! ```
 //!
+//! The first version of the entry of slot 1, of volume 1, whose record has the first three pages behind the entries; its content
+//! is `content`:
+//!
+//! ```text
+//! 0000  54 4c 2d 54 41 42 4c 45 03 00 00 00 87 1c 00 67
+//! 0010  30 31 32 33 34 35 36 37 38 39 61 62 63 64 65 66
+//! 0020  01 00 00 00 00 00 00 00 01 00 00 00 07 00 00 00
+//! 0030  00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
+//! 0040  66 69 6c 65 73 00 00 00 00 00 00 00 00 00 00 00
+//! 0050  00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
+//! 0060  fc 01 00 00 00 00 00 00 03 00 00 00 00 00 00 00
+//! 0070  00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
+//! 0100  63 6f 6e 74 65 6e 74 00 00 00 00 00 00 00 00 00
+//! 0110  00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
+//! ```
+//!
+//! The superblock of a store like the first one's with tables, of 2 MiB, which is store 0 and knows no volumes:
+//!
+//! ```text
+//! 0000  54 4c 2d 4e 56 4c 4f 47 03 00 00 00 5a 6a 14 74
+//! 0010  30 31 32 33 34 35 36 37 38 39 61 62 63 64 65 66
+//! 0020  06 00 00 00 00 00 00 00 00 00 00 04 00 00 00 00
+//! 0030  00 02 00 00 02 00 00 00 00 00 80 00 00 00 00 00
+//! 0040  01 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
+//! 0050  00 00 20 00 00 00 00 00 00 00 00 00 00 00 00 00
+//! 0060  00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
+//! ```
+//!
 //! # Recovery
 //!
 //! From the superblock on, each group has to be where the one before ended, with the epoch of its half, the
@@ -216,19 +286,25 @@ mod layout;
 pub mod recovery;
 mod region;
 mod superblock;
+mod table;
 
 pub use header::{Checksums, Crcs, HEADER_MAX, Header, PAGE, PAGES_MAX, Record, RecordOp};
 pub use layout::{
-    AREA, AREAS, HALF_MIN, Layout, REGION_SUPERBLOCK, REGIONS_MAX, SUPERBLOCK, UNIT, Unfit,
+    AREA, AREAS, ENTRY_PAGES, HALF_MIN, Layout, REGION_SUPERBLOCK, REGIONS_MAX, SUPERBLOCK, TABLES,
+    UNIT, Unfit,
 };
 pub use region::{Group, Region};
 pub use superblock::{Bad, Members, RegionSuperblock, Superblock, VOLUMES_MAX, Volume, WAVES};
+pub use table::{CONTENT_MAX, ENTRY, Entry, NoTable, Put, Tables};
 
 /// What generations, epochs and sequences are less than: a transfer ID has no room for more.
 pub(crate) const NUMBERS_END: u64 = 1 << 56;
 
 /// Version of what is on disk.
 pub const VERSION: u32 = 2;
+
+/// Version of the superblock of a store with tables, and of their entries.
+pub const VERSION_TABLES: u32 = 3;
 
 /// Which log something is of: chosen at random when it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,7 +1,8 @@
 //! What a log store holds when a run begins, and what is done with it.
 //!
 //! [`look`] reads superblocks, and [`agree`] says which log it is that the stores are of; [`replay`] walks the chain
-//! of each region and hands out what its groups say, oldest first; [`begin`] makes the log empty for the next run.
+//! of each region and hands out what its groups say, oldest first; [`tables`] reads what outlives that; [`begin`] makes
+//! the log empty for the next run.
 //! Each is written as a sequence of what is asked of a [`Store`], which answers at once (a file) or later (a
 //! device).
 //!
@@ -14,6 +15,7 @@ mod blank;
 mod look;
 mod refusal;
 mod survey;
+mod tables;
 mod walk;
 
 use std::ops::Range;
@@ -27,6 +29,7 @@ pub use begin::{Begun, begin};
 pub use look::{View, look, open};
 pub use refusal::{Loss, RANGES_MAX, Refusal};
 pub use survey::{RegionSurvey, Survey, VolumeSurvey};
+pub use tables::{FoundTables, tables};
 pub use walk::{replay, survey};
 
 /// Bytes of a group that are in memory at a time.

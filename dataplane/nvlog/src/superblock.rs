@@ -6,7 +6,7 @@
 
 use crate::bytes::{array, put, u32_at, u64_at};
 use crate::layout::{AREAS, Layout, REGION_SUPERBLOCK, REGIONS_MAX, SUPERBLOCK};
-use crate::{LogId, NUMBERS_END, VERSION};
+use crate::{LogId, NUMBERS_END, VERSION, VERSION_TABLES};
 
 const MAGIC: [u8; 8] = *b"TL-NVLOG";
 const REGION_MAGIC: [u8; 8] = *b"TL-REGIO";
@@ -107,13 +107,14 @@ pub enum Bad {
     OtherLog,
     /// It is torn, or rotted.
     Checksum,
-    /// It is of this version, and not of ours.
+    /// It is of this version, and of none that we know.
     Version(u32),
     /// Its checksum is right and its fields are not.
     Fields,
 }
 
-fn look(bytes: &[u8], magic: [u8; 8]) -> Result<(), Bad> {
+/// Whether bytes begin as they should, and which of the `known` versions they are of.
+pub(crate) fn look(bytes: &[u8], magic: [u8; 8], known: &[u32]) -> Result<u32, Bad> {
     if bytes.iter().all(|&byte| byte == 0) {
         return Err(Bad::Blank);
     }
@@ -123,20 +124,21 @@ fn look(bytes: &[u8], magic: [u8; 8]) -> Result<(), Bad> {
     if u32_at(bytes, CHECKSUM) != checksum::crc32c_stored_at(bytes, CHECKSUM) {
         return Err(Bad::Checksum);
     }
-    match u32_at(bytes, 8) {
-        VERSION => Ok(()),
-        version => Err(Bad::Version(version)),
+    let version = u32_at(bytes, 8);
+    match known.contains(&version) {
+        true => Ok(version),
+        false => Err(Bad::Version(version)),
     }
 }
 
-fn begin(bytes: &mut [u8], magic: [u8; 8], log: LogId) {
+pub(crate) fn begin(bytes: &mut [u8], magic: [u8; 8], version: u32, log: LogId) {
     bytes.fill(0);
     put(bytes, 0, &magic);
-    put(bytes, 8, &VERSION.to_le_bytes());
+    put(bytes, 8, &version.to_le_bytes());
     put(bytes, 16, &log.0);
 }
 
-fn seal(bytes: &mut [u8]) {
+pub(crate) fn seal(bytes: &mut [u8]) {
     let crc = checksum::crc32c_stored_at(bytes, CHECKSUM);
     put(bytes, CHECKSUM, &crc.to_le_bytes());
 }
@@ -149,7 +151,12 @@ impl Superblock {
     pub fn encode(&self) -> Vec<u8> {
         assert!(self.volumes.len() <= VOLUMES_MAX, "too many volumes");
         let mut bytes = vec![0; SUPERBLOCK];
-        begin(&mut bytes, MAGIC, self.log);
+        // A program that knows no tables would take their place for halves.
+        let version = match self.layout.tables_len {
+            0 => VERSION,
+            _ => VERSION_TABLES,
+        };
+        begin(&mut bytes, MAGIC, version, self.log);
         put(&mut bytes, 32, &self.generation.to_le_bytes());
         put(&mut bytes, 40, &self.layout.len.to_le_bytes());
         put(&mut bytes, 48, &self.layout.block.to_le_bytes());
@@ -158,6 +165,7 @@ impl Superblock {
         put(&mut bytes, 64, &self.placement.to_le_bytes());
         put(&mut bytes, 68, &(self.volumes.len() as u32).to_le_bytes());
         bytes[72] = self.member;
+        put(&mut bytes, 80, &self.layout.tables_len.to_le_bytes());
         for (volume, at) in self.volumes.iter().zip((VOLUMES..).step_by(VOLUME)) {
             assert!(volume.name.len() <= NAME, "the name of a store is too long");
             put(&mut bytes, at, &volume.identity);
@@ -174,10 +182,16 @@ impl Superblock {
     /// # Errors
     /// It is [`Bad`].
     pub fn decode(bytes: &[u8]) -> Result<Self, Bad> {
-        look(bytes, MAGIC)?;
+        let version = look(bytes, MAGIC, &[VERSION, VERSION_TABLES])?;
         let (len, block) = (u64_at(bytes, 40), u32_at(bytes, 48));
         let (regions, half_len) = (u32_at(bytes, 52), u64_at(bytes, 56));
-        let layout = Layout::new(len, block, regions, Some(half_len)).map_err(|_| Bad::Fields)?;
+        let tables_len = match version {
+            VERSION_TABLES if u64_at(bytes, 80) == 0 => return Err(Bad::Fields),
+            VERSION_TABLES => u64_at(bytes, 80),
+            _ => 0,
+        };
+        let layout = Layout::new(len, block, regions, Some(half_len), tables_len)
+            .map_err(|_| Bad::Fields)?;
         let count = u32_at(bytes, 68) as usize;
         let generation = u64_at(bytes, 32);
         let is_exact = layout.len == len && layout.half_len == half_len;
@@ -212,7 +226,7 @@ impl RegionSuperblock {
     /// As it is on disk.
     pub fn encode(&self, log: LogId, region: usize) -> [u8; REGION_SUPERBLOCK] {
         let mut bytes = [0; REGION_SUPERBLOCK];
-        begin(&mut bytes, REGION_MAGIC, log);
+        begin(&mut bytes, REGION_MAGIC, VERSION, log);
         put(&mut bytes, 32, &(region as u32).to_le_bytes());
         put(&mut bytes, 36, &u32::from(self.oldest).to_le_bytes());
         put(&mut bytes, 40, &self.generation.to_le_bytes());
@@ -232,7 +246,7 @@ impl RegionSuperblock {
     /// It is [`Bad`]; of another region, it is [`Bad::Foreign`].
     pub fn decode(bytes: &[u8], log: LogId, region: usize) -> Result<Self, Bad> {
         debug_assert!(region < REGIONS_MAX);
-        look(bytes, REGION_MAGIC)?;
+        look(bytes, REGION_MAGIC, &[VERSION])?;
         if u32_at(bytes, 32) as usize != region {
             return Err(Bad::Foreign);
         }

@@ -57,12 +57,12 @@ fn case(seed: u64, lies: bool, seen: &Seen) {
     let random = &mut Random::new(seed);
     let block = *random.pick(&[512, 4096]);
     let half_len = *random.pick(&[64 << 10, 64 << 10, 96 << 10, 512 << 10u64]);
-    let len = Layout::needs(3, half_len) + random.below(3u64) * u64::from(block);
+    let len = Layout::needs(3, half_len, 0) + random.below(3u64) * u64::from(block);
     let layout = |random: &mut Random| {
         let regions = random.range(1..=3);
         let half_len = *random.pick(&[None, Some(half_len), Some(64 << 10)]);
         let half_len = half_len.filter(|_| random.one_in(2)).or(Some(64 << 10));
-        Layout::new(len, block, regions, half_len).expect("room")
+        Layout::new(len, block, regions, half_len, 0).expect("room")
     };
     let log = LogId(random.bytes(16).try_into().expect("16 bytes"));
     let supply = Rc::new(Supply::default());

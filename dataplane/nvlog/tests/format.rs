@@ -1,9 +1,13 @@
 //! What is on disk: what is written is read back, what is damaged or cannot be is refused, and the example in the
 //! crate's documentation is true.
 
+mod common;
+
+use common::dumps::{documented, dump, undump};
 use nvlog::{
     Bad, Checksums, Crcs, HEADER_MAX, Header, Layout, LogId, Members, PAGE, PAGES_MAX, Record,
-    RecordOp, Region, RegionSuperblock, SUPERBLOCK, Superblock, UNIT, VERSION, VOLUMES_MAX, Volume,
+    RecordOp, Region, RegionSuperblock, SUPERBLOCK, Superblock, TABLES, UNIT, VERSION,
+    VERSION_TABLES, VOLUMES_MAX, Volume,
 };
 use testkit::Random;
 
@@ -18,6 +22,7 @@ fn superblock_of(random: &mut Random) -> Superblock {
     let len = random.range(256 << 20..1 << 40u64);
     let half_len = random.one_in(2).then(|| random.range(64 << 10..1 << 20));
     let block = *random.pick(&[512, 4096]);
+    let tables_len = *random.pick(&[0, 508, 509, 1000]) * 4096;
     let names = [
         "",
         "a",
@@ -34,7 +39,7 @@ fn superblock_of(random: &mut Random) -> Superblock {
     Superblock {
         log: log_of(random),
         generation: random.word() >> 8,
-        layout: Layout::new(len, block, regions, half_len).expect("room"),
+        layout: Layout::new(len, block, regions, half_len, tables_len).expect("room"),
         placement: random.word() as u32,
         member: random.below(2u8),
         volumes: (0..count).map(|_| volume(random)).collect(),
@@ -121,7 +126,7 @@ fn superblocks_that_cannot_be_are_refused() {
     };
     assert_eq!(Superblock::decode(&[0; SUPERBLOCK]), Err(Bad::Blank));
     assert_eq!(changed(0, b"TL-NVLOX"), Err(Bad::Foreign));
-    for version in [0, VERSION + 1, u32::MAX] {
+    for version in [0, VERSION - 1, VERSION_TABLES + 1, u32::MAX] {
         let refused = changed(8, &version.to_le_bytes());
         assert_eq!(refused, Err(Bad::Version(version)));
     }
@@ -190,7 +195,7 @@ fn superblocks_that_cannot_be_are_refused() {
 
 /// A region at the start of its life, in a store with blocks of `block` bytes.
 fn region_of(block: u32, number: usize) -> (Layout, Region) {
-    let layout = Layout::new(64 << 20, block, 2, Some(8 << 20)).expect("room");
+    let layout = Layout::new(64 << 20, block, 2, Some(8 << 20), 0).expect("room");
     let superblock = RegionSuperblock {
         generation: 1,
         oldest: 0,
@@ -397,17 +402,19 @@ fn a_layout_has_room_for_what_it_says() {
         let len = random.range(0..64 << 20u64);
         let regions = random.range(0..=70u32);
         let half_len = random.one_in(2).then(|| random.below(1 << 20u64));
-        let layout = match Layout::new(len, *random.pick(&[512, 4096, 520]), regions, half_len) {
+        let tables_len = *random.pick(&[0, 0, 508, 600, 508 << 8]) * 4096;
+        let block = *random.pick(&[512, 4096, 520]);
+        let layout = match Layout::new(len, block, regions, half_len, tables_len) {
             Ok(layout) => layout,
             Err(nvlog::Unfit::TooSmall { has, needs }) => {
                 assert!(has <= len && has < needs, "{len} {half_len:?}");
                 // As long as it asks for, it is one.
-                assert!(Layout::new(needs, 512, regions, half_len).is_ok());
+                assert!(Layout::new(needs, 512, regions, half_len, tables_len).is_ok());
                 continue;
             }
             Err(_) => continue,
         };
-        let mut places = vec![];
+        let mut places = Vec::new();
         for copy in 0..4 {
             let area = Layout::area(len, copy);
             places.push(area..area + nvlog::AREA);
@@ -420,6 +427,7 @@ fn a_layout_has_room_for_what_it_says() {
                 places.push(start..start + layout.half_len);
             }
         }
+        places.insert(0, TABLES..TABLES + tables_len);
         places.sort_by_key(|place| place.start);
         assert!(
             places
@@ -477,7 +485,7 @@ fn example_superblock() -> Superblock {
     Superblock {
         log: LOG,
         generation: 5,
-        layout: Layout::new(64 << 20, 512, 2, Some(8 << 20)).expect("room"),
+        layout: Layout::new(64 << 20, 512, 2, Some(8 << 20), 0).expect("room"),
         placement: 1,
         member: 1,
         volumes: vec![
@@ -485,54 +493,6 @@ fn example_superblock() -> Superblock {
             volume("files", &[0; 16], 1 << 30, 512),
         ],
     }
-}
-
-/// Lines of 16 bytes with their places; a line like the one before is left out.
-fn dump(bytes: &[u8]) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut before = None;
-    for (i, line) in bytes.chunks(16).enumerate() {
-        if before != Some(line) {
-            let hex: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
-            lines.push(format!("{:04x}  {}", 16 * i, hex.join(" ")));
-        }
-        before = Some(line);
-    }
-    lines
-}
-
-/// The bytes of a dump of `len` bytes.
-fn undump(lines: &[String], len: usize) -> Vec<u8> {
-    let mut bytes: Vec<u8> = Vec::new();
-    let ends = lines.iter().skip(1).map(|line| &line[..4]);
-    let ends: Vec<usize> = ends
-        .map(|at| usize::from_str_radix(at, 16).expect("hex"))
-        .collect();
-    for (line, end) in lines.iter().zip(ends.into_iter().chain([len])) {
-        let byte = |hex: &str| u8::from_str_radix(hex, 16).expect("hex");
-        let line: Vec<u8> = line[4..].split_whitespace().map(byte).collect();
-        while bytes.len() < end {
-            bytes.extend(&line);
-        }
-    }
-    bytes
-}
-
-/// The dumps in the documentation.
-fn documented() -> Vec<Vec<String>> {
-    let text = include_str!("../src/lib.rs");
-    let doc = text.lines().map_while(|line| line.strip_prefix("//!"));
-    let mut dumps: Vec<Vec<String>> = Vec::new();
-    let mut is_inside = false;
-    for line in doc.map(str::trim) {
-        if line.starts_with("```") {
-            is_inside = !is_inside;
-            dumps.extend(is_inside.then(Vec::new));
-        } else if is_inside {
-            dumps.last_mut().expect("one").push(line.to_string());
-        }
-    }
-    dumps
 }
 
 #[test]

@@ -34,6 +34,11 @@ fn any_header_is_one_or_refused() {
 }
 
 #[test]
+fn r04_any_table_is_one_or_refused() {
+    check(400, 80, inputs::table);
+}
+
+#[test]
 fn s07_any_store_is_replayed_as_its_checksums_say_or_refused() {
     check(500, 100, inputs::recovery);
 }

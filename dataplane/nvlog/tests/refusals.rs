@@ -77,7 +77,7 @@ fn a_log_of_another_version_is_refused() {
         devices
             .disk
             .damage(Layout::area(len, copy) as usize, |bytes| {
-                bytes[8] = 3;
+                bytes[8] = 4;
                 bytes[12..16].fill(0);
                 let crc = testkit::crc32c(&bytes[..SUPERBLOCK]);
                 bytes[12..16].copy_from_slice(&crc.to_le_bytes());
@@ -89,9 +89,9 @@ fn a_log_of_another_version_is_refused() {
     make(2);
     assert!(devices.open().is_ok());
     make(1);
-    assert_eq!(devices.open().err(), Some(Refusal::Version(3)));
+    assert_eq!(devices.open().err(), Some(Refusal::Version(4)));
     make(3);
-    assert_eq!(devices.open().err(), Some(Refusal::Version(3)));
+    assert_eq!(devices.open().err(), Some(Refusal::Version(4)));
 }
 
 #[test]
@@ -250,8 +250,8 @@ fn s07_a_loss_is_said_of_all_regions_and_of_both_halves() {
 #[test]
 fn a_loss_names_no_more_than_can_be_read() {
     // One half, full of groups of short records.
-    let devices = Devices::new(Layout::needs(1, 1 << 20), 512);
-    let layout = Layout::new(devices.disk.len(), 512, 1, None).expect("room");
+    let devices = Devices::new(Layout::needs(1, 1 << 20, 0), 512);
+    let layout = Layout::new(devices.disk.len(), 512, 1, None, 0).expect("room");
     let recovered = recover(devices.both(), LOG, layout).expect("blank");
     let mut region = Region::new(LOG, &layout, 0, &recovered.regions[0]);
     let mut records = 0;
@@ -395,8 +395,8 @@ fn s07_a_group_that_does_not_end_in_its_half_is_none() {
 
 #[test]
 fn s07_a_header_across_two_parts_that_are_read_is_found() {
-    let devices = Devices::new(Layout::needs(1, 1 << 20), 512);
-    let layout = Layout::new(devices.disk.len(), 512, 1, None).expect("room");
+    let devices = Devices::new(Layout::needs(1, 1 << 20, 0), 512);
+    let layout = Layout::new(devices.disk.len(), 512, 1, None, 0).expect("room");
     let recovered = recover(devices.both(), LOG, layout).expect("blank");
     let mut region = Region::new(LOG, &layout, 0, &recovered.regions[0]);
     while region.fill().0 < PART as u64 - 512 {

@@ -7,7 +7,7 @@ const LOG: LogId = LogId([7; 16]);
 const HALF: u64 = 64 << 10;
 
 fn layout(block: u32) -> Layout {
-    Layout::new(Layout::needs(2, HALF), block, 2, Some(HALF)).expect("room")
+    Layout::new(Layout::needs(2, HALF, 0), block, 2, Some(HALF), 0).expect("room")
 }
 
 fn region(block: u32) -> Region {

@@ -23,7 +23,7 @@ type Refused = (usize, Refusal<Power>);
 
 impl Pair {
     fn blank() -> Self {
-        let first = Devices::new(Layout::needs(3, HALF), 512);
+        let first = Devices::new(Layout::needs(3, HALF, 0), 512);
         let second = Disk::new(&first.supply, first.disk.len() + 8192, 4096);
         Self { first, second }
     }

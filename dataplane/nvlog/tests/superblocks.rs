@@ -91,7 +91,7 @@ fn s07_a_log_that_is_begun_may_stop_at_any_step() {
         let mut ended = 0;
         for seed in 0..8 {
             // First on a blank store, then on one with records.
-            let devices = Devices::new(Layout::needs(3, HALF), 512);
+            let devices = Devices::new(Layout::needs(3, HALF, 0), 512);
             devices.supply.lasts(Some(lasts));
             let begun = recover(devices.both(), LOG, devices.layout(3)).is_ok();
             devices.supply.lasts(None);

@@ -48,6 +48,8 @@ pub struct Agreed {
     pub(super) behind: [bool; STORES_MAX],
     /// Those that have nothing of it.
     pub(super) are_new: [bool; STORES_MAX],
+    /// Bytes of the tables area of those that have all of the tables; else 0.
+    pub(super) tables: [u64; STORES_MAX],
     /// One that was in step with the other goes on without it.
     pub(super) is_parted: bool,
     pub(super) highest: Highest,
@@ -95,6 +97,7 @@ pub fn agree<E>(found: &[Found]) -> Result<Agreed, (usize, Refusal<E>)> {
         members,
         behind: there.map(|is_there| !is_there),
         are_new: there.map(|is_there| !is_there),
+        tables: [0; STORES_MAX],
         is_parted: false,
         highest,
         regions_ever: regions_ever(found),
@@ -103,7 +106,7 @@ pub fn agree<E>(found: &[Found]) -> Result<Agreed, (usize, Refusal<E>)> {
             _ => Vec::new(),
         }),
     };
-    let (mut regions, mut readers) = (Vec::new(), Vec::new());
+    let (mut regions, mut readers) = (Vec::new(), Vec::<[bool; STORES_MAX]>::new());
     for region in 0..superblock.layout.regions as usize {
         let voices = |i: usize| Some((i, found[i].seen().filter(|_| there[i])?));
         let voices: Vec<_> = (0..found.len()).filter_map(voices).collect();
@@ -131,6 +134,12 @@ pub fn agree<E>(found: &[Found]) -> Result<Agreed, (usize, Refusal<E>)> {
         regions.push(newest);
         readers.push(reads);
     }
+    // Each has made its own area ready before it said so.
+    let has_tables = |i: usize| found.get(i)?.seen()?.voice();
+    agreed.tables = [0, 1].map(|i: usize| match has_tables(i) {
+        Some(superblock) if readers[0][i] => superblock.layout.tables_len,
+        _ => 0,
+    });
     agreed.opened = Some(Opened {
         superblock,
         regions,
@@ -160,6 +169,7 @@ fn begins<E>(found: &[Found], highest: Highest) -> Result<Agreed, (usize, Refusa
         members: [0, 1],
         behind: [false; STORES_MAX],
         are_new: [true; STORES_MAX],
+        tables: [0; STORES_MAX],
         is_parted: false,
         highest,
         regions_ever: regions_ever(found),

@@ -1,6 +1,6 @@
 //! A log is made empty and ready for a run.
 
-use super::{Agreed, Highest, STORES_MAX, Store, Stores};
+use super::{Agreed, Highest, STORES_MAX, Store, Stores, tables};
 use crate::layout::{Layout, REGION_SUPERBLOCK, UNIT};
 use crate::superblock::{Members, RegionSuperblock, Superblock, WAVES};
 
@@ -19,22 +19,33 @@ pub struct Begun {
 
 /// Makes the log empty and ready for a run, on all stores that are there: `superblock` says how it lays it out, and
 /// of which volumes; its generation, its store's length and which store it is are set here. `agreed` is what was there,
-/// all of it replayed and the drives flushed. A store that fails here is out.
+/// all of it replayed and the drives flushed. Tables stay as they are; a store that does not have all of them gets them. A
+/// store that fails here is out.
 ///
 /// # Errors
-/// All stores failed. The log is as it was, or as it was to be.
+/// All stores failed, or those that have the tables. The log is as it was, or as it was to be.
+///
+/// # Panics
+/// If the tables area would be shorter than it was, or no store is among them that has the tables.
 pub async fn begin<S: Store>(
     stores: &Stores<'_, S>,
     agreed: &Agreed,
     mut superblock: Superblock,
 ) -> Result<Begun, S::Error> {
     let highest = agreed.highest;
+    let tables_len = superblock.layout.tables_len;
+    let is_kept = agreed.tables_len() == 0 || !agreed.keepers(stores).is_empty();
+    assert!(
+        is_kept && tables_len >= agreed.tables_len(),
+        "tables would be lost"
+    );
     // One that is behind is the first to say that there is nothing: what it has left must not be taken for the log.
     let mut order: Vec<usize> = (0..stores.len()).filter(|&i| stores[i].is_some()).collect();
     order.sort_by_key(|&i| !agreed.behind[i]);
     superblock.generation = highest.generation + 1;
+    let mut ready = Ready::of(agreed, stores);
     if order.len() > 1 && agreed.are_new != [false; STORES_MAX] {
-        make_ready(stores, agreed, &superblock, &mut order).await?;
+        make_ready(stores, agreed, &superblock, &mut order, &mut ready).await?;
         superblock.generation = superblock.generation.max(2);
         if order.len() == 1 {
             // What the one that failed may say by now does not count.
@@ -44,7 +55,7 @@ pub async fn begin<S: Store>(
     if agreed.is_parted {
         superblock.generation += PARTED;
     }
-    let mut are_alike = [false; STORES_MAX];
+    keep_tables(stores, agreed, &mut superblock, &mut order, &mut ready).await?;
     loop {
         let members = match order[..] {
             [one] => Members::only(agreed.members[one]),
@@ -53,12 +64,12 @@ pub async fn begin<S: Store>(
         let region = empty(highest, superblock.generation, members);
         let mut failed = None;
         for &i in &order {
-            let begun = match std::mem::replace(&mut are_alike[i], true) {
+            let begun = match std::mem::replace(&mut ready.are_alike[i], true) {
                 false => make_alike(stores, i, agreed).await,
                 true => Ok(()),
             };
             let begun = match begun {
-                Ok(()) => begin_one(stores, i, agreed, &superblock, region).await,
+                Ok(()) => begin_one(stores, i, agreed, &superblock, region, &mut ready).await,
                 failed => failed,
             };
             if let Err(error) = begun {
@@ -81,6 +92,67 @@ pub async fn begin<S: Store>(
     }
 }
 
+/// How far stores are.
+#[derive(Default)]
+struct Ready {
+    /// All four copies of each superblock are alike.
+    are_alike: [bool; STORES_MAX],
+    /// What is in the tables area are entries, or zeros.
+    has_area: [bool; STORES_MAX],
+}
+
+impl Ready {
+    fn of<S: Store>(agreed: &Agreed, stores: &Stores<'_, S>) -> Self {
+        let mut ready = Self::default();
+        let keepers = agreed.keepers(stores);
+        // One that does not have all of them gets them before it is one of those that do.
+        for place in 0..stores.len() {
+            ready.has_area[place] = !keepers.is_empty();
+        }
+        ready
+    }
+}
+
+/// Sees to it that all stores that the log is to begin on have the tables that some have. Where one has less, the log
+/// begins without it first: then nothing counts that is overwritten there.
+async fn keep_tables<S: Store>(
+    stores: &Stores<'_, S>,
+    agreed: &Agreed,
+    superblock: &mut Superblock,
+    order: &mut Vec<usize>,
+    ready: &mut Ready,
+) -> Result<(), S::Error> {
+    let keepers = agreed.keepers(stores);
+    if let Err((failed, error)) = tables::make_alike(stores, &keepers, superblock.log).await {
+        // The other one has them, too.
+        order.retain(|&i| i != failed);
+        superblock.generation += PARTED;
+        return if order.is_empty() { Err(error) } else { Ok(()) };
+    }
+    let other = order.iter().position(|i| !keepers.contains(i));
+    let (&[keeper], Some(other)) = (&keepers[..], other) else {
+        return Ok(());
+    };
+    let other = order[other];
+    if agreed.behind[keeper] {
+        // The other one had alone what this one has not.
+        superblock.generation += PARTED;
+    }
+    let alone = Members::only(agreed.members[keeper]);
+    let region = empty(agreed.highest, superblock.generation, alone);
+    make_alike(stores, keeper, agreed).await?;
+    ready.are_alike[keeper] = true;
+    begin_one(stores, keeper, agreed, superblock, region, ready).await?;
+    superblock.generation += 1;
+    if tables::copy(stores, agreed, (keeper, other), superblock.log)
+        .await?
+        .is_err()
+    {
+        order.retain(|&i| i != other);
+    }
+    Ok(())
+}
+
 /// Makes stores that have nothing of the log into its own, as the first of a log is made: whenever the power goes, such
 /// a store counts as blank or is one of the log's. Two that are new both say that the other one has as much, and that
 /// the log is closed: either may be found with the other one blank, and none may go on without the other one.
@@ -89,6 +161,7 @@ async fn make_ready<S: Store>(
     agreed: &Agreed,
     superblock: &Superblock,
     order: &mut Vec<usize>,
+    ready: &mut Ready,
 ) -> Result<(), S::Error> {
     for i in order.clone().into_iter().filter(|&i| agreed.are_new[i]) {
         let mut superblock = superblock.clone();
@@ -98,7 +171,7 @@ async fn make_ready<S: Store>(
             [_] => region.members = Members::only(agreed.members[i]),
             _ => region.is_closed = agreed.opened.is_none(),
         }
-        match begin_one(stores, i, agreed, &superblock, region).await {
+        match begin_one(stores, i, agreed, &superblock, region, ready).await {
             Err(error) if order.len() == 1 => return Err(error),
             Err(_) => order.retain(|&other| other != i),
             Ok(()) => {}
@@ -143,6 +216,7 @@ async fn begin_one<S: Store>(
     agreed: &Agreed,
     superblock: &Superblock,
     region: RegionSuperblock,
+    ready: &mut Ready,
 ) -> Result<(), S::Error> {
     let Some((store, len)) = stores[place] else {
         return Ok(());
@@ -163,6 +237,10 @@ async fn begin_one<S: Store>(
             }
         }
         store.flush().await?;
+    }
+    // Where halves were, too: nothing of them counts any more.
+    if superblock.layout.tables_len > 0 && !std::mem::replace(&mut ready.has_area[place], true) {
+        tables::make_blank(store).await?;
     }
     let mut superblock = superblock.clone();
     superblock.member = agreed.members[place];

@@ -5,9 +5,11 @@ use super::{Buffer, PART, Refusal, Store};
 use crate::LogId;
 use crate::bytes::array;
 use crate::header::Header;
-use crate::layout::Layout;
-use crate::layout::{AREA, AREAS, REGION_SUPERBLOCK, REGIONS_MAX, SUPERBLOCK, UNIT};
+use crate::layout::{
+    AREA, AREAS, Layout, REGION_SUPERBLOCK, REGIONS_MAX, SUPERBLOCK, TABLES, UNIT,
+};
 use crate::superblock::{Bad, RegionSuperblock, Superblock, WAVES};
+use crate::table;
 
 /// Whether no log began in a store whose superblocks are `copies`, and nothing else is there: all
 /// management areas are zeros, but for what [`begin`](super::begin) leaves there if the power goes before
@@ -47,10 +49,10 @@ pub(super) async fn never_began<S: Store>(
             }
         }
     }
-    // Where a log's first group goes, whatever its layout.
-    let first = store.read(2 * AREA, UNIT as usize).await;
+    // Where the first group of a log without tables goes, or else the first copy of its first entry.
+    let first = store.read(TABLES, UNIT as usize).await;
     let first = first.map_err(Refusal::Failed)?;
-    let is_written = Header::begins(first.slices(0..4));
+    let is_written = Header::begins(first.slices(0..4)) || table::begins(&first.to_vec(0..8));
     let is_begun = !(0..AREAS).all(is_blank);
     Ok(!is_written && (!is_begun || of_first_region == AREAS))
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::VERSION;
+use crate::{VERSION, VERSION_TABLES};
 
 /// Why a log cannot be opened, or replayed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,11 @@ pub enum Refusal<E> {
     Superblocks {
         /// The region.
         region: Option<usize>,
+    },
+    /// No copy of a table's entry is as it was written.
+    Table {
+        /// Its slot.
+        slot: usize,
     },
     /// Groups that had been acknowledged cannot be read: what each region lost.
     Lost(Vec<Loss>),
@@ -70,7 +75,7 @@ impl<E: fmt::Display> fmt::Display for Refusal<E> {
             Refusal::Foreign => f.write_str("it holds something else than a log"),
             Refusal::Version(version) => write!(
                 f,
-                "its log is of version {version}, and this program knows version {VERSION}"
+                "its log is of version {version}, and this program knows versions {VERSION} and {VERSION_TABLES}: run the one that wrote it, or a later one"
             ),
             Refusal::Size { was, is } => write!(
                 f,
@@ -84,6 +89,10 @@ impl<E: fmt::Display> fmt::Display for Refusal<E> {
             } => write!(
                 f,
                 "the superblocks of region {region} are damaged: no two copies agree"
+            ),
+            Refusal::Table { slot } => write!(
+                f,
+                "table {slot} is damaged: neither copy of its entry is as it was written"
             ),
             Refusal::Lost(losses) => {
                 for (i, loss) in losses.iter().enumerate() {

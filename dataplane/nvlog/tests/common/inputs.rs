@@ -6,13 +6,14 @@ use std::sync::LazyLock;
 
 use nvlog::recovery::{self, Buffer, Drives, Refusal, Replayed};
 use nvlog::{
-    AREA, Bad, Header, Layout, LogId, Members, RegionSuperblock, SUPERBLOCK, Superblock, VERSION,
+    AREA, Bad, ENTRY, ENTRY_PAGES, Entry, Header, Layout, LogId, Members, RegionSuperblock,
+    SUPERBLOCK, Superblock, Tables, UNIT, VERSION, VERSION_TABLES,
 };
 
 use super::disk::{Disk, Pages, Power};
 use super::model::{Journal, owner};
 use super::now;
-use super::recover::{Targets, recover, superblock as superblock_of};
+use super::recover::{Targets, agreed, recover, superblock as superblock_of};
 use super::reference::{self, Done};
 use super::used::{Devices, HALF, LOG, used};
 
@@ -28,8 +29,8 @@ pub fn superblock(input: &[u8]) {
     let Some((&how, input)) = input.split_first() else {
         return;
     };
-    let len = Layout::needs(3, HALF);
-    let layout = Layout::new(len, 512, 2, Some(HALF)).expect("room");
+    let len = Layout::needs(3, HALF, 0);
+    let layout = Layout::new(len, 512, 2, Some(HALF), 0).expect("room");
     let mut bytes = superblock_of(LOG, layout).encode();
     let mut small = RegionSuperblock {
         generation: 1,
@@ -61,7 +62,7 @@ pub fn superblock(input: &[u8]) {
         }
         Err(why) => {
             assert_eq!(reference::superblock(&bytes, len as usize), None, "{why:?}");
-            assert!(why != Bad::Version(VERSION));
+            assert!(why != Bad::Version(VERSION) && why != Bad::Version(VERSION_TABLES));
         }
     }
     let one = RegionSuperblock::decode(&small, LOG, 1);
@@ -75,6 +76,74 @@ pub fn superblock(input: &[u8]) {
             RegionSuperblock::decode(&one.encode(LOG, 1), LOG, 1),
             Ok(one)
         );
+    }
+}
+
+/// A log with a tables area.
+static WITH_TABLES: LazyLock<(Layout, Vec<u8>)> = LazyLock::new(|| {
+    let len = ENTRY_PAGES * UNIT + 4 * UNIT;
+    let devices = Devices::new(Layout::needs(1, HALF, len), 512);
+    let layout = Layout::new(devices.disk.len(), 512, 1, Some(HALF), len).expect("room");
+    recover(devices.both(), LOG, layout).expect("a blank store");
+    let bytes = devices.disk.bytes(0..devices.disk.len() as usize);
+    (layout, bytes)
+});
+
+/// Bytes as a table's entry: the first one says whether its checksum is put right, the others lie over a good one. Then a
+/// store has it, beside one that is good or not.
+pub fn table(input: &[u8]) {
+    let Some((&how, input)) = input.split_first() else {
+        return;
+    };
+    let entry = |sequence| Entry {
+        sequence,
+        name: "volume0".into(),
+        identity: [0; 16],
+        record: Some(ENTRY_PAGES..ENTRY_PAGES + 2),
+        content: vec![7; 600],
+    };
+    let mut bytes = entry(2).encode(LOG, 3);
+    for patch in input.chunks(8) {
+        let (at, new) = patch.split_at(patch.len().min(2));
+        let at = at.iter().fold(0, |at, &byte| at << 8 | usize::from(byte));
+        for (i, &byte) in new.iter().enumerate() {
+            bytes[(at + i) % ENTRY] = byte;
+        }
+    }
+    if how & 1 != 0 {
+        reseal(&mut bytes, 12);
+    }
+    let decoded = Entry::decode(&bytes, LOG, 3);
+    let meaning = reference::entry(&bytes, &LOG.0, 3);
+    assert_eq!(decoded.is_ok(), meaning.is_some(), "{decoded:?}");
+    if let Ok(one) = &decoded {
+        assert_eq!(one.encode(LOG, 3), bytes);
+    }
+    if how & 2 == 0 {
+        return;
+    }
+    let (layout, image) = &*WITH_TABLES;
+    let devices = Devices::new(image.len() as u64, 512);
+    devices.disk.damage(0, |all| all.copy_from_slice(image));
+    let other = match how & 4 {
+        0 => vec![0; ENTRY],
+        _ => entry(1).encode(LOG, 3),
+    };
+    for (copy, page) in [bytes, other].into_iter().enumerate() {
+        let at = Tables::entry_at(3, copy);
+        devices.disk.put(at, &page).expect("power");
+    }
+    let agreed = agreed(&devices.disk).expect("a log");
+    match now(recovery::tables(&devices.stores(), &agreed, LOG)) {
+        Ok(found) => {
+            let taken = found.entries.iter().map(|(slot, _)| *slot);
+            assert!(taken.into_iter().all(|slot| slot == 3));
+            recover(devices.both(), LOG, *layout).expect("begun anew");
+            let again = now(recovery::tables(&devices.stores(), &agreed, LOG)).expect("tables");
+            assert_eq!(again.entries, found.entries);
+        }
+        Err(Refusal::Version(_) | Refusal::Table { slot: 3 }) => {}
+        Err(other) => panic!("{other:?}"),
     }
 }
 
@@ -172,7 +241,7 @@ fn image_of((devices, journals): (Devices, Vec<Journal>)) -> Image {
 
 /// A blank store, a log without groups, and one with some in both halves of each region.
 static IMAGES: LazyLock<[Image; 3]> = LazyLock::new(|| {
-    let blank = Devices::new(Layout::needs(3, HALF), 512);
+    let blank = Devices::new(Layout::needs(3, HALF, 0), 512);
     let is_wide = |journal: &Journal| {
         let left = journal
             .groups
@@ -188,8 +257,8 @@ static IMAGES: LazyLock<[Image; 3]> = LazyLock::new(|| {
 
 /// Where something begins in a store of the tests' size, of two regions.
 fn place(what: u8) -> u64 {
-    let len = Layout::needs(3, HALF);
-    let layout = Layout::new(len, 512, 2, Some(HALF)).expect("room");
+    let len = Layout::needs(3, HALF, 0);
+    let layout = Layout::new(len, 512, 2, Some(HALF), 0).expect("room");
     let (low, high) = (usize::from(what & 3), usize::from(what >> 2 & 1));
     match what >> 5 {
         0 | 1 => Layout::area(len, low),

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub mod disk;
+pub mod dumps;
 pub mod inputs;
 pub mod model;
 pub mod recover;

@@ -41,20 +41,30 @@ pub struct Log {
     id: Vec<u8>,
     block: usize,
     half_len: usize,
+    tables_len: usize,
     starts: Vec<Start>,
 }
 
 /// The bytes of a superblock that mean something, if it is one, of a store of `len` bytes.
 pub fn superblock(bytes: &[u8], len: usize) -> Option<Vec<u8>> {
     let bytes = &bytes[..16384];
-    let is_one = bytes[..8] == *b"TL-NVLOG" && number(bytes, 8, 4) == 2 && is_whole(bytes, 12);
+    let version = number(bytes, 8, 4);
+    let is_one = bytes[..8] == *b"TL-NVLOG" && matches!(version, 2 | 3) && is_whole(bytes, 12);
+    let tables_len = if version == 3 {
+        number(bytes, 80, 8)
+    } else {
+        0
+    };
+    let is_area = (508 * 4096..1 << 60).contains(&tables_len) && tables_len.is_multiple_of(4096);
     let volumes = number(bytes, 68, 4) as usize;
     let (regions, half_len) = (number(bytes, 52, 4), number(bytes, 56, 8));
-    if !is_one || volumes > 254 || number(bytes, 32, 8) >= NUMBERS_END {
+    if !is_one || is_area != (version == 3) || volumes > 254 || number(bytes, 32, 8) >= NUMBERS_END
+    {
         return None;
     }
     let halves = (2 * regions).checked_mul(half_len);
-    let fits = halves.is_some_and(|halves| halves <= (len - 4 * AREA) as u64);
+    let fits =
+        halves.is_some_and(|halves| halves.saturating_add(tables_len) <= (len - 4 * AREA) as u64);
     let is_sound = (1..=64).contains(&regions)
         && half_len >= 64 << 10
         && half_len.is_multiple_of(4096)
@@ -62,6 +72,7 @@ pub fn superblock(bytes: &[u8], len: usize) -> Option<Vec<u8>> {
         && number(bytes, 40, 8) == len as u64
         && bytes[72] <= 1;
     let mut meaning = bytes[16..73].to_vec();
+    meaning.extend(tables_len.to_le_bytes());
     for i in 0..volumes {
         let volume = &bytes[128 + 64 * i..][..64];
         let name = volume[32..].split(|&byte| byte == 0).next()?;
@@ -71,6 +82,28 @@ pub fn superblock(bytes: &[u8], len: usize) -> Option<Vec<u8>> {
         meaning.push(0);
     }
     (fits && is_sound).then_some(meaning)
+}
+
+/// The bytes of a table's entry that mean something, if it is one of `slot` in the log `id`.
+pub fn entry(bytes: &[u8], id: &[u8], slot: usize) -> Option<Vec<u8>> {
+    let bytes = &bytes[..4096];
+    let is_one = bytes[..8] == *b"TL-TABLE" && number(bytes, 8, 4) == 3 && is_whole(bytes, 12);
+    let is_ours = bytes[16..32] == *id && number(bytes, 40, 4) == slot as u64;
+    let (sequence, content) = (number(bytes, 32, 8), number(bytes, 44, 4) as usize);
+    let [first, pages] = [96, 104].map(|at| number(bytes, at, 8));
+    let end = u128::from(first) + u128::from(pages);
+    let is_record =
+        (first, pages) == (0, 0) || first >= 508 && pages > 0 && end * 4096 <= u128::from(u64::MAX);
+    if !is_one || !is_ours || !is_record || content > 3840 || sequence == 0 {
+        return None;
+    }
+    let name = bytes[64..96].split(|&byte| byte == 0).next()?;
+    std::str::from_utf8(name).ok()?;
+    let zeros = [64 + name.len()..96, 112..256, 256 + content..4096];
+    let are_zeros = zeros
+        .into_iter()
+        .all(|range| bytes[range].iter().all(|&byte| byte == 0));
+    (are_zeros && sequence < NUMBERS_END).then(|| bytes[32..256 + content].to_vec())
 }
 
 pub fn region(bytes: &[u8], id: &[u8], region: usize) -> Option<Start> {
@@ -126,6 +159,7 @@ pub fn open(image: &[u8]) -> Option<Log> {
     Some(Log {
         block: number(&meaning, 32, 4) as usize,
         half_len: number(&meaning, 40, 8) as usize,
+        tables_len: number(&meaning, 57, 8) as usize,
         starts: starts.collect::<Option<_>>()?,
         id,
     })
@@ -144,7 +178,7 @@ struct Group {
 
 impl Log {
     fn half(&self, region: usize, half: usize) -> std::ops::Range<usize> {
-        let start = MIB + (2 * region + half) * self.half_len;
+        let start = MIB + self.tables_len + (2 * region + half) * self.half_len;
         start..start + self.half_len
     }
 

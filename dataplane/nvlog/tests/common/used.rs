@@ -43,7 +43,7 @@ impl Devices {
     }
 
     pub fn layout(&self, regions: u32) -> Layout {
-        Layout::new(self.disk.len(), 512, regions, Some(HALF)).expect("room")
+        Layout::new(self.disk.len(), 512, regions, Some(HALF), 0).expect("room")
     }
 
     /// What opening says; it writes nothing.
@@ -94,7 +94,7 @@ impl Devices {
 
 /// A log of `regions` regions in which a run did `steps` things, all of them stable; what the run logged.
 pub fn used(regions: u32, steps: usize, seed: u64) -> (Devices, Vec<Journal>) {
-    let devices = Devices::new(Layout::needs(3, HALF), 512);
+    let devices = Devices::new(Layout::needs(3, HALF, 0), 512);
     let layout = devices.layout(regions);
     let recovered = recover(devices.both(), LOG, layout).expect("a blank store");
     let mut run = Run::new(LOG, layout, &recovered.regions, devices.both());

@@ -216,7 +216,7 @@ fn layout(plan: &LogPlan, sides: &[Option<Side>]) -> Result<Layout, String> {
     let len = there().map(|side| side.len).min().unwrap_or(0);
     // Blocks of the larger size are blocks of the other one, too.
     let block = there().map(|side| side.block).max().unwrap_or(0);
-    let layout = Layout::new(len, block, plan.shards as u32, plan.half_len)
+    let layout = Layout::new(len, block, plan.shards as u32, plan.half_len, 0)
         .map_err(|unfit| unfit.to_string())?;
     let longest = (plan.max_bytes + nvlog::HEADER_MAX) as u64 + nvlog::UNIT;
     match layout.half_len < longest {

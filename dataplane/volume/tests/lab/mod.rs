@@ -213,7 +213,7 @@ impl Lab {
         self.benches.push(Rc::clone(bench));
         (self.volumes).attach_log(vec![Some(Disk(Rc::clone(bench)))], 16, || ());
         let geometry = Disk(Rc::clone(bench)).geometry();
-        let layout = Layout::new(geometry.len(), geometry.block_size, shards as u32, None);
+        let layout = Layout::new(geometry.len(), geometry.block_size, shards as u32, None, 0);
         let region = RegionSuperblock {
             generation: 1,
             oldest: 0,
