@@ -30,6 +30,7 @@ pub(crate) fn plan(config: &Config, log: &LogConfig, stores: &[Store]) -> LogPla
     LogPlan {
         shards: config.cores.len(),
         half_len: log.half_len,
+        tables_len: 0,
         interval: log.interval,
         through_after_failure: log.through_after_failure,
         max_bytes: config.target.max_io_bytes as usize,
@@ -79,6 +80,9 @@ pub(crate) fn replay(
     })?;
     for (store, what) in &start.discarded {
         log::warn!("--discard-log: what the log on store {store} had is given up: {what}");
+    }
+    for what in &start.tables_kept {
+        log::warn!("the log on store {stores}: {what}; it is kept as it is");
     }
     let done = &start.replayed;
     log::info!(

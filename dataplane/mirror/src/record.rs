@@ -106,6 +106,23 @@ impl Changed {
         }
     }
 
+    /// What others of the same volume say was changed was.
+    pub fn extend<'a>(&mut self, others: impl IntoIterator<Item = &'a Changed>) {
+        for other in others {
+            for (word, more) in self.words.iter_mut().zip(&other.words) {
+                self.count += u64::from((more & !*word).count_ones());
+                *word |= more;
+            }
+        }
+        debug_assert!(self.first_from(self.granules).is_none());
+    }
+
+    /// Nothing of page `number` was changed.
+    pub fn clear_page(&mut self, number: u64) {
+        let granules = number * PER_PAGE..((number + 1) * PER_PAGE).min(self.granules);
+        granules.for_each(|granule| self.clear(granule));
+    }
+
     /// The first that was changed, from `granule` on.
     pub fn first_from(&self, granule: u64) -> Option<u64> {
         let first = (granule / 64) as usize;

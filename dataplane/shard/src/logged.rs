@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use block::Device;
-use volume::{LogPlan, LogStart, ReplayEnd, ReplayProgress};
+use block::{Device, Fault};
+use volume::{
+    LogCounters, LogPlan, LogStart, ReplayEnd, ReplayProgress, TableRefusal, TableToken, TableWrite,
+};
 
 use crate::handle::Handle;
 use crate::machine::{Machine, Memory};
@@ -48,6 +50,24 @@ impl<M: Machine> Shard<M> {
     /// The log takes the shard's changes from now on.
     pub fn start_log(&mut self, start: &LogStart) {
         self.common.volumes.start_log(self.index, start);
+    }
+
+    /// What the shard's log has done; `None` if there is none.
+    pub fn log_counters(&self) -> Option<LogCounters> {
+        self.common.volumes.log_counters()
+    }
+
+    /// As [`volume::Volumes::write_table`].
+    ///
+    /// # Errors
+    /// [`TableRefusal`]: nothing was begun.
+    pub fn write_table(&mut self, write: &TableWrite<'_>) -> Result<TableToken, TableRefusal> {
+        self.common.volumes.write_table(write)
+    }
+
+    /// The next write of a table that ended.
+    pub fn next_table_end(&mut self) -> Option<(TableToken, Result<(), Fault>)> {
+        self.common.volumes.next_table_end()
     }
 
     /// Wants a consistency point if the control side has asked for one, and answers when it has ended.

@@ -25,8 +25,8 @@ mod volumes;
 
 pub use jobs::JobCounters;
 pub use logged::{
-    LogCounters, LogMember, LogPlan, LogStart, LogStorePlan, Lost, PointEnd, ReplayEnd,
-    ReplayProgress,
+    LogCounters, LogMember, LogPlan, LogStart, LogStorePlan, Lost, PointEnd, RecordPages,
+    ReplayEnd, ReplayProgress, TableArea, TableEntry, TableRefusal, TableToken, TableWrite,
 };
 pub use peer::PeerEnds;
 pub use remote::rings;

@@ -11,6 +11,7 @@ mod point;
 mod replay;
 mod store;
 mod stores;
+mod tables;
 mod warm;
 
 use std::collections::VecDeque;
@@ -34,12 +35,13 @@ pub use replay::{LogPlan, LogStart, LogStorePlan, ReplayEnd, ReplayProgress};
 pub(crate) use stores::LogStores;
 pub use stores::{LogMember, Lost};
 use stores::{SUPERBLOCK, StoresEnded};
+pub use tables::{RecordPages, TableArea, TableEntry, TableRefusal, TableToken, TableWrite};
 pub(crate) use warm::Warm;
 
 /// Groups that are written at a time: one is at the device while the next one fills.
 const GROUPS: usize = 4;
-/// Transfers that a store of the log has at most: groups, and copies of a superblock.
-const TRANSFERS: usize = GROUPS + 2;
+/// Transfers that a store of the log has at most: groups, copies of a superblock, and what is written of a table.
+const TRANSFERS: usize = GROUPS + 2 + 1;
 /// Payload of a group from which on it waits for no more.
 const GROUP_BYTES: u64 = 256 << 10;
 /// Records that are worth a group of their own while another is under way.

@@ -126,6 +126,11 @@ impl Agreed {
         self.tables[place]
     }
 
+    /// Whether the store at `place` has all of the log, and of its tables.
+    pub fn has_all(&self, place: usize) -> bool {
+        !self.behind[place] && (self.tables_len() == 0 || self.tables[place] > 0)
+    }
+
     /// The stores that are there and have all of the tables.
     pub(super) fn keepers<S: Store>(&self, stores: &Stores<'_, S>) -> Vec<usize> {
         let there = (0..stores.len()).filter(|&place| stores[place].is_some());

@@ -186,6 +186,7 @@ impl Appliance {
         volume::LogPlan {
             shards: self.plan.shards,
             half_len: Some(log.half_len),
+            tables_len: 0,
             interval: Duration::from_nanos(log.interval),
             through_after_failure: log.through_after_failure,
             max_bytes: self.plan.max_io_bytes as usize,

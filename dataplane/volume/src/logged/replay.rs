@@ -2,6 +2,7 @@
 //! is made ready. One shard does it for all, before any of them takes a request.
 
 mod explain;
+mod tables;
 mod targets;
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,7 @@ use nvlog::{Layout, LogId, RegionSuperblock, Superblock};
 use pages::{Cluster, PAGE_SIZE, PageRun};
 use sgl::Element;
 
-use super::{LogMember, LogStores, Lost, warm};
+use super::{LogMember, LogStores, Lost, TableArea, TableEntry, warm};
 use crate::cached::JobTicket;
 use crate::jobs::Jobs;
 use crate::placement;
@@ -35,6 +36,8 @@ pub struct LogPlan {
     pub shards: usize,
     /// Bytes of a half; `None`: as many as there is room for.
     pub half_len: Option<u64>,
+    /// Bytes of the tables area at least; it is never made shorter than it is.
+    pub tables_len: u64,
     /// The longest that changes stay in the log alone.
     pub interval: Duration,
     /// Once the log has failed and is empty, changes go straight to their drives; else they are refused.
@@ -83,6 +86,12 @@ pub struct LogStart {
     pub warm: Vec<(VolumeId, u64, u64)>,
     /// What was given up, by store and in words.
     pub discarded: Vec<(String, String)>,
+    /// Tables of volumes.
+    pub tables: Vec<TableEntry>,
+    /// Tables of volumes that are not there, or have another drive, in words: they are kept as they are.
+    pub tables_kept: Vec<String>,
+    /// Where tables are written.
+    pub table_area: TableArea,
 }
 
 /// How a replay ended: what to begin with, or a sentence that says why not and what to do.
@@ -211,13 +220,19 @@ impl Store for Side {
 }
 
 /// Where things lie in the log's stores: those that are there have room for it.
-fn layout(plan: &LogPlan, sides: &[Option<Side>]) -> Result<Layout, String> {
+fn layout(plan: &LogPlan, sides: &[Option<Side>], tables_len: u64) -> Result<Layout, String> {
     let there = || sides.iter().flatten();
     let len = there().map(|side| side.len).min().unwrap_or(0);
     // Blocks of the larger size are blocks of the other one, too.
     let block = there().map(|side| side.block).max().unwrap_or(0);
-    let layout = Layout::new(len, block, plan.shards as u32, plan.half_len, 0)
-        .map_err(|unfit| unfit.to_string())?;
+    let tables = match tables_len {
+        0 => String::new(),
+        _ => format!(
+            ", of which {tables_len} are for tables: name a larger store, or let halves be shorter"
+        ),
+    };
+    let layout = Layout::new(len, block, plan.shards as u32, plan.half_len, tables_len)
+        .map_err(|unfit| format!("{unfit}{tables}"))?;
     let longest = (plan.max_bytes + nvlog::HEADER_MAX) as u64 + nvlog::UNIT;
     match layout.half_len < longest {
         true => Err(format!(
@@ -254,10 +269,11 @@ async fn run(desk: Desk, plan: LogPlan, mut sides: Vec<Option<Side>>) -> ReplayE
             discarded.push((store.name.clone(), what));
         }
     }
-    let layout = layout(&plan, &sides)?;
     let mut agreed = recovery::agree(&found).map_err(|(i, refusal)| refused(&refusal, i, &plan))?;
+    let tables_len = plan.tables_len.max(agreed.tables_len());
+    let layout = layout(&plan, &sides, tables_len)?;
     let places = sides.iter().map(Option::as_ref);
-    let stores: Vec<_> = places.map(|side| Some((side?, side?.len))).collect();
+    let mut stores: Vec<_> = places.map(|side| Some((side?, side?.len))).collect();
     if let Some(opened) = &mut agreed.opened {
         if cfg!(mutant = "log-map-of-this-run") {
             opened.regions.truncate(plan.shards);
@@ -266,8 +282,15 @@ async fn run(desk: Desk, plan: LogPlan, mut sides: Vec<Option<Side>>) -> ReplayE
         let halves = u64::from(layout.regions) * 2 * layout.half_len;
         (desk.progress).update(|so_far| ReplayProgress { halves, ..so_far });
     }
-    let (replayed, warm) = replay(&desk, &plan, &stores, &agreed).await?;
     let log = (agreed.opened.as_ref()).map_or(plan.id, |opened| opened.superblock.log);
+    let found = recovery::tables(&stores, &agreed, log).await;
+    let found = found.map_err(|refusal| tables::unreadable(&refusal))?;
+    let mut found = tables::Found::new(&plan, found)?;
+    let tables_kept = std::mem::take(&mut found.kept);
+    let table_area = found.area(&plan, tables_len);
+    let (replayed, warm, marks) = replay(&desk, &plan, &stores, &agreed, found.marks()).await?;
+    let tables = found.mark(&mut stores, &agreed, marks).await;
+    let tables = tables.map_err(|fault| format!("the log store failed: {fault}"))?;
     let superblock = Superblock {
         log,
         generation: 0,
@@ -281,7 +304,7 @@ async fn run(desk: Desk, plan: LogPlan, mut sides: Vec<Option<Side>>) -> ReplayE
     let member = |(i, store): (usize, LogStorePlan)| LogMember {
         name: store.name,
         volume: store.volume,
-        len: stores[i].map_or(0, |(_, len)| len),
+        len: sides[i].as_ref().map_or(0, |side| side.len),
         member: begun.members[i],
     };
     Ok(LogStart {
@@ -295,16 +318,20 @@ async fn run(desk: Desk, plan: LogPlan, mut sides: Vec<Option<Side>>) -> ReplayE
         replayed,
         warm: warm.into(),
         discarded,
+        tables,
+        tables_kept,
+        table_area,
     })
 }
 
-/// Replays what the stores agree on; what that was, and the last ranges written.
+/// Replays what the stores agree on; what that was, the last ranges written, and what it changed, in `marks`.
 async fn replay(
     desk: &Desk,
     plan: &LogPlan,
     stores: &recovery::Stores<'_, Side>,
     agreed: &Agreed,
-) -> Result<(Replayed, VecDeque<warm::Range>), String> {
+    marks: tables::Marks,
+) -> Result<(Replayed, VecDeque<warm::Range>, tables::Marks), String> {
     let Some(opened) = &agreed.opened else {
         return Ok(Default::default());
     };
@@ -315,11 +342,11 @@ async fn replay(
         let is_it = new.identity == old.identity && new.len >= old.len && new.block == old.block;
         is_it.then_some(VolumeId(place as u16))
     };
-    let targets = Targets::new(desk.clone(), known.iter().map(find).collect());
+    let targets = Targets::new(desk.clone(), known.iter().map(find).collect(), marks);
     let is_there = |number: u32| targets.has(number);
     let result = recovery::replay(stores, opened, &targets, is_there).await;
     // What could be replayed is on the drives, whether the log is begun anew now or given up later.
-    let (written, warm) = targets.into_written();
+    let (written, warm, marks) = targets.into_written();
     for volume in written
         .into_iter()
         .filter(|_| !cfg!(mutant = "log-replay-not-flushed"))
@@ -328,7 +355,7 @@ async fn replay(
         flushed.map_err(|fault| format!("a drive failed in the replay: {fault}"))?;
     }
     match result {
-        Ok(replayed) => Ok((replayed, warm)),
+        Ok(replayed) => Ok((replayed, warm, marks)),
         Err(refusal) => Err(explain(&refusal, known)),
     }
 }
@@ -361,6 +388,9 @@ async fn discard(side: &Side) -> Result<String, Refusal<Fault>> {
             let (name, records, bytes) = (&volume.name, has.records, has.bytes);
             text += &format!("; of store {name:?} {records} records of {bytes} bytes");
         }
+    }
+    if opened.superblock.layout.tables_len > 0 {
+        text += "; the tables of its volumes";
     }
     for loss in survey.losses() {
         text += &format!("; damaged: {loss}");

@@ -6,6 +6,7 @@
 //! acknowledged.
 
 mod say;
+mod table;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,12 +22,15 @@ use super::store::{Ended, LogStore};
 use super::{GROUPS, IS_EARLY, LogStart, TRANSFERS};
 use crate::backing::LOOK;
 use say::Saying;
+use table::Writer;
 
 /// How long one store may keep what the other has: less than hosts wait.
 const SILENT_MAX: Duration = Duration::from_secs(5);
 
 /// The ticket of a region's superblock; those below are of groups.
 pub(super) const SUPERBLOCK: u32 = GROUPS as u32;
+/// That of what is written of a table.
+const TABLE: u32 = SUPERBLOCK + 1;
 /// Bits of a code that are the ticket.
 const TICKET: u32 = 8;
 
@@ -82,6 +86,8 @@ pub(crate) struct LogStores<D: Device> {
     sides: Vec<Option<Side<D>>>,
     sent: [Sent; GROUPS],
     saying: Option<Saying>,
+    /// On the shard that writes tables.
+    tables: Option<Writer>,
     ended: VecDeque<StoresEnded>,
     /// Lists to be used again.
     spare: Vec<Vec<Element>>,
@@ -119,6 +125,7 @@ impl<D: Device> LogStores<D> {
             sides,
             sent: Default::default(),
             saying: None,
+            tables: None,
             ended: VecDeque::with_capacity(GROUPS + 1),
             spare: Vec::with_capacity(2 * TRANSFERS),
             codes: 0,
@@ -152,6 +159,8 @@ impl<D: Device> LogStores<D> {
         }
         self.lost = start.lost.clone();
         self.saying = Some(Saying::new(start, number));
+        // Its region's superblock says which stores have all of them.
+        self.tables = (number == 0).then(|| Writer::new(&start.table_area));
     }
 
     /// Stores that are in: a bit for each.
@@ -262,6 +271,7 @@ impl<D: Device> LogStores<D> {
         {
             match ended.ticket % TICKET {
                 SUPERBLOCK => self.copy_ended(place, ended),
+                TABLE => self.table_ended(place, ended),
                 ticket => self.part_ended(place, ticket, ended),
             }
         }
@@ -312,6 +322,7 @@ impl<D: Device> LogStores<D> {
                 is_kept: sent.pending != 0,
             });
         }
+        self.settle_table();
     }
 
     /// A store is out; or the last one failed, and nothing is stable any more.
@@ -351,7 +362,8 @@ impl<D: Device> LogStores<D> {
         let of_groups = of_groups.map(|sent| (sent.since, sent.pending));
         let of_copies = self.saying.as_ref().and_then(Saying::pending);
         let is_long = |since: Duration| self.now >= since + SILENT_MAX;
-        let mut kept = of_groups.chain(of_copies);
+        let of_tables = self.tables.as_ref().and_then(Writer::pending);
+        let mut kept = of_groups.chain(of_copies).chain(of_tables);
         let kept = kept.find(|&(since, pending)| pending.count_ones() == 1 && is_long(since));
         if let Some((_, pending)) = kept {
             self.lose(pending.trailing_zeros() as usize, Fault::Busy, "is silent");
@@ -386,7 +398,8 @@ impl<D: Device> LogStores<D> {
     /// What is not at its end, but for groups.
     pub(super) fn in_progress(&self) -> usize {
         let is_saying = self.saying.as_ref().is_some_and(Saying::is_busy);
-        usize::from(is_saying) + self.kept.len()
+        let writes = self.tables.as_ref().map_or(0, Writer::in_progress);
+        usize::from(is_saying) + writes + self.kept.len()
     }
 
     /// Nothing more is said but what is asked for: no memory is held for that.
@@ -396,8 +409,12 @@ impl<D: Device> LogStores<D> {
         }
     }
 
-    /// The log is empty, and the program stops.
+    /// The log is empty, and the program stops. Once tables are written: what is acknowledged after it is said is not closed.
     pub(super) fn close(&mut self) {
+        let is_writing = |writer: &Writer| writer.in_progress() > 0;
+        if self.tables.as_ref().is_some_and(is_writing) {
+            return;
+        }
         if let Some(saying) = &mut self.saying {
             saying.close();
         }
@@ -413,5 +430,6 @@ impl<D: Device> LogStores<D> {
         if saying.is_due() {
             self.begin_copies(buffers);
         }
+        self.advance_table(buffers);
     }
 }

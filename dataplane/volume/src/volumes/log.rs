@@ -1,11 +1,11 @@
 //! The log of a shard's volumes, from its store to its consistency points.
 
-use block::{Buffers, Device, IoKind};
+use block::{Buffers, Device, Fault, IoKind};
 
 use super::Volumes;
 use crate::logged::{
     Log, LogCounters, LogPlan, LogStart, LogStores, PointEnd, Replay, ReplayEnd, ReplayProgress,
-    Warm,
+    TableRefusal, TableToken, TableWrite, Warm,
 };
 use crate::requester::Requester;
 
@@ -122,6 +122,26 @@ impl<D: Device> Volumes<D> {
         match &self.log {
             LogState::Ready(log) => log.point_end(),
             _ => Some(PointEnd::NoLog),
+        }
+    }
+
+    /// Begins to make a volume's table stable, on all stores that the log is on: its [end](Volumes::next_table_end) comes
+    /// when they have it. The shard with the log's first region writes tables; writes end in their order.
+    ///
+    /// # Errors
+    /// [`TableRefusal`]: nothing was begun.
+    pub fn write_table(&mut self, write: &TableWrite<'_>) -> Result<TableToken, TableRefusal> {
+        match &mut self.log {
+            LogState::Ready(log) => log.write_table(write),
+            _ => Err(TableRefusal::NotHere),
+        }
+    }
+
+    /// The next write of a table that ended. One that failed is in stable storage or is not, and the log takes no more.
+    pub fn next_table_end(&mut self) -> Option<(TableToken, Result<(), Fault>)> {
+        match &mut self.log {
+            LogState::Ready(log) => log.next_table_end(),
+            _ => None,
         }
     }
 

@@ -12,9 +12,9 @@ use block::{
 };
 use events::{StageClock, Ticks};
 use nvlog::recovery::Replayed;
-use nvlog::{Layout, LogId, Members, RegionSuperblock};
+use nvlog::{Layout, LogId, Members, RegionSuperblock, Tables};
 use pages::{Arena, ClusterPool, CopyLedger, HeapRegion, PAGE_SIZE, RunPool};
-use volume::{LogMember, LogStart, Lost, Origin, Sizes, Volumes};
+use volume::{LogMember, LogStart, Lost, Origin, Sizes, TableArea, Volumes};
 
 /// What a device has, and what it was ever given.
 #[derive(Default)]
@@ -33,6 +33,8 @@ pub struct Bench {
     pub prp: bool,
     /// What its commands end with, if not well.
     pub fault: Option<Fault>,
+    /// Bytes of the tables area of a log in it.
+    pub tables_len: u64,
 }
 
 pub struct Disk(Rc<RefCell<Bench>>);
@@ -43,7 +45,7 @@ impl Device for Disk {
     fn geometry(&self) -> Geometry {
         Geometry {
             block_size: 4096,
-            blocks: 1024,
+            blocks: 1024 + self.0.borrow().tables_len / 4096,
             metadata: 0,
             alignment: 1,
             prp: self.0.borrow().prp,
@@ -213,7 +215,9 @@ impl Lab {
         self.benches.push(Rc::clone(bench));
         (self.volumes).attach_log(vec![Some(Disk(Rc::clone(bench)))], 16, || ());
         let geometry = Disk(Rc::clone(bench)).geometry();
-        let layout = Layout::new(geometry.len(), geometry.block_size, shards as u32, None, 0);
+        let tables_len = bench.borrow().tables_len;
+        let (len, block) = (geometry.len(), geometry.block_size);
+        let layout = Layout::new(len, block, shards as u32, None, tables_len);
         let region = RegionSuperblock {
             generation: 1,
             oldest: 0,
@@ -240,6 +244,12 @@ impl Lab {
             replayed: Replayed::default(),
             warm: Vec::new(),
             discarded: Vec::new(),
+            tables: Vec::new(),
+            tables_kept: Vec::new(),
+            table_area: TableArea::new(
+                Tables::new(LogId([7; 16]), tables_len),
+                vec![("disk0".into(), [0; 16])],
+            ),
         };
         self.volumes.start_log(me, &start);
     }

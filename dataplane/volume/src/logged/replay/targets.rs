@@ -7,6 +7,7 @@ use std::ops::Range;
 use block::{Fault, VolumeId};
 use nvlog::recovery::Drives;
 
+use super::tables::Marks;
 use super::{Ask, Desk, LogPages, Side, warm};
 
 /// The drives, by what the log that is replayed calls them.
@@ -16,16 +17,18 @@ pub(super) struct Targets {
     written: RefCell<BTreeSet<VolumeId>>,
     /// The last ranges written.
     warm: RefCell<VecDeque<warm::Range>>,
+    marks: RefCell<Marks>,
 }
 
 impl Targets {
-    /// `volumes`: by number, of those that are as they were.
-    pub(super) fn new(desk: Desk, volumes: Vec<Option<VolumeId>>) -> Self {
+    /// `volumes`: by number, of those that are as they were. What is changed is marked in `marks`, of those that are there.
+    pub(super) fn new(desk: Desk, volumes: Vec<Option<VolumeId>>, marks: Marks) -> Self {
         Self {
             desk,
             volumes,
             written: RefCell::default(),
             warm: RefCell::default(),
+            marks: RefCell::new(marks),
         }
     }
 
@@ -35,15 +38,22 @@ impl Targets {
         volume.is_some_and(Option::is_some)
     }
 
-    /// Volumes that were changed, and the last ranges written.
-    pub(super) fn into_written(self) -> (BTreeSet<VolumeId>, VecDeque<warm::Range>) {
-        (self.written.into_inner(), self.warm.into_inner())
+    /// Volumes that were changed, the last ranges written, and what is marked.
+    pub(super) fn into_written(self) -> (BTreeSet<VolumeId>, VecDeque<warm::Range>, Marks) {
+        let warm = self.warm.into_inner();
+        (self.written.into_inner(), warm, self.marks.into_inner())
     }
 
-    fn volume(&self, number: u32) -> Result<VolumeId, Fault> {
+    /// The volume, of which a range is changed.
+    fn volume(&self, number: u32, range: Range<u64>) -> Result<VolumeId, Fault> {
         let volume = self.volumes.get(number as usize).copied().flatten();
         let volume = volume.ok_or(Fault::Internal)?;
         self.written.borrow_mut().insert(volume);
+        if let Some(changed) = self.marks.borrow_mut().get_mut(&volume)
+            && !cfg!(mutant = "log-tables-unmarked")
+        {
+            changed.mark(range);
+        }
         Ok(volume)
     }
 
@@ -64,8 +74,9 @@ impl Drives<Side> for Targets {
         data: &LogPages,
         range: Range<usize>,
     ) -> Result<(), Fault> {
-        let (volume, pages) = (self.volume(volume)?, data.clone());
-        self.note((volume, offset, range.len() as u64));
+        let len = range.len() as u64;
+        let (volume, pages) = (self.volume(volume, offset..offset + len)?, data.clone());
+        self.note((volume, offset, len));
         let ask = Ask::DriveWrite {
             volume,
             offset,
@@ -76,7 +87,7 @@ impl Drives<Side> for Targets {
     }
 
     async fn write_zeroes(&self, volume: u32, offset: u64, len: u64) -> Result<(), Fault> {
-        let volume = self.volume(volume)?;
+        let volume = self.volume(volume, offset..offset.saturating_add(len))?;
         let ask = Ask::DriveZeroes {
             volume,
             offset,
@@ -86,7 +97,7 @@ impl Drives<Side> for Targets {
     }
 
     async fn deallocate(&self, number: u32, offset: u64, len: u64) -> Result<(), Fault> {
-        let volume = self.volume(number)?;
+        let volume = self.volume(number, offset..offset.saturating_add(len))?;
         let ask = Ask::DriveDeallocation {
             volume,
             offset,

@@ -1,5 +1,7 @@
 //! What `--discard-log` gives up, and that nothing is without it.
 
+mod tables;
+
 use nvlog::recovery::PART;
 use nvlog::{AREA, Crcs, Record, RecordOp, Region};
 use pages::{Arena, ClusterPool, HeapRegion};
@@ -19,20 +21,30 @@ struct Bench {
     fails: Cell<bool>,
     writes: RefCell<usize>,
     progress: RefCell<Vec<ReplayProgress>>,
+    /// Asked for at the next start.
+    tables_len: Cell<u64>,
+    identity: Cell<[u8; 16]>,
 }
 
 impl Bench {
     fn new() -> Self {
+        Self::of(LEN)
+    }
+
+    /// With a store of so many bytes.
+    fn of(len: u64) -> Self {
         let pages = 2 + PART / PAGE_SIZE;
         let arena = Arena::new(HeapRegion::new(pages + 1));
         Self {
             pages: ClusterPool::carve(&arena, pages, PAGE_SIZE).expect("room"),
-            store: RefCell::new(vec![0; LEN as usize]),
+            store: RefCell::new(vec![0; len as usize]),
             drives: RefCell::default(),
             deallocated: RefCell::default(),
             fails: Cell::default(),
             writes: RefCell::default(),
             progress: RefCell::default(),
+            tables_len: Cell::default(),
+            identity: Cell::default(),
         }
     }
 
@@ -73,15 +85,22 @@ impl Bench {
 
     /// A start of a program that has these stores.
     fn start(&self, stores: &[&str], discard: bool) -> ReplayEnd {
+        let end = self.start_for(stores, discard, usize::MAX);
+        end.expect("it ends")
+    }
+
+    /// The same, which is killed when it has asked for so many things.
+    fn start_for(&self, stores: &[&str], discard: bool, asks: usize) -> Option<ReplayEnd> {
         let volume = |name: &&str| nvlog::Volume {
             name: (*name).into(),
-            identity: [0; 16],
+            identity: self.identity.get(),
             len: 1 << 20,
             block: 512,
         };
         let plan = LogPlan {
             shards: 1,
             half_len: None,
+            tables_len: self.tables_len.get(),
             interval: Duration::from_secs(10),
             through_after_failure: false,
             max_bytes: 1 << 17,
@@ -97,20 +116,21 @@ impl Bench {
         let side = Side {
             desk: desk.clone(),
             store: 0,
-            len: LEN,
+            len: self.store.borrow().len() as u64,
             block: 512,
         };
         let mut future = Box::pin(run(desk.clone(), plan, vec![Some(side)]));
         let mut context = task::Context::from_waker(Waker::noop());
-        loop {
+        for _ in 0..asks {
             if let Poll::Ready(end) = future.as_mut().poll(&mut context) {
-                return end;
+                return Some(end);
             }
             let ask = desk.ask.borrow_mut().take().expect("it asks for something");
             let answer = self.do_it(ask);
             self.progress.borrow_mut().push(desk.progress.get());
             *desk.answer.borrow_mut() = Some(answer);
         }
+        None
     }
 
     /// Logs a write to each of the first volumes, `groups` of them, and where the first group is.
