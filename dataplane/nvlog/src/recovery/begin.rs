@@ -43,7 +43,11 @@ pub async fn begin<S: Store>(
     let mut order: Vec<usize> = (0..stores.len()).filter(|&i| stores[i].is_some()).collect();
     order.sort_by_key(|&i| !agreed.behind[i]);
     superblock.generation = highest.generation + 1;
+    if agreed.is_parted {
+        superblock.generation += PARTED;
+    }
     let mut ready = Ready::of(agreed, stores);
+    let copies = keep_tables(stores, agreed, &mut superblock, &mut order, &mut ready).await?;
     if order.len() > 1 && agreed.are_new != [false; STORES_MAX] {
         make_ready(stores, agreed, &superblock, &mut order, &mut ready).await?;
         superblock.generation = superblock.generation.max(2);
@@ -52,10 +56,12 @@ pub async fn begin<S: Store>(
             superblock.generation += PARTED;
         }
     }
-    if agreed.is_parted {
-        superblock.generation += PARTED;
+    if let Some((from, to)) = copies.filter(|(_, to)| order.contains(to)) {
+        let copied = tables::copy(stores, agreed, (from, to), superblock.log).await?;
+        if copied.is_err() {
+            order.retain(|&i| i != to);
+        }
     }
-    keep_tables(stores, agreed, &mut superblock, &mut order, &mut ready).await?;
     loop {
         let members = match order[..] {
             [one] => Members::only(agreed.members[one]),
@@ -105,35 +111,39 @@ impl Ready {
     fn of<S: Store>(agreed: &Agreed, stores: &Stores<'_, S>) -> Self {
         let mut ready = Self::default();
         let keepers = agreed.keepers(stores);
-        // One that does not have all of them gets them before it is one of those that do.
+        // One that was out, or has no area yet, gets the tables before it is one of those that have them.
         for place in 0..stores.len() {
-            ready.has_area[place] = !keepers.is_empty();
+            let has_area = !keepers.is_empty() && !agreed.are_new[place];
+            ready.has_area[place] = has_area || keepers.contains(&place);
         }
         ready
     }
 }
 
-/// Sees to it that all stores that the log is to begin on have the tables that some have. Where one has less, the log
-/// begins without it first: then nothing counts that is overwritten there.
+/// Makes tables alike on the stores that have all of them. Where only one of two has, the log begins on it alone first: then
+/// nothing counts that is overwritten on the other one, nor what that has. From where to where tables are to be copied.
 async fn keep_tables<S: Store>(
     stores: &Stores<'_, S>,
     agreed: &Agreed,
     superblock: &mut Superblock,
     order: &mut Vec<usize>,
     ready: &mut Ready,
-) -> Result<(), S::Error> {
+) -> Result<Option<(usize, usize)>, S::Error> {
     let keepers = agreed.keepers(stores);
     if let Err((failed, error)) = tables::make_alike(stores, &keepers, superblock.log).await {
         // The other one has them, too.
         order.retain(|&i| i != failed);
         superblock.generation += PARTED;
-        return if order.is_empty() { Err(error) } else { Ok(()) };
+        return if order.is_empty() {
+            Err(error)
+        } else {
+            Ok(None)
+        };
     }
-    let other = order.iter().position(|i| !keepers.contains(i));
+    let other = order.iter().copied().find(|i| !keepers.contains(i));
     let (&[keeper], Some(other)) = (&keepers[..], other) else {
-        return Ok(());
+        return Ok(None);
     };
-    let other = order[other];
     if agreed.behind[keeper] {
         // The other one had alone what this one has not.
         superblock.generation += PARTED;
@@ -144,13 +154,7 @@ async fn keep_tables<S: Store>(
     ready.are_alike[keeper] = true;
     begin_one(stores, keeper, agreed, superblock, region, ready).await?;
     superblock.generation += 1;
-    if tables::copy(stores, agreed, (keeper, other), superblock.log)
-        .await?
-        .is_err()
-    {
-        order.retain(|&i| i != other);
-    }
-    Ok(())
+    Ok(Some((keeper, other)))
 }
 
 /// Makes stores that have nothing of the log into its own, as the first of a log is made: whenever the power goes, such
