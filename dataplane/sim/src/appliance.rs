@@ -4,6 +4,7 @@
 mod build;
 mod logs;
 mod stop;
+mod tables;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -21,12 +22,15 @@ use crate::device::Machine;
 use crate::disk::Disk;
 use crate::dma::Reach;
 use crate::frame::Frame;
+use crate::oracle::Oracle;
 use crate::plan::{AppliancePlan, LogPlan, Moment, NetworkPlan, VolumePlan};
 use crate::port::Nic;
 use crate::trace::{Trace, event};
 pub(crate) use build::{address, stack_config};
 use logs::{Logs, Remedy};
 use stop::Stage;
+use tables::Tables;
+use volume::LogStart;
 
 pub(crate) type Shard = shard::Shard<Machine>;
 
@@ -46,6 +50,8 @@ pub(crate) struct Appliance {
     volumes: Vec<VolumePlan>,
     log: Option<LogPlan>,
     logs: Logs,
+    /// Where the log has room for them.
+    tables: Option<Tables>,
     /// By volume; behind them those of the log, if there is one.
     disks: Vec<Rc<RefCell<Disk>>>,
     nic: Nic,
@@ -72,6 +78,8 @@ struct Running {
     stopping: Option<Stopping>,
     /// The first shard replays the log: none takes requests.
     is_replaying: bool,
+    /// What its log began with, until somebody looks.
+    begun: Option<LogStart>,
     /// Why it could not be replayed.
     refused: Option<String>,
 }
@@ -120,8 +128,13 @@ impl Appliance {
                 Rc::new(RefCell::new(disk))
             })
             .collect();
+        let logged = (volumes.iter().enumerate())
+            .filter(|(_, volume)| volume.policy == WritePolicy::Logged)
+            .map(|(i, volume)| (i, volume.disk.geometry.len()));
+        let has_tables = log.is_some_and(|log| log.tables_len > 0);
         Self {
             index,
+            tables: has_tables.then(|| Tables::new(logged)),
             plan: plan.clone(),
             network: network.clone(),
             volumes: volumes.to_vec(),
@@ -195,7 +208,9 @@ impl Appliance {
     /// What it did at a device that must not be.
     pub(crate) fn breach(&self) -> Option<String> {
         let breach = |disk: &Rc<RefCell<Disk>>| disk.borrow().breach().map(str::to_owned);
-        self.disks.iter().find_map(breach)
+        let of_tables = self.tables.as_ref().and_then(Tables::breach);
+        let breach = self.disks.iter().find_map(breach);
+        breach.or(of_tables.map(str::to_owned))
     }
 
     pub(crate) fn policy(&self, volume: usize) -> WritePolicy {
@@ -312,6 +327,13 @@ impl Appliance {
         result
     }
 
+    /// It was killed, and what was promised until then is known.
+    pub(crate) fn crashed(&mut self, oracle: &Oracle) {
+        if let Some(tables) = &mut self.tables {
+            tables.crashed(oracle);
+        }
+    }
+
     /// Takes note of what a run said of the log's stores.
     fn note_logs(&mut self, running: &Running, is_stopped: bool) {
         if self.logs.count < 2 {
@@ -378,9 +400,20 @@ impl Appliance {
             let busy = running.poll(index, &mut self.random);
             if was_replaying && !running.is_replaying {
                 self.logs.begun();
+                if let (Some(tables), Some(start)) = (&mut self.tables, running.begun.take()) {
+                    tables.begun(&start);
+                }
                 self.log_writes_at_start = log_writes;
             }
             self.nic.take_sent(index).into_iter().for_each(&mut send);
+            if let Some(tables) = self.tables.as_mut().filter(|_| !running.is_replaying) {
+                tables.look(&running.shards);
+                let log = self.log.as_ref();
+                let has_area = log.is_some_and(|log| self.started > log.tables_from);
+                if index == 0 && has_area && running.stopping.is_none() {
+                    tables.turn(&mut running.shards[0], &mut self.random);
+                }
+            }
             let turn = &mut running.turns[index];
             turn.idle = match busy {
                 true => 5 * MICROSECOND,
@@ -440,6 +473,7 @@ impl Running {
             }
             Some(Ok(start)) => {
                 self.is_replaying = false;
+                self.begun = Some(start.clone());
                 for shard in &mut self.shards {
                     shard.start_log(&start);
                     shard

@@ -344,6 +344,19 @@ impl Oracle {
         extents
     }
 
+    /// What was acknowledged of what hosts began to write to a volume after a time.
+    pub(crate) fn written_since(
+        &self,
+        volume: usize,
+        since: Nanoseconds,
+    ) -> impl Iterator<Item = Extent> {
+        let writes = self.ops.iter().skip(1).filter(move |op| {
+            let is_write = matches!(op.kind, Kind::Write | Kind::WriteZeroes);
+            is_write && op.extent.volume == volume && op.begun > since && op.end == End::Succeeded
+        });
+        writes.map(|op| op.extent)
+    }
+
     fn end(&mut self, id: OpId, end: End) -> Op {
         let op = &mut self.ops[id.0 as usize];
         assert_eq!(op.end, End::UnderWay, "a request ends once");

@@ -85,6 +85,9 @@ pub(crate) struct LogPlan {
     pub(crate) ambushes: Vec<Ambush>,
     /// Bytes of a half.
     pub(crate) half_len: u64,
+    /// Bytes of the tables area that is asked for from some start on; 0: none has tables.
+    pub(crate) tables_len: u64,
+    pub(crate) tables_from: usize,
     /// Between two consistency points.
     pub(crate) interval: Nanoseconds,
     /// A log that has failed is done without, once it is empty.
@@ -285,6 +288,19 @@ impl Plan {
             liar.misdirected_one_in = *random.pick(&[rarely, rarely, 2 * rarely]);
         }
         plan
+    }
+
+    /// The same with tables of logged volumes, or not.
+    pub(crate) fn with_tables(mut self, random: &mut Random) -> Self {
+        if let Some(log) = self.log.as_mut().filter(|_| random.chance(1, 2)) {
+            log.tables_len = (nvlog::ENTRY_PAGES + random.range(8..=32u64)) * nvlog::UNIT;
+            log.tables_from = *random.pick(&[0, 0, 1, 2]);
+            let disks = [Some(&mut log.disk), log.mirror.as_mut()];
+            for DiskConfig { geometry, .. } in disks.into_iter().flatten() {
+                geometry.blocks += log.tables_len / u64::from(geometry.block_size);
+            }
+        }
+        self
     }
 
     fn draw_mirror(&mut self, random: &mut Random) {
@@ -489,6 +505,8 @@ impl LogPlan {
             mirror: None,
             ambushes: Vec::new(),
             half_len,
+            tables_len: 0,
+            tables_from: 0,
             interval: *random.pick(&[2u64, 20, 200, 10_000]) * MILLISECOND,
             through_after_failure: random.chance(1, 2),
         }

@@ -86,9 +86,17 @@ impl Scenario {
         let trace = Trace::new(prints);
         let result = panic::catch_unwind(AssertUnwindSafe(|| match self {
             Scenario::Target => run(seed, Plan::draw, &trace),
-            Scenario::Log => run(seed, Plan::draw_logged, &trace),
+            Scenario::Log => run(
+                seed,
+                |random| Plan::draw_logged(random).with_tables(random),
+                &trace,
+            ),
             Scenario::LogLies => run(seed, Plan::draw_lies, &trace),
-            Scenario::LogTwo => run(seed, Plan::draw_two, &trace),
+            Scenario::LogTwo => run(
+                seed,
+                |random| Plan::draw_two(random).with_tables(random),
+                &trace,
+            ),
             Scenario::LogTwoLies => run(seed, Plan::draw_two_lies, &trace),
             Scenario::Link => link::run(seed, &trace),
             Scenario::Replicas => replicas::run(seed, &trace),

@@ -229,6 +229,7 @@ impl World {
     fn crash(&mut self) {
         /// How long after a group the next one says that it was acknowledged, and longer than a shard is held up.
         const SAID: Nanoseconds = 200 * MILLISECOND;
+        self.appliance.crashed(&self.oracle);
         self.oracle.crash();
         self.crashes += 1;
         // That the last group was never written nobody can know.

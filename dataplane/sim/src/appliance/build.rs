@@ -167,6 +167,7 @@ impl Appliance {
             listener,
             stopping: None,
             is_replaying: log.is_some(),
+            begun: None,
             refused: None,
         }
     }
@@ -186,7 +187,10 @@ impl Appliance {
         volume::LogPlan {
             shards: self.plan.shards,
             half_len: Some(log.half_len),
-            tables_len: 0,
+            tables_len: match self.started > log.tables_from {
+                true => log.tables_len,
+                false => 0,
+            },
             interval: Duration::from_nanos(log.interval),
             through_after_failure: log.through_after_failure,
             max_bytes: self.plan.max_io_bytes as usize,
