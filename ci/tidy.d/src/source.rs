@@ -81,7 +81,7 @@ fn functions_of(text: &str) -> Vec<(usize, &str, usize)> {
         let is_short = |line: &str| line.ends_with(';') || line.ends_with('}');
         let is_declared = |line: &str| {
             line.strip_prefix(indent)
-                .is_some_and(|rest| rest.starts_with(')'))
+                .is_some_and(|rest| rest.starts_with(')') || rest.starts_with("-> "))
                 && line.ends_with(';')
         };
         if is_short(line) {
@@ -197,6 +197,8 @@ trait T {
     fn declared(
         &self,
     );
+    fn returns(&self)
+    -> u8;
     fn short(&self);
     fn three(&self) {
     }
