@@ -142,6 +142,14 @@ enum Stage {
     Over,
 }
 
+/// Bytes that a greeting begins with, from which [`caller`] is known.
+pub const OPENING: usize = HEADER + HELLO;
+
+/// Who says that it has opened a connection that begins with these bytes: nothing is proved by it.
+pub fn caller(bytes: &[u8; OPENING]) -> Node {
+    Hello::decode(&array(bytes, HEADER)).node
+}
+
 /// A connection that is no session yet.
 pub struct Greeting {
     side: Side,

@@ -12,20 +12,30 @@
 #![forbid(unsafe_code)]
 
 mod bytes;
+mod commands;
 pub mod frame;
 mod greeting;
 mod key;
+mod lanes;
 mod link;
+mod mirrored;
+mod pair;
 mod parameters;
 mod record;
 mod standing;
 
+pub use commands::{Change, ChangeOp, Changes, Role};
 pub use frame::{Command, Header};
-pub use greeting::{BadGreeting, Greeting, Node, Session};
+pub use greeting::{BadGreeting, Greeting, Node, OPENING, Session, caller};
 pub use key::{Keyed, PairKey, Side};
+pub use lanes::{
+    Asked, Carried, Connection, Door, Forward, Lanes, Mailbox, Manager, MirroredVolume, Peer,
+};
 pub use link::{
     Broken, Event, Incoming, Link, MessageId, Outgoing, Patience, Payload, Received, Stale, WINDOW,
 };
+pub use mirrored::{Mirrored, Mode};
+pub use pair::{Action, BadContent, Content, Pair, PairConfig, nature};
 pub use parameters::{ErrorReply, Refusal};
 pub use record::{Changed, GRANULE};
 pub use standing::{

@@ -60,6 +60,18 @@ impl Changed {
         changed
     }
 
+    /// Of bits, 64 to a word, that somebody else has.
+    pub(crate) fn of_words(granules: u64, words: impl Iterator<Item = u64>) -> Self {
+        let words: Vec<u64> = words.collect();
+        debug_assert_eq!(words.len() as u64, granules.div_ceil(64));
+        let count = words.iter().map(|word| u64::from(word.count_ones())).sum();
+        Self {
+            granules,
+            words,
+            count,
+        }
+    }
+
     /// How many there are.
     pub fn granules(&self) -> u64 {
         self.granules
@@ -88,7 +100,7 @@ impl Changed {
         for granule in granules {
             let word = &mut self.words[(granule / 64) as usize];
             let bit = 1 << (granule % 64);
-            if *word & bit == 0 && !cfg!(mutant = "pair-bit-forgotten") {
+            if *word & bit == 0 && !cfg!(mutant = "replicas-bit-forgotten") {
                 *word |= bit;
                 self.count += 1;
                 let page = granule / PER_PAGE;

@@ -180,7 +180,7 @@ impl Claim {
 
     /// Whether its record is of what the other one has.
     fn knows(&self, other: &Claim) -> bool {
-        if cfg!(mutant = "pair-record-of-another-generation") {
+        if cfg!(mutant = "replicas-record-of-another-generation") {
             return self.record_of(other).is_some();
         }
         self.record_of(other).is_some_and(|record| {

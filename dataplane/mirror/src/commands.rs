@@ -1,0 +1,474 @@
+//! What messages ask for (row R3): commands and their parameters.
+//!
+//! A volume is named by the number that the *receiver* has given it in its own claim.
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use crate::bytes::{array, put, u16_at, u32_at, u64_at};
+use crate::frame::{Command, PARAMETERS_MAX};
+use crate::standing::{Claim, Generation, RecordClaim, ReplicaId, Wholeness};
+
+impl Command {
+    /// Changes of a volume: [`Changes`], and their data.
+    pub const WRITE: Self = Self(16);
+    /// What the sender knows of its replica: [`Meeting`].
+    pub const CLAIM: Self = Self(17);
+    /// What of the sender's replica may differ: [`Differing`], and a page of a record.
+    pub const DIFFERING: Self = Self(18);
+    /// All that may differ was said, and what is asked for from now on is executed: [`Ready`].
+    pub const READY: Self = Self(19);
+    /// A copy begins: [`Copying`].
+    pub const COPY: Self = Self(20);
+    /// The copy has ended, and both have the same: [`Copying`].
+    pub const COPIED: Self = Self(21);
+    /// The receiver is to be the source from now on: [`Copying`].
+    pub const SWITCH: Self = Self(22);
+}
+
+/// Changes in a message at most.
+pub const CHANGES_MAX: usize = 32;
+
+const CHANGES: usize = 32;
+const CHANGE: usize = 24;
+const MEETING: usize = 176;
+const DIFFERING: usize = 16;
+const READY: usize = 16;
+const COPYING: usize = 40;
+
+/// Parameters that are none of their command's: a peer that breaks the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadParameters(pub &'static str);
+
+impl fmt::Display for BadParameters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "parameters in which {}", self.0)
+    }
+}
+
+impl std::error::Error for BadParameters {}
+
+/// What a change does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ChangeOp {
+    /// The range has the next bytes of the payload.
+    Write = 1,
+    /// The range reads as zeros.
+    WriteZeroes = 2,
+}
+
+/// One change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// What is done.
+    pub op: ChangeOp,
+    /// First byte of the volume.
+    pub offset: u64,
+    /// Bytes.
+    pub len: u64,
+}
+
+impl Change {
+    /// Bytes of payload.
+    pub fn payload(&self) -> u64 {
+        match self.op {
+            ChangeOp::Write => self.len,
+            ChangeOp::WriteZeroes => 0,
+        }
+    }
+}
+
+/// Parameters of [`Command::WRITE`].
+///
+/// | | bytes | |
+/// | --- | --- | --- |
+/// | 0 | 2 | volume |
+/// | 2 | 2 | how many changes: 1 to 32 |
+/// | 4 | 4 | 0 |
+/// | 8 | 8 | ticket: that of the receiver's last *ready* |
+/// | 16 | 8 | transfer: the first change's number; each has one more, and none is used again while the ticket lasts |
+/// | 24 | 8 | stable: changes with lesser numbers, of this lane, are stable at the sender |
+/// | 32 + 24·*i* | 24 | change *i*: 1: write, 2: write zeroes (1), zeros (7), first byte (8), bytes (8) |
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changes {
+    /// The volume.
+    pub volume: u16,
+    /// What lets them in.
+    pub ticket: u64,
+    /// The first one's number.
+    pub transfer: u64,
+    /// Those before are stable at the source.
+    pub stable: u64,
+    /// They, in their order.
+    pub changes: Vec<Change>,
+}
+
+impl Changes {
+    /// As parameters.
+    ///
+    /// # Panics
+    /// If there is none, or more than [`CHANGES_MAX`].
+    pub fn encode(&self) -> Vec<u8> {
+        let count = self.changes.len();
+        assert!((1..=CHANGES_MAX).contains(&count), "a message has changes");
+        let mut bytes = vec![0; CHANGES + CHANGE * count];
+        put(&mut bytes, 0, &self.volume.to_le_bytes());
+        put(&mut bytes, 2, &(count as u16).to_le_bytes());
+        put(&mut bytes, 8, &self.ticket.to_le_bytes());
+        put(&mut bytes, 16, &self.transfer.to_le_bytes());
+        put(&mut bytes, 24, &self.stable.to_le_bytes());
+        for (change, at) in self.changes.iter().zip((CHANGES..).step_by(CHANGE)) {
+            bytes[at] = change.op as u8;
+            put(&mut bytes, at + 8, &change.offset.to_le_bytes());
+            put(&mut bytes, at + 16, &change.len.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// From parameters of a message with so many bytes of `payload`.
+    ///
+    /// # Errors
+    /// [`BadParameters`].
+    pub fn decode(bytes: &[u8], payload: usize) -> Result<Self, BadParameters> {
+        if bytes.len() < CHANGES {
+            return Err(BadParameters("something is missing"));
+        }
+        let count = usize::from(u16_at(bytes, 2));
+        if !(1..=CHANGES_MAX).contains(&count) || bytes.len() != CHANGES + CHANGE * count {
+            return Err(BadParameters("there are not as many changes as it says"));
+        }
+        let change = |bytes: &[u8]| {
+            let op = match bytes[0] {
+                1 => ChangeOp::Write,
+                2 => ChangeOp::WriteZeroes,
+                _ => return Err(BadParameters("a change is of no kind that is known")),
+            };
+            let (offset, len) = (u64_at(bytes, 8), u64_at(bytes, 16));
+            if len == 0 || offset.checked_add(len).is_none() {
+                return Err(BadParameters("a range is none"));
+            }
+            Ok(Change { op, offset, len })
+        };
+        let changes: Result<Vec<_>, _> = bytes[CHANGES..].chunks(CHANGE).map(change).collect();
+        let write = Self {
+            volume: u16_at(bytes, 0),
+            ticket: u64_at(bytes, 8),
+            transfer: u64_at(bytes, 16),
+            stable: u64_at(bytes, 24),
+            changes: changes?,
+        };
+        let sum = (write.changes.iter()).try_fold(0u64, |sum, c| sum.checked_add(c.payload()));
+        if sum != Some(payload as u64) {
+            return Err(BadParameters("the payload is not that of the changes"));
+        }
+        match write.encode() == bytes {
+            true => Ok(write),
+            false => Err(BadParameters("something stands where zeros are to be")),
+        }
+    }
+}
+
+/// Which of the two a node is for a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Hosts write to it.
+    Source,
+    /// It has what the other one has.
+    Destination,
+}
+
+/// Parameters of [`Command::CLAIM`].
+///
+/// | | bytes | |
+/// | --- | --- | --- |
+/// | 0 | 16 | the volume, as both know it |
+/// | 16 | 2 | the sender's number of it |
+/// | 18 | 1 | role: 1, source; 2, destination |
+/// | 19 | 1 | 0: blank, 1: whole, 2: copying |
+/// | 20 | 1 | 1: it has a record; else 0, and zeros in its fields |
+/// | 21 | 1 | record: something of it was copied |
+/// | 22 | 2 | 0 |
+/// | 24 | 8 | bytes of the volume |
+/// | 32 | 4 | bytes of a block |
+/// | 36 | 4 | 0 |
+/// | 40 | 16 | the replica |
+/// | 56 | 16 | copying: of which replica; else zeros |
+/// | 72 | 16 | generation: number, tag |
+/// | 88 | 16 | record: the other replica |
+/// | 104 | 32 | record: the two generations that that may have |
+/// | 136 | 8 | record: granules |
+/// | 144 | 8 | granules that may differ, apart from the record |
+/// | 152 | 8 | meeting: a number of the sender's that it has not used before; what it says later of this meeting has it |
+/// | 160 | 8 | the other one's meeting that this one answers; 0: none |
+/// | 168 | 8 | 0 |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meeting {
+    /// The volume's name on both nodes.
+    pub volume: [u8; 16],
+    /// The sender's number of it.
+    pub number: u16,
+    /// Its role there.
+    pub role: Role,
+    /// Bytes.
+    pub len: u64,
+    /// Bytes of a block.
+    pub block: u32,
+    /// What its replica knows.
+    pub claim: Claim,
+    /// Granules that may differ, apart from its record.
+    pub differing: u64,
+    /// The sender's number of this meeting.
+    pub meeting: u64,
+    /// The other one's, if it was heard.
+    pub answers: u64,
+}
+
+fn put_generation(bytes: &mut [u8], at: usize, generation: Generation) {
+    put(bytes, at, &generation.number.to_le_bytes());
+    put(bytes, at + 8, &generation.tag.to_le_bytes());
+}
+
+fn generation_at(bytes: &[u8], at: usize) -> Generation {
+    Generation {
+        number: u64_at(bytes, at),
+        tag: u64_at(bytes, at + 8),
+    }
+}
+
+impl Meeting {
+    /// As parameters.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![0; MEETING];
+        let claim = &self.claim;
+        put(&mut bytes, 0, &self.volume);
+        put(&mut bytes, 16, &self.number.to_le_bytes());
+        bytes[18] = match self.role {
+            Role::Source => 1,
+            Role::Destination => 2,
+        };
+        bytes[19] = match claim.wholeness {
+            Wholeness::Blank => 0,
+            Wholeness::Whole => 1,
+            Wholeness::Copying { from } => {
+                put(&mut bytes, 56, &from.0);
+                2
+            }
+        };
+        put(&mut bytes, 24, &self.len.to_le_bytes());
+        put(&mut bytes, 32, &self.block.to_le_bytes());
+        put(&mut bytes, 40, &claim.replica.0);
+        put_generation(&mut bytes, 72, claim.generation);
+        if let Some(record) = &claim.record {
+            (bytes[20], bytes[21]) = (1, record.copies.into());
+            put(&mut bytes, 88, &record.peer.0);
+            put_generation(&mut bytes, 104, record.common[0]);
+            put_generation(&mut bytes, 120, record.common[1]);
+            put(&mut bytes, 136, &record.changed.to_le_bytes());
+        }
+        put(&mut bytes, 144, &self.differing.to_le_bytes());
+        put(&mut bytes, 152, &self.meeting.to_le_bytes());
+        put(&mut bytes, 160, &self.answers.to_le_bytes());
+        bytes
+    }
+
+    /// From parameters.
+    ///
+    /// # Errors
+    /// [`BadParameters`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, BadParameters> {
+        if bytes.len() != MEETING {
+            return Err(BadParameters("a claim is not as long as claims are"));
+        }
+        let wholeness = match bytes[19] {
+            0 => Wholeness::Blank,
+            1 => Wholeness::Whole,
+            2 => Wholeness::Copying {
+                from: ReplicaId(array(bytes, 56)),
+            },
+            _ => {
+                return Err(BadParameters(
+                    "a replica is neither blank, whole nor copying",
+                ));
+            }
+        };
+        let role = match bytes[18] {
+            1 => Role::Source,
+            2 => Role::Destination,
+            _ => return Err(BadParameters("a node is neither source nor destination")),
+        };
+        let record = (bytes[20] == 1).then(|| RecordClaim {
+            peer: ReplicaId(array(bytes, 88)),
+            common: [generation_at(bytes, 104), generation_at(bytes, 120)],
+            copies: bytes[21] == 1,
+            changed: u64_at(bytes, 136),
+        });
+        let meeting = Self {
+            volume: array(bytes, 0),
+            number: u16_at(bytes, 16),
+            role,
+            len: u64_at(bytes, 24),
+            block: u32_at(bytes, 32),
+            claim: Claim {
+                replica: ReplicaId(array(bytes, 40)),
+                wholeness,
+                generation: generation_at(bytes, 72),
+                record,
+            },
+            differing: u64_at(bytes, 144),
+            meeting: u64_at(bytes, 152),
+            answers: u64_at(bytes, 160),
+        };
+        match meeting.encode() == bytes {
+            true => Ok(meeting),
+            false => Err(BadParameters("something stands where zeros are to be")),
+        }
+    }
+}
+
+/// Parameters of [`Command::DIFFERING`]; the payload is a [page of a record](crate::Changed::page), of the sender's
+/// replica and number 0.
+///
+/// | | bytes | |
+/// | --- | --- | --- |
+/// | 0 | 2 | volume |
+/// | 2 | 2 | 0 |
+/// | 4 | 4 | the page's number |
+/// | 8 | 8 | the receiver's meeting |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Differing {
+    /// The volume.
+    pub volume: u16,
+    /// Which page.
+    pub page: u32,
+    /// The receiver's meeting.
+    pub meeting: u64,
+}
+
+impl Differing {
+    /// As parameters.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![0; DIFFERING];
+        put(&mut bytes, 0, &self.volume.to_le_bytes());
+        put(&mut bytes, 4, &self.page.to_le_bytes());
+        put(&mut bytes, 8, &self.meeting.to_le_bytes());
+        bytes
+    }
+
+    /// From parameters.
+    ///
+    /// # Errors
+    /// [`BadParameters`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, BadParameters> {
+        if bytes.len() != DIFFERING || u16_at(bytes, 2) != 0 {
+            return Err(BadParameters("a page is not told as pages are"));
+        }
+        Ok(Self {
+            volume: u16_at(bytes, 0),
+            page: u32_at(bytes, 4),
+            meeting: u64_at(bytes, 8),
+        })
+    }
+}
+
+/// Parameters of [`Command::READY`].
+///
+/// | | bytes | |
+/// | --- | --- | --- |
+/// | 0 | 2 | volume |
+/// | 2 | 6 | 0 |
+/// | 8 | 8 | the receiver's meeting |
+/// | 16 | 8 | ticket: what [`Changes`] are let in by; not 0 |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// The volume.
+    pub volume: u16,
+    /// The receiver's meeting.
+    pub meeting: u64,
+    /// What changes are let in by.
+    pub ticket: u64,
+}
+
+impl Ready {
+    /// As parameters.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![0; READY + 8];
+        put(&mut bytes, 0, &self.volume.to_le_bytes());
+        put(&mut bytes, 8, &self.meeting.to_le_bytes());
+        put(&mut bytes, 16, &self.ticket.to_le_bytes());
+        bytes
+    }
+
+    /// From parameters.
+    ///
+    /// # Errors
+    /// [`BadParameters`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, BadParameters> {
+        if bytes.len() != READY + 8 || bytes[2..8] != [0; 6] || u64_at(bytes, 16) == 0 {
+            return Err(BadParameters("a ticket is none"));
+        }
+        Ok(Self {
+            volume: u16_at(bytes, 0),
+            meeting: u64_at(bytes, 8),
+            ticket: u64_at(bytes, 16),
+        })
+    }
+}
+
+/// Parameters of [`Command::COPY`], [`Command::COPIED`] and [`Command::SWITCH`].
+///
+/// | | bytes | |
+/// | --- | --- | --- |
+/// | 0 | 2 | volume |
+/// | 2 | 1 | of a copy that begins: 1, what the receiver has is a state of the volume all the while; else 0 |
+/// | 3 | 5 | 0 |
+/// | 8 | 8 | ticket: that of the receiver's last *ready* |
+/// | 16 | 16 | the sender's generation: number, tag |
+/// | 32 | 8 | 0 |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copying {
+    /// The volume.
+    pub volume: u16,
+    /// The receiver stays whole.
+    pub stays_whole: bool,
+    /// The receiver's ticket.
+    pub ticket: u64,
+    /// The sender's generation.
+    pub generation: Generation,
+}
+
+impl Copying {
+    /// As parameters.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![0; COPYING];
+        put(&mut bytes, 0, &self.volume.to_le_bytes());
+        bytes[2] = self.stays_whole.into();
+        put(&mut bytes, 8, &self.ticket.to_le_bytes());
+        put_generation(&mut bytes, 16, self.generation);
+        bytes
+    }
+
+    /// From parameters.
+    ///
+    /// # Errors
+    /// [`BadParameters`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, BadParameters> {
+        if bytes.len() != COPYING {
+            return Err(BadParameters("a copy is not told as copies are"));
+        }
+        let copying = Self {
+            volume: u16_at(bytes, 0),
+            stays_whole: bytes[2] == 1,
+            ticket: u64_at(bytes, 8),
+            generation: generation_at(bytes, 16),
+        };
+        match copying.encode() == bytes {
+            true => Ok(copying),
+            false => Err(BadParameters("something stands where zeros are to be")),
+        }
+    }
+}
+
+const _: () = assert!(CHANGES + CHANGE * CHANGES_MAX <= PARAMETERS_MAX);

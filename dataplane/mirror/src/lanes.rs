@@ -1,0 +1,471 @@
+//! The links of a shard: over *lanes*, connections that it has opened to other nodes, it forwards what its log takes and
+//! asks what pairs have to ask; on those that came in it executes what other nodes ask for (rows R1, R5, R6, R10).
+//!
+//! A node opens a lane from each of its shards to each of its peers, and asks over those alone. A lane that came in may be
+//! at any shard; which one it is of the other node, its greeting says.
+
+mod connection;
+mod incoming;
+mod manager;
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use block::{NamespaceIndex, VolumeId};
+use pages::{RunPool, Segment};
+
+use crate::commands::{CHANGES_MAX, Change, Changes};
+use crate::frame::{Command, PAYLOAD_MAX};
+use crate::greeting::Node;
+use crate::key::PairKey;
+use crate::link::{Event, Link, Patience, Payload};
+use crate::mirrored::Mirrored;
+
+pub use connection::Connection;
+pub use incoming::Door;
+pub use manager::{Asked, Mailbox, Manager};
+
+/// How long after a connection ended the next one is opened.
+const AGAIN: Duration = Duration::from_millis(100);
+/// Bytes of changes in a message from which on no more are added.
+const MESSAGE_BYTES: u64 = 256 << 10;
+
+/// Another node.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// What it is known by.
+    pub id: [u8; 16],
+    /// The secret that both have.
+    pub key: PairKey,
+    /// Where it listens; tried in turn.
+    pub addresses: Vec<SocketAddr>,
+    /// How patient lanes to it are.
+    pub patience: Patience,
+}
+
+/// A mirrored volume, as shards know it.
+#[derive(Clone, Debug)]
+pub struct MirroredVolume {
+    /// What all shards share of it.
+    pub shared: Arc<Mirrored>,
+    /// The volume.
+    pub volume: VolumeId,
+    /// The namespace that other nodes' changes go to.
+    pub namespace: NamespaceIndex,
+    /// Which of the peers has the other replica.
+    pub peer: usize,
+    /// Bytes.
+    pub len: u64,
+    /// Bytes of a block.
+    pub block: u32,
+}
+
+/// A change that is to go to the other node.
+#[derive(Debug)]
+pub struct Forward {
+    /// Its number: one more than that of the shard's one before.
+    pub transfer: u64,
+    /// The volume.
+    pub volume: VolumeId,
+    /// What it does.
+    pub change: Change,
+    /// Its data.
+    pub segments: Vec<Segment>,
+}
+
+/// What a message of ours carries.
+#[derive(Debug)]
+pub enum Carried {
+    /// Data of changes, from where they were received.
+    Changes {
+        /// Which of the mirrored volumes.
+        volume: usize,
+        /// Their numbers.
+        transfers: Range<u64>,
+        /// They.
+        segments: Vec<Segment>,
+        /// Bytes.
+        len: usize,
+    },
+    /// What a pair asks for.
+    Pair {
+        /// Which.
+        pair: usize,
+        /// What it knows it by.
+        token: u64,
+        /// Bytes.
+        bytes: Vec<u8>,
+    },
+}
+
+impl Payload for Carried {
+    fn len(&self) -> usize {
+        match self {
+            Self::Changes { len, .. } => *len,
+            Self::Pair { bytes, .. } => bytes.len(),
+        }
+    }
+
+    fn checksum(&self, range: Range<usize>) -> u32 {
+        let mut crc = checksum::Crc32c::default();
+        match self {
+            Self::Changes { segments, .. } => {
+                for (segment, part) in parts(segments, range) {
+                    crc.take(&segment.bytes().unwrap_or_default()[part]);
+                }
+            }
+            Self::Pair { bytes, .. } => crc.take(&bytes[range]),
+        }
+        crc.end()
+    }
+}
+
+/// The segments that bytes `range` of all of them lie in, and which of their bytes those are.
+fn parts(
+    segments: &[Segment],
+    range: Range<usize>,
+) -> impl Iterator<Item = (&Segment, Range<usize>)> {
+    let mut at = 0;
+    segments.iter().filter_map(move |segment| {
+        let start = at;
+        at += segment.len();
+        let part = range.start.max(start)..range.end.min(at);
+        (part.start < part.end).then(|| (segment, part.start - start..part.end - start))
+    })
+}
+
+/// A lane that the shard has opened, or is about to.
+struct Out {
+    peer: Peer,
+    link: Link<Carried>,
+    /// The connection that is opened, or has the session.
+    connection: Option<u64>,
+    connect_at: Duration,
+    /// The next address.
+    address: usize,
+}
+
+/// What a shard has of links to other nodes.
+pub struct Lanes {
+    me: Node,
+    out: Vec<Out>,
+    door: Door,
+    volumes: Vec<MirroredVolume>,
+    /// On one shard.
+    manager: Option<Box<Manager>>,
+    /// Transfers that the other node has.
+    confirmed: VecDeque<(usize, Range<u64>)>,
+    /// Changes with lesser numbers are stable here.
+    stable: u64,
+    connections: Cell<u64>,
+    random: Box<dyn FnMut() -> u64>,
+    now: Duration,
+    is_stopping: bool,
+}
+
+impl Lanes {
+    /// Of the shard that `me` names. `manager`: on one shard of the node; `random`: numbers that nobody guesses.
+    pub fn new(
+        me: Node,
+        peers: Vec<Peer>,
+        volumes: Vec<MirroredVolume>,
+        door: Door,
+        manager: Option<Manager>,
+        random: impl FnMut() -> u64 + 'static,
+        now: Duration,
+    ) -> Self {
+        let out = |peer: Peer| Out {
+            link: Link::new(me, peer.id, PAYLOAD_MAX, peer.patience, now),
+            peer,
+            connection: None,
+            connect_at: now,
+            address: 0,
+        };
+        Self {
+            me,
+            out: peers.into_iter().map(out).collect(),
+            door,
+            volumes,
+            manager: manager.map(Box::new),
+            confirmed: VecDeque::new(),
+            stable: 0,
+            connections: Cell::new(0),
+            random: Box::new(random),
+            now,
+            is_stopping: false,
+        }
+    }
+
+    /// None, of a shard whose node is of no pair.
+    pub fn none() -> Self {
+        let door = Door::new(0, 0, 0, &Mailbox::new(1));
+        let me = Node {
+            id: [0; 16],
+            shard: 0,
+        };
+        Self::new(me, Vec::new(), Vec::new(), door, None, || 0, Duration::ZERO)
+    }
+
+    /// The mirrored volumes.
+    pub fn volumes(&self) -> &[MirroredVolume] {
+        &self.volumes
+    }
+
+    /// Whether there are no other nodes.
+    pub fn is_empty(&self) -> bool {
+        self.out.is_empty()
+    }
+
+    /// The manager of pairs, where it is.
+    pub fn manager(&mut self) -> Option<&mut Manager> {
+        self.manager.as_deref_mut()
+    }
+
+    /// Runs what other nodes' changes are placed in.
+    pub fn runs(&self) -> &RunPool {
+        self.door.runs()
+    }
+
+    /// Says what time it is, and lets everything go on; to be called at every turn of the shard.
+    pub fn advance(&mut self, now: Duration) {
+        self.now = now;
+        for at in 0..self.out.len() {
+            self.out[at].link.advance(now);
+            self.take_events(at);
+        }
+        self.door.advance(now);
+        self.door.take_replies(self.me.shard);
+        if let Some(manager) = &mut self.manager {
+            manager.advance(&self.volumes, now);
+            while let Some((pair, command, parameters, bytes, token)) = manager.next_ask() {
+                let peer = self.volumes[pair].peer;
+                let carried = Carried::Pair { pair, token, bytes };
+                if self.out[peer]
+                    .link
+                    .send(command, parameters, carried, now)
+                    .is_err()
+                {
+                    manager.lost(pair, token);
+                }
+            }
+        }
+    }
+
+    fn take_events(&mut self, at: usize) {
+        while let Some(event) = self.out[at].link.next_event() {
+            match event {
+                Event::Up { anew } => {
+                    if let Some(manager) = &mut self.manager {
+                        manager.up(&self.volumes, at, anew);
+                    }
+                }
+                Event::Down(why) => {
+                    log::info!("mirror: lane {} to peer {at} is down: {why}", self.me.shard);
+                    if let Some(manager) = &mut self.manager {
+                        manager.down(&self.volumes, at);
+                    }
+                }
+                Event::Answered {
+                    payload:
+                        Carried::Changes {
+                            volume, transfers, ..
+                        },
+                    result,
+                    ..
+                } => match result {
+                    Ok(()) => self.confirmed.push_back((volume, transfers)),
+                    Err(refusal) => {
+                        log::warn!(
+                            "mirror: the other node refuses changes of volume {volume}: {refusal}"
+                        );
+                        self.volumes[volume].shared.breaks();
+                    }
+                },
+                Event::Answered {
+                    payload: Carried::Pair { pair, token, .. },
+                    result,
+                    ..
+                } => {
+                    if let Some(manager) = &mut self.manager {
+                        manager.answered(pair, token, result);
+                    }
+                }
+                Event::Lost { payload, .. } => self.lose(payload),
+                Event::GaveUp => {
+                    for (_, payload) in self.out[at].link.sever(self.now) {
+                        self.lose(payload);
+                    }
+                    for volume in self.volumes.iter().filter(|volume| volume.peer == at) {
+                        volume.shared.breaks();
+                    }
+                    if let Some(manager) = &mut self.manager {
+                        manager.gave_up(&self.volumes, at);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Nobody knows what became of it.
+    fn lose(&mut self, payload: Carried) {
+        match payload {
+            Carried::Changes { volume, .. } => self.volumes[volume].shared.breaks(),
+            Carried::Pair { pair, token, .. } => {
+                if let Some(manager) = &mut self.manager {
+                    manager.lost(pair, token);
+                }
+            }
+        }
+    }
+
+    /// Sends what of `forwards` there is room for, in order. Changes with numbers less than `stable` are stable.
+    pub fn forward(&mut self, forwards: &mut VecDeque<Forward>, stable: u64) {
+        self.stable = stable;
+        if self.is_stopping {
+            for forward in forwards.drain(..) {
+                let volume = self
+                    .volumes
+                    .iter()
+                    .find(|known| known.volume == forward.volume);
+                volume.into_iter().for_each(|volume| volume.shared.breaks());
+            }
+            return;
+        }
+        while let Some(first) = forwards.front() {
+            let Some(at) = self
+                .volumes
+                .iter()
+                .position(|known| known.volume == first.volume)
+            else {
+                forwards.pop_front();
+                continue;
+            };
+            let peer = self.volumes[at].peer;
+            if !self.out[peer].link.has_room() {
+                return;
+            }
+            let (volume, start) = (first.volume, first.transfer);
+            let (ticket, number) = self.volumes[at].shared.ticket();
+            let (mut changes, mut all, mut bytes) = (Vec::new(), Vec::new(), 0);
+            while let Some(next) = forwards.front()
+                && next.volume == volume
+                && next.transfer == start + changes.len() as u64
+                && changes.len() < CHANGES_MAX
+                && bytes < MESSAGE_BYTES
+                && let Some(Forward {
+                    change, segments, ..
+                }) = forwards.pop_front()
+            {
+                bytes += change.payload();
+                changes.push(change);
+                all.extend(segments);
+            }
+            let transfers = start..start + changes.len() as u64;
+            let parameters = Changes {
+                volume: number,
+                ticket,
+                transfer: start,
+                stable,
+                changes,
+            };
+            let carried = Carried::Changes {
+                volume: at,
+                transfers,
+                segments: all,
+                len: bytes as usize,
+            };
+            let link = &mut self.out[peer].link;
+            if link
+                .send(Command::WRITE, parameters.encode(), carried, self.now)
+                .is_err()
+            {
+                self.volumes[at].shared.breaks();
+            }
+        }
+    }
+
+    /// Transfers that the other node has, of one of the volumes.
+    pub fn next_confirmed(&mut self) -> Option<(VolumeId, Range<u64>)> {
+        let (volume, transfers) = self.confirmed.pop_front()?;
+        Some((self.volumes[volume].volume, transfers))
+    }
+
+    /// A connection that is to be opened, to which peer, and where to.
+    pub fn next_connection(&mut self) -> Option<(usize, SocketAddr, Connection)> {
+        let now = self.now;
+        if self.is_stopping {
+            return None;
+        }
+        let wants = |out: &Out| {
+            out.connection.is_none() && now >= out.connect_at && !out.peer.addresses.is_empty()
+        };
+        let at = self.out.iter().position(wants)?;
+        let connection = self.next_number();
+        let nonce = self.nonce();
+        let number = ((self.random)() as u32).max(1);
+        let out = &mut self.out[at];
+        let remote = out.peer.addresses[out.address % out.peer.addresses.len()];
+        out.address += 1;
+        out.connection = Some(connection);
+        let me = self.me;
+        let connection = Connection::opened(
+            connection,
+            at,
+            remote,
+            me,
+            &out.peer,
+            out.link.history(),
+            number,
+            nonce,
+            now,
+        );
+        Some((at, remote, connection))
+    }
+
+    /// The connection to a peer could not be opened.
+    pub fn not_opened(&mut self, peer: usize) {
+        let out = &mut self.out[peer];
+        (out.connection, out.connect_at) = (None, self.now + AGAIN);
+    }
+
+    /// A connection that came in.
+    pub fn accept(&self, remote: SocketAddr) -> Connection {
+        Connection::accepted(self.next_number(), remote, self.now)
+    }
+
+    fn next_number(&self) -> u64 {
+        let number = self.connections.get();
+        self.connections.set(number + 1);
+        number
+    }
+
+    fn nonce(&mut self) -> [u8; 32] {
+        let mut nonce = [0; 32];
+        for bytes in nonce.chunks_mut(8) {
+            bytes.copy_from_slice(&(self.random)().to_le_bytes());
+        }
+        nonce
+    }
+
+    /// Messages of ours without an answer, and changes of others under way.
+    pub fn in_progress(&self) -> usize {
+        let asked: usize = self.out.iter().map(|out| out.link.unanswered()).sum();
+        asked + self.door.executing()
+    }
+
+    /// The shard stops: what has no answer gets none.
+    pub fn stop(&mut self) {
+        for at in 0..self.out.len() {
+            self.out[at].connect_at = Duration::MAX;
+            for (_, payload) in self.out[at].link.sever(self.now) {
+                self.lose(payload);
+            }
+        }
+        self.is_stopping = true;
+        self.door.stop(self.now);
+    }
+}

@@ -1,0 +1,331 @@
+//! A mirrored volume as all shards of a node see it: how changes are treated, and which granules the two replicas may not
+//! have alike.
+//!
+//! One thread, which has the [`Pair`](crate::Pair), decides; shards act by it at their next look, and say that they do.
+//! Nothing on the way of a change takes a lock.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+use crate::record::{Changed, GRANULE, PER_PAGE};
+
+/// How shards treat changes of a mirrored volume.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Hosts are not served.
+    #[default]
+    Suspended,
+    /// Hosts are served without the other node: what is changed is marked.
+    Alone,
+    /// Each change goes to the other node, and is answered when both have it; what is marked is copied there.
+    Forward,
+}
+
+impl Mode {
+    fn of(word: u64) -> Self {
+        match word & 3 {
+            1 => Self::Alone,
+            2 => Self::Forward,
+            _ => Self::Suspended,
+        }
+    }
+
+    fn bits(self) -> u64 {
+        match self {
+            Self::Suspended => 0,
+            Self::Alone => 1,
+            Self::Forward => 2,
+        }
+    }
+}
+
+/// Bits for granules, which any thread may set.
+#[derive(Debug)]
+struct Bits(Box<[AtomicU64]>);
+
+impl Bits {
+    fn new(granules: u64) -> Self {
+        Self(
+            (0..granules.div_ceil(64))
+                .map(|_| AtomicU64::new(0))
+                .collect(),
+        )
+    }
+
+    /// Whether it was not set.
+    fn set(&self, granule: u64) -> bool {
+        let bit = 1 << (granule % 64);
+        self.0[(granule / 64) as usize].fetch_or(bit, SeqCst) & bit == 0
+    }
+
+    fn clear(&self, granule: u64) -> bool {
+        let bit = 1 << (granule % 64);
+        self.0[(granule / 64) as usize].fetch_and(!bit, SeqCst) & bit != 0
+    }
+
+    fn word(&self, at: usize) -> u64 {
+        self.0.get(at).map_or(0, |word| word.load(SeqCst))
+    }
+
+    fn count(&self) -> u64 {
+        self.0
+            .iter()
+            .map(|word| u64::from(word.load(SeqCst).count_ones()))
+            .sum()
+    }
+
+    fn first_from(&self, granule: u64) -> Option<u64> {
+        let first = (granule / 64) as usize;
+        let words = (first..self.0.len()).map(|at| (at, self.word(at)));
+        let mut words = words.map(|(at, word)| match at == first {
+            true => (at, word & u64::MAX << (granule % 64)),
+            false => (at, word),
+        });
+        let (at, word) = words.find(|&(_, word)| word != 0)?;
+        Some(at as u64 * 64 + u64::from(word.trailing_zeros()))
+    }
+}
+
+/// What all shards share of a mirrored volume.
+#[derive(Debug)]
+pub struct Mirrored {
+    granules: u64,
+    /// The mode, and above it how often it was set.
+    mode: AtomicU64,
+    /// By shard: the mode that it acts by.
+    seen: Box<[AtomicU64]>,
+    /// What the other replica lacks.
+    changed: Bits,
+    /// What the other node asked for, and has not said to have in stable storage itself.
+    pending: Bits,
+    /// Pages of the record that are not in stable storage as they are.
+    dirty: Box<[AtomicBool]>,
+    /// Times that they were begun to be written; that they were, the last time of which marks are stable; and that is wanted.
+    begun: AtomicU64,
+    done: AtomicU64,
+    wanted: AtomicU64,
+    /// Changes that came with this ticket are let in; 0: none are.
+    lets_in: AtomicU64,
+    /// Messages of changes of the other node that are under way.
+    executing: AtomicU64,
+    /// What changes go to the other node with, and its number of the volume.
+    ticket: AtomicU64,
+    number: AtomicU64,
+    /// Some change that went to the other node may be there, or not.
+    is_broken: AtomicBool,
+}
+
+impl Mirrored {
+    /// A volume of `len` bytes of a node of so many shards.
+    pub fn new(len: u64, shards: usize) -> Self {
+        let granules = len.div_ceil(GRANULE);
+        Self {
+            granules,
+            mode: AtomicU64::new(0),
+            seen: (0..shards).map(|_| AtomicU64::new(0)).collect(),
+            changed: Bits::new(granules),
+            pending: Bits::new(granules),
+            dirty: (0..granules.div_ceil(PER_PAGE))
+                .map(|_| AtomicBool::new(false))
+                .collect(),
+            begun: AtomicU64::new(0),
+            done: AtomicU64::new(0),
+            wanted: AtomicU64::new(0),
+            lets_in: AtomicU64::new(0),
+            executing: AtomicU64::new(0),
+            ticket: AtomicU64::new(0),
+            number: AtomicU64::new(0),
+            is_broken: AtomicBool::new(false),
+        }
+    }
+
+    fn granules_of(&self, range: &Range<u64>) -> Range<u64> {
+        range.start / GRANULE..range.end.div_ceil(GRANULE).min(self.granules)
+    }
+
+    // What shards do.
+
+    /// The mode, and what to [say](Mirrored::acts_by) when the shard acts by it.
+    pub fn mode(&self) -> (Mode, u64) {
+        let word = self.mode.load(SeqCst);
+        (Mode::of(word), word)
+    }
+
+    /// The shard acts by a mode from now on.
+    pub fn acts_by(&self, shard: usize, word: u64) {
+        self.seen[shard].store(word, SeqCst);
+    }
+
+    /// The other replica lacks bytes `range`.
+    pub fn mark(&self, range: &Range<u64>) {
+        for granule in self.granules_of(range) {
+            if !cfg!(mutant = "pair-change-unmarked") && self.changed.set(granule) {
+                self.dirty[(granule / PER_PAGE) as usize].store(true, SeqCst);
+            }
+        }
+    }
+
+    /// Bytes `range` are being changed because the other node asked for it.
+    pub fn pend(&self, range: &Range<u64>) {
+        for granule in self.granules_of(range) {
+            if self.pending.set(granule) {
+                self.dirty[(granule / PER_PAGE) as usize].store(true, SeqCst);
+            }
+        }
+    }
+
+    /// The other node has a granule in stable storage as it is here.
+    pub fn settle(&self, granule: u64) {
+        self.pending.clear(granule);
+    }
+
+    /// A granule was copied, and not changed since.
+    pub fn copied(&self, granule: u64) {
+        if self.changed.clear(granule) {
+            self.dirty[(granule / PER_PAGE) as usize].store(true, SeqCst);
+        }
+    }
+
+    /// The first granule to be copied, from `granule` on.
+    pub fn first_from(&self, granule: u64) -> Option<u64> {
+        self.changed.first_from(granule)
+    }
+
+    /// Wants all marks that were made by now in stable storage: what to [ask](Mirrored::has_stored) for; `None` if they are.
+    pub fn want_stored(&self) -> Option<u64> {
+        // In this order: what is being stored is dirty no more.
+        let is_dirty = self.dirty.iter().any(|dirty| dirty.load(SeqCst));
+        let begun = self.begun.load(SeqCst);
+        if !is_dirty && begun == self.done.load(SeqCst) {
+            return None;
+        }
+        // The one that was begun last may be without some of them.
+        self.wanted.fetch_max(begun + 1, SeqCst);
+        Some(begun + 1)
+    }
+
+    /// Whether they are.
+    pub fn has_stored(&self, wanted: u64) -> bool {
+        self.done.load(SeqCst) >= wanted
+    }
+
+    /// Whether changes of the other node with this ticket are let in. If so, [`Mirrored::executed`] is to follow.
+    pub fn lets_in(&self, ticket: u64) -> bool {
+        self.executing.fetch_add(1, SeqCst);
+        let is_in = ticket != 0 && self.lets_in.load(SeqCst) == ticket;
+        if !is_in {
+            self.executed();
+        }
+        is_in
+    }
+
+    /// They were executed, or were not and never will be.
+    pub fn executed(&self) {
+        self.executing.fetch_sub(1, SeqCst);
+    }
+
+    /// The ticket that changes go with, and the other node's number of the volume.
+    pub fn ticket(&self) -> (u64, u16) {
+        (self.ticket.load(SeqCst), self.number.load(SeqCst) as u16)
+    }
+
+    /// A change that went to the other node may be there, or not: the pair is to be severed.
+    pub fn breaks(&self) {
+        self.is_broken.store(true, SeqCst);
+    }
+
+    // What the one that decides does.
+
+    /// Sets the mode.
+    pub(crate) fn set_mode(&self, mode: Mode) {
+        let word = self.mode.load(SeqCst);
+        if Mode::of(word) != mode {
+            self.mode.store(((word & !3) + 4) | mode.bits(), SeqCst);
+        }
+    }
+
+    /// Whether all shards act by the mode.
+    pub(crate) fn is_settled(&self) -> bool {
+        let word = self.mode.load(SeqCst);
+        self.seen.iter().all(|seen| seen.load(SeqCst) == word)
+    }
+
+    pub(crate) fn set_ticket(&self, ticket: u64, number: u16) {
+        self.number.store(number.into(), SeqCst);
+        self.ticket.store(ticket, SeqCst);
+    }
+
+    /// Lets changes in that come with a ticket; 0: none.
+    pub(crate) fn let_in(&self, ticket: u64) {
+        self.lets_in.store(ticket, SeqCst);
+    }
+
+    /// Whether no change of the other node is under way.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.executing.load(SeqCst) == 0
+    }
+
+    pub(crate) fn take_broken(&self) -> bool {
+        self.is_broken.swap(false, SeqCst)
+    }
+
+    /// Granules that the other replica lacks.
+    pub fn changed(&self) -> u64 {
+        self.changed.count()
+    }
+
+    /// Granules that may differ, for either reason.
+    pub(crate) fn differing(&self) -> Changed {
+        let words = (0..self.granules.div_ceil(64) as usize)
+            .map(|at| self.changed.word(at) | self.pending.word(at));
+        Changed::of_words(self.granules, words)
+    }
+
+    /// What the other replica lacks.
+    pub(crate) fn lacking(&self) -> Changed {
+        let words = (0..self.granules.div_ceil(64) as usize).map(|at| self.changed.word(at));
+        Changed::of_words(self.granules, words)
+    }
+
+    /// What is `in` it was changed, too.
+    pub(crate) fn join(&self, changed: &Changed) {
+        let mut from = 0;
+        while let Some(granule) = changed.first_from(from) {
+            self.mark(&(granule * GRANULE..(granule + 1) * GRANULE));
+            from = granule + 1;
+        }
+    }
+
+    /// The other node has taken over what there was: nothing differs that it does not know of.
+    pub(crate) fn clear(&self) {
+        for granule in 0..self.granules {
+            let was = self.changed.clear(granule) | self.pending.clear(granule);
+            if was {
+                self.dirty[(granule / PER_PAGE) as usize].store(true, SeqCst);
+            }
+        }
+    }
+
+    /// Whether somebody wants marks to be stored that are not.
+    pub(crate) fn wants_to_be_stored(&self) -> bool {
+        self.wanted.load(SeqCst) > self.done.load(SeqCst)
+    }
+
+    /// Pages to be stored now: until [`Mirrored::stored`] they are on their way.
+    pub(crate) fn begins_to_store(&self) -> Vec<u64> {
+        self.begun.fetch_add(1, SeqCst);
+        let dirty = (0..).zip(self.dirty.iter());
+        let dirty = dirty.filter(|(_, dirty)| dirty.swap(false, SeqCst));
+        dirty.map(|(page, _)| page).collect()
+    }
+
+    /// They are stable; or not, and are to be written again.
+    pub(crate) fn stored(&self, pages: &[u64], is_good: bool) {
+        if is_good {
+            return self.done.store(self.begun.load(SeqCst), SeqCst);
+        }
+        for &page in pages {
+            self.dirty[page as usize].store(true, SeqCst);
+        }
+    }
+}

@@ -1,0 +1,619 @@
+//! One volume of a pair, as one of its two nodes sees it: what is done when the nodes meet, lose each other, and when an
+//! operator says which one serves (rows R4, R6, R7, S8). Sans I/O: what comes in, what is stable and time are arguments;
+//! what is to be done are [`Action`]s.
+//!
+//! **A meeting.** Each node tells the other what its replica knows ([`Command::CLAIM`]), with a number of its own; a claim
+//! that answers the other one's number tells it that both speak of the same meeting. Both decide the same ([`meet`]). The
+//! destination shuts its door, waits until nothing of before is under way, tells which granules it may have otherwise, and
+//! says that it is ready; the source makes all that may differ part of its record, which is stable before the copy begins. From
+//! then on each change goes to both, while the copy of what is marked goes on.
+//!
+//! **Nothing one-sided becomes truth.** What a node has in its log when it ends counts as what may differ, and so does what
+//! it did for the other one that the other one has not confirmed. Those granules have the same at the end of the next
+//! meeting. A source serves alone after its *generation* is another one, in stable storage.
+
+mod content;
+mod destination;
+mod source;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::commands::{BadParameters, Copying, Differing, Meeting, Ready, Role};
+use crate::frame::Command;
+use crate::mirrored::{Mirrored, Mode};
+use crate::parameters::Refusal;
+use crate::record::Changed;
+use crate::standing::{
+    Claim, NotWhole, Refused, ReplicaId, Standing, Verdict, Which, Wholeness, meet,
+};
+
+pub use content::{BadContent, Content};
+
+/// The number of a volume's record, of which there is one.
+pub const RECORD: u64 = 0;
+/// How long after one that failed the next try to store is made.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Natures of refusals.
+pub mod nature {
+    /// The volume is not one of the receiver's, or is another one there.
+    pub const VOLUME: u16 = 1;
+    /// What is asked for is of a meeting that is over.
+    pub const STALE: u16 = 2;
+    /// Parameters that cannot be.
+    pub const PARAMETERS: u16 = 3;
+    /// A device of the receiver's failed.
+    pub const DEVICE: u16 = 4;
+}
+
+/// A volume of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PairConfig {
+    /// Its name on both nodes.
+    pub volume: [u8; 16],
+    /// This node's number of it.
+    pub number: u16,
+    /// Bytes.
+    pub len: u64,
+    /// Bytes of a block.
+    pub block: u32,
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action {
+    /// To ask the other node; [`Pair::answered`] follows, or [`Pair::lost`].
+    Ask {
+        /// What for.
+        command: Command,
+        /// How.
+        parameters: Vec<u8>,
+        /// With what.
+        payload: Vec<u8>,
+        /// To be given back.
+        token: u64,
+    },
+    /// To answer what was [heard](Pair::heard).
+    Answer {
+        /// That.
+        reply: u64,
+        /// Executed, or why not.
+        result: Result<(), Refusal>,
+    },
+    /// To write what is to be known after a restart, and pages of the record; [`Pair::stored`] follows when all is stable.
+    Store {
+        /// [`Content`], encoded.
+        content: Vec<u8>,
+        /// What may differ.
+        differing: Changed,
+        /// Pages of that to be written, in order.
+        pages: Vec<u64>,
+        /// To be given back.
+        token: u64,
+    },
+    /// The operator is to know (row R6).
+    Alert(String),
+}
+
+/// How far the two nodes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// They do not know of each other.
+    Apart,
+    /// They are alike, or one is better, and neither is the source.
+    Sourceless,
+    Refused(Refused),
+    Source(source::Step),
+    Destination(destination::Step),
+    /// An operator has said that it is the source.
+    Promoting,
+}
+
+/// What follows a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    Nothing,
+    Alone,
+    Source(source::Step),
+    Quiet,
+    /// A message of the source is answered, and the destination is so far.
+    Answer(u64, destination::Step),
+}
+
+/// A volume of a pair.
+pub struct Pair {
+    config: PairConfig,
+    shared: Arc<Mirrored>,
+    content: Content,
+    phase: Phase,
+    /// The number of this meeting, and what the other one has said of it.
+    mine: u64,
+    theirs: Option<Meeting>,
+    /// What of ours the other node was told, with the number that this answered; and whether it has said that it has it.
+    claimed: Option<(u64, Claim, Role)>,
+    has_claimed: bool,
+    is_up: bool,
+    /// The message that has no answer.
+    asked: Option<(u64, Command)>,
+    heard: VecDeque<(Command, Vec<u8>, Vec<u8>, u64)>,
+    storing: Option<(u64, After, Vec<u64>)>,
+    /// What could not be stored, and when it is tried again.
+    again: Option<(Duration, After)>,
+    /// What the destination has told.
+    told: Option<Changed>,
+    verdict: Verdict,
+    ticket: u64,
+    /// The next page to tell.
+    page: u64,
+    /// The pair is to be severed when that is possible.
+    severs: bool,
+    tokens: u64,
+    random: Box<dyn FnMut() -> u64 + Send>,
+    actions: VecDeque<Action>,
+    now: Duration,
+    /// Since when it is in the phase.
+    since: Duration,
+}
+
+impl Pair {
+    /// As it was when it was last stored; `changed`: the pages that were; `random`: numbers that nobody guesses.
+    pub fn new(
+        config: PairConfig,
+        content: Content,
+        changed: Option<&Changed>,
+        shared: Arc<Mirrored>,
+        mut random: impl FnMut() -> u64 + Send + 'static,
+        now: Duration,
+    ) -> Self {
+        if let Some(changed) = changed {
+            shared.join(changed);
+        }
+        // It is alone, or has never met another one: nobody else has later data that were acknowledged.
+        if content.role == Role::Source && (content.peer.is_none() || content.is_alone()) {
+            shared.set_mode(Mode::Alone);
+        }
+        Self {
+            config,
+            shared,
+            content,
+            phase: Phase::Apart,
+            mine: random(),
+            theirs: None,
+            claimed: None,
+            has_claimed: false,
+            is_up: false,
+            asked: None,
+            heard: VecDeque::new(),
+            storing: None,
+            again: None,
+            told: None,
+            verdict: Verdict::InSync,
+            ticket: 0,
+            page: 0,
+            severs: false,
+            tokens: 0,
+            random: Box::new(random),
+            actions: VecDeque::new(),
+            now,
+            since: now,
+        }
+    }
+
+    /// What all shards share of it.
+    pub fn shared(&self) -> &Arc<Mirrored> {
+        &self.shared
+    }
+
+    /// What it knows.
+    pub fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// Whether both have the same, or will when what is under way is done: hosts' changes go to both.
+    pub fn is_in_sync(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Source(source::Step::InSync) | Phase::Destination(destination::Step::InSync)
+        )
+    }
+
+    /// How it stands, for an operator.
+    pub fn describe(&self) -> String {
+        let role = match self.content.role {
+            Role::Source => "source",
+            Role::Destination => "destination",
+        };
+        let phase = match self.phase {
+            Phase::Apart => "apart".into(),
+            Phase::Sourceless => "waits for an operator to say which one is the source".into(),
+            Phase::Refused(refused) => refused.to_string(),
+            Phase::Source(step) => format!("source, {step:?}"),
+            Phase::Destination(step) => format!("destination, {step:?}"),
+            Phase::Promoting => "is about to be the source".into(),
+        };
+        let (generation, changed) = (self.content.standing.generation, self.shared.changed());
+        let since = (self.now - self.since).as_secs();
+        let mode = self.shared.mode().0;
+        format!(
+            "{role}, {mode:?}; {phase} since {since} s; generation {generation}; {changed} granules to be copied"
+        )
+    }
+
+    /// What is to be done next.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    fn token(&mut self) -> u64 {
+        self.tokens += 1;
+        self.tokens
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        (self.phase, self.since) = (phase, self.now);
+    }
+
+    fn alert(&mut self, text: String) {
+        self.actions.push_back(Action::Alert(text));
+    }
+
+    fn ask(&mut self, command: Command, parameters: Vec<u8>, payload: Vec<u8>) {
+        let token = self.token();
+        self.asked = Some((token, command));
+        self.actions.push_back(Action::Ask {
+            command,
+            parameters,
+            payload,
+            token,
+        });
+    }
+
+    fn answer(&mut self, reply: u64, result: Result<(), Refusal>) {
+        self.actions.push_back(Action::Answer { reply, result });
+    }
+
+    fn refuse(&mut self, reply: u64, nature: u16, text: impl Into<String>) {
+        let text = text.into();
+        self.answer(reply, Err(Refusal { nature, text }));
+    }
+
+    fn store(&mut self, after: After) {
+        let pages = self.shared.begins_to_store();
+        let token = self.token();
+        self.actions.push_back(Action::Store {
+            content: self.content.encode(self.config.len),
+            differing: self.shared.differing(),
+            pages: pages.clone(),
+            token,
+        });
+        self.storing = Some((token, after, pages));
+    }
+
+    /// What was to be stored is stable, or could not be written.
+    pub fn stored(&mut self, token: u64, is_good: bool) {
+        let Some((_, after, pages)) = self.storing.take_if(|storing| storing.0 == token) else {
+            return;
+        };
+        self.shared.stored(&pages, is_good);
+        if !is_good {
+            self.again = Some((self.now + RETRY, after));
+            return;
+        }
+        match after {
+            After::Nothing => {}
+            After::Alone => self.is_alone(),
+            After::Source(step) => self.source_stored(step),
+            After::Quiet => self.tell(),
+            After::Answer(reply, step) => {
+                self.answer(reply, Ok(()));
+                // Another meeting may have begun.
+                if matches!(self.phase, Phase::Destination(_)) {
+                    self.enter(Phase::Destination(step));
+                }
+            }
+        }
+    }
+
+    /// There is a session to ask the other node over. `anew`: the other one has forgotten what it was asked before, or this one has.
+    pub fn up(&mut self, anew: bool) {
+        self.is_up = true;
+        if anew {
+            // What was claimed may have gone to a run that is over.
+            self.claimed = None;
+        }
+    }
+
+    /// There is none.
+    pub fn down(&mut self) {
+        self.is_up = false;
+    }
+
+    /// Nobody knows what became of a message, or none arrives.
+    pub fn lost(&mut self, token: u64) {
+        if self.asked.take_if(|asked| asked.0 == token).is_some() {
+            self.part();
+        }
+    }
+
+    /// The other node was not heard for too long.
+    pub fn gave_up(&mut self) {
+        self.is_up = false;
+        if self.asked.take().is_some() || matches!(self.phase, Phase::Source(_)) {
+            self.part();
+        }
+    }
+
+    /// A message of ours was answered.
+    pub fn answered(&mut self, token: u64, result: Result<(), Refusal>) {
+        let Some((_, command)) = self.asked.take_if(|asked| asked.0 == token) else {
+            return;
+        };
+        match (command, result) {
+            (Command::CLAIM, Ok(())) => self.has_claimed = true,
+            (Command::CLAIM, Err(refusal)) => {
+                self.alert(format!("the other node refuses the volume: {refusal}"));
+                self.is_up = false;
+            }
+            (_, Err(refusal)) if refusal.nature == nature::STALE => self.part(),
+            (_, Err(refusal)) => {
+                self.alert(format!("the other node refuses: {refusal}"));
+                self.part();
+            }
+            (Command::DIFFERING, Ok(())) => self.tell(),
+            (Command::READY, Ok(())) => {}
+            (_, Ok(())) => self.source_answered(command),
+        }
+    }
+
+    /// The meeting is over; another one is to begin.
+    fn part(&mut self) {
+        match self.phase {
+            Phase::Source(step) if step.forwards() => self.severs = true,
+            _ => self.begin_anew(),
+        }
+    }
+
+    fn begin_anew(&mut self) {
+        self.shared.let_in(0);
+        self.mine = (self.random)();
+        (self.claimed, self.has_claimed) = (None, false);
+        self.asked = None;
+        (self.told, self.ticket) = (None, 0);
+        self.enter(Phase::Apart);
+    }
+
+    /// A message of the other node is there; looked at when nothing is being stored.
+    pub fn heard(&mut self, command: Command, parameters: Vec<u8>, payload: Vec<u8>, reply: u64) {
+        self.heard.push_back((command, parameters, payload, reply));
+    }
+
+    fn hear(&mut self, command: Command, parameters: &[u8], payload: &[u8], reply: u64) {
+        let result = match command {
+            Command::CLAIM => {
+                Meeting::decode(parameters).map(|theirs| self.heard_claim(theirs, reply))
+            }
+            Command::DIFFERING => {
+                Differing::decode(parameters).map(|it| self.heard_differing(it, payload, reply))
+            }
+            Command::READY => Ready::decode(parameters).map(|ready| self.heard_ready(ready, reply)),
+            Command::COPY => {
+                Copying::decode(parameters).map(|copying| self.heard_copy(copying, reply))
+            }
+            Command::COPIED => {
+                Copying::decode(parameters).map(|copying| self.heard_copied(copying, reply))
+            }
+            _ => Err(BadParameters("a command is not known")),
+        };
+        if let Err(bad) = result {
+            self.refuse(reply, nature::PARAMETERS, bad.to_string());
+        }
+    }
+
+    fn heard_claim(&mut self, theirs: Meeting, reply: u64) {
+        let config = &self.config;
+        if theirs.volume != config.volume {
+            return self.refuse(reply, nature::VOLUME, "the volume is not known");
+        }
+        if (theirs.len, theirs.block) != (config.len, config.block) {
+            let text = format!(
+                "the volume has {} bytes in blocks of {} here, and {} in blocks of {} there: make both alike",
+                config.len, config.block, theirs.len, theirs.block
+            );
+            self.alert(text.clone());
+            return self.refuse(reply, nature::VOLUME, text);
+        }
+        self.answer(reply, Ok(()));
+        let before = self.theirs.replace(theirs);
+        let is_same = before.is_some_and(|before| before.meeting == theirs.meeting);
+        // What was agreed on in the one before is over for the other one.
+        if !is_same && self.phase != Phase::Apart {
+            self.part();
+        }
+    }
+
+    fn my_claim(&self) -> Claim {
+        let mut claim = self.content.standing.claim();
+        // What a replica that did not go on alone has marked may differ, and is no newer than what the other one has.
+        let is_alone = self.content.is_alone();
+        if let Some(record) = &mut claim.record {
+            record.changed = if is_alone { self.shared.changed() } else { 0 };
+        }
+        claim
+    }
+
+    /// Looks at what can be done; to be called every few milliseconds.
+    pub fn advance(&mut self, now: Duration) {
+        self.now = now;
+        if self.shared.take_broken() && matches!(self.phase, Phase::Source(step) if step.forwards())
+        {
+            self.severs = true;
+        }
+        if let Some((at, after)) = self.again {
+            if now >= at {
+                self.again = None;
+                self.store(after);
+            }
+            return;
+        }
+        while self.storing.is_none()
+            && let Some((command, parameters, payload, reply)) = self.heard.pop_front()
+        {
+            self.hear(command, &parameters, &payload, reply);
+        }
+        if self.storing.is_some() {
+            return;
+        }
+        if self.severs {
+            self.severs = false;
+            return self.sever();
+        }
+        match self.phase {
+            Phase::Apart => self.meet(),
+            Phase::Source(step) => self.source_advances(step),
+            Phase::Destination(step) => self.destination_advances(step),
+            Phase::Promoting => self.promote_on(),
+            Phase::Sourceless | Phase::Refused(_) => {}
+        }
+        if self.storing.is_none() && self.shared.wants_to_be_stored() {
+            self.store(After::Nothing);
+        }
+    }
+
+    /// Tells the other one, and decides when both know of each other.
+    fn meet(&mut self) {
+        if !self.is_up || self.asked.is_some() {
+            return;
+        }
+        let answers = self.theirs.map_or(0, |theirs| theirs.meeting);
+        if self
+            .claimed
+            .is_none_or(|(answered, ..)| answered != answers)
+        {
+            let (claim, role) = match self.claimed {
+                Some((_, claim, role)) => (claim, role),
+                None => (self.my_claim(), self.content.role),
+            };
+            self.claimed = Some((answers, claim, role));
+            self.has_claimed = false;
+            let meeting = Meeting {
+                volume: self.config.volume,
+                number: self.config.number,
+                role,
+                len: self.config.len,
+                block: self.config.block,
+                claim,
+                differing: self.shared.differing().count(),
+                meeting: self.mine,
+                answers,
+            };
+            return self.ask(Command::CLAIM, meeting.encode(), Vec::new());
+        }
+        if let (Some(theirs), Some((_, claim, role))) = (self.theirs, self.claimed)
+            && self.has_claimed
+            && theirs.answers == self.mine
+        {
+            self.decide(&claim, role, &theirs);
+        }
+    }
+
+    fn decide(&mut self, claim: &Claim, role: Role, theirs: &Meeting) {
+        self.verdict = meet(claim, &theirs.claim);
+        let source = match self.verdict {
+            Verdict::Refused(refused) => {
+                self.alert(format!("the two replicas are not made alike: {refused}"));
+                return self.enter(Phase::Refused(refused));
+            }
+            Verdict::CopyChanged { source } | Verdict::CopyAll { source } => source,
+            Verdict::InSync if role == theirs.role && role == Role::Source => {
+                return self.enter(Phase::Refused(Refused::SplitBrain));
+            }
+            Verdict::InSync => match role {
+                Role::Source => Which::First,
+                Role::Destination => Which::Second,
+            },
+        };
+        let (its_role, is_mine) = match source {
+            Which::First => (role, true),
+            Which::Second => (theirs.role, false),
+        };
+        if its_role != Role::Source {
+            self.alert(
+                "neither replica that is whole is the source: an operator is to say which one is"
+                    .into(),
+            );
+            return self.enter(Phase::Sourceless);
+        }
+        match is_mine {
+            true => self.enter(Phase::Source(source::Step::Hearing)),
+            false => self.become_destination(),
+        }
+    }
+
+    /// An operator says that this node is the source, and that the other one is not.
+    ///
+    /// # Errors
+    /// [`NotWhole`].
+    pub fn promote(&mut self) -> Result<(), NotWhole> {
+        if self.content.standing.wholeness != Wholeness::Whole {
+            return Err(NotWhole);
+        }
+        if self.content.role == Role::Source && self.shared.mode().0 != Mode::Suspended {
+            return Ok(());
+        }
+        self.begin_anew();
+        self.enter(Phase::Promoting);
+        Ok(())
+    }
+
+    fn promote_on(&mut self) {
+        if !self.shared.is_quiet() {
+            return;
+        }
+        self.content.role = Role::Source;
+        match self.content.peer {
+            Some(_) => self.sever(),
+            None => self.store(After::Alone),
+        }
+    }
+
+    /// Goes on without the other one.
+    fn sever(&mut self) {
+        let Some(peer) = self.peer() else {
+            return;
+        };
+        let tag = (self.random)();
+        match self.content.standing.alone(peer, tag, self.config.len) {
+            Ok(standing) => {
+                self.content.standing = standing;
+                self.store(After::Alone);
+            }
+            Err(NotWhole) => self.begin_anew(),
+        }
+    }
+
+    fn is_alone(&mut self) {
+        self.shared.set_mode(Mode::Alone);
+        self.severs = false;
+        let generation = self.content.standing.generation;
+        self.alert(format!(
+            "the pair is severed: this node goes on without the other one, which is out of date since generation {generation}"
+        ));
+        self.begin_anew();
+    }
+
+    fn peer(&self) -> Option<ReplicaId> {
+        let theirs = self.theirs.map(|theirs| theirs.claim.replica);
+        theirs.or(self.content.peer)
+    }
+
+    /// The standing, and what it has recorded.
+    fn standing(&self) -> Standing {
+        let mut standing = self.content.standing.clone();
+        if let Some(record) = &mut standing.record {
+            record.changed = self.shared.lacking();
+        }
+        standing
+    }
+}

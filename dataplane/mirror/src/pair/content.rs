@@ -1,0 +1,119 @@
+//! What a node knows of a volume of a pair after a restart: 640 bytes in the log store's management tables (row R4). Numbers are
+//! little-endian. What is not as it is here is refused.
+//!
+//! | | bytes | |
+//! | --- | --- | --- |
+//! | 0 | 512 | the replica's [standing](crate::OnDisk) |
+//! | 512 | 1 | role: 1, source; 2, destination |
+//! | 513 | 1 | 1: it has met another replica; else 0, and zeros up to 544 |
+//! | 514 | 14 | zeros |
+//! | 528 | 16 | that replica |
+//! | 544 | 96 | zeros |
+
+use std::fmt;
+
+use crate::bytes::{array, put};
+use crate::commands::Role;
+use crate::standing::{BadStanding, OnDisk, ReplicaId, STANDING, Standing};
+
+use super::RECORD;
+
+/// Bytes.
+const LEN: usize = 640;
+
+/// What a node knows of a volume of a pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// What its replica knows. What was changed is in pages of their own.
+    pub standing: Standing,
+    /// Its role.
+    pub role: Role,
+    /// The other replica, if they have met.
+    pub peer: Option<ReplicaId>,
+}
+
+/// Why bytes are not what a node knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadContent {
+    /// The standing is none.
+    Standing(BadStanding),
+    /// It is of a volume of so many bytes.
+    Len(u64),
+    /// They say what cannot be.
+    Field(&'static str),
+}
+
+impl fmt::Display for BadContent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Standing(bad) => bad.fmt(f),
+            Self::Len(len) => write!(
+                f,
+                "the replica's volume had {len} bytes, and has others now"
+            ),
+            Self::Field(field) => write!(f, "a replica's entry in which {field}"),
+        }
+    }
+}
+
+impl std::error::Error for BadContent {}
+
+impl Content {
+    /// Whether it goes on without the other one.
+    pub(super) fn is_alone(&self) -> bool {
+        let peer = self.peer;
+        peer.is_some_and(|peer| self.standing.is_alone(peer))
+    }
+
+    /// As bytes, of a volume of `len`.
+    pub fn encode(&self, len: u64) -> Vec<u8> {
+        let mut bytes = vec![0; LEN];
+        let on_disk = OnDisk {
+            standing: self.standing.clone(),
+            record: RECORD,
+            len,
+        };
+        put(&mut bytes, 0, &on_disk.encode());
+        bytes[STANDING] = match self.role {
+            Role::Source => 1,
+            Role::Destination => 2,
+        };
+        if let Some(peer) = self.peer {
+            bytes[STANDING + 1] = 1;
+            put(&mut bytes, STANDING + 16, &peer.0);
+        }
+        bytes
+    }
+
+    /// From bytes, of a volume of `len`.
+    ///
+    /// # Errors
+    /// [`BadContent`].
+    pub fn decode(bytes: &[u8], len: u64) -> Result<Self, BadContent> {
+        if bytes.len() != LEN {
+            return Err(BadContent::Field("something is missing"));
+        }
+        let on_disk = OnDisk::decode(&array(bytes, 0)).map_err(BadContent::Standing)?;
+        if on_disk.len != len {
+            return Err(BadContent::Len(on_disk.len));
+        }
+        let role = match bytes[STANDING] {
+            1 => Role::Source,
+            2 => Role::Destination,
+            _ => {
+                return Err(BadContent::Field(
+                    "a node is neither source nor destination",
+                ));
+            }
+        };
+        let content = Self {
+            standing: on_disk.standing,
+            role,
+            peer: (bytes[STANDING + 1] == 1).then(|| ReplicaId(array(bytes, STANDING + 16))),
+        };
+        match content.encode(len) == bytes {
+            true => Ok(content),
+            false => Err(BadContent::Field("something stands where zeros are to be")),
+        }
+    }
+}
