@@ -46,6 +46,8 @@ pub struct Flags {
     pub fua: bool,
     /// Of [`Op::WriteZeroes`]: the range should be deallocated if it then reads as zeros.
     pub deallocate: bool,
+    /// Of a change: it comes from the other node of a mirrored pair, which is the volume's source.
+    pub forwarded: bool,
 }
 
 impl Flags {
@@ -53,14 +55,18 @@ impl Flags {
     pub const NONE: Flags = Flags {
         fua: false,
         deallocate: false,
+        forwarded: false,
+    };
+
+    /// Of a change that comes from a volume's source.
+    pub const FORWARDED: Flags = Flags {
+        forwarded: true,
+        ..Flags::NONE
     };
 
     /// Force unit access, if `fua`.
     pub const fn fua(fua: bool) -> Flags {
-        Flags {
-            fua,
-            deallocate: false,
-        }
+        Flags { fua, ..Flags::NONE }
     }
 }
 
@@ -160,6 +166,20 @@ impl VolumeId {
 pub struct NamespaceIndex(pub u32);
 
 impl NamespaceIndex {
+    /// Of changes that come from the other node of a mirrored pair; no host sees it.
+    pub const fn mirrored(number: u16) -> Self {
+        Self(1 << 31 | number as u32)
+    }
+
+    /// As a place among those, if it is one.
+    #[inline]
+    pub const fn as_mirrored(self) -> Option<usize> {
+        match self.0 >> 31 {
+            0 => None,
+            _ => Some((self.0 & !(1 << 31)) as usize),
+        }
+    }
+
     /// As a place in a list.
     #[inline]
     pub const fn index(self) -> usize {

@@ -5,6 +5,8 @@
 //! take back, and the cache may write it to its drive whenever it likes. Changes are merged in the order of the
 //! log, so that a replay ends as this run would have.
 
+mod forward;
+mod group;
 mod merge;
 mod pace;
 mod point;
@@ -17,19 +19,21 @@ mod warm;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use block::{Buffers, Device, DeviceState, Fault, Io, Op, VolumeId};
+use block::{Buffers, Device, DeviceState, Fault, Io, VolumeId};
 use collections::Slab;
 use events::tracepoint;
-use nvlog::{Crcs, Group, Record, RecordOp, Region};
-use pages::{Cluster, CopyReason, MAX_SEGMENTS, PAGE_SIZE, PageRun, Segment};
+use nvlog::{Crcs, Region};
+use pages::Cluster;
 use sgl::Element;
 
 use crate::cached::Cached;
 use crate::requester::{End, Ends, Requester};
 
+use forward::Forwarding;
+
 use pace::Pace;
+use point::Point;
 pub use point::PointEnd;
-use point::{Point, Why};
 pub(crate) use replay::Replay;
 pub use replay::{LogPlan, LogStart, LogStorePlan, ReplayEnd, ReplayProgress};
 pub(crate) use stores::LogStores;
@@ -77,6 +81,8 @@ struct Logged {
     change: Change,
     /// The half that its record is in.
     half: usize,
+    /// Its number on the way to the other node of a pair; 0: it does not go there.
+    transfer: u64,
 }
 
 /// A change that the cache is merging: half, volume, first byte, the byte after the last.
@@ -208,6 +214,8 @@ pub(crate) struct Log<D: Device> {
     wrote_at: Duration,
     /// Since when changes wait for a page.
     short_since: Option<Duration>,
+    /// Changes of mirrored volumes.
+    forwarding: Forwarding,
     crcs: Crcs,
     /// Of the pages of one change.
     checksums: Vec<u32>,
@@ -247,6 +255,7 @@ impl<D: Device> Log<D> {
             now,
             wrote_at: now,
             short_since: None,
+            forwarding: Forwarding::new(number, start.layout.regions as usize),
             crcs: Crcs::new(0),
             checksums: Vec::with_capacity(nvlog::PAGES_MAX),
             counters: LogCounters::default(),
@@ -268,6 +277,7 @@ impl<D: Device> Log<D> {
             }
         }
         self.merge(cached, buffers, ends);
+        self.copy(cached, buffers, ends);
         self.advance_point(cached, buffers, ends);
         self.stores.advance(buffers);
         if let Some(fault) = self.failed {
@@ -275,14 +285,16 @@ impl<D: Device> Log<D> {
             if self.point.is_emptied() || self.is_stopping || self.now >= self.decided_at {
                 let undecided = self.undecided.drain(..);
                 ends.extend(undecided.map(|change| change.ended(Err(fault))));
-                match self.goes_through && self.point.is_emptied() {
+                // What goes past the log is in no record of what the other node of a pair lacks.
+                let goes_through = self.goes_through && !self.forwarding.is_used();
+                match goes_through && self.point.is_emptied() {
                     true => self.go_through(cached, buffers, ends),
                     false => refuse(cached, fault, ends),
                 }
             }
             return;
         }
-        self.write(cached, buffers);
+        self.write(cached, buffers, ends);
         let is_stuck = self.pace.is_stuck(self.now, cached);
         let is_long = |since: Duration| self.now >= since + FULL_MAX;
         let is_full = (self.full_since).is_some_and(|since| is_stuck || is_long(since));
@@ -328,8 +340,14 @@ impl<D: Device> Log<D> {
         if self.failed.is_some() {
             while let Some((_, ticket)) = self.sealed.pop_front() {
                 let writing = &mut self.writing[ticket as usize];
-                for Logged { change, half } in writing.changes.drain(..) {
+                for Logged {
+                    change,
+                    half,
+                    transfer,
+                } in writing.changes.drain(..)
+                {
                     self.unmerged[half] -= 1;
+                    self.forwarding.failed(&change, transfer);
                     self.undecided.push(change);
                 }
                 writing.pages.clear();
@@ -346,6 +364,7 @@ impl<D: Device> Log<D> {
         {
             self.sealed.pop_front();
             let writing = &mut self.writing[ticket as usize];
+            self.forwarding.stable(&writing.changes);
             match self.stable.is_empty() {
                 // None is moved.
                 true => {
@@ -380,171 +399,12 @@ impl<D: Device> Log<D> {
         }
     }
 
-    /// Makes groups of what waits, and writes them.
-    fn write(&mut self, cached: &mut Cached, buffers: &Buffers) {
-        if cached.changes() == 0 {
-            self.short_since = None;
-        }
-        loop {
-            let waiting = cached.changes();
-            let is_idle = self.free.len() == GROUPS;
-            if waiting == 0 || self.free.is_empty() || !is_idle && waiting < GROUP_RECORDS {
-                break;
-            }
-            if self.is_paced(cached) || !self.write_group(true, cached, buffers) {
-                break;
-            }
-        }
-        // Changes may wait for much longer: for a half, or a drive.
-        if self.free.len() == GROUPS
-            && !self.is_stopping
-            && self.region.is_untold()
-            && self.now >= self.wrote_at + IDLE
-        {
-            self.write_group(false, cached, buffers);
-        }
-    }
-
-    /// Writes one group of what waits, or of nothing; false if it has to wait for something.
-    fn write_group(&mut self, of_changes: bool, cached: &mut Cached, buffers: &Buffers) -> bool {
-        let empty = Record {
-            transfer: 0,
-            object: 0,
-            volume: 0,
-            op: RecordOp::Deallocate,
-            offset: 0,
-            len: 0,
-        };
-        let change = cached.first_change().filter(|_| of_changes);
-        let first = change.map_or(empty, record_of);
-        if !self.has_room(&first, of_changes) {
-            self.point.want(Why::Full);
-            return false;
-        }
-        // What a device does not take as it lies is copied into whole pages.
-        let most = match self.stores.is_particular() {
-            true => buffers.pages.free().saturating_sub(3) * PAGE_SIZE,
-            false => usize::MAX,
-        };
-        let page = buffers
-            .pages
-            .alloc()
-            .filter(|_| first.payload() <= most as u64);
-        let Some(page) = page else {
-            self.short_since = self.short_since.or(Some(self.now));
-            return false;
-        };
-        if of_changes {
-            self.short_since = None;
-        }
-        let Some(ticket) = self.free.pop() else {
-            return false;
-        };
-        let half = self.region.active();
-        let writing = &mut self.writing[ticket as usize];
-        // The header's place.
-        writing.elements.push(Element::new(0, 0));
-        let mut payload = 0;
-        while let Some(change) = cached.first_change().filter(|_| of_changes) {
-            let record = record_of(change);
-            let is_enough = payload + record.payload() > GROUP_BYTES.min(most as u64)
-                || writing.elements.len() + segments_max(change) + 1 > ELEMENTS;
-            if !self.region.has_room_to_tell(&record) || is_enough && self.region.count() > 0 {
-                break;
-            }
-            let Some(change) = cached.next_change() else {
-                break;
-            };
-            self.checksums.clear();
-            if let (RecordOp::Write, Some(run)) = (record.op, &change.io.run) {
-                // A data digest has been verified of them, and they were made on the way.
-                self.checksums.extend(run.checksums());
-                let are_made = self.checksums.len() >= record.checksums();
-                if !are_made {
-                    self.checksums.clear();
-                    self.crcs.begin(record.offset);
-                    self.counters.checksummed_bytes += record.len;
-                }
-                for segment in run.segments() {
-                    let address = segment.address().map_or(0, |a| a.as_ptr() as u64);
-                    let element = Element::new(address, segment.len() as u64);
-                    writing.elements.push(element);
-                    if !are_made {
-                        let bytes = segment.bytes().unwrap_or_default();
-                        (self.crcs).take(bytes, |crc| self.checksums.push(crc));
-                    }
-                }
-                self.checksums.extend(self.crcs.end());
-            }
-            self.region.add(&record, &self.checksums);
-            payload += record.payload();
-            self.unmerged[half] += 1;
-            writing.changes.push(Logged { change, half });
-        }
-        let (group, header) = self.region.seal();
-        let page = page.freeze_filled(0);
-        page.append(header);
-        let address = page.address().as_ptr() as u64;
-        (writing.sequence, writing.sent) = (group.sequence, self.now);
-        writing.elements[0] = Element::new(address, group.header_len as u64);
-        if group.padding > 0 {
-            let zeros = buffers.zero_page.address().as_ptr() as u64;
-            (writing.elements).push(Element::new(zeros, group.padding as u64));
-        }
-        writing.pages.push(page);
-        self.count(&group);
-        buffers
-            .ledger
-            .copied(CopyReason::LogHeader, group.header_len);
-        self.wrote_at = self.now;
-        self.send(ticket, &group, buffers);
-        true
-    }
-
-    /// Whether the half has room for a record; behind changes there stays room to say that they were acknowledged.
-    fn has_room(&mut self, record: &Record, is_change: bool) -> bool {
-        if !is_change {
-            return self.region.has_room(record);
-        }
-        let has_room = self.region.has_room_to_tell(record);
-        self.counters.full += u64::from(!has_room && self.full_since.is_none());
-        self.full_since = match has_room {
-            true => None,
-            false => self.full_since.or(Some(self.now)),
-        };
-        has_room
-    }
-
-    /// Gives a group to the device, copied together if it cannot be taken as it lies.
-    fn send(&mut self, ticket: u32, group: &Group, buffers: &Buffers) {
-        let writing = &mut self.writing[ticket as usize];
-        let (at, len) = (group.address, group.total() as u64);
-        if !self.stores.takes(at, len, &writing.elements) {
-            bounce(writing, group, buffers);
-            self.counters.bounced_bytes += group.payload_len as u64;
-        }
-        let elements = std::mem::take(&mut writing.elements);
-        self.stores.write(ticket, at, len, elements);
-        if IS_EARLY {
-            self.keep(ticket);
-            (self.stable).extend(self.writing[ticket as usize].changes.drain(..));
-        }
-    }
-
-    fn count(&mut self, group: &Group) {
-        let (shard, bytes) = (self.number as u64, group.total() as u64);
-        tracepoint::log_group_start(shard, group.sequence, group.count.into(), bytes);
-        self.counters.groups += 1;
-        self.counters.records += u64::from(group.count);
-        self.counters.payload_bytes += group.payload_len as u64;
-        self.counters.overhead_bytes += (group.header_len + group.padding) as u64;
-    }
-
     /// Changes and groups that are not at their end.
     pub(crate) fn in_progress(&self) -> usize {
         self.undecided.len()
             + self.stable.len()
             + self.held.len()
+            + self.forwarding.in_progress()
             + self.merging.len()
             + (GROUPS - self.free.len())
             + self.point.in_progress(self.is_stopping)
@@ -558,7 +418,10 @@ impl<D: Device> Log<D> {
 
     /// Whether every change is merged, and every group acknowledged.
     fn is_quiet(&self) -> bool {
-        let has_merged = self.stable.is_empty() && self.held.is_empty() && self.merging.is_empty();
+        let has_merged = self.stable.is_empty()
+            && self.held.is_empty()
+            && self.merging.is_empty()
+            && self.forwarding.in_progress() == 0;
         has_merged && self.free.len() == GROUPS
     }
 
@@ -603,55 +466,4 @@ fn refuse(cached: &mut Cached, fault: Fault, ends: &mut Ends) {
     while let Some(change) = cached.next_change() {
         ends.push_back(change.ended(Err(fault)));
     }
-}
-
-/// The record of a change.
-fn record_of(change: &Change) -> Record {
-    let op = match change.io.op {
-        Op::WriteZeroes => RecordOp::WriteZeroes,
-        Op::Deallocate => RecordOp::Deallocate,
-        _ => RecordOp::Write,
-    };
-    Record {
-        transfer: 0,
-        object: 0,
-        volume: change.volume.0.into(),
-        op,
-        offset: change.io.offset,
-        len: change.io.len,
-    }
-}
-
-/// Elements that a change adds to a list at most.
-fn segments_max(change: &Change) -> usize {
-    let run = change.io.run.as_deref();
-    run.map_or(0, |run| run.pages().len() * MAX_SEGMENTS)
-}
-
-/// Copies a group together into whole pages, of which there are enough.
-fn bounce(writing: &mut Writing, group: &Group, buffers: &Buffers) {
-    let mut whole: Vec<Cluster> = Vec::new();
-    let header = writing.pages.iter().map(Cluster::bytes);
-    let runs = (writing.changes.iter()).filter_map(|logged| logged.change.io.run.as_deref());
-    let payload = runs.flat_map(PageRun::segments).filter_map(Segment::bytes);
-    let padding = &buffers.zero_page.bytes()[..group.padding];
-    for mut bytes in header.chain(payload).chain([padding]) {
-        while !bytes.is_empty() {
-            if whole.last().is_none_or(|page| page.filled() == PAGE_SIZE) {
-                let page = buffers.pages.alloc().expect("pages were looked for");
-                whole.push(page.freeze_filled(0));
-            }
-            if let Some(page) = whole.last() {
-                let n = bytes.len().min(PAGE_SIZE - page.filled());
-                page.append(&bytes[..n]);
-                bytes = &bytes[n..];
-            }
-        }
-    }
-    (buffers.ledger).copied(CopyReason::DeviceBounce, group.payload_len);
-    writing.elements.clear();
-    let element =
-        |page: &Cluster| Element::new(page.address().as_ptr() as u64, page.filled() as u64);
-    writing.elements.extend(whole.iter().map(element));
-    writing.pages = whole;
 }

@@ -108,7 +108,11 @@ mod tests {
                 crosses(&|| Message::Request {
                     token: Token(0xfedc),
                     op,
-                    flags: Flags { fua, deallocate },
+                    flags: Flags {
+                        fua,
+                        deallocate,
+                        forwarded: fua,
+                    },
                     volume: VolumeId(0xba98),
                     offset: u64::MAX - 1,
                     len: 1 << 40,

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use block::{Completion, Fault, IoKind, NamespaceIndex, RequestId};
+use block::{Completion, Fault, IoKind, NamespaceIndex, RequestId, VolumeId};
 use pages::PageRun;
 
 /// Where a request came from: a session of a door.
@@ -61,6 +61,8 @@ pub(crate) enum Requester {
     Piece(u32),
     /// A read of what was replayed, into the cache.
     Warm,
+    /// A read of a granule, for the other node of a pair.
+    Copy(VolumeId, u64),
 }
 
 /// The end of a request: its run comes back.

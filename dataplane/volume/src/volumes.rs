@@ -14,6 +14,8 @@ use block::{
 use events::{Counter, Stage, StageClock, Ticks, tracepoint};
 use pages::{PAGE_SIZE, PageRun};
 
+use mirror::{Mirrored, Mode};
+
 use crate::cached::{self, Cached, JobTicket};
 use crate::jobs::{Done, JobCounters, Jobs};
 use crate::logged::Warm;
@@ -37,7 +39,9 @@ pub struct Volumes<D: Device> {
     remote: Remote,
     ends: Ends,
     /// By [`NamespaceIndex`], which is never given again.
-    namespaces: Vec<Option<Box<Namespace>>>,
+    namespaces: Namespaces,
+    /// Those that changes of the other node of a pair go to.
+    mirrored: Namespaces,
     /// What those that are gone counted.
     gone: IoCounters,
     /// Flushes of the shard's own that are under way.
@@ -53,6 +57,9 @@ pub struct Volumes<D: Device> {
     pages_by_segments: [u64; 4],
 }
 
+/// Namespaces by their places.
+type Namespaces = Vec<Option<Box<Namespace>>>;
+
 /// A namespace, as hosts see a volume.
 struct Namespace {
     volume: VolumeId,
@@ -60,6 +67,8 @@ struct Namespace {
     in_flight: u32,
     /// Takes no more requests: it is about to go.
     closed: bool,
+    /// Of a mirrored volume: whether hosts are served. Not of the one that the other node's changes go to.
+    gate: Option<Arc<Mirrored>>,
     counters: NamespaceCounters,
 }
 
@@ -69,8 +78,21 @@ impl Namespace {
             volume,
             in_flight: 0,
             closed: false,
+            gate: None,
             counters: NamespaceCounters::default(),
         }))
+    }
+}
+
+/// The entry of a namespace, if it is there: of hosts', or of the other node's changes.
+#[inline]
+fn entry_of<'a>(
+    (namespaces, mirrored): (&'a mut Namespaces, &'a mut Namespaces),
+    namespace: NamespaceIndex,
+) -> Option<&'a mut Namespace> {
+    match namespace.as_mirrored() {
+        None => namespaces[namespace.index()].as_deref_mut(),
+        Some(place) => mirrored.get_mut(place)?.as_deref_mut(),
     }
 }
 
@@ -113,6 +135,7 @@ impl<D: Device> Volumes<D> {
             namespaces: (namespaces.iter())
                 .map(|&volume| Namespace::of(volume))
                 .collect(),
+            mirrored: Vec::new(),
             gone: IoCounters::default(),
             own_flushes: 0,
             fences: Arc::clone(fences),
@@ -133,12 +156,15 @@ impl<D: Device> Volumes<D> {
         stages: &mut StageClock<impl Ticks>,
     ) {
         let namespace = request.namespace;
-        let Some(entry) = self.namespaces[namespace.index()]
-            .as_deref_mut()
-            .filter(|entry| !entry.closed)
-        else {
-            return self.refuse(origin, request, stages);
+        let namespaces = (&mut self.namespaces, &mut self.mirrored);
+        let Some(entry) = entry_of(namespaces, namespace).filter(|entry| !entry.closed) else {
+            return self.refuse(origin, request, Fault::Gone, stages);
         };
+        if let Some(gate) = &entry.gate
+            && gate.mode().0 == Mode::Suspended
+        {
+            return self.refuse(origin, request, Fault::Busy, stages);
+        }
         entry.in_flight += 1;
         let volume = entry.volume;
         let Request { id, io, .. } = request;
@@ -251,9 +277,15 @@ impl<D: Device> Volumes<D> {
             || (self.jobs).abort(|job| matches!(job, JobTicket::Direct(caller) if is_it(caller)))
     }
 
-    /// A request that its host had begun when the namespace went.
+    /// A request that its host had begun when the namespace went, or is not served here.
     #[cold]
-    fn refuse(&mut self, origin: Origin, request: Request, stages: &StageClock<impl Ticks>) {
+    fn refuse(
+        &mut self,
+        origin: Origin,
+        request: Request,
+        fault: Fault,
+        stages: &StageClock<impl Ticks>,
+    ) {
         let caller = Caller {
             origin,
             id: request.id,
@@ -263,7 +295,7 @@ impl<D: Device> Volumes<D> {
             started: stages.lap(),
         };
         let requester = Requester::Refused(caller);
-        (self.ends).push_back((requester, Err(Fault::Gone), request.io.run));
+        (self.ends).push_back((requester, Err(fault), request.io.run));
     }
 
     /// Shows `volume` as one more namespace, with this policy.
@@ -468,6 +500,10 @@ impl<D: Device> Volumes<D> {
                     warm.ended();
                 }
             }
+            Requester::Copy(volume, granule) => match &mut self.log {
+                LogState::Ready(log) => log.copy_read(volume, granule, result, run, buffers),
+                _ => run.into_iter().for_each(|run| buffers.runs.put(run)),
+            },
             Requester::Log => {
                 if let LogState::Ready(log) = &mut self.log {
                     log.flushed(result);
@@ -601,7 +637,8 @@ impl<D: Device> Volumes<D> {
         stages: &StageClock<impl Ticks>,
     ) -> Ended {
         let nanoseconds = stages.since(caller.started);
-        if let Some(entry) = self.namespaces[caller.namespace.index()].as_deref_mut() {
+        let namespaces = (&mut self.namespaces, &mut self.mirrored);
+        if let Some(entry) = entry_of(namespaces, caller.namespace) {
             entry.in_flight -= 1;
             (entry.counters).count(caller.kind, caller.bytes, nanoseconds, result.is_ok());
         }

@@ -98,7 +98,11 @@ impl Queue {
                 deallocate,
             } => {
                 let size = slot.namespace.block_size;
-                let flags = Flags { fua, deallocate };
+                let flags = Flags {
+                    fua,
+                    deallocate,
+                    forwarded: false,
+                };
                 Io::write_zeroes(range.offset(size), range.len(size), flags)
             }
             Work::Flush => Io::flush(),

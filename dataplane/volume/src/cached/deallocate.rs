@@ -24,6 +24,8 @@ const REST: Duration = Duration::from_secs(60);
 pub(super) struct Deallocating {
     /// When each volume's drive may be asked; `None`, never.
     from: Box<[Option<Duration>]>,
+    /// Volumes of which another node has a replica: what their drive would leave as it is, the other one's may not.
+    mirrored: Box<[bool]>,
     /// Bytes of one record at most.
     most: u64,
     wholes: Slab<Whole>,
@@ -43,6 +45,7 @@ impl Deallocating {
     pub(super) fn new(volumes: usize, requests: usize, sizes: &Sizes) -> Self {
         Self {
             from: (0..volumes).map(|_| None).collect(),
+            mirrored: (0..volumes).map(|_| false).collect(),
             most: sizes.deallocated_max,
             wholes: Slab::new(requests),
             now: Duration::ZERO,
@@ -72,7 +75,13 @@ impl Cached {
     pub(crate) fn deallocates(&self, volume: VolumeId) -> bool {
         let from = self.deallocating.from[volume.index()];
         let may = from.is_some_and(|from| self.deallocating.now >= from);
-        may && self.logged[volume.index()] == Logging::Yes
+        may && !self.deallocating.mirrored[volume.index()]
+            && self.logged[volume.index()] == Logging::Yes
+    }
+
+    /// The volume's drive is not asked to deallocate any more, as another node has a replica of it.
+    pub(crate) fn set_mirrored(&mut self, volume: VolumeId) {
+        self.deallocating.mirrored[volume.index()] = true;
     }
 
     /// Takes a deallocation of a logged volume.

@@ -18,6 +18,9 @@ impl<D: Device> Log<D> {
         if !self.held.is_empty() {
             self.merge_held(cached, buffers, ends);
         }
+        if self.forwarding.is_used() {
+            self.merge_confirmed(cached, buffers, ends);
+        }
         for Logged { change, .. } in &self.stable {
             cached.prefetch(change);
         }
@@ -41,6 +44,29 @@ impl<D: Device> Log<D> {
                 self.held.push_back(logged);
             } else if let Err(logged) = self.hand_over(logged, cached, buffers, ends) {
                 return self.stable.push_front(logged);
+            }
+        }
+    }
+
+    /// What waits for the other node of a pair goes out of the way, and what waits no more goes on.
+    fn merge_confirmed(&mut self, cached: &mut Cached, buffers: &Buffers, ends: &mut Ends) {
+        for _ in 0..self.stable.len() {
+            let Some(logged) = self.stable.pop_front() else {
+                break;
+            };
+            if let Some(logged) = self.forwarding.holds(logged) {
+                self.stable.push_back(logged);
+            }
+        }
+        while let Some(logged) = self.forwarding.next_released() {
+            self.forwarding.mark_if_released(&logged);
+            let before = self.held.len();
+            let left = match waits(&logged, &mut self.merging, &self.held, before) {
+                true => Err(logged),
+                false => self.hand_over(logged, cached, buffers, ends),
+            };
+            if let Err(logged) = left {
+                self.held.push_back(logged);
             }
         }
     }
@@ -71,10 +97,18 @@ impl<D: Device> Log<D> {
         buffers: &Buffers,
         ends: &mut Ends,
     ) -> Result<(), Logged> {
-        let Logged { change, half } = logged;
+        let Logged {
+            change,
+            half,
+            transfer,
+        } = logged;
         let range = (half, change.volume, change.io.offset, change.io.end());
         let Ok(place) = self.merging.insert(range) else {
-            return Err(Logged { change, half });
+            return Err(Logged {
+                change,
+                half,
+                transfer,
+            });
         };
         cached.merge(change, Merging { place }, buffers, ends);
         self.take_merged(cached);

@@ -56,6 +56,11 @@ enum Stage {
         /// It began when nothing was on its way any more: the log has failed.
         is_last: bool,
     },
+    /// The drives have it. What the other node of a pair may lack of it is being stored.
+    Marking {
+        wanted: Vec<(usize, u64)>,
+        empties: bool,
+    },
     /// The drives have it. The stores say so.
     Superblock {
         /// It is the last one, of a log that failed.
@@ -216,6 +221,14 @@ impl<D: Device> Log<D> {
                     self.drives_have_it(result, is_last);
                 }
             }
+            Stage::Marking {
+                ref wanted,
+                empties,
+            } => {
+                if self.has_stored(wanted) {
+                    self.marks_are_stored(empties);
+                }
+            }
             Stage::Superblock { .. } => {}
         }
         if self.is_stopping && self.point.in_progress(true) == 0 && self.is_quiet() {
@@ -310,26 +323,42 @@ impl<D: Device> Log<D> {
         }
     }
 
+    /// The drives have what they are to: what the other node of a pair may lack of it is to be stable before
+    /// the log's records of it are gone.
+    fn store_marks(&mut self, empties: bool) {
+        let wanted = match cfg!(mutant = "pair-marks-not-stored") {
+            true => Vec::new(),
+            false => self.want_stored(),
+        };
+        match wanted.is_empty() {
+            true => self.marks_are_stored(empties),
+            false => self.point.stage = Stage::Marking { wanted, empties },
+        }
+    }
+
+    fn marks_are_stored(&mut self, empties: bool) {
+        if empties {
+            let superblock = self.region.emptied();
+            return self.begin_superblock(superblock, true);
+        }
+        let superblock = self.region.without_the_other();
+        self.begin_superblock(superblock, false);
+        if cfg!(mutant = "log-half-reused-early") {
+            self.region.freed();
+            self.point_is_over();
+        }
+    }
+
     /// All flushes ended.
     fn drives_have_it(&mut self, result: Result<(), Fault>, is_last: bool) {
         match result {
-            Ok(()) if self.failed.is_none() => {
-                let superblock = self.region.without_the_other();
-                self.begin_superblock(superblock, false);
-                if cfg!(mutant = "log-half-reused-early") {
-                    self.region.freed();
-                    self.point_is_over();
-                }
-            }
+            Ok(()) if self.failed.is_none() => self.store_marks(false),
             // More was merged meanwhile.
             Ok(()) if !is_last => {
                 self.point_is_over();
                 self.point.hurry(self.now);
             }
-            Ok(()) => {
-                let superblock = self.region.emptied();
-                self.begin_superblock(superblock, true);
-            }
+            Ok(()) => self.store_marks(true),
             Err(fault) => {
                 self.counters.points_failed += 1;
                 self.pace.failed();

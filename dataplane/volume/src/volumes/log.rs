@@ -1,6 +1,11 @@
 //! The log of a shard's volumes, from its store to its consistency points.
 
-use block::{Buffers, Device, Fault, IoKind};
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use block::{Buffers, Device, Fault, IoKind, NamespaceIndex, VolumeId};
+use mirror::{Forward, Mirrored};
 
 use super::Volumes;
 use crate::logged::{
@@ -108,6 +113,41 @@ impl<D: Device> Volumes<D> {
             self.ends.rotate_left(1);
         }
         is_held
+    }
+
+    /// A logged volume is mirrored from now on, as `shared` says; changes of the other node go to `namespace`. The log takes changes
+    /// already.
+    pub fn mirror(&mut self, volume: VolumeId, shared: &Arc<Mirrored>, namespace: NamespaceIndex) {
+        let len = self.jobs.geometry(volume).len();
+        self.cached.set_mirrored(volume);
+        if let LogState::Ready(log) = &mut self.log {
+            log.mirror(volume, len, Arc::clone(shared));
+        }
+        for entry in self.namespaces.iter_mut().flatten() {
+            if entry.volume == volume {
+                entry.gate = Some(Arc::clone(shared));
+            }
+        }
+        let place = namespace.as_mirrored().unwrap_or_default();
+        if self.mirrored.len() <= place {
+            self.mirrored.resize_with(place + 1, || None);
+        }
+        self.mirrored[place] = super::Namespace::of(volume);
+    }
+
+    /// Changes that are to go to the other node, and below which number transfers are stable here.
+    pub fn forwards(&mut self) -> Option<(&mut VecDeque<Forward>, u64)> {
+        match &mut self.log {
+            LogState::Ready(log) => Some(log.forwards()),
+            _ => None,
+        }
+    }
+
+    /// The other node has these transfers.
+    pub fn confirmed(&mut self, transfers: Range<u64>) {
+        if let LogState::Ready(log) = &mut self.log {
+            log.confirmed(transfers);
+        }
     }
 
     /// Wants a consistency point of all that is acknowledged by now.

@@ -113,8 +113,7 @@ fn standing(entry: &Entry) -> Result<OnDisk, String> {
         return Err(none);
     };
     match OnDisk::decode(bytes) {
-        Ok(standing) if standing.standing.record.is_some() => Ok(standing),
-        Ok(_) => Err(none),
+        Ok(standing) => Ok(standing),
         Err(bad) => Err(format!("{none}: {bad}")),
     }
 }
