@@ -13,6 +13,8 @@ pub enum DoorKind {
     /// NVMe over TCP; we are the controller.
     #[default]
     Nvme,
+    /// The mirror protocol, of other nodes.
+    Mirror,
     /// For tests of connections.
     #[cfg(test)]
     Echo,
@@ -111,6 +113,8 @@ pub trait Door {
 pub struct Doors {
     /// NVMe over TCP.
     pub nvme: NvmeDoor,
+    /// The links to other nodes, if there are any.
+    pub mirror: MirrorDoor,
 }
 
 /// A session of whichever door its connection came in by, or goes out by.
@@ -118,6 +122,8 @@ pub struct Doors {
 pub enum Session {
     /// NVMe over TCP.
     Nvme(nvmf::Session),
+    /// The mirror protocol.
+    Mirror(mirror::Connection),
     /// Sends back what it receives; for tests of connections.
     #[cfg(test)]
     Echo(tests::Echo),
@@ -131,6 +137,10 @@ macro_rules! each {
                 let $door = &mut $doors.nvme;
                 $call
             }
+            Session::Mirror($inner) => {
+                let $door = &mut $doors.mirror;
+                $call
+            }
             #[cfg(test)]
             Session::Echo($inner) => {
                 let $door = &mut ();
@@ -141,6 +151,7 @@ macro_rules! each {
     ($session:ident, $inner:ident => $call:expr) => {
         match $session {
             Session::Nvme($inner) => $call,
+            Session::Mirror($inner) => $call,
             #[cfg(test)]
             Session::Echo($inner) => $call,
         }
@@ -164,6 +175,7 @@ impl Session {
                 };
                 Session::Nvme(nvmf::Session::new(&doors.nvme.target, endpoints, now))
             }
+            DoorKind::Mirror => Session::Mirror(doors.mirror.accept(remote)),
             #[cfg(test)]
             DoorKind::Echo => Session::Echo(tests::Echo::new(remote)),
         }
@@ -176,6 +188,7 @@ impl Session {
                 let (cntlid, qid) = session.queue()?;
                 Some((cntlid.0, qid.0, session.queue_entries()))
             }
+            Session::Mirror(_) => None,
             #[cfg(test)]
             Session::Echo(_) => None,
         }
@@ -236,12 +249,12 @@ impl Door for Session {
 
     #[inline]
     fn is_blocked(&self) -> bool {
-        each!(self, session => session.is_blocked())
+        each!(self, session => Door::is_blocked(session))
     }
 
     #[inline]
     fn is_waiting(&self) -> bool {
-        each!(self, session => session.is_waiting())
+        each!(self, session => Door::is_waiting(session))
     }
 
     fn is_first(&self, buffers: &Buffers, doors: &mut Doors) -> bool {
@@ -250,11 +263,11 @@ impl Door for Session {
 
     #[inline]
     fn outstanding(&self) -> usize {
-        each!(self, session => session.outstanding())
+        each!(self, session => Door::outstanding(session))
     }
 
     fn ending(&self) -> Option<Ending> {
-        each!(self, session => session.ending())
+        each!(self, session => Door::ending(session))
     }
 
     fn departure(&self) -> Option<Departure<'_>> {
@@ -262,13 +275,97 @@ impl Door for Session {
     }
 
     fn remote(&self) -> SocketAddr {
-        each!(self, session => session.remote())
+        each!(self, session => Door::remote(session))
     }
 
     #[inline]
     fn prefetch(&self) {
-        each!(self, session => session.prefetch());
+        each!(self, session => Door::prefetch(session));
     }
+}
+
+/// A shard's links to other nodes.
+pub type MirrorDoor = mirror::Lanes;
+
+impl Door for mirror::Connection {
+    type Shared = MirrorDoor;
+
+    fn receive(&mut self, _: Timestamp, slice: Slice, buffers: &Buffers, lanes: &mut MirrorDoor) {
+        mirror::Connection::receive(self, slice, buffers, lanes);
+    }
+
+    fn next_request(&mut self, _: &Buffers, _: &mut MirrorDoor) -> Option<Request> {
+        mirror::Connection::next_request(self)
+    }
+
+    fn complete(&mut self, completion: Completion, _: &Buffers, lanes: &mut MirrorDoor) {
+        mirror::Connection::complete(self, completion, lanes);
+    }
+
+    fn next_abort(&mut self) -> Option<RequestId> {
+        None
+    }
+
+    fn not_aborted(&mut self, _: RequestId, _: &Buffers, _: &mut MirrorDoor) {}
+
+    fn transmit(
+        &mut self,
+        wire: &mut impl Wire,
+        buffers: &Buffers,
+        lanes: &mut MirrorDoor,
+    ) -> bool {
+        mirror::Connection::transmit(self, |chunk| wire.send(chunk), buffers, lanes)
+    }
+
+    fn resume(&mut self, _: Timestamp, buffers: &Buffers, lanes: &mut MirrorDoor) {
+        mirror::Connection::resume(self, buffers, lanes);
+    }
+
+    fn set_unacknowledged(&mut self, _: Timestamp, _: usize) {}
+
+    /// Links have their own patience.
+    fn is_forsaken(&mut self, _: Timestamp, _: &Buffers, _: &mut MirrorDoor) -> bool {
+        true
+    }
+
+    fn advance(&mut self, _: Timestamp, buffers: &Buffers, lanes: &mut MirrorDoor) {
+        mirror::Connection::resume(self, buffers, lanes);
+        self.look(lanes);
+    }
+
+    fn close(&mut self, _: &Buffers, lanes: &mut MirrorDoor) {
+        mirror::Connection::close(self, lanes);
+    }
+
+    fn is_blocked(&self) -> bool {
+        mirror::Connection::is_waiting(self)
+    }
+
+    fn is_waiting(&self) -> bool {
+        mirror::Connection::is_waiting(self)
+    }
+
+    fn is_first(&self, _: &Buffers, _: &mut MirrorDoor) -> bool {
+        false
+    }
+
+    fn outstanding(&self) -> usize {
+        mirror::Connection::outstanding(self)
+    }
+
+    fn ending(&self) -> Option<Ending> {
+        self.is_over().then_some(Ending::Abort)
+    }
+
+    fn departure(&self) -> Option<Departure<'_>> {
+        None
+    }
+
+    fn remote(&self) -> SocketAddr {
+        mirror::Connection::remote(self)
+    }
+
+    fn prefetch(&self) {}
 }
 
 /// What NVMe sessions of a shard share.

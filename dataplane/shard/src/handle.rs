@@ -15,6 +15,7 @@ use crate::capture_desk::CaptureDesk;
 use crate::change::{Change, ChangeError, Changes, ShardEnds};
 use crate::health::{Health, PortState, Seen};
 use crate::offer::{Offer, StoreInfo};
+use crate::pair_desk::{PairDesk, PairReport};
 use crate::point_desk::{PointDesk, PointDone, PointError};
 use crate::reports::{Reports, TurnedAway};
 use crate::snapshot::{Inventory, NamespaceName, ShardSnapshot, Snapshot};
@@ -41,6 +42,7 @@ struct Shared {
     rounds: OnceLock<Box<[Rounds]>>,
     captures: CaptureDesk,
     points: PointDesk,
+    pairs: PairDesk,
     reports: Reports,
     addresses: Addresses,
     seen: Mutex<Seen>,
@@ -94,6 +96,29 @@ impl Handle {
     /// Whether every shard is polling and every listener is open.
     pub fn is_ready(&self) -> bool {
         self.shared.ready.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn pairs(&self) -> &PairDesk {
+        &self.shared.pairs
+    }
+
+    /// There are pairs, of volumes on these stores.
+    pub fn expect_pairs(&self, names: Vec<String>) {
+        self.shared.pairs.expect(names);
+    }
+
+    /// How volumes of pairs stand (row R3).
+    pub fn pair_reports(&self) -> Vec<PairReport> {
+        self.shared.pairs.reports()
+    }
+
+    /// This node is the source of the volume on store `name` from now on, and the other node is not: what an operator says who
+    /// knows that.
+    ///
+    /// # Errors
+    /// A sentence: there is no such volume, or this node does not have all of it.
+    pub fn promote_pair(&self, name: &str, timeout: Duration) -> Result<(), String> {
+        self.shared.pairs.promote(name, timeout)
     }
 
     /// The counters of every shard; `None` if not all answered within `timeout`

@@ -86,6 +86,8 @@ pub struct Link<P> {
     address_changes: u32,
     /// Hosts that were dropped, for the log.
     drops: Drops,
+    /// Connections with other nodes.
+    mirrors: Vec<ConnectionId>,
 }
 
 impl<P: Port> Link<P> {
@@ -106,6 +108,7 @@ impl<P: Port> Link<P> {
             turned_away: TurnedAway::default(),
             address_changes: 0,
             drops: Drops::new(),
+            mirrors: Vec::new(),
         }
     }
 
@@ -422,6 +425,9 @@ impl<P: Port> Link<P> {
     }
 
     fn insert(&mut self, id: ConnectionId, session: Session) {
+        if matches!(session, Session::Mirror(_)) {
+            self.mirrors.push(id);
+        }
         tracepoint::connection_open(id.slot() as u64, session.remote().port().into());
         self.connections[id.slot()] = Some(Box::new(Connection {
             id,
@@ -500,6 +506,23 @@ impl<P: Port> Link<P> {
             self.waiting.push_back(id);
         }
         self.write(id, common);
+    }
+
+    /// What the shard has for other nodes, to their connections.
+    pub(crate) fn mirror<M: Machine>(
+        &mut self,
+        common: &mut Common<M>,
+        stages: &mut StageClock<M::Ticks>,
+        now: Timestamp,
+    ) {
+        for at in (0..self.mirrors.len()).rev() {
+            let id = self.mirrors[at];
+            match self.connection(id).map(|open| open.session.is_waiting()) {
+                Some(true) => self.read(id, common, stages, now),
+                Some(false) => self.write(id, common),
+                None => _ = self.mirrors.swap_remove(at),
+            }
+        }
     }
 
     /// What the session has to say, as far as there is room; then closes if it is done.

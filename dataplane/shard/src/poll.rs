@@ -18,6 +18,7 @@ use crate::link::Link;
 use crate::listing::Listing;
 use crate::machine::{Machine, Memory};
 use crate::notices::Notices;
+use crate::pairs::Pairs;
 
 /// How often devices are looked at: how they do, and whether they have another size.
 const LOOK: Duration = Duration::from_millis(100);
@@ -45,6 +46,7 @@ pub struct Shard<M: Machine> {
     pub(crate) point_seen: u64,
     pub(crate) is_point_wanted: bool,
     pub(crate) steps: Steps,
+    pub(crate) pairs: Pairs,
     /// When devices are next looked at, and how they were when others were told last.
     look_next: Instant,
     told: Box<[DeviceState]>,
@@ -85,6 +87,7 @@ impl<M: Machine> Shard<M> {
             point_seen: 0,
             is_point_wanted: false,
             steps: Steps::default(),
+            pairs: Pairs::default(),
             look_at: VolumeId(0),
             look_next: Instant::ZERO,
             idle_at: Instant::ZERO,
@@ -153,6 +156,7 @@ impl<M: Machine> Shard<M> {
         self.answer(handle);
         self.capture(handle);
         self.point(handle);
+        self.tell_of_pairs(handle, now);
     }
 
     /// Says which devices do otherwise than they did: each shard has its own way to them.
@@ -212,6 +216,10 @@ impl<M: Machine> Shard<M> {
         self.machine.enter();
         let mut completed = self.machine.poll();
         completed |= (common.volumes).poll(Duration::from_nanos(now.0), common.memory.buffers());
+        if !common.doors.mirror.is_empty() {
+            self.mirror(now);
+        }
+        let common = &mut self.common;
         if completed && common.volumes.has_completed() {
             busy = true;
             self.stages.end(Stage::Complete);
@@ -243,6 +251,7 @@ impl<M: Machine> Shard<M> {
     /// Resets every connection, and lets none come in again: the first step of a stop.
     /// The shard is then polled until it [is quiet](Shard::is_quiet).
     pub fn abort_connections(&mut self) {
+        self.common.doors.mirror.stop();
         for link in &mut self.links {
             link.abort_connections(&mut self.common);
         }

@@ -23,8 +23,8 @@ use volume::{Origin, Volumes};
 use crate::door::{Session, tests::Echo};
 use crate::{
     Change, ChangeError, Common, DoorKind, Doors, Handle, Link, Machine, Memory, MemoryConfig,
-    NamespaceConfig, NvmeDoor, Offer, Port, PortCounters, PortState, Shard, Sizing, StoreInfo,
-    SubsystemConfig,
+    MirrorDoor, NamespaceConfig, NvmeDoor, Offer, Port, PortCounters, PortState, Shard, Sizing,
+    StoreInfo, SubsystemConfig,
 };
 
 const NQN: &str = "nqn.2026-01.com.example:changes";
@@ -299,6 +299,7 @@ fn shard_with(
                 counters: nvmf::Counters::default(),
                 target: Arc::clone(&target),
             },
+            mirror: MirrorDoor::none(),
         },
         memory,
     };
