@@ -3,6 +3,7 @@
 
 mod build;
 mod logs;
+mod pair;
 mod stop;
 mod tables;
 
@@ -28,6 +29,7 @@ use crate::port::Nic;
 use crate::trace::{Trace, event};
 pub(crate) use build::{address, stack_config};
 use logs::{Logs, Remedy};
+pub(crate) use pair::{MIRROR_PORT, Node as PairNode, PairPlan};
 use stop::Stage;
 use tables::Tables;
 use volume::LogStart;
@@ -63,6 +65,8 @@ pub(crate) struct Appliance {
     has_left_dirty: bool,
     /// As [`Appliance::log_writes`], when it last began to serve.
     log_writes_at_start: (u64, u64),
+    /// What it keeps of a pair.
+    pair: Option<PairNode>,
 }
 
 /// One start of an appliance.
@@ -82,6 +86,8 @@ struct Running {
     begun: Option<LogStart>,
     /// Why it could not be replayed.
     refused: Option<String>,
+    /// What shards share of the volumes of a pair.
+    mirrored: Vec<Arc<mirror::Mirrored>>,
 }
 
 /// When a shard is polled next.
@@ -148,7 +154,57 @@ impl Appliance {
             started: 0,
             has_left_dirty: false,
             log_writes_at_start: (0, 0),
+            pair: None,
         }
+    }
+
+    /// It is a node of a pair from now on.
+    pub(crate) fn pair_with(&mut self, node: PairNode) {
+        self.pair = Some(node);
+    }
+
+    /// Whether it serves hosts, all its volumes.
+    pub(crate) fn serves(&self) -> bool {
+        self.is_serving() && self.running.as_ref().is_some_and(Running::serves_pairs)
+    }
+
+    /// Whether it serves hosts, some of its volumes.
+    pub(crate) fn serves_any(&self) -> bool {
+        self.running.as_ref().is_some_and(Running::serves_any)
+    }
+
+    /// Whether it says of all its volumes that the other node has the same.
+    pub(crate) fn is_in_sync(&mut self) -> bool {
+        let pairs = self.running.as_mut().and_then(Running::pairs);
+        pairs.is_some_and(|manager| manager.pairs().iter().all(mirror::Pair::is_in_sync))
+    }
+
+    /// Whether some volume went on without the other node, as far as it has stored.
+    pub(crate) fn has_gone_alone(&self) -> bool {
+        let Some(node) = &self.pair else { return false };
+        (0..self.volumes.len()).any(|volume| {
+            let content = node.content(volume);
+            let peer = content.peer;
+            let is_source = content.role == mirror::Role::Source;
+            is_source && peer.is_none_or(|peer| content.standing.is_alone(peer))
+        })
+    }
+
+    /// An operator says that it is the source; whether it can be.
+    pub(crate) fn promote(&mut self) -> bool {
+        let Some(manager) = self.running.as_mut().and_then(Running::pairs) else {
+            return false;
+        };
+        (0..manager.pairs().len())
+            .all(|pair| (manager.pair(pair)).is_some_and(|pair| pair.promote().is_ok()))
+    }
+
+    pub(crate) fn describe_pairs(&mut self) -> String {
+        let Some(manager) = self.running.as_mut().and_then(Running::pairs) else {
+            return String::new();
+        };
+        let pairs: Vec<_> = manager.pairs().iter().map(mirror::Pair::describe).collect();
+        pairs.join("\n    ")
     }
 
     /// The devices that the log is on.
@@ -304,9 +360,12 @@ impl Appliance {
     /// What was in its memory is taken apart without reaching anything; the error says what
     /// of it could not be.
     pub(crate) fn kill(&mut self, power: bool) -> Result<(), String> {
-        let Some(running) = self.running.take() else {
+        let Some(mut running) = self.running.take() else {
             return Ok(());
         };
+        if let Some(node) = &mut self.pair {
+            node.goes_off(&mut running);
+        }
         self.note_logs(&running, false);
         event!(
             self.trace,
@@ -398,6 +457,18 @@ impl Appliance {
             }
             let was_replaying = running.is_replaying;
             let busy = running.poll(index, &mut self.random);
+            if was_replaying
+                && !running.is_replaying
+                && let Some(node) = &self.pair
+                && let Some(start) = running.begun.clone()
+            {
+                running.pair(
+                    node,
+                    &start,
+                    self.plan.max_io_bytes as usize,
+                    &mut self.random,
+                );
+            }
             if was_replaying && !running.is_replaying {
                 self.logs.begun();
                 if let (Some(tables), Some(start)) = (&mut self.tables, running.begun.take()) {
@@ -473,11 +544,13 @@ impl Running {
             }
             Some(Ok(start)) => {
                 self.is_replaying = false;
+                let (address, _) = self.listener;
+                let mirror = SocketAddr::new(address.ip(), MIRROR_PORT);
                 self.begun = Some(start.clone());
                 for shard in &mut self.shards {
                     shard.start_log(&start);
                     shard
-                        .listen(&[self.listener])
+                        .listen(&[self.listener, (mirror, DoorKind::Mirror)])
                         .expect("the port has the address");
                 }
                 for index in 0..self.shards.len() {

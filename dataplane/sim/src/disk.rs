@@ -166,6 +166,11 @@ impl Disk {
         }
     }
 
+    /// What a sector reads as.
+    pub(crate) fn sector(&self, index: usize) -> &[u8] {
+        self.image.sector(index)
+    }
+
     pub(crate) fn geometry(&self) -> Geometry {
         self.config.geometry
     }

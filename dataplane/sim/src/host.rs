@@ -66,6 +66,9 @@ pub(crate) struct Host {
     turn_at: Nanoseconds,
     is_stalled: bool,
     is_deaf: bool,
+    /// The appliance that it uses; none serves.
+    aim: Option<usize>,
+    addresses: NetworkPlan,
 }
 
 impl Host {
@@ -92,7 +95,22 @@ impl Host {
             turn_at: 0,
             is_stalled: false,
             is_deaf: false,
+            aim: Some(0),
+            addresses: network.clone(),
         }
+    }
+
+    /// It uses that appliance from now on, or waits for one that serves.
+    pub(crate) fn aim(&mut self, appliance: Option<usize>, cx: &mut Context<'_>) {
+        if self.aim == appliance {
+            return;
+        }
+        self.aim = appliance;
+        if let Some(appliance) = appliance {
+            self.network.aim(&self.addresses, appliance);
+        }
+        self.leave(false, "another node serves", cx);
+        self.turn_at = clock::now();
     }
 
     /// Whether it has nothing left to do.
@@ -214,6 +232,10 @@ impl Host {
     /// Connects, if it is time to.
     fn connect(&mut self) {
         if self.session.is_some() || clock::now() < self.retry_at || self.is_done() {
+            return;
+        }
+        if self.aim.is_none() {
+            self.retry_at = clock::now() + 10 * MILLISECOND;
             return;
         }
         if self.is_deaf {

@@ -20,6 +20,7 @@ mod host;
 mod link;
 mod memory;
 mod oracle;
+mod pair;
 mod plan;
 mod port;
 mod replicas;

@@ -7,6 +7,7 @@ use testkit::Random;
 use crate::clock;
 use crate::link;
 use crate::oracle::Violation;
+use crate::pair;
 use crate::plan::Plan;
 use crate::replicas;
 use crate::trace::Trace;
@@ -31,6 +32,8 @@ pub enum Scenario {
     Link,
     /// Two replicas of a volume that lose each other and meet again.
     Replicas,
+    /// Two appliances that keep the same volumes.
+    Pair,
 }
 
 /// A run that went wrong.
@@ -48,7 +51,7 @@ pub struct Failure {
 
 impl Scenario {
     /// Every scenario.
-    pub const ALL: [Scenario; 7] = [
+    pub const ALL: [Scenario; 8] = [
         Scenario::Target,
         Scenario::Log,
         Scenario::LogLies,
@@ -56,6 +59,7 @@ impl Scenario {
         Scenario::LogTwoLies,
         Scenario::Link,
         Scenario::Replicas,
+        Scenario::Pair,
     ];
 
     /// What it is called.
@@ -68,6 +72,7 @@ impl Scenario {
             Scenario::LogTwoLies => "log-two-lies",
             Scenario::Link => "link",
             Scenario::Replicas => "replicas",
+            Scenario::Pair => "pair",
         }
     }
 
@@ -100,6 +105,7 @@ impl Scenario {
             Scenario::LogTwoLies => run(seed, Plan::draw_two_lies, &trace),
             Scenario::Link => link::run(seed, &trace),
             Scenario::Replicas => replicas::run(seed, &trace),
+            Scenario::Pair => pair::run(seed, &trace),
         }));
         let what = match result {
             Ok(Ok(summary)) => return Ok(summary),

@@ -70,6 +70,8 @@ pub(crate) struct Wire {
     trace: Trace,
     appliances: usize,
     links: Vec<Link>,
+    /// The link between two appliances: up is from the first.
+    between: Option<usize>,
     flying: BTreeMap<(Nanoseconds, u64), (Node, Frame)>,
     launched: u64,
 }
@@ -95,9 +97,20 @@ impl Wire {
             trace: trace.clone(),
             appliances,
             links: qualities.iter().map(link).collect(),
+            between: None,
             flying: BTreeMap::new(),
             launched: 0,
         }
+    }
+
+    /// One of the links is between two appliances.
+    pub(crate) fn join_appliances(&mut self, link: usize) {
+        self.between = Some(link);
+    }
+
+    /// Links of hosts.
+    fn hosts(&self) -> usize {
+        self.between.unwrap_or(self.links.len())
     }
 
     pub(crate) fn set_quality(&mut self, host: usize, quality: Quality) {
@@ -115,7 +128,7 @@ impl Wire {
             (Node::Host(host), Some(to @ Node::Appliance(_))) => {
                 self.carry(host, Direction::Up, to, frame);
             }
-            (Node::Appliance(_), Some(to @ Node::Host(host))) if host < self.links.len() => {
+            (Node::Appliance(_), Some(to @ Node::Host(host))) if host < self.hosts() => {
                 self.carry(host, Direction::Down, to, frame);
             }
             (Node::Host(host), None) => {
@@ -128,12 +141,26 @@ impl Wire {
                     );
                 }
             }
-            (Node::Appliance(_), None) => {
-                for host in 0..self.links.len() {
+            (Node::Appliance(from), Some(to @ Node::Appliance(_))) => {
+                self.carry_between(from, to, frame)
+            }
+            (Node::Appliance(from), None) => {
+                for host in 0..self.hosts() {
                     self.carry(host, Direction::Down, Node::Host(host), frame.clone());
                 }
+                self.carry_between(from, Node::Appliance(1 - from.min(1)), frame);
             }
             _ => {}
+        }
+    }
+
+    fn carry_between(&mut self, from: usize, to: Node, frame: Frame) {
+        let direction = match from {
+            0 => Direction::Up,
+            _ => Direction::Down,
+        };
+        if let Some(link) = self.between {
+            self.carry(link, direction, to, frame);
         }
     }
 

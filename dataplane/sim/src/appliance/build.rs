@@ -11,12 +11,12 @@ use net::{Cidr, MacAddress, Offload, Stack, StackConfig, TcpConfig, rss};
 use nvlog::LogId;
 use nvmf::{Listener, Target, TargetConfig};
 use shard::{
-    Common, DoorKind, Doors, Handle, Link, NamespaceConfig, NvmeDoor, Offer, Sizing, StoreInfo,
-    SubsystemConfig,
+    Common, DoorKind, Doors, Handle, Link, MirrorDoor, NamespaceConfig, NvmeDoor, Offer, Sizing,
+    StoreInfo, SubsystemConfig,
 };
 use volume::Volumes;
 
-use super::{Appliance, Running, SUBSYSTEM, Shard, TCP_PORT, Turn};
+use super::{Appliance, PairNode, Running, SUBSYSTEM, Shard, TCP_PORT, Turn};
 use crate::clock::{self, MICROSECOND, VirtualTime};
 use crate::device::{Device, Machine};
 use crate::disk::Disk;
@@ -169,6 +169,7 @@ impl Appliance {
             is_replaying: log.is_some(),
             begun: None,
             refused: None,
+            mirrored: Vec::new(),
         }
     }
 
@@ -187,8 +188,11 @@ impl Appliance {
         volume::LogPlan {
             shards: self.plan.shards,
             half_len: Some(log.half_len),
-            tables_len: match self.started > log.tables_from {
-                true => log.tables_len,
+            tables_len: match self.started > log.tables_from || self.pair.is_some() {
+                true => self
+                    .pair
+                    .as_ref()
+                    .map_or(log.tables_len, PairNode::tables_len),
                 false => 0,
             },
             interval: Duration::from_nanos(log.interval),
@@ -248,6 +252,7 @@ impl Appliance {
                     counters: nvmf::Counters::default(),
                     target: Arc::clone(target),
                 },
+                mirror: MirrorDoor::none(),
             },
             memory,
         };

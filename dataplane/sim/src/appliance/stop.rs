@@ -61,9 +61,12 @@ impl Appliance {
         if stopping.stages.iter().any(|&stage| stage < Stage::Idle) {
             return Stopped::NotYet;
         }
-        let Some(running) = self.running.take() else {
+        let Some(mut running) = self.running.take() else {
             return Stopped::NotYet;
         };
+        if let Some(node) = &mut self.pair {
+            node.goes_off(&mut running);
+        }
         event!(
             self.trace,
             "stopped",

@@ -108,6 +108,11 @@ impl Network {
         }
     }
 
+    /// It connects to that appliance from now on.
+    pub(super) fn aim(&mut self, plan: &NetworkPlan, appliance: usize) {
+        self.remote = SocketAddr::new(address(plan, Node::Appliance(appliance)), TCP_PORT);
+    }
+
     pub(super) fn connect(&mut self) -> Result<ConnectionId, ConnectError> {
         self.stack.connect(Self::now(), self.remote, None)
     }
