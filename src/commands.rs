@@ -107,6 +107,32 @@ pub(crate) fn show_log(
     })
 }
 
+/// `throughline pair report`
+pub(crate) fn pair_report(socket: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let answer = Client::connect(socket)?.call("throughline_pair_report", json!({}), ANSWER)?;
+    if json {
+        print(&pretty(&answer)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let volumes = answer.as_array().cloned().unwrap_or_default();
+    if volumes.is_empty() {
+        print("there is no pair: [pair] in the configuration makes one\n")?;
+    }
+    for volume in volumes {
+        let text = |key: &str| volume[key].as_str().unwrap_or_default().to_owned();
+        print(&format!("{}: {}\n", text("store"), text("state")))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `throughline pair promote`
+pub(crate) fn pair_promote(socket: &Path, store: &str) -> anyhow::Result<ExitCode> {
+    let params = json!({ "store": store });
+    Client::connect(socket)?.call("throughline_pair_promote", params, ANSWER)?;
+    print(&format!("this node is the source of {store}\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// `throughline consistency-point`
 pub(crate) fn consistency_point(socket: &Path, seconds: u64) -> anyhow::Result<ExitCode> {
     let timeout = Duration::from_secs(seconds).saturating_add(ANSWER);

@@ -6,6 +6,7 @@
 //! reference for people; a test keeps the two together.
 
 mod log;
+mod pair;
 mod ports;
 mod problem;
 mod reader;
@@ -147,6 +148,7 @@ fn read_program(root: Section<'_>, warnings: &Sink, surroundings: &Surroundings<
     let ports = ports::read(&root);
     let stores = stores::read(&root);
     let log = log::read(&root, &stores);
+    let pair = pair::read(&root, &ports, &stores, log.is_some());
     let target = target::read(&root, &ports, &stores, log.as_ref(), warnings);
     let spdk = spdk::read(&root, &stores, surroundings, warnings);
     let (memory, native_memory_mib) = read_memory(&root, target.max_io_bytes, stores.malloc_mib());
@@ -167,6 +169,7 @@ fn read_program(root: Section<'_>, warnings: &Sink, surroundings: &Surroundings<
         spdk_json: spdk.json,
         stores: stores.configs(),
         log,
+        pair,
         target,
         copy,
         pci_allow,

@@ -136,6 +136,11 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = rpc::POINT_SECONDS)]
         seconds: u64,
     },
+    /// Mirrored pairs of a running program: how they stand, and which node is the source
+    Pair {
+        #[command(subcommand)]
+        action: PairAction,
+    },
     /// The configuration that a running program has, with what was changed since its start
     Config {
         #[command(subcommand)]
@@ -188,6 +193,26 @@ enum ConfigAction {
     Show {
         #[command(flatten)]
         socket: SocketOptions,
+    },
+}
+
+#[derive(Subcommand)]
+enum PairAction {
+    /// Print for each volume which node is the source, whether both have the same, and what is left to be copied
+    Report {
+        #[command(flatten)]
+        socket: SocketOptions,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make this node the source of a volume: only when the other node does not serve it, and does not come back by itself
+    Promote {
+        #[command(flatten)]
+        socket: SocketOptions,
+        /// The volume, by the name of its store
+        #[arg(value_name = "STORE")]
+        store: String,
     },
 }
 
@@ -254,6 +279,14 @@ fn main() -> ExitCode {
         Command::ConsistencyPoint { socket, seconds } => socket
             .path()
             .and_then(|socket| commands::consistency_point(&socket, seconds)),
+        Command::Pair { action } => match action {
+            PairAction::Report { socket, json } => socket
+                .path()
+                .and_then(|socket| commands::pair_report(&socket, json)),
+            PairAction::Promote { socket, store } => socket
+                .path()
+                .and_then(|socket| commands::pair_promote(&socket, &store)),
+        },
         Command::Config { action } => match action {
             ConfigAction::Save {
                 socket,

@@ -10,6 +10,7 @@ mod change;
 mod host;
 mod listener;
 mod namespace;
+mod pair;
 mod params;
 mod point;
 mod program;
@@ -43,6 +44,8 @@ enum Request {
     RemoveNamespace(namespace::Remove),
     Capture(capture::Capture),
     ConsistencyPoint(point::ConsistencyPoint),
+    PairReport(pair::Report),
+    PairPromote(pair::Promote),
     StopCapture(capture::Stop),
     GetConfig,
     GetStats(program::GetStats),
@@ -101,6 +104,12 @@ const METHODS: &[(&str, Read)] = &[
     ("throughline_get_version", |p| {
         read(p).map(|Nothing {}| Request::GetVersion)
     }),
+    ("throughline_pair_promote", |p| {
+        pair::Promote::read(p).map(Request::PairPromote)
+    }),
+    ("throughline_pair_report", |p| {
+        read(p).map(Request::PairReport)
+    }),
     ("throughline_stop_capture", |p| {
         capture::Stop::read(p).map(Request::StopCapture)
     }),
@@ -144,6 +153,8 @@ impl Rpc {
             Request::RemoveNamespace(remove) => remove.answer(running),
             Request::Capture(capture) => capture.answer(&program.handle, &program.capture, gone),
             Request::ConsistencyPoint(point) => point.answer(&program.handle),
+            Request::PairReport(report) => Ok(report.answer(&program.handle)),
+            Request::PairPromote(promote) => promote.answer(&program.handle),
             Request::StopCapture(stop) => stop.answer(&program.capture),
             Request::GetConfig => program::get_config(running),
             Request::GetStats(get) => get.answer(program),

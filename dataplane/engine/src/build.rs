@@ -8,7 +8,7 @@ use std::sync::Arc;
 use block::{Device, Geometry, VolumeId, WritePolicy};
 use net::{Cidr, MacAddress, Offload, Route, Stack, StackConfig, rss};
 use nvmf::{Listener, Target};
-use shard::{Common, DoorKind, Doors, Link, NvmeDoor, Offer, Sizing, StoreInfo};
+use shard::{Common, DoorKind, Doors, Link, MirrorDoor, NvmeDoor, Offer, Sizing, StoreInfo};
 use volume::{PeerEnds, Volumes};
 
 use crate::config::{
@@ -248,6 +248,7 @@ pub(crate) fn shard(
                 counters: nvmf::Counters::default(),
                 target: Arc::clone(target),
             },
+            mirror: MirrorDoor::none(),
         },
         memory,
     };
@@ -255,8 +256,10 @@ pub(crate) fn shard(
     if !stores.logs.is_empty() {
         shard.attach_log(stores.logs, sizes.elements, StoreSlot::new);
     }
+    let mirrors = config.pair.iter().flat_map(|pair| &pair.listen);
     let listeners: Vec<_> = (config.target.listeners.iter())
         .map(|&(address, port)| (SocketAddr::new(address, port), DoorKind::Nvme))
+        .chain(mirrors.map(|&address| (address, DoorKind::Mirror)))
         .collect();
     shard.listen(&listeners).map_err(Error::Target)?;
     Ok(shard)

@@ -2,7 +2,7 @@
 //!
 //! The program fills these from its TOML file; a test fills them by hand.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use shard::{MemoryConfig, SubsystemConfig};
@@ -22,6 +22,8 @@ pub struct Config {
     pub stores: Vec<StoreConfig>,
     /// The log, if there is one.
     pub log: Option<LogConfig>,
+    /// The other node that has the same volumes, if there is one.
+    pub pair: Option<PairConfig>,
     /// The NVMe/TCP target.
     pub target: TargetConfig,
     /// Assemble by memcpy into aligned pages: the ablation.
@@ -78,6 +80,43 @@ pub struct LogConfig {
     pub interval: Duration,
     /// Once its stores have failed and it is empty, changes go straight to their drives; else they are refused.
     pub through_after_failure: bool,
+}
+
+/// A mirrored pair (rows R1 to R11).
+#[derive(Clone, Debug)]
+pub struct PairConfig {
+    /// What this node is known by.
+    pub node: [u8; 16],
+    /// Where it listens for the other one.
+    pub listen: Vec<SocketAddr>,
+    /// What the other one is known by.
+    pub peer: [u8; 16],
+    /// Where that listens.
+    pub peer_listen: Vec<SocketAddr>,
+    /// The secret that both have.
+    pub key: [u8; 32],
+    /// What both have.
+    pub volumes: Vec<PairVolumeConfig>,
+}
+
+/// A volume of a pair.
+#[derive(Clone, Debug)]
+pub struct PairVolumeConfig {
+    /// The store that this node has it on.
+    pub store: String,
+    /// What both nodes know it by.
+    pub id: [u8; 16],
+    /// What this node is for it before it has met the other one.
+    pub first_role: FirstRole,
+}
+
+/// What a node is for a volume of a pair at its first start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstRole {
+    /// What it has is the volume.
+    Source,
+    /// What it has is overwritten.
+    Destination,
 }
 
 /// A store that the log is on.

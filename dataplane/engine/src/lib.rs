@@ -18,6 +18,7 @@ mod logged;
 mod machine;
 mod memory;
 mod numa;
+mod pair;
 mod port;
 mod run;
 mod spdk;
@@ -30,8 +31,8 @@ mod watch;
 pub use alone::{Alone, alone};
 pub use block::{DeviceState, IoCounters, IoKind, NamespaceCounters, Smart, WritePolicy};
 pub use config::{
-    Config, KnownStore, LogConfig, LogStoreConfig, PortConfig, StoreConfig, StoreDevice,
-    TargetConfig,
+    Config, FirstRole, KnownStore, LogConfig, LogStoreConfig, PairConfig, PairVolumeConfig,
+    PortConfig, StoreConfig, StoreDevice, TargetConfig,
 };
 pub use environment::{spdk_has_method, spdk_is_legacy};
 pub use error::Error;
@@ -42,6 +43,6 @@ pub use run::run;
 pub use shard::{
     Capture, CaptureError, CaptureLimits, Captured, Change, ChangeError, ConnectionSnapshot,
     Detail, Handle, Health, Inventory, Layer, MemoryConfig, NSID_MAX, NamespaceConfig,
-    NamespaceName, PointDone, PointError, PoolSnapshot, PortAddress, PortState, ShardSnapshot,
-    Snapshot, StoreInfo, SubsystemConfig,
+    NamespaceName, PairReport, PointDone, PointError, PoolSnapshot, PortAddress, PortState,
+    ShardSnapshot, Snapshot, StoreInfo, SubsystemConfig,
 };

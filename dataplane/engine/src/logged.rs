@@ -30,7 +30,7 @@ pub(crate) fn plan(config: &Config, log: &LogConfig, stores: &[Store]) -> LogPla
     LogPlan {
         shards: config.cores.len(),
         half_len: log.half_len,
-        tables_len: 0,
+        tables_len: crate::pair::tables_len(config, stores),
         interval: log.interval,
         through_after_failure: log.through_after_failure,
         max_bytes: config.target.max_io_bytes as usize,

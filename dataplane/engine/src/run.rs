@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use block::Device;
 use nvmf::Target;
 use shard::{Handle, Notices};
 use sync::Progress;
@@ -16,6 +17,7 @@ use crate::error::Error;
 use crate::lcore;
 use crate::logged;
 use crate::machine::Shard;
+use crate::pair;
 use crate::port::Port;
 use crate::spdk::SpdkThread;
 use crate::store::Controller;
@@ -70,6 +72,10 @@ struct Plan<'a> {
     log_plan: Option<LogPlan>,
     /// What the log begins with, once it was replayed.
     log_start: OnceLock<LogStart>,
+    /// By store: bytes, and those of a block.
+    sizes: Vec<(u64, u32)>,
+    /// What all shards have of a pair, from then on.
+    pair: OnceLock<pair::Started>,
     secret: [u8; 32],
     phase: Progress,
     /// How often shards have arrived at the next of the points where all wait
@@ -100,6 +106,9 @@ fn serve(
     let spdk = SpdkThread::create("shard0", lcores[0])?;
     let stores = Stores::open(config, &controllers)?;
     let offer = build::offer(config, &stores.volumes)?;
+    let sizes = (stores.volumes.iter().map(Device::geometry))
+        .map(|geometry| (geometry.len(), geometry.block_size))
+        .collect();
     let log_plan = (config.log.as_ref()).map(|log| logged::plan(config, log, &stores.volumes));
     let target = build::target(config, &offer)?;
     let volumes = (offer.volumes(), offer.policies());
@@ -116,6 +125,8 @@ fn serve(
         volumes,
         log_plan,
         log_start: OnceLock::new(),
+        sizes,
+        pair: OnceLock::new(),
         secret: build::secret(),
         phase: Progress::default(),
         arrived: Progress::default(),
@@ -194,6 +205,9 @@ impl Plan<'_> {
             if let Some(start) = self.log_start.get() {
                 shard.start_log(start);
             }
+            if let Some(pair) = self.pair.get() {
+                pair.join(&mut shard, index);
+            }
             poll(&mut shard, self.handle, || {});
             self.stop(&mut shard);
             self.wait_until(Phase::Closing);
@@ -259,7 +273,14 @@ impl Plan<'_> {
             // What was not replayed is as it was, and replayed next time.
             std::process::exit(0);
         };
-        // Nobody else sets it.
+        if let Some(pair) = &self.config.pair {
+            let started = pair::Started::new(self.config, pair, &start, &self.sizes)?;
+            started.join(shard, 0);
+            let names = pair.volumes.iter().map(|volume| volume.store.clone());
+            self.handle.expect_pairs(names.collect());
+            let _ = self.pair.set(started);
+        }
+        // Nobody else sets them.
         let _ = self.log_start.set(start);
         Ok(())
     }

@@ -51,6 +51,7 @@ pub fn config(block_size: u32) -> Config {
             vlan: None,
         }],
         log: None,
+        pair: None,
         spdk_json: Some(format!(
             r#"{{"subsystems":[{{"subsystem":"bdev","config":[{{"method":"bdev_malloc_create",
             "params":{{"name":"Malloc0","num_blocks":{blocks},"block_size":{block_size}}}}}]}}]}}"#

@@ -1,0 +1,161 @@
+//! A mirrored pair, when the log was replayed: what this node knows of its volumes, and its shards' links to the other one.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use block::{Device, NamespaceIndex, VolumeId};
+use mirror::{
+    Changed, Content, Door, Lanes, Mailbox, Manager, Mirrored, MirroredVolume, Node, Pair, PairKey,
+    Patience, Peer, ReplicaId, Role, Standing,
+};
+use volume::LogStart;
+
+use crate::build::secret;
+use crate::config::{Config, FirstRole, PairConfig, PairVolumeConfig};
+use crate::error::Error;
+use crate::machine::Shard;
+use crate::store::Store;
+
+/// Changes of the other node that a shard has in work at a time.
+const RUNS: usize = 128;
+
+/// Bytes of the log's tables area: entries, and a record of each volume, twice, so that one may become larger.
+pub(crate) fn tables_len(config: &Config, stores: &[Store]) -> u64 {
+    let Some(pair) = &config.pair else { return 0 };
+    let pages = pair.volumes.iter().filter_map(|volume| {
+        let place = place_of(config, volume)?;
+        Some(2 * Changed::none(stores[place].geometry().len()).pages())
+    });
+    let entries = 2 * nvlog::VOLUMES_MAX as u64;
+    (entries + pages.sum::<u64>()) * nvlog::UNIT
+}
+
+fn place_of(config: &Config, volume: &PairVolumeConfig) -> Option<usize> {
+    config
+        .stores
+        .iter()
+        .position(|store| store.name == volume.store)
+}
+
+/// Numbers that nobody guesses.
+fn random() -> u64 {
+    u64::from_ne_bytes(secret()[..8].try_into().expect("eight bytes"))
+}
+
+/// Pairs, and the names of their volumes on both nodes.
+type Pairs = Vec<([u8; 16], Pair)>;
+
+/// What all shards of a node have of its pair.
+pub(crate) struct Started {
+    volumes: Vec<MirroredVolume>,
+    mailbox: Arc<Mailbox>,
+    /// Until the first shard takes it.
+    manager: Mutex<Option<Pairs>>,
+    node: [u8; 16],
+    peer: Peer,
+    max_bytes: usize,
+}
+
+impl Started {
+    /// As the log's tables say, or for the first time.
+    pub(crate) fn new(
+        config: &Config,
+        pair: &PairConfig,
+        start: &LogStart,
+        stores: &[(u64, u32)],
+    ) -> Result<Self, Error> {
+        let shards = config.cores.len();
+        let (mut volumes, mut pairs) = (Vec::new(), Vec::new());
+        for (number, volume) in pair.volumes.iter().enumerate() {
+            let Some(place) = place_of(config, volume) else {
+                continue;
+            };
+            let (len, block) = stores[place];
+            let place = VolumeId(place as u16);
+            let table = start.tables.iter().find(|table| table.volume == place);
+            let content = match table {
+                Some(table) => Content::decode(&table.content, len).map_err(|bad| Error::Log {
+                    store: volume.store.clone(),
+                    why: format!("what it says of the pair's volume cannot be used: {bad}"),
+                })?,
+                None => first_content(volume.first_role),
+            };
+            let shared = Arc::new(Mirrored::new(len, shards));
+            let config = mirror::PairConfig {
+                volume: volume.id,
+                number: number as u16,
+                len,
+                block,
+            };
+            let changed = table.and_then(|table| table.changed.as_ref());
+            let now = Duration::ZERO;
+            let pair = Pair::new(config, content, changed, Arc::clone(&shared), random, now);
+            pairs.push((volume.id, pair));
+            volumes.push(MirroredVolume {
+                shared,
+                volume: place,
+                namespace: NamespaceIndex::mirrored(number as u16),
+                peer: 0,
+                len,
+                block,
+            });
+        }
+        Ok(Self {
+            volumes,
+            mailbox: Mailbox::new(shards),
+            manager: Mutex::new(Some(pairs)),
+            node: pair.node,
+            peer: Peer {
+                id: pair.peer,
+                key: PairKey::new(pair.key),
+                addresses: pair.peer_listen.clone(),
+                patience: Patience::default(),
+            },
+            max_bytes: config.target.max_io_bytes as usize,
+        })
+    }
+
+    /// Joins a shard, whose log takes changes.
+    pub(crate) fn join(&self, shard: &mut Shard, index: usize) {
+        for volume in &self.volumes {
+            shard.mirror_volume(volume);
+        }
+        let pairs = match index {
+            0 => self
+                .manager
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+            _ => None,
+        };
+        let me = Node {
+            id: self.node,
+            shard: index as u16,
+        };
+        shard.set_lanes(Lanes::new(
+            me,
+            vec![self.peer.clone()],
+            self.volumes.clone(),
+            Door::new(me.shard, RUNS, self.max_bytes, &self.mailbox),
+            pairs.map(|pairs| Manager::new(pairs, &self.mailbox)),
+            random,
+            Duration::from_nanos(shard.now().0),
+        ));
+    }
+}
+
+/// What is known of a volume that was never part of a pair.
+fn first_content(role: FirstRole) -> Content {
+    let mut id = [0; 16];
+    id.copy_from_slice(&secret()[..16]);
+    let replica = ReplicaId(id);
+    let (standing, role) = match role {
+        FirstRole::Source => (Standing::first(replica, random()), Role::Source),
+        FirstRole::Destination => (Standing::blank(replica), Role::Destination),
+    };
+    Content {
+        standing,
+        role,
+        peer: None,
+    }
+}

@@ -1,0 +1,151 @@
+//! `[pair]`: another node that has the same volumes.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
+
+use engine::{FirstRole, PairConfig, PairVolumeConfig};
+
+use super::ports::{Ports, accept};
+use super::reader::{Item, Section};
+use super::stores::Stores;
+use super::target::refuse_unknown;
+use super::values;
+
+/// Where a node is reached when nothing else is said.
+const EXAMPLE: &str = "[\"198.51.100.1:4421\"]";
+
+pub(super) fn read(
+    root: &Section<'_>,
+    ports: &Ports,
+    stores: &Stores,
+    has_log: bool,
+) -> Option<PairConfig> {
+    let section = root.table("pair")?;
+    let node = section
+        .require("node", "\"9b1d…\"")
+        .and_then(|item| uuid(&item));
+    let peer = section
+        .require("peer", "\"0c7e…\"")
+        .and_then(|item| uuid(&item));
+    let listen = section
+        .require("listen", EXAMPLE)
+        .map(|item| addresses(&item));
+    let peer_listen = section
+        .require("peer_listen", EXAMPLE)
+        .map(|item| addresses(&item));
+    let key = section
+        .require("key_file", "\"/etc/throughline/pair.key\"")
+        .and_then(|item| key(&item));
+    if let (Some(listen), Some(item)) = (&listen, section.get("listen")) {
+        let own: Vec<_> = ports.addresses().collect();
+        for address in listen.iter().filter(|address| !own.contains(&address.ip())) {
+            item.report(
+                format!("no port has the address {}", address.ip()),
+                "write an address of one of the ports, or give a port that address",
+            );
+        }
+    }
+    if let (Some(node), Some(item)) = (node, section.get("peer"))
+        && peer == Some(node)
+    {
+        item.report(
+            "the other node is this one",
+            "each node has a UUID of its own: write the other one's",
+        );
+    }
+    let volumes: Vec<_> = (section.tables("volume").into_iter())
+        .filter_map(|volume| read_volume(volume, stores))
+        .collect();
+    if let Some(item) = section.get("node").filter(|_| !has_log) {
+        item.report(
+            "a pair needs a log",
+            "add [log], and write = \"logged\" to the namespaces of its volumes",
+        );
+    }
+    section.finish();
+    Some(PairConfig {
+        node: node?,
+        listen: listen?,
+        peer: peer?,
+        peer_listen: peer_listen?,
+        key: key?,
+        volumes,
+    })
+}
+
+fn read_volume(section: Section<'_>, stores: &Stores) -> Option<PairVolumeConfig> {
+    let store = section.require("store", "\"data\"").and_then(|item| {
+        let store = item.string("data")?;
+        refuse_unknown(&item, store, stores);
+        Some(store.to_owned())
+    });
+    let id = section
+        .require("uuid", "\"5d2a…\"")
+        .and_then(|item| uuid(&item));
+    let first = section.require("first_role", "\"source\"").and_then(|item| {
+        match item.string("source")? {
+            "source" => Some(FirstRole::Source),
+            "destination" => Some(FirstRole::Destination),
+            other => {
+                item.report(
+                    format!("{other:?} is no role"),
+                    "write \"source\" on the node whose data are the volume's, \"destination\" on the other one",
+                );
+                None
+            }
+        }
+    });
+    section.finish();
+    Some(PairVolumeConfig {
+        store: store?,
+        id: id?,
+        first_role: first?,
+    })
+}
+
+fn uuid(item: &Item<'_>) -> Option<[u8; 16]> {
+    let text = item.string("9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d")?;
+    accept(item, values::uuid(text))
+}
+
+fn addresses(item: &Item<'_>) -> Vec<SocketAddr> {
+    let elements = item.elements(EXAMPLE);
+    let address = |element: &Item<'_>| {
+        let (address, port) = accept(
+            element,
+            values::listener(element.string("198.51.100.1:4421")?),
+        )?;
+        Some(SocketAddr::new(address, port))
+    };
+    elements.iter().filter_map(address).collect()
+}
+
+/// 64 hexadecimal digits, in a file that its owner alone reads.
+fn key(item: &Item<'_>) -> Option<[u8; 32]> {
+    let path = item.string("/etc/throughline/pair.key")?;
+    let make = format!(
+        "`(umask 077; openssl rand -hex 32 > {path})` makes one; the other node needs the same"
+    );
+    let metadata = std::fs::metadata(path);
+    let text = metadata.and_then(|metadata| Ok((metadata.mode(), std::fs::read_to_string(path)?)));
+    let (mode, text) = text
+        .map_err(|error| item.report(format!("{path}: {error}"), make.clone()))
+        .ok()?;
+    if mode & 0o077 != 0 {
+        item.report(
+            format!("others can read {path}, which has the pair's key"),
+            format!("`chmod 600 {path}`"),
+        );
+        return None;
+    }
+    let text = text.trim();
+    let byte = |at: usize| u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok();
+    let bytes: Option<Vec<u8>> = (0..32).map(byte).collect();
+    let key = bytes
+        .filter(|_| text.len() == 64)
+        .and_then(|bytes| bytes.try_into().ok());
+    if key.is_none() {
+        item.report(format!("{path} has no key of 64 hexadecimal digits"), make);
+    }
+    key
+}

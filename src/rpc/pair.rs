@@ -1,0 +1,72 @@
+//! Mirrored pairs: `throughline_pair_report` and `throughline_pair_promote` (row R3).
+
+use std::time::Duration;
+
+use engine::{Handle, PairReport};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::params::{Params, read};
+use crate::control::ErrorObject;
+
+/// How long the program may take to answer.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// `throughline_pair_report`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Report {}
+
+impl Report {
+    pub(super) fn answer(self, handle: &Handle) -> Value {
+        let volume = |report: PairReport| {
+            json!({
+                "store": report.name,
+                "role": if report.is_source { "source" } else { "destination" },
+                "serves_hosts": report.serves,
+                "in_sync": report.is_in_sync,
+                "generation": report.generation,
+                "kib_to_copy": report.granules * 64,
+                "state": report.state,
+            })
+        };
+        handle.pair_reports().into_iter().map(volume).collect()
+    }
+}
+
+/// `throughline_pair_promote`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Promote {
+    store: String,
+}
+
+impl Promote {
+    pub(super) fn read(params: Params) -> Result<Self, ErrorObject> {
+        read(params)
+    }
+
+    pub(super) fn answer(self, handle: &Handle) -> Result<Value, ErrorObject> {
+        handle
+            .promote_pair(&self.store, ANSWER)
+            .map_err(|why| ErrorObject::internal(format!("Not promoted: {why}")))?;
+        Ok(Value::Bool(true))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r04_what_cannot_be_promoted_is_said() {
+        let read = |params: Value| Promote::read(params.as_object().unwrap().clone());
+        let told = read(json!({})).unwrap_err().message;
+        assert!(told.contains("`store` is missing"), "{told}");
+        let told = read(json!({ "store": "data" }))
+            .unwrap()
+            .answer(&Handle::new());
+        let told = told.unwrap_err().message;
+        assert!(told.starts_with("Not promoted: there is no pair"), "{told}");
+    }
+}
