@@ -54,6 +54,7 @@ mod stats;
 #[path = "../../../dataplane/net/tests/linux/sys.rs"]
 mod sys;
 pub mod wait;
+pub mod writer;
 
 pub use self::capture::frames;
 pub use self::carried::Carried;

@@ -1,24 +1,16 @@
 //! Logged volumes: the program is killed, again and again, and what it acknowledged is there.
 
 use std::fs::File;
-use std::io;
-use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use lab::config::{NQN, TARGET};
+use lab::writer::{BLOCK, BLOCKS, Writer};
 use lab::{Config, Lab, MIB, Outcome, Program, Result, Section, Test, expect, wait};
-use testkit::blocking::{PATIENCE, Queue};
-use testkit::pattern::{Found, Stamp, identify};
-use testkit::{Command, Config as HostConfig, Payload, Random, Status};
+use testkit::Random;
 
-/// Bytes of a block of the volume.
-const BLOCK: usize = 4096;
-/// Blocks that one writer writes, over and over.
-const BLOCKS: u64 = 512;
 /// Hosts that write at the same time.
 const WRITERS: usize = 6;
 
@@ -74,163 +66,14 @@ fn logged_on(test: &Test, cores: &[u32], log: Section, logs: usize) -> Result<Co
         ))
 }
 
-/// A host that writes its own blocks, and what it knows of them.
-struct Writer {
-    number: u32,
-    random: Random,
-    /// Of each block the last version that was acknowledged, and the last that was sent.
-    blocks: Vec<(u32, u32)>,
-}
-
-impl Writer {
-    fn new(number: u32) -> Self {
-        Self {
-            number,
-            random: Random::new(u64::from(number) + 1),
-            blocks: vec![(0, 0); BLOCKS as usize],
-        }
-    }
-
-    fn first(&self) -> u64 {
-        u64::from(self.number) * BLOCKS
-    }
-
-    fn connect() -> io::Result<(Queue, Queue)> {
-        let target: SocketAddr = format!("{TARGET}:4420").parse().expect("an address");
-        Queue::controller(target, HostConfig::new(NQN))
-    }
-
-    /// Writes until the target is gone; how many writes were acknowledged is counted.
-    fn write(
-        &mut self,
-        (_admin, mut queue): (Queue, Queue),
-        acknowledged: &AtomicU64,
-        is_killed: &AtomicBool,
-    ) -> io::Result<()> {
-        // Nobody resets the connections of a program that was killed: writers look themselves, so often.
-        queue.set_patience(Duration::from_millis(250));
-        loop {
-            let count = *self.random.pick(&[1u64, 1, 1, 2, 4, 16]);
-            let at = self.random.below(BLOCKS - count + 1);
-            let range = at as usize..(at + count) as usize;
-            let mut data = vec![0; count as usize * BLOCK];
-            for (i, bytes) in range.clone().zip(data.chunks_mut(BLOCK)) {
-                let (_, sent) = &mut self.blocks[i];
-                *sent += 1;
-                let stamp = Stamp {
-                    volume: self.number,
-                    block: i as u64,
-                    version: *sent,
-                };
-                stamp.fill(bytes);
-            }
-            let payload = match count <= 2 && self.random.chance(1, 2) {
-                true => Payload::Capsule(data),
-                false => Payload::Asked(data),
-            };
-            let command = Command::write(1, self.first() + at, count as u32, payload);
-            match ended(&mut queue, command, is_killed) {
-                Ok(0) => {}
-                Ok(status) => {
-                    return Err(io::Error::other(format!("a write has status {status:#x}")));
-                }
-                Err(_) if is_killed.load(Ordering::Acquire) => return Ok(()),
-                Err(error) => return Err(error),
-            }
-            for block in &mut self.blocks[range] {
-                block.0 = block.1;
-            }
-            acknowledged.fetch_add(1, Ordering::Release);
-        }
-    }
-
-    /// Reads everything: each block is the last acknowledged write, or one that was sent after it.
-    /// Writes this version of every block, one after the other.
-    fn write_all(&mut self, version: u32) -> io::Result<()> {
-        let (_admin, mut queue) = Self::connect()?;
-        for block in 0..BLOCKS {
-            let mut data = vec![0; BLOCK];
-            let stamp = Stamp {
-                volume: self.number,
-                block,
-                version,
-            };
-            stamp.fill(&mut data);
-            let status = queue.write(self.first() + block, BLOCK, &data, false)?;
-            assert_eq!(status, 0, "a write of block {block}");
-            self.blocks[block as usize] = (version, version);
-        }
-        Ok(())
-    }
-
-    fn verify(&mut self) -> io::Result<()> {
-        let (_admin, mut queue) = Self::connect()?;
-        for at in (0..BLOCKS).step_by(16) {
-            let (status, data) = queue.read(self.first() + at, BLOCK, 16 * BLOCK)?;
-            if status != 0 {
-                return Err(io::Error::other(format!("a read has status {status:#x}")));
-            }
-            for (i, bytes) in (at..).zip(data.chunks(BLOCK)) {
-                self.look_at(i, bytes).map_err(io::Error::other)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn look_at(&mut self, block: u64, bytes: &[u8]) -> std::result::Result<(), String> {
-        let (acknowledged, sent) = self.blocks[block as usize];
-        let number = self.number;
-        let wrong = |what: String| {
-            Err(format!(
-                "block {block} of writer {number} has {what}; version {acknowledged} was acknowledged, {sent} was sent last"
-            ))
-        };
-        let version = match identify(&bytes[..testkit::pattern::LINE]) {
-            Found::Zeros if bytes.iter().all(|byte| *byte == 0) => 0,
-            Found::Line(stamp, _) => {
-                let expected = Stamp {
-                    volume: number,
-                    block,
-                    version: stamp.version,
-                };
-                if let Err(mismatch) = expected.check(bytes) {
-                    return wrong(format!("{mismatch:?}"));
-                }
-                stamp.version
-            }
-            found => return wrong(format!("{found:?}")),
-        };
-        if !(acknowledged..=sent).contains(&version) {
-            return wrong(format!("version {version}"));
-        }
-        // What was read stays.
-        self.blocks[block as usize].0 = version;
-        Ok(())
-    }
-}
-
-/// Sends a command and waits for its end, with patience as long as the program lives.
-fn ended(queue: &mut Queue, command: Command, is_killed: &AtomicBool) -> io::Result<Status> {
-    let (begun, cid) = (Instant::now(), queue.host.command(command));
-    loop {
-        match queue.wait(cid) {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-                ) && !is_killed.load(Ordering::Acquire)
-                    && begun.elapsed() < PATIENCE => {}
-            end => return end.map(|completion| completion.status),
-        }
-    }
-}
-
 /// Kills the program under load so many times.
 fn kills(test: &Test, cores: &[u32], kills: u32) -> Outcome {
     let lab = Lab::new(test)?;
     let config = logged(test, cores, 1)?;
     let mut program = lab.start(&config)?;
-    let mut writers: Vec<_> = (0..WRITERS as u32).map(Writer::new).collect();
+    let mut writers: Vec<_> = (0..WRITERS as u32)
+        .map(|number| Writer::new(number, TARGET))
+        .collect();
     let mut random = Random::new(7);
     let (mut writes, mut replayed) = (0, 0);
     for kill in 0..kills {
@@ -242,7 +85,7 @@ fn kills(test: &Test, cores: &[u32], kills: u32) -> Outcome {
             let (acknowledged, is_killed) = (&acknowledged, &is_killed);
             let mut writing = Vec::new();
             for writer in &mut writers {
-                let queues = lab.host.namespace.within(Writer::connect)?;
+                let queues = lab.host.namespace.within(|| writer.connect())?;
                 writing.push(scope.spawn(move || writer.write(queues, acknowledged, is_killed)));
             }
             let done = wait::until("writes are acknowledged", || {
@@ -348,7 +191,7 @@ fn s04_a_consistency_point_on_demand_leaves_nothing_to_replay(test: &Test) -> Ou
     // None comes by itself.
     let config = logged(test, &[0, 1], 3600)?;
     let program = lab.start(&config)?;
-    let mut writer = Writer::new(0);
+    let mut writer = Writer::new(0, TARGET);
     lab.host.namespace.within(|| writer.write_all(1))?;
     expect::equal(
         "consistency points",
@@ -383,7 +226,7 @@ fn s07_a_damaged_log_store_is_mended_from_the_other(test: &Test) -> Outcome {
     let both = || section().key("store", "log0").key("mirror", "log1");
     let config = logged_on(test, &[0, 1], both(), 2)?;
     let mut program = lab.start(&config)?;
-    let mut writer = Writer::new(0);
+    let mut writer = Writer::new(0, TARGET);
     let records = format!(": {BLOCKS} records of");
     for (version, log) in (1..).zip(&logs) {
         lab.host.namespace.within(|| writer.write_all(version))?;

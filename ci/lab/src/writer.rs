@@ -1,0 +1,195 @@
+//! Hosts that write stamped blocks, and know which of them were acknowledged.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use testkit::blocking::{PATIENCE, Queue};
+use testkit::pattern::{Found, Stamp, identify};
+use testkit::{Command, Config as HostConfig, Payload, Random, Status};
+
+use crate::config::NQN;
+
+/// Bytes of a block of the volume.
+pub const BLOCK: usize = 4096;
+/// Blocks that one writer writes, over and over.
+pub const BLOCKS: u64 = 512;
+
+/// A host that writes its own blocks, and what it knows of them.
+#[derive(Debug)]
+pub struct Writer {
+    number: u32,
+    address: String,
+    random: Random,
+    /// Of each block the last version that was acknowledged, and the last that was sent.
+    blocks: Vec<(u32, u32)>,
+}
+
+impl Writer {
+    /// Of blocks that no other writer has, at the target with that address.
+    pub fn new(number: u32, address: &str) -> Self {
+        Self {
+            number,
+            address: address.into(),
+            random: Random::new(u64::from(number) + 1),
+            blocks: vec![(0, 0); BLOCKS as usize],
+        }
+    }
+
+    /// The volume is at another address from now on.
+    pub fn goes_to(&mut self, address: &str) {
+        self.address = address.into();
+    }
+
+    fn first(&self) -> u64 {
+        u64::from(self.number) * BLOCKS
+    }
+
+    /// An admin and an I/O queue of the target.
+    ///
+    /// # Errors
+    /// The target does not answer.
+    pub fn connect(&self) -> io::Result<(Queue, Queue)> {
+        let target: SocketAddr = format!("{}:4420", self.address)
+            .parse()
+            .expect("an address");
+        Queue::controller(target, HostConfig::new(NQN))
+    }
+
+    /// Writes until the target is gone; how many writes were acknowledged is counted.
+    ///
+    /// # Errors
+    /// A write fails before the target is killed.
+    pub fn write(
+        &mut self,
+        (_admin, mut queue): (Queue, Queue),
+        acknowledged: &AtomicU64,
+        is_killed: &AtomicBool,
+    ) -> io::Result<()> {
+        // Nobody resets the connections of a program that was killed: writers look themselves, so often.
+        queue.set_patience(Duration::from_millis(250));
+        loop {
+            let count = *self.random.pick(&[1u64, 1, 1, 2, 4, 16]);
+            let at = self.random.below(BLOCKS - count + 1);
+            let range = at as usize..(at + count) as usize;
+            let mut data = vec![0; count as usize * BLOCK];
+            for (i, bytes) in range.clone().zip(data.chunks_mut(BLOCK)) {
+                let (_, sent) = &mut self.blocks[i];
+                *sent += 1;
+                let stamp = Stamp {
+                    volume: self.number,
+                    block: i as u64,
+                    version: *sent,
+                };
+                stamp.fill(bytes);
+            }
+            let payload = match count <= 2 && self.random.chance(1, 2) {
+                true => Payload::Capsule(data),
+                false => Payload::Asked(data),
+            };
+            let command = Command::write(1, self.first() + at, count as u32, payload);
+            match ended(&mut queue, command, is_killed) {
+                Ok(0) => {}
+                Ok(status) => {
+                    return Err(io::Error::other(format!("a write has status {status:#x}")));
+                }
+                Err(_) if is_killed.load(Ordering::Acquire) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+            for block in &mut self.blocks[range] {
+                block.0 = block.1;
+            }
+            acknowledged.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Writes this version of every block, one after the other.
+    ///
+    /// # Errors
+    /// As of the connection.
+    ///
+    /// # Panics
+    /// If a write fails.
+    pub fn write_all(&mut self, version: u32) -> io::Result<()> {
+        let (_admin, mut queue) = self.connect()?;
+        for block in 0..BLOCKS {
+            let mut data = vec![0; BLOCK];
+            let stamp = Stamp {
+                volume: self.number,
+                block,
+                version,
+            };
+            stamp.fill(&mut data);
+            let status = queue.write(self.first() + block, BLOCK, &data, false)?;
+            assert_eq!(status, 0, "a write of block {block}");
+            self.blocks[block as usize] = (version, version);
+        }
+        Ok(())
+    }
+
+    /// Reads everything: each block is the last acknowledged write, or one that was sent after it.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn verify(&mut self) -> io::Result<()> {
+        let (_admin, mut queue) = self.connect()?;
+        for at in (0..BLOCKS).step_by(16) {
+            let (status, data) = queue.read(self.first() + at, BLOCK, 16 * BLOCK)?;
+            if status != 0 {
+                return Err(io::Error::other(format!("a read has status {status:#x}")));
+            }
+            for (i, bytes) in (at..).zip(data.chunks(BLOCK)) {
+                self.look_at(i, bytes).map_err(io::Error::other)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at(&mut self, block: u64, bytes: &[u8]) -> std::result::Result<(), String> {
+        let (acknowledged, sent) = self.blocks[block as usize];
+        let number = self.number;
+        let wrong = |what: String| {
+            Err(format!(
+                "block {block} of writer {number} has {what}; version {acknowledged} was acknowledged, {sent} was sent last"
+            ))
+        };
+        let version = match identify(&bytes[..testkit::pattern::LINE]) {
+            Found::Zeros if bytes.iter().all(|byte| *byte == 0) => 0,
+            Found::Line(stamp, _) => {
+                let expected = Stamp {
+                    volume: number,
+                    block,
+                    version: stamp.version,
+                };
+                if let Err(mismatch) = expected.check(bytes) {
+                    return wrong(format!("{mismatch:?}"));
+                }
+                stamp.version
+            }
+            found => return wrong(format!("{found:?}")),
+        };
+        if !(acknowledged..=sent).contains(&version) {
+            return wrong(format!("version {version}"));
+        }
+        // What was read stays.
+        self.blocks[block as usize].0 = version;
+        Ok(())
+    }
+}
+
+/// Sends a command and waits for its end, with patience as long as the program lives.
+fn ended(queue: &mut Queue, command: Command, is_killed: &AtomicBool) -> io::Result<Status> {
+    let (begun, cid) = (Instant::now(), queue.host.command(command));
+    loop {
+        match queue.wait(cid) {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                ) && !is_killed.load(Ordering::Acquire)
+                    && begun.elapsed() < PATIENCE => {}
+            end => return end.map(|completion| completion.status),
+        }
+    }
+}

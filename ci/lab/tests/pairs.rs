@@ -1,0 +1,248 @@
+//! Two programs that are a mirrored pair, each in a namespace of its own, and a host that uses whichever serves.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use lab::config::{NQN, WIRE};
+use lab::writer::{BLOCK, Writer};
+use lab::{Config, MIB, Namespace, Outcome, Program, Result, Section, Test, expect, veth, wait};
+use serde_json::{Value, json};
+
+const NODES: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
+const HOST: &str = "192.0.2.9";
+const IDS: [&str; 2] = [
+    "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d",
+    "0c7e3f0a-51c2-4d0e-8a55-6a5b1c9a7e11",
+];
+const VOLUME: &str = "5d2a1c44-90b1-4f6e-9d0c-0f3a8f0b7c2e";
+const WRITERS: u32 = 4;
+
+/// Three namespaces, and a bridge in the host's.
+struct Pair {
+    test: Test,
+    nodes: [Namespace; 2],
+    host: Namespace,
+}
+
+impl Pair {
+    fn new(test: &Test) -> Result<Self> {
+        let host = Namespace::new(test, "host")?;
+        let nodes = [Namespace::new(test, "one")?, Namespace::new(test, "two")?];
+        host.run("ip link add bridge0 type bridge")?;
+        for (node, port) in nodes.iter().zip(["port1", "port2"]) {
+            veth((node, WIRE), (&host, port))?;
+            host.run(&format!("ip link set {port} master bridge0 up"))?;
+        }
+        host.run("ip link set bridge0 up")?;
+        host.run(&format!("ip address add {HOST}/24 dev bridge0"))?;
+        let key = test.dir().join("pair.key");
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(key)?;
+        file.write_all("5a".repeat(32).as_bytes())?;
+        Ok(Self {
+            test: test.clone(),
+            nodes,
+            host,
+        })
+    }
+
+    /// A node: a volume on a file, and a log on another one. Files outlive the program.
+    fn config(&self, node: usize) -> Result<Config> {
+        let dir = self.test.dir();
+        let file = |name: &str, mib: u64| -> Result<String> {
+            let path = dir.join(format!("{name}{node}"));
+            if !path.exists() {
+                File::create(&path)?.set_len(mib * MIB)?;
+            }
+            Ok(path.display().to_string())
+        };
+        let bdev = |name: &str, file: String| json!({ "method": "bdev_aio_create", "params": { "name": name, "filename": file, "block_size": BLOCK } });
+        let bdevs = [
+            bdev("Disk", file("disk", 64)?),
+            bdev("Log", file("log", 48)?),
+        ];
+        let spdk = json!({ "subsystems": [{ "subsystem": "bdev", "config": bdevs }] });
+        let spdk_file = dir.join(format!("spdk{node}.json"));
+        fs::write(&spdk_file, spdk.to_string())?;
+        let store = |name: &str, bdev: &str| Section::new().key("name", name).key("bdev", bdev);
+        let namespace = Section::new()
+            .key("store", "disk0")
+            .key("write", "logged")
+            .key("uuid", VOLUME);
+        let volume = Section::new()
+            .key("store", "disk0")
+            .key("uuid", VOLUME)
+            .key("first_role", ["source", "destination"][node]);
+        let listen = |node: usize| vec![format!("{}:4421", NODES[node])];
+        let pair = Section::new()
+            .key("node", IDS[node])
+            .key("peer", IDS[1 - node])
+            .key("listen", listen(node))
+            .key("peer_listen", listen(1 - node))
+            .key("key_file", dir.join("pair.key").display().to_string())
+            .key("volume", vec![toml::Value::from(volume)]);
+        let log = Section::new()
+            .key("store", "log0")
+            .key("consistency_point_s", 1);
+        Ok(Config::empty()
+            .port_key("addresses", vec![format!("{}/24", NODES[node])])
+            .cores(&[[1, 0][node]])
+            .store(store("disk0", "Disk"))
+            .store(store("log0", "Log"))
+            .subsystem(Section::subsystem(NQN, "LAB0001", namespace))
+            .section("log", log)
+            .section("pair", pair)
+            .section(
+                "spdk",
+                Section::new().key("config", spdk_file.display().to_string()),
+            ))
+    }
+
+    fn start(&self, node: usize) -> Result<Program<'_>> {
+        Program::start(&self.test, &self.nodes[node], &self.config(node)?)
+    }
+}
+
+/// What a node says of the volume.
+fn report(program: &Program<'_>) -> Result<Value> {
+    let answer = program.rpc("throughline_pair_report", &json!({}))?;
+    Ok(answer[0].clone())
+}
+
+fn is_in_sync(program: &Program<'_>, role: &str) -> Outcome {
+    wait::until("both have the same", || {
+        let report = report(program)?;
+        let is_it = report["in_sync"] == true && report["role"] == role;
+        Ok(match is_it {
+            true => Ok(()),
+            false => Err(report["state"].to_string()),
+        })
+    })
+}
+
+fn promote(program: &Program<'_>) -> Outcome {
+    program.rpc("throughline_pair_promote", &json!({ "store": "disk0" }))?;
+    wait::until("it serves", || {
+        let report = report(program)?;
+        Ok(match report["serves_hosts"] == true {
+            true => Ok(()),
+            false => Err(report["state"].to_string()),
+        })
+    })
+}
+
+/// Hosts write until the node that serves is killed, and so many writes were acknowledged.
+fn write_and_kill(
+    pair: &Pair,
+    program: Program<'_>,
+    writers: &mut [Writer],
+    wanted: u64,
+) -> Result<u64> {
+    let (acknowledged, is_killed) = (AtomicU64::new(0), AtomicBool::new(false));
+    thread::scope(|scope| -> Outcome {
+        let (acknowledged, is_killed) = (&acknowledged, &is_killed);
+        let mut writing = Vec::new();
+        for writer in writers {
+            let queues = pair.host.within(|| writer.connect())?;
+            writing.push(scope.spawn(move || writer.write(queues, acknowledged, is_killed)));
+        }
+        let done = wait::until("writes are acknowledged", || {
+            let n = acknowledged.load(Ordering::Acquire);
+            let ends = writing.iter().any(|writer| writer.is_finished());
+            Ok(match n >= wanted || ends {
+                true => Ok(()),
+                false => Err(format!("{n} of {wanted}")),
+            })
+        });
+        is_killed.store(true, Ordering::Release);
+        program.kill();
+        for writer in writing {
+            writer.join().expect("a writer panicked")?;
+        }
+        done
+    })?;
+    Ok(acknowledged.into_inner())
+}
+
+fn verify(pair: &Pair, writers: &mut [Writer], node: usize) -> Outcome {
+    for writer in writers {
+        writer.goes_to(NODES[node]);
+        pair.host.within(|| writer.verify())?;
+    }
+    Ok(())
+}
+
+/// The node that serves is killed under load, the other one takes over and has all that was acknowledged; the first one
+/// returns, gets what it lacks, and takes over in its turn.
+fn s08_the_other_node_has_what_was_acknowledged(test: &Test) -> Outcome {
+    let pair = Pair::new(test)?;
+    let mut writers: Vec<_> = (0..WRITERS)
+        .map(|number| Writer::new(number, NODES[0]))
+        .collect();
+    let mut programs = [Some(pair.start(0)?), Some(pair.start(1)?)];
+    let (mut serving, mut writes) = (0, 0);
+    let rounds = if test.long() { 50 } else { 3 };
+    for round in 0..rounds {
+        let other = 1 - serving;
+        for (node, role) in [(serving, "source"), (other, "destination")] {
+            let program = programs[node].as_ref().expect("it runs");
+            is_in_sync(program, role)
+                .map_err(|failure| failure.during(format!("round {round}, node {node}")))?;
+        }
+        let source = programs[serving].take().expect("it runs");
+        writes += write_and_kill(&pair, source, &mut writers, 100 + 50 * round)?;
+        promote(programs[other].as_ref().expect("it runs"))?;
+        verify(&pair, &mut writers, other)
+            .map_err(|failure| failure.during(format!("looking after round {round}")))?;
+        programs[serving] = Some(pair.start(serving)?);
+        serving = other;
+    }
+    test.figure(format!(
+        "{rounds} times the source was killed, {writes} writes acknowledged, none lost"
+    ));
+    let source = programs[serving].take().expect("it runs");
+    is_in_sync(&source, "source")?;
+    let copied = source.stats()?.sum("copied_bytes.pull_up");
+    expect::equal("payload bytes that the source copied", copied, 0)?;
+    source.kill();
+    Ok(())
+}
+
+/// The other node is killed: hosts wait some seconds, and go on; when it returns it gets what it lacks.
+fn r06_a_destination_that_dies_holds_nobody_up(test: &Test) -> Outcome {
+    let pair = Pair::new(test)?;
+    let mut writer = Writer::new(0, NODES[0]);
+    let (source, destination) = (pair.start(0)?, pair.start(1)?);
+    is_in_sync(&source, "source")?;
+    destination.kill();
+    pair.host.within(|| writer.write_all(1))?;
+    source.logs("the pair is severed", 1)?;
+    let report = report(&source)?;
+    expect::equal("what serves", &report["serves_hosts"], &json!(true))?;
+    expect::at_least(
+        "KiB to copy",
+        report["kib_to_copy"].as_u64().unwrap_or(0),
+        1,
+    )?;
+    let destination = pair.start(1)?;
+    is_in_sync(&destination, "destination")?;
+    is_in_sync(&source, "source")?;
+    source.kill();
+    promote(&destination)?;
+    writer.goes_to(NODES[1]);
+    pair.host.within(|| writer.verify())?;
+    destination.kill();
+    Ok(())
+}
+
+lab::tests![
+    s08_the_other_node_has_what_was_acknowledged,
+    r06_a_destination_that_dies_holds_nobody_up,
+];
