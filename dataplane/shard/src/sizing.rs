@@ -1,5 +1,7 @@
 //! How large a shard's pools are, and how much of them each consumer may take.
 
+use std::time::Duration;
+
 use nvmf::CommandPool;
 use volume::Sizes;
 
@@ -7,6 +9,8 @@ use volume::Sizes;
 const ELEMENTS_MAX: usize = 256;
 /// Bytes of a logged volume that are deallocated by one record: zeros take their place if the device fails to.
 const DEALLOCATED_MAX: u64 = 64 << 20;
+/// How long a drive that has failed to deallocate is not asked to again.
+const DEALLOCATION_REST: Duration = Duration::from_secs(60);
 
 /// Sizes of a shard's pools. Memory is fixed at start.
 #[derive(Clone, Debug)]
@@ -68,6 +72,7 @@ impl Sizing<'_> {
             // A quarter of all memory may be cached pages; see also the write credit below.
             cache_clusters: (memory.clusters as usize + memory.pages as usize) / 4,
             deallocated_max: DEALLOCATED_MAX,
+            deallocation_rest: DEALLOCATION_REST,
             copy: self.copy,
             seed: self.seed,
         }

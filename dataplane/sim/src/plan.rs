@@ -70,6 +70,8 @@ pub(crate) struct AppliancePlan {
     pub(crate) copy: bool,
     /// Bytes of a logged volume that are deallocated by one record, at most.
     pub(crate) deallocated_max: u64,
+    /// How long a drive that has failed to deallocate is not asked to again.
+    pub(crate) deallocation_rest: Duration,
     /// Shards of each start, in turn; empty: as many each time.
     pub(crate) starts: Vec<usize>,
     /// One poll in so many finds its shard held up by something else for a while; 0: none.
@@ -232,6 +234,8 @@ impl Plan {
         if random.chance(1, 4) {
             plan.draw_failing_deallocations(random);
         }
+        let rests = [0, 1, 20, 60_000].map(Duration::from_millis);
+        plan.appliance.deallocation_rest = *random.pick(&rests);
         plan
     }
 
@@ -371,6 +375,7 @@ impl AppliancePlan {
             data_ms: random.range(500..=3000),
             copy: random.one_in(10),
             deallocated_max: *random.pick(&[4096, 65536, 64 << 20]),
+            deallocation_rest: Duration::from_secs(60),
             starts: Vec::new(),
             held_up_one_in: *random.pick(&[0, 0, 500, 5000]),
         }

@@ -1,5 +1,7 @@
 //! How much room volumes get.
 
+use std::time::Duration;
+
 /// How much room volumes get.
 pub struct Sizes {
     /// Shards that share the volumes.
@@ -18,6 +20,8 @@ pub struct Sizes {
     pub cache_clusters: usize,
     /// Bytes of a logged volume that are deallocated by one record, at most.
     pub deallocated_max: u64,
+    /// How long a drive that has failed to deallocate is not asked to again.
+    pub deallocation_rest: Duration,
     /// Assemble by memcpy.
     pub copy: bool,
     /// For the cache's index.

@@ -236,6 +236,7 @@ impl Appliance {
         };
         let mut sizes = sizing.volumes();
         sizes.deallocated_max = plan.deallocated_max;
+        sizes.deallocation_rest = plan.deallocation_rest;
         let common = Common {
             volumes: Volumes::new(
                 index,

@@ -17,8 +17,6 @@ use crate::sizes::Sizes;
 
 /// The longest that a deallocation goes on: less than hosts wait. The drive keeps what is left of the range then.
 pub(crate) const LONGEST: Duration = Duration::from_secs(5);
-/// How long a drive that has failed one is not asked for another.
-const REST: Duration = Duration::from_secs(60);
 
 /// What drives are asked to deallocate.
 pub(super) struct Deallocating {
@@ -28,6 +26,8 @@ pub(super) struct Deallocating {
     mirrored: Box<[bool]>,
     /// Bytes of one record at most.
     most: u64,
+    /// How long a drive that has failed one is not asked for another.
+    rest: Duration,
     wholes: Slab<Whole>,
     now: Duration,
 }
@@ -47,6 +47,7 @@ impl Deallocating {
             from: (0..volumes).map(|_| None).collect(),
             mirrored: (0..volumes).map(|_| false).collect(),
             most: sizes.deallocated_max,
+            rest: sizes.deallocation_rest,
             wholes: Slab::new(requests),
             now: Duration::ZERO,
         }
@@ -165,10 +166,10 @@ impl Cached {
         self.drained.undone += 1;
         let deallocating = &mut self.deallocating;
         log::warn!(
-            "a drive failed to deallocate {len} bytes: {fault}. Zeros are written instead, and it is asked for no other within {} s",
-            REST.as_secs()
+            "a drive failed to deallocate {len} bytes: {fault}. Zeros are written instead, and it is asked for no other within {:?}",
+            deallocating.rest
         );
-        deallocating.from[volume.index()] = Some(deallocating.now + REST);
+        deallocating.from[volume.index()] = Some(deallocating.now + deallocating.rest);
         if cfg!(mutant = "log-deallocation-failed-kept") {
             return ends.push_back((requester, Ok(()), None));
         }

@@ -299,6 +299,7 @@ impl Lab {
             // Of two shards, more than one may lend the other.
             cache_clusters: if shards == 1 { 64 } else { 1024 },
             deallocated_max: 1 << 20,
+            deallocation_rest: Duration::from_secs(60),
             copy: false,
             seed: 1,
         };
