@@ -2,6 +2,7 @@
 //! or until they are killed.
 
 mod build;
+mod changes;
 mod logs;
 mod pair;
 mod stop;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use block::WritePolicy;
 use nvmf::Target;
 use pages::Arena;
-use shard::{DoorKind, Handle};
+use shard::{DoorKind, Handle, SubsystemConfig};
 use testkit::Random;
 
 use crate::clock::{self, MICROSECOND, MILLISECOND, Nanoseconds};
@@ -28,6 +29,7 @@ use crate::plan::{AppliancePlan, LogPlan, Moment, NetworkPlan, VolumePlan};
 use crate::port::Nic;
 use crate::trace::{Trace, event};
 pub(crate) use build::{address, stack_config};
+use changes::Offering;
 use logs::{Logs, Remedy};
 pub(crate) use pair::{MIRROR_PORT, Node as PairNode, PairPlan};
 use stop::Stage;
@@ -63,6 +65,7 @@ pub(crate) struct Appliance {
     /// Times that it was turned on.
     started: usize,
     has_left_dirty: bool,
+    offering: Offering,
     /// As [`Appliance::log_writes`], when it last began to serve.
     log_writes_at_start: (u64, u64),
     /// What it keeps of a pair.
@@ -79,6 +82,8 @@ struct Running {
     /// It was killed: what it still does reaches no device.
     is_dead: Rc<Cell<bool>>,
     listener: (SocketAddr, DoorKind),
+    /// What it offers when it starts.
+    subsystem: SubsystemConfig,
     stopping: Option<Stopping>,
     /// The first shard replays the log: none takes requests.
     is_replaying: bool,
@@ -153,6 +158,7 @@ impl Appliance {
             running: None,
             started: 0,
             has_left_dirty: false,
+            offering: Offering::new(volumes.len()),
             log_writes_at_start: (0, 0),
             pair: None,
         }
@@ -261,12 +267,13 @@ impl Appliance {
         &self.disks
     }
 
-    /// What it did at a device that must not be.
+    /// What it did at a device that must not be, or did not do of a change.
     pub(crate) fn breach(&self) -> Option<String> {
         let breach = |disk: &Rc<RefCell<Disk>>| disk.borrow().breach().map(str::to_owned);
         let of_tables = self.tables.as_ref().and_then(Tables::breach);
         let breach = self.disks.iter().find_map(breach);
-        breach.or(of_tables.map(str::to_owned))
+        let breach = breach.or(of_tables.map(str::to_owned));
+        breach.or_else(|| self.wrong_change())
     }
 
     pub(crate) fn policy(&self, volume: usize) -> WritePolicy {
@@ -367,6 +374,7 @@ impl Appliance {
             node.goes_off(&mut running);
         }
         self.note_logs(&running, false);
+        self.offering.end();
         event!(
             self.trace,
             "kill",
@@ -440,6 +448,7 @@ impl Appliance {
         for disk in &self.disks {
             disk.borrow_mut().advance(&mut woken);
         }
+        self.go_on_changing();
         let log_writes = self.log_writes();
         let Some(running) = &mut self.running else {
             return;
@@ -553,6 +562,7 @@ impl Running {
                         .listen(&[self.listener, (mirror, DoorKind::Mirror)])
                         .expect("the port has the address");
                 }
+                self.handle.set_ready(true);
                 for index in 0..self.shards.len() {
                     self.wake(index, MICROSECOND);
                 }

@@ -23,8 +23,11 @@ use session::{Given, Session};
 /// How long a host waits that nothing has disturbed: then the appliance is at fault.
 const PATIENCE_MAX: Nanoseconds = 30 * SECOND;
 
+/// As many hosts as a plan may have.
+pub(crate) const HOSTS_MAX: usize = 4;
+
 /// The name of host `index`.
-fn nqn(index: usize) -> String {
+pub(crate) fn nqn(index: usize) -> String {
     format!("nqn.2026-01.com.example:host{index}")
 }
 

@@ -125,9 +125,13 @@ impl Scenario {
     }
 }
 
+/// Apart from everything else that is drawn from a seed.
+const CHANGES: u64 = 0x6f66_6665_7200_0000;
+
 fn run(seed: u64, draw: fn(&mut Random) -> Plan, trace: &Trace) -> Result<Summary, Violation> {
     let mut random = Random::new(seed);
-    let plan = draw(&mut random);
+    let mut plan = draw(&mut random);
+    plan.draw_changes(&mut Random::new(seed ^ CHANGES));
     if trace.prints() {
         println!("{plan:#?}");
     }

@@ -29,6 +29,8 @@ pub(crate) trait Devices {
     /// Whether a deallocation of a logged volume, begun then, that succeeds now may be done in part, or not: it is advice,
     /// and its device has failed, or its log, or it takes long.
     fn may_leave(&self, volume: usize, since: Nanoseconds) -> bool;
+    /// Whether its namespace was not offered at some time since `since`.
+    fn was_absent(&self, volume: usize, since: Nanoseconds) -> bool;
     /// Whether the volume is behind the page cache.
     fn is_cached(&self, volume: usize) -> bool;
     /// Commands of all devices that failed so far.
@@ -71,6 +73,10 @@ impl Devices for Appliance {
         const LONGEST: Nanoseconds = 5 * SECOND;
         let has_failed = self.faults(volume) > 0 || self.has_lost_log(volume);
         self.is_logged(volume) && (has_failed || clock::now() >= since + LONGEST)
+    }
+
+    fn was_absent(&self, volume: usize, since: Nanoseconds) -> bool {
+        Appliance::was_absent(self, volume, since)
     }
 
     fn is_cached(&self, volume: usize) -> bool {
@@ -198,6 +204,7 @@ impl World {
             world.next_event.is_none()
                 && world.appliance.is_running()
                 && !world.appliance.is_stopping()
+                && !world.appliance.is_changing()
                 && world.hosts.iter().all(Host::is_done)
         })?;
         match self.plan.last_blow {
@@ -497,6 +504,12 @@ impl World {
             Event::Deaf { host, is_deaf } => {
                 self.hosts[host].deafen(is_deaf);
                 self.hosts[host].disturb();
+            }
+            Event::Offer(change) => {
+                self.appliance.change_offer(change);
+                if !change.keeps_connections() {
+                    self.disturb();
+                }
             }
         }
         Ok(())

@@ -104,7 +104,8 @@ impl Appliance {
             hosts: None,
             namespaces,
         };
-        let offer = Offer::new(&[subsystem], stores).expect("namespaces that fit their devices");
+        let offer = Offer::new(std::slice::from_ref(&subsystem), stores)
+            .expect("namespaces that fit their devices");
         let ip = address(&self.network, Node::Appliance(self.index));
         let target = Target::new(TargetConfig {
             subsystems: offer.subsystems.clone(),
@@ -151,6 +152,7 @@ impl Appliance {
             offer,
             &target,
         );
+        handle.set_ready(log.is_none());
         let turn = |_| Turn {
             at: clock::now(),
             idle: MICROSECOND,
@@ -165,6 +167,7 @@ impl Appliance {
             target,
             is_dead,
             listener,
+            subsystem,
             stopping: None,
             is_replaying: log.is_some(),
             begun: None,

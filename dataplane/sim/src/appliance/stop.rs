@@ -78,6 +78,7 @@ impl Appliance {
         let is_clean = running.shards.iter().all(|shard| shard.dirty_pages() == 0);
         self.has_left_dirty = !is_clean;
         self.note_logs(&running, is_clean);
+        self.offering.end();
         self.nic.clear();
         match running.give_back(is_clean) {
             Ok(()) => Stopped::Done,

@@ -14,6 +14,10 @@ use crate::trace::event;
 /// Command Interrupted (base 2.0, 3.3.3.2.1): code type 0, code 21h.
 const COMMAND_INTERRUPTED: u16 = 0x21;
 
+/// Invalid Namespace or Format, Namespace Not Ready (base 2.0, 3.3.3.2.1): code type 0, codes 0Bh and 82h.
+const INVALID_NAMESPACE: u16 = 0x0b;
+const NAMESPACE_NOT_READY: u16 = 0x82;
+
 /// A namespace as hosts know it.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
@@ -387,6 +391,11 @@ impl Host {
         }
         let op = given.ops[0];
         let volume = cx.oracle.volume_of(op);
+        if [INVALID_NAMESPACE, NAMESPACE_NOT_READY].contains(&(status & 0x7ff))
+            && cx.devices.was_absent(volume, given.at)
+        {
+            return self.refused(given, status, cx);
+        }
         // It found no slot because of others that its own device had: it may be tried again.
         let was_stuck =
             status & 0x7ff == COMMAND_INTERRUPTED && cx.devices.held_until(volume) >= given.at;
@@ -410,6 +419,26 @@ impl Host {
         if let (Goal::Verify(extents), Some(extent)) = (&mut self.goal, given.verifies)
             && !cx.devices.is_gone(volume)
         {
+            extents.push_back(extent);
+        }
+        Ok(())
+    }
+
+    /// The namespace was not there. Nothing was done of what was refused for it as a whole; the other status
+    /// is also that of a device that is gone.
+    fn refused(
+        &mut self,
+        given: &Given,
+        status: u16,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Violation> {
+        for &op in &given.ops {
+            match given.ops.len() == 1 && status & 0x7ff == INVALID_NAMESPACE {
+                true => cx.oracle.abort(op)?,
+                false => cx.oracle.fail(op, status),
+            }
+        }
+        if let (Goal::Verify(extents), Some(extent)) = (&mut self.goal, given.verifies) {
             extents.push_back(extent);
         }
         Ok(())

@@ -5,7 +5,7 @@ use testkit::Random;
 
 use crate::clock::{MICROSECOND, MILLISECOND, Nanoseconds};
 use crate::disk::{Failing, Trouble};
-use crate::plan::Plan;
+use crate::plan::{OfferChange, Plan};
 use crate::wire::{Direction, Quality};
 
 /// Something that happens to a run.
@@ -35,6 +35,8 @@ pub(crate) enum Event {
     Stall { host: usize, is_stalled: bool },
     /// A host stops to read, or goes on.
     Deaf { host: usize, is_deaf: bool },
+    /// What the appliance offers changes.
+    Offer(OfferChange),
 }
 
 /// What happens because of what becomes of the log.
