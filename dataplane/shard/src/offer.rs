@@ -21,6 +21,9 @@ pub struct StoreInfo {
     pub(crate) resized: Option<u64>,
     /// The log is on it: it is nobody's namespace.
     pub(crate) is_log: bool,
+    /// The last in order of the policies that namespaces on it have had: shards leave no volume that was
+    /// behind the cache, or logged, less than that.
+    policy: WritePolicy,
 }
 
 impl StoreInfo {
@@ -32,6 +35,7 @@ impl StoreInfo {
             smart: LastSmart::default(),
             resized: None,
             is_log: false,
+            policy: WritePolicy::Through,
         }
     }
 
@@ -40,6 +44,19 @@ impl StoreInfo {
         Self {
             is_log: true,
             ..self
+        }
+    }
+
+    /// A namespace on it has this policy.
+    pub(crate) fn note_policy(&mut self, policy: WritePolicy) {
+        self.policy = self.policy.max(policy);
+    }
+
+    /// What a namespace of this policy gets.
+    fn policy_of(&self, policy: WritePolicy) -> WritePolicy {
+        match self.policy {
+            WritePolicy::Logged => WritePolicy::Logged,
+            _ => policy,
         }
     }
 }
@@ -71,7 +88,8 @@ pub(crate) fn namespace(
     let refuse = |why: String| format!("namespace {}: {why}", config.nsid);
     let volume = volume_of(stores, &config.store)
         .ok_or_else(|| refuse(format!("there is no store {:?}", config.store)))?;
-    if stores[volume.index()].is_log {
+    let store = &stores[volume.index()];
+    if store.is_log {
         return Err(refuse(format!(
             "the log is on store {:?}: take another one",
             config.store
@@ -82,7 +100,7 @@ pub(crate) fn namespace(
             "write = \"logged\" needs a log: name its store in [log] of the configuration".into(),
         ));
     }
-    let geometry = &stores[volume.index()].geometry;
+    let (geometry, policy) = (&store.geometry, store.policy_of(config.write));
     let device = geometry.block_size;
     let block = config.block_size.unwrap_or(device);
     // Where it is smaller, blocks of the device are completed before they are written.
@@ -91,7 +109,13 @@ pub(crate) fn namespace(
             "blocks of {block} bytes on a device of {device}"
         )));
     }
-    if block < device && config.write != WritePolicy::Back {
+    if block < device && policy != config.write {
+        return Err(refuse(format!(
+            "blocks of {block} bytes on a device of {device} are not logged, and store {:?} is until a restart",
+            config.store
+        )));
+    }
+    if block < device && policy != WritePolicy::Back {
         return Err(refuse(format!(
             "blocks of {block} bytes on a device of {device} are completed in the page cache: write = \"back\""
         )));
@@ -106,7 +130,7 @@ pub(crate) fn namespace(
         uuid: config.uuid_in(nqn),
         nguid: config.nguid_in(nqn),
         eui64: [0; 8],
-        volatile_write_cache: match config.write {
+        volatile_write_cache: match policy {
             WritePolicy::Through => geometry.write_cache,
             WritePolicy::Back => true,
             // What is acknowledged is in the log.
@@ -115,8 +139,8 @@ pub(crate) fn namespace(
         // Behind the cache a deallocation is advice that the cache keeps to itself, or, if a log has it, not always takes.
         deallocated_reads_zero: geometry.unmap
             && geometry.deallocated_zeros
-            && config.write == WritePolicy::Through,
-        smart: stores[volume.index()].smart.clone(),
+            && policy.max(store.policy) == WritePolicy::Through,
+        smart: store.smart.clone(),
     })
 }
 
@@ -183,11 +207,15 @@ impl Offer {
     /// # Errors
     /// A sentence: what does not fit, and what to write instead.
     pub fn new(subsystems: &[SubsystemConfig], stores: Vec<StoreInfo>) -> Result<Self, String> {
-        let (mut list, mut namespaces) = (Vec::new(), Vec::new());
+        let mut stores = stores;
+        let (mut list, mut namespaces) = (Vec::new(), Vec::<Offered>::new());
         for config in subsystems {
             let index = NamespaceIndex(namespaces.len() as u32);
             let (subsystem, offered) = subsystem(config, &stores, index)?;
             list.push(subsystem);
+            for namespace in &offered {
+                stores[namespace.volume.index()].note_policy(namespace.policy);
+            }
             namespaces.extend(offered);
         }
         Ok(Self {
@@ -288,5 +316,42 @@ mod tests {
         assert!(!said(false, true, WritePolicy::Through));
         assert!(!said(true, true, WritePolicy::Back));
         assert!(!said(true, true, WritePolicy::Logged));
+    }
+
+    /// A volume that was behind the cache stays there, and one that was logged is logged, whatever its next
+    /// namespace is to be: hosts are told what they get.
+    #[test]
+    fn k05_what_a_store_was_before_is_minded_when_its_namespace_comes_back() {
+        let device = Geometry {
+            block_size: 4096,
+            ..GEOMETRY
+        };
+        let again = |before, write, block_size| {
+            let log = StoreInfo::new("log0".into(), GEOMETRY).with_the_log();
+            let mut stores = [StoreInfo::new("disk0".into(), device), log];
+            stores[0].note_policy(before);
+            let config = NamespaceConfig {
+                write,
+                block_size,
+                ..config()
+            };
+            namespace(NQN, &config, &stores, NamespaceIndex(1))
+        };
+        use WritePolicy::{Back, Logged, Through};
+        // The cache keeps deallocations to itself (NVM 4.1.5.1, DLFEAT).
+        assert!(
+            again(Through, Through, None)
+                .unwrap()
+                .deallocated_reads_zero
+        );
+        assert!(!again(Back, Through, None).unwrap().deallocated_reads_zero);
+        assert!(!again(Logged, Through, None).unwrap().deallocated_reads_zero);
+        // What is acknowledged is in the log (base 5.17.2.1, VWC).
+        assert!(!again(Logged, Back, None).unwrap().volatile_write_cache);
+        assert!(again(Back, Back, None).unwrap().volatile_write_cache);
+        // Parts of the device's blocks could not be replayed.
+        assert!(again(Back, Back, Some(512)).is_ok());
+        let refused = again(Logged, Back, Some(512)).unwrap_err();
+        assert!(refused.contains("until a restart"), "{refused}");
     }
 }

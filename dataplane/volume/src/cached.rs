@@ -533,17 +533,22 @@ impl Cached {
         }
     }
 
-    /// Writes what is dirty of a volume that the cache holds; on the shard's own account.
+    /// Writes what is dirty of a volume that the cache holds, logged or not; on the shard's own account.
     pub(crate) fn flush(&mut self, volume: VolumeId, buffers: &Buffers, ends: &mut Ends) {
-        self.start(Requester::Shard, volume, Io::flush(), buffers, ends);
+        self.admit_in_order(Requester::Shard, volume, Io::flush(), None, buffers, ends);
     }
 
-    /// Flushes every volume, on the shard's own account; how many those are.
+    /// Flushes every volume that is not logged, on the shard's own account; how many those are.
     pub(crate) fn flush_all(&mut self, buffers: &Buffers, ends: &mut Ends) -> usize {
+        let mut flushes = 0;
         for place in 0..self.behind.len() {
-            self.flush(self.behind[place].volume, buffers, ends);
+            let volume = self.behind[place].volume;
+            if self.logged[volume.index()] == Logging::No {
+                self.flush(volume, buffers, ends);
+                flushes += 1;
+            }
         }
-        self.behind.len()
+        flushes
     }
 
     /// Pages that only memory holds.

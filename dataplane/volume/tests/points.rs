@@ -4,7 +4,7 @@ mod lab;
 
 use std::time::Duration;
 
-use block::{Fault, Flags, Io, WritePolicy};
+use block::{Fault, Flags, Io, VolumeId, WritePolicy};
 use lab::{HOST, Lab, NAMESPACE};
 use volume::PointEnd;
 
@@ -75,6 +75,20 @@ fn s04_a_consistency_point_that_had_begun_is_not_the_one_that_is_wanted() {
         Some(PointEnd::Done { bytes: 1.. })
     ));
     assert_eq!(lab.volumes.log_counters().map(|log| log.points), Some(2));
+}
+
+/// Whoever takes a namespace away may take its drive out next.
+#[test]
+fn s04_a_namespace_that_goes_leaves_what_was_acknowledged_on_its_drive() {
+    let mut lab = Lab::logged();
+    log_a_write(&mut lab, 7);
+    assert!(lab.volumes.close_namespace(NAMESPACE));
+    lab.flush_volume(VolumeId(0));
+    turns(&mut lab);
+    assert_eq!(lab.given(), [7]);
+    assert!(lab.volumes.is_flushing(), "the drive has not done it");
+    lab.finish();
+    assert!(!lab.volumes.is_flushing());
 }
 
 #[test]

@@ -215,6 +215,10 @@ impl Changes {
         NamespaceIndex(self.next_index - 1)
     }
 
+    fn note_policy(&mut self, namespace: &Offered) {
+        self.stores[namespace.volume.index()].note_policy(namespace.policy);
+    }
+
     fn subsystem(&self, nqn: &str) -> Result<(), ChangeError> {
         match self.target.namespaces(nqn) {
             Some(_) => Ok(()),
@@ -257,6 +261,7 @@ impl Changes {
         let (subsystem, offered) =
             offer::subsystem(config, &self.stores, first).map_err(ChangeError::Refused)?;
         self.next_index += offered.len() as u32;
+        offered.iter().for_each(|ns| self.note_policy(ns));
         let undo = offered.iter().map(|ns| Step::RemoveNamespace(ns.index));
         let undo = undo.collect();
         let mut todo: Vec<_> = offered.iter().map(add_step).collect();
@@ -299,6 +304,7 @@ impl Changes {
         let Some(offered) = offer::entry(&nqn, config, &self.stores, index) else {
             return Err(ChangeError::NoStore(config.store.clone()));
         };
+        self.note_policy(&offered);
         let todo = vec![
             add_step(&offered),
             Do::Target(Box::new(move |changes| {

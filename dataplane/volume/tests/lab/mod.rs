@@ -374,6 +374,10 @@ impl Lab {
         self.volumes.abort(origin, RequestId(id))
     }
 
+    pub fn flush_volume(&mut self, volume: VolumeId) {
+        self.volumes.flush_volume(volume, &self.buffers);
+    }
+
     /// Whose requests ended, and how.
     pub fn ends(&mut self) -> Vec<End> {
         let mut ends = Vec::new();
