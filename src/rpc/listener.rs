@@ -10,8 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::change::{Change, ChangeError};
-use super::params::{Params, read, without, without_target};
-use super::subsystem::DISCOVERY;
+use super::params::{DISCOVERY, Params, read, without, without_target};
 use super::target::{Running, told};
 use crate::control::ErrorObject;
 

@@ -10,6 +10,9 @@ use serde_json::{Map, Value};
 use crate::config::values;
 use crate::control::ErrorObject;
 
+/// The discovery service's NQN (base 2.0, 4.5).
+pub(super) const DISCOVERY: &str = "nqn.2014-08.org.nvmexpress.discovery";
+
 /// The parameters of a method.
 pub(super) type Params = Map<String, Value>;
 

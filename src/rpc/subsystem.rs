@@ -8,13 +8,10 @@ use serde_json::{Value, json};
 
 use super::change::{Change, NSID_MAX};
 use super::listener;
-use super::params::{Identify, Nqn, Params, read, without, without_target};
+use super::params::{DISCOVERY, Identify, Nqn, Params, read, without, without_target};
 use super::target::{Description, Running};
 use crate::config::{default_serial, nguid_text, uuid_text};
 use crate::control::ErrorObject;
-
-/// The discovery service's NQN (base 2.0, 4.5).
-pub(super) const DISCOVERY: &str = "nqn.2014-08.org.nvmexpress.discovery";
 
 /// Highest number of a controller (base 2.0, 3.1.1).
 const CNTLID_MAX: u16 = 0xffef;

@@ -294,7 +294,7 @@ fn a_subsystem_comes_grows_and_goes_as_rpc_py_asks_for_it() {
         "nvmf_subsystem_remove_host",
         json!({ "nqn": B, "host": HOST }),
     );
-    let whole = json!({ "nqn": subsystem::DISCOVERY, "listen_address": address });
+    let whole = json!({ "nqn": params::DISCOVERY, "listen_address": address });
     bench.done("nvmf_subsystem_remove_listener", whole);
     bench.done("nvmf_delete_subsystem", json!({ "nqn": B }));
     assert_eq!(
@@ -394,7 +394,7 @@ fn what_cannot_be_is_refused_and_says_why() {
         ),
         (
             "nvmf_create_subsystem",
-            json!({ "nqn": subsystem::DISCOVERY }),
+            json!({ "nqn": params::DISCOVERY }),
             "the discovery service",
         ),
         (

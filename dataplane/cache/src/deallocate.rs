@@ -15,15 +15,10 @@ use collections::List;
 use pages::{PAGE_SIZE, PullUp};
 
 use crate::PageCache;
-use crate::entry::Sectors;
+use crate::entry::{Sectors, pages_of};
 use crate::request::Phase;
 
 const PAGE: u64 = PAGE_SIZE as u64;
-
-/// Numbers of the pages that so many bytes from `offset` on touch.
-pub(crate) fn pages_of(offset: u64, len: u64) -> Range<u64> {
-    offset / PAGE..(offset + len).div_ceil(PAGE)
-}
 
 fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
     a.start < b.end && b.start < a.end

@@ -9,6 +9,12 @@ use pages::{LogicalPage, PAGE_SIZE};
 /// The smallest block a device has, in bytes: what validity is tracked by.
 pub(crate) const SECTOR: usize = 512;
 
+/// Numbers of the pages that so many bytes from `offset` on touch.
+pub(crate) fn pages_of(offset: u64, len: u64) -> Range<u64> {
+    const PAGE: u64 = PAGE_SIZE as u64;
+    offset / PAGE..(offset + len).div_ceil(PAGE)
+}
+
 /// The last multiple of `block`, a power of two, that is not above `at`: a division would take longer than all else
 /// that is done with it.
 fn down(at: usize, block: usize) -> usize {

@@ -6,7 +6,7 @@ use block::{Completion, Fault, Io, Op, RequestId, VolumeId, WritePolicy};
 use collections::{Links, Node};
 use pages::{PageRun, PullUp};
 
-use crate::deallocate::pages_of;
+use crate::entry::pages_of;
 use crate::{PageCache, Volume};
 
 /// A request that was not taken.

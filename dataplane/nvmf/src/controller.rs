@@ -12,16 +12,17 @@ mod features;
 mod identify;
 mod log;
 mod properties;
+mod ticks;
 mod window;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use aborts::Aborts;
-pub use admin::TICK_MS;
 pub(crate) use admin::{AdminQueue, Reply};
 pub(crate) use events::Events;
 use sync::{Held, Watched};
+pub use ticks::TICK_MS;
 
 use crate::command::FabricsCommand;
 use crate::config::DISCOVERY_NQN;

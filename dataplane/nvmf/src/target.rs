@@ -177,8 +177,9 @@ impl Target {
         Ok(true)
     }
 
-    /// Ends the controllers of a subsystem whose hosts are `unwanted`. A Connect that
-    /// found the host allowed just before is among them: the registry is locked there too.
+    /// Ends the controllers of a subsystem whose hosts are `unwanted`: their connections close as
+    /// their shards notice. A Connect that found the host allowed just before is among them: the
+    /// registry is locked there too.
     fn end_controllers(&self, subsystem: &Arc<Subsystem>, unwanted: impl Fn(&str) -> bool) {
         let mut registry = lock(&self.registry);
         let Registry {
@@ -212,17 +213,6 @@ impl Target {
         (registry.controllers.values().chain(ending))
             .map(info)
             .collect()
-    }
-
-    /// Ends a controller: its connections close as their shards notice.
-    /// False if there is none of that number.
-    pub fn end_controller(&self, cntlid: Cntlid) -> bool {
-        let mut registry = lock(&self.registry);
-        let controller = registry.controllers.remove(&cntlid);
-        if let Some(controller) = &controller {
-            end(controller, &mut registry.ending);
-        }
-        controller.is_some()
     }
 
     /// What is left of the controller's queues, and of controllers that its host had before

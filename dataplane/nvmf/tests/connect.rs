@@ -3,7 +3,7 @@
 mod rig;
 
 use nvmf::pdu::FatalStatus;
-use nvmf::{CloseReason, Cntlid, Qid, Timestamp};
+use nvmf::{CloseReason, Cntlid, Hosts, Qid, Timestamp};
 use rig::host::{Answer, Host, Manners, connect_data, in_capsule, rw, sc, sqe};
 use rig::{CLOSED_NQN, DISCOVERY_NQN, HOST_NQN, NQN, Rig, Sizes, config};
 use testkit::{Format, Initialized};
@@ -448,7 +448,7 @@ fn a_connection_without_icreq_or_connect_is_closed_in_time() {
 }
 
 #[test]
-fn management_can_end_a_controller() {
+fn a_host_that_may_connect_no_more_loses_its_controller() {
     let mut rig = Rig::new();
     let mut admin = Host::admin(&mut rig, Manners::default());
     let mut io = admin.io(&mut rig, 1, 32);
@@ -458,8 +458,9 @@ fn management_can_end_a_controller() {
         (info[0].subsystem.as_str(), info[0].host.as_str()),
         (NQN, HOST_NQN)
     );
-    assert!(!rig.target.end_controller(Cntlid(9)));
-    assert!(rig.target.end_controller(Cntlid(1)));
+    let nobody = Hosts::Listed(Vec::new());
+    assert_eq!(rig.target.set_hosts(HOST_NQN, nobody.clone()), Ok(false));
+    assert_eq!(rig.target.set_hosts(NQN, nobody), Ok(true));
     for host in [&mut admin, &mut io] {
         host.session.advance(Timestamp(0), &mut rig.shard());
         assert_eq!(host.session.closing(), Some(CloseReason::ControllerGone));

@@ -1,10 +1,10 @@
 //! Identify data structures (base 5.17.2, NVM 4.1.5).
 
 use super::aborts;
-use super::admin::COMMAND_QUIESCE_MS;
 use super::events::{self, Notice};
 use super::features::KEEP_ALIVE_GRANULARITY;
 use super::properties::VERSION;
+use super::ticks::COMMAND_QUIESCE_MS;
 use super::window::Window;
 use crate::config::{DISCOVERY_NQN, NamespaceConfig, TargetConfig};
 use crate::status::Status;

@@ -13,9 +13,7 @@ mod offset {
     pub(super) const CSTS: u32 = 0x1c;
 }
 
-/// CC.EN.
 const CC_EN: u32 = 1 << 0;
-/// CSTS.RDY.
 const CSTS_RDY: u32 = 1 << 0;
 /// CSTS.SHST: shutdown processing occurring.
 const CSTS_SHST_OCCURRING: u32 = 0b01 << 2;
