@@ -55,9 +55,9 @@ pub(crate) fn run(path: &Path, copy: bool, discard_log: &[String]) -> anyhow::Re
     if let Some(address) = program.metrics {
         serve_metrics(address, handle.clone(), readiness.clone(), begin)?;
     }
-    let service = service::tell(handle.clone(), readiness, &program)?;
+    let service = service::start(handle.clone(), readiness, &program)?;
     let result = engine::run(&program.engine, &handle);
-    // The thread that tells the service manager ends too, whatever happened, and is waited
+    // The thread that reports to the service manager ends too, whatever happened, and is waited
     // for: a process that ends first has not said that it stops.
     handle.stop();
     let _ = service.join();

@@ -21,8 +21,8 @@ const STUCK: Duration = Duration::from_millis(2500);
 const ASK: Duration = Duration::from_secs(5);
 const MORE: &str = "EXTEND_TIMEOUT_USEC=60000000";
 
-/// Tells on a thread of its own, until the engine stops.
-pub(super) fn tell(
+/// Reports on a thread of its own, until the engine stops.
+pub(super) fn start(
     handle: Handle,
     source: Source,
     program: &Program,
@@ -31,11 +31,11 @@ pub(super) fn tell(
     let cores = program.engine.cores.clone();
     thread::Builder::new()
         .name("service".into())
-        .spawn(move || tell_on(&handle, &source, Teller::new(summary), &cores))
+        .spawn(move || watch(&handle, &source, Reporter::new(summary), &cores))
         .context("cannot start a thread")
 }
 
-fn tell_on(handle: &Handle, source: &Source, mut teller: Teller, cores: &[u32]) {
+fn watch(handle: &Handle, source: &Source, mut reporter: Reporter, cores: &[u32]) {
     // Several looks in a period: one that comes late on a busy machine costs nothing.
     let watchdog = watchdog().map(|period| period / 4);
     while !(handle.is_ready() && source.has_claimed()) {
@@ -63,10 +63,10 @@ fn tell_on(handle: &Handle, source: &Source, mut teller: Teller, cores: &[u32]) 
             let readiness = source.look();
             // What a stop takes down is not told as broken.
             if !handle.is_stopping() {
-                teller.tell(readiness);
+                reporter.report(readiness);
             }
         }
-        if !teller.has_served && now >= ask_at {
+        if !reporter.has_served && now >= ask_at {
             ask_at = now + ASK;
             notify(MORE);
         }
@@ -76,28 +76,28 @@ fn tell_on(handle: &Handle, source: &Source, mut teller: Teller, cores: &[u32]) 
     notify("STOPPING=1");
 }
 
-/// What was told last.
-struct Teller {
+/// What was reported last.
+struct Reporter {
     summary: Summary,
-    told: Option<Readiness>,
+    reported: Option<Readiness>,
     /// READY=1 was said, which is once and for all.
     has_served: bool,
 }
 
-impl Teller {
+impl Reporter {
     fn new(summary: Summary) -> Self {
         Self {
             summary,
-            told: None,
+            reported: None,
             has_served: false,
         }
     }
 
-    fn tell(&mut self, now: Readiness) {
-        if self.told.as_ref() == Some(&now) {
+    fn report(&mut self, now: Readiness) {
+        if self.reported.as_ref() == Some(&now) {
             return;
         }
-        let before = self.told.take().unwrap_or_default();
+        let before = self.reported.take().unwrap_or_default();
         let (broken, mended) = now.since(&before);
         for why in broken {
             log::error!("{why}");
@@ -117,7 +117,7 @@ impl Teller {
             news.insert_str(0, "READY=1\n");
         }
         notify(&news);
-        self.told = Some(now);
+        self.reported = Some(now);
     }
 
     /// State, what is served, and what is wrong, in one line.

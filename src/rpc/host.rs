@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::change::{Change, ChangeError};
 use super::params::{Nqn, Params, read, without, without_target};
-use super::target::{Running, told};
+use super::target::{Running, error_of};
 use crate::control::ErrorObject;
 
 /// `nvmf_subsystem_add_host`
@@ -120,7 +120,7 @@ impl AllowAny {
 
 fn subsystem<'c>(config: &'c Config, nqn: &str) -> Result<&'c SubsystemConfig, ErrorObject> {
     let found = config.target.subsystems.iter().find(|s| s.nqn == nqn);
-    found.ok_or_else(|| told(config, &ChangeError::NoSubsystem(nqn.to_owned())))
+    found.ok_or_else(|| error_of(config, &ChangeError::NoSubsystem(nqn.to_owned())))
 }
 
 /// The hosts that may connect. Where any may, there is no list to change: SPDK keeps one

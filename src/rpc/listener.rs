@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::change::{Change, ChangeError};
 use super::params::{DISCOVERY, Params, read, without, without_target};
-use super::target::{Running, told};
+use super::target::{Running, error_of};
 use crate::control::ErrorObject;
 
 /// Both methods' parameters.
@@ -145,7 +145,7 @@ fn check_subsystem(config: &Config, nqn: &str) -> Result<(), ErrorObject> {
     if nqn == DISCOVERY || known {
         return Ok(());
     }
-    Err(told(config, &ChangeError::NoSubsystem(nqn.to_owned())))
+    Err(error_of(config, &ChangeError::NoSubsystem(nqn.to_owned())))
 }
 
 /// A listener as SPDK shows it.

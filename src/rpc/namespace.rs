@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::change::{Change, ChangeError, NSID_MAX};
 use super::params::{self, Nguid, Params, Uuid, read, without, without_target};
-use super::target::{Running, told};
+use super::target::{Running, error_of};
 use crate::control::ErrorObject;
 
 /// `nvmf_subsystem_add_ns`
@@ -103,7 +103,7 @@ fn derive(nqn: &str, nsid: u32, store: &str) -> [u8; 16] {
 fn free_nsid(config: &Config, nqn: &str) -> Result<u32, ErrorObject> {
     let subsystem = config.target.subsystems.iter().find(|s| s.nqn == nqn);
     let Some(subsystem) = subsystem else {
-        return Err(told(config, &ChangeError::NoSubsystem(nqn.to_owned())));
+        return Err(error_of(config, &ChangeError::NoSubsystem(nqn.to_owned())));
     };
     let taken = |nsid: &u32| subsystem.namespaces.iter().any(|ns| ns.nsid == *nsid);
     let full = || {

@@ -128,7 +128,7 @@ impl Running {
             return Ok(result);
         };
         let mut next = state.config.clone();
-        (change::apply(&change, &mut next)).map_err(|error| told(&state.config, &error))?;
+        (change::apply(&change, &mut next)).map_err(|error| error_of(&state.config, &error))?;
         log::info!("asked by the control socket: {change:?}");
         match self.target.change(change, CHANGE) {
             Ok(()) => {
@@ -137,11 +137,11 @@ impl Running {
             }
             Err(error) => {
                 log::warn!("a change was not made: {error}");
-                let told = told(&state.config, &error);
+                let refusal = error_of(&state.config, &error);
                 if error == ChangeError::Unanswered {
                     state.config = next;
                 }
-                Err(told)
+                Err(refusal)
             }
         }
     }
@@ -166,7 +166,7 @@ impl Running {
 }
 
 /// The error as JSON-RPC has it, with what there is in place of what is not.
-pub(super) fn told(config: &Config, error: &ChangeError) -> ErrorObject {
+pub(super) fn error_of(config: &Config, error: &ChangeError) -> ErrorObject {
     let list = |names: Vec<String>| match names.is_empty() {
         true => "there is none".to_owned(),
         false => format!("there is {}", names.join(", ")),

@@ -9,7 +9,7 @@ use block::{Device, Geometry, VolumeId, WritePolicy};
 use net::{Cidr, MacAddress, Offload, Route, Stack, StackConfig, rss};
 use nvmf::{Listener, Target};
 use shard::{Common, DoorKind, Doors, Link, MirrorDoor, NvmeDoor, Offer, Sizing, StoreInfo};
-use volume::{PeerEnds, Volumes};
+use volume::{RingEnds, Volumes};
 
 use crate::config::{
     Config, KnownStore, LogConfig, LogStoreConfig, PortConfig, StoreConfig, StoreDevice,
@@ -267,7 +267,7 @@ pub(crate) fn shard(
 
 /// The rings that requests cross where pages are cached and have owners: for each
 /// shard its ends, by shard.
-pub(crate) fn rings(config: &Config) -> Vec<Vec<Option<PeerEnds>>> {
+pub(crate) fn rings(config: &Config) -> Vec<Vec<Option<RingEnds>>> {
     volume::rings(config.cores.len(), config.target.max_io_bytes as usize)
 }
 

@@ -8,7 +8,7 @@ use block::Device;
 use nvmf::Target;
 use shard::{Handle, Notices};
 use sync::Progress;
-use volume::{LogPlan, LogStart, PeerEnds};
+use volume::{LogPlan, LogStart, RingEnds};
 
 use crate::build::{self, Controllers, Stores};
 use crate::config::{Config, StoreDevice};
@@ -90,7 +90,7 @@ struct Plan<'a> {
 }
 
 /// A shard's ends of the rings to the others.
-type Links = (Vec<Option<PeerEnds>>, Notices);
+type Links = (Vec<Option<RingEnds>>, Notices);
 
 fn serve(
     config: &Config,

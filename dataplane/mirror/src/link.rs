@@ -121,10 +121,10 @@ impl std::error::Error for Stale {}
 /// What the owner is to know.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<P> {
-    /// There is a session. `anew`: one of both has forgotten what came before, as its run, or the pair, is another one; what
-    /// either asked for before is [lost](Event::Lost), and incoming messages of before have nobody to answer to.
+    /// There is a session.
     Up {
-        /// Whether it is.
+        /// One of both has forgotten what came before, as its run, or the pair, is another one: what either asked
+        /// for before is [lost](Event::Lost), and incoming messages of before have nobody to answer to.
         anew: bool,
     },
     /// There is none any more.

@@ -68,7 +68,7 @@ fn place(departure: &Departure<'_>) -> Option<usize> {
 }
 
 /// What happened, and what to do about it.
-fn told(reason: CloseReason) -> (&'static str, &'static str) {
+fn cause_and_remedy(reason: CloseReason) -> (&'static str, &'static str) {
     const CAPTURE: &str = "one of the two is at fault: `throughline capture` shows the PDUs";
     match reason {
         CloseReason::ControllerGone => (
@@ -181,7 +181,7 @@ impl Record {
 
     /// The line about it, and `more` others.
     fn describe(&self, more: u64) -> String {
-        let (what, remedy) = told(self.reason);
+        let (what, remedy) = cause_and_remedy(self.reason);
         let mut line = String::from("dropped ");
         // Writing to a string never fails.
         let _ = match self.queue {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use block::{DeviceState, VolumeId};
 use events::{Stage, StageClock};
 use net::{ConnectError, ConnectionId, Instant, Tap};
-use volume::PeerEnds;
+use volume::RingEnds;
 
 use crate::change::Steps;
 use crate::clock::Clock;
@@ -243,7 +243,7 @@ impl<M: Machine> Shard<M> {
     }
 
     /// Shares pages and notices with other shards from now on; `ends` by shard.
-    pub fn join(&mut self, ends: Vec<Option<PeerEnds>>, notices: Notices) {
+    pub fn join(&mut self, ends: Vec<Option<RingEnds>>, notices: Notices) {
         self.notices = notices;
         self.common.volumes.join(ends);
     }

@@ -16,7 +16,7 @@ mod cached;
 mod jobs;
 mod logged;
 mod message;
-mod peer;
+mod other_shard;
 mod placement;
 mod remote;
 mod requester;
@@ -28,7 +28,7 @@ pub use logged::{
     LogCounters, LogMember, LogPlan, LogStart, LogStorePlan, Lost, PointEnd, RecordPages,
     ReplayEnd, ReplayProgress, TableArea, TableEntry, TableRefusal, TableToken, TableWrite,
 };
-pub use peer::PeerEnds;
+pub use other_shard::RingEnds;
 pub use remote::rings;
 pub use requester::{Ended, Origin};
 pub use sizes::Sizes;

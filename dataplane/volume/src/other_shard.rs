@@ -56,34 +56,34 @@ pub(crate) struct RemoteRequest {
 }
 
 /// One shard's ends of the rings that requests cross between it and another.
-pub struct PeerEnds(Ends<Message>);
+pub struct RingEnds(Ends<Message>);
 
 /// Rings for `capacity` messages each between so many shards: for each shard its
 /// ends, by shard; `None` in its own place.
-pub(crate) fn rings(shards: usize, capacity: usize) -> Vec<Vec<Option<PeerEnds>>> {
+pub(crate) fn rings(shards: usize, capacity: usize) -> Vec<Vec<Option<RingEnds>>> {
     let of = |ends: Vec<Option<Ends<Message>>>| {
         let ends = ends.into_iter();
-        ends.map(|ends| ends.map(PeerEnds)).collect()
+        ends.map(|ends| ends.map(RingEnds)).collect()
     };
     mesh(shards, capacity).into_iter().map(of).collect()
 }
 
-/// What of a peer one volume has.
+/// What one volume has of another shard.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Dealings {
-    /// Parts that the peer does for us.
+    /// Parts that it does for us.
     pub(crate) parts: usize,
     /// Segments that it was lent for writes.
     pub(crate) written: usize,
-    /// Since when no write of the volume can be lent to the peer for those that it was lent before.
+    /// Since when no write of the volume can be lent to it for those that it was lent before.
     pub(crate) short_since: Option<Duration>,
-    /// The peer was asked to flush the volume, on this shard's own account.
+    /// It was asked to flush the volume, on this shard's own account.
     pub(crate) is_flushing: bool,
     /// In this pass over what waits the volume was refused more.
     pub(crate) refused: u32,
 }
 
-pub(crate) struct Peer {
+pub(crate) struct OtherShard {
     to: Sender<Message>,
     from: Receiver<Message>,
     /// What it was lent, by [`Way`].
@@ -101,9 +101,9 @@ pub(crate) struct Peer {
     pub(crate) ended: VecDeque<Token>,
 }
 
-impl Peer {
-    /// The peer at the other end of `ends`; `me` is this shard's number.
-    pub(crate) fn new(ends: PeerEnds, me: usize, quota: Quota, volumes: usize) -> Self {
+impl OtherShard {
+    /// The shard at the other end of `ends`; `me` is this shard's number.
+    pub(crate) fn new(ends: RingEnds, me: usize, quota: Quota, volumes: usize) -> Self {
         let number = |way: Way| (2 * me + way as usize) as u16;
         let ways = [Way::Written, Way::Read];
         Self {
@@ -119,7 +119,7 @@ impl Peer {
         }
     }
 
-    /// The next message of the peer, returns aside.
+    /// Its next message, returns aside.
     pub(crate) fn receive(&mut self) -> Option<Message> {
         loop {
             match self.from.receive()? {
@@ -195,11 +195,11 @@ impl Peer {
         }
     }
 
-    /// Takes in a segment that the peer lent.
+    /// Takes in a segment that it lent.
     pub(crate) fn take_in(&mut self, way: Way, segment: LentSegment) -> Slice {
         match self.borrowed[way as usize].borrow(segment) {
             Ok(slice) => slice,
-            // The peer has as many places for what it lends as there are here.
+            // It has as many places for what it lends as there are here.
             Err(segment) => unreachable!("no place for {segment:?}"),
         }
     }

@@ -23,7 +23,7 @@ use ask::NotAsked;
 
 use crate::cached::{Cached, DEALLOCATION_LONGEST};
 use crate::message::{Message, Token};
-use crate::peer::{self, Part, Peer, PeerEnds, Quota, Way};
+use crate::other_shard::{self, OtherShard, Part, Quota, RingEnds, Way};
 use crate::placement;
 use crate::requester::{Caller, Ends, Requester};
 use crate::sizes::Sizes;
@@ -111,7 +111,7 @@ pub(crate) struct Remote {
     /// How many volumes there are.
     volumes: usize,
     /// By number; `None` is this shard. Empty if it owns all pages.
-    peers: Vec<Option<Peer>>,
+    others: Vec<Option<OtherShard>>,
     splits: Slab<Split>,
     /// Parts in our own cache.
     own: Slab<Part>,
@@ -157,7 +157,7 @@ impl Remote {
             shards,
             quota,
             volumes,
-            peers: Vec::new(),
+            others: Vec::new(),
             splits: Slab::new(sizes.requests),
             own: Slab::new(quota.parts),
             own_of: (0..volumes).map(|_| 0).collect(),
@@ -173,10 +173,11 @@ impl Remote {
     }
 
     /// From now on pages belong to all shards; `ends` by shard, `None` for this one.
-    pub(crate) fn join(&mut self, ends: Vec<Option<PeerEnds>>) {
+    pub(crate) fn join(&mut self, ends: Vec<Option<RingEnds>>) {
         let (me, quota, volumes) = (self.me, self.quota, self.volumes);
-        let peer = |ends: Option<PeerEnds>| ends.map(|ends| Peer::new(ends, me, quota, volumes));
-        self.peers = ends.into_iter().map(peer).collect();
+        let other =
+            |ends: Option<RingEnds>| ends.map(|ends| OtherShard::new(ends, me, quota, volumes));
+        self.others = ends.into_iter().map(other).collect();
     }
 
     /// Takes a request on a volume behind the cache.
@@ -245,7 +246,7 @@ impl Remote {
         let own = |range: Range<u64>| {
             placement::by_owner(volume, range, self.shards).all(|(owner, _)| owner == self.me)
         };
-        self.peers.is_empty()
+        self.others.is_empty()
             || match io.op {
                 Op::Flush => false,
                 // Advice that nobody takes.
@@ -257,14 +258,14 @@ impl Remote {
     /// Serves other shards, and lets what waited go on; whether there was work.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
         let mut busy = false;
-        for shard in 0..self.peers.len() {
-            while let Some(message) = self.peers[shard].as_mut().and_then(Peer::receive) {
+        for shard in 0..self.others.len() {
+            while let Some(message) = self.others[shard].as_mut().and_then(OtherShard::receive) {
                 busy = true;
                 self.take(shard, message, cx);
             }
-            if let Some(peer) = &mut self.peers[shard] {
-                while serve::send_end(peer, &self.runs) {}
-                peer.send_returns();
+            if let Some(other) = &mut self.others[shard] {
+                while serve::send_end(other, &self.runs) {}
+                other.send_returns();
             }
         }
         if !self.waiting.is_empty() {
@@ -311,42 +312,42 @@ impl Remote {
 
     /// Whether another shard's writes pin much of what it may lend us.
     pub(crate) fn is_crowded(&self) -> bool {
-        self.peers.iter().flatten().any(Peer::is_crowding)
+        self.others.iter().flatten().any(OtherShard::is_crowding)
     }
 
     /// Since when some other shard has too little left to lend us for a read, and has parts to do
     /// for us.
     pub(crate) fn short_since(&mut self, now: Duration) -> Option<Duration> {
         let longest = self.longest;
-        let mut busy = (self.peers.iter().flatten()).filter(|peer| !peer.parts.is_empty());
-        let is_short = busy.any(|peer| peer.segments_left(Way::Read) < longest);
+        let mut busy = (self.others.iter().flatten()).filter(|other| !other.parts.is_empty());
+        let is_short = busy.any(|other| other.segments_left(Way::Read) < longest);
         self.short_since = is_short.then(|| self.short_since.unwrap_or(now));
         self.short_since
     }
 
     /// Segments that the other shard which can lend us least can lend for reads.
     pub(crate) fn segments_left(&self) -> Option<usize> {
-        let peers = self.peers.iter().flatten();
-        peers.map(|peer| peer.segments_left(Way::Read)).min()
+        let others = self.others.iter().flatten();
+        others.map(|other| other.segments_left(Way::Read)).min()
     }
 
     /// Requests of ours that other shards have to do with, and theirs here.
     pub(crate) fn in_progress(&self) -> usize {
-        let theirs = |peer: &Peer| peer.requests.iter().flatten().count();
-        self.splits.len() + self.peers.iter().flatten().map(theirs).sum::<usize>()
+        let theirs = |other: &OtherShard| other.requests.iter().flatten().count();
+        self.splits.len() + self.others.iter().flatten().map(theirs).sum::<usize>()
     }
 
     /// Whether nothing is lent to any shard, nor by any to us.
     pub(crate) fn is_settled(&self) -> bool {
-        self.peers.iter().flatten().all(Peer::is_settled)
+        self.others.iter().flatten().all(OtherShard::is_settled)
     }
 
     /// Every counter by name; `None` if this shard owns all pages.
     pub(crate) fn counters(&self) -> Option<RemoteCounters> {
-        if self.peers.is_empty() {
+        if self.others.is_empty() {
             return None;
         }
-        let lent = self.peers.iter().flatten().map(Peer::segments_lent);
+        let lent = self.others.iter().flatten().map(OtherShard::segments_lent);
         let (lent, borrowed) = lent.fold((0, 0), |sum, n| (sum.0 + n.0, sum.1 + n.1));
         Some(RemoteCounters {
             parts_asked: self.asked,
@@ -403,8 +404,8 @@ impl Remote {
 
     /// Bytes that we read of another shard have come.
     fn bytes_read(&mut self, shard: usize, token: Token, segment: Segment, cx: &mut Context<'_>) {
-        let part = self.peers[shard].as_mut();
-        let part = part.and_then(|peer| peer.parts.get_mut(token.0.into()));
+        let part = self.others[shard].as_mut();
+        let part = part.and_then(|other| other.parts.get_mut(token.0.into()));
         let Some(part) = part else { return };
         let Some(split) = part.split.and_then(|split| self.splits.get_mut(split)) else {
             return;
@@ -447,7 +448,7 @@ impl Remote {
 
     /// Takes a message of another shard.
     fn take(&mut self, shard: usize, message: Message, cx: &mut Context<'_>) {
-        let Some(peer) = &mut self.peers[shard] else {
+        let Some(other) = &mut self.others[shard] else {
             return;
         };
         match message {
@@ -478,7 +479,7 @@ impl Remote {
                 answer: true,
                 segment,
             } => {
-                let slice = peer.take_in(Way::Read, segment);
+                let slice = other.take_in(Way::Read, segment);
                 self.bytes_read(shard, token, Segment::data(slice), cx);
             }
             Message::Bytes {
@@ -486,7 +487,7 @@ impl Remote {
                 answer: false,
                 segment,
             } => {
-                let slice = peer.take_in(Way::Written, segment);
+                let slice = other.take_in(Way::Written, segment);
                 self.bytes_written(shard, token, Segment::data(slice), cx);
             }
             Message::Hole { token, answer, len } => {
@@ -497,10 +498,10 @@ impl Remote {
                 }
             }
             Message::Done { token, result } => {
-                let Some(part) = peer.parts.remove(token.0.into()) else {
+                let Some(part) = other.parts.remove(token.0.into()) else {
                     return;
                 };
-                peer.dealings[part.volume.index()].parts -= 1;
+                other.dealings[part.volume.index()].parts -= 1;
                 match part.split {
                     Some(_) => self.end_of_part(&part, result, cx),
                     None => self.flushed(shard, part.volume, result, cx),
@@ -552,13 +553,13 @@ fn segments_of(bytes: usize) -> usize {
 
 /// The rings that requests of up to `max_bytes` bytes cross between so many shards:
 /// for each shard its ends, by shard; `None` in its own place.
-pub fn rings(shards: usize, max_bytes: usize) -> Vec<Vec<Option<PeerEnds>>> {
+pub fn rings(shards: usize, max_bytes: usize) -> Vec<Vec<Option<RingEnds>>> {
     if shards < 2 {
         // It owns every page, and has nobody to ask.
         return (0..shards).map(|_| Vec::new()).collect();
     }
     // A few of the longest requests.
-    peer::rings(shards, 4 * (segments_of(max_bytes) + 1))
+    other_shard::rings(shards, 4 * (segments_of(max_bytes) + 1))
 }
 
 #[cfg(test)]

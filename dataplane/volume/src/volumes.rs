@@ -19,7 +19,7 @@ use mirror::{Mirrored, Mode};
 use crate::cached::{self, Cached, JobTicket};
 use crate::jobs::{Done, JobCounters, Jobs};
 use crate::logged::Warm;
-use crate::peer::PeerEnds;
+use crate::other_shard::RingEnds;
 use crate::remote::{Context, Remote, RemoteCounters};
 use crate::requester::{Caller, Ended, Ends, Origin, Requester, begin_anew};
 use crate::sizes::Sizes;
@@ -546,7 +546,7 @@ impl<D: Device> Volumes<D> {
     }
 
     /// Shares pages with other shards from now on; `ends` by shard.
-    pub fn join(&mut self, ends: Vec<Option<PeerEnds>>) {
+    pub fn join(&mut self, ends: Vec<Option<RingEnds>>) {
         self.remote.join(ends);
     }
 

@@ -32,7 +32,7 @@ impl Stack {
             }
         }
         match connection.state {
-            State::Closed => self.bury(index),
+            State::Closed => self.reap(index),
             State::TimeWait => self.remember(index),
             // All that a peer can do now is to say its FIN: that takes no slot.
             State::FinWait2 if connection.has(has::ORPHAN) && !connection.has(has::SEND_RST) => {
@@ -48,7 +48,7 @@ impl Stack {
     }
 
     /// The connection is over: out of the table, and out of its slot if nobody reads it any more.
-    fn bury(&mut self, index: u32) {
+    fn reap(&mut self, index: u32) {
         self.unhook(index);
         let connection = &self.connections[index as usize];
         if connection.has(has::ORPHAN) {
@@ -143,7 +143,7 @@ impl Stack {
         let mac = connection.headers.destination();
         let remembered = self.time_waits.remember(connection, now);
         self.connections[index as usize].finish(&mut self.cx, CloseReason::Finished);
-        self.bury(index);
+        self.reap(index);
         let Some(remembered) = remembered else { return };
         let hash = key.hash(self.table_key);
         self.table.insert(hash, remembered | REMEMBERED);

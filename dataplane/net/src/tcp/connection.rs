@@ -17,7 +17,6 @@ use crate::tcp::variables::{Alarm, NO_LISTENER, Receiver, Sender, Timers, event,
 use crate::time::Instant;
 use crate::util::list::NONE;
 
-/// A connection.
 pub(crate) struct Connection {
     pub(crate) key: FlowKey,
     pub(crate) index: u32,

@@ -21,7 +21,6 @@ struct Timer {
     slot: u16,
 }
 
-/// The wheel.
 pub(crate) struct Wheel {
     timers: Box<[Timer]>,
     links: Links,

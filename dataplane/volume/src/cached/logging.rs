@@ -10,7 +10,6 @@ use crate::requester::{Ends, Requester, begin_anew};
 /// What drives of logged volumes were given.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Drained {
-    /// Writes.
     pub(crate) writes: u64,
     /// Their bytes.
     pub(crate) bytes: u64,

@@ -8,7 +8,7 @@ use pages::{PAGE_SIZE, PageRun};
 
 use super::{Context, Remote, place_segment};
 use crate::message::{Message, Token};
-use crate::peer::{Part, Way};
+use crate::other_shard::{Part, Way};
 use crate::requester::Requester;
 
 /// Why an owner was not asked.
@@ -105,11 +105,11 @@ impl Remote {
         range: &Range<u64>,
         cx: &Context<'_>,
     ) -> Result<(), NotAsked> {
-        let (Some(split), Some(peer)) = (self.splits.get_mut(id), &mut self.peers[owner]) else {
+        let (Some(split), Some(other)) = (self.splits.get_mut(id), &mut self.others[owner]) else {
             return Ok(());
         };
         let volume = split.volume;
-        if peer.dealings[volume.index()].refused == self.pass {
+        if other.dealings[volume.index()].refused == self.pass {
             // Behind those of the volume that came before it.
             return Err(NotAsked::Greedy);
         }
@@ -120,11 +120,11 @@ impl Remote {
         };
         let segments = written.map_or(0, |run| run.parts(place.clone()).count());
         let checksums = written.map_or(&[][..], |run| checksums_of(run, place.clone()));
-        let room = peer.parts.has_room() && peer.has_room_to_write(segments, checksums.len());
-        let dealings = peer.dealings[volume.index()];
+        let room = other.parts.has_room() && other.has_room_to_write(segments, checksums.len());
+        let dealings = other.dealings[volume.index()];
         let may_lend = segments == 0
-            || (cx.cached).may_take(dealings.written, segments, peer.room_to_lend(Way::Written));
-        let may_ask = (cx.cached).may_take(dealings.parts, 1, peer.parts.room());
+            || (cx.cached).may_take(dealings.written, segments, other.room_to_lend(Way::Written));
+        let may_ask = (cx.cached).may_take(dealings.parts, 1, other.parts.room());
         if !room || !may_lend || !may_ask {
             self.refused(owner, volume, segments, cx);
             return Err(match may_lend && may_ask {
@@ -138,11 +138,11 @@ impl Remote {
             at: place.start,
             moved: 0,
         };
-        let Ok(token) = peer.parts.insert(part) else {
+        let Ok(token) = other.parts.insert(part) else {
             unreachable!("there was room");
         };
         let token = Token(token as u16);
-        peer.send(Message::Request {
+        other.send(Message::Request {
             token,
             op: split.op,
             flags: split.flags,
@@ -151,10 +151,10 @@ impl Remote {
             len: range.end - range.start,
         });
         if let Some(run) = written {
-            peer.send_checksums(token, checksums);
-            peer.send_bytes(Way::Written, token, volume, run.parts(place));
+            other.send_checksums(token, checksums);
+            other.send_bytes(Way::Written, token, volume, run.parts(place));
         }
-        let dealings = &mut peer.dealings[volume.index()];
+        let dealings = &mut other.dealings[volume.index()];
         dealings.parts += 1;
         if segments > 0 {
             dealings.short_since = None;
@@ -169,16 +169,16 @@ impl Remote {
     /// the volume: either some comes back, or what waits is told why not.
     #[cold]
     fn refused(&mut self, owner: usize, volume: VolumeId, segments: usize, cx: &Context<'_>) {
-        let Some(peer) = &mut self.peers[owner] else {
+        let Some(other) = &mut self.others[owner] else {
             return;
         };
-        let dealings = &mut peer.dealings[volume.index()];
+        let dealings = &mut other.dealings[volume.index()];
         dealings.refused = self.pass;
         if segments == 0 || dealings.written == 0 || dealings.is_flushing {
             return;
         }
         let since = *dealings.short_since.get_or_insert(cx.now);
-        if cx.now.saturating_sub(since) < FLUSH_AFTER || !peer.has_room(Way::Written, 0) {
+        if cx.now.saturating_sub(since) < FLUSH_AFTER || !other.has_room(Way::Written, 0) {
             return;
         }
         let flush = Part {
@@ -187,13 +187,13 @@ impl Remote {
             at: 0,
             moved: 0,
         };
-        let Ok(token) = peer.parts.insert(flush) else {
+        let Ok(token) = other.parts.insert(flush) else {
             return;
         };
-        let dealings = &mut peer.dealings[volume.index()];
+        let dealings = &mut other.dealings[volume.index()];
         dealings.is_flushing = true;
         dealings.parts += 1;
-        peer.send(Message::Request {
+        other.send(Message::Request {
             token: Token(token as u16),
             op: Op::Flush,
             // To its drive, whatever the log has.
@@ -218,8 +218,8 @@ impl Remote {
             true => result.map_err(|_| Fault::Busy),
             false => result,
         };
-        if let Some(peer) = &mut self.peers[owner] {
-            let dealings = &mut peer.dealings[volume.index()];
+        if let Some(other) = &mut self.others[owner] {
+            let dealings = &mut other.dealings[volume.index()];
             dealings.is_flushing = false;
             dealings.short_since = Some(now);
         }

@@ -7,7 +7,7 @@ use pages::{PageRun, RunPool, Segment};
 
 use super::{Context, Remote, place_segment};
 use crate::message::{Message, Token};
-use crate::peer::{Peer, RemoteRequest, Way};
+use crate::other_shard::{OtherShard, RemoteRequest, Way};
 use crate::requester::Requester;
 
 /// What another shard asks for.
@@ -50,10 +50,10 @@ impl Remote {
             (Op::Read | Op::Write, run) => (None, run),
         };
         let failed = io.is_none() && run.is_none();
-        let Some(peer) = &mut self.peers[shard] else {
+        let Some(other) = &mut self.others[shard] else {
             return;
         };
-        peer.requests[usize::from(token.0)] = Some(RemoteRequest {
+        other.requests[usize::from(token.0)] = Some(RemoteRequest {
             op,
             flags,
             volume,
@@ -71,14 +71,14 @@ impl Remote {
             };
             (cx.cached).start(requester, volume, io, cx.buffers, cx.ends);
         } else if failed {
-            peer.ended.push_back(token);
+            other.ended.push_back(token);
         }
     }
 
     /// Checksums of the next pages of another shard's write have come.
     pub(super) fn checksums_written(&mut self, shard: usize, token: Token, checksums: &[u32]) {
-        let request = self.peers[shard].as_mut();
-        let request = request.and_then(|peer| peer.requests[usize::from(token.0)].as_mut());
+        let request = self.others[shard].as_mut();
+        let request = request.and_then(|other| other.requests[usize::from(token.0)].as_mut());
         if let Some(run) = request.and_then(|request| request.run.as_mut()) {
             run.checksums_mut().extend_from_slice(checksums);
         }
@@ -92,8 +92,8 @@ impl Remote {
         segment: Segment,
         cx: &mut Context<'_>,
     ) {
-        let request = self.peers[shard].as_mut();
-        let request = request.and_then(|peer| peer.requests[usize::from(token.0)].as_mut());
+        let request = self.others[shard].as_mut();
+        let request = request.and_then(|other| other.requests[usize::from(token.0)].as_mut());
         let Some(request) = request else { return };
         let Some(run) = &mut request.run else { return };
         let len = segment.len();
@@ -133,23 +133,23 @@ impl Remote {
         result: Result<(), Fault>,
         run: Option<Box<PageRun>>,
     ) {
-        let Some(peer) = &mut self.peers[usize::from(shard)] else {
+        let Some(other) = &mut self.others[usize::from(shard)] else {
             return;
         };
-        if let Some(request) = &mut peer.requests[usize::from(token)] {
+        if let Some(request) = &mut other.requests[usize::from(token)] {
             (request.result, request.run) = (result, run);
         }
-        peer.ended.push_back(Token(token));
-        while send_end(peer, &self.runs) {}
+        other.ended.push_back(Token(token));
+        while send_end(other, &self.runs) {}
     }
 }
 
 /// Sends the end of the request that ended first, if there is one and room for it.
-pub(super) fn send_end(peer: &mut Peer, runs: &RunPool) -> bool {
-    let Some(&token) = peer.ended.front() else {
+pub(super) fn send_end(other: &mut OtherShard, runs: &RunPool) -> bool {
+    let Some(&token) = other.ended.front() else {
         return false;
     };
-    let Some(request) = &mut peer.requests[usize::from(token.0)] else {
+    let Some(request) = &mut other.requests[usize::from(token.0)] else {
         unreachable!("a request stays until its end is sent");
     };
     let result = request.result;
@@ -157,21 +157,21 @@ pub(super) fn send_end(peer: &mut Peer, runs: &RunPool) -> bool {
         (Op::Read, Some(run)) if result.is_ok() => run.segments().count(),
         _ => 0,
     };
-    if !peer.has_room(Way::Read, read) {
+    if !other.has_room(Way::Read, read) {
         return false;
     }
-    peer.ended.pop_front();
+    other.ended.pop_front();
     if let Some(RemoteRequest {
         volume,
         run: Some(run),
         ..
-    }) = peer.requests[usize::from(token.0)].take()
+    }) = other.requests[usize::from(token.0)].take()
     {
         if read > 0 {
-            peer.send_bytes(Way::Read, token, volume, run.segments().cloned());
+            other.send_bytes(Way::Read, token, volume, run.segments().cloned());
         }
         runs.put(run);
     }
-    peer.send(Message::Done { token, result });
+    other.send(Message::Done { token, result });
     true
 }
