@@ -276,8 +276,9 @@ impl Appliance {
         breach.or_else(|| self.wrong_change())
     }
 
-    pub(crate) fn policy(&self, volume: usize) -> WritePolicy {
-        self.volumes[volume].policy
+    /// Whether a volume is behind the page cache, or may be.
+    pub(crate) fn is_cached(&self, volume: usize) -> bool {
+        self.volumes[volume].is_cached()
     }
 
     /// Whether its last stop left pages that no device took.

@@ -99,7 +99,6 @@ impl Ticket {
     }
 }
 
-/// A device.
 pub(crate) struct Disk {
     index: usize,
     config: DiskConfig,

@@ -11,11 +11,12 @@ use std::collections::VecDeque;
 use testkit::Random;
 
 use crate::clock::{self, MICROSECOND, MILLISECOND, Nanoseconds, SECOND};
+use crate::devices::Devices;
 use crate::frame::Frame;
 use crate::oracle::{Extent, OpId, Oracle, Violation};
-use crate::plan::{HostPlan, NetworkPlan, VolumePlan};
+use crate::plan::{HostPlan, NetworkPlan, VolumePlan, host_nqn};
 use crate::trace::{Trace, event};
-use crate::world::Devices;
+use crate::wire::Direction;
 pub(crate) use commands::Target;
 use network::Network;
 use session::{Given, Session};
@@ -23,20 +24,12 @@ use session::{Given, Session};
 /// How long a host waits that nothing has disturbed: then the appliance is at fault.
 const PATIENCE_MAX: Nanoseconds = 30 * SECOND;
 
-/// As many hosts as a plan may have.
-pub(crate) const HOSTS_MAX: usize = 4;
-
-/// The name of host `index`.
-pub(crate) fn nqn(index: usize) -> String {
-    format!("nqn.2026-01.com.example:host{index}")
-}
-
 /// What a host uses of the world.
 pub(crate) struct Context<'a> {
     pub(crate) oracle: &'a mut Oracle,
     pub(crate) devices: &'a dyn Devices,
-    /// Nothing goes wrong in this run.
-    pub(crate) is_calm: bool,
+    /// The appliance serves, and its devices do.
+    pub(crate) is_well: bool,
 }
 
 /// What a host is after.
@@ -50,7 +43,6 @@ enum Goal {
     ShutDown,
 }
 
-/// A host.
 pub(crate) struct Host {
     index: usize,
     plan: HostPlan,
@@ -69,6 +61,9 @@ pub(crate) struct Host {
     turn_at: Nanoseconds,
     is_stalled: bool,
     is_deaf: bool,
+    /// Its link is bad, or cut, by direction.
+    is_bad: bool,
+    is_cut: [bool; 2],
     /// The appliance that it uses; none serves.
     aim: Option<usize>,
     addresses: NetworkPlan,
@@ -98,6 +93,8 @@ impl Host {
             turn_at: 0,
             is_stalled: false,
             is_deaf: false,
+            is_bad: false,
+            is_cut: [false; 2],
             aim: Some(0),
             addresses: network.clone(),
         }
@@ -154,6 +151,18 @@ impl Host {
         self.turn_at = clock::now();
     }
 
+    /// Its link is another one.
+    pub(crate) fn set_bad(&mut self, is_bad: bool) {
+        self.is_bad = is_bad;
+        self.disturb();
+    }
+
+    /// A direction of its link is cut, or is there again.
+    pub(crate) fn set_cut(&mut self, direction: Direction, is_cut: bool) {
+        self.is_cut[direction as usize] = is_cut;
+        self.disturb();
+    }
+
     /// Something happened to its connections: it does not wait for them for long.
     pub(crate) fn disturb(&mut self) {
         if let Some(session) = &mut self.session {
@@ -208,9 +217,11 @@ impl Host {
             let is_deaf = self.is_deaf;
             let lost = session.advance(&mut self.network, is_deaf)?;
             if let Some(why) = lost {
-                if cx.is_calm && session.is_ready() && !session.is_disturbed {
+                // Whatever others do. (While a device is silent, what is dirty for it can close a host's window,
+                // and the host counts as one that sends nothing: docs/limits.md.)
+                if cx.is_well && session.is_ready() && !session.is_disturbed {
                     return Err(Violation(format!(
-                        "host {} lost its controller though nothing goes wrong: {why}",
+                        "host {} lost its controller though nothing goes wrong on its way: {why}",
                         self.index
                     )));
                 }
@@ -247,7 +258,10 @@ impl Host {
             return;
         }
         event!(self.trace, "connect", [self.index], "host {}", self.index);
-        self.session = Some(Session::new(self.index, &self.plan));
+        let mut session = Session::new(self.index, &self.plan);
+        let is_cut = self.is_cut.contains(&true);
+        session.is_disturbed = self.is_bad || is_cut || self.is_stalled;
+        self.session = Some(session);
     }
 
     /// Its connections are gone, or are to go. What was under way has an unknown end.
@@ -283,7 +297,7 @@ impl Host {
     /// from now on comes after all that was lost.
     fn fence_lost(&mut self, cx: &mut Context<'_>) {
         let is_ready = self.session.as_ref().is_some_and(Session::is_ready);
-        if !self.lost.is_empty() && is_ready && cx.devices.controllers(&nqn(self.index)) == 1 {
+        if !self.lost.is_empty() && is_ready && cx.devices.controllers(&host_nqn(self.index)) == 1 {
             for op in self.lost.drain(..) {
                 cx.oracle.fence(op);
             }

@@ -13,6 +13,7 @@
 mod appliance;
 mod clock;
 mod device;
+mod devices;
 mod disk;
 mod dma;
 mod frame;

@@ -23,7 +23,6 @@ const IDS: [[u8; 16]; 2] = [[0xa1; 16], [0xb2; 16]];
 /// Steps in which things go wrong, and at most so many in which they do not.
 const STEPS: [u64; 2] = [3000, 50_000];
 
-/// A payload.
 #[derive(Debug)]
 struct Bytes(Vec<u8>);
 
@@ -178,7 +177,7 @@ impl World {
             525 if !is_calm => self.restart(side),
             526 if !is_calm => self.sever(side),
             530..570 => self.connect(),
-            _ => self.tell(side),
+            _ => self.transmit(side),
         }
         for side in 0..2 {
             self.ends[side].link.advance(now());
@@ -215,7 +214,7 @@ impl World {
     }
 
     /// What one says goes on its way.
-    fn tell(&mut self, side: usize) {
+    fn transmit(&mut self, side: usize) {
         for _ in 0..1 + self.random.below(8) {
             let Some(outgoing) = self.ends[side].link.transmit(now()) else {
                 return;

@@ -16,6 +16,14 @@ use crate::wire::Quality;
 pub(crate) use changes::OfferChange;
 pub(crate) use trouble::{Ambush, Event, Moment};
 
+/// As many hosts as a plan may have.
+pub(crate) const HOSTS_MAX: usize = 4;
+
+/// The name of host `index`.
+pub(crate) fn host_nqn(index: usize) -> String {
+    format!("nqn.2026-01.com.example:host{index}")
+}
+
 /// The network that everybody is in.
 #[derive(Clone, Debug)]
 pub(crate) struct NetworkPlan {
@@ -38,27 +46,42 @@ pub(crate) struct VolumePlan {
     pub(crate) block: u32,
     /// Where most commands go: first byte and length.
     pub(crate) windows: Vec<(u64, u64)>,
+    /// Write policies that it is offered with later, when its namespace was taken away and comes back.
+    pub(crate) later: Vec<WritePolicy>,
 }
 
 impl VolumePlan {
     /// Acknowledged writes may be lost until they are flushed.
     pub(crate) fn is_volatile(&self) -> bool {
         match self.policy {
-            WritePolicy::Through => self.disk.geometry.write_cache,
+            WritePolicy::Through => {
+                self.disk.geometry.write_cache || self.later.contains(&WritePolicy::Back)
+            }
             WritePolicy::Back => true,
+            // Once logged, a volume stays so.
             WritePolicy::Logged => false,
         }
+    }
+
+    /// Whether it is behind the page cache, now or later.
+    pub(crate) fn is_cached(&self) -> bool {
+        let mut policies = self.later.iter().chain([&self.policy]);
+        policies.any(|&policy| policy != WritePolicy::Through)
     }
 
     /// What is deallocated reads as zeros: hosts are told so, or the log has it.
     pub(crate) fn deallocates_to_zeros(&self) -> bool {
         let geometry = &self.disk.geometry;
-        let does = geometry.unmap && geometry.deallocated_zeros && self.policy != WritePolicy::Back;
+        let is_done = match self.policy {
+            WritePolicy::Through => !self.later.contains(&WritePolicy::Back),
+            WritePolicy::Back => false,
+            WritePolicy::Logged => true,
+        };
+        let does = geometry.unmap && geometry.deallocated_zeros && is_done;
         does && self.disk.deallocated_unit <= geometry.block_size.into()
     }
 }
 
-/// An appliance.
 #[derive(Clone, Debug)]
 pub(crate) struct AppliancePlan {
     pub(crate) shards: usize,
@@ -98,7 +121,6 @@ pub(crate) struct LogPlan {
     pub(crate) through_after_failure: bool,
 }
 
-/// A host.
 #[derive(Clone, Debug)]
 pub(crate) struct HostPlan {
     pub(crate) link: Quality,
@@ -130,7 +152,6 @@ pub(crate) struct HostPlan {
     pub(crate) abort_one_in: u64,
 }
 
-/// A run.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) network: NetworkPlan,
@@ -319,16 +340,6 @@ impl Plan {
             log.mirror = Some(other);
         }
     }
-
-    /// Whether nothing goes wrong in it: then no connection is lost.
-    pub(crate) fn is_calm(&self) -> bool {
-        let is_good = |host: &HostPlan| host.link.loss == 0 && host.link.corrupt == 0;
-        let is_harmless = |(_, event): &(_, Event)| match event {
-            Event::Offer(change) => change.keeps_connections(),
-            _ => false,
-        };
-        self.events.iter().all(is_harmless) && self.hosts.iter().all(is_good)
-    }
 }
 
 impl NetworkPlan {
@@ -447,6 +458,7 @@ impl VolumePlan {
             policy,
             block,
             windows: Self::draw_windows(random, bytes),
+            later: Vec::new(),
         }
     }
 

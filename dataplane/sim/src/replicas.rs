@@ -20,7 +20,6 @@ const GRANULES: usize = 12;
 const LEN: u64 = GRANULES as u64 * GRANULE;
 const STEPS: [u64; 2] = [2000, 3000];
 
-/// A node.
 struct Node {
     /// In stable storage.
     standing: Standing,

@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
 
+use log::{LevelFilter, Log, Metadata, Record};
+
 use crate::clock;
 
 /// A digest of every event so far; prints them if it is to. Clones share both.
@@ -19,6 +21,9 @@ struct Inner {
 impl Trace {
     /// Nothing has happened yet.
     pub fn new(prints: bool) -> Self {
+        if prints && log::set_logger(&Lines).is_ok() {
+            log::set_max_level(LevelFilter::Info);
+        }
         Self(Rc::new(Inner {
             prints,
             ..Inner::default()
@@ -36,7 +41,6 @@ impl Trace {
         }
     }
 
-    /// Whether it prints.
     pub(crate) fn prints(&self) -> bool {
         self.0.prints
     }
@@ -50,6 +54,22 @@ impl Trace {
         let sum = (self.0.digest.get() ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         self.0.digest.set(sum.rotate_left(29) ^ sum >> 32);
     }
+}
+
+/// What appliances write into their logs, among the events.
+struct Lines;
+
+impl Log for Lines {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let now = clock::now() as f64 / 1e9;
+        println!("{now:>12.6} log {} {}", record.level(), record.args());
+    }
+
+    fn flush(&self) {}
 }
 
 /// `event!(trace, "what", [numbers], "text", arguments)`.

@@ -54,7 +54,6 @@ pub(crate) enum Direction {
     Down,
 }
 
-/// A host's link.
 #[derive(Clone, Debug)]
 struct Link {
     quality: Quality,

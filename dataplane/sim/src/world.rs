@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::appliance::{Appliance, Stopped};
 use crate::clock::{self, MILLISECOND, Nanoseconds, SECOND};
+use crate::devices::Devices;
 use crate::disk::Disk;
 use crate::host::{Context, Host};
 use crate::oracle::{Extent, Oracle, Violation, VolumeRules};
@@ -13,86 +14,6 @@ use crate::trace::{Trace, event};
 use crate::wire::{Node, Wire};
 use block::WritePolicy;
 use testkit::Random;
-
-/// What hosts know of devices, to judge by.
-pub(crate) trait Devices {
-    /// Commands of a volume's device that failed so far.
-    fn faults(&self, volume: usize) -> u64;
-    /// Whether the device went away for good.
-    fn is_gone(&self, volume: usize) -> bool;
-    /// When the device, or its log's, last had commands that it would not have ended by itself.
-    fn stuck_until(&self, volume: usize) -> Nanoseconds;
-    /// The same, or one of its log's two devices alone, which is waited for a while.
-    fn held_until(&self, volume: usize) -> Nanoseconds;
-    /// Whether the volume's log may have failed, or be full: it takes no writes then.
-    fn has_lost_log(&self, volume: usize) -> bool;
-    /// Whether a deallocation of a logged volume, begun then, that succeeds now may be done in part, or not: it is advice,
-    /// and its device has failed, or its log, or it takes long.
-    fn may_leave(&self, volume: usize, since: Nanoseconds) -> bool;
-    /// Whether its namespace was not offered at some time since `since`.
-    fn was_absent(&self, volume: usize, since: Nanoseconds) -> bool;
-    /// Whether the volume is behind the page cache.
-    fn is_cached(&self, volume: usize) -> bool;
-    /// Commands of all devices that failed so far.
-    fn all_faults(&self) -> u64;
-    /// Controllers of a host, those included whose end not every shard knows of.
-    fn controllers(&self, host: &str) -> usize;
-}
-
-impl Devices for Appliance {
-    fn faults(&self, volume: usize) -> u64 {
-        self.disks()[volume].borrow().faults()
-    }
-
-    fn is_gone(&self, volume: usize) -> bool {
-        self.disks()[volume].borrow().is_gone()
-    }
-
-    fn stuck_until(&self, volume: usize) -> Nanoseconds {
-        let stuck_until = self.disks()[volume].borrow().stuck_until();
-        let logs = self.logs_in_use().filter(|_| self.is_logged(volume));
-        let log = logs.map(|log| log.borrow().stuck_until()).min();
-        log.map_or(stuck_until, |log| stuck_until.max(log))
-    }
-
-    fn held_until(&self, volume: usize) -> Nanoseconds {
-        let logs = self.logs().iter().filter(|_| self.is_logged(volume));
-        let log = logs.map(|log| log.borrow().stuck_until()).max();
-        self.stuck_until(volume).max(log.unwrap_or(0))
-    }
-
-    fn has_lost_log(&self, volume: usize) -> bool {
-        // One drive that does not take what the log has keeps room from all.
-        let is_lost = self.logs_in_use().all(|disk| disk.borrow().had_trouble());
-        let is_full = self.logged().any(|disk| disk.borrow().had_trouble());
-        self.is_logged(volume) && (is_lost || is_full)
-    }
-
-    fn may_leave(&self, volume: usize, since: Nanoseconds) -> bool {
-        /// How long the appliance goes on with one.
-        const LONGEST: Nanoseconds = 5 * SECOND;
-        let has_failed = self.faults(volume) > 0 || self.has_lost_log(volume);
-        self.is_logged(volume) && (has_failed || clock::now() >= since + LONGEST)
-    }
-
-    fn was_absent(&self, volume: usize, since: Nanoseconds) -> bool {
-        Appliance::was_absent(self, volume, since)
-    }
-
-    fn is_cached(&self, volume: usize) -> bool {
-        self.policy(volume) != WritePolicy::Through
-    }
-
-    fn all_faults(&self) -> u64 {
-        (0..self.disks().len())
-            .map(|volume| self.faults(volume))
-            .sum()
-    }
-
-    fn controllers(&self, host: &str) -> usize {
-        Appliance::controllers(self, host)
-    }
-}
 
 /// How long a phase without trouble may take, beyond what hosts wait at most.
 const PHASE_MAX: Nanoseconds = 120 * SECOND;
@@ -356,6 +277,9 @@ impl World {
         let wire = &mut self.wire;
         self.appliance
             .advance(|frame| wire.send(Node::Appliance(0), frame));
+        if self.appliance.has_disturbed() {
+            self.disturb();
+        }
         self.look_for_ambushes();
         if let Some(what) = self.appliance.breach() {
             return Err(Violation(what));
@@ -369,7 +293,7 @@ impl World {
         let mut cx = Context {
             oracle: &mut self.oracle,
             devices: &self.appliance,
-            is_calm: self.plan.is_calm() && self.appliance.is_serving(),
+            is_well: self.appliance.is_serving() && !self.appliance.had_trouble(),
         };
         for (i, host) in self.hosts.iter_mut().enumerate() {
             let wire = &mut self.wire;
@@ -446,7 +370,7 @@ impl World {
         match event {
             Event::Link { host, quality } => {
                 self.wire.set_quality(host, quality);
-                self.hosts[host].disturb();
+                self.hosts[host].set_bad(quality != self.plan.hosts[host].link);
             }
             Event::Cut {
                 host,
@@ -454,7 +378,7 @@ impl World {
                 is_cut,
             } => {
                 self.wire.cut(host, direction, is_cut);
-                self.hosts[host].disturb();
+                self.hosts[host].set_cut(direction, is_cut);
             }
             Event::Disk { disk, trouble } => {
                 self.appliance.disks()[disk]
@@ -493,7 +417,7 @@ impl World {
                 let mut cx = Context {
                     oracle: &mut self.oracle,
                     devices: &self.appliance,
-                    is_calm: false,
+                    is_well: false,
                 };
                 self.hosts[host].reset(&mut cx);
             }
@@ -507,9 +431,6 @@ impl World {
             }
             Event::Offer(change) => {
                 self.appliance.change_offer(change);
-                if !change.keeps_connections() {
-                    self.disturb();
-                }
             }
         }
         Ok(())

@@ -2,12 +2,11 @@
 
 use std::collections::VecDeque;
 
-use shard::{Change, ChangeError};
+use shard::{Change, ChangeError, NamespaceConfig};
 
 use super::{Appliance, Running, SUBSYSTEM};
 use crate::clock::{self, Nanoseconds};
-use crate::host;
-use crate::plan::OfferChange;
+use crate::plan::{HOSTS_MAX, OfferChange, host_nqn};
 use crate::trace::event;
 
 /// Changes that are still to be made, and what hosts miss meanwhile.
@@ -18,6 +17,8 @@ pub(super) struct Offering {
     absences: Vec<Absence>,
     /// Why a change was not made.
     wrong: Option<String>,
+    /// A change has begun that ends connections.
+    has_disturbed: bool,
 }
 
 /// Whether a namespace is not offered, and when it last was not.
@@ -46,6 +47,7 @@ impl Offering {
             under_way: None,
             absences: vec![Absence::default(); volumes],
             wrong: None,
+            has_disturbed: false,
         }
     }
 
@@ -58,7 +60,7 @@ impl Offering {
 
     fn absences_of(&mut self, change: OfferChange) -> &mut [Absence] {
         match change {
-            OfferChange::RemoveNamespace { volume } | OfferChange::AddNamespace { volume } => {
+            OfferChange::RemoveNamespace { volume } | OfferChange::AddNamespace { volume, .. } => {
                 &mut self.absences[volume..=volume]
             }
             OfferChange::RemoveSubsystem | OfferChange::AddSubsystem => &mut self.absences,
@@ -71,6 +73,7 @@ impl Offering {
             (self.absences_of(change).iter_mut()).for_each(Absence::begin);
         }
         self.under_way = Some(change);
+        self.has_disturbed |= !change.keeps_connections();
     }
 
     fn ended(&mut self, change: OfferChange) {
@@ -92,6 +95,11 @@ impl Appliance {
     /// Whether a change is not made yet.
     pub(crate) fn is_changing(&self) -> bool {
         self.offering.under_way.is_some() || !self.offering.wanted.is_empty()
+    }
+
+    /// Whether a change has begun, since this was last asked, that connections may not survive.
+    pub(crate) fn has_disturbed(&mut self) -> bool {
+        std::mem::take(&mut self.offering.has_disturbed)
     }
 
     /// Whether a namespace was not offered at some time since `since`.
@@ -152,18 +160,21 @@ impl Running {
                 nqn,
                 nsid: self.subsystem.namespaces[volume].nsid,
             },
-            OfferChange::AddNamespace { volume } => Change::AddNamespace {
+            OfferChange::AddNamespace { volume, policy } => Change::AddNamespace {
                 nqn,
-                namespace: self.subsystem.namespaces[volume].clone(),
+                namespace: NamespaceConfig {
+                    write: policy,
+                    ..self.subsystem.namespaces[volume].clone()
+                },
             },
             OfferChange::RemoveSubsystem => Change::RemoveSubsystem { nqn },
             OfferChange::AddSubsystem => Change::AddSubsystem(self.subsystem.clone()),
             OfferChange::RefuseHost { host } => Change::SetHosts {
                 nqn,
                 hosts: Some(
-                    (0..host::HOSTS_MAX)
+                    (0..HOSTS_MAX)
                         .filter(|&other| other != host)
-                        .map(host::nqn)
+                        .map(host_nqn)
                         .collect(),
                 ),
             },

@@ -11,7 +11,7 @@ use super::network::Network;
 use crate::appliance::SUBSYSTEM;
 use crate::clock::{self, Nanoseconds};
 use crate::oracle::{Extent, OpId, Oracle, Violation};
-use crate::plan::HostPlan;
+use crate::plan::{HostPlan, host_nqn};
 
 /// A command that was given.
 #[derive(Clone, Debug)]
@@ -58,7 +58,7 @@ fn time() -> Duration {
 impl Session {
     pub(super) fn new(host: usize, plan: &HostPlan) -> Self {
         let mut config = Config::new(SUBSYSTEM);
-        config.host = super::nqn(host);
+        config.host = host_nqn(host);
         config.host_id = [host as u8 + 1; 16];
         config.format = Format {
             header_digest: plan.header_digest,

@@ -1,5 +1,6 @@
 //! What is offered changes while the appliance runs, and comes back.
 
+use block::WritePolicy;
 use testkit::Random;
 
 use super::{Event, Plan};
@@ -14,6 +15,7 @@ pub(crate) enum OfferChange {
     },
     AddNamespace {
         volume: usize,
+        policy: WritePolicy,
     },
     RemoveSubsystem,
     AddSubsystem,
@@ -57,15 +59,31 @@ impl Plan {
         let volume = random.below(self.volumes.len());
         let host = random.below(self.hosts.len());
         let (takes, gives) = match random.below(8u32) {
-            0..=4 => (
-                OfferChange::RemoveNamespace { volume },
-                OfferChange::AddNamespace { volume },
-            ),
+            0..=4 => {
+                let policy = self.draw_policy(random, volume);
+                (
+                    OfferChange::RemoveNamespace { volume },
+                    OfferChange::AddNamespace { volume, policy },
+                )
+            }
             5 => (OfferChange::RemoveSubsystem, OfferChange::AddSubsystem),
             6 => (OfferChange::RefuseHost { host }, OfferChange::AllowHosts),
             _ => (OfferChange::RemoveListener, OfferChange::AddListener),
         };
         self.events.push((at, Event::Offer(takes)));
         self.events.push((until, Event::Offer(gives)));
+    }
+
+    /// How a namespace comes back: most often as it was.
+    fn draw_policy(&mut self, random: &mut Random, volume: usize) -> WritePolicy {
+        let plan = &mut self.volumes[volume];
+        let policy = *random.pick(&[WritePolicy::Through, WritePolicy::Back]);
+        // Blocks smaller than the device's are completed in the cache.
+        let fits = plan.block >= plan.disk.geometry.block_size || policy == WritePolicy::Back;
+        if !fits || random.chance(1, 2) {
+            return plan.policy;
+        }
+        plan.later.push(policy);
+        policy
     }
 }
