@@ -556,6 +556,9 @@ impl Queue {
         {
             resources.runs.put(run);
         }
+        if slot.run.is_none() {
+            resources.commands.end_run(index);
+        }
         self.waiting.return_credit(credit, resources);
         transport.respond(&mut resources.commands.slots, index);
     }

@@ -174,6 +174,7 @@ impl Queue {
         };
         if run.begin(offset, len as usize).is_ok() {
             slot.run = Some(run);
+            resources.commands.keep_run(index);
         } else {
             slot.status = Status::INTERNAL_ERROR;
             resources.runs.put(run);

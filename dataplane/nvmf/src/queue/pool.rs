@@ -57,7 +57,9 @@ pub struct CommandPool {
     /// More shared slots, which I/O queues leave to connections and Admin Queues:
     /// Keep Alive commands complete whatever drives do.
     admin_more: usize,
+    /// Runs that are kept for in-capsule data and for queues' own commands, and how many of them are in use.
     runs_reserved: usize,
+    runs_kept: usize,
     runs_for_reads: usize,
     write_bytes: u64,
     write_bytes_left: u64,
@@ -131,6 +133,9 @@ const NAMESPACES: usize = 256;
 /// One slot of so many is set aside, for each thing that slots are set aside for.
 const ASIDE_OF: usize = 16;
 
+/// However many of the runs that are kept for in-capsule data are in use, one of so many is kept for more.
+const KEPT_OF: usize = 4;
+
 impl CommandPool {
     /// A pool of `slots` command slots (at least 2) whose writes may together
     /// pin `write_bytes` of receive buffers for data to fetch. `runs_reserved` page runs
@@ -147,6 +152,7 @@ impl CommandPool {
             passing_max: 0,
             admin_more: usize::from(slots) / ASIDE_OF,
             runs_reserved,
+            runs_kept: 0,
             runs_for_reads: 0,
             write_bytes,
             write_bytes_left: write_bytes,
@@ -222,6 +228,9 @@ impl CommandPool {
             return 0;
         }
         slot.is_charged = true;
+        if slot.share == Share::Own && slot.run.is_some() {
+            self.runs_kept += usize::from(!std::mem::replace(&mut slot.has_kept_run, true));
+        }
         let of = self.namespaces.of(slot.namespace.index);
         of.slots += 1;
         if self.namespaces.used < 2 {
@@ -266,11 +275,25 @@ impl CommandPool {
         if std::mem::take(&mut slot.is_charged) {
             self.namespaces.at_device[slot.namespace.index.index()].slots -= 1;
         }
+        self.runs_kept -= usize::from(std::mem::take(&mut slot.has_kept_run));
         match self.slots.free(index, held) {
             Share::Own => self.own -= 1,
             Share::Fetching => self.fetching -= 1,
             Share::Passing => {}
         }
+    }
+
+    /// The command in `index` has a run for data in its capsule.
+    #[inline]
+    pub(crate) fn keep_run(&mut self, index: SlotIndex) {
+        self.slots[index].has_kept_run = true;
+        self.runs_kept += 1;
+    }
+
+    /// The command in `index` has given its run back.
+    #[inline]
+    pub(crate) fn end_run(&mut self, index: SlotIndex) {
+        self.runs_kept -= usize::from(std::mem::take(&mut self.slots[index].has_kept_run));
     }
 
     /// All data that the command in `index` takes has been fetched.
@@ -394,16 +417,17 @@ impl CommandPool {
         self.first == Some(queue)
     }
 
-    /// Runs that are kept for in-capsule data and admin commands.
+    /// Runs that are kept for in-capsule data and admin commands, besides those that such data has already: it would
+    /// take the runs of all others, too, if a device did not answer. A part of them is always kept.
     #[inline]
     pub(crate) fn runs_reserved(&self) -> usize {
-        self.runs_reserved
+        (self.runs_reserved.saturating_sub(self.runs_kept)).max(self.runs_reserved / KEPT_OF)
     }
 
     /// Runs that are kept for whatever waits for no host.
     #[inline]
     pub(crate) fn runs_for_others(&self) -> usize {
-        self.runs_reserved + self.runs_for_reads
+        self.runs_reserved() + self.runs_for_reads
     }
 }
 

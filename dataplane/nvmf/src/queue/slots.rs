@@ -163,6 +163,8 @@ pub(crate) struct Slot {
     pub share: Share,
     /// It counts as one of its namespace.
     pub is_charged: bool,
+    /// Its run is one of those that are kept for in-capsule data and for queues' own commands.
+    pub has_kept_run: bool,
     /// Its credit counts for its namespace, and no longer for its queue.
     pub is_credit_at_device: bool,
     /// The next in its [`Fifo`].
@@ -248,6 +250,7 @@ impl Slot {
         state: SlotState::Free,
         share: Share::Passing,
         is_charged: false,
+        has_kept_run: false,
         is_credit_at_device: false,
         next: SlotIndex::NONE,
         left: SlotIndex::NONE,
