@@ -51,8 +51,8 @@ pub(crate) fn counters_at_zero() -> impl Iterator<Item = Counter> {
 #[derive(Debug)]
 pub(crate) struct Ticket {
     id: OperationId,
-    /// It writes what a log has.
-    of_logged: bool,
+    /// Of a write of what a log has: the volume's place behind the cache.
+    of_logged: Option<usize>,
 }
 
 /// What a job at a device is for.
@@ -107,6 +107,8 @@ struct Behind {
     volume: VolumeId,
     /// Requests of it in the cache.
     admitted: usize,
+    /// A consistency point waits for what was dirty of it.
+    is_awaited: bool,
     /// Those that wait for others to end, oldest first; and what the log has of them.
     queued: VecDeque<(Requester, Io, Option<Merging>)>,
 }
@@ -224,6 +226,7 @@ impl Cached {
                     self.behind.push(Behind {
                         volume,
                         admitted: 0,
+                        is_awaited: false,
                         queued: VecDeque::with_capacity(self.queued_max),
                     });
                 }
@@ -315,6 +318,11 @@ impl Cached {
             return (self.behind[place].queued).push_back((requester, io, merging));
         }
         self.admit(requester, volume, io, merging, buffers, ends);
+    }
+
+    /// Volumes, behind it or not.
+    pub(crate) fn volumes(&self) -> usize {
+        self.places.len()
     }
 
     /// Requests that it works on at once.
@@ -460,8 +468,9 @@ impl Cached {
         while jobs.has_room()
             && let Some(operation) = self.cache.as_mut().and_then(PageCache::next_operation)
         {
-            let of_logged = self.is_logged(operation.volume) && operation.io.op == Op::Write;
-            if of_logged {
+            let is_of_logged = self.is_logged(operation.volume) && operation.io.op == Op::Write;
+            let of_logged = is_of_logged.then(|| self.place(operation.volume));
+            if is_of_logged {
                 self.drained.writes += 1;
                 self.drained.bytes += operation.io.len;
             }
@@ -487,8 +496,10 @@ impl Cached {
         run: Option<Box<PageRun>>,
         buffers: &Buffers,
     ) {
-        if let Some(run) = run.as_ref().filter(|_| ticket.of_logged && result.is_ok()) {
-            self.drained.pages += run.pages().len() as u64;
+        if let (Some(place), Some(run), Ok(())) = (ticket.of_logged, &run, result)
+            && self.behind[place].is_awaited
+        {
+            self.drained.awaited_pages += run.pages().len() as u64;
         }
         if let Some(cache) = &mut self.cache {
             cache.complete(ticket.id, run, result, &buffers.pull_up());
@@ -649,6 +660,7 @@ impl Cached {
         self.admitted.remove(tag);
         let place = self.place(volume);
         self.behind[place].admitted -= 1;
+        self.behind[place].is_awaited &= !matches!(requester, Requester::Log);
         match deallocates {
             Some(range) => self.deallocated(requester, volume, range, result, ends),
             None => ends.push_back((requester, result, run)),

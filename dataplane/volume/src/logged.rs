@@ -192,6 +192,8 @@ pub(crate) struct Log<D: Device> {
     held: VecDeque<Logged>,
     /// Those that the cache is merging.
     merging: Slab<Merged>,
+    /// How many of each volume those are.
+    merging_of: Box<[usize]>,
     /// Changes of each half that are not merged.
     unmerged: [usize; 2],
     point: Point,
@@ -223,12 +225,12 @@ pub(crate) struct Log<D: Device> {
 }
 
 impl<D: Device> Log<D> {
-    /// The log of shard `number`, as `start` says; `merges`: changes that the cache takes at a time.
+    /// The log of shard `number`, as `start` says; it merges into `cached`.
     pub(crate) fn new(
         mut stores: LogStores<D>,
         start: &LogStart,
         number: usize,
-        merges: usize,
+        cached: &Cached,
         now: Duration,
     ) -> Self {
         stores.begin(start, number, now);
@@ -241,7 +243,8 @@ impl<D: Device> Log<D> {
             sealed: VecDeque::with_capacity(GROUPS),
             stable: VecDeque::new(),
             held: VecDeque::new(),
-            merging: Slab::new(merges),
+            merging: Slab::new(cached.room()),
+            merging_of: vec![0; cached.volumes()].into(),
             unmerged: [0; 2],
             point: Point::new(now + start.interval),
             pace: Pace::default(),
@@ -295,7 +298,7 @@ impl<D: Device> Log<D> {
             return;
         }
         self.write(cached, buffers, ends);
-        let is_stuck = self.pace.is_stuck(self.now, cached);
+        let is_stuck = self.pace.is_stuck(self.now, self.point_progress(cached));
         let is_long = |since: Duration| self.now >= since + FULL_MAX;
         let is_full = (self.full_since).is_some_and(|since| is_stuck || is_long(since));
         if is_full || self.short_since.is_some_and(is_long) {

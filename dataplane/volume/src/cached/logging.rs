@@ -13,8 +13,8 @@ pub(crate) struct Drained {
     pub(crate) writes: u64,
     /// Their bytes.
     pub(crate) bytes: u64,
-    /// Pages that such writes have brought to a drive, whole or in part.
-    pub(crate) pages: u64,
+    /// Pages that such writes have brought to a drive, whole or in part, while a consistency point waited for it.
+    pub(crate) awaited_pages: u64,
     /// Bytes that they deallocated.
     pub(crate) deallocated: u64,
     /// Deallocations that they failed.
@@ -115,6 +115,7 @@ impl Cached {
         for place in 0..self.behind.len() {
             let volume = self.behind[place].volume;
             if self.is_logged(volume) {
+                self.behind[place].is_awaited = true;
                 self.admit_in_order(Requester::Log, volume, Io::flush(), None, buffers, ends);
                 flushes += 1;
             }

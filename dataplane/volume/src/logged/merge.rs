@@ -40,7 +40,7 @@ impl<D: Device> Log<D> {
                 return;
             };
             begin_anew(&mut self.stable);
-            if waits {
+            if waits || !self.may_merge(logged.change.volume, cached) {
                 self.held.push_back(logged);
             } else if let Err(logged) = self.hand_over(logged, cached, buffers, ends) {
                 return self.stable.push_front(logged);
@@ -78,7 +78,9 @@ impl<D: Device> Log<D> {
             let Some(logged) = self.held.pop_front() else {
                 return;
             };
-            let left = match waits(&logged, &mut self.merging, &self.held, still) {
+            let waits = !self.may_merge(logged.change.volume, cached)
+                || waits(&logged, &mut self.merging, &self.held, still);
+            let left = match waits {
                 true => Err(logged),
                 false => self.hand_over(logged, cached, buffers, ends),
             };
@@ -87,6 +89,12 @@ impl<D: Device> Log<D> {
                 still += 1;
             }
         }
+    }
+
+    /// Whether a volume's changes that are being merged leave as many to those of others: a drive that does not answer is in
+    /// nobody else's way.
+    fn may_merge(&self, volume: VolumeId, cached: &Cached) -> bool {
+        cached.may_take(self.merging_of[volume.index()], 1, self.merging.room())
     }
 
     /// Hands a change to the cache, if there is room.
@@ -110,6 +118,7 @@ impl<D: Device> Log<D> {
                 transfer,
             });
         };
+        self.merging_of[change.volume.index()] += 1;
         cached.merge(change, Merging { place }, buffers, ends);
         self.take_merged(cached);
         Ok(())
@@ -118,8 +127,9 @@ impl<D: Device> Log<D> {
     /// Takes note of what the cache has merged.
     fn take_merged(&mut self, cached: &mut Cached) {
         while let Some(Merging { place }) = cached.next_merged() {
-            if let Some((half, ..)) = self.merging.remove(place) {
+            if let Some((half, volume, ..)) = self.merging.remove(place) {
                 self.unmerged[half] -= 1;
+                self.merging_of[volume.index()] -= 1;
             }
         }
     }

@@ -12,6 +12,9 @@ use crate::cached::Cached;
 /// Changes go at full speed until this part of a half is used.
 const AT_ONCE: u64 = 4;
 
+/// How far a consistency point is: changes or flushes that it waits for, and the pages that the drives of those were given.
+pub(super) type Progress = (usize, u64);
+
 /// A consistency point, as seen by those who wait for it.
 #[derive(Default)]
 pub(super) struct Pace {
@@ -23,8 +26,8 @@ pub(super) struct Pace {
     waits: bool,
     /// Some drive has failed it: it is tried again and again.
     has_failed: bool,
-    /// How many pages drives had, and when that last changed.
-    got_on: (u64, Duration),
+    /// How far it was, and when that last changed.
+    got_on: (Progress, Duration),
 }
 
 impl Pace {
@@ -41,12 +44,11 @@ impl Pace {
         self.has_failed = true;
     }
 
-    /// Whether nobody should wait for it: for as long as changes wait for a half that is full, drives were given
-    /// nothing, or one of them has failed.
-    pub(super) fn is_stuck(&mut self, now: Duration, cached: &Cached) -> bool {
-        let pages = cached.drained().pages;
-        if pages != self.got_on.0 {
-            self.got_on = (pages, now);
+    /// Whether nobody should wait for it: for as long as changes wait for a half that is full, it got no further, or a
+    /// drive has failed it. What drives are given that it does not wait for is no matter.
+    pub(super) fn is_stuck(&mut self, now: Duration, progress: Progress) -> bool {
+        if progress != self.got_on.0 {
+            self.got_on = (progress, now);
         }
         let since = match self.has_failed {
             true => self.began,
@@ -63,7 +65,7 @@ impl Pace {
     /// Its drives are about to be given what is dirty.
     pub(super) fn flushes(&mut self, cached: &Cached) {
         let dirty = cached.dirty_of_logged() as u64;
-        self.pages = Some((dirty, cached.drained().pages));
+        self.pages = Some((dirty, cached.drained().awaited_pages));
     }
 
     /// Bytes of a half of `size` that may be used by now: all of it when drives have all, or when it has gone
@@ -74,7 +76,7 @@ impl Pace {
         let elapsed = now.saturating_sub(self.began);
         let by_time = part(elapsed.as_millis() as u64, FULL_MAX.as_millis() as u64);
         let by_pages = self.pages.map_or(0, |(pages, before)| {
-            part(cached.drained().pages - before, pages)
+            part(cached.drained().awaited_pages - before, pages)
         });
         at_once + by_time.max(by_pages)
     }

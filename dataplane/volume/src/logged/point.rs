@@ -8,6 +8,7 @@ use events::tracepoint::{self, Name};
 use nvlog::RegionSuperblock;
 
 use super::Log;
+use super::pace::Progress;
 use crate::cached::Cached;
 use crate::requester::Ends;
 
@@ -310,6 +311,16 @@ impl<D: Device> Log<D> {
     /// Whether one that is due begins before it is time, which is so if the last one went well.
     fn is_urgent(&self) -> bool {
         !self.point.is_open || self.is_stopping
+    }
+
+    /// How far the one is that is under way.
+    pub(super) fn point_progress(&self, cached: &Cached) -> Progress {
+        let waits_for = match self.point.stage {
+            Stage::Idle | Stage::Superblock { .. } => 0,
+            Stage::Settling { half } => self.unmerged[half],
+            Stage::Flushing { left, .. } => left,
+        };
+        (waits_for, cached.drained().awaited_pages)
     }
 
     /// A flush of a volume by the cache ended.

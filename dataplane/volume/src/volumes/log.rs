@@ -92,8 +92,7 @@ impl<D: Device> Volumes<D> {
             LogState::Replayed(replayed) => replayed.0,
             _ => panic!("there is no log to start"),
         };
-        let merges = self.cached.room();
-        let log = Log::new(stores, start, shard, merges, self.now);
+        let log = Log::new(stores, start, shard, &self.cached, self.now);
         let warm = Warm::new(start, shard, self.cached.pages_max());
         self.warm = (!warm.is_over()).then_some(warm);
         self.log = LogState::Ready(Box::new(log));
