@@ -4,8 +4,9 @@
 //! Controller), 3.1.3.2 (Discovery); NVMe/TCP Transport Specification 1.0, 3.6.2.2.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use crate::ana::AnaState;
 use crate::units::{BlockSize, Nsid};
 use block::{LastSmart, NamespaceIndex};
 
@@ -91,6 +92,8 @@ pub struct SubsystemConfig {
     pub hosts: Hosts,
     /// I/O queues a controller may have, 1 to 1,024.
     pub max_queues: u16,
+    /// The state that its ANA groups begin in; `None`: it does not report asymmetric access.
+    pub ana: Option<AnaState>,
 }
 
 /// Who may use a subsystem.
@@ -132,13 +135,22 @@ impl NamespaceConfig {
     pub const NSID_MAX: u32 = 1024;
 }
 
-/// An address the discovery log advertises for every subsystem.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An address where hosts reach the target: the discovery log advertises it for every subsystem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Listener {
     /// Address (TRADDR, ADRFAM).
     pub address: IpAddr,
     /// TCP port (TRSVCID).
     pub port: u16,
+}
+
+impl From<SocketAddr> for Listener {
+    fn from(address: SocketAddr) -> Self {
+        Self {
+            address: address.ip(),
+            port: address.port(),
+        }
+    }
 }
 
 /// What is wrong with a configuration.
@@ -194,6 +206,15 @@ pub enum ConfigError {
         /// `uuid`, `nguid` or `eui64`.
         field: &'static str,
     },
+    /// A subsystem does not report asymmetric access.
+    NoAna(String),
+    /// An ANA group is lost for good, and nothing can be done about it.
+    AnaLost {
+        /// The subsystem's NQN.
+        nqn: String,
+        /// Number of the group, and of its namespace.
+        nsid: Nsid,
+    },
     /// A number is outside what it may be.
     Range {
         /// The field of [`TargetConfig`] or [`SubsystemConfig`].
@@ -244,6 +265,13 @@ impl fmt::Display for ConfigError {
             } => write!(
                 f,
                 "{nqn}: namespaces {first} and {second} have the same {field}: hosts would take them for one; give each its own"
+            ),
+            ConfigError::NoAna(nqn) => {
+                write!(f, "{nqn} does not report asymmetric namespace access")
+            }
+            ConfigError::AnaLost { nqn, nsid } => write!(
+                f,
+                "{nqn}: ANA group {nsid} is in the state persistent_loss, which is for good"
             ),
             ConfigError::Range { field, allowed } => write!(f, "{field} must be {allowed}"),
         }
@@ -298,9 +326,26 @@ impl TargetConfig {
             if taken || subsystem.nqn == DISCOVERY_NQN {
                 return Err(ConfigError::NqnTaken(subsystem.nqn.clone()));
             }
+            self.validate_ana(subsystem)?;
         }
         Ok(())
     }
+
+    /// Checks that hosts can read the log of all ANA groups in one command, as they do (Linux's fails
+    /// to connect otherwise).
+    pub(crate) fn validate_ana(&self, subsystem: &SubsystemConfig) -> Result<(), ConfigError> {
+        if subsystem.ana.is_some() && self.max_io_bytes < Self::ANA_IO_BYTES_MIN {
+            return Err(ConfigError::Range {
+                field: "max_io_bytes",
+                allowed: "at least 65536 where a subsystem reports asymmetric namespace access",
+            });
+        }
+        Ok(())
+    }
+
+    /// Smallest [`TargetConfig::max_io_bytes`] of a target that reports asymmetric access, in bytes: a
+    /// header of 16 bytes, and 36 for each of 1,024 groups, in a power of two.
+    pub const ANA_IO_BYTES_MIN: u32 = (16 + 36 * NamespaceConfig::NSID_MAX).next_power_of_two();
 }
 
 impl SubsystemConfig {

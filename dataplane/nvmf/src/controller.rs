@@ -5,6 +5,7 @@
 //! ([`AdminQueue`]).
 
 mod aborts;
+mod access;
 mod admin;
 mod discovery;
 mod events;
@@ -25,7 +26,8 @@ use sync::{Held, Watched};
 pub use ticks::TICK_MS;
 
 use crate::command::FabricsCommand;
-use crate::config::DISCOVERY_NQN;
+use crate::config::{DISCOVERY_NQN, Listener};
+use crate::namespaces::Namespaces;
 use crate::status::Status;
 use crate::subsystem::{ConnectError, Subsystem};
 use crate::units::{Cid, Cntlid, Qid};
@@ -37,6 +39,8 @@ pub(crate) struct Controller {
     pub cntlid: Cntlid,
     /// `None` for a discovery controller.
     pub subsystem: Option<Arc<Subsystem>>,
+    /// Where its host connected the Admin Queue.
+    pub listener: Listener,
     /// Host NQN of the association.
     pub host: String,
     /// Host Identifier of the association.
@@ -54,6 +58,17 @@ pub(crate) struct Controller {
     queues: Watched<Queues>,
     /// How often its queues were asked to abort a command.
     aborts_asked: AtomicU64,
+}
+
+/// Who a controller belongs to, and how it was reached.
+#[derive(Clone, Debug)]
+pub(crate) struct Association {
+    /// Where the Admin Queue was connected.
+    pub listener: Listener,
+    /// Host NQN.
+    pub host: String,
+    /// Host Identifier.
+    pub host_id: [u8; 16],
 }
 
 /// Data that a SMART log reports (base 5.16.1.3).
@@ -103,15 +118,15 @@ impl Controller {
     pub fn new(
         cntlid: Cntlid,
         subsystem: Option<Arc<Subsystem>>,
-        host: &str,
-        host_id: [u8; 16],
+        association: Association,
     ) -> Self {
         let granted = subsystem.as_ref().map_or(0, |s| s.config.max_queues);
         Self {
             cntlid,
             subsystem,
-            host: host.to_owned(),
-            host_id,
+            listener: association.listener,
+            host: association.host,
+            host_id: association.host_id,
             usage: Usage::default(),
             write_cache: AtomicBool::new(true),
             retry_delays: AtomicBool::new(false),
@@ -125,6 +140,12 @@ impl Controller {
             }),
             aborts_asked: AtomicU64::new(0),
         }
+    }
+
+    /// The namespaces of its subsystem as it sees them; `None` for a discovery controller.
+    pub fn namespaces(&self) -> Option<Arc<Namespaces>> {
+        let subsystem = self.subsystem.as_ref()?;
+        Some(subsystem.namespaces_at(self.listener))
     }
 
     /// NQN of its subsystem.

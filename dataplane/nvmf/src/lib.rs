@@ -49,15 +49,19 @@
 //! | 4.1.2 | one SGL descriptor: Data Block at offset 0 of the capsule, or Transport Data Block; its length has to fit the data | `command/sgl`, `queue/plan` |
 //! | 4.5 | NQNs: form, length, the discovery NQN | `config`, `command/fabrics` |
 //! | 5.1 | Abort by queue and CID, four at a time (ACL): what waits for a slot, memory, data or its turn at a device ends with Command Abort Requested; what a device has goes on, and dword 0 says so | `queue/abort`, `controller/aborts` |
-//! | 5.2 | four parked Asynchronous Event Requests; Namespace Attribute Changed, and Discovery Log Page Change of a discovery controller, masked until the log is read | `controller/events` |
+//! | 5.2 | four parked Asynchronous Event Requests; Namespace Attribute Changed, Asymmetric Namespace Access Change, and Discovery Log Page Change of a discovery controller, each masked until its log is read | `controller/events` |
 //! | 5.15, 5.27 | features 01h, 02h, 04h to 07h, 0Ah, 0Bh, 0Fh, 16h (ACRE), 81h; current, default, saved and capabilities | `controller/features` |
-//! | 5.16 | logs 00h to 05h, 12h, 13h, and 70h of discovery, in parts from any dword on; SMART (02h) is the worst of what the drives of the namespaces say | `controller/log`, `discovery` |
+//! | 5.16 | logs 00h to 05h, 0Ch, 12h, 13h, and 70h of discovery, in parts from any dword on; SMART (02h) is the worst of what the drives of the namespaces say | `controller/log`, `discovery` |
 //! | 5.17 | Identify CNS 00h to 03h, 05h to 08h, 1Ch | `controller/identify` |
 //! | 5.18 | Keep Alive | `controller/admin` |
 //! | 6.3 | Connect: every field checked, the invalid one named in the response; an I/O queue belongs to an enabled controller of the same host | `queue/connect`, `target` |
 //! | 6.4 | Disconnect of an I/O queue | `queue/plan`, `flow` |
 //! | 6.5, 6.6 | Property Get and Set | `controller/properties` |
 //! | 7.1 | Flush of a namespace | `queue/requests` |
+//! | 8.1.1, 8.1.2 | asymmetric namespace access, where a subsystem is to report it: CMIC, OAES, ANATT (10 s), ANACAP, MNAN; each namespace is an ANA group of its own, by its number | `ana`, `controller/identify` |
+//! | 8.1.3 | the five states, by listener; commands for namespaces in Inaccessible, Persistent Loss and Change are aborted with the status of the state, also those that wait for data, memory or their turn; what volumes have ends as it ends; nothing leaves Persistent Loss | `namespaces`, `queue/plan`, `queue/access` |
+//! | 5.16.1.13, 8.1.3.6 | the Asymmetric Namespace Access log with its change counts, and RGO; notices of every state but Change | `controller/access`, `controller/admin` |
+//! | 8.1.4 | in those states NUSE is 0, features of the NVM command set are not available, and Set Features of all namespaces is aborted | `controller/identify`, `controller/admin` |
 //!
 //! NVM Command Set Specification 1.0:
 //!
@@ -89,7 +93,8 @@
 //! | several R2Ts of a command (MAXR2T) | one already requests as much as a PDU may carry; more would pin credit that other commands wait for |
 //! | Abort of what a device has | a device does not give back the memory of a command under way; hosts that lose patience reset the controller |
 //! | fused operations, Compare, Verify, Copy, Write Uncorrectable, reservations | optional, not reported in ONCS; reservations need state that outlives a restart |
-//! | asymmetric access, NVM sets, endurance groups, streams and other directives | one appliance shows one path to a namespace, and one kind of medium |
+//! | NVM sets, endurance groups, streams and other directives | one kind of medium |
+//! | ANA groups of several namespaces | each namespace may move alone |
 //! | metadata and protection information | devices with metadata are refused; digests protect the way |
 //! | namespace management, Format NVM, Sanitize, firmware, self-test | the configuration of the target decides, not a host |
 //! | Flush of all namespaces (NSID FFFFFFFFh) | reported so in VWC; a host flushes each |
@@ -102,11 +107,13 @@
 //! | NVM subsystem reset | CAP.NSSRS is 0: one host would end the associations of all |
 #![forbid(unsafe_code)]
 
+mod ana;
 mod bytes;
 pub mod command;
 mod config;
 mod controller;
 mod counters;
+mod namespaces;
 mod nguid;
 mod queue;
 mod resources;
@@ -117,6 +124,7 @@ pub mod tcp;
 mod units;
 mod work;
 
+pub use ana::AnaState;
 pub use config::{
     ADMIN_IN_CAPSULE_BYTES, ConfigError, DISCOVERY_NQN, Hosts, Listener, NQN_LEN_MAX,
     NamespaceConfig, SubsystemConfig, TargetConfig,

@@ -14,6 +14,7 @@
 //! there is one.
 
 mod abort;
+mod access;
 mod connect;
 mod flow;
 mod io;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 
 use pages::prefetch;
 
+use crate::config::Listener;
 use crate::controller::{AdminQueue, Controller};
 use crate::resources::Resources;
 use crate::status::Status;
@@ -54,6 +56,8 @@ pub(crate) use transport::Transport;
 pub(crate) struct Queue {
     id: QueueId,
     target: Arc<Target>,
+    /// Where its connection came in.
+    listener: Listener,
     role: Role,
     state: State,
     submission: SubmissionQueue,
@@ -111,12 +115,13 @@ pub(crate) enum End {
 }
 
 impl Queue {
-    /// A queue of `target` on a connection just accepted.
-    pub fn new(target: &Arc<Target>, now: Timestamp) -> Self {
+    /// A queue of `target` on a connection that `listener` just accepted.
+    pub fn new(target: &Arc<Target>, listener: Listener, now: Timestamp) -> Self {
         let id = QueueId(target.queue_id());
         Self {
             id,
             target: Arc::clone(target),
+            listener,
             role: Role::None,
             state: State::Unconnected,
             submission: SubmissionQueue::new(),
@@ -323,6 +328,7 @@ impl Queue {
 
     /// Goes on with whatever waits, and completes asynchronous events that are due.
     pub fn advance(&mut self, transport: &mut impl Transport, resources: &mut Resources<'_>) {
+        self.withdraw(transport, resources);
         self.promote(transport, resources);
         match &mut self.role {
             Role::Admin(admin) => {
@@ -423,11 +429,11 @@ impl Queue {
     /// Completes parked requests for events that are due; with no slot for that, later.
     fn send_events(&mut self, transport: &mut impl Transport, resources: &mut Resources<'_>) {
         while let Role::Admin(admin) = &mut self.role
-            && let Some((cid, event)) = admin.events.due(admin.event_config())
+            && let Some((cid, notice)) = admin.events.due(admin.event_config())
             && let Some(index) = (resources.commands).take(Purpose::Admin, cid, &mut self.held)
         {
-            admin.events.reported();
-            resources.commands.slots[index].result = event.into();
+            admin.events.reported(notice);
+            resources.commands.slots[index].result = notice.completion().into();
             self.respond(index, transport, resources);
         }
     }

@@ -21,6 +21,8 @@ const GENERIC: u16 = 0;
 const SPECIFIC: u16 = 1;
 /// Status Code Type: Media and Data Integrity Errors.
 const MEDIA: u16 = 2;
+/// Status Code Type: Path Related Status.
+const PATH: u16 = 3;
 
 const fn code(sct: u16, sc: u16) -> Status {
     Status(sct << 8 | sc)
@@ -98,6 +100,16 @@ impl Status {
     pub const UNRECOVERED_READ_ERROR: Status = code(MEDIA, 0x81);
     /// Blocks that were deallocated or never written.
     pub const DEALLOCATED_BLOCK: Status = final_code(MEDIA, 0x87);
+
+    /// The controller does not reach the namespace, and never will again.
+    ///
+    /// Do Not Retry stays clear in all three: it would say that no controller of the subsystem can do what
+    /// this one cannot (base 3.3.3.2.1), and hosts give a command up for it that another path would take.
+    pub const ASYMMETRIC_ACCESS_PERSISTENT_LOSS: Status = code(PATH, 0x01);
+    /// The controller does not reach the namespace; another may.
+    pub const ASYMMETRIC_ACCESS_INACCESSIBLE: Status = code(PATH, 0x02);
+    /// How the controller reaches the namespace is being changed.
+    pub const ASYMMETRIC_ACCESS_TRANSITION: Status = code(PATH, 0x03);
 
     /// The status whose Status Field, without the Phase Tag, is `field`.
     /// Bits that this type does not hold are dropped.

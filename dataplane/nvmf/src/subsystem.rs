@@ -4,8 +4,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sync::Watched;
 
+use crate::ana::{AnaState, AnaStates};
 use crate::command::ConnectField;
-use crate::config::{Hosts, Listener, NamespaceConfig, SubsystemConfig, TargetConfig};
+use crate::config::{ConfigError, Hosts, Listener, NamespaceConfig, SubsystemConfig, TargetConfig};
+use crate::namespaces::Namespaces;
 use crate::status::Status;
 use crate::units::Nsid;
 
@@ -87,24 +89,34 @@ pub(crate) struct Subsystem {
     pub config: SubsystemConfig,
     hosts: Mutex<Hosts>,
     /// Their number is their generation; compared by queues without the lock.
-    namespaces: Watched<Arc<Namespaces>>,
+    namespaces: Watched<Shown>,
 }
 
-/// The namespaces of a subsystem at some time, by number.
+/// The namespaces of a subsystem, as controllers see them by its listeners.
 #[derive(Debug)]
-pub(crate) struct Namespaces {
-    generation: u64,
-    by_nsid: Box<[Option<NamespaceConfig>]>,
+struct Shown {
+    /// None if the subsystem does not report asymmetric access.
+    states: Option<AnaStates>,
+    /// By listeners that are like all others.
+    anywhere: Arc<Namespaces>,
+    /// By those of which something of its own was said.
+    by_listener: Vec<(Listener, Arc<Namespaces>)>,
 }
 
 impl Subsystem {
     fn new(mut config: SubsystemConfig) -> Self {
         let namespaces = std::mem::take(&mut config.namespaces);
         let hosts = std::mem::replace(&mut config.hosts, Hosts::Any);
+        let states = config.ana.map(AnaStates::new);
+        let shown = Shown {
+            anywhere: Arc::new(Namespaces::new(namespaces, states.as_ref(), None)),
+            by_listener: Vec::new(),
+            states,
+        };
         Self {
             hosts: Mutex::new(hosts),
             config,
-            namespaces: Watched::new(Arc::new(Namespaces::new(0, namespaces))),
+            namespaces: Watched::new(shown),
         }
     }
 
@@ -123,15 +135,55 @@ impl Subsystem {
 
     /// Replaces the namespaces, which were found valid.
     pub fn set_namespaces(&self, namespaces: Vec<NamespaceConfig>) {
-        let mut current = self.namespaces.lock();
-        let generation = current.generation + 1;
-        *current = Arc::new(Namespaces::new(generation, namespaces));
-        self.namespaces.publish(&current, generation);
+        let mut shown = self.namespaces.lock();
+        shown.show(&namespaces);
+        self.namespaces.publish(&shown, shown.anywhere.generation);
     }
 
-    /// The namespaces now.
+    /// Sets the state of an ANA group, or of all, by a listener, or by all.
+    ///
+    /// # Errors
+    /// If the subsystem does not report asymmetric access, or a group is lost for good; nothing changes then.
+    pub fn set_ana_state(
+        &self,
+        listener: Option<Listener>,
+        group: Option<Nsid>,
+        state: AnaState,
+    ) -> Result<(), ConfigError> {
+        let mut shown = self.namespaces.lock();
+        let nqn = || self.config.nqn.clone();
+        let Some(states) = &mut shown.states else {
+            return Err(ConfigError::NoAna(nqn()));
+        };
+        let mut next = states.clone();
+        next.say(listener, group, state);
+        if let Some(nsid) = shown.leaves_loss(&next) {
+            return Err(ConfigError::AnaLost { nqn: nqn(), nsid });
+        }
+        shown.states = Some(next);
+        if let Some(listener) = listener
+            && shown.by_listener.iter().all(|(own, _)| *own != listener)
+        {
+            let like_others = Arc::clone(&shown.anywhere);
+            shown.by_listener.push((listener, like_others));
+        }
+        let namespaces: Vec<_> = shown.anywhere.iter().cloned().collect();
+        shown.show(&namespaces);
+        self.namespaces.publish(&shown, shown.anywhere.generation);
+        Ok(())
+    }
+
+    /// The namespaces now, and the states of their groups by listeners that are like all others.
     pub fn namespaces(&self) -> Arc<Namespaces> {
-        Arc::clone(&self.namespaces.lock())
+        Arc::clone(&self.namespaces.lock().anywhere)
+    }
+
+    /// The namespaces now, as controllers see them that were connected to by `listener`.
+    pub fn namespaces_at(&self, listener: Listener) -> Arc<Namespaces> {
+        let shown = self.namespaces.lock();
+        let mut own = shown.by_listener.iter();
+        let own = own.find(|(own, _)| *own == listener);
+        Arc::clone(own.map_or(&shown.anywhere, |(_, namespaces)| namespaces))
     }
 
     /// Whether `seen` is what there is now. Takes no lock.
@@ -141,30 +193,38 @@ impl Subsystem {
     }
 }
 
-impl Namespaces {
-    fn new(generation: u64, namespaces: Vec<NamespaceConfig>) -> Self {
-        let highest = namespaces.iter().map(|ns| ns.nsid.0).max().unwrap_or(0);
-        let mut by_nsid = vec![None; highest as usize].into_boxed_slice();
-        for ns in namespaces {
-            let at = ns.nsid.0 as usize - 1;
-            by_nsid[at] = Some(ns);
+impl Shown {
+    /// Shows `namespaces` from now on, in the states that were said.
+    fn show(&mut self, namespaces: &[NamespaceConfig]) {
+        let states = self.states.as_ref();
+        let next = |listener, before: &Namespaces| {
+            Arc::new(Namespaces::after(
+                before,
+                namespaces.to_vec(),
+                states,
+                listener,
+            ))
+        };
+        for (listener, shown) in &mut self.by_listener {
+            *shown = next(Some(*listener), shown);
         }
-        Self {
-            generation,
-            by_nsid,
-        }
+        self.anywhere = next(None, &self.anywhere);
     }
 
-    /// The namespace `nsid`, if it is active.
-    #[inline]
-    pub fn get(&self, nsid: Nsid) -> Option<&NamespaceConfig> {
-        let at = (nsid.0 as usize).checked_sub(1)?;
-        self.by_nsid.get(at)?.as_ref()
-    }
-
-    /// The active namespaces, in the order of their numbers.
-    pub fn iter(&self) -> impl Iterator<Item = &NamespaceConfig> {
-        self.by_nsid.iter().flatten()
+    /// A group that is lost for good by some listener, and would not be by `next`: the state
+    /// "shall not transition to any other" (base 8.1.3.4).
+    fn leaves_loss(&self, next: &AnaStates) -> Option<Nsid> {
+        let lost = |listener, namespaces: &Namespaces| {
+            let mut nsids = namespaces.iter().map(|ns| ns.nsid);
+            nsids.find(|&nsid| {
+                let now = namespaces.group(nsid).map(|group| group.state);
+                now == Some(AnaState::PersistentLoss)
+                    && next.of(listener, nsid) != AnaState::PersistentLoss
+            })
+        };
+        let mut own = self.by_listener.iter();
+        own.find_map(|(listener, namespaces)| lost(Some(*listener), namespaces))
+            .or_else(|| lost(None, &self.anywhere))
     }
 }
 

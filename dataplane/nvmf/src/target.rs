@@ -7,15 +7,16 @@ use std::sync::{Arc, Mutex};
 use block::Fences;
 use sync::Watched;
 
+use crate::ana::AnaState;
 use crate::command::{ConnectData, ConnectField, FabricsCommand};
 use crate::config::{
     ADMIN_QUEUE_DEPTH, ConfigError, DISCOVERY_NQN, Hosts, Listener, NamespaceConfig,
     SubsystemConfig, TargetConfig, validate_namespaces,
 };
-use crate::controller::{Controller, Enabled, Quiescence};
+use crate::controller::{Association, Controller, Enabled, Quiescence};
 use crate::status::Status;
 use crate::subsystem::{ConnectError, Subsystem, Subsystems, lock};
-use crate::units::{Cntlid, Qid};
+use crate::units::{Cntlid, Nsid, Qid};
 
 /// Subsystems, and the registry of their controllers.
 ///
@@ -106,6 +107,7 @@ impl Target {
     /// If it is not valid, or there is one of that NQN; nothing changes then.
     pub fn add_subsystem(&self, config: SubsystemConfig) -> Result<(), ConfigError> {
         config.validate()?;
+        self.config.validate_ana(&config)?;
         if config.nqn == DISCOVERY_NQN || self.subsystems().find(&config.nqn).is_some() {
             return Err(ConfigError::NqnTaken(config.nqn));
         }
@@ -177,6 +179,39 @@ impl Target {
         Ok(true)
     }
 
+    /// Sets the state of an ANA group of the subsystem `nqn`, or of all its groups, those of namespaces to come
+    /// included: by one listener, or by all. What was set last holds. Hosts that enabled it get an
+    /// asynchronous event (base 8.1.3.6), unless the state is [`AnaState::Change`]. `Ok(false)` if there is no
+    /// such subsystem.
+    ///
+    /// # Errors
+    /// If the subsystem does not report asymmetric access, or a group is in [`AnaState::PersistentLoss`] and would
+    /// not be any more; nothing changes then.
+    pub fn set_ana_state(
+        &self,
+        nqn: &str,
+        listener: Option<Listener>,
+        group: Option<Nsid>,
+        state: AnaState,
+    ) -> Result<bool, ConfigError> {
+        let subsystems = self.subsystems();
+        let Some(subsystem) = subsystems.find(nqn) else {
+            return Ok(false);
+        };
+        subsystem.set_ana_state(listener, group, state)?;
+        Ok(true)
+    }
+
+    /// The ANA groups of the subsystem `nqn` that have a namespace, by number, and their states by `listener`;
+    /// `None` if there is no such subsystem, or it does not report asymmetric access.
+    pub fn ana_states(&self, nqn: &str, listener: Listener) -> Option<Vec<(Nsid, AnaState)>> {
+        let namespaces = self.subsystems().find(nqn)?.namespaces_at(listener);
+        let state = |ns: &NamespaceConfig| Some((ns.nsid, namespaces.group(ns.nsid)?.state));
+        namespaces
+            .has_groups()
+            .then(|| namespaces.iter().filter_map(state).collect())
+    }
+
     /// Ends the controllers of a subsystem whose hosts are `unwanted`: their connections close as
     /// their shards notice. A Connect that found the host allowed just before is among them: the
     /// registry is locked there too.
@@ -244,11 +279,12 @@ impl Target {
         self.queues.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Creates a controller for a Connect to the Admin Queue (base 6.3).
+    /// Creates a controller for a Connect to the Admin Queue that came in by `listener` (base 6.3).
     pub(crate) fn connect_admin(
         &self,
         data: &ConnectData<'_>,
         sq_size: u16,
+        listener: Listener,
     ) -> Result<Arc<Controller>, ConnectError> {
         if sq_size == 0 || sq_size >= ADMIN_QUEUE_DEPTH {
             return Err(ConnectError::command(FabricsCommand::CONNECT_SQ_SIZE_AT));
@@ -264,7 +300,12 @@ impl Target {
             return Err(Status::CONNECT_CONTROLLER_BUSY.into());
         }
         let cntlid = registry.next_cntlid();
-        let controller = Arc::new(Controller::new(cntlid, subsystem, data.host, data.host_id));
+        let association = Association {
+            listener,
+            host: data.host.to_owned(),
+            host_id: data.host_id,
+        };
+        let controller = Arc::new(Controller::new(cntlid, subsystem, association));
         registry.controllers.insert(cntlid, Arc::clone(&controller));
         Ok(controller)
     }

@@ -121,7 +121,7 @@ impl Session {
     pub fn new(target: &Arc<Target>, endpoints: Endpoints, now: Timestamp) -> Self {
         Self {
             endpoints,
-            queue: Queue::new(target, now),
+            queue: Queue::new(target, endpoints.local.into(), now),
             rx: Receiver::new(),
             tx: Transmitter::new(target.config()),
             reason: CloseReason::ConnectionLost,
@@ -209,6 +209,12 @@ impl Session {
     /// Requests handed out by [`Session::next_request`] and not yet completed.
     pub fn outstanding(&self) -> usize {
         self.queue.outstanding()
+    }
+
+    /// Whether volumes have requests of it for namespaces whose ANA groups are in a state in which commands do not
+    /// get to them: it was handed out before they were. After [`Session::advance`] it hands out no more of them.
+    pub fn has_withheld(&self, resources: &Resources<'_>) -> bool {
+        self.queue.has_withheld(resources)
     }
 
     /// Of the bytes that the wire has taken, `bytes` are not acknowledged by the host. To be

@@ -50,6 +50,8 @@ pub(crate) enum Work {
     LogPage {
         lid: u8,
         csi: u8,
+        /// Log Specific Parameter (LSP).
+        specific: u8,
         retain: bool,
         offset: u64,
     },

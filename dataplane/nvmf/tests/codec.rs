@@ -69,20 +69,22 @@ fn admin_command() -> impl Strategy<Value = AdminCommand> {
     prop_oneof![
         (
             any::<u8>(),
+            0..0x80u8,
             any::<bool>(),
             1..=1u64 << 32,
             any::<u32>(),
             any::<u8>()
         )
-            .prop_map(
-                |(lid, retain, dwords, offset, csi)| AdminCommand::GetLogPage {
+            .prop_map(|(lid, specific, retain, dwords, offset, csi)| {
+                AdminCommand::GetLogPage {
                     lid,
+                    specific,
                     retain,
                     len: dwords * 4,
                     offset: u64::from(offset) * 4,
                     csi,
                 }
-            ),
+            }),
         (any::<u8>(), any::<u16>(), any::<u8>()).prop_map(|(cns, cntlid, csi)| {
             AdminCommand::Identify {
                 cns,

@@ -167,6 +167,7 @@ pub(crate) fn subsystem(
         namespaces,
         hosts: hosts(config.hosts.clone()),
         max_queues: QUEUES_MAX,
+        ana: None,
     };
     Ok((subsystem, offered))
 }

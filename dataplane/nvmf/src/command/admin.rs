@@ -11,6 +11,8 @@ pub enum AdminCommand {
     GetLogPage {
         /// Log Page Identifier.
         lid: u8,
+        /// Log Specific Parameter (LSP), 7 bits.
+        specific: u8,
         /// Retain Asynchronous Event: do not clear the event (RAE).
         retain: bool,
         /// Bytes requested: a multiple of 4 (from NUMD).
@@ -117,6 +119,7 @@ impl AdminCommand {
                 }
                 Ok(AdminCommand::GetLogPage {
                     lid: dword10 as u8,
+                    specific: (dword10 >> 8) as u8 & 0x7f,
                     retain: dword10 & RETAIN != 0,
                     len: (numd + 1) * 4,
                     offset,
@@ -159,6 +162,7 @@ impl AdminCommand {
         let sqe = match self {
             AdminCommand::GetLogPage {
                 lid,
+                specific,
                 retain,
                 len,
                 offset,
@@ -167,7 +171,13 @@ impl AdminCommand {
                 let numd = len / 4 - 1;
                 let retain = if retain { RETAIN } else { 0 };
                 Sqe::new(opcode::GET_LOG_PAGE, cid)
-                    .dword(10, u32::from(lid) | retain | (numd as u32) << 16)
+                    .dword(
+                        10,
+                        u32::from(lid)
+                            | u32::from(specific & 0x7f) << 8
+                            | retain
+                            | (numd as u32) << 16,
+                    )
                     .dword(11, (numd >> 16) as u32)
                     .qword(12, offset)
                     .dword(14, u32::from(csi) << 24)

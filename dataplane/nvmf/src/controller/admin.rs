@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use block::Smart;
-
 use super::events::Notice;
 use super::features::{self, Features};
 use super::identify::{self, Identify, has_write_cache};
-use super::log::{self, ChangedNamespaces, lid};
+use super::log::{ChangedNamespaces, Logs, lid};
 use super::properties::{Change, Properties};
 use super::window::Window;
 use super::{Controller, Events, Quiescence, discovery};
+use crate::ana::AnaState;
 use crate::command::{AdminCommand, FabricsCommand, FeatureSelect, SqeView};
+use crate::namespaces::Namespaces;
 use crate::status::Status;
-use crate::subsystem::{Namespaces, Subsystems};
+use crate::subsystem::Subsystems;
 use crate::target::Target;
 use crate::units::{Cid, Nsid, Qid, Timestamp};
 use crate::work::{NamespaceRef, Work};
@@ -29,6 +29,8 @@ pub(crate) struct AdminQueue {
     /// As last seen; `None` for a discovery controller.
     namespaces: Option<Arc<Namespaces>>,
     changed: ChangedNamespaces,
+    /// How often the log of ANA groups had been changed when the controller was last reset.
+    changes_at_reset: u64,
     /// Of a discovery controller: the log that its host was last known to have before it.
     discovered: Option<discovery::Seen>,
     /// When the Keep Alive Timer runs out; `None` if it is disabled.
@@ -94,15 +96,12 @@ impl AdminQueue {
         keep_alive_ms: u32,
         now: Timestamp,
     ) -> Self {
-        let namespaces = controller.subsystem.as_ref().map(|s| s.namespaces());
-        let notice = match namespaces {
-            Some(_) => Notice::Namespaces,
-            None => Notice::Discovery,
-        };
+        let namespaces = controller.namespaces();
         let mut queue = Self {
             properties: Properties::new(queue_depth),
             features: Features::new(keep_alive_ms),
-            events: Events::new(notice),
+            events: Events::new(),
+            changes_at_reset: namespaces.as_ref().map_or(0, |n| n.group_changes()),
             changed: ChangedNamespaces::none(),
             discovered: None,
             deadline: None,
@@ -142,7 +141,7 @@ impl AdminQueue {
         self.controller.subsystem.is_none()
     }
 
-    /// Looks whether the namespaces changed, or the discovery log. An event may be due then.
+    /// Looks whether the namespaces changed, or how they are reached, or the discovery log. An event may be due then.
     pub fn refresh(&mut self, target: &Target) {
         let (Some(subsystem), Some(seen)) = (&self.controller.subsystem, &self.namespaces) else {
             return self.refresh_discovery(&target.subsystems());
@@ -150,11 +149,20 @@ impl AdminQueue {
         if subsystem.is_current(seen) {
             return;
         }
-        let current = subsystem.namespaces();
+        let current = subsystem.namespaces_at(self.controller.listener);
         for nsid in 1..=identify::highest_nsid(seen).max(identify::highest_nsid(&current)) {
-            if seen.get(Nsid(nsid)) != current.get(Nsid(nsid)) {
-                self.changed.note(nsid);
-                self.events.note_change();
+            let nsid = Nsid(nsid);
+            if seen.get(nsid) != current.get(nsid) {
+                self.changed.note(nsid.0);
+                self.events.note_change(Notice::Namespaces);
+            }
+            // Upon entry to any state but Change, unless the namespace came with it; a transition that failed
+            // enters the state that was before (base 8.1.3.6).
+            if let (Some(before), Some(now)) = (seen.group(nsid), current.group(nsid))
+                && before != now
+                && now.state != AnaState::Change
+            {
+                self.events.note_change(Notice::Access);
             }
         }
         self.namespaces = Some(current);
@@ -165,7 +173,7 @@ impl AdminQueue {
         let host = &self.controller.host;
         let seen = (self.discovered).get_or_insert_with(|| discovery::Seen::new(subsystems, host));
         if seen.refresh(subsystems, host) {
-            self.events.note_change();
+            self.events.note_change(Notice::Discovery);
         }
     }
 
@@ -204,6 +212,8 @@ impl AdminQueue {
                     self.controller.disable();
                     self.features.reset();
                     self.events.reset();
+                    self.changes_at_reset =
+                        (self.namespaces.as_ref()).map_or(0, |n| n.group_changes());
                     self.unsettled = None;
                     self.settle(target, now);
                     Ok(Reply::Reset)
@@ -287,12 +297,13 @@ impl AdminQueue {
             }
             AdminCommand::GetLogPage {
                 lid,
+                specific,
                 retain,
                 len,
                 offset,
                 csi,
             } => {
-                let whole = self.log_len(lid, subsystems, sqe.nsid())?;
+                let whole = self.log_len(lid, specific, subsystems, sqe.nsid())?;
                 // MDTS; and no log begins behind its end (base 5.16).
                 if len > u64::from(subsystems.config().max_io_bytes) || offset > whole {
                     return Err(Status::INVALID_FIELD);
@@ -300,6 +311,7 @@ impl AdminQueue {
                 let work = Work::LogPage {
                     lid,
                     csi,
+                    specific,
                     retain,
                     offset,
                 };
@@ -307,6 +319,9 @@ impl AdminQueue {
                 Ok(Reply::Data { work, len })
             }
             AdminCommand::GetFeatures { fid, select, .. } => {
+                if features::is_of_command_set(fid) {
+                    self.check_access(sqe.nsid())?;
+                }
                 let value = self
                     .features
                     .get(fid, select, &self.controller, self.has_cache())?;
@@ -346,6 +361,7 @@ impl AdminQueue {
         if save {
             return Err(Status::FEATURE_NOT_SAVEABLE);
         }
+        self.check_access_to_set(fid, nsid)?;
         if !names_none(nsid) {
             return Err(Status::FEATURE_NOT_NAMESPACE_SPECIFIC);
         }
@@ -363,6 +379,34 @@ impl AdminQueue {
         Ok(Reply::Done(result.into()))
     }
 
+    /// Whether the namespace `nsid`, if it is one, is in a state in which commands get to it.
+    fn check_access(&self, nsid: Nsid) -> Result<(), Status> {
+        let namespaces = self.namespaces.as_deref();
+        let group = namespaces.and_then(|namespaces| namespaces.group(nsid));
+        match group.and_then(|group| group.state.status()) {
+            Some(status) => Err(status),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the states of ANA groups let Set Features be (base 8.1.4).
+    fn check_access_to_set(&self, fid: u8, nsid: Nsid) -> Result<(), Status> {
+        if nsid == Nsid::BROADCAST {
+            // Note 3: if it is so for any namespace.
+            let withholding = self.namespaces.as_ref().and_then(|n| n.withholding());
+            return withholding.and_then(AnaState::status).map_or(Ok(()), Err);
+        }
+        match self.check_access(nsid) {
+            Err(status)
+                if status == Status::ASYMMETRIC_ACCESS_PERSISTENT_LOSS
+                    || features::is_of_command_set(fid) =>
+            {
+                Err(status)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Host Behavior Support, now that its data has come. `acre` is byte 0,
     /// Advanced Command Retry Enable; the rest is not offered.
     pub fn set_host_behavior(&mut self, acre: u8) {
@@ -370,12 +414,18 @@ impl AdminQueue {
     }
 
     /// Bytes of the log `lid`.
-    fn log_len(&self, lid: u8, subsystems: &Subsystems, nsid: Nsid) -> Result<u64, Status> {
+    fn log_len(
+        &self,
+        lid: u8,
+        specific: u8,
+        subsystems: &Subsystems,
+        nsid: Nsid,
+    ) -> Result<u64, Status> {
         match &self.namespaces {
             None if lid == lid::DISCOVERY => Ok(discovery::len(subsystems, &self.controller.host)),
             None => Err(Status::INVALID_LOG_PAGE),
-            Some(_) => {
-                let len = log::len(lid)?;
+            Some(namespaces) => {
+                let len = self.logs(namespaces).len(lid, specific)?;
                 // All logs are about the controller (LPA bit 0 is clear).
                 if names_none(nsid) {
                     Ok(len)
@@ -405,16 +455,18 @@ impl AdminQueue {
                 }
             }
             Work::LogPage {
-                lid, csi, offset, ..
+                lid,
+                csi,
+                specific,
+                offset,
+                ..
             } => {
                 let mut w = Window::new(offset + at, page);
-                if self.is_discovery() {
-                    discovery::fill(subsystems, &self.controller.host, &mut w);
-                } else {
-                    let namespaces = self.namespaces.as_deref();
-                    let drives = namespaces.into_iter().flat_map(Namespaces::iter);
-                    let smart = drives.filter_map(|ns| ns.smart.get()).reduce(Smart::worst);
-                    log::fill(lid, csi, &self.controller, smart, &self.changed, &mut w);
+                match &self.namespaces {
+                    None => discovery::fill(subsystems, &self.controller.host, &mut w),
+                    Some(namespaces) => {
+                        self.logs(namespaces).fill(lid, csi, specific, &mut w);
+                    }
                 }
             }
             Work::FeatureData { fid } => {
@@ -438,6 +490,15 @@ impl AdminQueue {
             if !retain {
                 self.events.log_read(lid);
             }
+        }
+    }
+
+    fn logs<'a>(&'a self, namespaces: &'a Namespaces) -> Logs<'a> {
+        Logs {
+            controller: &self.controller,
+            namespaces,
+            changed: &self.changed,
+            changes_at_reset: self.changes_at_reset,
         }
     }
 

@@ -21,6 +21,12 @@ pub(super) mod fid {
     pub(crate) const HOST_IDENTIFIER: u8 = 0x81;
 }
 
+/// Whether a feature is the NVM command set's, and not available of a namespace that commands do not get
+/// to (base 8.1.4; NVM 4.1.3).
+pub(super) fn is_of_command_set(fid: u8) -> bool {
+    matches!(fid, fid::ERROR_RECOVERY | fid::WRITE_ATOMICITY)
+}
+
 /// Bytes of Host Behavior Support (base 5.27.1.18).
 pub(super) const HOST_BEHAVIOR_LEN: u32 = 512;
 /// Bytes of an extended Host Identifier, the only kind over fabrics.

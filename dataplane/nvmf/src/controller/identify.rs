@@ -6,9 +6,11 @@ use super::features::KEEP_ALIVE_GRANULARITY;
 use super::properties::VERSION;
 use super::ticks::COMMAND_QUIESCE_MS;
 use super::window::Window;
+use crate::ana;
 use crate::config::{DISCOVERY_NQN, NamespaceConfig, TargetConfig};
+use crate::namespaces::{Group, Namespaces};
 use crate::status::Status;
-use crate::subsystem::{Namespaces, Subsystem};
+use crate::subsystem::Subsystem;
 use crate::units::{BlockSize, Cntlid, Nsid};
 
 /// Length of every Identify data structure in bytes.
@@ -97,13 +99,18 @@ impl Identify<'_> {
     pub fn fill(&self, structure: Structure, nsid: Nsid, out: &mut [u8]) {
         let mut w = Window::new(0, out);
         let namespace = self.subsystem.and_then(|(_, n)| n.get(nsid));
+        let group = self.subsystem.and_then(|(_, n)| n.group(nsid));
         match (structure, namespace) {
             (Structure::Controller, _) => self.controller(&mut w),
             (Structure::ActiveNamespaces, _) => self.active_namespaces(nsid, &mut w),
-            (Structure::Namespace, Some(ns)) => namespace_structure(ns, &mut w),
+            (Structure::Namespace, Some(ns)) => namespace_structure(ns, group, &mut w),
             (Structure::Descriptors, Some(ns)) => descriptors(ns, &mut w),
             (Structure::Independent, Some(_)) => {
                 w.put(1, [NMIC_SHARED]);
+                if group.is_some() {
+                    // ANAGRPID.
+                    w.put(4, nsid.0.to_le_bytes());
+                }
                 // NSTAT: the namespace is ready.
                 w.put(14, [1]);
             }
@@ -185,6 +192,9 @@ impl Identify<'_> {
         w.put_text(768, 256, &subsystem.config.nqn, 0);
         // OFCS bit 0: Disconnect.
         w.put(1804, 1u16.to_le_bytes());
+        if namespaces.has_groups() {
+            asymmetric_access(w);
+        }
     }
 
     /// Active Namespace ID list (base 5.17.2.2): those above `nsid`.
@@ -199,14 +209,37 @@ impl Identify<'_> {
     }
 }
 
+/// What a controller says that reports asymmetric namespace access (base 8.1.1).
+fn asymmetric_access(w: &mut Window<'_>) {
+    // CMIC as above, and ANA reporting (3).
+    w.put(76, [0b11 | 1 << 3]);
+    let notices = Notice::Namespaces.enable() | Notice::Access.enable();
+    w.put(92, notices.to_le_bytes());
+    w.put(342, [ana::TRANSITION_S]);
+    // ANACAP: every state is reported (4:0); a namespace's group does not change while it is attached (6).
+    w.put(343, [0b1_1111 | 1 << 6]);
+    // ANAGRPMAX, NANAGRPID: the number of a group is that of its namespace.
+    w.put(344, NamespaceConfig::NSID_MAX.to_le_bytes());
+    w.put(348, NamespaceConfig::NSID_MAX.to_le_bytes());
+    // MNAN: with ANA reporting not zero, and at most NN. Hosts size what they read the log of groups into by this and NANAGRPID.
+    w.put(540, NamespaceConfig::NSID_MAX.to_le_bytes());
+}
+
 /// NMIC bit 0: the namespace may be attached to several controllers.
 const NMIC_SHARED: u8 = 1;
 
 /// Identify Namespace of the NVM command set (NVM 4.1.5.1, Figure 97).
-fn namespace_structure(ns: &NamespaceConfig, w: &mut Window<'_>) {
-    // NSZE, NCAP, NUSE.
-    for at in [0, 8, 16] {
+fn namespace_structure(ns: &NamespaceConfig, group: Option<Group>, w: &mut Window<'_>) {
+    // NSZE, NCAP, and NUSE, which is zero while commands do not get to the namespace (NVM 4.1.5.1; NVMCAP always is).
+    for at in [0, 8] {
         w.put(at, ns.blocks.to_le_bytes());
+    }
+    if !group.is_some_and(|group| group.state.hides_capacity()) {
+        w.put(16, ns.blocks.to_le_bytes());
+    }
+    if group.is_some() {
+        // ANAGRPID.
+        w.put(92, ns.nsid.0.to_le_bytes());
     }
     // One LBA format (NLBAF and FLBAS 0), no metadata, no protection.
     w.put(30, [NMIC_SHARED]);
@@ -245,8 +278,12 @@ fn descriptors(ns: &NamespaceConfig, w: &mut Window<'_>) {
 }
 
 /// NN: the highest number a namespace may have. In steps, so that adding
-/// namespaces seldom changes it; small, as hosts size tables by it.
+/// namespaces seldom changes it; small, as hosts size tables by it. With ANA reporting it is constant: it is
+/// the same on every node, whatever each has just been given.
 pub(super) fn highest_nsid(namespaces: &Namespaces) -> u32 {
+    if namespaces.has_groups() {
+        return NamespaceConfig::NSID_MAX;
+    }
     let highest = namespaces.iter().map(|ns| ns.nsid.0).max().unwrap_or(1);
     highest.next_multiple_of(32)
 }

@@ -4,10 +4,11 @@ use std::sync::atomic::Ordering;
 
 use block::Smart;
 
-use super::Controller;
 use super::features::Features;
 use super::window::Window;
+use super::{Controller, access};
 use crate::command::{AdminCommand, NvmCommand};
+use crate::namespaces::Namespaces;
 use crate::status::Status;
 
 /// Log Page Identifiers (base 5.16.1, Figure 202).
@@ -18,12 +19,13 @@ pub(super) mod lid {
     pub(crate) const FIRMWARE: u8 = 0x03;
     pub(crate) const CHANGED_NAMESPACES: u8 = 0x04;
     pub(crate) const EFFECTS: u8 = 0x05;
+    pub(crate) const ACCESS: u8 = 0x0c;
     pub(crate) const FEATURES: u8 = 0x12;
     pub(crate) const MANAGEMENT: u8 = 0x13;
     pub(crate) const DISCOVERY: u8 = 0x70;
 }
 
-/// The logs of an I/O controller, in order.
+/// The logs of every I/O controller, in order.
 const IO_LOGS: [u8; 8] = [
     lid::SUPPORTED,
     lid::ERRORS,
@@ -35,57 +37,70 @@ const IO_LOGS: [u8; 8] = [
     lid::MANAGEMENT,
 ];
 
-/// Bytes of the log `lid` of an I/O controller.
-///
-/// # Errors
-/// [`Status::INVALID_LOG_PAGE`] if there is no such log.
-pub(super) fn len(lid: u8) -> Result<u64, Status> {
-    match lid {
-        lid::SUPPORTED | lid::FEATURES => Ok(1024),
-        lid::ERRORS => Ok(64),
-        lid::SMART | lid::FIRMWARE => Ok(512),
-        lid::CHANGED_NAMESPACES | lid::EFFECTS | lid::MANAGEMENT => Ok(4096),
-        _ => Err(Status::INVALID_LOG_PAGE),
-    }
+/// What the logs of an I/O controller are made from.
+pub(super) struct Logs<'a> {
+    pub controller: &'a Controller,
+    /// As its Admin Queue sees them.
+    pub namespaces: &'a Namespaces,
+    /// Those that changed.
+    pub changed: &'a ChangedNamespaces,
+    /// How often the log of ANA groups had been changed when the controller was last reset.
+    pub changes_at_reset: u64,
 }
 
-/// Writes the part of the log `lid` that `w` shows. `drives`: the worst of what the drives of its
-/// namespaces say, if any does.
-pub(super) fn fill(
-    lid: u8,
-    csi: u8,
-    controller: &Controller,
-    drives: Option<Smart>,
-    changed: &ChangedNamespaces,
-    w: &mut Window<'_>,
-) {
-    match lid {
-        // LSUPP for each (base 5.16.1.1).
-        lid::SUPPORTED => {
-            for lid in IO_LOGS {
-                w.put(u64::from(lid) * 4, [1]);
+impl Logs<'_> {
+    /// Bytes of the log `lid` with the Log Specific Parameter `specific`.
+    ///
+    /// # Errors
+    /// [`Status::INVALID_LOG_PAGE`] if there is no such log.
+    pub fn len(&self, lid: u8, specific: u8) -> Result<u64, Status> {
+        match lid {
+            lid::SUPPORTED | lid::FEATURES => Ok(1024),
+            lid::ERRORS => Ok(64),
+            lid::SMART | lid::FIRMWARE => Ok(512),
+            lid::CHANGED_NAMESPACES | lid::EFFECTS | lid::MANAGEMENT => Ok(4096),
+            lid::ACCESS if self.namespaces.has_groups() => {
+                Ok(access::len(self.namespaces, specific))
             }
+            _ => Err(Status::INVALID_LOG_PAGE),
         }
-        lid::SMART => smart(controller, drives, w),
-        lid::FIRMWARE => {
-            // AFI: slot 1 is active; its revision (base 5.16.1.4).
-            w.put(0, [1]);
-            w.put_text(8, 8, env!("CARGO_PKG_VERSION"), b' ');
-        }
-        lid::CHANGED_NAMESPACES => changed.fill(w),
-        lid::EFFECTS if csi == 0 => effects(w),
-        lid::FEATURES => {
-            // FSUPP (base 5.16.1.18).
-            for &fid in Features::of(controller) {
-                w.put(u64::from(fid) * 4, (1 | SCOPE_CONTROLLER).to_le_bytes());
+    }
+
+    /// Writes the part of the log `lid` that `w` shows.
+    pub fn fill(&self, lid: u8, csi: u8, specific: u8, w: &mut Window<'_>) {
+        match lid {
+            // LSUPP for each (base 5.16.1.1).
+            lid::SUPPORTED => {
+                let access = self.namespaces.has_groups().then_some(lid::ACCESS);
+                for lid in IO_LOGS.into_iter().chain(access) {
+                    w.put(u64::from(lid) * 4, [1]);
+                }
             }
+            lid::SMART => {
+                let drives = self.namespaces.iter().filter_map(|ns| ns.smart.get());
+                smart(self.controller, drives.reduce(Smart::worst), w);
+            }
+            lid::FIRMWARE => {
+                // AFI: slot 1 is active; its revision (base 5.16.1.4).
+                w.put(0, [1]);
+                w.put_text(8, 8, env!("CARGO_PKG_VERSION"), b' ');
+            }
+            lid::CHANGED_NAMESPACES => self.changed.fill(w),
+            lid::EFFECTS if csi == 0 => effects(w),
+            lid::ACCESS => access::fill(self.namespaces, specific, self.changes_at_reset, w),
+            lid::FEATURES => {
+                // FSUPP (base 5.16.1.18).
+                for &fid in Features::of(self.controller) {
+                    w.put(u64::from(fid) * 4, (1 | SCOPE_CONTROLLER).to_le_bytes());
+                }
+            }
+            // NVMe-MI Commands Supported and Effects (base 5.16.1.19): none is, as there is no
+            // NVMe-MI Send. The log belongs to what LPA bit 5 says.
+            lid::MANAGEMENT => {}
+            // Error Information: no entry is ever made, as every error is reported in
+            // the completion of the command it belongs to (base 5.16.1.2).
+            _ => {}
         }
-        // NVMe-MI Commands Supported and Effects (base 5.16.1.19): none is, as there is no
-        // NVMe-MI Send. The log belongs to what LPA bit 5 says.
-        lid::MANAGEMENT => {}
-        // Error Information: no entry is ever made, as every error is reported in
-        // the completion of the command it belongs to (base 5.16.1.2).
-        _ => {}
     }
 }
 

@@ -106,7 +106,7 @@ impl Queue {
             let slot = &resources.commands.slots[index];
             let is_it = slot.cid == cid && slot.state != SlotState::Sending;
             if is_it && !matches!(slot.work, Work::Abort { .. } | Work::Connect { .. }) {
-                return self.abort_slot(index, transport, resources);
+                return self.take_back(index, Status::ABORT_REQUESTED, transport, resources);
             }
             index = resources.commands.slots.after(index);
         }
@@ -141,9 +141,11 @@ impl Queue {
         true
     }
 
-    fn abort_slot(
+    /// Ends the command in `index` with `status`, if it waits for anything but a device.
+    pub(super) fn take_back(
         &mut self,
         index: SlotIndex,
+        status: Status,
         transport: &mut impl Transport,
         resources: &mut Resources<'_>,
     ) -> Aborting {
@@ -172,12 +174,12 @@ impl Queue {
         };
         if is_out {
             resources.commands.fetched(index);
-            self.fail(index, Status::ABORT_REQUESTED, transport, resources);
+            self.fail(index, status, transport, resources);
             return Aborting::Done;
         }
         match resources.commands.slots[index].state {
             SlotState::Receiving | SlotState::Fetching => {
-                self.drop_data_on_the_way(index, resources);
+                self.drop_data_on_the_way(index, status, resources);
                 Aborting::Done
             }
             _ => Aborting::Refused,
@@ -192,9 +194,14 @@ impl Queue {
     /// else's; and the command is not completed, so that the host does not give its CID to another
     /// (base 3.3.3.1): no H2CData of an aborted command meets a later one. A host that sends nothing more is
     /// disconnected for that, as ever.
-    fn drop_data_on_the_way(&mut self, index: SlotIndex, resources: &mut Resources<'_>) {
+    fn drop_data_on_the_way(
+        &mut self,
+        index: SlotIndex,
+        status: Status,
+        resources: &mut Resources<'_>,
+    ) {
         let slot = &mut resources.commands.slots[index];
-        slot.status = Status::ABORT_REQUESTED;
+        slot.status = status;
         if let Some(run) = slot.run.take() {
             resources.runs.put(run);
         }

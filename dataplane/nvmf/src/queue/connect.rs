@@ -56,7 +56,7 @@ impl Queue {
             return Err(Status::COMMAND_SEQUENCE_ERROR.into());
         }
         let cntlid = if qid == Qid::ADMIN {
-            let controller = self.target.connect_admin(data, sq_size)?;
+            let controller = self.target.connect_admin(data, sq_size, self.listener)?;
             let cntlid = controller.cntlid.0;
             let depth = self.target.config().queue_depth;
             let admin = AdminQueue::new(controller, depth, keep_alive_ms, self.now);
@@ -81,10 +81,9 @@ impl Queue {
     ) -> Result<u16, ConnectError> {
         let (controller, enabled) = self.target.connect_io(data, qid, sq_size)?;
         let cntlid = controller.cntlid.0;
-        let Some(subsystem) = &controller.subsystem else {
+        let Some(namespaces) = controller.namespaces() else {
             return Err(ConnectError::command(FabricsCommand::CONNECT_QID_AT));
         };
-        let namespaces = subsystem.namespaces();
         let io = IoQueue::new(controller, enabled, qid, namespaces);
         self.role = Role::Io(Box::new(io));
         Ok(cntlid)

@@ -44,8 +44,8 @@ struct WaitingCommand {
     namespace: NamespaceRef,
     len: u32,
     cid: Cid,
-    /// It is to fail when there is a slot for that: see [`Waiting::abort_fetch`].
-    is_aborted: bool,
+    /// It is to fail so when there is a slot for that: see [`Waiting::abort_fetch`].
+    fails_with: Option<Status>,
 }
 
 impl WaitingCommand {
@@ -57,7 +57,7 @@ impl WaitingCommand {
             namespace: slot.namespace,
             len: slot.len,
             cid: slot.cid,
-            is_aborted: false,
+            fails_with: None,
         }
     }
 
@@ -94,9 +94,26 @@ impl Waiting {
             .extend(held.and_then(|at| self.held_back.remove(at)));
         let fetch = self.fetches.iter_mut().find(|fetch| fetch.cid == cid);
         fetch.is_some_and(|fetch| {
-            fetch.is_aborted = true;
+            fetch.fails_with = Some(Status::ABORT_REQUESTED);
             true
         })
+    }
+
+    /// Commands fail in their turn with what `status` says of their namespaces.
+    pub fn fail_in_turn(&mut self, status: impl Fn(NamespaceRef) -> Option<Status>) {
+        for _ in 0..self.held_back.len() {
+            let Some(held) = self.held_back.pop_front() else {
+                break;
+            };
+            match status(held.namespace) {
+                // What its namespace has is no matter to it any more.
+                Some(_) => self.fetches.push_back(held),
+                None => self.held_back.push_back(held),
+            }
+        }
+        for fetch in &mut self.fetches {
+            fetch.fails_with = fetch.fails_with.or_else(|| status(fetch.namespace));
+        }
     }
 
     /// Forgets the command `cid`.
@@ -224,7 +241,7 @@ impl Queue {
             }
         }
         while let Some(&fetch) = self.waiting.fetches.front() {
-            if !fetch.is_aborted
+            if fetch.fails_with.is_none()
                 && resources.is_greedy(fetch.namespace.index, &fetch.work, fetch.len)
             {
                 // Nothing waits behind it, nor for the turn that it had.
@@ -257,9 +274,9 @@ impl Queue {
         };
         let slot = &mut resources.commands.slots[index];
         fetch.resume(slot);
-        if fetch.is_aborted {
+        if let Some(status) = fetch.fails_with {
             slot.work = Work::Respond;
-            self.fail(index, Status::ABORT_REQUESTED, transport, resources);
+            self.fail(index, status, transport, resources);
             self.yield_turn(resources);
             return true;
         }
@@ -470,10 +487,11 @@ impl Queue {
         };
         let blocks = match &mut self.role {
             Role::Io(io) => io.blocks_of(slot.namespace),
-            _ => None,
+            _ => Err(Status::INVALID_NAMESPACE),
         };
-        let Some(blocks) = blocks else {
-            return self.fail(index, Status::INVALID_NAMESPACE, transport, resources);
+        let blocks = match blocks {
+            Ok(blocks) => blocks,
+            Err(status) => return self.fail(index, status, transport, resources),
         };
         let outside = (0..ranges).any(|n| {
             let range = dataset_range(slot, n);

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 
 use super::abort::Wanted;
 use crate::controller::{Controller, Enabled};
-use crate::subsystem::Namespaces;
+use crate::namespaces::Namespaces;
+use crate::status::Status;
 use crate::units::{Cid, Qid};
 use crate::work::{NamespaceRef, Work};
 
@@ -17,6 +18,8 @@ pub(super) struct IoQueue {
     enabled: Enabled,
     /// As last seen.
     namespaces: Arc<Namespaces>,
+    /// Generation of those that its waiting commands were last compared with.
+    compared: u64,
     usage: Usage,
     /// How often queues of the controller had been asked to abort a command when it last looked.
     aborts_seen: u64,
@@ -47,6 +50,7 @@ impl IoQueue {
             controller,
             qid,
             enabled,
+            compared: namespaces.generation,
             namespaces,
             usage: Usage::default(),
             aborts_seen: 0,
@@ -66,15 +70,30 @@ impl IoQueue {
         if let Some(subsystem) = &self.controller.subsystem
             && !subsystem.is_current(&self.namespaces)
         {
-            self.namespaces = subsystem.namespaces();
+            self.namespaces = subsystem.namespaces_at(self.controller.listener);
         }
         &self.namespaces
     }
 
-    /// Blocks of `namespace` now; `None` if it is gone, or another has its number.
-    pub fn blocks_of(&mut self, namespace: NamespaceRef) -> Option<u64> {
-        let current = self.namespaces().get(namespace.nsid)?;
-        (current.index == namespace.index).then_some(current.blocks)
+    /// The namespaces, if they are other ones than those that its waiting commands were last compared with.
+    pub fn news(&mut self) -> Option<Arc<Namespaces>> {
+        let generation = self.namespaces().generation;
+        if std::mem::replace(&mut self.compared, generation) == generation {
+            return None;
+        }
+        Some(Arc::clone(&self.namespaces))
+    }
+
+    /// Blocks of `namespace` now.
+    ///
+    /// # Errors
+    /// If commands do not get to it, or it is gone, or another has its number.
+    pub fn blocks_of(&mut self, namespace: NamespaceRef) -> Result<u64, Status> {
+        let namespaces = self.namespaces();
+        match namespaces.serving(namespace.nsid) {
+            Some(current) if current.index == namespace.index => Ok(current.blocks),
+            _ => Err(namespaces.refusal(namespace.nsid)),
+        }
     }
 
     /// The next command of the queue that an Abort names.

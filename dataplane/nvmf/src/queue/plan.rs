@@ -330,10 +330,10 @@ impl IoQueue {
         let command = NvmCommand::read(sqe)?;
         let nsid = sqe.nsid();
         let cached = self.controller.write_cache();
-        let namespace = self
-            .namespaces()
-            .get(nsid)
-            .ok_or(Status::INVALID_NAMESPACE)?;
+        let namespaces = self.namespaces();
+        let Some(namespace) = namespaces.serving(nsid) else {
+            return Err(namespaces.refusal(nsid));
+        };
         let block_size = namespace.block_size;
         let found = NamespaceRef {
             nsid,

@@ -110,10 +110,18 @@ fn target() -> Arc<Target> {
             namespaces: vec![namespace],
             hosts: Hosts::Any,
             max_queues: 1,
+            ana: None,
         }],
         ..TargetConfig::default()
     })
     .unwrap()
+}
+
+fn listener() -> Listener {
+    Listener {
+        address: [192, 0, 2, 1].into(),
+        port: 4420,
+    }
 }
 
 /// A queue, its transport, and the shard that it is on.
@@ -126,7 +134,7 @@ struct Host {
 impl Host {
     fn new(target: &Arc<Target>) -> Self {
         Self {
-            queue: Queue::new(target, Timestamp(0)),
+            queue: Queue::new(target, listener(), Timestamp(0)),
             memory: Memory::default(),
             pools: Pools::new(),
         }

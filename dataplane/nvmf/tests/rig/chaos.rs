@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use block::{Fault, Op, Request};
-use nvmf::{BlockSize, Counters, NamespaceConfig};
+use nvmf::{AnaState, BlockSize, Counters, NamespaceConfig, Nsid};
 
 use super::host::{Host, Manners, crc32c, in_capsule, rw, set32, sqe, transport};
 use super::wire::Cut;
@@ -54,7 +54,8 @@ fn rig() -> Rig {
             namespace(2, BlockSize::B4096, 128 << 10),
         ];
     }
-    config.max_io_bytes = 32 << 10;
+    config.subsystems[0].ana = Some(AnaState::Optimized);
+    config.max_io_bytes = 64 << 10;
     config.max_h2c_bytes = 8 << 10;
     config.success_flag = true;
     Rig::with(
@@ -167,6 +168,7 @@ fn act(
             host.session.set_unacknowledged(rig.now, script.below(8192));
             remember(host);
         }
+        10 if script.chance(3) => change_access(script, rig, hosts),
         10 if script.chance(4) => {
             let blocks = 1 + script.below(32) as u64;
             let grown = NamespaceConfig {
@@ -233,8 +235,32 @@ fn deliver(script: &mut Script<'_>, rig: &mut Rig, host: &mut Host) {
     }
 }
 
-/// A request is inside its volume, and a write is complete.
+/// An ANA group, or all, enter a state; both sessions' turns come.
+fn change_access(script: &mut Script<'_>, rig: &mut Rig, hosts: &mut [Host]) {
+    // Nothing leaves the state Persistent Loss.
+    let states = AnaState::ALL.map(|state| match state {
+        AnaState::PersistentLoss => AnaState::Optimized,
+        state => state,
+    });
+    let state = states[script.below(states.len())];
+    let group = [None, Some(Nsid(1)), Some(Nsid(2))][script.below(3)];
+    let listener = script.chance(2).then(|| super::endpoints().local.into());
+    let set = rig.target.set_ana_state(super::NQN, listener, group, state);
+    assert_eq!(set, Ok(true));
+    for host in hosts {
+        let now = rig.now;
+        host.session.advance(now, &mut rig.shard());
+    }
+}
+
+/// A request is for a namespace that commands get to, and inside its volume; a write is complete.
 fn check(rig: &Rig, request: &Request) {
+    let states = rig
+        .target
+        .ana_states(super::NQN, super::endpoints().local.into());
+    let mut states = states.expect("ANA is reported").into_iter();
+    let state = states.find(|(nsid, _)| nsid.0 + 100 == request.namespace.0);
+    assert!(state.is_some_and(|(_, state)| state.is_accessible()));
     let disk = rig.disks.volumes[&request.namespace.0].len() as u64;
     let io = &request.io;
     match (io.op, &io.run) {

@@ -64,6 +64,8 @@ pub struct Rig {
     pub counters: Counters,
     pub disks: Disks,
     pub now: Timestamp,
+    /// TCP port of the listener that hosts connect to.
+    pub port: u16,
 }
 
 impl Rig {
@@ -99,6 +101,7 @@ impl Rig {
             counters: Counters::default(),
             disks,
             now: Timestamp(1_000_000),
+            port: endpoints().local.port(),
         }
     }
 
@@ -113,7 +116,9 @@ impl Rig {
     }
 
     pub fn session(&self) -> Session {
-        Session::new(&self.target, endpoints(), self.now)
+        let mut endpoints = endpoints();
+        endpoints.local.set_port(self.port);
+        Session::new(&self.target, endpoints, self.now)
     }
 
     /// Nothing is held by anybody.
@@ -173,6 +178,7 @@ pub fn config() -> TargetConfig {
         ],
         hosts,
         max_queues: 8,
+        ana: None,
     };
     TargetConfig {
         subsystems: vec![

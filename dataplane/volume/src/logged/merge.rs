@@ -61,7 +61,8 @@ impl<D: Device> Log<D> {
         while let Some(logged) = self.forwarding.next_released() {
             self.forwarding.mark_if_released(&logged);
             let before = self.held.len();
-            let left = match waits(&logged, &mut self.merging, &self.held, before) {
+            let waits = waits(&logged, &mut self.merging, &self.held, before);
+            let left = match waits || !self.may_merge(logged.change.volume, cached) {
                 true => Err(logged),
                 false => self.hand_over(logged, cached, buffers, ends),
             };
