@@ -31,6 +31,7 @@ pub(crate) fn exposition(snapshot: &Snapshot, uptime: Duration, readiness: &Read
     writer.parts(readiness);
     writer.shards();
     writer.namespaces();
+    writer.ana();
     writer.drives();
     writer.memory();
     writer.layers();
@@ -98,6 +99,22 @@ impl<'s> Writer<'s> {
                 ("store", &known.store),
             ];
             text.sample(name, &labels, works(&namespace.wrong));
+        }
+    }
+
+    /// How hosts reach namespaces.
+    fn ana(&mut self) {
+        let name = "throughline_namespace_ana_state";
+        let help = "State of the namespace's ANA group by the listener: 1 optimized, 2 non-optimized, 3 inaccessible, 4 persistent loss, 15 change.";
+        self.text.family(name, Type::Gauge, help);
+        for known in &self.snapshot.ana {
+            let (listener, number) = (known.listener.to_string(), known.nsid.to_string());
+            let labels = [
+                ("subsystem", known.subsystem.as_str()),
+                ("namespace", &number),
+                ("listener", &listener),
+            ];
+            self.text.sample(name, &labels, known.state as u8);
         }
     }
 

@@ -4,6 +4,7 @@
 //! Methods that SPDK has bear its names, and their parameters and results its shapes;
 //! where Throughline differs, the error says so. Ours begin with `throughline_`.
 
+mod ana;
 mod bdev;
 mod capture;
 mod change;
@@ -40,6 +41,7 @@ enum Request {
     AllowAnyHost(host::AllowAny),
     AddListener(listener::Add),
     RemoveListener(listener::Remove),
+    SetAnaState(ana::Set),
     AddNamespace(namespace::Add),
     RemoveNamespace(namespace::Remove),
     Capture(capture::Capture),
@@ -81,6 +83,9 @@ const METHODS: &[(&str, Read)] = &[
     }),
     ("nvmf_subsystem_add_listener", |p| {
         listener::Add::read(p).map(Request::AddListener)
+    }),
+    ("nvmf_subsystem_listener_set_ana_state", |p| {
+        ana::Set::read(p).map(Request::SetAnaState)
     }),
     ("nvmf_subsystem_remove_listener", |p| {
         listener::Remove::read(p).map(Request::RemoveListener)
@@ -149,6 +154,7 @@ impl Rpc {
             Request::AllowAnyHost(allow) => allow.answer(running),
             Request::AddListener(add) => add.answer(running),
             Request::RemoveListener(remove) => remove.answer(running),
+            Request::SetAnaState(set) => set.answer(running),
             Request::AddNamespace(add) => add.answer(running),
             Request::RemoveNamespace(remove) => remove.answer(running),
             Request::Capture(capture) => capture.answer(&program.handle, &program.capture, gone),

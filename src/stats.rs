@@ -12,7 +12,7 @@ pub(crate) use engine::IoCounters as Io;
 pub(crate) use self::latency::Latency;
 pub(crate) use self::log::Log;
 pub(crate) use self::named::Named;
-pub(crate) use self::parts::{Connection, Drive, Namespace};
+pub(crate) use self::parts::{Ana, Connection, Drive, Namespace};
 pub(crate) use self::show::{Copies, Segments};
 
 use engine::{ShardSnapshot, Snapshot, Stage};
@@ -35,6 +35,9 @@ pub(crate) struct Stats {
     /// TSC ticks per second.
     pub(crate) tsc_hz: u64,
     pub(crate) shards: Vec<Shard>,
+    /// How hosts reach namespaces of subsystems that report asymmetric access.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) ana: Vec<Ana>,
     /// What drives say of their health.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) drives: Vec<Drive>,
@@ -86,6 +89,7 @@ impl Stats {
             shards: (snapshot.shards.iter())
                 .map(|shard| Shard::new(shard, snapshot))
                 .collect(),
+            ana: snapshot.ana.iter().map(Ana::new).collect(),
             drives: snapshot.drives.iter().map(Drive::new).collect(),
         }
     }
@@ -194,8 +198,8 @@ pub(crate) mod tests {
     use std::time::Duration;
 
     use engine::{
-        Cntlid, ConnectionInfo, ConnectionSnapshot, ControllerInfo, Counter, Inventory, IoCounters,
-        Kind, Layer, NamespaceCounters, NamespaceName, PoolSnapshot, Smart,
+        AnaSnapshot, AnaState, Cntlid, ConnectionInfo, ConnectionSnapshot, ControllerInfo, Counter,
+        Inventory, IoCounters, Kind, Layer, NamespaceCounters, NamespaceName, PoolSnapshot, Smart,
     };
     use serde_json::Value;
 
@@ -251,6 +255,12 @@ pub(crate) mod tests {
                 subsystem: "nqn.2026-01.com.example:flash".into(),
                 host: "nqn.2026-01.com.example:host".into(),
                 io_queues: 1,
+            }],
+            ana: vec![AnaSnapshot {
+                subsystem: "nqn.2026-01.com.example:flash".into(),
+                nsid: 1,
+                listener: "192.0.2.1:4420".parse().unwrap(),
+                state: AnaState::Inaccessible,
             }],
             drives: vec![("flash0".into(), Smart::of_log([0b10, 0x57, 1, 98, 10, 7]))],
         }
@@ -361,6 +371,20 @@ pub(crate) mod tests {
         };
         assert_eq!(line(&stats).unwrap(), "flash0 70 °C 98 % 7 % 0x02");
         stats.drives.clear();
+        assert_eq!(line(&stats), None);
+    }
+
+    #[test]
+    fn k08_stats_show_how_hosts_reach_namespaces() {
+        let mut stats = sample();
+        let line = |stats: &Stats| {
+            let text = stats.to_string();
+            let line = text.lines().find(|line| line.contains("192.0.2.1:4420"));
+            line.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        };
+        let expected = "nqn.2026-01.com.example:flash 1 192.0.2.1:4420 inaccessible";
+        assert_eq!(line(&stats).unwrap(), expected);
+        stats.ana.clear();
         assert_eq!(line(&stats), None);
     }
 

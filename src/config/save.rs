@@ -8,7 +8,7 @@ mod tests;
 
 use std::net::SocketAddr;
 
-use engine::{NamespaceConfig, SubsystemConfig, TargetConfig, WritePolicy};
+use engine::{AnaState, NamespaceConfig, SubsystemConfig, TargetConfig, WritePolicy};
 use toml_edit::{
     Array, ArrayOfTables, DocumentMut, InlineTable, Item, RawString, Table, TableLike, Value,
 };
@@ -96,6 +96,13 @@ fn write_subsystem(
 ) {
     put_text(table, "serial", &now.serial, &default_serial(index));
     put_text(table, "model", &now.model, MODEL);
+    let said = table.get("ana").and_then(Item::as_str);
+    if said != now.ana.map(AnaState::name) {
+        match now.ana {
+            Some(state) => put(table, "ana", state.name().into()),
+            None => drop(table.remove("ana")),
+        }
+    }
     match &now.hosts {
         hosts if was.is_some_and(|was| was.hosts == *hosts) => {}
         None => drop(table.remove("hosts")),

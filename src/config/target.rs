@@ -3,7 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use engine::{LogConfig, NamespaceConfig, SubsystemConfig, TargetConfig, WritePolicy};
+use engine::{
+    ANA_IO_BYTES_MIN, AnaState, LogConfig, NamespaceConfig, SubsystemConfig, TargetConfig,
+    WritePolicy,
+};
 
 use super::ports::{Ports, accept};
 use super::reader::{Item, Section, Sink, nearest};
@@ -44,7 +47,12 @@ pub(super) fn read(
     if let Some(section) = section {
         section.finish();
     }
-    let subsystems = read_subsystems(root, stores, log, warnings);
+    let known = Known {
+        stores,
+        log,
+        max_io_bytes,
+    };
+    let subsystems = read_subsystems(root, known, warnings);
     TargetConfig {
         listeners,
         max_io_bytes,
@@ -144,12 +152,8 @@ struct Taken {
     nguids: HashMap<[u8; 16], (String, u32)>,
 }
 
-fn read_subsystems(
-    root: &Section<'_>,
-    stores: &Stores,
-    log: Option<&LogConfig>,
-    warnings: &Sink,
-) -> Vec<SubsystemConfig> {
+fn read_subsystems(root: &Section<'_>, known: Known<'_>, warnings: &Sink) -> Vec<SubsystemConfig> {
+    let Known { stores, log, .. } = known;
     let sections = root.tables("subsystem");
     if sections.is_empty() && root.get("subsystem").is_none() {
         root.report(
@@ -160,7 +164,6 @@ fn read_subsystems(
         );
     }
     let mut taken = Taken::default();
-    let known = Known { stores, log };
     let subsystem = |(index, section)| read_subsystem(index, section, known, &mut taken, warnings);
     let subsystems: Vec<SubsystemConfig> =
         sections.into_iter().enumerate().map(subsystem).collect();
@@ -186,11 +189,12 @@ fn read_subsystems(
     subsystems
 }
 
-/// What namespaces are made of.
+/// What subsystems are made of.
 #[derive(Clone, Copy)]
 struct Known<'a> {
     stores: &'a Stores,
     log: Option<&'a LogConfig>,
+    max_io_bytes: u32,
 }
 
 fn read_subsystem(
@@ -206,6 +210,7 @@ fn read_subsystem(
         serial: default_serial(index),
         model: MODEL.into(),
         hosts: None,
+        ana: None,
         namespaces: Vec::new(),
     };
     if let Some(item) = section.require("nqn", &format!("\"{NQN}\""))
@@ -242,9 +247,38 @@ fn read_subsystem(
         }
         subsystem.hosts = Some(hosts.into_iter().filter_map(host).collect());
     }
+    if let Some(item) = section.get("ana") {
+        subsystem.ana = read_ana(&item, known.max_io_bytes);
+    }
     read_namespaces(&section, &mut subsystem, known, taken, warnings);
     section.finish();
     subsystem
+}
+
+/// The state that ANA groups begin in.
+fn read_ana(item: &Item<'_>, max_io_bytes: u32) -> Option<AnaState> {
+    let text = item.string("optimized")?;
+    // The others are those of roles that move, or are lost.
+    let begins = |state: &AnaState| {
+        use AnaState::{Inaccessible, NonOptimized, Optimized};
+        matches!(state, Optimized | NonOptimized | Inaccessible)
+    };
+    let state = AnaState::of_name(text).filter(begins);
+    if state.is_none() {
+        item.report(
+            format!("namespaces cannot begin \"{text}\""),
+            "write \"optimized\", \"non_optimized\" or \"inaccessible\", or leave it out for no asymmetric access",
+        );
+    } else if max_io_bytes < ANA_IO_BYTES_MIN {
+        item.report(
+            "hosts read the states of all namespaces in one command, which may carry too little",
+            format!(
+                "write `max_io_kib = {}` or more in [target]",
+                ANA_IO_BYTES_MIN >> 10
+            ),
+        );
+    }
+    state
 }
 
 fn read_namespaces(

@@ -122,6 +122,7 @@ fn k06_the_examples_comments_hold_the_defaults() {
                     && ![
                         "vlan",
                         "hosts",
+                        "ana",
                         "pci_allow",
                         "listen",
                         "native_mib",
@@ -206,6 +207,18 @@ t.toml:6:8: string values must be quoted
 #[test]
 fn k06_every_mistake_has_its_sentence() {
     let cases: &[(&str, &str, &str, &str)] = &[
+        (
+            "nqn = ",
+            "ana = \"change\"\nnqn = ",
+            "9:7: namespaces cannot begin \"change\"",
+            "write \"optimized\", \"non_optimized\" or \"inaccessible\"",
+        ),
+        (
+            "[[subsystem]]",
+            "[target]\nmax_io_kib = 32\n[[subsystem]]\nana = \"optimized\"",
+            "11:7: hosts read the states of all namespaces in one command",
+            "write `max_io_kib = 64` or more",
+        ),
         (
             "[[subsystem]]",
             "[control]\nmetrics = \"[::ffff:192.0.2.1]:9464\"\n[[subsystem]]",

@@ -127,6 +127,7 @@ fn k08_metrics_follow_the_rules_of_their_format() {
             "uptime_seconds",
             "ready",
             "tsc_hertz",
+            "namespace_ana_state",
             "namespace_info",
             "namespace_ready",
             "port_ready",
@@ -205,6 +206,8 @@ fn k08_metrics_say_what_the_counters_say() {
         assert_eq!(value(&name, "", &drive), expected, "{name}");
     }
     let nqn = ("subsystem", "nqn.2026-01.com.example:flash");
+    let by = [nqn, ("namespace", "1"), ("listener", "192.0.2.1:4420")];
+    assert_eq!(value("throughline_namespace_ana_state", "", &by), 3.0);
     let read = [shard, nqn, ("namespace", "1"), ("kind", "read")];
     assert_eq!(value("throughline_requests_total", "", &read), 600.0);
     // Latencies of 1 to 600 µs, one each.

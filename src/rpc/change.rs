@@ -42,6 +42,13 @@ pub(crate) fn apply(change: &Change, config: &mut Config) -> Result<(), ChangeEr
             config.target.subsystems[at].hosts.clone_from(hosts);
             Ok(())
         }
+        // Configured is how groups begin; how they are is the running target's.
+        Change::SetAnaState {
+            nqn,
+            listener,
+            group,
+            ..
+        } => check_ana(config, nqn, *listener, *group),
         // Sizes are the devices', not the configuration's.
         Change::Resize { .. } => Ok(()),
         Change::AddListener(address) => add_listener(config, *address),
@@ -59,6 +66,31 @@ pub(crate) fn apply(change: &Change, config: &mut Config) -> Result<(), ChangeEr
 fn position(config: &Config, nqn: &str) -> Result<usize, ChangeError> {
     let found = config.target.subsystems.iter().position(|s| s.nqn == nqn);
     found.ok_or_else(|| ChangeError::NoSubsystem(nqn.to_owned()))
+}
+
+/// Whether there are a subsystem that reports asymmetric access, the listener and the group.
+fn check_ana(
+    config: &Config,
+    nqn: &str,
+    listener: Option<SocketAddr>,
+    group: Option<u32>,
+) -> Result<(), ChangeError> {
+    let subsystem = &config.target.subsystems[position(config, nqn)?];
+    if subsystem.ana.is_none() {
+        return Err(ChangeError::NoAna(nqn.to_owned()));
+    }
+    if let Some(group) = group
+        && !subsystem.namespaces.iter().any(|ns| ns.nsid == group)
+    {
+        return Err(ChangeError::NoNamespace(nqn.to_owned(), group));
+    }
+    let mut listeners = config.target.listeners.iter();
+    match listener {
+        Some(listener) if !listeners.any(|&own| SocketAddr::from(own) == listener) => {
+            Err(ChangeError::NoListener(listener))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn add_subsystem(config: &mut Config, subsystem: &SubsystemConfig) -> Result<(), ChangeError> {

@@ -24,7 +24,7 @@ struct Given {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ListenAddress {
+pub(super) struct ListenAddress {
     trtype: String,
     adrfam: Option<String>,
     traddr: IpAddr,
@@ -40,7 +40,7 @@ impl Given {
 }
 
 impl ListenAddress {
-    fn check(self) -> Result<SocketAddr, ErrorObject> {
+    pub(super) fn check(self) -> Result<SocketAddr, ErrorObject> {
         let refuse = |why: String| Err(ErrorObject::invalid_params(&why));
         if !self.trtype.eq_ignore_ascii_case("tcp") {
             let why = "`listen_address.trtype` is \"TCP\": Throughline has no other transport";
@@ -86,7 +86,7 @@ impl Add {
             &mut params,
             "ana_state",
             &optimized,
-            "Throughline has no ANA",
+            "call nvmf_subsystem_listener_set_ana_state for another state",
         )?;
         without(&mut params, "sock_impl", &[], "Throughline has its own TCP")?;
         let (nqn, address) = Given::read(params)?;

@@ -2,14 +2,14 @@
 
 use std::net::SocketAddr;
 
-use engine::{Config, NamespaceConfig, SubsystemConfig, WritePolicy};
+use engine::{AnaState, Config, NamespaceConfig, SubsystemConfig, WritePolicy};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::change::{Change, NSID_MAX};
-use super::listener;
 use super::params::{DISCOVERY, Identify, Nqn, Params, read, without, without_target};
 use super::target::{Description, Running};
+use super::{ana, listener};
 use crate::config::{default_serial, nguid_text, uuid_text};
 use crate::control::ErrorObject;
 
@@ -28,6 +28,8 @@ pub(super) struct Create {
     model_number: Option<Identify<40>>,
     #[serde(default)]
     allow_any_host: bool,
+    #[serde(default)]
+    ana_reporting: bool,
 }
 
 impl Create {
@@ -36,7 +38,6 @@ impl Create {
         let no = [json!(false)];
         let none = [json!(0)];
         let mut without = |key, harmless: &[Value], why| without(&mut params, key, harmless, why);
-        without("ana_reporting", &no, "Throughline has no ANA")?;
         without("passthrough", &no, "Throughline passes no command through")?;
         without("enable_nssr", &no, "Throughline has no subsystem reset")?;
         let namespaces = [json!(0), json!(NSID_MAX)];
@@ -67,6 +68,7 @@ impl Create {
                     .model_number
                     .map_or("Throughline".into(), |model| model.0),
                 hosts: (!self.allow_any_host).then(Vec::new),
+                ana: self.ana_reporting.then_some(AnaState::Optimized),
                 namespaces: Vec::new(),
             };
             Ok((Some(Change::AddSubsystem(subsystem)), Value::Bool(true)))
@@ -145,9 +147,9 @@ fn show(subsystem: &SubsystemConfig, listeners: &[Value], description: &Descript
     let hosts: Vec<Value> = hosts.map(|host| json!({ "nqn": host })).collect();
     let namespaces = subsystem.namespaces.iter();
     let namespaces: Vec<Value> = namespaces
-        .map(|namespace| show_namespace(&subsystem.nqn, namespace, description))
+        .map(|namespace| show_namespace(subsystem, namespace, description))
         .collect();
-    json!({
+    let mut shown = json!({
         "nqn": subsystem.nqn,
         "subtype": "NVMe",
         "listen_addresses": listeners,
@@ -159,17 +161,26 @@ fn show(subsystem: &SubsystemConfig, listeners: &[Value], description: &Descript
         "min_cntlid": 1,
         "max_cntlid": CNTLID_MAX,
         "namespaces": namespaces,
-    })
+    });
+    if subsystem.ana.is_some() {
+        shown["ana_reporting"] = true.into();
+    }
+    shown
 }
 
-fn show_namespace(nqn: &str, namespace: &NamespaceConfig, description: &Description) -> Value {
+fn show_namespace(
+    subsystem: &SubsystemConfig,
+    namespace: &NamespaceConfig,
+    description: &Description,
+) -> Value {
+    let nqn = &subsystem.nqn;
     let mut shown = json!({
         "nsid": namespace.nsid,
         "bdev_name": namespace.store,
         "name": namespace.store,
     });
     let mut described = description.namespaces.iter();
-    let described = described.find(|ns| ns.nqn == nqn && ns.nsid == namespace.nsid);
+    let described = described.find(|ns| ns.nqn == *nqn && ns.nsid == namespace.nsid);
     if let Some(nguid) = namespace.nguid.or(described.map(|ns| ns.nguid)) {
         // SPDK writes this one in capitals.
         shown["nguid"] = nguid_text(nguid).to_uppercase().into();
@@ -185,6 +196,10 @@ fn show_namespace(nqn: &str, namespace: &NamespaceConfig, description: &Descript
     .into();
     if let Some(size) = namespace.block_size {
         shown["block_size"] = size.into();
+    }
+    if subsystem.ana.is_some() {
+        shown["anagrpid"] = namespace.nsid.into();
+        shown["ana_states"] = ana::states(nqn, namespace.nsid, description);
     }
     shown
 }

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use engine::{Config, Handle};
+use engine::{AnaSnapshot, Config, Handle};
 
 use super::change::{self, Change, ChangeError};
 use crate::config::{Source, digest};
@@ -31,6 +31,8 @@ pub(crate) struct Description {
     pub(crate) stores: Vec<StoreDescription>,
     /// Namespaces as hosts see them.
     pub(crate) namespaces: Vec<NamespaceDescription>,
+    /// How hosts reach those of subsystems that report asymmetric access.
+    pub(crate) ana: Vec<AnaSnapshot>,
 }
 
 /// An open store.
@@ -79,6 +81,7 @@ impl Target for Handle {
         Description {
             stores: stores.into_iter().map(store).collect(),
             namespaces: namespaces.into_iter().map(namespace).collect(),
+            ana: self.ana_states(),
         }
     }
 }
@@ -192,6 +195,9 @@ pub(super) fn error_of(config: &Config, error: &ChangeError) -> ErrorObject {
         }
         ChangeError::IdentifierTaken(field, ..) => {
             format!("take another `{field}`, or leave it out to have one derived")
+        }
+        ChangeError::NoAna(_) => {
+            "write `ana = \"optimized\"` in its section of the configuration, or create it with `ana_reporting`".into()
         }
         ChangeError::NoAddress(_) => {
             let addresses = config.ports.iter().flat_map(|port| &port.addresses);

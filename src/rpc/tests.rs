@@ -43,6 +43,8 @@ struct Fake {
     config: Mutex<Config>,
     /// What it answers in place of making a change.
     broken: Mutex<Option<ChangeError>>,
+    /// How hosts reach namespaces.
+    ana: Mutex<Vec<engine::AnaSnapshot>>,
 }
 
 impl Target for Arc<Fake> {
@@ -68,6 +70,7 @@ impl Target for Arc<Fake> {
                 uuid: [7; 16],
                 nguid: [0xab; 16],
             }],
+            ana: self.ana.lock().unwrap().clone(),
         }
     }
 }
@@ -94,6 +97,7 @@ impl Bench {
         let fake = Arc::new(Fake {
             config: Mutex::new(program.engine.clone()),
             broken: Mutex::default(),
+            ana: Mutex::default(),
         });
         let itself = program_of(&program);
         let running = Running::new(Box::new(Arc::clone(&fake)), program.engine, source);
@@ -312,6 +316,80 @@ fn a_subsystem_comes_grows_and_goes_as_rpc_py_asks_for_it() {
 }
 
 #[test]
+fn k06_how_hosts_reach_namespaces_is_set_as_rpc_py_asks_for_it() {
+    const SET: &str = "nvmf_subsystem_listener_set_ana_state";
+    let bench = Bench::new();
+    bench.done(
+        "nvmf_create_subsystem",
+        json!({ "nqn": B, "ana_reporting": true }),
+    );
+    let added = bench.call(
+        "nvmf_subsystem_add_ns",
+        json!({ "nqn": B, "namespace": { "bdev_name": "disk1" } }),
+    );
+    assert_eq!(added, Ok(json!(1)));
+    let address =
+        json!({ "trtype": "TCP", "adrfam": "IPv4", "traddr": "192.0.2.1", "trsvcid": "4420" });
+    let params = |nqn: &str, state: &str, group: u32, port: &str| {
+        let mut address = address.clone();
+        address["trsvcid"] = port.into();
+        json!({ "nqn": nqn, "listen_address": address, "ana_state": state, "anagrpid": group })
+    };
+    bench.done(SET, params(B, "inaccessible", 1, "4420"));
+    bench.done(SET, params(B, "non_optimized", 0, "4420"));
+    // Beyond SPDK.
+    bench.done(SET, json!({ "nqn": B, "ana_state": "change" }));
+    for (params, part) in [
+        (
+            params(B, "gone", 1, "4420"),
+            "`ana_state` is one of optimized, non_optimized, inaccessible",
+        ),
+        (
+            params(B, "optimized", 2, "4420"),
+            "has no namespace 2: there is 1",
+        ),
+        (
+            params(B, "optimized", 1, "4421"),
+            "does not listen at 192.0.2.1:4421",
+        ),
+        (
+            params(A, "optimized", 1, "4420"),
+            "write `ana = \"optimized\"`",
+        ),
+        (
+            params("nqn.other", "optimized", 1, "4420"),
+            "there is no subsystem nqn.other",
+        ),
+        (json!({ "nqn": B }), "`ana_state` is missing"),
+    ] {
+        let (code, told) = bench.refused(SET, params);
+        assert_eq!(code, ErrorObject::INVALID_PARAMS, "{told}");
+        assert!(told.contains(part), "{told}");
+    }
+    let other = json!({ "nqn": B, "listen_address": address, "ana_state": "inaccessible" });
+    let (_, told) = bench.refused("nvmf_subsystem_add_listener", other);
+    assert!(told.contains(SET), "{told}");
+    // What is shown is what the engine says.
+    *bench.fake.ana.lock().unwrap() = vec![engine::AnaSnapshot {
+        subsystem: B.into(),
+        nsid: 1,
+        listener: "192.0.2.1:4420".parse().unwrap(),
+        state: engine::AnaState::Inaccessible,
+    }];
+    let shown = bench.subsystem(B);
+    assert_eq!(shown["ana_reporting"], json!(true));
+    let namespace = &shown["namespaces"][0];
+    assert_eq!(namespace["anagrpid"], json!(1));
+    let states = json!([{ "listen_address": address, "ana_state": "inaccessible" }]);
+    assert_eq!(namespace["ana_states"], states);
+    let (_, text, _) = bench.rpc.running.file().unwrap();
+    assert!(
+        text.contains("ana = \"optimized\"\n"),
+        "how they begin is saved: {text}"
+    );
+}
+
+#[test]
 fn a_namespaces_uuid_stays_with_its_store() {
     let bench = Bench::new();
     let add = |store: &str| {
@@ -409,8 +487,8 @@ fn what_cannot_be_is_refused_and_says_why() {
         ),
         (
             "nvmf_create_subsystem",
-            json!({ "nqn": "nqn.2026-01.com.example:c", "ana_reporting": true }),
-            "`ana_reporting` is a parameter of SPDK's; Throughline has no ANA",
+            json!({ "nqn": "nqn.2026-01.com.example:c", "passthrough": true }),
+            "`passthrough` is a parameter of SPDK's; Throughline passes no command through",
         ),
         (
             "nvmf_create_subsystem",

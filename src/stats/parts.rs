@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use engine::{Inventory, IoKind, ShardSnapshot, Smart, Snapshot};
+use engine::{AnaSnapshot, Inventory, IoKind, ShardSnapshot, Smart, Snapshot};
 use serde::{Deserialize, Serialize};
 
 use super::{Io, Latency, Named};
@@ -28,6 +28,29 @@ impl Drive {
             spare_percent: smart.spare_percent,
             spare_threshold_percent: smart.spare_threshold_percent,
             used_percent: smart.used_percent,
+        }
+    }
+}
+
+/// How hosts reach a namespace that come by a listener.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Ana {
+    /// NQN of its subsystem, and its number there.
+    pub(crate) subsystem: String,
+    pub(crate) nsid: u32,
+    /// The listener's address and TCP port.
+    pub(crate) listener: String,
+    /// The state of its ANA group.
+    pub(crate) state: String,
+}
+
+impl Ana {
+    pub(super) fn new(known: &AnaSnapshot) -> Self {
+        Self {
+            subsystem: known.subsystem.clone(),
+            nsid: known.nsid,
+            listener: known.listener.to_string(),
+            state: known.state.to_string(),
         }
     }
 }

@@ -24,6 +24,9 @@ impl Display for Stats {
         }
         writeln!(f, "\nShards\n{}", shards(self))?;
         writeln!(f, "Namespaces\n{}", namespaces(&total))?;
+        if !self.ana.is_empty() {
+            writeln!(f, "Asymmetric namespace access\n{}", ana(self))?;
+        }
         if !self.drives.is_empty() {
             writeln!(f, "Drives\n{}", drives(self))?;
         }
@@ -82,6 +85,18 @@ fn shards(stats: &Stats) -> Table {
             bytes(shard.io.read_bytes),
             bytes(shard.io.written_bytes),
             grouped(shard.connections),
+        ]);
+    }
+    table
+}
+
+fn ana(stats: &Stats) -> Table {
+    let mut table = Table::new(["namespace", "listener", "state"]).left(&[1, 2]);
+    for known in &stats.ana {
+        table.row(vec![
+            format!("{} {}", known.subsystem, known.nsid),
+            known.listener.clone(),
+            known.state.clone(),
         ]);
     }
     table

@@ -38,11 +38,11 @@ pub use environment::{spdk_has_method, spdk_is_legacy};
 pub use error::Error;
 pub use events::{Counter, Histogram, Kind, Stage};
 pub use net::{AddressState, ConnectionInfo, MacAddress};
-pub use nvmf::{Cntlid, ControllerInfo, NamespaceConfig as OfferedNamespace};
+pub use nvmf::{AnaState, Cntlid, ControllerInfo, NamespaceConfig as OfferedNamespace};
 pub use run::run;
 pub use shard::{
-    Capture, CaptureError, CaptureLimits, Captured, Change, ChangeError, ConnectionSnapshot,
-    Detail, Handle, Health, Inventory, Layer, MemoryConfig, NSID_MAX, NamespaceConfig,
-    NamespaceName, PairReport, PointDone, PointError, PoolSnapshot, PortAddress, PortState,
-    ShardSnapshot, Snapshot, StoreInfo, SubsystemConfig,
+    ANA_IO_BYTES_MIN, AnaSnapshot, Capture, CaptureError, CaptureLimits, Captured, Change,
+    ChangeError, ConnectionSnapshot, Detail, Handle, Health, Inventory, Layer, MemoryConfig,
+    NSID_MAX, NamespaceConfig, NamespaceName, PairReport, PointDone, PointError, PoolSnapshot, PortAddress,
+    PortState, ShardSnapshot, Snapshot, StoreInfo, SubsystemConfig,
 };

@@ -13,6 +13,8 @@ mod step;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use nvmf::AnaState;
+
 use crate::config::{NamespaceConfig, SubsystemConfig};
 
 pub(crate) use control::Changes;
@@ -53,6 +55,19 @@ pub enum Change {
         /// NQNs of the hosts that may connect; `None` lets any.
         hosts: Option<Vec<String>>,
     },
+    /// How hosts reach namespaces: the state of an ANA group of a subsystem that reports asymmetric access (base 2.0,
+    /// 8.1); hosts get an Asymmetric Namespace Access Change event. When hosts are not to reach them any more, the change is made
+    /// once nothing of what they asked before is under way.
+    SetAnaState {
+        /// NQN of the subsystem.
+        nqn: String,
+        /// For hosts that came by it; `None`: for all.
+        listener: Option<SocketAddr>,
+        /// Number of the group, which is its namespace's; `None`: every group, and those to come.
+        group: Option<u32>,
+        /// The state.
+        state: AnaState,
+    },
     /// Listens at one more address, for every subsystem.
     AddListener(SocketAddr),
     /// Listens there no more. Connections that were accepted there stay.
@@ -85,6 +100,8 @@ pub enum ChangeError {
     /// Another namespace has that UUID or NGUID: `uuid` or `nguid`, the other's subsystem's NQN,
     /// the other's number.
     IdentifierTaken(&'static str, String, u32),
+    /// The subsystem does not report asymmetric namespace access.
+    NoAna(String),
     /// No port has that address.
     NoAddress(IpAddr),
     /// The target listens there already.
@@ -123,6 +140,9 @@ impl fmt::Display for ChangeError {
             }
             ChangeError::IdentifierTaken(field, nqn, nsid) => {
                 write!(f, "namespace {nsid} of {nqn} has that {field} already")
+            }
+            ChangeError::NoAna(nqn) => {
+                write!(f, "{nqn} does not report asymmetric namespace access")
             }
             ChangeError::NoAddress(address) => write!(f, "no port has the address {address}"),
             ChangeError::ListenerExists(address) => {

@@ -1,6 +1,10 @@
 //! What a target offers, as an operator says it.
 
 use block::WritePolicy;
+use nvmf::AnaState;
+
+/// Largest transfer of one command, at least, where a subsystem reports asymmetric namespace access, in bytes.
+pub const ANA_IO_BYTES_MIN: u32 = nvmf::TargetConfig::ANA_IO_BYTES_MIN;
 
 /// A subsystem: what a host connects to.
 #[derive(Clone, Debug)]
@@ -13,6 +17,8 @@ pub struct SubsystemConfig {
     pub model: String,
     /// Host NQNs that may connect; `None` lets any.
     pub hosts: Option<Vec<String>>,
+    /// The state that its ANA groups begin in; `None`: it does not report asymmetric namespace access.
+    pub ana: Option<AnaState>,
     /// Namespaces.
     pub namespaces: Vec<NamespaceConfig>,
 }

@@ -96,6 +96,9 @@ pub trait Door {
     /// Requests at volumes.
     fn outstanding(&self) -> usize;
 
+    /// Whether some of those are for what its peer is not to reach any more; asked after [`Door::advance`].
+    fn has_withheld(&self, buffers: &Buffers, shared: &mut Self::Shared) -> bool;
+
     /// Whether the connection is to end, and how.
     fn ending(&self) -> Option<Ending>;
 
@@ -264,6 +267,10 @@ impl Door for Session {
     #[inline]
     fn outstanding(&self) -> usize {
         each!(self, session => Door::outstanding(session))
+    }
+
+    fn has_withheld(&self, buffers: &Buffers, doors: &mut Doors) -> bool {
+        each!(self, doors, session, door => Door::has_withheld(session, buffers, door))
     }
 
     fn ending(&self) -> Option<Ending> {
@@ -464,6 +471,10 @@ impl Door for nvmf::Session {
         nvmf::Session::outstanding(self)
     }
 
+    fn has_withheld(&self, buffers: &Buffers, shared: &mut NvmeDoor) -> bool {
+        nvmf::Session::has_withheld(self, &shared.lend(buffers))
+    }
+
     fn ending(&self) -> Option<Ending> {
         self.closing().map(|reason| match reason {
             CloseReason::DataTimeout | CloseReason::SendTimeout | CloseReason::WantOfResources => {
@@ -590,6 +601,10 @@ pub mod tests {
 
         fn outstanding(&self) -> usize {
             0
+        }
+
+        fn has_withheld(&self, _: &Buffers, (): &mut ()) -> bool {
+            false
         }
 
         fn ending(&self) -> Option<Ending> {

@@ -18,7 +18,7 @@ use crate::offer::{Offer, StoreInfo};
 use crate::pair_desk::{PairDesk, PairReport};
 use crate::point_desk::{PointDesk, PointDone, PointError};
 use crate::reports::{Reports, TurnedAway};
-use crate::snapshot::{Inventory, NamespaceName, ShardSnapshot, Snapshot};
+use crate::snapshot::{AnaSnapshot, Inventory, NamespaceName, ShardSnapshot, Snapshot};
 
 /// Stops running shards and asks them for their counters, from any thread.
 ///
@@ -147,6 +147,7 @@ impl Handle {
                     shards,
                     inventory: Arc::new(Inventory { ports, namespaces }),
                     controllers: target.map_or_else(Vec::new, |target| target.controllers()),
+                    ana: self.ana_states(),
                     drives: self.drives(),
                 });
             }
@@ -166,6 +167,15 @@ impl Handle {
         changes
             .as_ref()
             .map(Changes::namespaces)
+            .unwrap_or_default()
+    }
+
+    /// The states of ANA groups: by subsystem, group and listener.
+    pub fn ana_states(&self) -> Vec<AnaSnapshot> {
+        let changes = lock(&self.shared.changes);
+        changes
+            .as_ref()
+            .map(Changes::ana_states)
             .unwrap_or_default()
     }
 

@@ -46,7 +46,7 @@ pub use capture::{Capture, CaptureError, CaptureLimits, Captured};
 pub use change::{Change, ChangeError, NSID_MAX};
 pub use clock::Clock;
 pub use common::Common;
-pub use config::{NamespaceConfig, SubsystemConfig};
+pub use config::{ANA_IO_BYTES_MIN, NamespaceConfig, SubsystemConfig};
 pub use door::{Door, DoorKind, Doors, Ending, MirrorDoor, NvmeDoor, Session};
 pub use handle::{Detail, Handle};
 pub use health::{Health, PortState};
@@ -59,5 +59,6 @@ pub use point_desk::{PointDone, PointError};
 pub use poll::Shard;
 pub use sizing::{MemoryConfig, Sizing};
 pub use snapshot::{
-    ConnectionSnapshot, Inventory, Layer, NamespaceName, PoolSnapshot, ShardSnapshot, Snapshot,
+    AnaSnapshot, ConnectionSnapshot, Inventory, Layer, NamespaceName, PoolSnapshot, ShardSnapshot,
+    Snapshot,
 };

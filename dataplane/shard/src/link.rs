@@ -2,6 +2,7 @@
 //! each connection.
 
 mod ending;
+mod withhold;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};

@@ -167,7 +167,7 @@ pub(crate) fn subsystem(
         namespaces,
         hosts: hosts(config.hosts.clone()),
         max_queues: QUEUES_MAX,
-        ana: None,
+        ana: config.ana,
     };
     Ok((subsystem, offered))
 }

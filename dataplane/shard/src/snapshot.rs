@@ -7,7 +7,7 @@ use std::sync::Arc;
 use block::{IoCounters, NamespaceCounters, NamespaceIndex, Smart};
 use events::{Counter, Stage};
 use net::ConnectionInfo;
-use nvmf::ControllerInfo;
+use nvmf::{AnaState, ControllerInfo};
 
 /// The counters of all shards.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +20,8 @@ pub struct Snapshot {
     pub inventory: Arc<Inventory>,
     /// The controllers of all shards.
     pub controllers: Vec<ControllerInfo>,
+    /// The states of ANA groups, where a subsystem reports asymmetric access.
+    pub ana: Vec<AnaSnapshot>,
     /// What drives say of their health, by the name of their store; those that say nothing are left out.
     pub drives: Vec<(String, Smart)>,
 }
@@ -42,6 +44,19 @@ pub struct NamespaceName {
     pub nsid: u32,
     /// The store behind it.
     pub store: String,
+}
+
+/// How hosts reach a namespace that come by a listener (base 2.0, 8.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnaSnapshot {
+    /// NQN of its subsystem.
+    pub subsystem: String,
+    /// Its number there, which is that of its ANA group.
+    pub nsid: u32,
+    /// The listener.
+    pub listener: SocketAddr,
+    /// The state of the group.
+    pub state: AnaState,
 }
 
 /// The counters of one shard, since it started.

@@ -1,6 +1,7 @@
 //! Shards on a wire between them, without a world: connections that a shard opens, and
 //! changes while it runs.
 
+mod ana;
 mod slots;
 
 use std::cell::{Cell, RefCell};
@@ -266,6 +267,7 @@ fn shard_with(
         serial: "1".into(),
         model: "test".into(),
         hosts: None,
+        ana: None,
         namespaces: Vec::new(),
     };
     let offer = Offer::new(&[subsystem], stores).unwrap();

@@ -202,6 +202,7 @@ fn a_subsystem_that_goes_leaves_the_others_their_serial_numbers() {
             serial: "TL00000001".into(),
             model: "Throughline".into(),
             hosts: None,
+            ana: None,
             namespaces: vec![namespace(1, "c"), namespace(2, "a")],
         });
     });
@@ -316,6 +317,14 @@ fn target() -> impl Strategy<Value = String> {
 
 const WRITE: [WritePolicy; 3] = [WritePolicy::Through, WritePolicy::Back, WritePolicy::Logged];
 
+/// What a file can say.
+const ANA: &[Option<AnaState>] = &[
+    None,
+    Some(AnaState::Optimized),
+    Some(AnaState::NonOptimized),
+    Some(AnaState::Inaccessible),
+];
+
 prop_compose! {
     fn any_namespace()(
         nsid in 1u32..40, store in 0u8..8, uuid in option::of(1u128..), nguid in option::of(1u128..),
@@ -329,7 +338,7 @@ prop_compose! {
 prop_compose! {
     fn any_subsystem()(
         name in "[a-f]", serial in "[A-Z0-9]{1,20}", model in option::of("[ -~]{0,38}x"),
-        hosts in option::of(vec("[a-e]", 0..4)), namespaces in vec(any_namespace(), 0..5),
+        hosts in option::of(vec("[a-e]", 0..4)), ana in prop::sample::select(ANA), namespaces in vec(any_namespace(), 0..5),
     ) -> SubsystemConfig {
         let nqn = |name: String| format!("nqn.2026-01.com.example:{name}");
         let mut hosts = hosts.map(|hosts| hosts.into_iter().map(nqn).collect::<Vec<_>>());
@@ -337,7 +346,7 @@ prop_compose! {
             hosts.dedup();
         }
         SubsystemConfig {
-            nqn: nqn(name), serial, model: model.unwrap_or(MODEL.into()), hosts, namespaces,
+            nqn: nqn(name), serial, model: model.unwrap_or(MODEL.into()), hosts, ana, namespaces,
         }
     }
 }

@@ -88,6 +88,7 @@ fn config(options: &Options) -> Config {
                 serial: "ALONE".into(),
                 model: "Throughline".into(),
                 hosts: None,
+                ana: None,
                 namespaces: vec![NamespaceConfig {
                     nsid: 1,
                     store: "null0".into(),

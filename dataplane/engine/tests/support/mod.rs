@@ -71,6 +71,7 @@ pub fn config(block_size: u32) -> Config {
                 serial: "TL0001".into(),
                 model: "Throughline".into(),
                 hosts: None,
+                ana: None,
                 namespaces: vec![NamespaceConfig {
                     nsid: 1,
                     store: "malloc0".into(),

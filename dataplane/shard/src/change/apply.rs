@@ -54,6 +54,14 @@ impl<M: Machine> Shard<M> {
                 }
             }
             Step::RemoveNamespace(index) => volumes.remove_namespace(index),
+            Step::Withhold => {
+                if is_new {
+                    self.advance_sessions();
+                }
+                if self.has_withheld() {
+                    return None;
+                }
+            }
             Step::Resize(volume) => volumes.resize(volume),
             Step::Listen(address, door) => {
                 if let Err(why) = self.listen(&[(address, door)]) {
@@ -68,5 +76,19 @@ impl<M: Machine> Shard<M> {
             }
         }
         Some(Answer::Done)
+    }
+
+    /// Every session looks what its host is not to reach any more.
+    fn advance_sessions(&mut self) {
+        let now = self.now();
+        for link in &mut self.links {
+            link.advance_all(&mut self.common, &mut self.stages, now);
+        }
+    }
+
+    /// Whether volumes have requests for what hosts are not to reach any more.
+    fn has_withheld(&mut self) -> bool {
+        let common = &mut self.common;
+        self.links.iter().any(|link| link.has_withheld(common))
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use block::NamespaceIndex;
-use nvmf::{Listener, Target};
+use nvmf::{AnaState, Listener, Nsid, Target};
 use sync::ring::{Receiver, Sender, ring};
 
 use super::step::{Answer, ShardEnds, Step};
@@ -13,7 +13,7 @@ use super::{Change, ChangeError, NSID_MAX};
 use crate::config::{NamespaceConfig, SubsystemConfig};
 use crate::door::DoorKind;
 use crate::offer::{self, Offer, Offered, StoreInfo};
-use crate::snapshot::NamespaceName;
+use crate::snapshot::{AnaSnapshot, NamespaceName};
 
 /// One shard, from the control side.
 struct ShardRings {
@@ -111,6 +111,28 @@ impl Changes {
         &self.stores
     }
 
+    /// The states of ANA groups, by subsystem, group and listener.
+    pub(crate) fn ana_states(&self) -> Vec<AnaSnapshot> {
+        let mut nqns: Vec<_> = self.namespaces.iter().map(|ns| &ns.nqn).collect();
+        nqns.dedup();
+        let listeners = self.target.listeners();
+        let mut states = Vec::new();
+        for nqn in nqns {
+            for &listener in &listeners {
+                for (nsid, state) in self.target.ana_states(nqn, listener).unwrap_or_default() {
+                    states.push(AnaSnapshot {
+                        subsystem: nqn.clone(),
+                        nsid: nsid.0,
+                        listener: SocketAddr::new(listener.address, listener.port),
+                        state,
+                    });
+                }
+            }
+        }
+        states.sort_by(|a, b| (&a.subsystem, a.nsid).cmp(&(&b.subsystem, b.nsid)));
+        states
+    }
+
     /// Namespaces as hosts see them, with the NQNs of their subsystems.
     pub(crate) fn as_hosts_see(&self) -> Vec<(String, nvmf::NamespaceConfig)> {
         let mut nqns: Vec<_> = self.namespaces.iter().map(|ns| ns.nqn.clone()).collect();
@@ -138,6 +160,12 @@ impl Changes {
             Change::AddNamespace { nqn, namespace } => self.add_namespace(nqn, &namespace)?,
             Change::RemoveNamespace { nqn, nsid } => self.remove_namespace(nqn, nsid)?,
             Change::SetHosts { nqn, hosts } => self.set_hosts(nqn, hosts)?,
+            Change::SetAnaState {
+                nqn,
+                listener,
+                group,
+                state,
+            } => self.set_ana_state(nqn, listener, group, state)?,
             Change::AddListener(address) => self.add_listener(address)?,
             Change::RemoveListener(address) => self.remove_listener(address)?,
             Change::Resize { store } => self.resize(&store)?,
@@ -339,15 +367,49 @@ impl Changes {
         Ok((todo, Vec::new()))
     }
 
+    fn set_ana_state(
+        &self,
+        nqn: String,
+        address: Option<SocketAddr>,
+        group: Option<u32>,
+        state: AnaState,
+    ) -> Result<Plan, ChangeError> {
+        self.subsystem(&nqn)?;
+        if let Some(address) = address
+            && !self.target.listeners().contains(&address.into())
+        {
+            return Err(ChangeError::NoListener(address));
+        }
+        let mut own = self.namespaces.iter().filter(|ns| ns.nqn == nqn);
+        if let Some(group) = group
+            && !own.any(|ns| ns.nsid == group)
+        {
+            return Err(ChangeError::NoNamespace(nqn, group));
+        }
+        let set = move |changes: &mut Changes| {
+            let (listener, group) = (address.map(Listener::from), group.map(Nsid));
+            let set = (changes.target).set_ana_state(&nqn, listener, group, state);
+            set.map(drop).map_err(|error| match error {
+                nvmf::ConfigError::NoAna(nqn) => ChangeError::NoAna(nqn),
+                error => refused(error),
+            })
+        };
+        let todo = vec![
+            Do::Target(Box::new(set) as Box<_>),
+            Do::Shards(Step::Withhold),
+        ];
+        Ok((todo, Vec::new()))
+    }
+
     fn add_listener(&self, address: SocketAddr) -> Result<Plan, ChangeError> {
-        if self.target.listeners().contains(&listener(address)) {
+        if self.target.listeners().contains(&address.into()) {
             return Err(ChangeError::ListenerExists(address));
         }
         let todo = vec![
             Do::Shards(Step::Listen(address, DoorKind::Nvme)),
             Do::Target(Box::new(move |changes| {
                 let mut listeners = changes.target.listeners();
-                listeners.push(listener(address));
+                listeners.push(address.into());
                 changes.target.set_listeners(listeners);
                 Ok(())
             })),
@@ -356,7 +418,7 @@ impl Changes {
     }
 
     fn remove_listener(&self, address: SocketAddr) -> Result<Plan, ChangeError> {
-        let gone = listener(address);
+        let gone = Listener::from(address);
         if !self.target.listeners().contains(&gone) {
             return Err(ChangeError::NoListener(address));
         }
@@ -441,13 +503,6 @@ type Plan = (Vec<Do>, Vec<Step>);
 
 fn refused(error: nvmf::ConfigError) -> ChangeError {
     ChangeError::Refused(error.to_string())
-}
-
-fn listener(address: SocketAddr) -> Listener {
-    Listener {
-        address: address.ip(),
-        port: address.port(),
-    }
 }
 
 fn add_step(namespace: &Offered) -> Do {

@@ -22,6 +22,9 @@ pub(crate) enum Step {
     FlushVolume(VolumeId),
     /// A closed namespace is no more.
     RemoveNamespace(NamespaceIndex),
+    /// Sessions look which namespaces are withheld from their hosts: what waits for those ends. Done when volumes
+    /// have nothing more of it.
+    Withhold,
     /// A volume's device has another size.
     Resize(VolumeId),
     /// Listens at an address.

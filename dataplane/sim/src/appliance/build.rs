@@ -102,6 +102,7 @@ impl Appliance {
             serial: "TL0001".into(),
             model: "Throughline".into(),
             hosts: None,
+            ana: None,
             namespaces,
         };
         let offer = Offer::new(std::slice::from_ref(&subsystem), stores)
