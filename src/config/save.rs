@@ -7,8 +7,9 @@
 mod tests;
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 
-use engine::{AnaState, NamespaceConfig, SubsystemConfig, TargetConfig, WritePolicy};
+use engine::{AnaState, CNTLIDS, NamespaceConfig, SubsystemConfig, TargetConfig, WritePolicy};
 use toml_edit::{
     Array, ArrayOfTables, DocumentMut, InlineTable, Item, RawString, Table, TableLike, Value,
 };
@@ -102,6 +103,17 @@ fn write_subsystem(
             Some(state) => put(table, "ana", state.name().into()),
             None => drop(table.remove("ana")),
         }
+    }
+    let range = |ids: &RangeInclusive<u16>| format!("{}-{}", ids.start(), ids.end());
+    let said = table.get("controller_ids").and_then(Item::as_str);
+    let said = said.and_then(|said| values::controller_ids(said).ok());
+    if said.unwrap_or(CNTLIDS) != now.controller_ids {
+        put(table, "controller_ids", range(&now.controller_ids).into());
+    }
+    if was.map_or(&[][..], |was| &was.peer_listeners) != now.peer_listeners {
+        let peers = now.peer_listeners.iter();
+        let peers = peers.map(|&peer| SocketAddr::from(peer).to_string());
+        put(table, "peer_listen", Value::Array(peers.collect()));
     }
     match &now.hosts {
         hosts if was.is_some_and(|was| was.hosts == *hosts) => {}

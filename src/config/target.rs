@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use engine::{
-    ANA_IO_BYTES_MIN, AnaState, LogConfig, NamespaceConfig, SubsystemConfig, TargetConfig,
+    ANA_IO_BYTES_MIN, AnaState, CNTLIDS, LogConfig, NamespaceConfig, SubsystemConfig, TargetConfig,
     WritePolicy,
 };
 
@@ -51,6 +51,7 @@ pub(super) fn read(
         stores,
         log,
         max_io_bytes,
+        listeners: &listeners,
     };
     let subsystems = read_subsystems(root, known, warnings);
     TargetConfig {
@@ -195,6 +196,8 @@ struct Known<'a> {
     stores: &'a Stores,
     log: Option<&'a LogConfig>,
     max_io_bytes: u32,
+    /// Where the target listens.
+    listeners: &'a [(IpAddr, u16)],
 }
 
 fn read_subsystem(
@@ -211,6 +214,8 @@ fn read_subsystem(
         model: MODEL.into(),
         hosts: None,
         ana: None,
+        controller_ids: CNTLIDS,
+        peer_listeners: Vec::new(),
         namespaces: Vec::new(),
     };
     if let Some(item) = section.require("nqn", &format!("\"{NQN}\""))
@@ -250,9 +255,44 @@ fn read_subsystem(
     if let Some(item) = section.get("ana") {
         subsystem.ana = read_ana(&item, known.max_io_bytes);
     }
+    if let Some(item) = section.get("controller_ids")
+        && let Some(text) = item.string("1-32767")
+        && let Some(ids) = accept(&item, values::controller_ids(text))
+    {
+        subsystem.controller_ids = ids;
+    }
+    if let Some(item) = section.get("peer_listen") {
+        subsystem.peer_listeners = read_peers(&item, known.listeners);
+    }
     read_namespaces(&section, &mut subsystem, known, taken, warnings);
     section.finish();
     subsystem
+}
+
+/// Where other nodes show a subsystem.
+fn read_peers(item: &Item<'_>, own: &[(IpAddr, u16)]) -> Vec<(IpAddr, u16)> {
+    let mut peers = Vec::new();
+    for element in item.elements("[\"192.0.2.2:4420\"]") {
+        let Some(text) = element.string("192.0.2.2:4420") else {
+            continue;
+        };
+        let Some(peer) = accept(&element, values::listener(text)) else {
+            continue;
+        };
+        if peer.0.is_unspecified() {
+            element.report(
+                format!("{} is no address of another node", peer.0),
+                "write an address that hosts reach it at",
+            );
+        } else if own.contains(&peer) || peers.contains(&peer) {
+            element.report(
+                format!("hosts are told of {} port {} already", peer.0, peer.1),
+                "leave it out",
+            );
+        }
+        peers.push(peer);
+    }
+    peers
 }
 
 /// The state that ANA groups begin in.

@@ -123,6 +123,7 @@ fn k06_the_examples_comments_hold_the_defaults() {
                         "vlan",
                         "hosts",
                         "ana",
+                        "peer_listen",
                         "pci_allow",
                         "listen",
                         "native_mib",
@@ -205,8 +206,26 @@ t.toml:6:8: string values must be quoted
 
 /// What is written instead of what, and the first line and the help it earns.
 #[test]
-fn k06_every_mistake_has_its_sentence() {
+fn k06_mistakes_about_paths_have_their_sentences() {
     let cases: &[(&str, &str, &str, &str)] = &[
+        (
+            "nqn = ",
+            "controller_ids = \"9-8\"\nnqn = ",
+            "9:18: `9-8` is no range of controller IDs",
+            "write two numbers from 1 to 65519",
+        ),
+        (
+            "nqn = ",
+            "peer_listen = [\"192.0.2.1\"]\nnqn = ",
+            "9:16: hosts are told of 192.0.2.1 port 4420 already",
+            "leave it out",
+        ),
+        (
+            "nqn = ",
+            "peer_listen = [\"0.0.0.0\"]\nnqn = ",
+            "9:16: 0.0.0.0 is no address of another node",
+            "write an address that hosts reach it at",
+        ),
         (
             "nqn = ",
             "ana = \"change\"\nnqn = ",
@@ -219,6 +238,13 @@ fn k06_every_mistake_has_its_sentence() {
             "11:7: hosts read the states of all namespaces in one command",
             "write `max_io_kib = 64` or more",
         ),
+    ];
+    each_is_told(cases);
+}
+
+#[test]
+fn k06_every_mistake_has_its_sentence() {
+    let cases: &[(&str, &str, &str, &str)] = &[
         (
             "[[subsystem]]",
             "[control]\nmetrics = \"[::ffff:192.0.2.1]:9464\"\n[[subsystem]]",

@@ -1,6 +1,9 @@
 //! The small languages inside strings: addresses, names, identifiers.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+
+use engine::CNTLIDS;
 
 /// Why a string was refused, and what to write instead.
 #[derive(Debug, PartialEq, Eq)]
@@ -118,6 +121,25 @@ fn edges(address: IpAddr, length: u8) -> (IpAddr, IpAddr) {
             )
         }
     }
+}
+
+/// `1-32767`: the numbers that controllers get.
+pub(super) fn controller_ids(text: &str) -> Result<RangeInclusive<u16>, Wrong> {
+    let ids = text.split_once('-').and_then(|(first, last)| {
+        let number = |text: &str| text.trim().parse::<u16>().ok();
+        let (first, last) = (number(first)?, number(last)?);
+        let known = CNTLIDS.contains(&first) && CNTLIDS.contains(&last);
+        (known && first <= last).then_some(first..=last)
+    });
+    ids.ok_or_else(|| Wrong {
+        message: format!("`{}` is no range of controller IDs", brief(text)),
+        help: format!(
+            "write two numbers from {} to {}, such as \"1-32767\" here and \"32768-{}\" on the other node",
+            CNTLIDS.start(),
+            CNTLIDS.end(),
+            CNTLIDS.end()
+        ),
+    })
 }
 
 /// A name logs, statistics and other sections use.

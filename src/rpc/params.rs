@@ -95,7 +95,7 @@ pub(super) fn without_target(params: &mut Params) -> Result<(), ErrorObject> {
 pub(super) struct Nothing {}
 
 /// A number within bounds, both included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub(super) struct Within<const LEAST: u64, const MOST: u64>(pub(super) u64);
 
 impl<'de, const LEAST: u64, const MOST: u64> Deserialize<'de> for Within<LEAST, MOST> {

@@ -2,19 +2,17 @@
 
 use std::net::SocketAddr;
 
-use engine::{AnaState, Config, NamespaceConfig, SubsystemConfig, WritePolicy};
+use engine::{AnaState, CNTLIDS, Config, NamespaceConfig, SubsystemConfig, WritePolicy};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::change::{Change, NSID_MAX};
-use super::params::{DISCOVERY, Identify, Nqn, Params, read, without, without_target};
+use super::params::{DISCOVERY, Identify, Nqn, Params, Within, read, without, without_target};
 use super::target::{Description, Running};
 use super::{ana, listener};
 use crate::config::{default_serial, nguid_text, uuid_text};
 use crate::control::ErrorObject;
 
-/// Highest number of a controller (base 2.0, 3.1.1).
-const CNTLID_MAX: u16 = 0xffef;
 
 /// What SPDK answers where nothing has that name: its errno.
 const ENODEV: i64 = -19;
@@ -30,6 +28,23 @@ pub(super) struct Create {
     allow_any_host: bool,
     #[serde(default)]
     ana_reporting: bool,
+    #[serde(default = "Cntlid::least")]
+    min_cntlid: Cntlid,
+    #[serde(default = "Cntlid::most")]
+    max_cntlid: Cntlid,
+}
+
+/// A number that a controller may have: [`CNTLIDS`].
+type Cntlid = Within<1, 65519>;
+
+impl Cntlid {
+    fn least() -> Self {
+        Self((*CNTLIDS.start()).into())
+    }
+
+    fn most() -> Self {
+        Self((*CNTLIDS.end()).into())
+    }
 }
 
 impl Create {
@@ -43,9 +58,6 @@ impl Create {
         let namespaces = [json!(0), json!(NSID_MAX)];
         let why = "every subsystem takes 1024 namespaces";
         without("max_namespaces", &namespaces, why)?;
-        without("min_cntlid", &[json!(1)], "controllers have numbers from 1")?;
-        let why = "controllers have numbers up to 65519";
-        without("max_cntlid", &[json!(CNTLID_MAX)], why)?;
         let why = "the largest transfer limits these commands too";
         for limit in [
             "max_discard_size_kib",
@@ -55,7 +67,12 @@ impl Create {
         ] {
             without(limit, &none, why)?;
         }
-        read(params)
+        let create: Self = read(params)?;
+        if create.min_cntlid > create.max_cntlid {
+            let why = "`min_cntlid` is not above `max_cntlid`";
+            return Err(ErrorObject::invalid_params(why));
+        }
+        Ok(create)
     }
 
     pub(super) fn answer(self, running: &Running) -> Result<Value, ErrorObject> {
@@ -69,6 +86,8 @@ impl Create {
                     .map_or("Throughline".into(), |model| model.0),
                 hosts: (!self.allow_any_host).then(Vec::new),
                 ana: self.ana_reporting.then_some(AnaState::Optimized),
+                controller_ids: self.min_cntlid.0 as u16..=self.max_cntlid.0 as u16,
+                peer_listeners: Vec::new(),
                 namespaces: Vec::new(),
             };
             Ok((Some(Change::AddSubsystem(subsystem)), Value::Bool(true)))
@@ -158,8 +177,8 @@ fn show(subsystem: &SubsystemConfig, listeners: &[Value], description: &Descript
         "serial_number": subsystem.serial,
         "model_number": subsystem.model,
         "max_namespaces": NSID_MAX,
-        "min_cntlid": 1,
-        "max_cntlid": CNTLID_MAX,
+        "min_cntlid": subsystem.controller_ids.start(),
+        "max_cntlid": subsystem.controller_ids.end(),
         "namespaces": namespaces,
     });
     if subsystem.ana.is_some() {

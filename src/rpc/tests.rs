@@ -321,7 +321,7 @@ fn k06_how_hosts_reach_namespaces_is_set_as_rpc_py_asks_for_it() {
     let bench = Bench::new();
     bench.done(
         "nvmf_create_subsystem",
-        json!({ "nqn": B, "ana_reporting": true }),
+        json!({ "nqn": B, "ana_reporting": true, "min_cntlid": 32768 }),
     );
     let added = bench.call(
         "nvmf_subsystem_add_ns",
@@ -378,15 +378,19 @@ fn k06_how_hosts_reach_namespaces_is_set_as_rpc_py_asks_for_it() {
     }];
     let shown = bench.subsystem(B);
     assert_eq!(shown["ana_reporting"], json!(true));
+    let ids = [&shown["min_cntlid"], &shown["max_cntlid"]];
+    assert_eq!(ids, [&json!(32768), &json!(65519)]);
     let namespace = &shown["namespaces"][0];
     assert_eq!(namespace["anagrpid"], json!(1));
     let states = json!([{ "listen_address": address, "ana_state": "inaccessible" }]);
     assert_eq!(namespace["ana_states"], states);
     let (_, text, _) = bench.rpc.running.file().unwrap();
-    assert!(
-        text.contains("ana = \"optimized\"\n"),
-        "how they begin is saved: {text}"
-    );
+    for saved in [
+        "ana = \"optimized\"\n",
+        "controller_ids = \"32768-65519\"\n",
+    ] {
+        assert!(text.contains(saved), "{saved}: {text}");
+    }
 }
 
 #[test]
@@ -484,6 +488,16 @@ fn what_cannot_be_is_refused_and_says_why() {
             "nvmf_create_subsystem",
             json!({ "nqn": "nqn.2026-01.com.example:c", "serial_number": "x".repeat(21) }),
             "write 1 to 20 printable",
+        ),
+        (
+            "nvmf_create_subsystem",
+            json!({ "nqn": "nqn.2026-01.com.example:c", "min_cntlid": 9, "max_cntlid": 8 }),
+            "`min_cntlid` is not above `max_cntlid`",
+        ),
+        (
+            "nvmf_create_subsystem",
+            json!({ "nqn": "nqn.2026-01.com.example:c", "max_cntlid": 0 }),
+            "`max_cntlid` is a number from 1 to 65519",
         ),
         (
             "nvmf_create_subsystem",

@@ -41,7 +41,7 @@ pub use net::{AddressState, ConnectionInfo, MacAddress};
 pub use nvmf::{AnaState, Cntlid, ControllerInfo, NamespaceConfig as OfferedNamespace};
 pub use run::run;
 pub use shard::{
-    ANA_IO_BYTES_MIN, AnaSnapshot, Capture, CaptureError, CaptureLimits, Captured, Change,
+    ANA_IO_BYTES_MIN, AnaSnapshot, CNTLIDS, Capture, CaptureError, CaptureLimits, Captured, Change,
     ChangeError, ConnectionSnapshot, Detail, Handle, Health, Inventory, Layer, MemoryConfig,
     NSID_MAX, NamespaceConfig, NamespaceName, PairReport, PointDone, PointError, PoolSnapshot, PortAddress,
     PortState, ShardSnapshot, Snapshot, StoreInfo, SubsystemConfig,

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use crate::ana::AnaState;
 use crate::units::{BlockSize, Nsid};
@@ -94,6 +95,16 @@ pub struct SubsystemConfig {
     pub max_queues: u16,
     /// The state that its ANA groups begin in; `None`: it does not report asymmetric access.
     pub ana: Option<AnaState>,
+    /// Numbers that its controllers get, of [`SubsystemConfig::CNTLIDS`]. Nodes that show one subsystem give disjoint
+    /// ones: they are unique in it (base 3.1.1).
+    pub cntlids: RangeInclusive<u16>,
+    /// Where other nodes show it: the discovery log names these addresses too.
+    pub peers: Vec<Listener>,
+}
+
+impl SubsystemConfig {
+    /// Numbers that controllers may have (base 3.1.1: FFF0h and up are reserved).
+    pub const CNTLIDS: RangeInclusive<u16> = 1..=0xffef;
 }
 
 /// Who may use a subsystem.
@@ -363,6 +374,13 @@ impl SubsystemConfig {
             return Err(ConfigError::Range {
                 field: "max_queues",
                 allowed: "1 to 1024",
+            });
+        }
+        let ids = |id| Self::CNTLIDS.contains(id);
+        if self.cntlids.is_empty() || !ids(self.cntlids.start()) || !ids(self.cntlids.end()) {
+            return Err(ConfigError::Range {
+                field: "cntlids",
+                allowed: "one to some of 1 to 65519",
             });
         }
         validate_namespaces(&self.nqn, &self.namespaces)

@@ -36,8 +36,8 @@
 //!
 //! | clause | what | where |
 //! | --- | --- | --- |
-//! | 3.1.1, 6.3 | dynamic controllers, one for each Connect to an Admin Queue; CNTLID below FFF0h | `target` |
-//! | 3.1.2.3 | discovery controllers: Identify Controller, discovery log, Keep Alive, features 0Bh and 0Fh; 120 s of life without a Keep Alive Timeout | `controller/discovery`, `admin` |
+//! | 3.1.1, 6.3 | dynamic controllers, one for each Connect to an Admin Queue; CNTLID below FFF0h, of the numbers that a subsystem is to give | `target` |
+//! | 3.1.2.3 | discovery controllers: Identify Controller, discovery log (addresses of other nodes that show a subsystem, too), Keep Alive, features 0Bh and 0Fh; 120 s of life without a Keep Alive Timeout | `controller/discovery`, `admin` |
 //! | 3.1.3 | properties CAP, VS, CC, CSTS; any other is an invalid field | `controller/properties` |
 //! | 3.3.3 | submission and completion queue entries; no more commands outstanding than entries; SQHD, or none where the host disables flow control | `command`, `queue` |
 //! | 3.3.3.2.1 | statuses: Do Not Retry where a retry cannot help; a retry delay (CRDT1, 100 ms) for hosts that enable ACRE | `status`, `queue` |
@@ -100,7 +100,7 @@
 //! | Flush of all namespaces (NSID FFFFFFFFh) | reported so in VWC; a host flushes each |
 //! | entries in the Error Information log, events for errors and SMART | every error is the status of the command that it belongs to; what drives say of themselves is in the SMART log, for whoever reads it |
 //! | a Temperature Threshold of the host's | it is kept, as the feature is mandatory; the warning in the SMART log is that of the drives, by their own thresholds |
-//! | discovery registrations, referrals | one appliance knows itself alone |
+//! | discovery registrations, referrals | one appliance knows itself, and what it is told of others |
 //! | saved features, timestamps, power states beyond 0 | a controller lives as long as its association |
 //! | access frequency, limited retry and the other hints of I/O commands | legal to ignore |
 //! | SGL segments and several descriptors (MSDBD 1), keyed descriptors | hosts over TCP describe their memory to themselves; keys are RDMA's |

@@ -1,6 +1,7 @@
 //! The target: subsystems and the registry of their controllers, shared by all shards.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -36,14 +37,12 @@ struct Registry {
     controllers: BTreeMap<Cntlid, Arc<Controller>>,
     /// Those that have ended, while volumes have requests of theirs.
     ending: Vec<Arc<Controller>>,
-    last: u16,
+    /// The number given last, of each range that numbers are given of.
+    last: BTreeMap<(u16, u16), u16>,
 }
 
 /// Fences that there is room for before memory is allocated for more.
 const FENCES: usize = 1024;
-
-/// Highest CNTLID given out (base 3.1.1: FFF0h and up are reserved).
-const CNTLID_MAX: u16 = 0xffef;
 
 /// A controller in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -299,7 +298,9 @@ impl Target {
         if registry.controllers.len() >= usize::from(self.config().max_controllers) {
             return Err(Status::CONNECT_CONTROLLER_BUSY.into());
         }
-        let cntlid = registry.next_cntlid();
+        let cntlids = subsystem.as_ref().map(|s| s.config.cntlids.clone());
+        let cntlid = registry.next_cntlid(&cntlids.unwrap_or(SubsystemConfig::CNTLIDS));
+        let cntlid = cntlid.ok_or(Status::CONNECT_CONTROLLER_BUSY)?;
         let association = Association {
             listener,
             host: data.host.to_owned(),
@@ -375,20 +376,18 @@ fn end(controller: &Arc<Controller>, ending: &mut Vec<Arc<Controller>>) {
 }
 
 impl Registry {
-    /// A number not in use; there is one, as controllers are fewer.
-    fn next_cntlid(&mut self) -> Cntlid {
-        loop {
-            self.last = if self.last >= CNTLID_MAX {
-                1
-            } else {
-                self.last + 1
-            };
-            let is_ending = |c: &Arc<Controller>| c.cntlid == Cntlid(self.last);
-            if !self.controllers.contains_key(&Cntlid(self.last))
-                && !self.ending.iter().any(is_ending)
-            {
-                return Cntlid(self.last);
+    /// A number of `cntlids` that is not in use, and was not for as long as may be; none if all are.
+    fn next_cntlid(&mut self, cntlids: &RangeInclusive<u16>) -> Option<Cntlid> {
+        let (first, end) = (*cntlids.start(), *cntlids.end());
+        let last = self.last.entry((first, end)).or_insert(end);
+        for _ in cntlids.clone() {
+            *last = if *last >= end { first } else { *last + 1 };
+            let cntlid = Cntlid(*last);
+            let is_ending = |c: &Arc<Controller>| c.cntlid == cntlid;
+            if !self.controllers.contains_key(&cntlid) && !self.ending.iter().any(is_ending) {
+                return Some(cntlid);
             }
         }
+        None
     }
 }

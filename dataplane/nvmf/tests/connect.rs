@@ -550,3 +550,37 @@ fn ten_thousand_cycles_leave_nothing_behind() {
     rig.assert_no_copy();
     assert_eq!(rig.counters.connects, 20_000);
 }
+
+#[test]
+fn base_3_1_1_controllers_get_numbers_of_their_subsystem() {
+    let mut config = rig::config();
+    config.subsystems[0].cntlids = 1000..=1002;
+    config.subsystems[1].cntlids = 1001..=0xffef;
+    config.subsystems[1].hosts = nvmf::Hosts::Any;
+    let mut rig = Rig::with(config, Sizes::default());
+    let connect = |rig: &mut Rig, nqn: &str| {
+        let mut host = Host::new(rig, Manners::default());
+        host.initialize(rig);
+        let answer = host.connect_with(rig, 0, 31, &connect_data(0xffff, nqn, HOST_NQN));
+        (host, answer)
+    };
+    let (mut first, answer) = connect(&mut rig, NQN);
+    assert_eq!((answer.status, answer.result), (0, 1000));
+    // A number is one controller's, whatever subsystem it is of.
+    let mut hosts = Vec::new();
+    for (nqn, cntlid) in [(CLOSED_NQN, 1001), (NQN, 1002), (DISCOVERY_NQN, 1)] {
+        let (host, answer) = connect(&mut rig, nqn);
+        assert_eq!((answer.status, answer.result), (0, cntlid), "{nqn}");
+        hosts.push(host);
+    }
+    let (mut refused, answer) = connect(&mut rig, NQN);
+    assert_eq!(sc(answer.status), (1, 0x81), "Controller Busy");
+    refused.close(&mut rig);
+    first.close(&mut rig);
+    let (again, answer) = connect(&mut rig, NQN);
+    assert_eq!((answer.status, answer.result), (0, 1000));
+    for mut host in hosts.into_iter().chain([again]) {
+        host.close(&mut rig);
+    }
+    rig.assert_all_returned();
+}

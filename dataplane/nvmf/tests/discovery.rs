@@ -168,3 +168,54 @@ fn base_3_9_a_persistent_discovery_controller_lives_and_dies_by_keep_alive() {
     host.close(&mut rig);
     rig.assert_all_returned();
 }
+
+/// Hosts learn of all nodes that show a subsystem, whichever they ask.
+#[test]
+fn base_5_16_1_23_the_log_names_where_other_nodes_show_a_subsystem() {
+    let entries = |own: &[&str], peers: &[&str]| {
+        let listeners = |list: &[&str]| -> Vec<Listener> {
+            let address = |text: &&str| text.parse::<std::net::SocketAddr>().unwrap().into();
+            list.iter().map(address).collect()
+        };
+        let mut config = config();
+        config.listeners = listeners(own);
+        config.subsystems[0].peers = listeners(peers);
+        let mut rig = Rig::with(config, rig::Sizes::default());
+        let mut host = discovery(&mut rig, FRIEND, 0);
+        let (_, records) = header(&mut rig, &mut host);
+        let log = host
+            .log_page(&mut rig, 0x70, 0, 1024 * (1 + records as u32))
+            .data;
+        let text = |field: &[u8]| {
+            let text = str::from_utf8(field).unwrap();
+            text.trim_end_matches([' ', '\0']).to_owned()
+        };
+        let entry = |entry: &[u8]| {
+            let address = format!("{}:{}", text(&entry[512..768]), text(&entry[32..64]));
+            (text(&entry[256..512]), entry[4], address)
+        };
+        let entries: Vec<_> = log[1024..].chunks(1024).map(entry).collect();
+        host.close(&mut rig);
+        entries
+    };
+    let of = |entries: &[(String, u8, String)], nqn: &str| {
+        let own = entries.iter().filter(|(name, ..)| name == nqn);
+        own.map(|(_, port, address)| (*port, address.clone()))
+            .collect::<Vec<_>>()
+    };
+    let (a, b, c) = ("192.0.2.2:4420", "192.0.2.1:4420", "192.0.2.1:4421");
+    let here = entries(&[a], &[b, c]);
+    let expected = [(3, a), (1, b), (2, c)].map(|(port, address)| (port, address.to_owned()));
+    assert_eq!(of(&here, NQN), expected);
+    assert_eq!(
+        of(&here, CLOSED_NQN),
+        [(1, a.to_owned())],
+        "this node alone"
+    );
+    // On the other node the same ports have the same numbers.
+    let mut there = of(&entries(&[b, c], &[a]), NQN);
+    there.sort();
+    let mut here = of(&here, NQN);
+    here.sort();
+    assert_eq!(there, here);
+}

@@ -1,7 +1,13 @@
 //! What a target offers, as an operator says it.
 
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
 use block::WritePolicy;
 use nvmf::AnaState;
+
+/// Numbers that controllers may have (base 2.0, 3.1.1).
+pub const CNTLIDS: RangeInclusive<u16> = nvmf::SubsystemConfig::CNTLIDS;
 
 /// Largest transfer of one command, at least, where a subsystem reports asymmetric namespace access, in bytes.
 pub const ANA_IO_BYTES_MIN: u32 = nvmf::TargetConfig::ANA_IO_BYTES_MIN;
@@ -19,6 +25,10 @@ pub struct SubsystemConfig {
     pub hosts: Option<Vec<String>>,
     /// The state that its ANA groups begin in; `None`: it does not report asymmetric namespace access.
     pub ana: Option<AnaState>,
+    /// Numbers that its controllers get, of [`CNTLIDS`]; nodes that show one subsystem give disjoint ones.
+    pub controller_ids: RangeInclusive<u16>,
+    /// Addresses and TCP ports where other nodes show it.
+    pub peer_listeners: Vec<(IpAddr, u16)>,
     /// Namespaces.
     pub namespaces: Vec<NamespaceConfig>,
 }

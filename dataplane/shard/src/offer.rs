@@ -1,5 +1,7 @@
 //! From what an operator says of subsystems and namespaces to what hosts see.
 
+use std::net::SocketAddr;
+
 use block::{Geometry, LastSmart, NamespaceIndex, VolumeId, WritePolicy};
 use nvmf::{BlockSize, Hosts, Nsid};
 
@@ -168,6 +170,10 @@ pub(crate) fn subsystem(
         hosts: hosts(config.hosts.clone()),
         max_queues: QUEUES_MAX,
         ana: config.ana,
+        cntlids: config.controller_ids.clone(),
+        peers: (config.peer_listeners.iter())
+            .map(|&address| SocketAddr::from(address).into())
+            .collect(),
     };
     Ok((subsystem, offered))
 }

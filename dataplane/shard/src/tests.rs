@@ -23,8 +23,8 @@ use volume::{Origin, Volumes};
 
 use crate::door::{Session, tests::Echo};
 use crate::{
-    Change, ChangeError, Common, DoorKind, Doors, Handle, Link, Machine, Memory, MemoryConfig,
-    MirrorDoor, NamespaceConfig, NvmeDoor, Offer, Port, PortCounters, PortState, Shard, Sizing,
+    CNTLIDS, Change, ChangeError, Common, DoorKind, Doors, Handle, Link, Machine, Memory,
+    MemoryConfig, MirrorDoor, NamespaceConfig, NvmeDoor, Offer, Port, PortCounters, PortState, Shard, Sizing,
     StoreInfo, SubsystemConfig,
 };
 
@@ -268,6 +268,8 @@ fn shard_with(
         model: "test".into(),
         hosts: None,
         ana: None,
+        controller_ids: CNTLIDS,
+        peer_listeners: Vec::new(),
         namespaces: Vec::new(),
     };
     let offer = Offer::new(&[subsystem], stores).unwrap();

@@ -1,5 +1,6 @@
 //! A file, whatever was changed since: what is written is what is read.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -203,6 +204,8 @@ fn a_subsystem_that_goes_leaves_the_others_their_serial_numbers() {
             model: "Throughline".into(),
             hosts: None,
             ana: None,
+            controller_ids: CNTLIDS,
+            peer_listeners: Vec::new(),
             namespaces: vec![namespace(1, "c"), namespace(2, "a")],
         });
     });
@@ -338,7 +341,8 @@ prop_compose! {
 prop_compose! {
     fn any_subsystem()(
         name in "[a-f]", serial in "[A-Z0-9]{1,20}", model in option::of("[ -~]{0,38}x"),
-        hosts in option::of(vec("[a-e]", 0..4)), ana in prop::sample::select(ANA), namespaces in vec(any_namespace(), 0..5),
+        hosts in option::of(vec("[a-e]", 0..4)), ana in prop::sample::select(ANA),
+        ids in (1u16..100, 100u16..=0xffef), peers in vec(4420u16..4424, 0..3), namespaces in vec(any_namespace(), 0..5),
     ) -> SubsystemConfig {
         let nqn = |name: String| format!("nqn.2026-01.com.example:{name}");
         let mut hosts = hosts.map(|hosts| hosts.into_iter().map(nqn).collect::<Vec<_>>());
@@ -347,6 +351,9 @@ prop_compose! {
         }
         SubsystemConfig {
             nqn: nqn(name), serial, model: model.unwrap_or(MODEL.into()), hosts, ana, namespaces,
+            controller_ids: ids.0..=ids.1,
+            peer_listeners: peers.into_iter().collect::<BTreeSet<_>>().into_iter()
+                .map(|port| (IpAddr::from([192, 0, 2, 9]), port)).collect(),
         }
     }
 }

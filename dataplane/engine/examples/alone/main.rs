@@ -89,6 +89,8 @@ fn config(options: &Options) -> Config {
                 model: "Throughline".into(),
                 hosts: None,
                 ana: None,
+                controller_ids: engine::CNTLIDS,
+                peer_listeners: Vec::new(),
                 namespaces: vec![NamespaceConfig {
                     nsid: 1,
                     store: "null0".into(),

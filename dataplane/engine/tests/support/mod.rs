@@ -72,6 +72,8 @@ pub fn config(block_size: u32) -> Config {
                 model: "Throughline".into(),
                 hosts: None,
                 ana: None,
+                controller_ids: engine::CNTLIDS,
+                peer_listeners: Vec::new(),
                 namespaces: vec![NamespaceConfig {
                     nsid: 1,
                     store: "malloc0".into(),

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::window::Window;
 use crate::config::{ADMIN_QUEUE_DEPTH, Listener};
-use crate::subsystem::Subsystems;
+use crate::subsystem::{Subsystem, Subsystems};
 use crate::units::Cntlid;
 
 /// Length of the header, and of each entry, in bytes.
@@ -20,20 +20,46 @@ const SUBTYPE_NVM: u8 = 2;
 /// disabled (2).
 const TREQ: u8 = 0b110;
 
+/// Where a subsystem can be reached: here, and where other nodes show it.
+fn addresses<'a>(
+    subsystems: &'a Subsystems,
+    subsystem: &'a Subsystem,
+) -> impl Iterator<Item = &'a Listener> {
+    (subsystems.listeners().iter()).chain(&subsystem.config.peers)
+}
+
+/// PORTID of the `place`th of a subsystem's addresses, from 1. Where another node shows it too, it is the address's
+/// place among all when they are sorted, which is the same on that node.
+fn port_id(
+    subsystems: &Subsystems,
+    subsystem: &Subsystem,
+    place: usize,
+    listener: &Listener,
+) -> u16 {
+    let before = match subsystem.config.peers.is_empty() {
+        true => place,
+        false => addresses(subsystems, subsystem)
+            .filter(|&other| other < listener)
+            .count(),
+    };
+    (before as u16).wrapping_add(1)
+}
+
 /// Bytes of the log for `host`.
 pub(super) fn len(subsystems: &Subsystems, host: &str) -> u64 {
-    let records = subsystems.allowed(host).count() * subsystems.listeners().len();
-    ENTRY_LEN * (1 + records as u64)
+    let records = (subsystems.allowed(host)).map(|s| addresses(subsystems, s).count() as u64);
+    ENTRY_LEN * (1 + records.sum::<u64>())
 }
 
 /// Writes the part of the log for `host` that `w` shows.
 pub(super) fn fill(subsystems: &Subsystems, host: &str, w: &mut Window<'_>) {
     let mut records = 0;
     for subsystem in subsystems.allowed(host) {
-        for (port, listener) in subsystems.listeners().iter().enumerate() {
+        for (place, listener) in addresses(subsystems, subsystem).enumerate() {
             records += 1;
             let at = ENTRY_LEN * records;
             if w.sees(at, ENTRY_LEN) {
+                let port = port_id(subsystems, subsystem, place, listener);
                 entry(port, listener, &subsystem.config.nqn, at, w);
             }
         }
@@ -58,6 +84,7 @@ impl Seen {
         let mut digest = DefaultHasher::new();
         for subsystem in subsystems.allowed(host) {
             subsystem.config.nqn.hash(&mut digest);
+            subsystem.config.peers.hash(&mut digest);
         }
         for listener in subsystems.listeners() {
             (listener.address, listener.port).hash(&mut digest);
@@ -80,14 +107,14 @@ impl Seen {
 }
 
 /// Discovery Log Page Entry (Figure 254) at `at`.
-fn entry(port: usize, listener: &Listener, nqn: &str, at: u64, w: &mut Window<'_>) {
+fn entry(port: u16, listener: &Listener, nqn: &str, at: u64, w: &mut Window<'_>) {
     let adrfam = match listener.address {
         IpAddr::V4(_) => 1,
         IpAddr::V6(_) => 2,
     };
     w.put(at, [TRTYPE_TCP, adrfam, SUBTYPE_NVM, TREQ]);
-    // PORTID, from 1; CNTLID: dynamic controllers; ASQSZ.
-    w.put(at + 4, (port as u16).wrapping_add(1).to_le_bytes());
+    // PORTID; CNTLID: dynamic controllers; ASQSZ.
+    w.put(at + 4, port.to_le_bytes());
     w.put(at + 6, Cntlid::DYNAMIC.0.to_le_bytes());
     w.put(at + 8, ADMIN_QUEUE_DEPTH.to_le_bytes());
     let mut text = Text {

@@ -111,6 +111,8 @@ fn target() -> Arc<Target> {
             hosts: Hosts::Any,
             max_queues: 1,
             ana: None,
+            cntlids: SubsystemConfig::CNTLIDS,
+            peers: Vec::new(),
         }],
         ..TargetConfig::default()
     })

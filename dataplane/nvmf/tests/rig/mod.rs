@@ -179,6 +179,8 @@ pub fn config() -> TargetConfig {
         hosts,
         max_queues: 8,
         ana: None,
+        cntlids: SubsystemConfig::CNTLIDS,
+        peers: Vec::new(),
     };
     TargetConfig {
         subsystems: vec![

@@ -29,6 +29,8 @@ fn k06_how_hosts_reach_namespaces_changes_while_a_shard_runs() {
         model: "test".into(),
         hosts: None,
         ana: Some(AnaState::Inaccessible),
+        controller_ids: CNTLIDS,
+        peer_listeners: Vec::new(),
         namespaces: vec![namespace],
     };
     change(&handle, &mut shard, Change::AddSubsystem(subsystem)).unwrap();

@@ -103,6 +103,8 @@ impl Appliance {
             model: "Throughline".into(),
             hosts: None,
             ana: None,
+            controller_ids: shard::CNTLIDS,
+            peer_listeners: Vec::new(),
             namespaces,
         };
         let offer = Offer::new(std::slice::from_ref(&subsystem), stores)
