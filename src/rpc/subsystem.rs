@@ -13,7 +13,6 @@ use super::{ana, listener};
 use crate::config::{default_serial, nguid_text, uuid_text};
 use crate::control::ErrorObject;
 
-
 /// What SPDK answers where nothing has that name: its errno.
 const ENODEV: i64 = -19;
 

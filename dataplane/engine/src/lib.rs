@@ -43,6 +43,6 @@ pub use run::run;
 pub use shard::{
     ANA_IO_BYTES_MIN, AnaSnapshot, CNTLIDS, Capture, CaptureError, CaptureLimits, Captured, Change,
     ChangeError, ConnectionSnapshot, Detail, Handle, Health, Inventory, Layer, MemoryConfig,
-    NSID_MAX, NamespaceConfig, NamespaceName, PairReport, PointDone, PointError, PoolSnapshot, PortAddress,
-    PortState, ShardSnapshot, Snapshot, StoreInfo, SubsystemConfig,
+    NSID_MAX, NamespaceConfig, NamespaceName, PairReport, PointDone, PointError, PoolSnapshot,
+    PortAddress, PortState, ShardSnapshot, Snapshot, StoreInfo, SubsystemConfig,
 };

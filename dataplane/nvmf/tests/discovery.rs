@@ -63,7 +63,7 @@ fn base_5_16_1_23_genctr_grows_and_an_event_comes_with_each_change_of_the_log() 
     };
     let changes: [(&Change<'_>, u64); 5] = [
         (&|rig| rig.target.add_subsystem(other.clone()).unwrap(), 4),
-        (&|rig| rig.target.set_listeners(vec![one.clone()]), 2),
+        (&|rig| rig.target.set_listeners(vec![one]), 2),
         (
             &|rig| assert_eq!(rig.target.set_hosts(CLOSED_NQN, Hosts::Any), Ok(true)),
             3,

@@ -344,6 +344,10 @@ impl Door for mirror::Connection {
         mirror::Connection::close(self, lanes);
     }
 
+    fn has_withheld(&self, _: &Buffers, _: &mut MirrorDoor) -> bool {
+        false
+    }
+
     fn is_blocked(&self) -> bool {
         mirror::Connection::is_waiting(self)
     }

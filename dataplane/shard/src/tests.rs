@@ -24,8 +24,8 @@ use volume::{Origin, Volumes};
 use crate::door::{Session, tests::Echo};
 use crate::{
     CNTLIDS, Change, ChangeError, Common, DoorKind, Doors, Handle, Link, Machine, Memory,
-    MemoryConfig, MirrorDoor, NamespaceConfig, NvmeDoor, Offer, Port, PortCounters, PortState, Shard, Sizing,
-    StoreInfo, SubsystemConfig,
+    MemoryConfig, MirrorDoor, NamespaceConfig, NvmeDoor, Offer, Port, PortCounters, PortState,
+    Shard, Sizing, StoreInfo, SubsystemConfig,
 };
 
 const NQN: &str = "nqn.2026-01.com.example:changes";

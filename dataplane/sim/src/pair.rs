@@ -13,12 +13,13 @@ use testkit::Random;
 
 use crate::appliance::{Appliance, MIRROR_PORT, PairNode, PairPlan, Stopped, address};
 use crate::clock::{self, MILLISECOND, Nanoseconds, SECOND};
+use crate::devices::Devices;
 use crate::host::{Context, Host};
 use crate::oracle::{Extent, Oracle, SECTOR, Violation, VolumeRules};
 use crate::plan::Plan;
 use crate::trace::{Trace, event};
 use crate::wire::{Direction, Node, Quality, Wire};
-use crate::world::{Devices, Summary};
+use crate::world::Summary;
 
 /// How long a phase may take.
 const PHASE_MAX: Nanoseconds = 180 * SECOND;
@@ -70,6 +71,10 @@ impl Devices for Lenient<'_> {
 
     fn may_leave(&self, _: usize, _: Nanoseconds) -> bool {
         true
+    }
+
+    fn was_absent(&self, _: usize, _: Nanoseconds) -> bool {
+        false
     }
 
     fn is_cached(&self, _: usize) -> bool {
@@ -503,7 +508,7 @@ impl World {
         let mut cx = Context {
             oracle: &mut self.oracle,
             devices: &Lenient(&self.appliances),
-            is_calm: false,
+            is_well: false,
         };
         for (i, host) in self.hosts.iter_mut().enumerate() {
             let wire = &mut self.wire;

@@ -67,6 +67,7 @@ fn config(options: &Options) -> Config {
             routes: Vec::new(),
             vlan: None,
         }],
+        pair: None,
         log: (options.write == WritePolicy::Logged).then(|| LogConfig {
             stores: vec![LogStoreConfig {
                 name: "log0".into(),

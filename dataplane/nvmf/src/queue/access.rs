@@ -65,11 +65,14 @@ impl Queue {
 
 /// The status to abort the command in `slot` with, if it is for a namespace that is withheld.
 fn withheld(slot: &Slot, namespaces: &Namespaces) -> Option<Status> {
-    let is_io = match slot.work {
-        Work::Read { .. } | Work::Write { .. } | Work::WriteZeroes { .. } => true,
-        Work::Flush | Work::Dataset { .. } => true,
-        _ => false,
-    };
+    let is_io = matches!(
+        slot.work,
+        Work::Read { .. }
+            | Work::Write { .. }
+            | Work::WriteZeroes { .. }
+            | Work::Flush
+            | Work::Dataset { .. }
+    );
     if !is_io || slot.state == SlotState::Sending {
         return None;
     }

@@ -87,26 +87,7 @@ impl Appliance {
             }
         };
         let stores = self.disks.iter().enumerate().map(store).collect();
-        let namespaces = (self.volumes.iter().enumerate())
-            .map(|(i, volume)| NamespaceConfig {
-                nsid: i as u32 + 1,
-                store: format!("disk{i}"),
-                uuid: None,
-                nguid: None,
-                write: volume.policy,
-                block_size: Some(volume.block),
-            })
-            .collect();
-        let subsystem = SubsystemConfig {
-            nqn: SUBSYSTEM.into(),
-            serial: "TL0001".into(),
-            model: "Throughline".into(),
-            hosts: None,
-            ana: None,
-            controller_ids: shard::CNTLIDS,
-            peer_listeners: Vec::new(),
-            namespaces,
-        };
+        let subsystem = self.subsystem();
         let offer = Offer::new(std::slice::from_ref(&subsystem), stores)
             .expect("namespaces that fit their devices");
         let ip = address(&self.network, Node::Appliance(self.index));
@@ -176,6 +157,30 @@ impl Appliance {
             begun: None,
             refused: None,
             mirrored: Vec::new(),
+        }
+    }
+
+    /// What hosts connect to.
+    fn subsystem(&self) -> SubsystemConfig {
+        let namespaces = (self.volumes.iter().enumerate())
+            .map(|(i, volume)| NamespaceConfig {
+                nsid: i as u32 + 1,
+                store: format!("disk{i}"),
+                uuid: None,
+                nguid: None,
+                write: volume.policy,
+                block_size: Some(volume.block),
+            })
+            .collect();
+        SubsystemConfig {
+            nqn: SUBSYSTEM.into(),
+            serial: "TL0001".into(),
+            model: "Throughline".into(),
+            hosts: None,
+            ana: None,
+            controller_ids: shard::CNTLIDS,
+            peer_listeners: Vec::new(),
+            namespaces,
         }
     }
 

@@ -316,7 +316,7 @@ impl<D: Device> Log<D> {
     /// How far the one is that is under way.
     pub(super) fn point_progress(&self, cached: &Cached) -> Progress {
         let waits_for = match self.point.stage {
-            Stage::Idle | Stage::Superblock { .. } => 0,
+            Stage::Idle | Stage::Marking { .. } | Stage::Superblock { .. } => 0,
             Stage::Settling { half } => self.unmerged[half],
             Stage::Flushing { left, .. } => left,
         };
