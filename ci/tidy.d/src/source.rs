@@ -206,7 +206,7 @@ trait T {
 // fn none
 ";
         let found = functions_of(text);
-        assert_eq!(found, [(2, "two", 6), (13, "three", 2)]);
+        assert_eq!(found, [(2, "two", 6), (15, "three", 2)]);
     }
 
     #[test]

@@ -24,8 +24,6 @@ impl Command {
     pub const COPY: Self = Self(20);
     /// The copy has ended, and both have the same: [`Copying`].
     pub const COPIED: Self = Self(21);
-    /// The receiver is to be the source from now on: [`Copying`].
-    pub const SWITCH: Self = Self(22);
 }
 
 /// Changes in a message at most.
@@ -417,7 +415,7 @@ impl Ready {
     }
 }
 
-/// Parameters of [`Command::COPY`], [`Command::COPIED`] and [`Command::SWITCH`].
+/// Parameters of [`Command::COPY`] and [`Command::COPIED`].
 ///
 /// | | bytes | |
 /// | --- | --- | --- |

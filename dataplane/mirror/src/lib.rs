@@ -24,7 +24,9 @@ mod parameters;
 mod record;
 mod standing;
 
-pub use commands::{Change, ChangeOp, Changes, Role};
+pub use commands::{
+    BadParameters, CHANGES_MAX, Change, ChangeOp, Changes, Copying, Differing, Meeting, Ready, Role,
+};
 pub use frame::{Command, Header};
 pub use greeting::{BadGreeting, Greeting, Node, OPENING, Session, caller};
 pub use key::{Keyed, PairKey, Side};

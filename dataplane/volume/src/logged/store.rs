@@ -100,7 +100,7 @@ impl<D: Device> LogStore<D> {
     /// Reads, or writes and, where the device has a volatile cache, makes stable what is at `at` of it.
     ///
     /// # Panics
-    /// If there is no [room](LogStore::room).
+    /// If there is no room.
     pub(crate) fn start(&mut self, ticket: u32, op: Op, at: u64, len: u64, elements: Vec<Element>) {
         let caches = self.backing.geometry.write_cache;
         let is_skipped = cfg!(mutant = "log-not-flushed") && op == Op::Write;
