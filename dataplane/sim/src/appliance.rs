@@ -70,6 +70,8 @@ pub(crate) struct Appliance {
     log_writes_at_start: (u64, u64),
     /// What it keeps of a pair.
     pair: Option<PairNode>,
+    /// Its log was made, and has taken changes.
+    has_had_a_log: bool,
 }
 
 /// One start of an appliance.
@@ -161,6 +163,7 @@ impl Appliance {
             offering: Offering::new(volumes.len()),
             log_writes_at_start: (0, 0),
             pair: None,
+            has_had_a_log: false,
         }
     }
 
@@ -311,6 +314,12 @@ impl Appliance {
     /// Why its log could not be replayed: it ends.
     pub(crate) fn refused(&mut self) -> Option<String> {
         self.running.as_mut()?.refused.take()
+    }
+
+    /// Whether a store lied while the log was first made, of which nothing was acknowledged.
+    pub(crate) fn was_lied_to_at_first(&self) -> bool {
+        let lied = |log: &Rc<RefCell<Disk>>| log.borrow().lied_at().is_some();
+        !self.has_had_a_log && self.logs().iter().any(lied)
     }
 
     /// Whether another start may do better than the one that refused, which is killed then.
@@ -481,6 +490,7 @@ impl Appliance {
             }
             if was_replaying && !running.is_replaying {
                 self.logs.begun();
+                self.has_had_a_log = true;
                 if let (Some(tables), Some(start)) = (&mut self.tables, running.begun.take()) {
                     tables.begun(&start);
                 }

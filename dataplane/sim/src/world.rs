@@ -322,7 +322,8 @@ impl World {
     fn look_at_the_refusal(&mut self, why: String) -> Result<(), Violation> {
         event!(self.trace, "refused", [self.steps], "{why}");
         let lied = |log: &Rc<RefCell<Disk>>| log.borrow().lied_at().is_some();
-        if !self.appliance.has_two_logs() && self.appliance.logs().iter().any(lied) {
+        let is_found_out = !self.appliance.has_two_logs() && self.appliance.logs().iter().any(lied);
+        if is_found_out || self.appliance.was_lied_to_at_first() {
             // It was found out, and nothing is lost without a word.
             self.is_over = true;
             return self.appliance.kill(false).map_err(Violation);

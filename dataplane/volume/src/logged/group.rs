@@ -141,6 +141,7 @@ impl<D: Device> Log<D> {
             self.checksums.extend(run.checksums());
             let are_made = self.checksums.len() >= record.checksums();
             if !are_made {
+                self.checksums.clear();
                 self.crcs.begin(record.offset);
                 self.counters.checksummed_bytes += record.len;
             }
