@@ -34,7 +34,7 @@ on client '[ -b /dev/nvme0n1 ] && [ ! -b /dev/nvme1n1 ]' || fail "the two paths 
 on client 'nvme id-ctrl /dev/nvme1' >"$run/controller"
 grep -q '^cmic *: *0xb$' "$run/controller" || fail "the controller does not say that it reports asymmetric access"
 on client 'nvme ana-log /dev/nvme1' >"$run/log"
-grep -q 'state *: *inaccessible' "$run/log" || fail "the log does not say how the namespace is reached: $(tr '\n' ' ' <"$run/log")"
+grep -q 'state[[:space:]]*:[[:space:]]*inaccessible' "$run/log" || fail "the log does not say how the namespace is reached: $(tr '\n' ' ' <"$run/log")"
 
 begin client busy 'while [ ! -e /run/enough ]; do
 	fio --name=verify --filename=/dev/nvme0n1 --size=8m --rw=randrw --bsrange=4k-16k --blockalign=4k --ioengine=libaio --direct=1 --iodepth=8 \

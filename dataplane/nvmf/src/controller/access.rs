@@ -1,6 +1,7 @@
 //! The Asymmetric Namespace Access log page (base 5.16.1.13).
 
 use super::window::Window;
+use crate::config::NamespaceConfig;
 use crate::namespaces::Namespaces;
 
 /// Length of the header in bytes.
@@ -19,9 +20,10 @@ fn descriptor_len(specific: u8) -> u64 {
     }
 }
 
-/// Bytes of the log with the Log Specific Parameter `specific`.
-pub(super) fn len(namespaces: &Namespaces, specific: u8) -> u64 {
-    HEADER_LEN + namespaces.iter().count() as u64 * descriptor_len(specific)
+/// Bytes of the log with the Log Specific Parameter `specific`, of as many groups as there can be: those that there are not are
+/// zeros. Hosts read all of it, in parts of 4096 bytes (nvme-cli), and an offset behind a log's end is refused.
+pub(super) fn len(specific: u8) -> u64 {
+    HEADER_LEN + u64::from(NamespaceConfig::NSID_MAX) * descriptor_len(specific)
 }
 
 /// Writes the part of the log that `w` shows. Changes are counted from the last reset of the controller on, at

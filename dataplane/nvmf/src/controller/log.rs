@@ -59,9 +59,7 @@ impl Logs<'_> {
             lid::ERRORS => Ok(64),
             lid::SMART | lid::FIRMWARE => Ok(512),
             lid::CHANGED_NAMESPACES | lid::EFFECTS | lid::MANAGEMENT => Ok(4096),
-            lid::ACCESS if self.namespaces.has_groups() => {
-                Ok(access::len(self.namespaces, specific))
-            }
+            lid::ACCESS if self.namespaces.has_groups() => Ok(access::len(specific)),
             _ => Err(Status::INVALID_LOG_PAGE),
         }
     }
