@@ -7,7 +7,7 @@ mod tests;
 
 use std::fmt;
 
-use crate::bytes::{array, put, u16_at, u32_at, u64_at};
+use crate::bytes::{array, generation_at, put, put_generation, u16_at, u32_at, u64_at};
 use crate::frame::{Command, PARAMETERS_MAX};
 use crate::standing::{Claim, Generation, RecordClaim, ReplicaId, Wholeness};
 
@@ -222,18 +222,6 @@ pub struct Meeting {
     pub meeting: u64,
     /// The other one's, if it was heard.
     pub answers: u64,
-}
-
-fn put_generation(bytes: &mut [u8], at: usize, generation: Generation) {
-    put(bytes, at, &generation.number.to_le_bytes());
-    put(bytes, at + 8, &generation.tag.to_le_bytes());
-}
-
-fn generation_at(bytes: &[u8], at: usize) -> Generation {
-    Generation {
-        number: u64_at(bytes, at),
-        tag: u64_at(bytes, at + 8),
-    }
 }
 
 impl Meeting {

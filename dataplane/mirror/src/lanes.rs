@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use block::{NamespaceIndex, VolumeId};
-use pages::{RunPool, Segment};
+use pages::Segment;
 
 use crate::commands::{CHANGES_MAX, Change, Changes};
 use crate::frame::{Command, PAYLOAD_MAX};
@@ -158,9 +158,7 @@ pub struct Lanes {
     /// On one shard.
     manager: Option<Box<Manager>>,
     /// Transfers that the other node has.
-    confirmed: VecDeque<(usize, Range<u64>)>,
-    /// Changes with lesser numbers are stable here.
-    stable: u64,
+    confirmed: VecDeque<Range<u64>>,
     connections: Cell<u64>,
     random: Box<dyn FnMut() -> u64>,
     now: Duration,
@@ -192,7 +190,6 @@ impl Lanes {
             volumes,
             manager: manager.map(Box::new),
             confirmed: VecDeque::new(),
-            stable: 0,
             connections: Cell::new(0),
             random: Box::new(random),
             now,
@@ -223,11 +220,6 @@ impl Lanes {
     /// The manager of pairs, where it is.
     pub fn manager(&mut self) -> Option<&mut Manager> {
         self.manager.as_deref_mut()
-    }
-
-    /// Runs what other nodes' changes are placed in.
-    pub fn runs(&self) -> &RunPool {
-        self.door.runs()
     }
 
     /// Says what time it is, and lets everything go on; to be called at every turn of the shard.
@@ -277,7 +269,7 @@ impl Lanes {
                     result,
                     ..
                 } => match result {
-                    Ok(()) => self.confirmed.push_back((volume, transfers)),
+                    Ok(()) => self.confirmed.push_back(transfers),
                     Err(refusal) => {
                         log::warn!(
                             "mirror: the other node refuses changes of volume {volume}: {refusal}"
@@ -324,7 +316,6 @@ impl Lanes {
 
     /// Sends what of `forwards` there is room for, in order. Changes with numbers less than `stable` are stable.
     pub fn forward(&mut self, forwards: &mut VecDeque<Forward>, stable: u64) {
-        self.stable = stable;
         if self.is_stopping {
             for forward in forwards.drain(..) {
                 let volume = self
@@ -388,10 +379,9 @@ impl Lanes {
         }
     }
 
-    /// Transfers that the other node has, of one of the volumes.
-    pub fn next_confirmed(&mut self) -> Option<(VolumeId, Range<u64>)> {
-        let (volume, transfers) = self.confirmed.pop_front()?;
-        Some((self.volumes[volume].volume, transfers))
+    /// Transfers that the other node has.
+    pub fn next_confirmed(&mut self) -> Option<Range<u64>> {
+        self.confirmed.pop_front()
     }
 
     /// A connection that is to be opened, to which peer, and where to.
@@ -449,12 +439,6 @@ impl Lanes {
             bytes.copy_from_slice(&(self.random)().to_le_bytes());
         }
         nonce
-    }
-
-    /// Messages of ours without an answer, and changes of others under way.
-    pub fn in_progress(&self) -> usize {
-        let asked: usize = self.out.iter().map(|out| out.link.unanswered()).sum();
-        asked + self.door.executing()
     }
 
     /// The shard stops: what has no answer gets none.

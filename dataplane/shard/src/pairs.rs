@@ -48,7 +48,7 @@ impl<M: Machine> Shard<M> {
         let common = &mut self.common;
         let (lanes, volumes) = (&mut common.doors.mirror, &mut common.volumes);
         lanes.advance(Duration::from_nanos(now.0));
-        while let Some((_, transfers)) = lanes.next_confirmed() {
+        while let Some(transfers) = lanes.next_confirmed() {
             volumes.confirmed(transfers);
         }
         if let Some((forwards, stable)) = volumes.forwards() {

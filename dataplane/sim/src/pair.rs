@@ -412,7 +412,6 @@ impl World {
     }
 
     fn stop_both(&mut self) -> Result<(), Violation> {
-        // The destination first: what it lacks then, if anything, is marked.
         let deadline = clock::now() + PHASE_MAX;
         self.disturb();
         self.appliances.iter_mut().for_each(Appliance::stop);

@@ -139,14 +139,6 @@ impl Door {
         }
     }
 
-    pub(super) fn runs(&self) -> &RunPool {
-        &self.runs
-    }
-
-    pub(super) fn executing(&self) -> usize {
-        self.executions.len()
-    }
-
     /// A lane's link, and the connection that has its session.
     pub(super) fn link(&mut self, at: usize) -> (&mut Link<Carried>, &mut Option<u64>) {
         let lane = &mut self.ins[at];

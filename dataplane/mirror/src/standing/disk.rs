@@ -22,8 +22,8 @@
 
 use std::fmt;
 
-use super::{Generation, Record, ReplicaId, Standing, Wholeness};
-use crate::bytes::{array, put, u32_at, u64_at};
+use super::{Record, ReplicaId, Standing, Wholeness};
+use crate::bytes::{array, generation_at, put, put_generation, u32_at, u64_at};
 use crate::record::Changed;
 
 /// Bytes of a standing on disk.
@@ -154,18 +154,6 @@ impl OnDisk {
             true => Ok(on_disk),
             false => Err(BadStanding::Field("something stands where zeros are to be")),
         }
-    }
-}
-
-fn put_generation(bytes: &mut [u8], at: usize, generation: Generation) {
-    put(bytes, at, &generation.number.to_le_bytes());
-    put(bytes, at + 8, &generation.tag.to_le_bytes());
-}
-
-fn generation_at(bytes: &[u8], at: usize) -> Generation {
-    Generation {
-        number: u64_at(bytes, at),
-        tag: u64_at(bytes, at + 8),
     }
 }
 
