@@ -71,7 +71,6 @@ impl<M: Machine> Shard<M> {
     /// What pairs want in stable storage goes to the tables of the log.
     fn store_tables(&mut self) {
         let (lanes, volumes) = (&mut self.common.doors.mirror, &mut self.common.volumes);
-        let places: Vec<_> = lanes.volumes().iter().map(|volume| volume.volume).collect();
         let Some(manager) = lanes.manager() else {
             return;
         };
@@ -93,7 +92,7 @@ impl<M: Machine> Shard<M> {
             let first = asked.pages.first().copied().unwrap_or(0);
             let end = asked.pages.last().map_or(0, |last| last + 1);
             let write = TableWrite {
-                volume: places[asked.pair],
+                volume: asked.volume,
                 content: Some(&asked.content),
                 record: Some(RecordPages {
                     changed: &asked.differing,

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use block::VolumeId;
+
 use super::MirroredVolume;
 use crate::frame::Command;
 use crate::pair::{Action, Pair, RECORD, nature};
@@ -91,6 +93,8 @@ impl Mailbox {
 pub struct Asked {
     /// Which pair.
     pub pair: usize,
+    /// The volume that it mirrors.
+    pub volume: VolumeId,
     /// As in [`Action::Store`].
     pub content: Vec<u8>,
     /// As in [`Action::Store`].
@@ -242,6 +246,7 @@ impl Manager {
                         token,
                     } => self.stores.push_back(Asked {
                         pair: at,
+                        volume: volumes[at].volume,
                         content,
                         differing,
                         replica: pair.content().standing.replica,

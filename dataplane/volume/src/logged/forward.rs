@@ -113,14 +113,7 @@ impl Forwarding {
     /// # Errors
     /// It is not to be done, as hosts are not served any more; or it comes from a source that is none.
     pub(super) fn takes(&mut self, change: &Change) -> Result<u64, ()> {
-        if self.entries.is_empty() {
-            return Ok(0);
-        }
-        let Some(entry) = self
-            .entries
-            .iter()
-            .find(|entry| entry.volume == change.volume)
-        else {
+        let Some(entry) = self.entry(change.volume) else {
             return Ok(0);
         };
         let range = change.io.offset..change.io.end();
@@ -365,7 +358,7 @@ impl<D: Device> Log<D> {
         for at in 0..self.forwarding.entries.len() {
             let entry = &self.forwarding.entries[at];
             let (volume, len) = (entry.volume, entry.len);
-            while entry_forwards(&self.forwarding.entries[at])
+            while self.forwarding.entries[at].mode == Mode::Forward
                 && !self.is_stopping
                 && self.forwarding.copies.len() < COPIES
                 && let Some(granule) = self.forwarding.next_granule(at)
@@ -473,8 +466,4 @@ impl<D: Device> Log<D> {
             |&(at, wanted): &(usize, u64)| self.forwarding.entries[at].shared.has_stored(wanted);
         wanted.iter().all(has)
     }
-}
-
-fn entry_forwards(entry: &Entry) -> bool {
-    entry.mode == Mode::Forward
 }
