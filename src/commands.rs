@@ -126,10 +126,20 @@ pub(crate) fn pair_report(socket: &Path, json: bool) -> anyhow::Result<ExitCode>
 }
 
 /// `throughline pair promote`
-pub(crate) fn pair_promote(socket: &Path, store: &str) -> anyhow::Result<ExitCode> {
-    let params = json!({ "store": store });
+pub(crate) fn pair_promote(socket: &Path, store: &str, force: bool) -> anyhow::Result<ExitCode> {
+    let params = json!({ "store": store, "force": force });
     Client::connect(socket)?.call("throughline_pair_promote", params, ANSWER)?;
     print(&format!("this node is the source of {store}\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `throughline pair demote`
+pub(crate) fn pair_demote(socket: &Path, store: &str) -> anyhow::Result<ExitCode> {
+    let params = json!({ "store": store });
+    Client::connect(socket)?.call("throughline_pair_demote", params, ANSWER)?;
+    print(&format!(
+        "the other node is about to be the source of {store}\n"
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -149,7 +149,14 @@ fn read_program(root: Section<'_>, warnings: &Sink, surroundings: &Surroundings<
     let stores = stores::read(&root);
     let log = log::read(&root, &stores);
     let pair = pair::read(&root, &ports, &stores, log.is_some());
-    let target = target::read(&root, &ports, &stores, log.as_ref(), warnings);
+    let target = target::read(
+        &root,
+        &ports,
+        &stores,
+        log.as_ref(),
+        pair.as_ref(),
+        warnings,
+    );
     let spdk = spdk::read(&root, &stores, surroundings, warnings);
     let (memory, native_memory_mib) = read_memory(&root, target.max_io_bytes, stores.malloc_mib());
     let (control_socket, metrics) = read_control(&root, &ports);

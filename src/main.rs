@@ -7,6 +7,7 @@
 //! machine is ready for it (`check`) and gives it its devices (`binding`), what one process
 //! alone may have (`claims`), and the commands (`commands`).
 
+mod arbiter;
 mod binding;
 mod check;
 mod claims;
@@ -213,6 +214,17 @@ enum PairAction {
         /// The volume, by the name of its store
         #[arg(value_name = "STORE")]
         store: String,
+        /// Whatever etcd says of the other node: data that this one lacks are lost
+        #[arg(long)]
+        force: bool,
+    },
+    /// Make the other node the source of a volume, which has the same: hosts go on there
+    Demote {
+        #[command(flatten)]
+        socket: SocketOptions,
+        /// The volume, by the name of its store
+        #[arg(value_name = "STORE")]
+        store: String,
     },
 }
 
@@ -283,9 +295,16 @@ fn main() -> ExitCode {
             PairAction::Report { socket, json } => socket
                 .path()
                 .and_then(|socket| commands::pair_report(&socket, json)),
-            PairAction::Promote { socket, store } => socket
+            PairAction::Promote {
+                socket,
+                store,
+                force,
+            } => socket
                 .path()
-                .and_then(|socket| commands::pair_promote(&socket, &store)),
+                .and_then(|socket| commands::pair_promote(&socket, &store, force)),
+            PairAction::Demote { socket, store } => socket
+                .path()
+                .and_then(|socket| commands::pair_demote(&socket, &store)),
         },
         Command::Config { action } => match action {
             ConfigAction::Save {

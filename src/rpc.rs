@@ -48,6 +48,7 @@ enum Request {
     ConsistencyPoint(point::ConsistencyPoint),
     PairReport(pair::Report),
     PairPromote(pair::Promote),
+    PairDemote(pair::Demote),
     StopCapture(capture::Stop),
     GetConfig,
     GetStats(program::GetStats),
@@ -109,6 +110,9 @@ const METHODS: &[(&str, Read)] = &[
     ("throughline_get_version", |p| {
         read(p).map(|Nothing {}| Request::GetVersion)
     }),
+    ("throughline_pair_demote", |p| {
+        pair::Demote::read(p).map(Request::PairDemote)
+    }),
     ("throughline_pair_promote", |p| {
         pair::Promote::read(p).map(Request::PairPromote)
     }),
@@ -160,6 +164,7 @@ impl Rpc {
             Request::Capture(capture) => capture.answer(&program.handle, &program.capture, gone),
             Request::ConsistencyPoint(point) => point.answer(&program.handle),
             Request::PairReport(report) => Ok(report.answer(&program.handle)),
+            Request::PairDemote(demote) => demote.answer(&program.handle),
             Request::PairPromote(promote) => promote.answer(&program.handle),
             Request::StopCapture(stop) => stop.answer(&program.capture),
             Request::GetConfig => program::get_config(running),

@@ -13,6 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::service;
+use crate::arbiter::Arbiter;
 use crate::check::Host;
 use crate::claims::{self, Claims, Holder};
 use crate::config::{self, Program};
@@ -56,7 +57,9 @@ pub(crate) fn run(path: &Path, copy: bool, discard_log: &[String]) -> anyhow::Re
         serve_metrics(address, handle.clone(), readiness.clone(), begin)?;
     }
     let service = service::start(handle.clone(), readiness, &program)?;
+    let arbiter = Arbiter::start(&handle, program.engine.pair.as_ref())?;
     let result = engine::run(&program.engine, &handle);
+    arbiter.end();
     // The thread that reports to the service manager ends too, whatever happened, and is waited
     // for: a process that ends first has not said that it stops.
     handle.stop();

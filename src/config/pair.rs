@@ -1,9 +1,11 @@
 //! `[pair]`: another node that has the same volumes.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
-use engine::{FirstRole, PairConfig, PairVolumeConfig};
+use engine::{ArbiterConfig, FirstRole, PairConfig, PairVolumeConfig};
 
 use super::ports::{Ports, accept};
 use super::reader::{Item, Section};
@@ -13,6 +15,11 @@ use super::values;
 
 /// Where a node is reached when nothing else is said.
 const EXAMPLE: &str = "[\"198.51.100.1:4421\"]";
+
+/// Where etcds are reached.
+const ETCD: &str = "[\"http://198.51.100.9:2379\"]";
+/// How long a lease lasts: seconds. An etcd gives none that is shorter than 2 s.
+const LEASE_S: RangeInclusive<u32> = 3..=30;
 
 pub(super) fn read(
     root: &Section<'_>,
@@ -53,6 +60,7 @@ pub(super) fn read(
             "each node has a UUID of its own: write the other one's",
         );
     }
+    let arbiter = section.table("arbiter").and_then(read_arbiter);
     let volumes: Vec<_> = (section.tables("volume").into_iter())
         .filter_map(|volume| read_volume(volume, stores))
         .collect();
@@ -70,7 +78,40 @@ pub(super) fn read(
         peer_listen: peer_listen?,
         key: key?,
         volumes,
+        arbiter,
     })
+}
+
+/// `[pair.arbiter]`
+fn read_arbiter(section: Section<'_>) -> Option<ArbiterConfig> {
+    let etcd = section.require("etcd", ETCD).map(|item| {
+        let elements = item.elements(ETCD);
+        elements.iter().filter_map(endpoint).collect::<Vec<_>>()
+    });
+    let lease = section.integer("lease_s", LEASE_S, 4u32);
+    section.finish();
+    Some(ArbiterConfig {
+        etcd: etcd?,
+        lease: Duration::from_secs(lease.into()),
+    })
+}
+
+/// `http://ADDRESS:PORT`, or a name in place of the address.
+fn endpoint(item: &Item<'_>) -> Option<String> {
+    let text = item.string("http://198.51.100.9:2379")?;
+    let authority = text.strip_prefix("http://");
+    let port = authority
+        .and_then(|authority| authority.rsplit_once(':'))
+        .filter(|(host, _)| !host.is_empty() && !host.contains('/'))
+        .and_then(|(_, port)| port.parse::<u16>().ok());
+    if port.is_none_or(|port| port == 0) {
+        item.report(
+            format!("{text:?} is no address of an etcd"),
+            "write http://ADDRESS:PORT of its clients' port; it is to be in a network of the appliances' own",
+        );
+        return None;
+    }
+    Some(text.to_owned())
 }
 
 fn read_volume(section: Section<'_>, stores: &Stores) -> Option<PairVolumeConfig> {

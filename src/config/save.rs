@@ -98,7 +98,9 @@ fn write_subsystem(
     put_text(table, "serial", &now.serial, &default_serial(index));
     put_text(table, "model", &now.model, MODEL);
     let said = table.get("ana").and_then(Item::as_str);
-    if said != now.ana.map(AnaState::name) {
+    // That of mirrored namespaces goes without saying.
+    let is_new = was.is_none_or(|was| was.ana != now.ana);
+    if is_new && said != now.ana.map(AnaState::name) {
         match now.ana {
             Some(state) => put(table, "ana", state.name().into()),
             None => drop(table.remove("ana")),

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use engine::{
-    ANA_IO_BYTES_MIN, AnaState, CNTLIDS, LogConfig, NamespaceConfig, SubsystemConfig, TargetConfig,
-    WritePolicy,
+    ANA_IO_BYTES_MIN, AnaState, CNTLIDS, LogConfig, NamespaceConfig, PairConfig, SubsystemConfig,
+    TargetConfig, WritePolicy,
 };
 
 use super::ports::{Ports, accept};
@@ -28,6 +28,7 @@ pub(super) fn read(
     ports: &Ports,
     stores: &Stores,
     log: Option<&LogConfig>,
+    pair: Option<&PairConfig>,
     warnings: &Sink,
 ) -> TargetConfig {
     let section = root.table("target");
@@ -50,6 +51,7 @@ pub(super) fn read(
     let known = Known {
         stores,
         log,
+        pair,
         max_io_bytes,
         listeners: &listeners,
     };
@@ -195,6 +197,7 @@ fn read_subsystems(root: &Section<'_>, known: Known<'_>, warnings: &Sink) -> Vec
 struct Known<'a> {
     stores: &'a Stores,
     log: Option<&'a LogConfig>,
+    pair: Option<&'a PairConfig>,
     max_io_bytes: u32,
     /// Where the target listens.
     listeners: &'a [(IpAddr, u16)],
@@ -255,6 +258,7 @@ fn read_subsystem(
     if let Some(item) = section.get("ana") {
         subsystem.ana = read_ana(&item, known.max_io_bytes);
     }
+    let nqn = section.get("nqn");
     if let Some(item) = section.get("controller_ids")
         && let Some(text) = item.string("1-32767")
         && let Some(ids) = accept(&item, values::controller_ids(text))
@@ -265,6 +269,17 @@ fn read_subsystem(
         subsystem.peer_listeners = read_peers(&item, known.listeners);
     }
     read_namespaces(&section, &mut subsystem, known, taken, warnings);
+    // Hosts learn by it which node of the pair serves.
+    let mirrored = known.pair.iter().flat_map(|pair| &pair.volumes);
+    let mut mirrored = mirrored.map(|volume| &volume.store);
+    let is_mirrored =
+        mirrored.any(|store| subsystem.namespaces.iter().any(|ns| ns.store == *store));
+    if is_mirrored && subsystem.ana.is_none() {
+        subsystem.ana = Some(AnaState::Optimized);
+        if let Some(item) = nqn {
+            refuse_short_ana(&item, known.max_io_bytes);
+        }
+    }
     section.finish();
     subsystem
 }
@@ -309,7 +324,15 @@ fn read_ana(item: &Item<'_>, max_io_bytes: u32) -> Option<AnaState> {
             format!("namespaces cannot begin \"{text}\""),
             "write \"optimized\", \"non_optimized\" or \"inaccessible\", or leave it out for no asymmetric access",
         );
-    } else if max_io_bytes < ANA_IO_BYTES_MIN {
+    } else {
+        refuse_short_ana(item, max_io_bytes);
+    }
+    state
+}
+
+/// Commands carry what hosts read the states of all namespaces in.
+fn refuse_short_ana(item: &Item<'_>, max_io_bytes: u32) {
+    if max_io_bytes < ANA_IO_BYTES_MIN {
         item.report(
             "hosts read the states of all namespaces in one command, which may carry too little",
             format!(
@@ -318,7 +341,6 @@ fn read_ana(item: &Item<'_>, max_io_bytes: u32) -> Option<AnaState> {
             ),
         );
     }
-    state
 }
 
 fn read_namespaces(

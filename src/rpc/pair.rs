@@ -1,8 +1,8 @@
-//! Mirrored pairs: `throughline_pair_report` and `throughline_pair_promote` (row R3).
+//! Mirrored pairs: `throughline_pair_report`, `throughline_pair_promote` and `throughline_pair_demote` (row R3).
 
 use std::time::Duration;
 
-use engine::{Handle, PairReport};
+use engine::{Handle, PairOrder, PairReport};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -39,6 +39,9 @@ impl Report {
 #[serde(deny_unknown_fields)]
 pub(super) struct Promote {
     store: String,
+    /// Whatever the arbiter says.
+    #[serde(default)]
+    force: bool,
 }
 
 impl Promote {
@@ -47,9 +50,32 @@ impl Promote {
     }
 
     pub(super) fn answer(self, handle: &Handle) -> Result<Value, ErrorObject> {
+        let order = PairOrder::Promote {
+            is_forced: self.force,
+        };
         handle
-            .promote_pair(&self.store, ANSWER)
+            .order_pair(&self.store, order, ANSWER)
             .map_err(|why| ErrorObject::internal(format!("Not promoted: {why}")))?;
+        Ok(Value::Bool(true))
+    }
+}
+
+/// `throughline_pair_demote`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Demote {
+    store: String,
+}
+
+impl Demote {
+    pub(super) fn read(params: Params) -> Result<Self, ErrorObject> {
+        read(params)
+    }
+
+    pub(super) fn answer(self, handle: &Handle) -> Result<Value, ErrorObject> {
+        handle
+            .order_pair(&self.store, PairOrder::Demote, ANSWER)
+            .map_err(|why| ErrorObject::internal(format!("Not demoted: {why}")))?;
         Ok(Value::Bool(true))
     }
 }
@@ -59,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn r04_what_cannot_be_promoted_is_said() {
+    fn r04_what_cannot_be_promoted_or_demoted_is_said() {
         let read = |params: Value| Promote::read(params.as_object().unwrap().clone());
         let told = read(json!({})).unwrap_err().message;
         assert!(told.contains("`store` is missing"), "{told}");
@@ -68,5 +94,9 @@ mod tests {
             .answer(&Handle::new());
         let told = told.unwrap_err().message;
         assert!(told.starts_with("Not promoted: there is no pair"), "{told}");
+        let params = json!({ "store": "data" }).as_object().unwrap().clone();
+        let told = Demote::read(params).unwrap().answer(&Handle::new());
+        let told = told.unwrap_err().message;
+        assert!(told.starts_with("Not demoted: there is no pair"), "{told}");
     }
 }

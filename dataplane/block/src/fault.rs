@@ -12,6 +12,8 @@ pub enum Fault {
     Aborted,
     /// The device cannot be reached, or is gone.
     Gone,
+    /// Another node serves it, or is about to: hosts are to ask there.
+    Elsewhere,
     /// The device has no room left.
     NoSpace,
     /// The device could not read what it had.
@@ -39,7 +41,7 @@ impl Fault {
         const INTERNAL_ERROR: u8 = 0x06;
         match *self {
             Fault::Gone | Fault::ReadError | Fault::WriteError | Fault::Internal => true,
-            Fault::Busy | Fault::Aborted | Fault::NoSpace => false,
+            Fault::Busy | Fault::Aborted | Fault::Elsewhere | Fault::NoSpace => false,
             Fault::Device { code_type, code } => match code_type {
                 GENERIC => code == INTERNAL_ERROR,
                 COMMAND_SPECIFIC => false,
@@ -56,6 +58,7 @@ impl fmt::Display for Fault {
             Fault::Busy => f.write_str("resources are short for now"),
             Fault::Aborted => f.write_str("it was aborted"),
             Fault::Gone => f.write_str("the device is gone, or cannot be reached"),
+            Fault::Elsewhere => f.write_str("another node serves it"),
             Fault::NoSpace => f.write_str("the device has no room left"),
             Fault::ReadError => f.write_str("the device could not read"),
             Fault::WriteError => f.write_str("the device could not write"),

@@ -20,7 +20,7 @@ use crate::memory::Memory;
 use crate::port::Port;
 use crate::spdk::SpdkThread;
 use crate::store::{Controller, Store, StoreSlot};
-use crate::tsc::Tsc;
+use crate::tsc::{Tsc, epoch};
 
 /// Payload segments that may be on their way to a NIC, by reference, per queue pair.
 const TRANSMIT_SEGMENTS: u32 = 8192;
@@ -252,7 +252,8 @@ pub(crate) fn shard(
         },
         memory,
     };
-    let mut shard = Shard::new(index, core, common, links, Core::new(spdk), Tsc);
+    let core_machine = Core::new(spdk);
+    let mut shard = Shard::new(index, core, common, links, core_machine, Tsc, epoch());
     if !stores.logs.is_empty() {
         shard.attach_log(stores.logs, sizes.elements, StoreSlot::new);
     }

@@ -97,6 +97,17 @@ pub struct PairConfig {
     pub key: [u8; 32],
     /// What both have.
     pub volumes: Vec<PairVolumeConfig>,
+    /// What tells which one serves when they do not hear each other.
+    pub arbiter: Option<ArbiterConfig>,
+}
+
+/// An etcd that both nodes of a pair reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArbiterConfig {
+    /// `http://ADDRESS:PORT`, tried in turn.
+    pub etcd: Vec<String>,
+    /// How long after this node was last heard of the other one may take over: whole seconds, on both nodes the same.
+    pub lease: Duration,
 }
 
 /// A volume of a pair.

@@ -31,18 +31,23 @@ mod watch;
 pub use alone::{Alone, alone};
 pub use block::{DeviceState, IoCounters, IoKind, NamespaceCounters, Smart, WritePolicy};
 pub use config::{
-    Config, FirstRole, KnownStore, LogConfig, LogStoreConfig, PairConfig, PairVolumeConfig,
-    PortConfig, StoreConfig, StoreDevice, TargetConfig,
+    ArbiterConfig, Config, FirstRole, KnownStore, LogConfig, LogStoreConfig, PairConfig,
+    PairVolumeConfig, PortConfig, StoreConfig, StoreDevice, TargetConfig,
 };
 pub use environment::{spdk_has_method, spdk_is_legacy};
 pub use error::Error;
 pub use events::{Counter, Histogram, Kind, Stage};
+pub use mirror::{
+    Answer as ArbiterAnswer, Entry as ArbiterEntry, Generation, Question as ArbiterQuestion,
+    ReplicaId, Seen as ArbiterSeen,
+};
 pub use net::{AddressState, ConnectionInfo, MacAddress};
 pub use nvmf::{AnaState, Cntlid, ControllerInfo, NamespaceConfig as OfferedNamespace};
 pub use run::run;
 pub use shard::{
     ANA_IO_BYTES_MIN, AnaSnapshot, CNTLIDS, Capture, CaptureError, CaptureLimits, Captured, Change,
     ChangeError, ConnectionSnapshot, Detail, Handle, Health, Inventory, Layer, MemoryConfig,
-    NSID_MAX, NamespaceConfig, NamespaceName, PairReport, PointDone, PointError, PoolSnapshot,
-    PortAddress, PortState, ShardSnapshot, Snapshot, StoreInfo, SubsystemConfig,
+    NSID_MAX, NamespaceConfig, NamespaceName, PairOrder, PairQuestion, PairReport, PointDone,
+    PointError, PoolSnapshot, PortAddress, PortState, ShardSnapshot, Snapshot, StoreInfo,
+    SubsystemConfig,
 };

@@ -89,8 +89,11 @@ impl Started {
             };
             let changed = table.and_then(|table| table.changed.as_ref());
             let now = Duration::ZERO;
-            let pair = Pair::new(config, content, changed, Arc::clone(&shared), random, now);
-            pairs.push((volume.id, pair));
+            let mut own = Pair::new(config, content, changed, Arc::clone(&shared), random, now);
+            if let Some(arbiter) = &pair.arbiter {
+                own.set_arbiter(arbiter.lease);
+            }
+            pairs.push((volume.id, own));
             volumes.push(MirroredVolume {
                 shared,
                 volume: place,

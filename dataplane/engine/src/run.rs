@@ -154,7 +154,7 @@ impl Plan<'_> {
     fn lead(&self, core: u32, spdk: SpdkThread, stores: Stores, environment: &Environment) {
         let built = self.build(0, core, spdk, stores);
         self.arrive();
-        self.wait_for_arrivals(1);
+        self.wait_for_arrivals(1, || thread::sleep(Duration::from_millis(1)));
         match built.filter(|_| !self.has_failed()) {
             Some(mut shard) => {
                 let started = self
@@ -178,7 +178,10 @@ impl Plan<'_> {
                     }
                 });
                 self.stop(&mut shard);
-                self.wait_for_arrivals(3);
+                // What the logs of others are to know of pairs, this shard writes.
+                self.wait_for_arrivals(3, || {
+                    shard.poll();
+                });
                 self.close_ports();
                 self.advance_to(Phase::Closing);
                 self.finish(shard);
@@ -321,14 +324,14 @@ impl Plan<'_> {
     }
 
     /// Drives over fabrics are kept alive meanwhile: other shards may take long.
-    fn wait_for_arrivals(&self, nth: usize) {
+    fn wait_for_arrivals(&self, nth: usize, mut between: impl FnMut()) {
         let mut admin_at = Instant::now();
         while !self.have_arrived(nth) {
             if Instant::now() >= admin_at {
                 admin_at = Instant::now() + ADMIN;
                 self.poll_admin();
             }
-            thread::sleep(Duration::from_millis(1));
+            between();
         }
     }
 

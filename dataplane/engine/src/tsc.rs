@@ -1,6 +1,8 @@
 //! The time-stamp counter, which shards count time and stages by.
 #![allow(unsafe_code)]
 
+use std::sync::OnceLock;
+
 use events::Ticks;
 
 /// The time-stamp counter of the core that looks at it.
@@ -16,6 +18,12 @@ impl Ticks for Tsc {
     fn hz(&self) -> u64 {
         tsc_hz()
     }
+}
+
+/// When time began for all shards: when this was first asked.
+pub(crate) fn epoch() -> u64 {
+    static EPOCH: OnceLock<u64> = OnceLock::new();
+    *EPOCH.get_or_init(tsc)
 }
 
 /// Reads the time-stamp counter.

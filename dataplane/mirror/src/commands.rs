@@ -24,6 +24,8 @@ impl Command {
     pub const COPY: Self = Self(20);
     /// The copy has ended, and both have the same: [`Copying`].
     pub const COPIED: Self = Self(21);
+    /// The source is there: the destination does not take over for a while. [`Copying`].
+    pub const RENEW: Self = Self(22);
 }
 
 /// Changes in a message at most.
@@ -176,6 +178,27 @@ pub enum Role {
     Source,
     /// It has what the other one has.
     Destination,
+    /// It was the source, serves no host any more, and both have the same: the other one is to be the source.
+    Yielding,
+}
+
+impl Role {
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Role::Source => 1,
+            Role::Destination => 2,
+            Role::Yielding => 3,
+        }
+    }
+
+    pub(crate) fn of_code(code: u8) -> Option<Self> {
+        match code {
+            1 => Some(Role::Source),
+            2 => Some(Role::Destination),
+            3 => Some(Role::Yielding),
+            _ => None,
+        }
+    }
 }
 
 /// Parameters of [`Command::CLAIM`].
@@ -184,7 +207,7 @@ pub enum Role {
 /// | --- | --- | --- |
 /// | 0 | 16 | the volume, as both know it |
 /// | 16 | 2 | the sender's number of it |
-/// | 18 | 1 | role: 1, source; 2, destination |
+/// | 18 | 1 | role: 1, source; 2, destination; 3, a source that yields to the other one |
 /// | 19 | 1 | 0: blank, 1: whole, 2: copying |
 /// | 20 | 1 | 1: it has a record; else 0, and zeros in its fields |
 /// | 21 | 1 | record: something of it was copied |
@@ -231,10 +254,7 @@ impl Meeting {
         let claim = &self.claim;
         put(&mut bytes, 0, &self.volume);
         put(&mut bytes, 16, &self.number.to_le_bytes());
-        bytes[18] = match self.role {
-            Role::Source => 1,
-            Role::Destination => 2,
-        };
+        bytes[18] = self.role.code();
         bytes[19] = match claim.wholeness {
             Wholeness::Blank => 0,
             Wholeness::Whole => 1,
@@ -280,11 +300,8 @@ impl Meeting {
                 ));
             }
         };
-        let role = match bytes[18] {
-            1 => Role::Source,
-            2 => Role::Destination,
-            _ => return Err(BadParameters("a node is neither source nor destination")),
-        };
+        let role = Role::of_code(bytes[18]);
+        let role = role.ok_or(BadParameters("a node has no role"))?;
         let record = (bytes[20] == 1).then(|| RecordClaim {
             peer: ReplicaId(array(bytes, 88)),
             common: [generation_at(bytes, 104), generation_at(bytes, 120)],

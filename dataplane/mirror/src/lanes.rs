@@ -449,6 +449,9 @@ impl Lanes {
                 self.lose(payload);
             }
         }
+        if let Some(manager) = &mut self.manager {
+            manager.stop();
+        }
         self.is_stopping = true;
         self.door.stop(self.now);
     }

@@ -8,9 +8,10 @@
 //! * A replica's [`Standing`] and its record of what was [`Changed`] decide, with the other one's [`Claim`], which one is
 //!   copied to which, and how much of it: [`meet`].
 //!
-//! What messages ask for (row R3) is not here.
+//! * An arbiter that both reach, such as etcd, is [asked](Question) which node serves when they do not hear each other.
 #![forbid(unsafe_code)]
 
+mod arbiter;
 mod bytes;
 mod commands;
 pub mod frame;
@@ -24,6 +25,7 @@ mod parameters;
 mod record;
 mod standing;
 
+pub use arbiter::{Answer, Entry, Question, Seen};
 pub use commands::{
     BadParameters, CHANGES_MAX, Change, ChangeOp, Changes, Copying, Differing, Meeting, Ready, Role,
 };
@@ -37,7 +39,7 @@ pub use link::{
     Broken, Event, Incoming, Link, MessageId, Outgoing, Patience, Payload, Received, Stale, WINDOW,
 };
 pub use mirrored::{Mirrored, Mode};
-pub use pair::{Action, BadContent, Content, Pair, PairConfig, nature};
+pub use pair::{Action, BadContent, Content, Pair, PairConfig, Unwilling, nature};
 pub use parameters::{ErrorReply, Refusal};
 pub use record::{Changed, GRANULE};
 pub use standing::{

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
 
 use crate::record::{Changed, GRANULE, PER_PAGE};
 
@@ -19,6 +20,8 @@ pub enum Mode {
     Alone,
     /// Each change goes to the other node, and is answered when both have it; what is marked is copied there.
     Forward,
+    /// Hosts are served no more; what they asked for before goes on as in [`Mode::Forward`]. Shards act by it when all of that has ended.
+    Draining,
 }
 
 impl Mode {
@@ -26,6 +29,7 @@ impl Mode {
         match word & 3 {
             1 => Self::Alone,
             2 => Self::Forward,
+            3 => Self::Draining,
             _ => Self::Suspended,
         }
     }
@@ -35,6 +39,7 @@ impl Mode {
             Self::Suspended => 0,
             Self::Alone => 1,
             Self::Forward => 2,
+            Self::Draining => 3,
         }
     }
 }
@@ -92,6 +97,10 @@ pub struct Mirrored {
     granules: u64,
     /// The mode, and above it how often it was set.
     mode: AtomicU64,
+    /// How often hosts' service was suspended.
+    suspensions: AtomicU64,
+    /// Until when this node may serve hosts while the other one is able to take over: nanoseconds of the shards' time.
+    leased_until: AtomicU64,
     /// By shard: the mode that it acts by.
     seen: Box<[AtomicU64]>,
     /// What the other replica lacks.
@@ -122,6 +131,8 @@ impl Mirrored {
         Self {
             granules,
             mode: AtomicU64::new(0),
+            suspensions: AtomicU64::new(0),
+            leased_until: AtomicU64::new(u64::MAX),
             seen: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             changed: Bits::new(granules),
             pending: Bits::new(granules),
@@ -149,6 +160,41 @@ impl Mirrored {
     pub fn mode(&self) -> (Mode, u64) {
         let word = self.mode.load(SeqCst);
         (Mode::of(word), word)
+    }
+
+    /// Whether hosts are served at a time.
+    #[inline]
+    pub fn serves(&self, now: Duration) -> bool {
+        match Mode::of(self.mode.load(SeqCst)) {
+            Mode::Alone => true,
+            Mode::Forward => self.is_leased(now),
+            Mode::Suspended | Mode::Draining => false,
+        }
+    }
+
+    /// Whether hosts may be told how what they asked for has ended: it was asked for when service had been suspended so often.
+    #[inline]
+    pub fn may_answer(&self, suspensions: u16, now: Duration) -> bool {
+        let is_leased = match Mode::of(self.mode.load(SeqCst)) {
+            Mode::Alone => true,
+            Mode::Forward | Mode::Draining => self.is_leased(now),
+            Mode::Suspended => false,
+        };
+        is_leased && self.suspensions() == suspensions
+    }
+
+    /// Whether the other node cannot have taken over.
+    fn is_leased(&self, now: Duration) -> bool {
+        let until = self.leased_until.load(SeqCst);
+        until == u64::MAX
+            || now < Duration::from_nanos(until)
+            || cfg!(mutant = "pair-served-past-lease")
+    }
+
+    /// How often service was suspended, of which the last 16 bits tell one time from the next.
+    #[inline]
+    pub fn suspensions(&self) -> u16 {
+        self.suspensions.load(SeqCst) as u16
     }
 
     /// The shard acts by a mode from now on.
@@ -240,8 +286,17 @@ impl Mirrored {
     pub(crate) fn set_mode(&self, mode: Mode) {
         let word = self.mode.load(SeqCst);
         if Mode::of(word) != mode {
+            if mode == Mode::Suspended {
+                self.suspensions.fetch_add(1, SeqCst);
+            }
             self.mode.store(((word & !3) + 4) | mode.bits(), SeqCst);
         }
+    }
+
+    /// Until when hosts may be served in [`Mode::Forward`]; `None`: there are no leases.
+    pub(crate) fn set_lease(&self, until: Option<Duration>) {
+        let until = until.map_or(u64::MAX, |until| until.as_nanos() as u64);
+        self.leased_until.store(until, SeqCst);
     }
 
     /// Whether all shards act by the mode.
@@ -293,6 +348,17 @@ impl Mirrored {
         while let Some(granule) = changed.first_from(from) {
             self.mark(&(granule * GRANULE..(granule + 1) * GRANULE));
             from = granule + 1;
+        }
+    }
+
+    /// What this node did for the other one, that may not have it: it lacks that from now on.
+    pub(crate) fn join_pending(&self) {
+        for at in 0..self.granules.div_ceil(64) as usize {
+            for bit in (0..64).filter(|bit| self.pending.word(at) >> bit & 1 == 1) {
+                let granule = at as u64 * 64 + bit;
+                self.mark(&(granule * GRANULE..(granule + 1) * GRANULE));
+                self.pending.clear(granule);
+            }
         }
     }
 

@@ -14,22 +14,24 @@
 
 mod content;
 mod destination;
+mod leases;
+mod roles;
 mod source;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::arbiter::Question;
 use crate::commands::{BadParameters, Copying, Differing, Meeting, Ready, Role};
 use crate::frame::Command;
 use crate::mirrored::{Mirrored, Mode};
 use crate::parameters::Refusal;
 use crate::record::Changed;
-use crate::standing::{
-    Claim, NotWhole, Refused, ReplicaId, Standing, Verdict, Which, Wholeness, meet,
-};
+use crate::standing::{Claim, Refused, Standing, Verdict, Which, meet};
 
 pub use content::{BadContent, Content};
+pub use roles::Unwilling;
 
 /// The number of a volume's record, of which there is one.
 pub const RECORD: u64 = 0;
@@ -93,6 +95,13 @@ pub enum Action {
         /// To be given back.
         token: u64,
     },
+    /// To ask the arbiter; [`Pair::arbitrated`] follows.
+    Arbitrate {
+        /// What for.
+        question: Question,
+        /// To be given back.
+        token: u64,
+    },
     /// The operator is to know (row R6).
     Alert(String),
 }
@@ -116,6 +125,7 @@ enum Phase {
 enum After {
     Nothing,
     Alone,
+    Yielding,
     Source(source::Step),
     Quiet,
     /// A message of the source is answered, and the destination is so far.
@@ -149,6 +159,11 @@ pub struct Pair {
     page: u64,
     /// The pair is to be severed when that is possible.
     severs: bool,
+    /// The arbiter has taken note of it.
+    severs_now: bool,
+    is_stopping: bool,
+    /// If there is an arbiter.
+    leases: Option<leases::Leases>,
     tokens: u64,
     random: Box<dyn FnMut() -> u64 + Send>,
     actions: VecDeque<Action>,
@@ -193,6 +208,9 @@ impl Pair {
             ticket: 0,
             page: 0,
             severs: false,
+            severs_now: false,
+            is_stopping: false,
+            leases: None,
             tokens: 0,
             random: Box::new(random),
             actions: VecDeque::new(),
@@ -224,6 +242,7 @@ impl Pair {
         let role = match self.content.role {
             Role::Source => "source",
             Role::Destination => "destination",
+            Role::Yielding => "source that yields",
         };
         let phase = match self.phase {
             Phase::Apart => "apart".into(),
@@ -253,6 +272,9 @@ impl Pair {
 
     fn enter(&mut self, phase: Phase) {
         (self.phase, self.since) = (phase, self.now);
+        if phase == Phase::Source(source::Step::InSync) {
+            self.arbitrate_now();
+        }
     }
 
     fn alert(&mut self, text: String) {
@@ -304,6 +326,7 @@ impl Pair {
         match after {
             After::Nothing => {}
             After::Alone => self.is_alone(),
+            After::Yielding => self.yields(),
             After::Source(step) => self.source_stored(step),
             After::Quiet => self.tell(),
             After::Answer(reply, step) => {
@@ -330,8 +353,17 @@ impl Pair {
         self.is_up = false;
     }
 
+    /// The program stops: nothing is asked of anybody any more.
+    pub fn stop(&mut self) {
+        self.is_stopping = true;
+        if self.waits_for_arbiter() {
+            self.suspend();
+        }
+    }
+
     /// Nobody knows what became of a message, or none arrives.
     pub fn lost(&mut self, token: u64) {
+        self.renewed(token, false);
         if self.asked.take_if(|asked| asked.0 == token).is_some() {
             self.part();
         }
@@ -340,6 +372,7 @@ impl Pair {
     /// The other node was not heard for too long.
     pub fn gave_up(&mut self) {
         self.is_up = false;
+        self.forget_renewal();
         if self.asked.take().is_some() || matches!(self.phase, Phase::Source(_)) {
             self.part();
         }
@@ -347,6 +380,7 @@ impl Pair {
 
     /// A message of ours was answered.
     pub fn answered(&mut self, token: u64, result: Result<(), Refusal>) {
+        self.renewed(token, result.is_ok());
         let Some((_, command)) = self.asked.take_if(|asked| asked.0 == token) else {
             return;
         };
@@ -404,6 +438,9 @@ impl Pair {
             Command::COPIED => {
                 Copying::decode(parameters).map(|copying| self.heard_copied(copying, reply))
             }
+            Command::RENEW => {
+                Copying::decode(parameters).map(|copying| self.heard_renewal(copying, reply))
+            }
             _ => Err(BadParameters("a command is not known")),
         };
         if let Err(bad) = result {
@@ -446,6 +483,7 @@ impl Pair {
     /// Looks at what can be done; to be called every few milliseconds.
     pub fn advance(&mut self, now: Duration) {
         self.now = now;
+        self.keep_lease();
         if self.shared.take_broken() && matches!(self.phase, Phase::Source(step) if step.forwards())
         {
             self.severs = true;
@@ -465,9 +503,16 @@ impl Pair {
         if self.storing.is_some() {
             return;
         }
-        if self.severs {
-            self.severs = false;
-            return self.sever();
+        if std::mem::take(&mut self.severs_now) {
+            return self.go_alone();
+        }
+        if std::mem::take(&mut self.severs) {
+            self.sever();
+            return;
+        }
+        self.arbitrate();
+        if self.waits_for_arbiter() {
+            return;
         }
         match self.phase {
             Phase::Apart => self.meet(),
@@ -529,16 +574,18 @@ impl Pair {
             Verdict::InSync if role == theirs.role && role == Role::Source => {
                 return self.enter(Phase::Refused(Refused::SplitBrain));
             }
-            Verdict::InSync => match role {
-                Role::Source => Which::First,
-                Role::Destination => Which::Second,
+            Verdict::InSync => match (role, theirs.role) {
+                (Role::Source, _) | (Role::Destination, Role::Yielding) => Which::First,
+                _ => Which::Second,
             },
         };
-        let (its_role, is_mine) = match source {
-            Which::First => (role, true),
-            Which::Second => (theirs.role, false),
+        let (roles, is_mine) = match source {
+            Which::First => ((role, theirs.role), true),
+            Which::Second => ((theirs.role, role), false),
         };
-        if its_role != Role::Source {
+        let is_given =
+            self.verdict == Verdict::InSync && roles == (Role::Destination, Role::Yielding);
+        if roles.0 != Role::Source && !is_given {
             self.alert(
                 "neither replica that is whole is the source: an operator is to say which one is"
                     .into(),
@@ -549,63 +596,6 @@ impl Pair {
             true => self.enter(Phase::Source(source::Step::Hearing)),
             false => self.become_destination(),
         }
-    }
-
-    /// An operator says that this node is the source, and that the other one is not.
-    ///
-    /// # Errors
-    /// [`NotWhole`].
-    pub fn promote(&mut self) -> Result<(), NotWhole> {
-        if self.content.standing.wholeness != Wholeness::Whole {
-            return Err(NotWhole);
-        }
-        if self.content.role == Role::Source && self.shared.mode().0 != Mode::Suspended {
-            return Ok(());
-        }
-        self.begin_anew();
-        self.enter(Phase::Promoting);
-        Ok(())
-    }
-
-    fn promote_on(&mut self) {
-        if !self.shared.is_quiet() {
-            return;
-        }
-        self.content.role = Role::Source;
-        match self.content.peer {
-            Some(_) => self.sever(),
-            None => self.store(After::Alone),
-        }
-    }
-
-    /// Goes on without the other one.
-    fn sever(&mut self) {
-        let Some(peer) = self.peer() else {
-            return;
-        };
-        let tag = (self.random)();
-        match self.content.standing.alone(peer, tag, self.config.len) {
-            Ok(standing) => {
-                self.content.standing = standing;
-                self.store(After::Alone);
-            }
-            Err(NotWhole) => self.begin_anew(),
-        }
-    }
-
-    fn is_alone(&mut self) {
-        self.shared.set_mode(Mode::Alone);
-        self.severs = false;
-        let generation = self.content.standing.generation;
-        self.alert(format!(
-            "the pair is severed: this node goes on without the other one, which is out of date since generation {generation}"
-        ));
-        self.begin_anew();
-    }
-
-    fn peer(&self) -> Option<ReplicaId> {
-        let theirs = self.theirs.map(|theirs| theirs.claim.replica);
-        theirs.or(self.content.peer)
     }
 
     /// The standing, and what it has recorded.

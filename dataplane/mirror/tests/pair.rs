@@ -1,140 +1,13 @@
 //! What two nodes do when they meet, and what an operator may say.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+#[path = "common/nodes.rs"]
+mod nodes;
+
 use std::time::Duration;
 
-use mirror::{
-    Action, Content, GRANULE, Mirrored, Mode, Pair, PairConfig, Refusal, ReplicaId, Role, Standing,
-};
-use testkit::Random;
+use mirror::{Action, GRANULE, Mode, Refusal, Role, Unwilling};
 
-const LEN: u64 = 40 * GRANULE;
-const SHARDS: usize = 2;
-
-/// A node with one pair, its storage, and a shard or two that do what they are told at once.
-struct Node {
-    pair: Pair,
-    stored: Vec<u8>,
-    alerts: Vec<String>,
-    replies: u64,
-    run: u64,
-}
-
-fn config(len: u64) -> PairConfig {
-    PairConfig {
-        volume: [9; 16],
-        number: 3,
-        len,
-        block: 4096,
-    }
-}
-
-fn replica(node: usize) -> ReplicaId {
-    ReplicaId([1 + node as u8; 16])
-}
-
-fn node(content: Content, len: u64, run: u64) -> Node {
-    let shared = Arc::new(Mirrored::new(len, SHARDS));
-    let mut random = Random::new(u64::from(content.standing.replica.0[0]) << 32 | run);
-    let stored = content.encode(len);
-    let numbers = move || random.word();
-    Node {
-        pair: Pair::new(config(len), content, None, shared, numbers, Duration::ZERO),
-        stored,
-        alerts: Vec::new(),
-        replies: 0,
-        run,
-    }
-}
-
-fn source() -> Node {
-    let content = Content {
-        standing: Standing::first(replica(0), 7),
-        role: Role::Source,
-        peer: None,
-    };
-    node(content, LEN, 0)
-}
-
-fn destination(len: u64) -> Node {
-    let content = Content {
-        standing: Standing::blank(replica(1)),
-        role: Role::Destination,
-        peer: None,
-    };
-    node(content, len, 0)
-}
-
-impl Node {
-    fn mode(&self) -> Mode {
-        self.pair.shared().mode().0
-    }
-
-    /// As it is after a restart.
-    fn restarted(&self) -> Node {
-        let content = Content::decode(&self.stored, LEN).expect("it was written so");
-        assert_eq!(content.encode(LEN), self.stored);
-        node(content, LEN, self.run + 1)
-    }
-
-    /// Its shards act by the mode; granules are copied at once.
-    fn work(&self) {
-        let shared = self.pair.shared();
-        let (mode, word) = shared.mode();
-        (0..SHARDS).for_each(|shard| shared.acts_by(shard, word));
-        while mode == Mode::Forward
-            && let Some(granule) = shared.first_from(0)
-        {
-            shared.copied(granule);
-        }
-    }
-}
-
-/// Lets both go on for a while; what one asks, the other one hears at once.
-fn go_on(nodes: &mut [Node; 2], from: Duration) {
-    let mut asked: [VecDeque<(u64, u64)>; 2] = Default::default();
-    for turn in 0..400 {
-        let now = from + Duration::from_millis(turn);
-        for at in 0..2 {
-            nodes[at].work();
-            nodes[at].pair.advance(now);
-            while let Some(action) = nodes[at].pair.next_action() {
-                match action {
-                    Action::Ask {
-                        command,
-                        parameters,
-                        payload,
-                        token,
-                    } => {
-                        let other = &mut nodes[1 - at];
-                        let reply = other.replies;
-                        other.replies += 1;
-                        asked[1 - at].push_back((reply, token));
-                        other.pair.heard(command, parameters, payload, reply);
-                    }
-                    Action::Answer { reply, result } => {
-                        let place = asked[at].iter().position(|&(known, _)| known == reply);
-                        let (_, token) = asked[at]
-                            .remove(place.expect("it was asked"))
-                            .expect("it is there");
-                        nodes[1 - at].pair.answered(token, result);
-                    }
-                    Action::Store { content, token, .. } => {
-                        nodes[at].stored = content;
-                        nodes[at].pair.stored(token, true);
-                    }
-                    Action::Alert(text) => nodes[at].alerts.push(text),
-                }
-            }
-        }
-    }
-}
-
-fn meet(nodes: &mut [Node; 2], from: Duration) {
-    nodes.iter_mut().for_each(|node| node.pair.up(true));
-    go_on(nodes, from);
-}
+use nodes::*;
 
 const T1: Duration = Duration::from_secs(1);
 const T2: Duration = Duration::from_secs(2);
@@ -221,7 +94,7 @@ fn s08_the_other_one_takes_over_and_who_returns_becomes_its_destination() {
     let mut nodes = [source(), destination(LEN)];
     meet(&mut nodes, T1);
     nodes.iter_mut().for_each(|node| node.pair.down());
-    assert_eq!(nodes[1].pair.promote(), Ok(()));
+    assert_eq!(nodes[1].pair.promote(false), Ok(()));
     go_on(&mut nodes, T2);
     assert_eq!(nodes[1].mode(), Mode::Alone);
     // The first one was off, and does not know.
@@ -245,8 +118,8 @@ fn s08_split_brain_is_found_at_the_first_contact() {
     let mut nodes = [source(), destination(LEN)];
     meet(&mut nodes, T1);
     nodes[0].pair.gave_up();
-    assert_eq!(nodes[1].pair.promote(), Ok(()));
     nodes.iter_mut().for_each(|node| node.pair.down());
+    assert_eq!(nodes[1].pair.promote(false), Ok(()));
     go_on(&mut nodes, T2);
     for node in &nodes {
         assert_eq!(node.mode(), Mode::Alone);
@@ -289,8 +162,65 @@ fn r08_volumes_of_other_sizes_are_refused() {
 #[test]
 fn r04_a_replica_that_is_not_whole_is_not_promoted() {
     let mut node = destination(LEN);
-    assert!(node.pair.promote().is_err());
+    assert!(node.pair.promote(false).is_err());
     assert_eq!(node.mode(), Mode::Suspended);
+}
+
+/// Planned: the source ends what hosts asked for, and the other one is the source then. No generation ends, nothing is copied.
+#[test]
+fn r03_the_source_yields_to_the_other_one() {
+    let mut nodes = [source(), destination(LEN)];
+    assert_eq!(nodes[1].pair.demote(), Err(Unwilling::NotSource));
+    assert_eq!(nodes[0].pair.demote(), Err(Unwilling::NotInSync));
+    meet(&mut nodes, T1);
+    let generation = nodes[0].pair.content().standing.generation;
+    assert_eq!(nodes[1].pair.promote(false), Err(Unwilling::OtherServes));
+    assert_eq!(nodes[0].pair.demote(), Ok(()));
+    assert_eq!(nodes[0].mode(), Mode::Draining);
+    assert!(!nodes[0].pair.shared().serves(T2));
+    go_on(&mut nodes, T2);
+    let modes = [nodes[0].mode(), nodes[1].mode()];
+    assert_eq!(modes, [Mode::Suspended, Mode::Forward]);
+    let roles = nodes.each_ref().map(|node| node.pair.content().role);
+    assert_eq!(roles, [Role::Destination, Role::Source]);
+    for node in &nodes {
+        assert!(node.pair.is_in_sync(), "{}", node.pair.describe());
+        assert_eq!(node.pair.content().standing.generation, generation);
+    }
+}
+
+/// It is off before the other one has heard of it: whoever is asked to may be the source, and they agree on that.
+#[test]
+fn r03_a_source_that_yields_stays_so_until_the_other_one_knows() {
+    let mut nodes = [source(), destination(LEN)];
+    meet(&mut nodes, T1);
+    nodes[0].pair.demote().unwrap();
+    let mut yields = false;
+    for turn in 0..20 {
+        let pair = &mut nodes[0].pair;
+        let (_, word) = pair.shared().mode();
+        (0..2).for_each(|shard| pair.shared().acts_by(shard, word));
+        pair.advance(T2 + Duration::from_millis(turn));
+        while let Some(action) = pair.next_action() {
+            if let Action::Store { content, token, .. } = action {
+                nodes[0].stored = content;
+                nodes[0].pair.stored(token, true);
+                yields = true;
+                break;
+            }
+        }
+        if yields {
+            break;
+        }
+    }
+    assert_eq!(nodes[0].pair.content().role, Role::Yielding);
+    nodes[0] = nodes[0].restarted();
+    assert_eq!(nodes[0].mode(), Mode::Suspended, "nobody serves meanwhile");
+    nodes[1].pair.gave_up();
+    nodes[1] = nodes[1].restarted();
+    meet(&mut nodes, T2 + T1);
+    let modes = [nodes[0].mode(), nodes[1].mode()];
+    assert_eq!(modes, [Mode::Suspended, Mode::Forward]);
 }
 
 /// What asks for something of a meeting that is over is refused, and changes nothing.

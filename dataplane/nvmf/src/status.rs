@@ -131,6 +131,8 @@ impl Status {
             Err(Fault::Busy) => Status::COMMAND_INTERRUPTED,
             Err(Fault::Aborted) => Status::ABORT_REQUESTED,
             Err(Fault::Gone) => Status::NAMESPACE_NOT_READY,
+            // What its ANA group says, or is about to (base 8.1.3).
+            Err(Fault::Elsewhere) => Status::ASYMMETRIC_ACCESS_INACCESSIBLE,
             Err(Fault::NoSpace) => Status::CAPACITY_EXCEEDED,
             Err(Fault::ReadError) => Status::UNRECOVERED_READ_ERROR,
             Err(Fault::WriteError) => Status::WRITE_FAULT,

@@ -48,6 +48,11 @@ impl Subsystems {
         self.changes + 1
     }
 
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Subsystem>> {
+        self.list.iter()
+    }
+
     /// The subsystem named `nqn`.
     pub fn find(&self, nqn: &str) -> Option<&Arc<Subsystem>> {
         self.list.iter().find(|s| s.config.nqn == nqn)

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use block::Fences;
+use block::{Fences, NamespaceIndex};
 use sync::Watched;
 
 use crate::ana::AnaState;
@@ -199,6 +199,23 @@ impl Target {
         };
         subsystem.set_ana_state(listener, group, state)?;
         Ok(true)
+    }
+
+    /// Sets the states of namespaces of which `wanted` has one, by all listeners, in all subsystems that report asymmetric
+    /// access, if they are in another; as [`Target::set_ana_state`] does. Namespaces that are lost for good stay so.
+    pub fn set_ana_states(&self, wanted: impl Fn(NamespaceIndex) -> Option<AnaState>) {
+        for subsystem in self.subsystems().iter() {
+            let namespaces = subsystem.namespaces();
+            for ns in namespaces.iter() {
+                let (state, group) = (wanted(ns.index), namespaces.group(ns.nsid));
+                if let (Some(state), Some(group)) = (state, group)
+                    && ![state, AnaState::PersistentLoss].contains(&group.state)
+                {
+                    // It reports asymmetric access, and the group is not lost.
+                    let _ = subsystem.set_ana_state(None, Some(ns.nsid), state);
+                }
+            }
+        }
     }
 
     /// The ANA groups of the subsystem `nqn` that have a namespace, by number, and their states by `listener`;

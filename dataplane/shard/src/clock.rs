@@ -1,19 +1,21 @@
-//! Time for the state machines.
+//! Time for the state machines. It is the same for all shards of a program: a lease that one notes, others look at.
 
 use events::{TickScale, Ticks};
 
-/// Turns ticks into nanoseconds since the shard started.
+/// Turns ticks into nanoseconds since the program started.
 pub struct Clock<C> {
     counter: C,
     start: u64,
+    begun: u64,
     scale: TickScale,
 }
 
 impl<C: Ticks> Clock<C> {
-    /// Time begins now.
-    pub fn start(counter: C) -> Self {
+    /// Time began at tick `start`. Counters of all cores show the same, as that of every processor that has an invariant one.
+    pub fn since(start: u64, counter: C) -> Self {
         Self {
-            start: counter.now(),
+            start,
+            begun: counter.now(),
             scale: TickScale::of(counter.hz()),
             counter,
         }
@@ -30,8 +32,8 @@ impl<C: Ticks> Clock<C> {
         self.nanoseconds(self.counter.now())
     }
 
-    /// Ticks since the start.
+    /// Ticks since the shard was made.
     pub fn ticks(&self) -> u64 {
-        self.counter.now().saturating_sub(self.start)
+        self.counter.now().saturating_sub(self.begun)
     }
 }

@@ -15,10 +15,11 @@ use crate::capture_desk::CaptureDesk;
 use crate::change::{Change, ChangeError, Changes, ShardEnds};
 use crate::health::{Health, PortState, Seen};
 use crate::offer::{Offer, StoreInfo};
-use crate::pair_desk::{PairDesk, PairReport};
+use crate::pair_desk::{PairDesk, PairOrder, PairQuestion, PairReport};
 use crate::point_desk::{PointDesk, PointDone, PointError};
 use crate::reports::{Reports, TurnedAway};
 use crate::snapshot::{AnaSnapshot, Inventory, NamespaceName, ShardSnapshot, Snapshot};
+use mirror::Answer;
 
 /// Stops running shards and asks them for their counters, from any thread.
 ///
@@ -112,13 +113,32 @@ impl Handle {
         self.shared.pairs.reports()
     }
 
-    /// This node is the source of the volume on store `name` from now on, and the other node is not: what an operator says who
-    /// knows that.
+    /// Has an operator's order about the volume of a pair on store `name` carried out (row R3).
     ///
     /// # Errors
-    /// A sentence: there is no such volume, or this node does not have all of it.
-    pub fn promote_pair(&self, name: &str, timeout: Duration) -> Result<(), String> {
-        self.shared.pairs.promote(name, timeout)
+    /// A sentence: there is no such volume, or why that is not to be.
+    pub fn order_pair(
+        &self,
+        name: &str,
+        order: PairOrder,
+        timeout: Duration,
+    ) -> Result<(), String> {
+        self.shared.pairs.order(name, order, timeout)
+    }
+
+    /// What the arbiter of pairs is to be asked next; waits for it so long at most.
+    pub fn next_pair_question(&self, timeout: Duration) -> Option<PairQuestion> {
+        self.shared.pairs.next_question(timeout)
+    }
+
+    /// The arbiter has answered, or does not.
+    pub fn pair_question_answered(&self, question: &PairQuestion, answer: Answer) {
+        self.shared.pairs.answered(question, answer);
+    }
+
+    /// The node's lease at the arbiter lasts until then at least: counted from when its renewal was sent.
+    pub fn leased(&self, until: Instant) {
+        self.shared.pairs.leased(until);
     }
 
     /// The counters of every shard; `None` if not all answered within `timeout`

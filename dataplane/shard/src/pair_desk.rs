@@ -1,8 +1,11 @@
 //! Pairs, as the control side sees them.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use mirror::{Answer, Question};
 
 /// How a volume of a pair stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,13 +26,41 @@ pub struct PairReport {
     pub state: String,
 }
 
+/// What an operator may say of a volume of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PairOrder {
+    /// This node is the source from now on, and the other one is not.
+    Promote {
+        /// Whatever the arbiter says.
+        is_forced: bool,
+    },
+    /// The other node is to be the source, which has the same.
+    Demote,
+}
+
+/// What a pair asks the arbiter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PairQuestion {
+    /// Which one, in the order of the configuration.
+    pub pair: usize,
+    /// What it knows the question by.
+    pub token: u64,
+    /// What it asks.
+    pub question: Question,
+}
+
 #[derive(Default)]
 struct Inner {
     names: Vec<String>,
     reports: Vec<PairReport>,
-    /// Volumes that are to be promoted, and how it went.
-    promotions: VecDeque<usize>,
-    promoted: VecDeque<Result<(), String>>,
+    /// What operators said of which volume, and how it went.
+    orders: VecDeque<(usize, PairOrder)>,
+    done: VecDeque<Result<(), String>>,
+    /// What the arbiter is to be asked, and has answered: the pair, its token, and what.
+    questions: VecDeque<PairQuestion>,
+    answers: VecDeque<(usize, u64, Answer)>,
+    /// Until when the node's lease at the arbiter lasts.
+    leased: Option<Instant>,
 }
 
 /// Where the control side and the shard with the pairs meet.
@@ -38,7 +69,17 @@ pub(crate) struct PairDesk {
     /// One order at a time: its end belongs to whoever gave it.
     turn: Mutex<()>,
     inner: Mutex<Inner>,
-    done: Condvar,
+    changed: Condvar,
+    /// There is something for the shard.
+    has_news: AtomicBool,
+}
+
+/// What there is for the shard.
+#[derive(Default)]
+pub(crate) struct PairNews {
+    pub(crate) orders: VecDeque<(usize, PairOrder)>,
+    pub(crate) answers: VecDeque<(usize, u64, Answer)>,
+    pub(crate) leased: Option<Instant>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -73,17 +114,65 @@ impl PairDesk {
         lock(&self.inner).reports.clone()
     }
 
-    pub(crate) fn next_promotion(&self) -> Option<usize> {
-        lock(&self.inner).promotions.pop_front()
+    /// What there is for the shard since it was last asked. Takes no lock if that is nothing.
+    pub(crate) fn news(&self) -> Option<PairNews> {
+        if !self.has_news.swap(false, Ordering::AcqRel) {
+            return None;
+        }
+        let mut inner = lock(&self.inner);
+        Some(PairNews {
+            orders: std::mem::take(&mut inner.orders),
+            answers: std::mem::take(&mut inner.answers),
+            leased: inner.leased.take(),
+        })
     }
 
-    pub(crate) fn promoted(&self, result: Result<(), String>) {
-        lock(&self.inner).promoted.push_back(result);
-        self.done.notify_all();
+    /// How an order went.
+    pub(crate) fn done(&self, result: Result<(), String>) {
+        lock(&self.inner).done.push_back(result);
+        self.changed.notify_all();
     }
 
-    /// Has the volume on a store promoted; says why it is not.
-    pub(crate) fn promote(&self, name: &str, timeout: Duration) -> Result<(), String> {
+    /// A pair asks the arbiter.
+    pub(crate) fn ask(&self, question: PairQuestion) {
+        lock(&self.inner).questions.push_back(question);
+        self.changed.notify_all();
+    }
+
+    /// What the arbiter is to be asked next; waits for it so long at most.
+    pub(crate) fn next_question(&self, timeout: Duration) -> Option<PairQuestion> {
+        let deadline = Instant::now() + timeout;
+        let mut inner = lock(&self.inner);
+        loop {
+            if let Some(question) = inner.questions.pop_front() {
+                return Some(question);
+            }
+            let left = deadline.checked_duration_since(Instant::now())?;
+            let waited = self.changed.wait_timeout(inner, left);
+            inner = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// It has answered.
+    pub(crate) fn answered(&self, question: &PairQuestion, answer: Answer) {
+        let mut inner = lock(&self.inner);
+        (inner.answers).push_back((question.pair, question.token, answer));
+        self.has_news.store(true, Ordering::Release);
+    }
+
+    /// The node's lease lasts until then at least.
+    pub(crate) fn leased(&self, until: Instant) {
+        lock(&self.inner).leased = Some(until);
+        self.has_news.store(true, Ordering::Release);
+    }
+
+    /// Has an order about the volume on a store carried out; says why it is not.
+    pub(crate) fn order(
+        &self,
+        name: &str,
+        order: PairOrder,
+        timeout: Duration,
+    ) -> Result<(), String> {
         let _turn = lock(&self.turn);
         let deadline = Instant::now() + timeout;
         let mut inner = lock(&self.inner);
@@ -97,17 +186,18 @@ impl PairDesk {
                 ),
             });
         };
-        inner.promoted.clear();
-        inner.promotions.push_back(place);
+        inner.done.clear();
+        inner.orders.push_back((place, order));
+        self.has_news.store(true, Ordering::Release);
         loop {
-            if let Some(result) = inner.promoted.pop_front() {
+            if let Some(result) = inner.done.pop_front() {
                 return result;
             }
             let Some(left) = deadline.checked_duration_since(Instant::now()) else {
-                inner.promotions.clear();
+                inner.orders.clear();
                 return Err("the program does not answer".into());
             };
-            let waited = self.done.wait_timeout(inner, left);
+            let waited = self.changed.wait_timeout(inner, left);
             inner = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -117,31 +207,54 @@ impl PairDesk {
 mod tests {
     use super::*;
 
+    const PROMOTE: PairOrder = PairOrder::Promote { is_forced: false };
+
     #[test]
-    fn r04_a_promotion_says_why_there_is_none() {
+    fn r04_an_order_says_why_it_is_not_carried_out() {
         let desk = PairDesk::default();
         let short = Duration::from_millis(1);
-        assert!(desk.promote("data", short).unwrap_err().contains("no pair"));
+        let order = |name| desk.order(name, PROMOTE, short).unwrap_err();
+        assert!(order("data").contains("no pair"));
         desk.expect(vec!["data".into()]);
-        assert!(
-            desk.promote("date", short)
-                .unwrap_err()
-                .contains("there are: data")
-        );
-        assert!(
-            desk.promote("data", short)
-                .unwrap_err()
-                .contains("does not answer")
-        );
-        assert_eq!(desk.next_promotion(), None, "it was taken back");
+        assert!(order("date").contains("there are: data"));
+        assert!(order("data").contains("does not answer"));
+        let taken_back = desk.news().map_or(0, |news| news.orders.len());
+        assert_eq!(taken_back, 0, "it was taken back");
         std::thread::scope(|scope| {
-            let asked = scope.spawn(|| desk.promote("data", Duration::from_secs(60)));
-            while desk.next_promotion() != Some(0) {
-                std::thread::yield_now();
-            }
-            desk.promoted(Err("it is not whole".into()));
+            let (desk, long) = (&desk, Duration::from_secs(60));
+            let asked = scope.spawn(move || desk.order("data", PairOrder::Demote, long));
+            let news = loop {
+                match desk.news() {
+                    Some(news) => break news,
+                    None => std::thread::yield_now(),
+                }
+            };
+            assert_eq!(news.orders, [(0, PairOrder::Demote)]);
+            desk.done(Err("it is not whole".into()));
             assert_eq!(asked.join().unwrap(), Err("it is not whole".into()));
         });
+    }
+
+    #[test]
+    fn s08_the_arbiter_is_asked_and_its_answers_come_back() {
+        let desk = PairDesk::default();
+        let none = Duration::from_millis(1);
+        assert_eq!(desk.next_question(none), None);
+        let question = PairQuestion {
+            pair: 1,
+            token: 7,
+            question: Question::Look,
+        };
+        desk.ask(question);
+        assert_eq!(desk.next_question(none), Some(question));
+        assert!(desk.news().is_none());
+        let until = Instant::now();
+        desk.leased(until);
+        desk.answered(&question, Answer::Unreachable);
+        let news = desk.news().expect("there are");
+        assert_eq!(news.answers, [(1, 7, Answer::Unreachable)]);
+        assert_eq!(news.leased, Some(until));
+        assert!(desk.news().is_none());
     }
 
     #[test]

@@ -3,15 +3,15 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use mirror::{Asked, MirroredVolume, Mode, Role};
+use mirror::{Asked, Manager, MirroredVolume, Pair, Role};
 use net::Instant;
-use nvmf::Timestamp;
+use nvmf::{AnaState, Timestamp};
 use volume::{RecordPages, TableRefusal, TableToken, TableWrite};
 
 use crate::door::{MirrorDoor, Session};
 use crate::handle::Handle;
 use crate::machine::Machine;
-use crate::pair_desk::PairReport;
+use crate::pair_desk::{PairOrder, PairQuestion, PairReport};
 use crate::poll::Shard;
 
 /// How often it is told how pairs stand.
@@ -25,6 +25,8 @@ pub(crate) struct Pairs {
     /// Those that are being written, and what the pair knows it by.
     under_way: Vec<(TableToken, usize, u64)>,
     tell_at: Instant,
+    /// Which ones served hosts when that was done last.
+    serving: Vec<bool>,
 }
 
 impl<M: Machine> Shard<M> {
@@ -120,27 +122,69 @@ impl<M: Machine> Shard<M> {
         while let Some((pair, text)) = manager.next_alert() {
             log::warn!("pair {}: {text}", handle.pairs().name(pair));
         }
-        while let Some(pair) = handle.pairs().next_promotion() {
-            let result = manager.pair(pair).map(|pair| pair.promote());
-            handle.pairs().promoted(match result {
-                Some(Ok(())) => Ok(()),
-                Some(Err(why)) => Err(why.to_string()),
-                None => Err("there is no such volume".into()),
+        if let Some(news) = handle.pairs().news() {
+            for (pair, order) in news.orders {
+                handle.pairs().done(carry_out(manager, pair, order));
+            }
+            for (pair, token, answer) in news.answers {
+                manager.arbitrated(pair, token, answer);
+            }
+            if let Some(until) = news.leased {
+                let left = until.saturating_duration_since(std::time::Instant::now());
+                manager.leased(Duration::from_nanos(now.0) + left);
+            }
+        }
+        while let Some((pair, token, question)) = manager.next_question() {
+            handle.pairs().ask(PairQuestion {
+                pair,
+                token,
+                question,
             });
         }
-        if now < self.pairs.tell_at {
+        let time = Duration::from_nanos(now.0);
+        let serving = |pair: &Pair| pair.shared().serves(time);
+        let has_moved =
+            (manager.pairs().iter().map(serving)).ne(self.pairs.serving.iter().copied());
+        if !has_moved && now < self.pairs.tell_at {
             return;
         }
         self.pairs.tell_at = now + TELL;
+        self.pairs.serving.clear();
+        (self.pairs.serving).extend(manager.pairs().iter().map(serving));
         let reports = manager.pairs().iter().map(|pair| PairReport {
             name: String::new(),
             is_source: pair.content().role == Role::Source,
-            serves: pair.shared().mode().0 != Mode::Suspended,
+            serves: serving(pair),
             is_in_sync: pair.is_in_sync(),
             generation: pair.content().standing.generation.to_string(),
             granules: pair.shared().changed(),
             state: pair.describe(),
         });
         handle.pairs().tell(reports.collect());
+        self.tell_hosts(time);
     }
+
+    /// Tells hosts by which node they reach mirrored namespaces, those that were added since included.
+    fn tell_hosts(&mut self, now: Duration) {
+        let (volumes, doors) = (&self.common.volumes, &self.common.doors);
+        doors.nvme.target.set_ana_states(|namespace| {
+            let gate = volumes.gate(namespace)?;
+            Some(match gate.serves(now) {
+                true => AnaState::Optimized,
+                false => AnaState::Inaccessible,
+            })
+        });
+    }
+}
+
+/// What an operator says of a pair.
+fn carry_out(manager: &mut Manager, pair: usize, order: PairOrder) -> Result<(), String> {
+    let Some(pair) = manager.pair(pair) else {
+        return Err("there is no such volume".into());
+    };
+    let result = match order {
+        PairOrder::Promote { is_forced } => pair.promote(is_forced),
+        PairOrder::Demote => pair.demote(),
+    };
+    result.map_err(|why| why.to_string())
 }

@@ -57,7 +57,7 @@ pub struct Shard<M: Machine> {
 }
 
 impl<M: Machine> Shard<M> {
-    /// Shard number `index`, on `core`. `counter` is what its time and its stages are counted by.
+    /// Shard number `index`, on `core`. `counter` is what its time, from tick `start` on, and its stages are counted by.
     pub fn new(
         index: usize,
         core: u32,
@@ -65,6 +65,7 @@ impl<M: Machine> Shard<M> {
         links: Vec<Link<M::Port>>,
         machine: M,
         counter: M::Ticks,
+        start: u64,
     ) -> Self {
         let told = (common.volumes.device_states())
             .map(|_| DeviceState::Works)
@@ -77,7 +78,7 @@ impl<M: Machine> Shard<M> {
             links,
             notices: Notices::default(),
             machine,
-            clock: Clock::start(counter),
+            clock: Clock::since(start, counter),
             stages: StageClock::new(counter),
             polls: 0,
             polls_busy: 0,

@@ -314,7 +314,7 @@ fn shard_with(
         counters: PortCounters::default(),
     };
     let links = vec![Link::new(0, end, stack.unwrap())];
-    let shard = Shard::new(index, 0, common, links, World, Clock);
+    let shard = Shard::new(index, 0, common, links, World, Clock, 0);
     (shard, target, offer)
 }
 

@@ -167,55 +167,6 @@ impl Appliance {
         }
     }
 
-    /// It is a node of a pair from now on.
-    pub(crate) fn pair_with(&mut self, node: PairNode) {
-        self.pair = Some(node);
-    }
-
-    /// Whether it serves hosts, all its volumes.
-    pub(crate) fn serves(&self) -> bool {
-        self.is_serving() && self.running.as_ref().is_some_and(Running::serves_pairs)
-    }
-
-    /// Whether it serves hosts, some of its volumes.
-    pub(crate) fn serves_any(&self) -> bool {
-        self.running.as_ref().is_some_and(Running::serves_any)
-    }
-
-    /// Whether it says of all its volumes that the other node has the same.
-    pub(crate) fn is_in_sync(&mut self) -> bool {
-        let pairs = self.running.as_mut().and_then(Running::pairs);
-        pairs.is_some_and(|manager| manager.pairs().iter().all(mirror::Pair::is_in_sync))
-    }
-
-    /// Whether some volume went on without the other node, as far as it has stored.
-    pub(crate) fn has_gone_alone(&self) -> bool {
-        let Some(node) = &self.pair else { return false };
-        (0..self.volumes.len()).any(|volume| {
-            let content = node.content(volume);
-            let peer = content.peer;
-            let is_source = content.role == mirror::Role::Source;
-            is_source && peer.is_none_or(|peer| content.standing.is_alone(peer))
-        })
-    }
-
-    /// An operator says that it is the source; whether it can be.
-    pub(crate) fn promote(&mut self) -> bool {
-        let Some(manager) = self.running.as_mut().and_then(Running::pairs) else {
-            return false;
-        };
-        (0..manager.pairs().len())
-            .all(|pair| (manager.pair(pair)).is_some_and(|pair| pair.promote().is_ok()))
-    }
-
-    pub(crate) fn describe_pairs(&mut self) -> String {
-        let Some(manager) = self.running.as_mut().and_then(Running::pairs) else {
-            return String::new();
-        };
-        let pairs: Vec<_> = manager.pairs().iter().map(mirror::Pair::describe).collect();
-        pairs.join("\n    ")
-    }
-
     /// The devices that the log is on.
     pub(crate) fn logs(&self) -> &[Rc<RefCell<Disk>>] {
         &self.disks[self.volumes.len()..]

@@ -11,6 +11,7 @@
 //! What is simulated, what is promised and how a failing seed is replayed: `docs/simulation.md`.
 
 mod appliance;
+mod arbiter;
 mod clock;
 mod device;
 mod devices;

@@ -1,49 +1,32 @@
-//! Two appliances that keep the same volumes, hosts that use whichever serves, and an operator who knows which of them is off.
+//! Two appliances that keep the same volumes, hosts that use whichever serves, and an arbiter that both reach, or an operator who
+//! knows which of them is off.
 //!
-//! Appliances are killed and started, the link between them is cut, in one direction too, and bad. Hosts' writes that were
+//! Appliances are killed and started, the link between them is cut, in one direction too, and bad, as are their ways to the arbiter. Hosts' writes that were
 //! acknowledged are never lost, not when the one that had them is off and the other one serves; what is called alike is so, byte
 //! for byte; every copy ends.
 
 use std::net::SocketAddr;
 
-use block::WritePolicy;
+mod draw;
+
 use mirror::Patience;
 use std::time::Duration;
 use testkit::Random;
 
 use crate::appliance::{Appliance, MIRROR_PORT, PairNode, PairPlan, Stopped, address};
+use crate::arbiter::{Arbiter, Run};
 use crate::clock::{self, MILLISECOND, Nanoseconds, SECOND};
 use crate::devices::Devices;
 use crate::host::{Context, Host};
 use crate::oracle::{Extent, Oracle, SECTOR, Violation, VolumeRules};
 use crate::plan::Plan;
 use crate::trace::{Trace, event};
-use crate::wire::{Direction, Node, Quality, Wire};
+use crate::wire::{Node, Wire};
 use crate::world::Summary;
+use draw::{Event, draw, draw_events, good};
 
 /// How long a phase may take.
 const PHASE_MAX: Nanoseconds = 180 * SECOND;
-
-/// What happens.
-#[derive(Clone, Debug)]
-enum Event {
-    Kill {
-        appliance: usize,
-        power: bool,
-    },
-    Start {
-        appliance: usize,
-    },
-    Stop {
-        appliance: usize,
-    },
-    /// A direction of the link between them.
-    Cut {
-        direction: Direction,
-        is_cut: bool,
-    },
-    Link(Quality),
-}
 
 /// What hosts know of devices: anything may fail for a while, and nothing may be wrong.
 struct Lenient<'a>(&'a [Appliance; 2]);
@@ -115,145 +98,22 @@ struct World {
     operator: Nanoseconds,
     starts_after_stop: [bool; 2],
     pair_link: usize,
+    arbiter: Option<Arbiter>,
 }
 
 /// Draws what two appliances go through, and runs it to its end.
 pub(crate) fn run(seed: u64, trace: &Trace) -> Result<Summary, Violation> {
     let mut random = Random::new(seed);
     let mut plan = draw(&mut random);
-    let events = draw_events(&mut plan, &mut random);
+    let has_arbiter = random.chance(1, 2);
+    let events = draw_events(&mut plan, has_arbiter, &mut random);
     if trace.prints() {
         println!("{plan:#?}\n{events:#?}");
     }
-    let mut world = World::new(plan, events, &mut random, trace);
+    let mut world = World::new(plan, events, has_arbiter, &mut random, trace);
     match world.run() {
         Ok(()) => Ok(world.summary()),
         Err(Violation(what)) => Err(Violation(format!("{what}\n  {}", world.describe()))),
-    }
-}
-
-fn draw(random: &mut Random) -> Plan {
-    let mut plan = Plan::draw_logged(random);
-    plan.volumes.truncate(2);
-    for volume in &mut plan.volumes {
-        volume.policy = WritePolicy::Logged;
-        volume.block = volume.block.max(volume.disk.geometry.block_size);
-        volume.disk.timeout = None;
-    }
-    plan.appliance.starts.clear();
-    plan.appliance.nic.other_queue = 0;
-    plan.appliance.memory.clusters = plan.appliance.memory.clusters.max(512);
-    plan.appliance.memory.pages = plan.appliance.memory.pages.max(512);
-    // Each is of a pair.
-    plan.network.duplicate_address_detection = false;
-    if let Some(log) = &mut plan.log {
-        log.mirror = None;
-        log.ambushes.clear();
-        log.through_after_failure = false;
-        let geometry = &mut log.disk.geometry;
-        let tables = (nvlog::ENTRY_PAGES + 8) * nvlog::UNIT;
-        geometry.blocks += tables / u64::from(geometry.block_size);
-    }
-    plan.active = random.range(50..=2000u64) * MILLISECOND;
-    let active = plan.active;
-    for host in &mut plan.hosts {
-        host.pause = active * u64::from(host.queues) / u64::from(host.commands) * 2;
-        host.patience = *random.pick(&[5 * SECOND, 15 * SECOND]);
-    }
-    plan
-}
-
-fn draw_events(plan: &mut Plan, random: &mut Random) -> Vec<(Nanoseconds, Event)> {
-    let mut events = Vec::new();
-    let within = plan.active + 3 * SECOND;
-    for _ in 0..random.range(0..=4u32) {
-        let at = random.below(plan.active);
-        let longest = *random.pick(&[50 * MILLISECOND, SECOND, 8 * SECOND]);
-        let until = at + random.below(longest);
-        let appliance = random.below(2usize);
-        match random.below(10u32) {
-            0..=3 => {
-                let power = random.chance(2, 3);
-                events.push((at, Event::Kill { appliance, power }));
-                events.push((until, Event::Start { appliance }));
-                if random.chance(1, 3) {
-                    let appliance = 1 - appliance;
-                    events.push((
-                        at + random.below(within),
-                        Event::Kill {
-                            appliance,
-                            power: random.chance(2, 3),
-                        },
-                    ));
-                    events.push((until + random.below(within), Event::Start { appliance }));
-                }
-            }
-            4 => {
-                events.push((at, Event::Stop { appliance }));
-                events.push((until, Event::Start { appliance }));
-            }
-            5..=7 => {
-                let ways: &[Direction] = match random.below(3u32) {
-                    0 => &[Direction::Up],
-                    1 => &[Direction::Down],
-                    _ => &[Direction::Up, Direction::Down],
-                };
-                for &direction in ways {
-                    events.push((
-                        at,
-                        Event::Cut {
-                            direction,
-                            is_cut: true,
-                        },
-                    ));
-                    events.push((
-                        until,
-                        Event::Cut {
-                            direction,
-                            is_cut: false,
-                        },
-                    ));
-                }
-            }
-            _ => {
-                let bad = Quality {
-                    loss: random.below(500u64),
-                    double: random.below(200u64),
-                    corrupt: random.below(100u64),
-                    reorder: random.below(500u64),
-                    delay: random.range(1..=2000u64) * 1000,
-                    jitter: random.range(1..=500u64) * 1000,
-                    byte_time: 0,
-                };
-                events.push((at, Event::Link(bad)));
-                events.push((until, Event::Link(good())));
-            }
-        }
-    }
-    events.sort_by_key(|&(at, _)| at);
-    // At the end everything is there.
-    let end = events.last().map_or(0, |&(at, _)| at).max(plan.active);
-    events.push((end, Event::Link(good())));
-    for direction in [Direction::Up, Direction::Down] {
-        events.push((
-            end,
-            Event::Cut {
-                direction,
-                is_cut: false,
-            },
-        ));
-    }
-    for appliance in 0..2 {
-        events.push((end + MILLISECOND, Event::Start { appliance }));
-    }
-    events
-}
-
-fn good() -> Quality {
-    Quality {
-        delay: 20_000,
-        jitter: 10_000,
-        ..Quality::default()
     }
 }
 
@@ -261,6 +121,7 @@ impl World {
     fn new(
         plan: Plan,
         mut events: Vec<(Nanoseconds, Event)>,
+        has_arbiter: bool,
         random: &mut Random,
         trace: &Trace,
     ) -> Self {
@@ -278,7 +139,11 @@ impl World {
             silence: Duration::from_millis(150) * fast,
             absence: Duration::from_millis(400) * fast,
         };
-        let pair = PairPlan { patience };
+        let promise = Duration::from_millis(random.range(200..=800u64)) * fast;
+        let pair = PairPlan {
+            patience,
+            promise: has_arbiter.then_some(promise),
+        };
         let volumes: Vec<_> = (plan.volumes.iter())
             .map(|volume| (volume.disk.geometry.len(), volume.disk.geometry.block_size))
             .collect();
@@ -324,6 +189,7 @@ impl World {
             random: random.fork(),
             starts_after_stop: [false; 2],
             pair_link,
+            arbiter: has_arbiter.then(|| Arbiter::new(plan.volumes.len(), random.fork())),
             plan,
         }
     }
@@ -392,7 +258,11 @@ impl World {
     }
 
     fn is_in_sync(&mut self) -> bool {
-        self.appliances.iter_mut().all(Appliance::is_in_sync)
+        let is_known = self.arbiter.as_ref().is_none_or(|arbiter| {
+            let sources = self.appliances.iter().find(|appliance| appliance.serves());
+            sources.is_some_and(|source| arbiter.knows(source.replicas()))
+        });
+        is_known && self.appliances.iter_mut().all(Appliance::is_in_sync)
     }
 
     fn verify(&mut self) -> Result<(), Violation> {
@@ -473,6 +343,7 @@ impl World {
             self.wire.next_time(),
             self.appliances[0].next_time(),
             self.appliances[1].next_time(),
+            self.arbiter.as_ref().and_then(Arbiter::next_time),
         ];
         let hosts = self.hosts.iter().map(Host::next_time);
         let next = times.into_iter().flatten().chain(hosts).min();
@@ -502,6 +373,7 @@ impl World {
         for at in 0..2 {
             self.look_at_the_stop(at)?;
         }
+        self.arbitrate();
         self.look_who_serves()?;
         self.operate();
         let mut cx = Context {
@@ -519,8 +391,13 @@ impl World {
 
     /// Hosts use the one that serves, as their paths tell them.
     fn look_who_serves(&mut self) -> Result<(), Violation> {
-        if self.appliances.iter().all(Appliance::serves_any) {
-            return Err(Violation("both nodes serve".into()));
+        let [first, second] = &self.appliances;
+        if first
+            .served()
+            .zip(second.served())
+            .any(|both| both == (true, true))
+        {
+            return Err(Violation("both nodes serve a volume".into()));
         }
         let serving = self.appliances.iter().position(Appliance::serves);
         if serving.is_none() && self.serving.is_some() {
@@ -542,10 +419,43 @@ impl World {
         Ok(())
     }
 
+    /// What nodes ask the arbiter, and what it tells them.
+    fn arbitrate(&mut self) {
+        let Some(arbiter) = &mut self.arbiter else {
+            return;
+        };
+        for (node, appliance) in self.appliances.iter_mut().enumerate() {
+            let Some(run) = appliance.run_number() else {
+                continue;
+            };
+            let from = Run { node, run };
+            arbiter.renew(from);
+            while let Some(question) = appliance.next_question() {
+                event!(self.trace, "asks", [node], "node {node}: {question:?}");
+                arbiter.ask(from, question);
+            }
+        }
+        while let Some((to, told)) = arbiter.next() {
+            if self.appliances[to.node].run_number() == Some(to.run) {
+                event!(self.trace, "told", [to.node], "node {}: {told:?}", to.node);
+                self.appliances[to.node].told(told);
+            }
+        }
+    }
+
     /// When none serves for a while and one is off, the operator says that the other one is the source, if that one has all that
     /// was acknowledged.
     fn operate(&mut self) {
         if self.serving.is_some() || clock::now() < self.idle_since + self.operator {
+            return;
+        }
+        // Each serves some: hosts of the simulation use one at a time.
+        if self.appliances.iter().all(Appliance::serves_any) {
+            for volume in 0..self.plan.volumes.len() {
+                self.appliances[1].demote(volume);
+            }
+        }
+        if self.arbiter.is_some() {
             return;
         }
         for at in 0..2 {
@@ -619,6 +529,21 @@ impl World {
             }
             Event::Cut { direction, is_cut } => self.wire.cut(self.pair_link, direction, is_cut),
             Event::Link(quality) => self.wire.set_quality(self.pair_link, quality),
+            Event::Demote { appliance } => {
+                for volume in 0..self.plan.volumes.len() {
+                    self.appliances[appliance].demote(volume);
+                }
+            }
+            Event::ArbiterCut { appliance, is_cut } => {
+                if let Some(arbiter) = &mut self.arbiter {
+                    arbiter.cut(appliance, is_cut);
+                }
+            }
+            Event::Arbiter { is_down } => {
+                if let Some(arbiter) = &mut self.arbiter {
+                    arbiter.set_down(is_down);
+                }
+            }
         }
         self.disturb();
         Ok(())

@@ -14,7 +14,7 @@ use block::{
 use events::{Counter, Stage, StageClock, Ticks, tracepoint};
 use pages::{PAGE_SIZE, PageRun};
 
-use mirror::{Mirrored, Mode};
+use mirror::Mirrored;
 
 use crate::cached::{self, Cached, JobTicket};
 use crate::jobs::{Done, JobCounters, Jobs};
@@ -42,6 +42,8 @@ pub struct Volumes<D: Device> {
     namespaces: Namespaces,
     /// Those that changes of the other node of a pair go to.
     mirrored: Namespaces,
+    /// Mirrored volumes, and what their shards share.
+    gates: Vec<(VolumeId, Arc<Mirrored>)>,
     /// What those that are gone counted.
     gone: IoCounters,
     /// Flushes of the shard's own that are under way.
@@ -136,6 +138,7 @@ impl<D: Device> Volumes<D> {
                 .map(|&volume| Namespace::of(volume))
                 .collect(),
             mirrored: Vec::new(),
+            gates: Vec::new(),
             gone: IoCounters::default(),
             own_flushes: 0,
             fences: Arc::clone(fences),
@@ -160,10 +163,12 @@ impl<D: Device> Volumes<D> {
         let Some(entry) = entry_of(namespaces, namespace).filter(|entry| !entry.closed) else {
             return self.refuse(origin, request, Fault::Gone, stages);
         };
-        if let Some(gate) = &entry.gate
-            && gate.mode().0 == Mode::Suspended
-        {
-            return self.refuse(origin, request, Fault::Busy, stages);
+        let mut suspensions = 0;
+        if let Some(gate) = &entry.gate {
+            suspensions = gate.suspensions();
+            if !gate.serves(self.now) {
+                return self.refuse(origin, request, Fault::Elsewhere, stages);
+            }
         }
         entry.in_flight += 1;
         let volume = entry.volume;
@@ -180,6 +185,7 @@ impl<D: Device> Volumes<D> {
             kind: IoKind::of(io.op),
             bytes: io.len,
             namespace,
+            suspensions,
             started: stages.lap(),
         };
         tracepoint::request_start(
@@ -292,6 +298,7 @@ impl<D: Device> Volumes<D> {
             kind: IoKind::of(request.io.op),
             bytes: request.io.len,
             namespace: request.namespace,
+            suspensions: 0,
             started: stages.lap(),
         };
         let requester = Requester::Refused(caller);
@@ -310,6 +317,7 @@ impl<D: Device> Volumes<D> {
             self.namespaces.resize_with(namespace.index() + 1, || None);
         }
         self.namespaces[namespace.index()] = Namespace::of(volume);
+        self.close_gates();
     }
 
     /// The namespace takes no more requests; whether those it had are at their end.
@@ -397,6 +405,7 @@ impl<D: Device> Volumes<D> {
             }
         }
         self.pump(buffers);
+        self.note_in_flight();
         if let LogState::Ready(log) = &mut self.log {
             log.pump(&mut self.cached, buffers, &mut self.ends);
             self.pump(buffers);
@@ -632,7 +641,7 @@ impl<D: Device> Volumes<D> {
     fn account(
         &mut self,
         caller: &Caller,
-        result: Result<(), Fault>,
+        mut result: Result<(), Fault>,
         run: Option<Box<PageRun>>,
         stages: &StageClock<impl Ticks>,
     ) -> Ended {
@@ -640,6 +649,12 @@ impl<D: Device> Volumes<D> {
         let namespaces = (&mut self.namespaces, &mut self.mirrored);
         if let Some(entry) = entry_of(namespaces, caller.namespace) {
             entry.in_flight -= 1;
+            if let Some(gate) = &entry.gate
+                && !gate.may_answer(caller.suspensions, self.now)
+            {
+                // It was done, or was not: the node that serves has the truth.
+                result = Err(Fault::Elsewhere);
+            }
             (entry.counters).count(caller.kind, caller.bytes, nanoseconds, result.is_ok());
         }
         caller.ended(result, run, nanoseconds)

@@ -8,6 +8,7 @@ use std::time::Duration;
 use block::VolumeId;
 
 use super::MirroredVolume;
+use crate::arbiter::{Answer, Question};
 use crate::frame::Command;
 use crate::pair::{Action, Pair, RECORD, nature};
 use crate::parameters::Refusal;
@@ -120,6 +121,7 @@ pub struct Manager {
     asks: VecDeque<Ask>,
     stores: VecDeque<Asked>,
     alerts: VecDeque<(usize, String)>,
+    questions: VecDeque<(usize, u64, Question)>,
 }
 
 impl Manager {
@@ -133,6 +135,7 @@ impl Manager {
             asks: VecDeque::new(),
             stores: VecDeque::new(),
             alerts: VecDeque::new(),
+            questions: VecDeque::new(),
         }
     }
 
@@ -161,6 +164,23 @@ impl Manager {
         self.alerts.pop_front()
     }
 
+    /// What the arbiter is to be asked next: for which pair, and what that knows the question by.
+    pub fn next_question(&mut self) -> Option<(usize, u64, Question)> {
+        self.questions.pop_front()
+    }
+
+    /// It has answered.
+    pub fn arbitrated(&mut self, pair: usize, token: u64, answer: Answer) {
+        if let Some(pair) = self.pairs.get_mut(pair) {
+            pair.arbitrated(token, answer);
+        }
+    }
+
+    /// The node's lease at the arbiter lasts until then at least.
+    pub fn leased(&mut self, until: Duration) {
+        self.pairs.iter_mut().for_each(|pair| pair.leased(until));
+    }
+
     pub(super) fn next_ask(&mut self) -> Option<Ask> {
         self.asks.pop_front()
     }
@@ -183,6 +203,10 @@ impl Manager {
 
     pub(super) fn down(&mut self, volumes: &[MirroredVolume], peer: usize) {
         Self::of_peer(&mut self.pairs, volumes, peer).for_each(Pair::down);
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.pairs.iter_mut().for_each(Pair::stop);
     }
 
     pub(super) fn gave_up(&mut self, volumes: &[MirroredVolume], peer: usize) {
@@ -254,6 +278,9 @@ impl Manager {
                         pages,
                         token,
                     }),
+                    Action::Arbitrate { question, token } => {
+                        self.questions.push_back((at, token, question));
+                    }
                     Action::Alert(text) => self.alerts.push_back((at, text)),
                 }
             }

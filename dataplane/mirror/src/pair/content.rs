@@ -4,7 +4,7 @@
 //! | | bytes | |
 //! | --- | --- | --- |
 //! | 0 | 512 | the replica's [standing](crate::OnDisk) |
-//! | 512 | 1 | role: 1, source; 2, destination |
+//! | 512 | 1 | role: 1, source; 2, destination; 3, a source that yields to the other one |
 //! | 513 | 1 | 1: it has met another replica; else 0, and zeros up to 544 |
 //! | 514 | 14 | zeros |
 //! | 528 | 16 | that replica |
@@ -74,10 +74,7 @@ impl Content {
             len,
         };
         put(&mut bytes, 0, &on_disk.encode());
-        bytes[STANDING] = match self.role {
-            Role::Source => 1,
-            Role::Destination => 2,
-        };
+        bytes[STANDING] = self.role.code();
         if let Some(peer) = self.peer {
             bytes[STANDING + 1] = 1;
             put(&mut bytes, STANDING + 16, &peer.0);
@@ -97,15 +94,8 @@ impl Content {
         if on_disk.len != len {
             return Err(BadContent::Len(on_disk.len));
         }
-        let role = match bytes[STANDING] {
-            1 => Role::Source,
-            2 => Role::Destination,
-            _ => {
-                return Err(BadContent::Field(
-                    "a node is neither source nor destination",
-                ));
-            }
-        };
+        let role = Role::of_code(bytes[STANDING]);
+        let role = role.ok_or(BadContent::Field("a node has no role"))?;
         let content = Self {
             standing: on_disk.standing,
             role,

@@ -32,7 +32,10 @@ impl Pair {
     pub(super) fn destination_advances(&mut self, step: Step) {
         let is_quiet = self.shared.is_settled() && self.shared.is_quiet();
         if step == Step::Quieting && is_quiet {
-            self.content.role = Role::Destination;
+            // One that yields is nothing else before the other one is the source.
+            if self.content.role == Role::Source {
+                self.content.role = Role::Destination;
+            }
             self.content.peer = self.peer();
             self.page = 0;
             self.store(After::Quiet);
@@ -75,7 +78,7 @@ impl Pair {
         self.ask(Command::READY, ready.encode(), Vec::new());
     }
 
-    fn is_of_now(&mut self, copying: &Copying, reply: u64) -> bool {
+    pub(super) fn is_of_now(&mut self, copying: &Copying, reply: u64) -> bool {
         let is_it = matches!(
             self.phase,
             Phase::Destination(Step::Ready | Step::Copying | Step::InSync)
@@ -91,8 +94,10 @@ impl Pair {
         let Some(theirs) = self.theirs.filter(|_| self.is_of_now(&copying, reply)) else {
             return;
         };
+        self.promise();
         // The source has it in stable storage.
         self.shared.clear();
+        self.content.role = Role::Destination;
         let step = match copying.stays_whole {
             true => Step::InSync,
             false => {

@@ -1,7 +1,7 @@
 //! The source's side of a meeting, and of what follows.
 
 use super::{Action, After, Pair, Phase, nature};
-use crate::commands::{Copying, Differing, Ready};
+use crate::commands::{Copying, Differing, Ready, Role};
 use crate::frame::Command;
 use crate::mirrored::Mode;
 use crate::record::{Changed, PAGE, PER_PAGE};
@@ -28,9 +28,18 @@ pub(super) enum Step {
     Ended,
     /// Both have the same.
     InSync,
+    /// Hosts are served no more; what they asked for before is about to end.
+    Draining,
+    /// It has, and that this node yields is about to be stable.
+    Drained,
 }
 
 impl Step {
+    /// Whether the destination knows that this node is the source.
+    pub(super) fn is_known(self) -> bool {
+        self == Self::Begun || self.forwards()
+    }
+
     /// Whether changes may be on their way to the destination.
     pub(super) fn forwards(self) -> bool {
         !matches!(
@@ -87,6 +96,7 @@ impl Pair {
             Step::Hearing if self.ticket != 0 => self.mark(),
             Step::Copying if self.shared.is_settled() && self.shared.changed() == 0 => {
                 if self.stays_whole() {
+                    self.shared.set_mode(Mode::Forward);
                     return self.enter(Phase::Source(Step::InSync));
                 }
                 if let Some(standing) = self.standing().ends_copy() {
@@ -94,6 +104,7 @@ impl Pair {
                     self.store(After::Source(Step::Copied));
                 }
             }
+            Step::Draining => self.drain(),
             Step::Ended => match self.standing().in_sync() {
                 Some(standing) => {
                     self.content.standing = standing;
@@ -116,6 +127,7 @@ impl Pair {
             }
             self.shared.join(&Changed::all(len));
         }
+        self.join_pending();
         if let Some(told) = self
             .told
             .take()
@@ -124,6 +136,7 @@ impl Pair {
             self.shared.join(&told);
         }
         self.content.peer = Some(theirs.claim.replica);
+        self.content.role = Role::Source;
         self.store(After::Source(Step::Marked));
     }
 
@@ -136,6 +149,7 @@ impl Pair {
             Step::Marked => {
                 self.enter(Phase::Source(Step::Beginning));
                 self.say(Command::COPY);
+                self.begins_to_renew();
             }
             Step::Begun => self.forward(),
             Step::Copied => {
@@ -168,7 +182,14 @@ impl Pair {
     fn forward(&mut self) {
         let Some(theirs) = &self.theirs else { return };
         self.shared.set_ticket(self.ticket, theirs.number);
-        self.shared.set_mode(Mode::Forward);
+        // What was under way when the nodes lost each other was answered to nobody. The other one may be without it and
+        // be promoted: hosts do not see it before both have it.
+        let is_seen = self.stays_whole() && self.shared.changed() > 0;
+        self.shared
+            .set_mode(match is_seen && !cfg!(mutant = "pair-seen-early") {
+                true => Mode::Draining,
+                false => Mode::Forward,
+            });
         self.enter(Phase::Source(Step::Copying));
     }
 }

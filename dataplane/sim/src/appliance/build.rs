@@ -268,7 +268,8 @@ impl Appliance {
             },
             memory,
         };
-        let mut shard = Shard::new(index, index as u32, common, links, Machine, VirtualTime);
+        let (core, start) = (index as u32, clock::now());
+        let mut shard = Shard::new(index, core, common, links, Machine, VirtualTime, start);
         if !logs.is_empty() {
             shard.attach_log(logs, sizes.elements, || ());
         }

@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use block::{NamespaceIndex, VolumeId};
 use mirror::{
-    Changed, Content, Door, Lanes, Mailbox, Manager, Mirrored, MirroredVolume, Mode, Pair,
-    PairConfig, PairKey, Patience, Peer, ReplicaId, Role, Standing,
+    Changed, Content, Door, Lanes, Mailbox, Manager, Mirrored, MirroredVolume, Pair, PairConfig,
+    PairKey, Patience, Peer, ReplicaId, Role, Standing,
 };
+use shard::PairQuestion;
 use testkit::Random;
 use volume::LogStart;
 
-use super::Running;
+use super::{Appliance, Running};
+use crate::arbiter::Told;
+use crate::clock;
 
 /// The port that nodes listen on for each other.
 pub(crate) const MIRROR_PORT: u16 = 4421;
@@ -23,6 +26,8 @@ const RUNS: usize = 64;
 #[derive(Clone, Debug)]
 pub(crate) struct PairPlan {
     pub(crate) patience: Patience,
+    /// How long a destination does not take over, if there is an arbiter.
+    pub(crate) promise: Option<Duration>,
 }
 
 /// A node of a pair: what outlives its runs.
@@ -31,6 +36,7 @@ pub(crate) struct Node {
     peer: [u8; 16],
     remote: SocketAddr,
     patience: Patience,
+    promise: Option<Duration>,
     /// What it knows of each volume before it has met the other one.
     first: Vec<Content>,
     /// What it knew when it was last off.
@@ -74,6 +80,7 @@ impl Node {
             peer: [0xa0 + (1 - node as u8); 16],
             remote,
             patience: plan.patience,
+            promise: plan.promise,
             known: first.clone(),
             first,
             volumes,
@@ -100,6 +107,105 @@ impl Node {
             .iter()
             .map(|&(len, _)| Changed::none(len).pages());
         (nvlog::ENTRY_PAGES + pages.sum::<u64>()) * nvlog::UNIT
+    }
+}
+
+impl Appliance {
+    /// It is a node of a pair from now on.
+    pub(crate) fn pair_with(&mut self, node: Node) {
+        self.pair = Some(node);
+    }
+
+    /// Whether it serves hosts, all its volumes.
+    pub(crate) fn serves(&self) -> bool {
+        self.is_serving() && self.serves_any() && self.served().all(|serves| serves)
+    }
+
+    /// Its replicas, by volume.
+    pub(crate) fn replicas(&self) -> impl Iterator<Item = ReplicaId> {
+        let node = self.pair.iter();
+        node.flat_map(|node| node.first.iter().map(|content| content.standing.replica))
+    }
+
+    /// Whether it serves hosts, some of its volumes.
+    pub(crate) fn serves_any(&self) -> bool {
+        self.served().any(|serves| serves)
+    }
+
+    /// Which of its volumes it serves hosts; none of a run that is over.
+    pub(crate) fn served(&self) -> impl Iterator<Item = bool> {
+        self.running.iter().flat_map(Running::served)
+    }
+
+    /// Whether it says of all its volumes that the other node has the same.
+    pub(crate) fn is_in_sync(&mut self) -> bool {
+        let pairs = self.running.as_mut().and_then(Running::pairs);
+        pairs.is_some_and(|manager| manager.pairs().iter().all(mirror::Pair::is_in_sync))
+    }
+
+    /// Whether some volume went on without the other node, as far as it has stored.
+    pub(crate) fn has_gone_alone(&self) -> bool {
+        let Some(node) = &self.pair else { return false };
+        (0..self.volumes.len()).any(|volume| {
+            let content = node.content(volume);
+            let peer = content.peer;
+            let is_source = content.role == mirror::Role::Source;
+            is_source && peer.is_none_or(|peer| content.standing.is_alone(peer))
+        })
+    }
+
+    /// An operator says that it is the source; whether it can be.
+    pub(crate) fn promote(&mut self) -> bool {
+        let Some(manager) = self.running.as_mut().and_then(Running::pairs) else {
+            return false;
+        };
+        (0..manager.pairs().len())
+            .all(|pair| (manager.pair(pair)).is_some_and(|pair| pair.promote(false).is_ok()))
+    }
+
+    /// An operator says of a volume that the other node is to be its source; whether it will be, if nothing goes wrong.
+    pub(crate) fn demote(&mut self, volume: usize) -> bool {
+        let manager = self.running.as_mut().and_then(Running::pairs);
+        let pair = manager.and_then(|manager| manager.pair(volume));
+        pair.is_some_and(|pair| pair.demote().is_ok())
+    }
+
+    /// What the arbiter is to be asked next.
+    pub(crate) fn next_question(&self) -> Option<PairQuestion> {
+        let running = self.running.as_ref()?;
+        running.handle.next_pair_question(Duration::ZERO)
+    }
+
+    /// Which of its runs this is, while it serves.
+    pub(crate) fn run_number(&self) -> Option<u64> {
+        self.is_serving().then_some(self.started as u64)
+    }
+
+    /// The arbiter tells it something.
+    pub(crate) fn told(&mut self, told: Told) {
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        let now = Duration::from_nanos(running.shards[0].now().0);
+        match told {
+            Told::Answer(question, answer) => {
+                running.handle.pair_question_answered(&question, answer);
+            }
+            Told::Leased(until) => {
+                let left = until.saturating_sub(clock::now());
+                if let Some(manager) = running.pairs() {
+                    manager.leased(now + Duration::from_nanos(left));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn describe_pairs(&mut self) -> String {
+        let Some(manager) = self.running.as_mut().and_then(Running::pairs) else {
+            return String::new();
+        };
+        let pairs: Vec<_> = manager.pairs().iter().map(mirror::Pair::describe).collect();
+        pairs.join("\n    ")
     }
 }
 
@@ -148,7 +254,7 @@ impl Running {
             let changed = table.and_then(|table| table.changed.as_ref());
             let mut random = random.fork();
             let numbers = move || random.word();
-            let pair = Pair::new(
+            let mut pair = Pair::new(
                 config,
                 content,
                 changed,
@@ -156,6 +262,9 @@ impl Running {
                 numbers,
                 now,
             );
+            if let Some(promise) = node.promise {
+                pair.set_arbiter(promise);
+            }
             (name(at), pair)
         });
         let mut manager = Some(Manager::new(pairs.collect(), &mailbox));
@@ -188,16 +297,11 @@ impl Running {
         self.mirrored = volumes.into_iter().map(|volume| volume.shared).collect();
     }
 
-    /// Whether it serves hosts, all volumes of the pair.
-    pub(super) fn serves_pairs(&self) -> bool {
-        let serves = |shared: &Arc<Mirrored>| shared.mode().0 != Mode::Suspended;
-        !self.mirrored.is_empty() && self.mirrored.iter().all(serves)
-    }
-
-    /// Whether it serves hosts, some volume of the pair.
-    pub(super) fn serves_any(&self) -> bool {
-        let serves = |shared: &Arc<Mirrored>| shared.mode().0 != Mode::Suspended;
-        self.mirrored.iter().any(serves)
+    /// Which of the pair's volumes it serves hosts.
+    pub(super) fn served(&self) -> impl Iterator<Item = bool> {
+        let now = self.shards.first().map_or(0, |shard| shard.now().0);
+        let now = Duration::from_nanos(now);
+        self.mirrored.iter().map(move |shared| shared.serves(now))
     }
 
     pub(super) fn pairs(&mut self) -> Option<&mut Manager> {

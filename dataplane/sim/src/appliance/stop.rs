@@ -25,7 +25,7 @@ pub(super) enum Stage {
     Finishing,
     /// Until what only its memory has is written.
     WritingBack,
-    /// Its ports can be closed.
+    /// Until all are: then its ports can be closed.
     Idle,
 }
 
@@ -119,7 +119,11 @@ impl Running {
                 Stage::WritingBack
             }
             Stage::WritingBack if shard.requests_in_flight() == 0 => Stage::Idle,
-            Stage::Idle => return false,
+            // What the logs of others are to know of pairs, the shard with those writes.
+            Stage::Idle => {
+                let is_awaited = stopping.stages.iter().any(|&other| other < Stage::Idle);
+                return is_awaited && shard.poll();
+            }
             stage => {
                 return {
                     stopping.stages[index] = stage;

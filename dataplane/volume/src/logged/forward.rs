@@ -28,6 +28,8 @@ struct Entry {
     len: u64,
     mode: Mode,
     word: u64,
+    /// While it is drained: hosts have requests of it.
+    is_in_flight: bool,
     /// Transfers with lesser numbers wait for nobody any more.
     released: u64,
     /// Where the look for granules to be copied goes on.
@@ -124,7 +126,7 @@ impl Forwarding {
                 entry.shared.mark(&range);
                 Ok(0)
             }
-            (Mode::Forward, false) => {
+            (Mode::Forward | Mode::Draining, false) => {
                 let op = match change.io.op {
                     Op::Write => ChangeOp::Write,
                     // The other node's drive may leave what it had.
@@ -239,11 +241,17 @@ impl Forwarding {
             if word == entry.word {
                 continue;
             }
-            if entry.mode == Mode::Forward {
+            if mode == Mode::Draining && entry.is_in_flight {
+                continue;
+            }
+            if matches!(entry.mode, Mode::Forward | Mode::Draining)
+                && !matches!(mode, Mode::Forward | Mode::Draining)
+            {
                 self.release(at);
             }
             let entry = &mut self.entries[at];
             (entry.mode, entry.word) = (mode, word);
+            entry.is_in_flight = true;
             entry.shared.acts_by(self.shard, word);
         }
     }
@@ -316,9 +324,18 @@ impl<D: Device> Log<D> {
             len,
             mode: Mode::Suspended,
             word: 0,
+            is_in_flight: true,
             released: 0,
             cursor: 0,
         });
+    }
+
+    /// Whether hosts have requests of a volume that is being drained.
+    pub(crate) fn note_in_flight(&mut self, volume: VolumeId, has_some: bool) {
+        let mut entries = self.forwarding.entries.iter_mut();
+        if let Some(entry) = entries.find(|entry| entry.volume == volume) {
+            entry.is_in_flight = has_some;
+        }
     }
 
     /// What is to be sent, and below which number transfers are stable here.
@@ -358,8 +375,10 @@ impl<D: Device> Log<D> {
         for at in 0..self.forwarding.entries.len() {
             let entry = &self.forwarding.entries[at];
             let (volume, len) = (entry.volume, entry.len);
-            while self.forwarding.entries[at].mode == Mode::Forward
-                && !self.is_stopping
+            while matches!(
+                self.forwarding.entries[at].mode,
+                Mode::Forward | Mode::Draining
+            ) && !self.is_stopping
                 && self.forwarding.copies.len() < COPIES
                 && let Some(granule) = self.forwarding.next_granule(at)
             {

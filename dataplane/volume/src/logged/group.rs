@@ -97,7 +97,7 @@ impl<D: Device> Log<D> {
                 break;
             };
             let Ok(transfer) = self.forwarding.takes(&change) else {
-                ends.push_back(change.ended(Err(Fault::Busy)));
+                ends.push_back(change.ended(Err(Fault::Elsewhere)));
                 continue;
             };
             self.list(ticket, &record, &change);

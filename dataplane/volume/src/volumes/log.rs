@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use block::{Buffers, Device, Fault, IoKind, NamespaceIndex, VolumeId};
-use mirror::{Forward, Mirrored};
+use mirror::{Forward, Mirrored, Mode};
 
 use super::Volumes;
 use crate::logged::{
@@ -122,16 +122,44 @@ impl<D: Device> Volumes<D> {
         if let LogState::Ready(log) = &mut self.log {
             log.mirror(volume, len, Arc::clone(shared));
         }
-        for entry in self.namespaces.iter_mut().flatten() {
-            if entry.volume == volume {
-                entry.gate = Some(Arc::clone(shared));
-            }
-        }
+        self.gates.push((volume, Arc::clone(shared)));
+        self.close_gates();
         let place = namespace.as_mirrored().unwrap_or_default();
         if self.mirrored.len() <= place {
             self.mirrored.resize_with(place + 1, || None);
         }
         self.mirrored[place] = super::Namespace::of(volume);
+    }
+
+    /// Hosts reach mirrored volumes if this node serves them, by whichever namespace.
+    pub(super) fn close_gates(&mut self) {
+        for entry in self.namespaces.iter_mut().flatten() {
+            let gate = self.gates.iter().find(|(of, _)| *of == entry.volume);
+            entry.gate = gate.map(|(_, shared)| Arc::clone(shared));
+        }
+    }
+
+    /// Tells the log which of the volumes that are being drained have requests of hosts.
+    #[inline]
+    pub(super) fn note_in_flight(&mut self) {
+        for (volume, shared) in &self.gates {
+            if shared.mode().0 == Mode::Draining
+                && let LogState::Ready(log) = &mut self.log
+            {
+                let mut entries = self.namespaces.iter().flatten();
+                let has_some = entries.any(|entry| entry.volume == *volume && entry.in_flight > 0);
+                log.note_in_flight(*volume, has_some);
+            }
+        }
+    }
+
+    /// What a mirrored volume's shards share, by a namespace of hosts.
+    pub fn gate(&self, namespace: NamespaceIndex) -> Option<&Arc<Mirrored>> {
+        self.namespaces
+            .get(namespace.index())?
+            .as_ref()?
+            .gate
+            .as_ref()
     }
 
     /// Changes that are to go to the other node, and below which number transfers are stable here.

@@ -1,0 +1,193 @@
+//! Which node is the source: what an operator says, the agreed switch, and going on without the other one.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::source::Step;
+use super::{After, Pair, Phase};
+use crate::commands::Role;
+use crate::mirrored::Mode;
+use crate::standing::{NotWhole, ReplicaId, Wholeness};
+
+/// How long what hosts have under way may take when the node yields.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why a node does not become the source, or does not yield.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unwilling {
+    /// Its replica is not whole.
+    NotWhole,
+    /// The other node is there, and is the source.
+    OtherServes,
+    /// The arbiter says that the other node is there.
+    OtherLives,
+    /// The arbiter says that the other node went on alone.
+    OtherWentOn,
+    /// It is not the source.
+    NotSource,
+    /// The other node does not have the same yet, or is not there.
+    NotInSync,
+}
+
+impl fmt::Display for Unwilling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotWhole => {
+                "the replica is not whole: a copy into it was cut off, or never begun"
+            }
+            Self::OtherServes => {
+                "the other node is there, and is the source: `throughline pair demote` says there that this one is to be"
+            }
+            Self::OtherLives => {
+                "etcd says that the other node is alive: stop it first, or say --force if it is not"
+            }
+            Self::OtherWentOn => {
+                "etcd says that the other node went on alone: it has data that this one lacks. Start it, or say --force to lose them"
+            }
+            Self::NotSource => "this node is not the source",
+            Self::NotInSync => {
+                "the other node does not have the same, or is not there: `throughline pair report` says how far it is"
+            }
+        })
+    }
+}
+
+impl std::error::Error for Unwilling {}
+
+impl Pair {
+    /// An operator says that this node is the source, and that the other one is not. `is_forced`: whatever the arbiter says.
+    ///
+    /// # Errors
+    /// [`Unwilling`].
+    pub fn promote(&mut self, is_forced: bool) -> Result<(), Unwilling> {
+        if self.content.standing.wholeness != Wholeness::Whole {
+            return Err(Unwilling::NotWhole);
+        }
+        if self.content.role == Role::Source && self.shared.mode().0 != Mode::Suspended {
+            return Ok(());
+        }
+        if self.is_up && matches!(self.phase, Phase::Destination(_)) {
+            return Err(Unwilling::OtherServes);
+        }
+        if let Some(leases) = self.leases.as_ref().filter(|_| !is_forced) {
+            leases.lets_promote(self.content.standing.replica)?;
+        }
+        self.take_over();
+        Ok(())
+    }
+
+    /// This node is to be the source, and goes on alone.
+    pub(super) fn take_over(&mut self) {
+        self.begin_anew();
+        self.enter(Phase::Promoting);
+    }
+
+    pub(super) fn promote_on(&mut self) {
+        if !self.shared.is_quiet() {
+            return;
+        }
+        self.content.role = Role::Source;
+        match self.content.peer {
+            Some(_) => self.go_alone(),
+            None => self.store(After::Alone),
+        }
+    }
+
+    /// An operator says that the other node is to be the source.
+    ///
+    /// # Errors
+    /// [`Unwilling`].
+    pub fn demote(&mut self) -> Result<(), Unwilling> {
+        match self.phase {
+            Phase::Source(Step::Draining | Step::Drained) => Ok(()),
+            Phase::Source(Step::InSync) if self.is_up => {
+                self.shared.set_mode(Mode::Draining);
+                self.enter(Phase::Source(Step::Draining));
+                Ok(())
+            }
+            Phase::Source(_) => Err(Unwilling::NotInSync),
+            _ if self.content.role == Role::Source => Err(Unwilling::NotInSync),
+            _ => Err(Unwilling::NotSource),
+        }
+    }
+
+    /// What hosts asked for before has ended at both, or takes too long.
+    pub(super) fn drain(&mut self) {
+        if self.shared.is_settled() {
+            self.content.role = Role::Yielding;
+            self.enter(Phase::Source(Step::Drained));
+            return self.store(After::Yielding);
+        }
+        if self.now >= self.since + DRAIN {
+            self.shared.set_mode(Mode::Forward);
+            self.enter(Phase::Source(Step::InSync));
+            self.alert(format!(
+                "this node stays the source: what hosts have under way has not ended after {} s",
+                DRAIN.as_secs()
+            ));
+        }
+    }
+
+    /// That this node yields is stable: the other one becomes the source when they meet.
+    pub(super) fn yields(&mut self) {
+        if self.phase == Phase::Source(Step::Drained) && !self.severs {
+            self.shared.set_mode(Mode::Suspended);
+            self.begin_anew();
+        }
+    }
+
+    /// Goes on without the other one, if nothing else keeps that from being the source.
+    pub(super) fn sever(&mut self) {
+        match self.leases.is_some() {
+            true if self.is_stopping => self.suspend(),
+            true => self.want_alone(),
+            false => self.go_alone(),
+        }
+    }
+
+    /// Hosts are not served until the nodes have met, or the arbiter lets this one go on.
+    pub(super) fn suspend(&mut self) {
+        self.shared.set_mode(Mode::Suspended);
+        self.begin_anew();
+    }
+
+    /// Goes on without the other one.
+    pub(super) fn go_alone(&mut self) {
+        let Some(peer) = self.peer() else {
+            return;
+        };
+        let tag = self.alone_tag();
+        match self.content.standing.alone(peer, tag, self.config.len) {
+            Ok(standing) => {
+                // What this node did for the other one is its own now.
+                self.join_pending();
+                self.content.role = Role::Source;
+                self.content.standing = standing;
+                self.store(After::Alone);
+            }
+            Err(NotWhole) => self.begin_anew(),
+        }
+    }
+
+    /// What the other node asked for, and may not have itself, it lacks if this one is the source.
+    pub(super) fn join_pending(&self) {
+        if !cfg!(mutant = "pair-pending-forgotten") {
+            self.shared.join_pending();
+        }
+    }
+
+    pub(super) fn is_alone(&mut self) {
+        self.shared.set_mode(Mode::Alone);
+        self.severs = false;
+        let generation = self.content.standing.generation;
+        self.alert(format!(
+            "the pair is severed: this node goes on without the other one, which is out of date since generation {generation}"
+        ));
+        self.begin_anew();
+    }
+
+    pub(super) fn peer(&self) -> Option<ReplicaId> {
+        let theirs = self.theirs.map(|theirs| theirs.claim.replica);
+        theirs.or(self.content.peer)
+    }
+}

@@ -1,0 +1,186 @@
+//! Two nodes of a pair, with storage, shards that do what they are told at once, and an arbiter.
+#![allow(dead_code)] // Not every test uses all of it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mirror::{
+    Action, Answer, Content, Entry, GRANULE, Mirrored, Mode, Pair, PairConfig, Question, ReplicaId,
+    Role, Seen, Standing,
+};
+use testkit::Random;
+
+pub const LEN: u64 = 40 * GRANULE;
+const SHARDS: usize = 2;
+
+/// A node with one pair, its storage, and a shard or two that do what they are told at once.
+pub struct Node {
+    pub pair: Pair,
+    pub stored: Vec<u8>,
+    pub alerts: Vec<String>,
+    replies: u64,
+    run: u64,
+}
+
+fn config(len: u64) -> PairConfig {
+    PairConfig {
+        volume: [9; 16],
+        number: 3,
+        len,
+        block: 4096,
+    }
+}
+
+pub fn replica(node: usize) -> ReplicaId {
+    ReplicaId([1 + node as u8; 16])
+}
+
+pub fn node(content: Content, len: u64, run: u64) -> Node {
+    let shared = Arc::new(Mirrored::new(len, SHARDS));
+    let mut random = Random::new(u64::from(content.standing.replica.0[0]) << 32 | run);
+    let stored = content.encode(len);
+    let numbers = move || random.word();
+    Node {
+        pair: Pair::new(config(len), content, None, shared, numbers, Duration::ZERO),
+        stored,
+        alerts: Vec::new(),
+        replies: 0,
+        run,
+    }
+}
+
+pub fn source() -> Node {
+    let content = Content {
+        standing: Standing::first(replica(0), 7),
+        role: Role::Source,
+        peer: None,
+    };
+    node(content, LEN, 0)
+}
+
+pub fn destination(len: u64) -> Node {
+    let content = Content {
+        standing: Standing::blank(replica(1)),
+        role: Role::Destination,
+        peer: None,
+    };
+    node(content, len, 0)
+}
+
+impl Node {
+    pub fn mode(&self) -> Mode {
+        self.pair.shared().mode().0
+    }
+
+    /// As it is after a restart.
+    pub fn restarted(&self) -> Node {
+        let content = Content::decode(&self.stored, LEN).expect("it was written so");
+        assert_eq!(content.encode(LEN), self.stored);
+        node(content, LEN, self.run + 1)
+    }
+
+    /// Its shards act by the mode; granules are copied at once.
+    fn work(&self) {
+        let shared = self.pair.shared();
+        let (mode, word) = shared.mode();
+        (0..SHARDS).for_each(|shard| shared.acts_by(shard, word));
+        while mode == Mode::Forward
+            && let Some(granule) = shared.first_from(0)
+        {
+            shared.copied(granule);
+        }
+    }
+}
+
+/// An arbiter that answers at once those who reach it.
+#[derive(Default)]
+pub struct Arbiter {
+    pub revision: u64,
+    pub entry: Option<Entry>,
+    /// Which nodes' keys are there.
+    pub lives: [bool; 2],
+    /// Which nodes reach it.
+    pub is_reached: [bool; 2],
+}
+
+impl Arbiter {
+    fn answer(&mut self, node: usize, question: Question) -> Answer {
+        if !self.is_reached[node] {
+            return Answer::Unreachable;
+        }
+        let peer_lives = self.lives[1 - node];
+        let seen = Answer::Seen(Seen {
+            revision: self.revision,
+            entry: self.entry,
+            peer_lives,
+        });
+        if let Question::Set {
+            revision,
+            entry,
+            unless_peer_lives,
+        } = question
+            && revision == self.revision
+            && !(unless_peer_lives && peer_lives)
+        {
+            self.revision += 1;
+            self.entry = Some(entry);
+            return Answer::Made(self.revision);
+        }
+        seen
+    }
+}
+
+/// Lets both go on for a while; what one asks, the other one hears at once.
+pub fn go_on(nodes: &mut [Node; 2], from: Duration) {
+    go_on_with(nodes, &mut Arbiter::default(), from, 400);
+}
+
+/// The same, with an arbiter, for so many milliseconds. What one asks of the other one is heard while their `up` says so.
+pub fn go_on_with(nodes: &mut [Node; 2], arbiter: &mut Arbiter, from: Duration, turns: u64) {
+    let mut asked: [VecDeque<(u64, u64)>; 2] = Default::default();
+    for turn in 0..turns {
+        let now = from + Duration::from_millis(turn);
+        for at in 0..2 {
+            nodes[at].work();
+            nodes[at].pair.advance(now);
+            while let Some(action) = nodes[at].pair.next_action() {
+                match action {
+                    Action::Ask {
+                        command,
+                        parameters,
+                        payload,
+                        token,
+                    } => {
+                        let other = &mut nodes[1 - at];
+                        let reply = other.replies;
+                        other.replies += 1;
+                        asked[1 - at].push_back((reply, token));
+                        other.pair.heard(command, parameters, payload, reply);
+                    }
+                    Action::Answer { reply, result } => {
+                        let place = asked[at].iter().position(|&(known, _)| known == reply);
+                        let (_, token) = asked[at]
+                            .remove(place.expect("it was asked"))
+                            .expect("it is there");
+                        nodes[1 - at].pair.answered(token, result);
+                    }
+                    Action::Store { content, token, .. } => {
+                        nodes[at].stored = content;
+                        nodes[at].pair.stored(token, true);
+                    }
+                    Action::Arbitrate { question, token } => {
+                        let answer = arbiter.answer(at, question);
+                        nodes[at].pair.arbitrated(token, answer);
+                    }
+                    Action::Alert(text) => nodes[at].alerts.push(text),
+                }
+            }
+        }
+    }
+}
+
+pub fn meet(nodes: &mut [Node; 2], from: Duration) {
+    nodes.iter_mut().for_each(|node| node.pair.up(true));
+    go_on(nodes, from);
+}

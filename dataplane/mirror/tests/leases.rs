@@ -1,0 +1,180 @@
+//! Which node serves when the two do not hear each other, by an arbiter (row S8).
+
+#[path = "common/nodes.rs"]
+mod nodes;
+
+use std::time::Duration;
+
+use mirror::{Entry, GRANULE, Mode, Role, Unwilling};
+
+use nodes::*;
+
+const PROMISE: Duration = Duration::from_secs(4);
+const T1: Duration = Duration::from_secs(1);
+/// Everybody is patient no more.
+const LATE: Duration = Duration::from_secs(20);
+
+fn reached() -> Arbiter {
+    Arbiter {
+        is_reached: [true; 2],
+        lives: [true; 2],
+        ..Arbiter::default()
+    }
+}
+
+/// Two nodes in sync, of which the arbiter knows it.
+fn in_sync(arbiter: &mut Arbiter) -> [Node; 2] {
+    let mut nodes = [source(), destination(LEN)];
+    for node in &mut nodes {
+        node.pair.set_arbiter(PROMISE);
+        node.pair.up(true);
+    }
+    go_on_with(&mut nodes, arbiter, T1, 400);
+    assert!(nodes.iter().all(|node| node.pair.is_in_sync()));
+    nodes
+}
+
+fn part(nodes: &mut [Node; 2]) {
+    for node in nodes {
+        node.pair.down();
+        node.pair.gave_up();
+    }
+}
+
+fn entry(node: &Node, is_alone: bool) -> Option<Entry> {
+    Some(Entry {
+        source: node.pair.content().standing.replica,
+        generation: node.pair.content().standing.generation,
+        is_alone,
+    })
+}
+
+#[test]
+fn s08_a_pair_in_sync_tells_the_arbiter_and_one_that_never_was_does_not() {
+    let mut arbiter = reached();
+    let nodes = in_sync(&mut arbiter);
+    assert_eq!(arbiter.entry, entry(&nodes[0], false));
+    let mut arbiter = reached();
+    let mut nodes = [source(), destination(LEN)];
+    (nodes.iter_mut()).for_each(|node| node.pair.set_arbiter(PROMISE));
+    go_on_with(&mut nodes, &mut arbiter, LATE, 2000);
+    assert_eq!(arbiter.entry, None);
+    assert_eq!(nodes[0].mode(), Mode::Alone, "it has met nobody");
+}
+
+/// Of two that lost each other, and both reach the arbiter, the source goes on.
+#[test]
+fn s08_a_source_goes_on_alone_when_the_arbiter_knows() {
+    let mut arbiter = reached();
+    let mut nodes = in_sync(&mut arbiter);
+    part(&mut nodes);
+    go_on_with(&mut nodes, &mut arbiter, LATE, 8000);
+    let modes = [nodes[0].mode(), nodes[1].mode()];
+    assert_eq!(modes, [Mode::Alone, Mode::Suspended]);
+    assert_eq!(arbiter.entry, entry(&nodes[0], true));
+    assert_eq!(nodes[1].pair.promote(false), Err(Unwilling::OtherWentOn));
+}
+
+/// The source is gone, and its lease: the destination takes over, and no sooner.
+#[test]
+fn s08_a_destination_takes_over_when_the_sources_lease_is_over() {
+    let mut arbiter = reached();
+    let mut nodes = in_sync(&mut arbiter);
+    part(&mut nodes);
+    arbiter.is_reached[0] = false;
+    go_on_with(&mut nodes, &mut arbiter, LATE, 3000);
+    assert_eq!(nodes[1].mode(), Mode::Suspended, "its key is there");
+    assert_eq!(nodes[1].pair.promote(false), Err(Unwilling::OtherLives));
+    let now = LATE + 3 * T1;
+    assert!(!nodes[0].pair.shared().serves(now), "it has no lease");
+    assert_eq!(nodes[0].mode(), Mode::Suspended);
+    arbiter.lives[0] = false;
+    go_on_with(&mut nodes, &mut arbiter, now, 3000);
+    let modes = [nodes[0].mode(), nodes[1].mode()];
+    assert_eq!(modes, [Mode::Suspended, Mode::Alone]);
+    assert_eq!(arbiter.entry, entry(&nodes[1], true));
+    // The old source hears of it from whichever it reaches first.
+    arbiter.is_reached[0] = true;
+    go_on_with(&mut nodes, &mut arbiter, now + 4 * T1, 8000);
+    assert_eq!(nodes[0].mode(), Mode::Suspended);
+    (nodes.iter_mut()).for_each(|node| node.pair.up(true));
+    go_on_with(&mut nodes, &mut arbiter, now + 13 * T1, 1000);
+    assert_eq!(nodes[1].mode(), Mode::Forward);
+    assert_eq!(nodes[0].pair.content().role, Role::Destination);
+    assert_eq!(arbiter.entry, entry(&nodes[1], false));
+}
+
+/// The arbiter is away: while the nodes hear each other hosts are served, and then nobody is, until they do again.
+#[test]
+fn s08_without_the_arbiter_hosts_are_served_while_the_nodes_hear_each_other() {
+    let mut arbiter = reached();
+    let mut nodes = in_sync(&mut arbiter);
+    arbiter.is_reached = [false; 2];
+    go_on_with(&mut nodes, &mut arbiter, LATE, 10_000);
+    let now = LATE + 10 * T1;
+    assert!(nodes[0].pair.shared().serves(now));
+    assert!(
+        !nodes[0].pair.shared().serves(now + PROMISE),
+        "for no longer than the other one has promised"
+    );
+    part(&mut nodes);
+    go_on_with(&mut nodes, &mut arbiter, now, 8000);
+    assert!(nodes.iter().all(|node| node.mode() == Mode::Suspended));
+    assert!(
+        nodes[0]
+            .alerts
+            .iter()
+            .any(|alert| alert.contains("not served"))
+    );
+    // An operator may say so, who knows that the other one is off.
+    assert_eq!(nodes[1].pair.promote(false), Ok(()));
+    go_on_with(&mut nodes, &mut arbiter, now + 9 * T1, 400);
+    assert_eq!(nodes[1].mode(), Mode::Alone);
+}
+
+/// What the arbiter did and never answered is seen at the next look.
+#[test]
+fn s08_an_answer_that_is_lost_is_asked_for_again() {
+    for node in 0..2 {
+        let mut arbiter = reached();
+        let mut nodes = in_sync(&mut arbiter);
+        part(&mut nodes);
+        arbiter.lives[1 - node] = false;
+        arbiter.is_reached[1 - node] = false;
+        let before = arbiter.revision;
+        let mut now = LATE;
+        // It hears what there is, and not that it was changed.
+        while arbiter.revision == before {
+            go_on_with(&mut nodes, &mut arbiter, now, 1);
+            now += Duration::from_millis(1);
+        }
+        let made = arbiter.entry;
+        nodes[node] = nodes[node].restarted();
+        nodes[node].pair.set_arbiter(PROMISE);
+        go_on_with(&mut nodes, &mut arbiter, now, 12_000);
+        assert_eq!(nodes[node].mode(), Mode::Alone, "node {node}");
+        assert_eq!(arbiter.entry, entry(&nodes[node], true));
+        assert_ne!(arbiter.entry, made);
+    }
+}
+
+/// A node that lacks what hosts were told is there never takes over.
+#[test]
+fn s08_nobody_takes_over_from_a_source_that_went_on_alone() {
+    let mut arbiter = reached();
+    let mut nodes = in_sync(&mut arbiter);
+    part(&mut nodes);
+    go_on_with(&mut nodes, &mut arbiter, LATE, 3000);
+    nodes[0].pair.shared().mark(&(0..GRANULE));
+    arbiter.lives[0] = false;
+    go_on_with(&mut nodes, &mut arbiter, LATE + 3 * T1, 20_000);
+    assert_eq!(nodes[1].mode(), Mode::Suspended);
+    nodes[1] = nodes[1].restarted();
+    nodes[1].pair.set_arbiter(PROMISE);
+    go_on_with(&mut nodes, &mut arbiter, LATE + 30 * T1, 20_000);
+    assert_eq!(nodes[1].mode(), Mode::Suspended);
+    // By an operator, who knows that those are lost.
+    assert_eq!(nodes[1].pair.promote(true), Ok(()));
+    go_on_with(&mut nodes, &mut arbiter, LATE + 51 * T1, 400);
+    assert_eq!(nodes[1].mode(), Mode::Alone);
+}

@@ -1,0 +1,211 @@
+//! An arbiter of pairs, as `etcd` is one: keys with revisions, keys of nodes that go with their leases, and ways to it that
+//! are slow, lose what goes by them, and are cut.
+
+use mirror::{Answer, Entry, Question, ReplicaId, Seen};
+use shard::PairQuestion;
+use testkit::Random;
+
+use crate::clock::{self, MILLISECOND, Nanoseconds, SECOND};
+
+/// How long a node waits for an answer.
+const PATIENCE: Nanoseconds = SECOND;
+/// How long nothing is heard of a node until its key is gone.
+pub(crate) const LEASE: Nanoseconds = 4 * SECOND;
+
+/// A node in one of its runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) node: usize,
+    pub(crate) run: u64,
+}
+
+/// What a node is told.
+#[derive(Debug)]
+pub(crate) enum Told {
+    Answer(PairQuestion, Answer),
+    /// Its lease lasts until then at least.
+    Leased(Nanoseconds),
+}
+
+#[derive(Debug)]
+enum Mail {
+    Renewal {
+        from: Run,
+        sent: Nanoseconds,
+    },
+    Question {
+        from: Run,
+        question: PairQuestion,
+        sent: Nanoseconds,
+    },
+    ToNode(Run, Told),
+}
+
+/// The arbiter, and the ways to it.
+pub(crate) struct Arbiter {
+    /// By volume: revision, and entry.
+    keys: Vec<(u64, Option<Entry>)>,
+    revision: u64,
+    /// Until when nodes' keys are there.
+    lives: [Nanoseconds; 2],
+    renews_at: [Nanoseconds; 2],
+    is_cut: [bool; 2],
+    is_down: bool,
+    mail: Vec<(Nanoseconds, u64, Mail)>,
+    count: u64,
+    random: Random,
+}
+
+impl Arbiter {
+    pub(crate) fn new(volumes: usize, random: Random) -> Self {
+        Self {
+            keys: vec![(0, None); volumes],
+            revision: 0,
+            lives: [0; 2],
+            renews_at: [0; 2],
+            is_cut: [false; 2],
+            is_down: false,
+            mail: Vec::new(),
+            count: 0,
+            random,
+        }
+    }
+
+    pub(crate) fn cut(&mut self, node: usize, is_cut: bool) {
+        self.is_cut[node] = is_cut;
+    }
+
+    pub(crate) fn set_down(&mut self, is_down: bool) {
+        self.is_down = is_down;
+    }
+
+    /// Whether it knows that the destinations of all volumes may take over from these sources.
+    pub(crate) fn knows(&self, sources: impl Iterator<Item = ReplicaId>) -> bool {
+        let entries = self.keys.iter().map(|&(_, entry)| entry);
+        let known = entries.map(|entry| entry.filter(|entry| !entry.is_alone));
+        known
+            .map(|entry| entry.map(|entry| entry.source))
+            .eq(sources.map(Some))
+    }
+
+    /// When something is next to be done.
+    pub(crate) fn next_time(&self) -> Option<Nanoseconds> {
+        self.mail.iter().map(|&(at, ..)| at).min()
+    }
+
+    fn post(&mut self, at: Nanoseconds, mail: Mail) {
+        self.count += 1;
+        self.mail.push((at, self.count, mail));
+    }
+
+    fn delay(&mut self) -> Nanoseconds {
+        match self.random.below(20u32) {
+            0 => self.random.below(3 * SECOND),
+            _ => self.random.range(1..=20u64) * MILLISECOND / 4,
+        }
+    }
+
+    fn is_lost(&self, node: usize) -> bool {
+        self.is_down || self.is_cut[node]
+    }
+
+    /// A node renews its lease, if it is time.
+    pub(crate) fn renew(&mut self, from: Run) {
+        let now = clock::now();
+        if now < self.renews_at[from.node] {
+            return;
+        }
+        self.renews_at[from.node] = now + LEASE / 4;
+        if !self.is_lost(from.node) {
+            let at = now + self.delay();
+            self.post(at, Mail::Renewal { from, sent: now });
+        }
+    }
+
+    /// A node asks.
+    pub(crate) fn ask(&mut self, from: Run, question: PairQuestion) {
+        let sent = clock::now();
+        if self.is_lost(from.node) {
+            return self.say_nothing(from, question, sent);
+        }
+        let at = sent + self.delay();
+        let mail = Mail::Question {
+            from,
+            question,
+            sent,
+        };
+        self.post(at, mail);
+    }
+
+    fn say_nothing(&mut self, to: Run, question: PairQuestion, sent: Nanoseconds) {
+        let told = Told::Answer(question, Answer::Unreachable);
+        let at = (sent + PATIENCE).max(clock::now());
+        self.post(at, Mail::ToNode(to, told));
+    }
+
+    /// What comes to a node next, by now.
+    pub(crate) fn next(&mut self) -> Option<(Run, Told)> {
+        loop {
+            let now = clock::now();
+            let due = self.mail.iter().enumerate();
+            let due = due.filter(|(_, (at, ..))| *at <= now);
+            let (place, _) = due.min_by_key(|(_, (at, count, _))| (*at, *count))?;
+            match self.mail.swap_remove(place).2 {
+                Mail::ToNode(to, told) => return Some((to, told)),
+                Mail::Renewal { from, sent } => {
+                    if self.is_lost(from.node) {
+                        continue;
+                    }
+                    self.lives[from.node] = self.lives[from.node].max(now + LEASE);
+                    let at = now + self.delay();
+                    let until = match cfg!(mutant = "pair-lease-from-answer") {
+                        true => at + LEASE,
+                        false => sent + LEASE * 3 / 4,
+                    };
+                    self.post(at, Mail::ToNode(from, Told::Leased(until)));
+                }
+                Mail::Question {
+                    from,
+                    question,
+                    sent,
+                } => {
+                    if self.is_lost(from.node) {
+                        self.say_nothing(from, question, sent);
+                        continue;
+                    }
+                    let answer = self.answer(from.node, question.pair, question.question);
+                    let at = now + self.delay();
+                    // It may be executed, and the answer be lost.
+                    if at > sent + PATIENCE || self.random.chance(1, 50) {
+                        self.say_nothing(from, question, sent);
+                        continue;
+                    }
+                    let told = Told::Answer(question, answer);
+                    self.post(at, Mail::ToNode(from, told));
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, node: usize, pair: usize, question: Question) -> Answer {
+        let peer_lives = clock::now() < self.lives[1 - node];
+        let (revision, entry) = self.keys[pair];
+        if let Question::Set {
+            revision: expected,
+            entry,
+            unless_peer_lives,
+        } = question
+            && expected == revision
+            && !(unless_peer_lives && peer_lives)
+        {
+            self.revision += 1;
+            self.keys[pair] = (self.revision, Some(entry));
+            return Answer::Made(self.revision);
+        }
+        Answer::Seen(Seen {
+            revision,
+            entry,
+            peer_lives,
+        })
+    }
+}

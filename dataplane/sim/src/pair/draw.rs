@@ -1,0 +1,204 @@
+//! What two appliances go through, drawn.
+
+use block::WritePolicy;
+use testkit::Random;
+
+use crate::clock::{MILLISECOND, Nanoseconds, SECOND};
+use crate::plan::Plan;
+use crate::wire::{Direction, Quality};
+
+/// What happens.
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    Kill {
+        appliance: usize,
+        power: bool,
+    },
+    Start {
+        appliance: usize,
+    },
+    Stop {
+        appliance: usize,
+    },
+    /// A direction of the link between them.
+    Cut {
+        direction: Direction,
+        is_cut: bool,
+    },
+    Link(Quality),
+    /// The operator says that the other one is to be the source.
+    Demote {
+        appliance: usize,
+    },
+    /// A node's way to the arbiter.
+    ArbiterCut {
+        appliance: usize,
+        is_cut: bool,
+    },
+    Arbiter {
+        is_down: bool,
+    },
+}
+
+pub(super) fn draw(random: &mut Random) -> Plan {
+    let mut plan = Plan::draw_logged(random);
+    plan.volumes.truncate(2);
+    for volume in &mut plan.volumes {
+        volume.policy = WritePolicy::Logged;
+        volume.block = volume.block.max(volume.disk.geometry.block_size);
+        volume.disk.timeout = None;
+    }
+    plan.appliance.starts.clear();
+    plan.appliance.nic.other_queue = 0;
+    plan.appliance.memory.clusters = plan.appliance.memory.clusters.max(512);
+    plan.appliance.memory.pages = plan.appliance.memory.pages.max(512);
+    // Each is of a pair.
+    plan.network.duplicate_address_detection = false;
+    if let Some(log) = &mut plan.log {
+        log.mirror = None;
+        log.ambushes.clear();
+        log.through_after_failure = false;
+        let geometry = &mut log.disk.geometry;
+        let tables = (nvlog::ENTRY_PAGES + 8) * nvlog::UNIT;
+        geometry.blocks += tables / u64::from(geometry.block_size);
+    }
+    plan.active = random.range(50..=2000u64) * MILLISECOND;
+    let active = plan.active;
+    for host in &mut plan.hosts {
+        host.pause = active * u64::from(host.queues) / u64::from(host.commands) * 2;
+        host.patience = *random.pick(&[5 * SECOND, 15 * SECOND]);
+    }
+    plan
+}
+
+pub(super) fn draw_events(
+    plan: &mut Plan,
+    has_arbiter: bool,
+    random: &mut Random,
+) -> Vec<(Nanoseconds, Event)> {
+    let mut events = Vec::new();
+    let within = plan.active + 3 * SECOND;
+    for _ in 0..random.range(0..=4u32) {
+        let at = random.below(plan.active);
+        let longest = *random.pick(&[50 * MILLISECOND, SECOND, 8 * SECOND]);
+        let until = at + random.below(longest);
+        let appliance = random.below(2usize);
+        match random.below(10u32) {
+            0..=3 => {
+                let power = random.chance(2, 3);
+                events.push((at, Event::Kill { appliance, power }));
+                events.push((until, Event::Start { appliance }));
+                if random.chance(1, 3) {
+                    let appliance = 1 - appliance;
+                    events.push((
+                        at + random.below(within),
+                        Event::Kill {
+                            appliance,
+                            power: random.chance(2, 3),
+                        },
+                    ));
+                    events.push((until + random.below(within), Event::Start { appliance }));
+                }
+            }
+            4 => {
+                events.push((at, Event::Stop { appliance }));
+                events.push((until, Event::Start { appliance }));
+            }
+            5..=7 => {
+                let ways: &[Direction] = match random.below(3u32) {
+                    0 => &[Direction::Up],
+                    1 => &[Direction::Down],
+                    _ => &[Direction::Up, Direction::Down],
+                };
+                for &direction in ways {
+                    events.push((
+                        at,
+                        Event::Cut {
+                            direction,
+                            is_cut: true,
+                        },
+                    ));
+                    events.push((
+                        until,
+                        Event::Cut {
+                            direction,
+                            is_cut: false,
+                        },
+                    ));
+                }
+            }
+            _ => {
+                let bad = Quality {
+                    loss: random.below(500u64),
+                    double: random.below(200u64),
+                    corrupt: random.below(100u64),
+                    reorder: random.below(500u64),
+                    delay: random.range(1..=2000u64) * 1000,
+                    jitter: random.range(1..=500u64) * 1000,
+                    byte_time: 0,
+                };
+                events.push((at, Event::Link(bad)));
+                events.push((until, Event::Link(good())));
+            }
+        }
+    }
+    draw_orders(&mut events, within, has_arbiter, random);
+    events.sort_by_key(|&(at, _)| at);
+    // At the end everything is there.
+    let end = events.last().map_or(0, |&(at, _)| at).max(plan.active);
+    events.push((end, Event::Link(good())));
+    events.push((end, Event::Arbiter { is_down: false }));
+    for appliance in 0..2 {
+        let is_cut = false;
+        events.push((end, Event::ArbiterCut { appliance, is_cut }));
+    }
+    for direction in [Direction::Up, Direction::Down] {
+        events.push((
+            end,
+            Event::Cut {
+                direction,
+                is_cut: false,
+            },
+        ));
+    }
+    for appliance in 0..2 {
+        events.push((end + MILLISECOND, Event::Start { appliance }));
+    }
+    events
+}
+
+/// What an operator says, and ways to the arbiter that are cut.
+fn draw_orders(
+    events: &mut Vec<(Nanoseconds, Event)>,
+    within: Nanoseconds,
+    has_arbiter: bool,
+    random: &mut Random,
+) {
+    for _ in 0..random.below(3u32) {
+        let appliance = random.below(2usize);
+        events.push((random.below(within), Event::Demote { appliance }));
+    }
+    for _ in 0..if has_arbiter { random.below(4u32) } else { 0 } {
+        let at = random.below(within);
+        let until = at + random.below(12 * SECOND);
+        let appliance = random.below(2usize);
+        let event = |is_bad: bool, is_down: bool| match is_down {
+            true => Event::Arbiter { is_down: is_bad },
+            false => Event::ArbiterCut {
+                appliance,
+                is_cut: is_bad,
+            },
+        };
+        let is_down = random.chance(1, 3);
+        events.push((at, event(true, is_down)));
+        events.push((until, event(false, is_down)));
+    }
+}
+
+pub(super) fn good() -> Quality {
+    Quality {
+        delay: 20_000,
+        jitter: 10_000,
+        ..Quality::default()
+    }
+}
