@@ -15,8 +15,8 @@ use collections::List;
 use pages::{PAGE_SIZE, PullUp};
 
 use crate::PageCache;
-use crate::entry::{Sectors, pages_of};
-use crate::request::Phase;
+use crate::entry::{EntryIndex, Sectors, pages_of};
+use crate::request::{Phase, RequestIndex};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
@@ -26,8 +26,8 @@ fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
 
 impl PageCache {
     /// Holds the request if it has to wait for a deallocation to end; whether it does.
-    pub(crate) fn hold_back(&mut self, id: u32) -> bool {
-        let slot = &self.requests[id as usize];
+    pub(crate) fn hold_back(&mut self, id: RequestIndex) -> bool {
+        let slot = &self.requests[id];
         if !slot.is_of_data() {
             return false;
         }
@@ -37,7 +37,7 @@ impl PageCache {
         let holds = self.has_some_of(&volume.deallocating, &pages)
             || self.has_some_of(&volume.held_back, &pages);
         if holds && !cfg!(mutant = "log-deallocation-overtaken") {
-            self.requests[id as usize].is_held = true;
+            self.requests[id].is_held = true;
             (self.volumes[place].held_back).push_back(&mut self.requests, id);
             return true;
         }
@@ -45,15 +45,15 @@ impl PageCache {
     }
 
     /// Whether a request in the list has to do with the pages.
-    fn has_some_of(&self, list: &List, pages: &Range<u64>) -> bool {
+    fn has_some_of(&self, list: &List<RequestIndex>, pages: &Range<u64>) -> bool {
         let mut all = iter::successors(list.first(), |&id| list.behind(&self.requests, id));
-        all.any(|id| overlap(&self.requests[id as usize].pages(), pages))
+        all.any(|id| overlap(&self.requests[id].pages(), pages))
     }
 
     /// Starts a deallocation.
-    pub(crate) fn begin_deallocation(&mut self, id: u32) {
+    pub(crate) fn begin_deallocation(&mut self, id: RequestIndex) {
         self.deallocating += 1;
-        let place = self.requests[id as usize].volume.index();
+        let place = self.requests[id].volume.index();
         (self.volumes[place].deallocating).push_back(&mut self.requests, id);
         self.step_deallocation(id);
     }
@@ -73,8 +73,8 @@ impl PageCache {
     }
 
     /// Takes a deallocation as far as it goes now.
-    pub(crate) fn step_deallocation(&mut self, id: u32) {
-        let slot = &self.requests[id as usize];
+    pub(crate) fn step_deallocation(&mut self, id: RequestIndex) {
+        let slot = &self.requests[id];
         if slot.phase != Phase::Deallocating || slot.pending > 0 {
             return;
         }
@@ -88,7 +88,7 @@ impl PageCache {
         {
             return;
         }
-        let slot = &mut self.requests[id as usize];
+        let slot = &mut self.requests[id];
         slot.phase = Phase::DeallocatingDevice;
         slot.pending += 1;
         let (offset, len) = (slot.offset, slot.len);
@@ -97,12 +97,12 @@ impl PageCache {
     }
 
     /// Whether requests that came before `id`, or operations, have to do with the pages.
-    fn is_in_use(&self, id: u32, volume: VolumeId, pages: &Range<u64>) -> bool {
+    fn is_in_use(&self, id: RequestIndex, volume: VolumeId, pages: &Range<u64>) -> bool {
         let at_device = self.operations.iter().any(|operation| {
             let is_under_way = operation.op.is_some() && operation.volume == volume;
             is_under_way && overlap(&pages_of(operation.offset, operation.len), pages)
         });
-        let mut requests = (0..).zip(&self.requests);
+        let mut requests = self.requests.indexes().zip(self.requests.iter());
         at_device
             || requests.any(|(other, slot)| {
                 let is_before = other != id && slot.volume == volume && !slot.is_held;
@@ -111,7 +111,7 @@ impl PageCache {
     }
 
     /// Begins to write what is dirty of pages of which nothing is in flight; whether nothing is.
-    fn write_dirty(&mut self, id: u32, volume: VolumeId, pages: &Range<u64>) -> bool {
+    fn write_dirty(&mut self, id: RequestIndex, volume: VolumeId, pages: &Range<u64>) -> bool {
         if self.dirty_of(volume) == 0 {
             return true;
         }
@@ -120,7 +120,7 @@ impl PageCache {
             if cache.table.get(entry).is_writable()
                 && cache.write_around(entry, pages.clone(), Some(id), false)
             {
-                cache.requests[id as usize].pending += 1;
+                cache.requests[id].pending += 1;
             }
             let entry = cache.table.get(entry);
             is_clean &= entry.dirty.is_empty() && !entry.in_flight;
@@ -133,7 +133,7 @@ impl PageCache {
         &mut self,
         volume: VolumeId,
         pages: &Range<u64>,
-        mut each: impl FnMut(&mut Self, u32),
+        mut each: impl FnMut(&mut Self, EntryIndex),
     ) {
         let place = volume.index();
         if pages.end - pages.start <= self.volumes[place].lru.len() as u64 {
@@ -154,8 +154,8 @@ impl PageCache {
     }
 
     /// The device has done it, or something has failed before.
-    pub(crate) fn end_deallocation(&mut self, id: u32) {
-        let slot = &self.requests[id as usize];
+    pub(crate) fn end_deallocation(&mut self, id: RequestIndex) {
+        let slot = &self.requests[id];
         let (volume, offset, len) = (slot.volume, slot.offset, slot.len);
         if slot.error.is_none() {
             self.counters.deallocated += len.div_ceil(PAGE);
@@ -193,7 +193,7 @@ impl PageCache {
         }
         let mut held = std::mem::replace(&mut self.volumes[place].held_back, List::new(0));
         while let Some(id) = held.pop_front(&mut self.requests) {
-            self.requests[id as usize].is_held = false;
+            self.requests[id].is_held = false;
             self.begin(id, memory);
         }
     }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use block::VolumeId;
-use collections::{Links, Node};
+use collections::{Links, Node, table_index};
 use pages::{LogicalPage, PAGE_SIZE};
 
 /// The smallest block a device has, in bytes: what validity is tracked by.
@@ -123,6 +123,11 @@ impl Sectors {
     }
 }
 
+table_index! {
+    /// An entry's place in the table of them.
+    pub(crate) struct EntryIndex;
+}
+
 /// A cached page. Which list it is in follows from what is set:
 /// dirty, not in flight and not failed is in its volume's list of dirty pages.
 pub(crate) struct Entry {
@@ -134,7 +139,7 @@ pub(crate) struct Entry {
     pub since: u64,
     /// As `since`, for the device writes in flight.
     pub in_flight_since: u64,
-    links: [Links; 2],
+    links: [Links<EntryIndex>; 2],
     pub volume: VolumeId,
     /// When it came to the front of its volume's entries, as [`PageCache`](crate::PageCache) counts.
     pub stamp: u32,
@@ -194,10 +199,11 @@ impl Entry {
 }
 
 impl Node for Entry {
-    fn links(&mut self, kind: usize) -> &mut Links {
+    type Index = EntryIndex;
+    fn links(&mut self, kind: usize) -> &mut Links<EntryIndex> {
         &mut self.links[kind]
     }
-    fn linked(&self, kind: usize) -> Links {
+    fn linked(&self, kind: usize) -> Links<EntryIndex> {
         self.links[kind]
     }
 }

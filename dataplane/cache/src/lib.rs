@@ -39,12 +39,12 @@ mod write_back;
 use std::fmt;
 
 use block::{Completion, Fault, Geometry, Io, RequestId, VolumeId, WritePolicy};
-use collections::List;
+use collections::{IndexTable, List, TableIndex};
 use pages::{PAGE_SIZE, PageRun, PullUp, RunPool};
 
-use entry::Entry;
+use entry::{Entry, EntryIndex};
 use operation::OperationSlot;
-use request::RequestSlot;
+use request::{RequestIndex, RequestSlot};
 use share::Share;
 use shelf::Shelves;
 use table::Table;
@@ -141,29 +141,29 @@ struct Volume {
     /// What of the cache it holds.
     share: Share,
     /// Its entries; the least recently used is last.
-    lru: List,
+    lru: List<EntryIndex>,
     /// The last search for a page to reclaim that found none here.
     searched: u32,
     /// Dirty pages with no write in flight, by the age of their oldest write.
-    dirty: List,
+    dirty: List<EntryIndex>,
     /// Number of the last write.
     writes: u64,
     /// Writes up to this number are wanted on the device.
     wanted: u64,
     /// Dirty pages whose last device write failed; they wait for a flush.
-    failed: List,
+    failed: List<EntryIndex>,
     /// How the last device write that failed did.
     last_error: Option<Fault>,
     /// Requests that lack something to go on, oldest first.
-    stalled_reads: List,
-    stalled_writes: List,
+    stalled_reads: List<RequestIndex>,
+    stalled_writes: List<RequestIndex>,
     /// Requests that wait until pages are no longer in flight.
-    blocked: List,
-    flushing: List,
+    blocked: List<RequestIndex>,
+    flushing: List<RequestIndex>,
     /// Deallocations under way, oldest first.
-    deallocating: List,
+    deallocating: List<RequestIndex>,
     /// Requests that wait for one of them to end, in their order.
-    held_back: List,
+    held_back: List<RequestIndex>,
     /// One has ended: some of those may go on.
     lets_go: bool,
 }
@@ -214,17 +214,17 @@ pub struct PageCache {
     clock: u32,
     /// Searches for a page to reclaim so far.
     searches: u32,
-    requests: Box<[RequestSlot]>,
-    operations: Box<[OperationSlot]>,
+    requests: IndexTable<RequestIndex, RequestSlot>,
+    operations: IndexTable<OperationId, OperationSlot>,
     runs: RunPool,
-    free_requests: List,
-    free_operations: List,
+    free_requests: List<RequestIndex>,
+    free_operations: List<OperationId>,
     /// Operations to be handed out.
-    ready: List,
+    ready: List<OperationId>,
     /// Operations in the caller's hands.
     in_flight: usize,
     /// Requests to be handed back.
-    done: List,
+    done: List<RequestIndex>,
     /// Requests that lack something to go on.
     stalled: usize,
     /// Deallocations under way.
@@ -235,7 +235,7 @@ pub struct PageCache {
     clusters: usize,
     shelves: Shelves,
     /// The entry that compaction looked at last.
-    hand: u32,
+    hand: EntryIndex,
     dirty_pages: usize,
     /// The sum of what volumes hold ([`Share::pages`]).
     held_pages: usize,
@@ -255,17 +255,15 @@ impl PageCache {
             config.clusters >= 8 * config.requests + 8,
             "too few clusters"
         );
-        let mut requests: Box<[_]> = (0..config.requests).map(|_| RequestSlot::new()).collect();
-        let mut operations: Box<[_]> = (0..config.operations)
-            .map(|_| OperationSlot::new())
-            .collect();
+        let mut requests = IndexTable::new(config.requests, |_| RequestSlot::new());
+        let mut operations = IndexTable::new(config.operations, |_| OperationSlot::new());
         let mut free_requests = List::new(0);
         let mut free_operations = List::new(0);
-        for id in 0..config.requests {
-            free_requests.push_back(&mut requests, id as u32);
+        for id in requests.indexes() {
+            free_requests.push_back(&mut requests, id);
         }
-        for id in 0..config.operations {
-            free_operations.push_back(&mut operations, id as u32);
+        for id in operations.indexes() {
+            free_operations.push_back(&mut operations, id);
         }
         Self {
             table: Table::new(config.pages, config.seed),
@@ -287,7 +285,7 @@ impl PageCache {
             first: 0,
             clusters: 0,
             shelves: Shelves::new(config.clusters),
-            hand: 0,
+            hand: EntryIndex::new(0),
             dirty_pages: 0,
             held_pages: 0,
             counters: CacheCounters::default(),
@@ -373,7 +371,7 @@ impl PageCache {
     pub fn next_operation(&mut self) -> Option<Operation> {
         let id = self.ready.pop_front(&mut self.operations)?;
         self.in_flight += 1;
-        Some(self.operations[id as usize].hand_out(id))
+        Some(self.operations[id].hand_out(id))
     }
 
     /// Takes the result of an operation, and its run back.
@@ -389,10 +387,10 @@ impl PageCache {
     ) {
         self.in_flight -= 1;
         self.counters.failed += u64::from(result.is_err());
-        let slot = &mut self.operations[id.0 as usize];
+        let slot = &mut self.operations[id];
         slot.take_back(run);
         let volume = slot.volume;
-        self.finish_operation(id.0, result, memory);
+        self.finish_operation(id, result, memory);
         self.go_on(volume, memory);
         self.go_on_deallocating();
     }
@@ -400,7 +398,7 @@ impl PageCache {
     /// The next finished request.
     pub fn next_completion(&mut self) -> Option<Completion> {
         let id = self.done.pop_front(&mut self.requests)?;
-        let completion = self.requests[id as usize].hand_back();
+        let completion = self.requests[id].hand_back();
         self.free_requests.push_front(&mut self.requests, id);
         Some(completion)
     }

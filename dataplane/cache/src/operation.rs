@@ -3,11 +3,12 @@
 use std::ops::Range;
 
 use block::{Fault, Flags, Io, Op, VolumeId};
-use collections::{Links, Node};
+use collections::{Links, Node, TableIndex, table_index};
 use pages::{PAGE_SIZE, PageRun, PullUp};
 
 use crate::PageCache;
-use crate::request::Phase;
+use crate::entry::EntryIndex;
+use crate::request::{Phase, RequestIndex};
 
 /// An operation for the device behind a volume.
 #[derive(Debug)]
@@ -22,9 +23,10 @@ pub struct Operation {
     pub io: Io,
 }
 
-/// The number of an operation in flight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct OperationId(pub u32);
+table_index! {
+    /// Names an operation in flight: its slot.
+    pub struct OperationId;
+}
 
 pub(crate) struct OperationSlot {
     /// `None` while the slot is free.
@@ -34,19 +36,19 @@ pub(crate) struct OperationSlot {
     pub offset: u64,
     pub len: u64,
     /// The request that a read's bytes are for, or that waits for a write or a flush.
-    pub request: Option<u32>,
+    pub request: Option<RequestIndex>,
     /// Of a read: its pages' entries are pinned until it ends.
     pub pinned: bool,
     pub volume: VolumeId,
     /// Of a write: the oldest write in it.
     pub since: u64,
     /// Of a write: the entry that it began with.
-    pub entry: u32,
+    pub entry: EntryIndex,
     /// A read fills the request's own run.
     pub owns: bool,
     /// `None` while it is in the caller's hands.
     pub run: Option<Box<PageRun>>,
-    links: [Links; 1],
+    links: [Links<OperationId>; 1],
 }
 
 impl OperationSlot {
@@ -60,17 +62,17 @@ impl OperationSlot {
             pinned: false,
             volume: VolumeId(0),
             since: u64::MAX,
-            entry: 0,
+            entry: EntryIndex::NONE,
             owns: false,
             run: None,
             links: [Links::UNLINKED],
         }
     }
 
-    pub fn hand_out(&mut self, id: u32) -> Operation {
+    pub fn hand_out(&mut self, id: OperationId) -> Operation {
         let mut run = || self.run.take().expect("handed out once");
         Operation {
-            id: OperationId(id),
+            id,
             volume: self.volume,
             io: match self.op {
                 Some(Op::Read) => Io::read(run(), Flags::NONE),
@@ -92,10 +94,11 @@ impl OperationSlot {
 }
 
 impl Node for OperationSlot {
-    fn links(&mut self, kind: usize) -> &mut Links {
+    type Index = OperationId;
+    fn links(&mut self, kind: usize) -> &mut Links<OperationId> {
         &mut self.links[kind]
     }
-    fn linked(&self, kind: usize) -> Links {
+    fn linked(&self, kind: usize) -> Links<OperationId> {
         self.links[kind]
     }
 }
@@ -106,7 +109,7 @@ impl PageCache {
         &mut self,
         volume: VolumeId,
         op: Op,
-        request: Option<u32>,
+        request: Option<RequestIndex>,
         run: Option<Box<PageRun>>,
     ) -> &mut OperationSlot {
         let id = self
@@ -115,7 +118,7 @@ impl PageCache {
             .expect("the caller looked for a free operation");
         self.ready.push_back(&mut self.operations, id);
         self.volumes[volume.index()].share.operations += 1;
-        let slot = &mut self.operations[id as usize];
+        let slot = &mut self.operations[id];
         let bytes = run.as_deref().map(|run| (run.offset(), run.len() as u64));
         (slot.offset, slot.len) = bytes.unwrap_or_default();
         (slot.volume, slot.op, slot.request, slot.run) = (volume, Some(op), request, run);
@@ -126,14 +129,14 @@ impl PageCache {
     /// Applies the result of operation `id`, whose run is back.
     pub(crate) fn finish_operation(
         &mut self,
-        id: u32,
+        id: OperationId,
         result: Result<(), Fault>,
         memory: &PullUp<'_>,
     ) {
-        let slot = &mut self.operations[id as usize];
+        let slot = &mut self.operations[id];
         let (op, request, run) = (slot.op, slot.request, slot.run.take());
         if let Some(request) = request {
-            let slot = &mut self.requests[request as usize];
+            let slot = &mut self.requests[request];
             slot.pending -= 1;
             slot.error = slot.error.or(result.err());
         }
@@ -144,14 +147,14 @@ impl PageCache {
             (Some(Op::Write), _, Some(run)) => self.finish_device_write(id, run, result),
             _ => (),
         }
-        let slot = &mut self.operations[id as usize];
+        let slot = &mut self.operations[id];
         slot.op = None;
         self.volumes[slot.volume.index()].share.operations -= 1;
         self.free_operations.push_front(&mut self.operations, id);
         if let Some(request) = request
-            && self.requests[request as usize].pending == 0
+            && self.requests[request].pending == 0
         {
-            match self.requests[request as usize].phase {
+            match self.requests[request].phase {
                 Phase::FlushingDevice => self.finish(request),
                 Phase::DeallocatingDevice => self.end_deallocation(request),
                 _ => self.step(request, memory),

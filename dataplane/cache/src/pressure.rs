@@ -3,7 +3,7 @@
 use block::VolumeId;
 use pages::{CopyReason, MAX_SEGMENTS, PAGE_SIZE, PullUp};
 
-use crate::entry::Sectors;
+use crate::entry::{EntryIndex, Sectors};
 use crate::page;
 use crate::{PageCache, Volume};
 
@@ -16,7 +16,7 @@ const MOST: usize = MAX_SEGMENTS;
 
 impl PageCache {
     /// An entry for a page that has none; reclaims one if all are in use.
-    pub(crate) fn new_entry(&mut self, volume: VolumeId, index: u64) -> Option<u32> {
+    pub(crate) fn new_entry(&mut self, volume: VolumeId, index: u64) -> Option<EntryIndex> {
         if !self.table.has_free() && !self.reclaim() {
             return None;
         }
@@ -27,11 +27,11 @@ impl PageCache {
 
     /// Marks the page as used again. Reclaim looks at the mark, so that a hit
     /// touches no other page's entry.
-    pub(crate) fn touch(&mut self, entry: u32) {
+    pub(crate) fn touch(&mut self, entry: EntryIndex) {
         self.table.get_mut(entry).used = true;
     }
 
-    fn push_front(&mut self, entry: u32) {
+    fn push_front(&mut self, entry: EntryIndex) {
         self.clock = self.clock.wrapping_add(1);
         let e = self.table.get_mut(entry);
         e.stamp = self.clock;
@@ -39,7 +39,7 @@ impl PageCache {
         (self.volumes[volume].lru).push_front(self.table.entries(), entry);
     }
 
-    fn move_to_front(&mut self, entry: u32) {
+    fn move_to_front(&mut self, entry: EntryIndex) {
         let e = self.table.get_mut(entry);
         e.used = false;
         let volume = e.volume.index();
@@ -48,7 +48,7 @@ impl PageCache {
     }
 
     /// Counts the clusters of an entry whose page has changed.
-    pub(crate) fn recount(&mut self, entry: u32) {
+    pub(crate) fn recount(&mut self, entry: EntryIndex) {
         let e = self.table.get_mut(entry);
         let weight = e.weight();
         let old = std::mem::replace(&mut e.clusters, page::clusters(&e.page));
@@ -61,7 +61,7 @@ impl PageCache {
     }
 
     /// Drops a page that is clean, and that no request and no operation needs.
-    pub(crate) fn evict(&mut self, entry: u32) {
+    pub(crate) fn evict(&mut self, entry: EntryIndex) {
         let e = self.table.get_mut(entry);
         debug_assert!(e.is_reclaimable());
         e.page.clear();
@@ -135,7 +135,7 @@ impl PageCache {
 
     /// Whether the page may come to refer to as many clusters as a page can,
     /// with all others as they are: then the bound holds whatever is merged.
-    pub(crate) fn has_room_for(&self, entry: u32) -> bool {
+    pub(crate) fn has_room_for(&self, entry: EntryIndex) -> bool {
         let own = usize::from(self.table.get(entry).clusters);
         self.clusters() - own + MOST <= self.config.clusters
     }
@@ -143,7 +143,7 @@ impl PageCache {
     /// As [`PageCache::has_room_for`], and makes room if there is none: by
     /// reclaiming clean pages, then by compaction; and starts to write dirty
     /// ones. False if that has to be waited for.
-    pub(crate) fn make_room_for(&mut self, entry: u32, memory: &PullUp<'_>) -> bool {
+    pub(crate) fn make_room_for(&mut self, entry: EntryIndex, memory: &PullUp<'_>) -> bool {
         while !self.has_room_for(entry) {
             self.shelves.tidy();
             if !self.has_room_for(entry)
@@ -161,7 +161,7 @@ impl PageCache {
     /// False if none was found among the next few.
     fn compact(&mut self, memory: &PullUp<'_>) -> bool {
         for _ in 0..LOOKED_AT {
-            self.hand = (self.hand + 1) % self.table.capacity() as u32;
+            self.hand = self.table.after(self.hand);
             let e = self.table.get(self.hand);
             let worth = e.valid.bytes();
             let busy = e.pins > 0 || e.in_flight;
@@ -178,7 +178,7 @@ impl PageCache {
 
     /// Small pages go to a shelf, larger ones become whole. False if the page
     /// would pin no less, or there is no memory to copy to.
-    fn compact_page(&mut self, entry: u32, memory: &PullUp<'_>) -> bool {
+    fn compact_page(&mut self, entry: EntryIndex, memory: &PullUp<'_>) -> bool {
         let e = self.table.get_mut(entry);
         let span = e.valid.span().unwrap_or_default();
         if span.len() <= PAGE_SIZE / 2 {
@@ -256,7 +256,7 @@ impl PageCache {
         let error = self.volumes[volume].last_error;
         while let Some(id) = (self.volumes[volume].stalled_writes).pop_front(&mut self.requests) {
             self.stalled -= 1;
-            self.requests[id as usize].error = error;
+            self.requests[id].error = error;
             self.finish(id);
         }
     }

@@ -6,15 +6,16 @@ use block::{Op, VolumeId};
 use pages::{LogicalPage, PAGE_SIZE, PageRun, PullUp};
 
 use crate::PageCache;
-use crate::entry::Sectors;
-use crate::request::Phase;
+use crate::entry::{EntryIndex, Sectors};
+use crate::operation::OperationId;
+use crate::request::{Phase, RequestIndex};
 
 impl PageCache {
     /// Serves the pages of read `id` that the cache has, and asks the device
     /// for the others. False if it lacks memory or a free operation, and
     /// nothing is in flight that would take it further.
-    pub(crate) fn step_read(&mut self, id: u32, memory: &PullUp<'_>) -> bool {
-        let slot = &mut self.requests[id as usize];
+    pub(crate) fn step_read(&mut self, id: RequestIndex, memory: &PullUp<'_>) -> bool {
+        let slot = &mut self.requests[id];
         if slot.pending > 0 {
             return true;
         }
@@ -32,7 +33,7 @@ impl PageCache {
             Issued::All => true,
             Issued::Short => false,
         };
-        match (self.requests[id as usize].pending, complete) {
+        match (self.requests[id].pending, complete) {
             (0, true) => self.finish(id),
             (0, false) => return false,
             _ => (),
@@ -61,7 +62,7 @@ impl PageCache {
     /// Issues device reads for every page of the run that is missing.
     fn read_missing(
         &mut self,
-        id: u32,
+        id: RequestIndex,
         volume: VolumeId,
         mut run: Box<PageRun>,
         memory: &PullUp<'_>,
@@ -106,7 +107,7 @@ impl PageCache {
             }
             i = missing.end;
         }
-        self.requests[id as usize].run = Some(run);
+        self.requests[id].run = Some(run);
         issued
     }
 
@@ -139,8 +140,14 @@ impl PageCache {
         true
     }
 
-    pub(crate) fn issue_read(&mut self, request: u32, pinned: bool, run: Box<PageRun>, owns: bool) {
-        let slot = &mut self.requests[request as usize];
+    pub(crate) fn issue_read(
+        &mut self,
+        request: RequestIndex,
+        pinned: bool,
+        run: Box<PageRun>,
+        owns: bool,
+    ) {
+        let slot = &mut self.requests[request];
         slot.pending += 1;
         let volume = slot.volume;
         let pages = run.pages().len();
@@ -196,14 +203,14 @@ impl PageCache {
     }
 
     /// Unpins an entry that a read had pinned.
-    fn unpin_read(&mut self, entry: u32) {
+    fn unpin_read(&mut self, entry: EntryIndex) {
         let volume = self.table.get(entry).volume;
         self.hold(volume, 1, 0);
         self.unpin(entry);
     }
 
     /// Unpins an entry. One without a valid byte is dropped.
-    pub(crate) fn unpin(&mut self, entry: u32) {
+    pub(crate) fn unpin(&mut self, entry: EntryIndex) {
         let e = self.table.get_mut(entry);
         e.pins -= 1;
         if e.pins == 0 && e.valid.is_empty() {
@@ -215,16 +222,16 @@ impl PageCache {
     /// cache has, and into the cache.
     pub(crate) fn finish_device_read(
         &mut self,
-        operation: u32,
-        request: u32,
+        operation: OperationId,
+        request: RequestIndex,
         mut run: Box<PageRun>,
         ok: bool,
         memory: &PullUp<'_>,
     ) {
-        let slot = &self.operations[operation as usize];
+        let slot = &self.operations[operation];
         let (volume, pinned, owns) = (slot.volume, slot.pinned, slot.owns);
-        let reads = self.requests[request as usize].phase == Phase::Reading;
-        let mut target = self.requests[request as usize].run.take();
+        let reads = self.requests[request].phase == Phase::Reading;
+        let mut target = self.requests[request].run.take();
         let first = run.offset() / PAGE_SIZE as u64;
         self.volumes[volume.index()].share.reading -= run.pages().len();
         for i in 0..run.pages().len() {
@@ -250,7 +257,7 @@ impl PageCache {
             }
         }
         if !owns {
-            self.requests[request as usize].run = target;
+            self.requests[request].run = target;
             self.runs.put(run);
             return;
         }
@@ -258,12 +265,12 @@ impl PageCache {
             let (offset, len) = (run.offset(), run.len());
             run.begin(offset, len).expect("as long as it was");
         }
-        self.requests[request as usize].run = Some(run);
+        self.requests[request].run = Some(run);
     }
 
     /// Lays what the cache has, which may be newer, over the bytes read.
     /// Without memory for that the page becomes NULL, to be read again.
-    fn overlay(&self, entry: Option<u32>, page: &mut LogicalPage, memory: &PullUp<'_>) {
+    fn overlay(&self, entry: Option<EntryIndex>, page: &mut LogicalPage, memory: &PullUp<'_>) {
         let Some(entry) = entry.map(|entry| self.table.get(entry)) else {
             return;
         };
@@ -286,7 +293,7 @@ impl PageCache {
 
     /// Takes the bytes read into the cache, where it has none that may be
     /// newer. Without memory for that, it does without.
-    fn fill(&mut self, entry: u32, page: &LogicalPage, memory: &PullUp<'_>) {
+    fn fill(&mut self, entry: EntryIndex, page: &LogicalPage, memory: &PullUp<'_>) {
         if !self.has_room_for(entry) {
             return;
         }

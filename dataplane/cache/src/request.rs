@@ -3,10 +3,10 @@
 use std::fmt;
 
 use block::{Completion, Fault, Io, Op, RequestId, VolumeId, WritePolicy};
-use collections::{Links, Node};
+use collections::{Links, Node, table_index};
 use pages::{PageRun, PullUp};
 
-use crate::entry::pages_of;
+use crate::entry::{EntryIndex, pages_of};
 use crate::{PageCache, Volume};
 
 /// A request that was not taken.
@@ -53,6 +53,11 @@ pub(crate) enum Phase {
     Done,
 }
 
+table_index! {
+    /// A request's slot while it is in progress.
+    pub(crate) struct RequestIndex;
+}
+
 pub(crate) struct RequestSlot {
     pub phase: Phase,
     pub volume: VolumeId,
@@ -68,13 +73,13 @@ pub(crate) struct RequestSlot {
     /// Of a flush: the last write it waits for.
     pub target: u64,
     /// Of a write: the entry of the page it is at, which must stay.
-    pub pinned: Option<u32>,
+    pub pinned: Option<EntryIndex>,
     /// The device's own cache has to be flushed before the request is done.
     pub flush_after: bool,
     /// It waits for a deallocation to end.
     pub is_held: bool,
     pub error: Option<Fault>,
-    links: [Links; 1],
+    links: [Links<RequestIndex>; 1],
 }
 
 impl RequestSlot {
@@ -121,10 +126,11 @@ impl RequestSlot {
 }
 
 impl Node for RequestSlot {
-    fn links(&mut self, kind: usize) -> &mut Links {
+    type Index = RequestIndex;
+    fn links(&mut self, kind: usize) -> &mut Links<RequestIndex> {
         &mut self.links[kind]
     }
-    fn linked(&self, kind: usize) -> Links {
+    fn linked(&self, kind: usize) -> Links<RequestIndex> {
         self.links[kind]
     }
 }
@@ -136,7 +142,7 @@ impl PageCache {
         volume: VolumeId,
         request: RequestId,
         io: Io,
-    ) -> Result<u32, Refused> {
+    ) -> Result<RequestIndex, Refused> {
         let refused = |fault, io| Err(Refused { fault, io });
         let place = self.volumes.get(volume.index());
         let Some(Volume { config, .. }) = place.filter(|volume| volume.held) else {
@@ -168,7 +174,7 @@ impl PageCache {
         let through = config.policy == WritePolicy::Through;
         let device_cache = config.device_cache;
         let whole = offset == 0 && len == config.len || too_long;
-        let slot = &mut self.requests[id as usize];
+        let slot = &mut self.requests[id];
         (slot.volume, slot.id) = (volume, request);
         (slot.offset, slot.len) = (offset, len);
         (slot.cursor, slot.pending) = (0, 0);
@@ -188,11 +194,11 @@ impl PageCache {
     }
 
     /// Starts the request, or queues it behind others that wait for the same.
-    pub(crate) fn begin(&mut self, id: u32, memory: &PullUp<'_>) {
+    pub(crate) fn begin(&mut self, id: RequestIndex, memory: &PullUp<'_>) {
         if self.deallocating > 0 && self.hold_back(id) {
             return;
         }
-        let slot = &self.requests[id as usize];
+        let slot = &self.requests[id];
         let volume = &self.volumes[slot.volume.index()];
         match slot.phase {
             Phase::Reading if !volume.stalled_reads.is_empty() => self.stall(id),
@@ -204,8 +210,8 @@ impl PageCache {
     }
 
     /// The request waits behind those of its volume that wait for the same.
-    fn stall(&mut self, id: u32) {
-        let slot = &self.requests[id as usize];
+    fn stall(&mut self, id: RequestIndex) {
+        let slot = &self.requests[id];
         let volume = &mut self.volumes[slot.volume.index()];
         self.stalled += 1;
         match slot.phase {
@@ -215,8 +221,8 @@ impl PageCache {
     }
 
     /// Advances the request as far as possible now.
-    pub(crate) fn step(&mut self, id: u32, memory: &PullUp<'_>) {
-        match self.requests[id as usize].phase {
+    pub(crate) fn step(&mut self, id: RequestIndex, memory: &PullUp<'_>) {
+        match self.requests[id].phase {
             Phase::Reading => {
                 if !self.step_read(id, memory) {
                     self.stall(id);
@@ -229,7 +235,7 @@ impl PageCache {
             }
             Phase::Settling { .. } => {
                 if !self.step_settle(id) {
-                    let volume = self.requests[id as usize].volume.index();
+                    let volume = self.requests[id].volume.index();
                     (self.volumes[volume].blocked).push_back(&mut self.requests, id);
                 }
             }
@@ -243,8 +249,8 @@ impl PageCache {
     }
 
     /// The request is done; its error, if any, is set.
-    pub(crate) fn finish(&mut self, id: u32) {
-        let slot = &mut self.requests[id as usize];
+    pub(crate) fn finish(&mut self, id: RequestIndex) {
+        let slot = &mut self.requests[id];
         debug_assert_eq!(slot.pending, 0);
         slot.phase = Phase::Done;
         if let Some(entry) = slot.pinned.take() {

@@ -2,9 +2,9 @@
 //! open addressing, sized at the start.
 
 use block::VolumeId;
-use collections::NONE;
+use collections::{IndexTable, TableIndex};
 
-use crate::entry::Entry;
+use crate::entry::{Entry, EntryIndex};
 
 /// Pages side by side whose slots are: a run of pages is looked for in one cache line.
 const TOGETHER: u64 = 4;
@@ -12,19 +12,24 @@ const TOGETHER: u64 = 4;
 /// Which entry, if any, and the hash by which it came here: others are told apart without a look at theirs.
 #[derive(Clone, Copy)]
 struct Slot {
-    id: u32,
+    id: EntryIndex,
     hash: u32,
 }
 
 impl Slot {
-    const EMPTY: Slot = Slot { id: NONE, hash: 0 };
+    const EMPTY: Slot = Slot {
+        id: EntryIndex::NONE,
+        hash: 0,
+    };
 }
+
+pub(crate) type Entries = IndexTable<EntryIndex, Entry>;
 
 /// Entries and the index over them.
 pub(crate) struct Table {
-    entries: Box<[Entry]>,
-    /// Numbers of entries not in use.
-    free: Vec<u32>,
+    entries: Entries,
+    /// Those not in use.
+    free: Vec<EntryIndex>,
     /// By hash, linear probing, at most half full.
     slots: Box<[Slot]>,
     seed: u64,
@@ -34,21 +39,23 @@ impl Table {
     /// Room for `pages` entries. `seed` is the hash's: hosts that choose addresses
     /// cannot choose collisions.
     pub fn new(pages: usize, seed: u64) -> Self {
+        let entries = Entries::new(pages, |_| Entry::new());
         let slots = (pages.max(1) * 2).next_power_of_two();
         Self {
-            entries: (0..pages).map(|_| Entry::new()).collect(),
-            free: (0..pages as u32).rev().collect(),
+            free: entries.indexes().rev().collect(),
+            entries,
             slots: vec![Slot::EMPTY; slots].into(),
             seed: seed | 1,
         }
     }
 
-    pub fn capacity(&self) -> usize {
-        self.entries.len()
-    }
-
     pub fn len(&self) -> usize {
         self.entries.len() - self.free.len()
+    }
+
+    /// The entry after `id`, in use or not; after the last comes the first again.
+    pub fn after(&self, id: EntryIndex) -> EntryIndex {
+        self.entries.after(id, 1)
     }
 
     pub fn has_free(&self) -> bool {
@@ -56,25 +63,25 @@ impl Table {
     }
 
     /// All entries, in use or not, for their lists.
-    pub fn entries(&mut self) -> &mut [Entry] {
+    pub fn entries(&mut self) -> &mut Entries {
         &mut self.entries
     }
 
-    pub fn get(&self, id: u32) -> &Entry {
-        &self.entries[id as usize]
+    pub fn get(&self, id: EntryIndex) -> &Entry {
+        &self.entries[id]
     }
 
-    pub fn get_mut(&mut self, id: u32) -> &mut Entry {
-        &mut self.entries[id as usize]
+    pub fn get_mut(&mut self, id: EntryIndex) -> &mut Entry {
+        &mut self.entries[id]
     }
 
     /// The entry of page `index` of `volume`.
-    pub fn find(&self, volume: VolumeId, index: u64) -> Option<u32> {
+    pub fn find(&self, volume: VolumeId, index: u64) -> Option<EntryIndex> {
         let hash = self.hash(volume, index);
         let mut at = self.home(hash);
         loop {
             let slot = self.slots[at];
-            if slot.id == NONE {
+            if slot.id == EntryIndex::NONE {
                 return None;
             }
             if slot.hash == hash {
@@ -89,7 +96,12 @@ impl Table {
 
     /// As [`Table::find`], of a page whose entry most often is `likely`.
     #[inline]
-    pub fn find_likely(&self, likely: u32, volume: VolumeId, index: u64) -> Option<u32> {
+    pub fn find_likely(
+        &self,
+        likely: EntryIndex,
+        volume: VolumeId,
+        index: u64,
+    ) -> Option<EntryIndex> {
         let entry = self.get(likely);
         // One that is not in use keeps what it was; but then it has nothing.
         let is_it = entry.index == index && entry.volume == volume && !entry.is_vacant();
@@ -109,8 +121,8 @@ impl Table {
     /// the one `after` it, which is not.
     pub fn prefetch_ahead(
         &self,
-        next: Option<u32>,
-        after: impl FnOnce(&[Entry], u32) -> Option<u32>,
+        next: Option<EntryIndex>,
+        after: impl FnOnce(&Entries, EntryIndex) -> Option<EntryIndex>,
     ) {
         let Some(next) = next else { return };
         let entry = self.get(next);
@@ -123,14 +135,14 @@ impl Table {
 
     /// Makes an entry for page `index` of `volume`, which has none; `None` if
     /// all are in use.
-    pub fn insert(&mut self, volume: VolumeId, index: u64) -> Option<u32> {
+    pub fn insert(&mut self, volume: VolumeId, index: u64) -> Option<EntryIndex> {
         let id = self.free.pop()?;
         let entry = self.get_mut(id);
         entry.volume = volume;
         entry.index = index;
         let hash = self.hash(volume, index);
         let mut at = self.home(hash);
-        while self.slots[at].id != NONE {
+        while self.slots[at].id != EntryIndex::NONE {
             at = self.behind(at);
         }
         self.slots[at] = Slot { id, hash };
@@ -138,7 +150,7 @@ impl Table {
     }
 
     /// Takes entry `id` out of the index.
-    pub fn remove(&mut self, id: u32) {
+    pub fn remove(&mut self, id: EntryIndex) {
         let mask = self.slots.len() - 1;
         let entry = self.get(id);
         let mut hole = self.home(self.hash(entry.volume, entry.index));
@@ -150,7 +162,7 @@ impl Table {
         loop {
             at = self.behind(at);
             let other = self.slots[at];
-            if other.id == NONE {
+            if other.id == EntryIndex::NONE {
                 break;
             }
             let home = self.home(other.hash);

@@ -4,8 +4,8 @@ use block::{VolumeId, WritePolicy};
 use pages::{LogicalPage, OutOfPages, PAGE_SIZE, PageRun, PullUp};
 
 use crate::PageCache;
-use crate::entry::Sectors;
-use crate::request::Phase;
+use crate::entry::{EntryIndex, Sectors};
+use crate::request::{Phase, RequestIndex};
 
 enum Merged {
     All,
@@ -62,8 +62,8 @@ impl PageCache {
 
     /// Merges the pages of write `id`, as far as it goes. False if it lacks
     /// memory or a free operation and waits for nothing.
-    pub(crate) fn step_write(&mut self, id: u32, memory: &PullUp<'_>) -> bool {
-        let slot = &mut self.requests[id as usize];
+    pub(crate) fn step_write(&mut self, id: RequestIndex, memory: &PullUp<'_>) -> bool {
+        let slot = &mut self.requests[id];
         if slot.pending > 0 {
             return true;
         }
@@ -73,7 +73,7 @@ impl PageCache {
         }
         let mut run = slot.run.take().expect("a write has its run");
         let merged = self.merge_pages(id, &mut run, memory);
-        let slot = &mut self.requests[id as usize];
+        let slot = &mut self.requests[id];
         let merged = match merged {
             Merged::Waits => true,
             Merged::Stalled => false,
@@ -97,10 +97,10 @@ impl PageCache {
         merged
     }
 
-    fn merge_pages(&mut self, id: u32, run: &mut PageRun, memory: &PullUp<'_>) -> Merged {
+    fn merge_pages(&mut self, id: RequestIndex, run: &mut PageRun, memory: &PullUp<'_>) -> Merged {
         let first = run.offset() / PAGE_SIZE as u64;
         let (volume, mut cursor) = {
-            let slot = &self.requests[id as usize];
+            let slot = &self.requests[id];
             (slot.volume, slot.cursor)
         };
         let block = self.volumes[volume.index()].config.block;
@@ -147,8 +147,8 @@ impl PageCache {
                 }
             }
             cursor += 1;
-            self.requests[id as usize].cursor = cursor;
-            self.requests[id as usize].pinned = None;
+            self.requests[id].cursor = cursor;
+            self.requests[id].pinned = None;
             self.unpin(entry);
         }
         Merged::All
@@ -161,21 +161,26 @@ impl PageCache {
     }
 
     /// The page's entry, kept for the request while it is at that page.
-    fn pin_for_write(&mut self, id: u32, volume: VolumeId, index: u64) -> Option<u32> {
-        if let Some(entry) = self.requests[id as usize].pinned {
+    fn pin_for_write(
+        &mut self,
+        id: RequestIndex,
+        volume: VolumeId,
+        index: u64,
+    ) -> Option<EntryIndex> {
+        if let Some(entry) = self.requests[id].pinned {
             return Some(entry);
         }
         let found = self.table.find(volume, index);
         let entry = found.or_else(|| self.new_entry(volume, index))?;
         self.table.get_mut(entry).pins += 1;
-        self.requests[id as usize].pinned = Some(entry);
+        self.requests[id].pinned = Some(entry);
         Some(entry)
     }
 
     /// Lays `page` over the entry's, in one step: no read sees half of it.
     fn merge(
         &mut self,
-        entry: u32,
+        entry: EntryIndex,
         page: &mut LogicalPage,
         memory: &PullUp<'_>,
     ) -> Result<(), OutOfPages> {
@@ -206,7 +211,7 @@ impl PageCache {
     }
 
     /// The sectors were written just now.
-    fn mark_dirty(&mut self, entry: u32, sectors: Sectors) {
+    fn mark_dirty(&mut self, entry: EntryIndex, sectors: Sectors) {
         let e = self.table.get_mut(entry);
         let volume = &mut self.volumes[e.volume.index()];
         volume.writes += 1;

@@ -6,8 +6,10 @@ use std::ops::Range;
 use block::{Fault, Op, VolumeId};
 use pages::{PAGE_SIZE, PageRun};
 
-use crate::entry::{Entry, Sectors};
-use crate::request::Phase;
+use crate::entry::{EntryIndex, Sectors};
+use crate::operation::OperationId;
+use crate::request::{Phase, RequestIndex};
+use crate::table::Entries;
 use crate::{PageCache, Volume};
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -21,9 +23,9 @@ impl PageCache {
     /// to write, or no free operation.
     pub(crate) fn write_around(
         &mut self,
-        entry: u32,
+        entry: EntryIndex,
         within: Range<u64>,
-        request: Option<u32>,
+        request: Option<RequestIndex>,
         fua: bool,
     ) -> bool {
         let volume = self.table.get(entry).volume;
@@ -82,7 +84,7 @@ impl PageCache {
     /// Makes the run a second view of the entries' bytes, which are in flight
     /// from now on: the entries may be written meanwhile, the run stays as it
     /// is. `around` is one of them. Returns the number of the oldest write among them.
-    fn begin_write(&mut self, around: u32, run: &mut PageRun) -> u64 {
+    fn begin_write(&mut self, around: EntryIndex, run: &mut PageRun) -> u64 {
         let (volume, first) = (self.table.get(around).volume, run.offset() / PAGE);
         let mut oldest = u64::MAX;
         for (index, page) in (first..).zip(run.pages_mut()) {
@@ -112,11 +114,11 @@ impl PageCache {
     /// The device has written `run`, or failed to.
     pub(crate) fn finish_device_write(
         &mut self,
-        operation: u32,
+        operation: OperationId,
         run: Box<PageRun>,
         result: Result<(), Fault>,
     ) {
-        let slot = &self.operations[operation as usize];
+        let slot = &self.operations[operation];
         let (volume, around) = (slot.volume, slot.entry);
         for (index, part) in Self::parts_of(&run) {
             let id = self
@@ -146,15 +148,15 @@ impl PageCache {
         self.runs.put(run);
         if let Err(error) = result {
             self.volumes[volume.index()].last_error = Some(error);
-            let since = self.operations[operation as usize].since;
+            let since = self.operations[operation].since;
             self.fail_flushes(volume, since, error);
         }
     }
 
     /// Sees that what write (or range flush) `id` has merged is on the device.
     /// False if it has to wait for pages in flight, or a free operation.
-    pub(crate) fn step_settle(&mut self, id: u32) -> bool {
-        let slot = &self.requests[id as usize];
+    pub(crate) fn step_settle(&mut self, id: RequestIndex) -> bool {
+        let slot = &self.requests[id];
         if slot.pending > 0 {
             return true;
         }
@@ -189,13 +191,13 @@ impl PageCache {
             if self.table.get(entry).is_writable()
                 && self.write_around(entry, pages.clone(), Some(id), fua)
             {
-                self.requests[id as usize].pending += 1;
+                self.requests[id].pending += 1;
             }
             let e = self.table.get(entry);
             waits |= e.in_flight;
             left |= !e.dirty.is_empty();
         }
-        let slot = &mut self.requests[id as usize];
+        let slot = &mut self.requests[id];
         slot.cursor = 0;
         // What is left may be written along with pages of another request before it is
         // this one's turn.
@@ -224,8 +226,8 @@ impl PageCache {
 
     /// Starts a flush: it waits for all writes complete by now, and those that
     /// failed before are tried again.
-    pub(crate) fn begin_flush(&mut self, id: u32) {
-        let slot = &mut self.requests[id as usize];
+    pub(crate) fn begin_flush(&mut self, id: RequestIndex) {
+        let slot = &mut self.requests[id];
         let number = slot.volume;
         let volume = &mut self.volumes[number.index()];
         slot.target = volume.writes;
@@ -270,14 +272,14 @@ impl PageCache {
         while let Some(id) = next {
             let volume = &self.volumes[place];
             next = volume.flushing.behind(&self.requests, id);
-            let target = self.requests[id as usize].target;
+            let target = self.requests[id].target;
             let dirty = volume.dirty.first();
             let is_dirty = dirty.is_some_and(|entry| self.table.get(entry).since <= target);
             if is_dirty || self.is_writing(number, target) && !cfg!(mutant = "flush-before-writes")
             {
                 continue;
             }
-            let failed = self.requests[id as usize].error.is_some();
+            let failed = self.requests[id].error.is_some();
             if failed || !volume.config.device_cache {
                 (self.volumes[place].flushing).remove(&mut self.requests, id);
                 self.finish(id);
@@ -289,12 +291,12 @@ impl PageCache {
     }
 
     /// Has the device flush its own cache for request `id`; false if no operation is free.
-    fn flush_device(&mut self, id: u32) -> bool {
-        let volume = self.requests[id as usize].volume;
+    fn flush_device(&mut self, id: RequestIndex) -> bool {
+        let volume = self.requests[id].volume;
         if !self.may_issue(volume) {
             return false;
         }
-        let slot = &mut self.requests[id as usize];
+        let slot = &mut self.requests[id];
         slot.phase = Phase::FlushingDevice;
         slot.pending += 1;
         self.issue(volume, Op::Flush, Some(id), None);
@@ -306,7 +308,7 @@ impl PageCache {
         let mut next = flushing.first();
         while let Some(id) = next {
             next = flushing.behind(&self.requests, id);
-            let slot = &mut self.requests[id as usize];
+            let slot = &mut self.requests[id];
             if slot.target >= since {
                 slot.error = slot.error.or(Some(error));
             }
@@ -344,7 +346,7 @@ impl PageCache {
     }
 
     /// Starts to write one page that is to be reclaimed.
-    pub(crate) fn write_to_reclaim(&mut self, entry: u32) -> bool {
+    pub(crate) fn write_to_reclaim(&mut self, entry: EntryIndex) -> bool {
         self.may_issue_early(self.table.get(entry).volume)
             && self.write_around(entry, 0..u64::MAX, None, false)
     }
@@ -353,9 +355,9 @@ impl PageCache {
 impl Volume {
     /// Puts a dirty page among the others by the age of its oldest write,
     /// which is most often one of the youngest or of the oldest.
-    fn queue_by_age(&mut self, entries: &mut [Entry], id: u32) {
-        let since = entries[id as usize].since;
-        let older = |other: u32| entries[other as usize].since <= since;
+    fn queue_by_age(&mut self, entries: &mut Entries, id: EntryIndex) {
+        let since = entries[id].since;
+        let older = |other: EntryIndex| entries[other].since <= since;
         if self.dirty.first().is_none_or(|first| !older(first)) {
             return self.dirty.push_front(entries, id);
         }

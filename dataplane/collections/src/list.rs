@@ -1,48 +1,49 @@
 //! Lists through the elements of a fixed table: nothing is allocated, and an
 //! element leaves its list in constant time.
 
-/// No element.
-pub const NONE: u32 = u32::MAX;
+use crate::{IndexTable, TableIndex};
 
-/// An element's neighbours in one list. Both are [`NONE`] if it is alone or in no list.
+/// An element's neighbours in one list. Both are none if it is alone or in no list.
 #[derive(Clone, Copy, Debug)]
-pub struct Links {
-    prev: u32,
-    next: u32,
+pub struct Links<I> {
+    prev: I,
+    next: I,
 }
 
-impl Links {
+impl<I: TableIndex> Links<I> {
     /// Of an element in no list.
-    pub const UNLINKED: Links = Links {
-        prev: NONE,
-        next: NONE,
+    pub const UNLINKED: Self = Links {
+        prev: I::NONE,
+        next: I::NONE,
     };
 }
 
 /// An element that can be in one list of each of a few kinds.
 pub trait Node {
+    /// Of the table that its elements are in.
+    type Index: TableIndex;
     /// The element's links in lists of `kind`.
-    fn links(&mut self, kind: usize) -> &mut Links;
+    fn links(&mut self, kind: usize) -> &mut Links<Self::Index>;
     /// As [`Node::links`], to be read.
-    fn linked(&self, kind: usize) -> Links;
+    fn linked(&self, kind: usize) -> Links<Self::Index>;
 }
 
-/// A list of elements of a table, by number.
+/// A list of elements of a table.
 #[derive(Debug)]
-pub struct List {
+pub struct List<I> {
     kind: usize,
-    head: u32,
-    tail: u32,
+    head: I,
+    tail: I,
     len: usize,
 }
 
-impl List {
+impl<I: TableIndex> List<I> {
     /// An empty list of one kind: an element is in at most one list of a kind.
     pub const fn new(kind: usize) -> Self {
         Self {
             kind,
-            head: NONE,
-            tail: NONE,
+            head: I::NONE,
+            tail: I::NONE,
             len: 0,
         }
     }
@@ -58,75 +59,81 @@ impl List {
     }
 
     /// The first element.
-    pub fn first(&self) -> Option<u32> {
-        (self.head != NONE).then_some(self.head)
+    pub fn first(&self) -> Option<I> {
+        self.head.some()
     }
 
     /// The last element.
-    pub fn last(&self) -> Option<u32> {
-        (self.tail != NONE).then_some(self.tail)
+    pub fn last(&self) -> Option<I> {
+        self.tail.some()
     }
 
     /// The element before `id`.
-    pub fn before<N: Node>(&self, table: &[N], id: u32) -> Option<u32> {
-        let prev = table[id as usize].linked(self.kind).prev;
-        (prev != NONE).then_some(prev)
+    pub fn before<N: Node<Index = I>>(&self, table: &IndexTable<I, N>, id: I) -> Option<I> {
+        table[id].linked(self.kind).prev.some()
     }
 
     /// The element behind `id`.
-    pub fn behind<N: Node>(&self, table: &[N], id: u32) -> Option<u32> {
-        let next = table[id as usize].linked(self.kind).next;
-        (next != NONE).then_some(next)
+    pub fn behind<N: Node<Index = I>>(&self, table: &IndexTable<I, N>, id: I) -> Option<I> {
+        table[id].linked(self.kind).next.some()
     }
 
     /// Puts `id`, which is in no list of the kind, in front of the others.
-    pub fn push_front<N: Node>(&mut self, table: &mut [N], id: u32) {
+    pub fn push_front<N: Node<Index = I>>(&mut self, table: &mut IndexTable<I, N>, id: I) {
         let next = self.head;
-        *table[id as usize].links(self.kind) = Links { prev: NONE, next };
-        match next {
-            NONE => self.tail = id,
-            _ => table[next as usize].links(self.kind).prev = id,
+        *table[id].links(self.kind) = Links {
+            prev: I::NONE,
+            next,
+        };
+        match next.some() {
+            None => self.tail = id,
+            Some(next) => table[next].links(self.kind).prev = id,
         }
         self.head = id;
         self.len += 1;
     }
 
     /// Puts `id`, which is in no list of the kind, behind the others.
-    pub fn push_back<N: Node>(&mut self, table: &mut [N], id: u32) {
-        match self.tail {
-            NONE => self.push_front(table, id),
-            tail => self.insert_behind(table, tail, id),
+    pub fn push_back<N: Node<Index = I>>(&mut self, table: &mut IndexTable<I, N>, id: I) {
+        match self.tail.some() {
+            None => self.push_front(table, id),
+            Some(tail) => self.insert_behind(table, tail, id),
         }
     }
 
     /// Puts `id`, which is in no list of the kind, behind `place`, which is in this one.
-    pub fn insert_behind<N: Node>(&mut self, table: &mut [N], place: u32, id: u32) {
-        let next = std::mem::replace(&mut table[place as usize].links(self.kind).next, id);
-        *table[id as usize].links(self.kind) = Links { prev: place, next };
-        match next {
-            NONE => self.tail = id,
-            _ => table[next as usize].links(self.kind).prev = id,
+    pub fn insert_behind<N: Node<Index = I>>(
+        &mut self,
+        table: &mut IndexTable<I, N>,
+        place: I,
+        id: I,
+    ) {
+        let next = std::mem::replace(&mut table[place].links(self.kind).next, id);
+        *table[id].links(self.kind) = Links { prev: place, next };
+        match next.some() {
+            None => self.tail = id,
+            Some(next) => table[next].links(self.kind).prev = id,
         }
         self.len += 1;
     }
 
     /// Takes `id`, which is in the list, out of it.
-    pub fn remove<N: Node>(&mut self, table: &mut [N], id: u32) {
-        let links = table[id as usize].links(self.kind);
+    pub fn remove<N: Node<Index = I>>(&mut self, table: &mut IndexTable<I, N>, id: I) {
+        let links = table[id].links(self.kind);
         let Links { prev, next } = std::mem::replace(links, Links::UNLINKED);
-        match prev {
-            NONE => self.head = next,
-            _ => table[prev as usize].links(self.kind).next = next,
+        match prev.some() {
+            None => self.head = next,
+            Some(prev) => table[prev].links(self.kind).next = next,
         }
-        match next {
-            NONE => self.tail = prev,
-            _ => table[next as usize].links(self.kind).prev = prev,
+        match next.some() {
+            None => self.tail = prev,
+            Some(next) => table[next].links(self.kind).prev = prev,
         }
         self.len -= 1;
     }
 
     /// Takes the first element out of the list.
-    pub fn pop_front<N: Node>(&mut self, table: &mut [N]) -> Option<u32> {
+    pub fn pop_front<N: Node<Index = I>>(&mut self, table: &mut IndexTable<I, N>) -> Option<I> {
         let id = self.first()?;
         self.remove(table, id);
         Some(id)
@@ -137,53 +144,64 @@ impl List {
 mod tests {
     use super::*;
 
-    struct Element([Links; 2]);
+    crate::table_index! {
+        struct ElementIndex;
+    }
+
+    struct Element([Links<ElementIndex>; 2]);
+
+    type Elements = IndexTable<ElementIndex, Element>;
 
     impl Node for Element {
-        fn links(&mut self, kind: usize) -> &mut Links {
+        type Index = ElementIndex;
+        fn links(&mut self, kind: usize) -> &mut Links<ElementIndex> {
             &mut self.0[kind]
         }
-        fn linked(&self, kind: usize) -> Links {
+        fn linked(&self, kind: usize) -> Links<ElementIndex> {
             self.0[kind]
         }
     }
 
-    fn ids(list: &List, table: &[Element]) -> Vec<u32> {
-        let mut ids: Vec<u32> = list.first().into_iter().collect();
+    fn id(place: usize) -> ElementIndex {
+        ElementIndex::new(place)
+    }
+
+    fn ids(list: &List<ElementIndex>, table: &Elements) -> Vec<usize> {
+        let mut ids: Vec<ElementIndex> = list.first().into_iter().collect();
         while let Some(next) = ids.last().and_then(|&last| list.behind(table, last)) {
             ids.push(next);
         }
-        let mut back: Vec<u32> = list.last().into_iter().collect();
+        let mut back: Vec<ElementIndex> = list.last().into_iter().collect();
         while let Some(next) = back.last().and_then(|&last| list.before(table, last)) {
             back.push(next);
         }
         back.reverse();
         assert_eq!((&ids, ids.len()), (&back, list.len()));
-        ids
+        ids.into_iter().map(ElementIndex::place).collect()
     }
 
     #[test]
     fn elements_keep_their_order_in_two_lists_at_once() {
-        let mut table: Vec<_> = (0..6).map(|_| Element([Links::UNLINKED; 2])).collect();
+        let mut table: Elements = IndexTable::new(6, |_| Element([Links::UNLINKED; 2]));
         let (mut one, mut other) = (List::new(0), List::new(1));
         assert_eq!((one.pop_front(&mut table), one.is_empty()), (None, true));
-        for id in [3, 1, 4] {
+        for id in [3, 1, 4].map(id) {
             one.push_back(&mut table, id);
             other.push_front(&mut table, id);
         }
-        one.push_front(&mut table, 0);
-        one.insert_behind(&mut table, 3, 5);
-        one.insert_behind(&mut table, 4, 2);
+        one.push_front(&mut table, id(0));
+        one.insert_behind(&mut table, id(3), id(5));
+        one.insert_behind(&mut table, id(4), id(2));
         assert_eq!(ids(&one, &table), [0, 3, 5, 1, 4, 2]);
         assert_eq!(ids(&other, &table), [4, 1, 3]);
-        for id in [0, 2, 1] {
+        for id in [0, 2, 1].map(id) {
             one.remove(&mut table, id);
         }
         assert_eq!(ids(&one, &table), [3, 5, 4]);
         assert_eq!(ids(&other, &table), [4, 1, 3], "the other is as it was");
-        assert_eq!(one.pop_front(&mut table), Some(3));
-        assert_eq!(one.pop_front(&mut table), Some(5));
-        assert_eq!(one.pop_front(&mut table), Some(4));
+        assert_eq!(one.pop_front(&mut table), Some(id(3)));
+        assert_eq!(one.pop_front(&mut table), Some(id(5)));
+        assert_eq!(one.pop_front(&mut table), Some(id(4)));
         assert!(one.is_empty() && one.first().is_none() && one.last().is_none());
     }
 }
