@@ -31,14 +31,14 @@ impl PageCache {
         if !slot.is_of_data() {
             return false;
         }
-        let (place, pages) = (slot.volume.index(), slot.pages());
-        let volume = &self.volumes[place];
+        let (volume, pages) = (slot.volume, slot.pages());
+        let of = &self.volumes[volume];
         // Nothing overtakes what is held already.
-        let holds = self.has_some_of(&volume.deallocating, &pages)
-            || self.has_some_of(&volume.held_back, &pages);
+        let holds =
+            self.has_some_of(&of.deallocating, &pages) || self.has_some_of(&of.held_back, &pages);
         if holds && !cfg!(mutant = "log-deallocation-overtaken") {
             self.requests[id].is_held = true;
-            (self.volumes[place].held_back).push_back(&mut self.requests, id);
+            (self.volumes[volume].held_back).push_back(&mut self.requests, id);
             return true;
         }
         false
@@ -53,8 +53,8 @@ impl PageCache {
     /// Starts a deallocation.
     pub(crate) fn begin_deallocation(&mut self, id: RequestIndex) {
         self.deallocating += 1;
-        let place = self.requests[id].volume.index();
-        (self.volumes[place].deallocating).push_back(&mut self.requests, id);
+        let volume = self.requests[id].volume;
+        (self.volumes[volume].deallocating).push_back(&mut self.requests, id);
         self.step_deallocation(id);
     }
 
@@ -63,10 +63,10 @@ impl PageCache {
         if self.deallocating == 0 {
             return;
         }
-        for place in 0..self.volumes.len() {
-            let mut next = self.volumes[place].deallocating.first();
+        for volume in self.volumes.ids() {
+            let mut next = self.volumes[volume].deallocating.first();
             while let Some(id) = next {
-                next = (self.volumes[place].deallocating).behind(&self.requests, id);
+                next = (self.volumes[volume].deallocating).behind(&self.requests, id);
                 self.step_deallocation(id);
             }
         }
@@ -135,8 +135,7 @@ impl PageCache {
         pages: &Range<u64>,
         mut each: impl FnMut(&mut Self, EntryIndex),
     ) {
-        let place = volume.index();
-        if pages.end - pages.start <= self.volumes[place].lru.len() as u64 {
+        if pages.end - pages.start <= self.volumes[volume].lru.len() as u64 {
             for index in pages.clone() {
                 if let Some(entry) = self.table.find(volume, index) {
                     each(self, entry);
@@ -144,9 +143,9 @@ impl PageCache {
             }
             return;
         }
-        let mut next = self.volumes[place].lru.first();
+        let mut next = self.volumes[volume].lru.first();
         while let Some(entry) = next {
-            next = (self.volumes[place].lru).behind(self.table.entries(), entry);
+            next = (self.volumes[volume].lru).behind(self.table.entries(), entry);
             if pages.contains(&self.table.get(entry).index) {
                 each(self, entry);
             }
@@ -162,7 +161,7 @@ impl PageCache {
             self.drop_range(volume, offset..offset + len);
         }
         self.deallocating -= 1;
-        let place = &mut self.volumes[volume.index()];
+        let place = &mut self.volumes[volume];
         place.deallocating.remove(&mut self.requests, id);
         place.lets_go = true;
         self.finish(id);
@@ -187,11 +186,10 @@ impl PageCache {
 
     /// Requests that were held go on, if what they waited for has ended.
     pub(crate) fn release_held(&mut self, volume: VolumeId, memory: &PullUp<'_>) {
-        let place = volume.index();
-        if !std::mem::take(&mut self.volumes[place].lets_go) {
+        if !std::mem::take(&mut self.volumes[volume].lets_go) {
             return;
         }
-        let mut held = std::mem::replace(&mut self.volumes[place].held_back, List::new(0));
+        let mut held = std::mem::replace(&mut self.volumes[volume].held_back, List::new(0));
         while let Some(id) = held.pop_front(&mut self.requests) {
             self.requests[id].is_held = false;
             self.begin(id, memory);

@@ -33,6 +33,7 @@ mod request;
 mod share;
 mod shelf;
 mod table;
+mod volumes;
 mod write;
 mod write_back;
 
@@ -42,12 +43,12 @@ use block::{Completion, Fault, Geometry, Io, RequestId, VolumeId, WritePolicy};
 use collections::{IndexTable, List, TableIndex};
 use pages::{PAGE_SIZE, PageRun, PullUp, RunPool};
 
-use entry::{Entry, EntryIndex};
+use entry::EntryIndex;
 use operation::OperationSlot;
 use request::{RequestIndex, RequestSlot};
-use share::Share;
 use shelf::Shelves;
 use table::Table;
+use volumes::{Volume, Volumes};
 
 pub use operation::{Operation, OperationId};
 pub use request::Refused;
@@ -134,80 +135,11 @@ events::counters! {
     }
 }
 
-struct Volume {
-    config: VolumeConfig,
-    /// False of a place that no volume was added for.
-    held: bool,
-    /// What of the cache it holds.
-    share: Share,
-    /// Its entries; the least recently used is last.
-    lru: List<EntryIndex>,
-    /// The last search for a page to reclaim that found none here.
-    searched: u32,
-    /// Dirty pages with no write in flight, by the age of their oldest write.
-    dirty: List<EntryIndex>,
-    /// Number of the last write.
-    writes: u64,
-    /// Writes up to this number are wanted on the device.
-    wanted: u64,
-    /// Dirty pages whose last device write failed; they wait for a flush.
-    failed: List<EntryIndex>,
-    /// How the last device write that failed did.
-    last_error: Option<Fault>,
-    /// Requests that lack something to go on, oldest first.
-    stalled_reads: List<RequestIndex>,
-    stalled_writes: List<RequestIndex>,
-    /// Requests that wait until pages are no longer in flight.
-    blocked: List<RequestIndex>,
-    flushing: List<RequestIndex>,
-    /// Deallocations under way, oldest first.
-    deallocating: List<RequestIndex>,
-    /// Requests that wait for one of them to end, in their order.
-    held_back: List<RequestIndex>,
-    /// One has ended: some of those may go on.
-    lets_go: bool,
-}
-
-impl Volume {
-    /// Whether requests lack something to go on.
-    fn has_stalled(&self) -> bool {
-        !self.stalled_reads.is_empty() || !self.stalled_writes.is_empty()
-    }
-
-    /// A volume without a byte, so that every request is outside it.
-    fn absent() -> Self {
-        Self {
-            config: VolumeConfig {
-                len: 0,
-                block: 512,
-                policy: WritePolicy::Through,
-                device_cache: false,
-            },
-            held: false,
-            share: Share::default(),
-            lru: List::new(Entry::LRU),
-            searched: 0,
-            dirty: List::new(Entry::DIRTY),
-            writes: 0,
-            wanted: 0,
-            failed: List::new(Entry::DIRTY),
-            last_error: None,
-            stalled_reads: List::new(0),
-            stalled_writes: List::new(0),
-            blocked: List::new(0),
-            flushing: List::new(0),
-            deallocating: List::new(0),
-            held_back: List::new(0),
-            lets_go: false,
-        }
-    }
-}
-
 /// The dirty and clean pages of one shard.
 pub struct PageCache {
     config: CacheConfig,
     table: Table,
-    volumes: Vec<Volume>,
+    volumes: Volumes,
     /// Two volumes or more were added.
     is_shared: bool,
     /// Entries that came to the front of their list so far.
@@ -230,7 +162,7 @@ pub struct PageCache {
     /// Deallocations under way.
     deallocating: usize,
     /// The volume whose requests go on first when what they wait for came back.
-    first: usize,
+    first: VolumeId,
     /// Clusters that entries refer to, those on shelves not counted.
     clusters: usize,
     shelves: Shelves,
@@ -267,7 +199,7 @@ impl PageCache {
         }
         Self {
             table: Table::new(config.pages, config.seed),
-            volumes: Vec::new(),
+            volumes: Volumes::default(),
             is_shared: false,
             clock: 0,
             searches: 0,
@@ -282,7 +214,7 @@ impl PageCache {
             done: List::new(0),
             stalled: 0,
             deallocating: 0,
-            first: 0,
+            first: VolumeId(0),
             clusters: 0,
             shelves: Shelves::new(config.clusters),
             hand: EntryIndex::new(0),
@@ -310,32 +242,27 @@ impl PageCache {
         {
             return Err(UnfitVolume);
         }
-        while self.volumes.len() <= volume.index() {
-            self.volumes.push(Volume::absent());
-        }
         assert!(!self.holds(volume), "a volume is added once");
         self.is_shared = self.volumes.iter().any(|volume| volume.held);
-        let place = &mut self.volumes[volume.index()];
-        (place.config, place.held) = (config, true);
+        self.volumes.add(volume, config);
         Ok(())
     }
 
     /// Whether the volume was added.
     pub fn holds(&self, volume: VolumeId) -> bool {
-        let place = self.volumes.get(volume.index());
-        place.is_some_and(|volume| volume.held)
+        self.volumes.get(volume).is_some()
     }
 
     /// Changes when writes to `volume` are complete, from the next one on.
     /// What is dirty stays so until it is flushed.
     pub fn set_policy(&mut self, volume: VolumeId, policy: WritePolicy) {
-        self.volumes[volume.index()].config.policy = policy;
+        self.volumes[volume].config.policy = policy;
     }
 
     /// The device behind `volume` has grown: requests may reach as far as `len` bytes. A length
     /// that is shorter, or no multiple of its blocks, changes nothing.
     pub fn grow(&mut self, volume: VolumeId, len: u64) {
-        let config = &mut self.volumes[volume.index()].config;
+        let config = &mut self.volumes[volume].config;
         if len > config.len && len.is_multiple_of(config.block as u64) {
             config.len = len;
         }
@@ -438,8 +365,8 @@ impl PageCache {
 
     /// Pages of a volume that wait to be written.
     pub fn dirty_of(&self, volume: VolumeId) -> usize {
-        let place = self.volumes.get(volume.index());
-        place.map_or(0, |volume| volume.dirty.len() + volume.failed.len())
+        let volume = self.volumes.get(volume);
+        volume.map_or(0, |volume| volume.dirty.len() + volume.failed.len())
     }
 
     /// What the cache has done so far.

@@ -117,7 +117,7 @@ impl PageCache {
             .pop_front(&mut self.operations)
             .expect("the caller looked for a free operation");
         self.ready.push_back(&mut self.operations, id);
-        self.volumes[volume.index()].share.operations += 1;
+        self.volumes[volume].share.operations += 1;
         let slot = &mut self.operations[id];
         let bytes = run.as_deref().map(|run| (run.offset(), run.len() as u64));
         (slot.offset, slot.len) = bytes.unwrap_or_default();
@@ -149,7 +149,7 @@ impl PageCache {
         }
         let slot = &mut self.operations[id];
         slot.op = None;
-        self.volumes[slot.volume.index()].share.operations -= 1;
+        self.volumes[slot.volume].share.operations -= 1;
         self.free_operations.push_front(&mut self.operations, id);
         if let Some(request) = request
             && self.requests[request].pending == 0

@@ -3,9 +3,10 @@
 use block::VolumeId;
 use pages::{CopyReason, MAX_SEGMENTS, PAGE_SIZE, PullUp};
 
+use crate::PageCache;
 use crate::entry::{EntryIndex, Sectors};
 use crate::page;
-use crate::{PageCache, Volume};
+use crate::volumes::Volume;
 
 /// How many pages a search looks at before it gives up. Those that it skips are in
 /// flight; when their operation completes, the search is made again.
@@ -35,14 +36,14 @@ impl PageCache {
         self.clock = self.clock.wrapping_add(1);
         let e = self.table.get_mut(entry);
         e.stamp = self.clock;
-        let volume = e.volume.index();
+        let volume = e.volume;
         (self.volumes[volume].lru).push_front(self.table.entries(), entry);
     }
 
     fn move_to_front(&mut self, entry: EntryIndex) {
         let e = self.table.get_mut(entry);
         e.used = false;
-        let volume = e.volume.index();
+        let volume = e.volume;
         (self.volumes[volume].lru).remove(self.table.entries(), entry);
         self.push_front(entry);
     }
@@ -67,7 +68,7 @@ impl PageCache {
         e.page.clear();
         e.valid = Sectors::NONE;
         e.used = false;
-        let volume = e.volume.index();
+        let volume = e.volume;
         self.recount(entry);
         (self.volumes[volume].lru).remove(self.table.entries(), entry);
         self.table.remove(entry);
@@ -94,18 +95,18 @@ impl PageCache {
 
     /// The volume of the least recently used page: what one's device does not end is in the way of
     /// no other.
-    fn oldest_not_searched(&self) -> Option<usize> {
-        let age = |&(_, volume): &(usize, &Volume)| {
+    fn oldest_not_searched(&self) -> Option<VolumeId> {
+        let age = |volume: &Volume| {
             let last = volume.lru.last()?;
             let is_left = volume.searched != self.searches;
             is_left.then(|| self.clock.wrapping_sub(self.table.get(last).stamp))
         };
-        let volumes = self.volumes.iter().enumerate();
-        let aged = volumes.filter_map(|volume| Some((age(&volume)?, volume.0)));
+        let volumes = self.volumes.ids().zip(self.volumes.iter());
+        let aged = volumes.filter_map(|(id, volume)| Some((age(volume)?, id)));
         aged.max().map(|(_, volume)| volume)
     }
 
-    fn reclaim_of(&mut self, volume: usize, write_dirty: bool) -> bool {
+    fn reclaim_of(&mut self, volume: VolumeId, write_dirty: bool) -> bool {
         let mut next = self.volumes[volume].lru.last();
         let mut looked_at = 0;
         while let Some(entry) = next.filter(|_| looked_at < LOOKED_AT) {
@@ -218,7 +219,7 @@ impl PageCache {
     /// Drops every page that is clean, and that no request and no operation needs.
     /// Returns how many are left.
     pub fn drop_clean(&mut self) -> usize {
-        for volume in 0..self.volumes.len() {
+        for volume in self.volumes.ids() {
             let mut next = self.volumes[volume].lru.last();
             while let Some(entry) = next {
                 next = (self.volumes[volume].lru).before(self.table.entries(), entry);
@@ -239,20 +240,20 @@ impl PageCache {
         }
         let idle = self.free_operations.len() == self.config.operations;
         let full = !self.table.has_free() || self.clusters() + MOST > self.config.clusters;
-        for volume in 0..self.volumes.len() {
+        for volume in self.volumes.ids() {
             let of = &self.volumes[volume];
             let (busy, failed) = (of.share.operations > 0, !of.failed.is_empty());
             if busy || !failed || of.stalled_writes.is_empty() {
                 continue;
             }
             // What others give back makes room for one that has not had its share.
-            if idle && full || !self.may_hold(VolumeId(volume as u16), 1) {
+            if idle && full || !self.may_hold(volume, 1) {
                 self.fail_stalled(volume);
             }
         }
     }
 
-    fn fail_stalled(&mut self, volume: usize) {
+    fn fail_stalled(&mut self, volume: VolumeId) {
         let error = self.volumes[volume].last_error;
         while let Some(id) = (self.volumes[volume].stalled_writes).pop_front(&mut self.requests) {
             self.stalled -= 1;

@@ -68,7 +68,7 @@ impl PageCache {
         memory: &PullUp<'_>,
     ) -> Issued {
         let first = run.offset() / PAGE_SIZE as u64;
-        let block = self.volumes[volume.index()].config.block as u64;
+        let block = self.volumes[volume].config.block as u64;
         let whole_blocks =
             run.offset().is_multiple_of(block) && (run.len() as u64).is_multiple_of(block);
         let mut issued = Issued::All;
@@ -152,7 +152,7 @@ impl PageCache {
         let volume = slot.volume;
         let pages = run.pages().len();
         self.counters.misses += pages as u64;
-        self.volumes[volume.index()].share.reading += pages;
+        self.volumes[volume].share.reading += pages;
         let slot = self.issue(volume, Op::Read, Some(request), Some(run));
         (slot.pinned, slot.owns) = (pinned, owns);
     }
@@ -233,7 +233,7 @@ impl PageCache {
         let reads = self.requests[request].phase == Phase::Reading;
         let mut target = self.requests[request].run.take();
         let first = run.offset() / PAGE_SIZE as u64;
-        self.volumes[volume.index()].share.reading -= run.pages().len();
+        self.volumes[volume].share.reading -= run.pages().len();
         for i in 0..run.pages().len() {
             let index = first + i as u64;
             // What a write waits for is pinned by the write.

@@ -6,8 +6,9 @@ use block::{Completion, Fault, Io, Op, RequestId, VolumeId, WritePolicy};
 use collections::{Links, Node, table_index};
 use pages::{PageRun, PullUp};
 
+use crate::PageCache;
 use crate::entry::{EntryIndex, pages_of};
-use crate::{PageCache, Volume};
+use crate::volumes::Volume;
 
 /// A request that was not taken.
 #[derive(Debug)]
@@ -144,8 +145,7 @@ impl PageCache {
         io: Io,
     ) -> Result<RequestIndex, Refused> {
         let refused = |fault, io| Err(Refused { fault, io });
-        let place = self.volumes.get(volume.index());
-        let Some(Volume { config, .. }) = place.filter(|volume| volume.held) else {
+        let Some(Volume { config, .. }) = self.volumes.get(volume) else {
             return refused(Fault::Internal, io);
         };
         let (offset, len) = match (&io.run, io.op) {
@@ -199,7 +199,7 @@ impl PageCache {
             return;
         }
         let slot = &self.requests[id];
-        let volume = &self.volumes[slot.volume.index()];
+        let volume = &self.volumes[slot.volume];
         match slot.phase {
             Phase::Reading if !volume.stalled_reads.is_empty() => self.stall(id),
             Phase::Merging { .. } if !volume.stalled_writes.is_empty() => self.stall(id),
@@ -212,7 +212,7 @@ impl PageCache {
     /// The request waits behind those of its volume that wait for the same.
     fn stall(&mut self, id: RequestIndex) {
         let slot = &self.requests[id];
-        let volume = &mut self.volumes[slot.volume.index()];
+        let volume = &mut self.volumes[slot.volume];
         self.stalled += 1;
         match slot.phase {
             Phase::Reading => volume.stalled_reads.push_back(&mut self.requests, id),
@@ -235,7 +235,7 @@ impl PageCache {
             }
             Phase::Settling { .. } => {
                 if !self.step_settle(id) {
-                    let volume = self.requests[id].volume.index();
+                    let volume = self.requests[id].volume;
                     (self.volumes[volume].blocked).push_back(&mut self.requests, id);
                 }
             }
@@ -263,9 +263,8 @@ impl PageCache {
     pub(crate) fn go_on(&mut self, volume: VolumeId, memory: &PullUp<'_>) {
         for other in self.in_turn() {
             let wants_operation = self.volumes[other].share.wants_operation;
-            let other = VolumeId(other as u16);
             if other == volume || wants_operation && self.may_issue(other) {
-                self.volumes[other.index()].share.wants_operation = false;
+                self.volumes[other].share.wants_operation = false;
                 self.unblock(other, memory);
             }
         }
@@ -275,9 +274,8 @@ impl PageCache {
 
     /// Requests of `volume` that wait for pages in flight, or for an operation, go on.
     fn unblock(&mut self, volume: VolumeId, memory: &PullUp<'_>) {
-        let place = volume.index();
-        for _ in 0..self.volumes[place].blocked.len() {
-            if let Some(id) = (self.volumes[place].blocked).pop_front(&mut self.requests) {
+        for _ in 0..self.volumes[volume].blocked.len() {
+            if let Some(id) = (self.volumes[volume].blocked).pop_front(&mut self.requests) {
                 self.step(id, memory);
             }
         }
@@ -287,10 +285,10 @@ impl PageCache {
     }
 
     /// All volumes; the one that is first is the last next time: none has what is left every time.
-    fn in_turn(&mut self) -> impl Iterator<Item = usize> + use<> {
-        let (first, len) = (self.first, self.volumes.len());
-        self.first = if first + 1 < len { first + 1 } else { 0 };
-        (first..len).chain(0..first)
+    fn in_turn(&mut self) -> impl Iterator<Item = VolumeId> + use<> {
+        let (volumes, next) = self.volumes.in_turn(self.first);
+        self.first = next;
+        volumes
     }
 
     /// Lets requests that waited for memory go on, those of each volume in their
@@ -310,7 +308,7 @@ impl PageCache {
         self.go_on_deallocating();
     }
 
-    fn resume_reads(&mut self, volume: usize, memory: &PullUp<'_>) {
+    fn resume_reads(&mut self, volume: VolumeId, memory: &PullUp<'_>) {
         while let Some(id) = (self.volumes[volume].stalled_reads).pop_front(&mut self.requests) {
             if !self.step_read(id, memory) {
                 let stalled = &mut self.volumes[volume].stalled_reads;
@@ -320,7 +318,7 @@ impl PageCache {
         }
     }
 
-    fn resume_writes(&mut self, volume: usize, memory: &PullUp<'_>) {
+    fn resume_writes(&mut self, volume: VolumeId, memory: &PullUp<'_>) {
         while let Some(id) = (self.volumes[volume].stalled_writes).pop_front(&mut self.requests) {
             if !self.step_write(id, memory) {
                 let stalled = &mut self.volumes[volume].stalled_writes;

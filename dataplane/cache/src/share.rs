@@ -34,18 +34,18 @@ impl PageCache {
     pub(crate) fn may_hold(&mut self, volume: VolumeId, more: usize) -> bool {
         let most = self.config.pages.min(self.config.clusters);
         let left = most.saturating_sub(self.held_pages);
-        let share = &self.volumes[volume.index()].share;
+        let share = &self.volumes[volume].share;
         let may = self.may_take(share.pages, more, left);
-        self.volumes[volume.index()].share.is_greedy |= !may;
+        self.volumes[volume].share.is_greedy |= !may;
         may
     }
 
     /// Whether an operation is free, and the volume may have it.
     pub(crate) fn may_issue(&mut self, volume: VolumeId) -> bool {
         let left = self.free_operations.len();
-        let share = &self.volumes[volume.index()].share;
+        let share = &self.volumes[volume].share;
         let may = self.may_take(share.operations, 1, left);
-        let share = &mut self.volumes[volume.index()].share;
+        let share = &mut self.volumes[volume].share;
         share.is_greedy |= !may;
         share.wants_operation |= !may || left == 0;
         may && left > 0
@@ -54,21 +54,21 @@ impl PageCache {
     /// The same of an operation that nothing waits for yet: some are left for what does.
     pub(crate) fn may_issue_early(&mut self, volume: VolumeId) -> bool {
         let reserved = self.config.operations / 4;
-        let has_none = self.volumes[volume.index()].share.operations == 0;
+        let has_none = self.volumes[volume].share.operations == 0;
         (has_none || self.free_operations.len() > reserved) && self.may_issue(volume)
     }
 
     /// Whether the volume's device may read into `more` fresh pages, of which `left` are free.
     pub(crate) fn may_read_into(&mut self, volume: VolumeId, more: usize, left: usize) -> bool {
-        let share = &self.volumes[volume.index()].share;
+        let share = &self.volumes[volume].share;
         let may = self.may_take(share.reading, more, left);
-        self.volumes[volume.index()].share.is_greedy |= !may;
+        self.volumes[volume].share.is_greedy |= !may;
         may
     }
 
     /// So much less, and so much more, of what a volume has cannot be reclaimed.
     pub(crate) fn hold(&mut self, volume: VolumeId, less: usize, more: usize) {
-        let share = &mut self.volumes[volume.index()].share;
+        let share = &mut self.volumes[volume].share;
         share.pages = share.pages + more - less;
         self.held_pages = self.held_pages + more - less;
     }

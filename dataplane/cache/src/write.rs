@@ -20,7 +20,7 @@ impl PageCache {
     /// [`PageCache::next_completion`] do, without a request in between. True if it is complete; `run` is empty
     /// then, as the cache took its bytes. If not, `run` is as it was, and is to be submitted.
     pub fn write_now(&mut self, volume: VolumeId, run: &mut PageRun, memory: &PullUp<'_>) -> bool {
-        let Some(place) = (self.volumes.get(volume.index())).filter(|place| place.held) else {
+        let Some(place) = self.volumes.get(volume) else {
             return false;
         };
         let (offset, len) = (run.offset(), run.len() as u64);
@@ -103,7 +103,7 @@ impl PageCache {
             let slot = &self.requests[id];
             (slot.volume, slot.cursor)
         };
-        let block = self.volumes[volume.index()].config.block;
+        let block = self.volumes[volume].config.block;
         while cursor < run.pages().len() {
             let index = first + cursor as u64;
             if !self.may_hold(volume, 1) && !self.is_held(volume, index) {
@@ -124,7 +124,7 @@ impl PageCache {
             let partial = Sectors::partial(&extent, block);
             if !self.table.get(entry).valid.has(partial) {
                 let start = index * PAGE_SIZE as u64;
-                let end = self.volumes[volume.index()].config.len;
+                let end = self.volumes[volume].config.len;
                 let bytes = start..end.min(start + PAGE_SIZE as u64);
                 if !self.may_issue(volume) {
                     return Merged::Stalled;
@@ -199,7 +199,7 @@ impl PageCache {
             }
             e.page = merged;
         }
-        let block = self.volumes[e.volume.index()].config.block;
+        let block = self.volumes[e.volume].config.block;
         let touched = Sectors::blocks(&extent, block);
         e.used = !e.valid.is_empty();
         debug_assert!(e.valid.has(Sectors::partial(&extent, block)));
@@ -213,7 +213,7 @@ impl PageCache {
     /// The sectors were written just now.
     fn mark_dirty(&mut self, entry: EntryIndex, sectors: Sectors) {
         let e = self.table.get_mut(entry);
-        let volume = &mut self.volumes[e.volume.index()];
+        let volume = &mut self.volumes[e.volume];
         volume.writes += 1;
         if e.dirty.is_empty() {
             e.since = volume.writes;

@@ -6,11 +6,12 @@ use std::ops::Range;
 use block::{Fault, Op, VolumeId};
 use pages::{PAGE_SIZE, PageRun};
 
+use crate::PageCache;
 use crate::entry::{EntryIndex, Sectors};
 use crate::operation::OperationId;
 use crate::request::{Phase, RequestIndex};
 use crate::table::Entries;
-use crate::{PageCache, Volume};
+use crate::volumes::Volume;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
@@ -66,7 +67,7 @@ impl PageCache {
         run.begin(bytes.start, (bytes.end - bytes.start) as usize)
             .expect("no longer than a request");
         let since = self.begin_write(entry, &mut run);
-        let dirty = &self.volumes[volume.index()].dirty;
+        let dirty = &self.volumes[volume].dirty;
         (self.table).prefetch_ahead(dirty.first(), |entries, next| dirty.behind(entries, next));
         self.counters.written += run.pages().len() as u64;
         let slot = self.issue(volume, Op::Write, request, Some(run));
@@ -102,7 +103,7 @@ impl PageCache {
                 entry.since = u64::MAX;
             }
             let failed = std::mem::take(&mut entry.failed);
-            let volume = &mut self.volumes[volume.index()];
+            let volume = &mut self.volumes[volume];
             match failed {
                 true => volume.failed.remove(self.table.entries(), id),
                 false => volume.dirty.remove(self.table.entries(), id),
@@ -135,7 +136,7 @@ impl PageCache {
             }
             entry.in_flight_since = u64::MAX;
             let weight = entry.weight();
-            let place = &mut self.volumes[volume.index()];
+            let place = &mut self.volumes[volume];
             if entry.failed {
                 place.failed.push_back(self.table.entries(), id);
             } else if entry.dirty.is_empty() {
@@ -147,7 +148,7 @@ impl PageCache {
         }
         self.runs.put(run);
         if let Err(error) = result {
-            self.volumes[volume.index()].last_error = Some(error);
+            self.volumes[volume].last_error = Some(error);
             let since = self.operations[operation].since;
             self.fail_flushes(volume, since, error);
         }
@@ -229,18 +230,18 @@ impl PageCache {
     pub(crate) fn begin_flush(&mut self, id: RequestIndex) {
         let slot = &mut self.requests[id];
         let number = slot.volume;
-        let volume = &mut self.volumes[number.index()];
+        let volume = &mut self.volumes[number];
         slot.target = volume.writes;
         volume.wanted = volume.writes;
         self.retry(number);
-        (self.volumes[number.index()].flushing).push_back(&mut self.requests, id);
+        (self.volumes[number].flushing).push_back(&mut self.requests, id);
         self.write_wanted(number);
         self.finish_flushes(number);
     }
 
     /// Pages of a volume that its device failed to write are to be written again.
     fn retry(&mut self, volume: VolumeId) {
-        let volume = &mut self.volumes[volume.index()];
+        let volume = &mut self.volumes[volume];
         while let Some(entry) = volume.failed.pop_front(self.table.entries()) {
             self.table.get_mut(entry).failed = false;
             volume.queue_by_age(self.table.entries(), entry);
@@ -251,26 +252,24 @@ impl PageCache {
     /// gets its data, and the memory that they pin is free for others. To be called now
     /// and then.
     pub fn retry_failed(&mut self) {
-        for volume in 0..self.volumes.len() {
-            self.retry(VolumeId(volume as u16));
+        for volume in self.volumes.ids() {
+            self.retry(volume);
         }
     }
 
     /// Writes what flushes of a volume wait for.
     pub(crate) fn write_wanted(&mut self, volume: VolumeId) {
-        let place = volume.index();
-        while let Some(entry) = self.volumes[place].dirty.first()
-            && self.table.get(entry).since <= self.volumes[place].wanted
+        while let Some(entry) = self.volumes[volume].dirty.first()
+            && self.table.get(entry).since <= self.volumes[volume].wanted
             && self.write_around(entry, 0..u64::MAX, None, false)
         {}
     }
 
     /// Lets flushes of a volume go on for which nothing is left to be written.
     pub(crate) fn finish_flushes(&mut self, number: VolumeId) {
-        let place = number.index();
-        let mut next = self.volumes[place].flushing.first();
+        let mut next = self.volumes[number].flushing.first();
         while let Some(id) = next {
-            let volume = &self.volumes[place];
+            let volume = &self.volumes[number];
             next = volume.flushing.behind(&self.requests, id);
             let target = self.requests[id].target;
             let dirty = volume.dirty.first();
@@ -281,10 +280,10 @@ impl PageCache {
             }
             let failed = self.requests[id].error.is_some();
             if failed || !volume.config.device_cache {
-                (self.volumes[place].flushing).remove(&mut self.requests, id);
+                (self.volumes[number].flushing).remove(&mut self.requests, id);
                 self.finish(id);
             } else if self.may_issue(number) {
-                (self.volumes[place].flushing).remove(&mut self.requests, id);
+                (self.volumes[number].flushing).remove(&mut self.requests, id);
                 self.flush_device(id);
             }
         }
@@ -304,7 +303,7 @@ impl PageCache {
     }
 
     fn fail_flushes(&mut self, volume: VolumeId, since: u64, error: Fault) {
-        let flushing = &self.volumes[volume.index()].flushing;
+        let flushing = &self.volumes[volume].flushing;
         let mut next = flushing.first();
         while let Some(id) = next {
             next = flushing.behind(&self.requests, id);
@@ -318,15 +317,15 @@ impl PageCache {
     /// Writes the oldest dirty pages of every volume, `pages` of them or a little more.
     pub(crate) fn write_oldest(&mut self, pages: usize) {
         let enough = self.counters.written + pages as u64;
-        for volume in 0..self.volumes.len() {
-            self.write_some(VolumeId(volume as u16), enough);
+        for volume in self.volumes.ids() {
+            self.write_some(volume, enough);
         }
     }
 
     /// Writes the oldest dirty pages of a volume, one after the other, until `enough` were written.
     fn write_some(&mut self, volume: VolumeId, enough: u64) {
         while self.counters.written < enough
-            && let Some(entry) = self.volumes[volume.index()].dirty.first()
+            && let Some(entry) = self.volumes[volume].dirty.first()
             && self.may_issue_early(volume)
             && self.write_around(entry, 0..u64::MAX, None, false)
         {}
