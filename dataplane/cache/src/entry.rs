@@ -125,7 +125,7 @@ impl Sectors {
 
 table_index! {
     /// An entry's place in the table of them.
-    pub(crate) struct EntryIndex;
+    pub(crate) struct EntryIndex(u32);
 }
 
 /// A cached page. Which list it is in follows from what is set:

@@ -25,7 +25,7 @@ pub struct Operation {
 
 table_index! {
     /// Names an operation in flight: its slot.
-    pub struct OperationId;
+    pub struct OperationId(u32);
 }
 
 pub(crate) struct OperationSlot {

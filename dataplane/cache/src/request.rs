@@ -56,7 +56,7 @@ pub(crate) enum Phase {
 
 table_index! {
     /// A request's slot while it is in progress.
-    pub(crate) struct RequestIndex;
+    pub(crate) struct RequestIndex(u32);
 }
 
 pub(crate) struct RequestSlot {

@@ -8,7 +8,7 @@ pub trait TableIndex: Copy + Eq {
     /// No element.
     const NONE: Self;
 
-    /// Of the element at a place of the table; there are fewer than 2³² - 1.
+    /// Of the element at a place of the table, which has fewer than the type has numbers for.
     fn new(place: usize) -> Self;
 
     /// The element's place in the table; of [`NONE`](TableIndex::NONE) one that no table has.
@@ -28,7 +28,7 @@ pub trait TableIndex: Copy + Eq {
 ///
 /// table_index! {
 ///     /// Names a parcel.
-///     struct ParcelIndex;
+///     struct ParcelIndex(u32);
 /// }
 /// let weights = IndexTable::new(3, |parcel: ParcelIndex| parcel.place() as u32 * 10);
 /// assert_eq!(weights[ParcelIndex::new(2)], 20);
@@ -37,17 +37,17 @@ pub trait TableIndex: Copy + Eq {
 /// ```
 #[macro_export]
 macro_rules! table_index {
-    ($(#[$about:meta])* $visibility:vis struct $Name:ident;) => {
+    ($(#[$about:meta])* $visibility:vis struct $Name:ident($Integer:ty);) => {
         $(#[$about])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-        $visibility struct $Name(u32);
+        $visibility struct $Name($Integer);
 
         impl $crate::TableIndex for $Name {
-            const NONE: Self = Self(u32::MAX);
+            const NONE: Self = Self(<$Integer>::MAX);
 
             #[inline]
             fn new(place: usize) -> Self {
-                Self(place as u32)
+                Self(place as $Integer)
             }
 
             #[inline]
@@ -112,6 +112,12 @@ impl<I: TableIndex, T> IndexTable<I, T> {
     #[inline]
     pub fn iter(&self) -> std::slice::Iter<'_, T> {
         self.elements.iter()
+    }
+
+    /// All elements, to be changed.
+    #[inline]
+    pub fn iter_mut(&mut self) -> std::slice::IterMut<'_, T> {
+        self.elements.iter_mut()
     }
 
     /// The index of the first element that `is_it` says is the one.

@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     crate::table_index! {
-        struct ElementIndex;
+        struct ElementIndex(u32);
     }
 
     struct Element([Links<ElementIndex>; 2]);

@@ -3,12 +3,18 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use collections::{TableIndex, table_index};
 use pages::Chunk;
+
+table_index! {
+    /// A connection's slot.
+    pub(crate) struct ConnectionIndex(u32);
+}
 
 /// Names a connection until it is released. Stale names are harmless: they name nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnectionId {
-    pub(crate) index: u32,
+    pub(crate) index: ConnectionIndex,
     pub(crate) generation: u32,
 }
 
@@ -16,19 +22,20 @@ impl ConnectionId {
     /// The connection's slot, below the configured number of connections: an
     /// index for the application's own table.
     pub fn slot(self) -> usize {
-        self.index as usize
+        self.index.place()
     }
 }
 
 impl fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.index, self.generation)
+        write!(f, "{}.{}", self.slot(), self.generation)
     }
 }
 
-/// Names a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ListenerId(pub(crate) u16);
+table_index! {
+    /// Names a listener.
+    pub struct ListenerId(u16);
+}
 
 /// Something the application should act on.
 ///

@@ -3,6 +3,7 @@
 mod address;
 mod burst;
 mod fast;
+mod flow;
 mod icmp;
 mod info;
 mod lifecycle;
@@ -17,12 +18,14 @@ mod transmit;
 
 use std::net::SocketAddr;
 
+use collections::{IndexTable, TableIndex};
 use pages::{Chunk, Slice};
 
 use crate::config::{ConfigError, StackConfig};
 use crate::counters::Counters;
 use crate::event::{
-    CloseReason, ConnectError, ConnectionId, Event, ListenError, ListenerId, SendError, SendRoom,
+    CloseReason, ConnectError, ConnectionId, ConnectionIndex, Event, ListenError, ListenerId,
+    SendError, SendRoom,
 };
 use crate::link::control::ControlQueue;
 use crate::link::icmp::RateLimit;
@@ -79,20 +82,20 @@ pub use notice::Notice;
 pub struct Stack {
     config: StackConfig,
     cx: Shared,
-    connections: Box<[Connection]>,
+    connections: IndexTable<ConnectionIndex, Connection>,
     slots: slots::Slots,
     /// Flow keys to connections, and to what is remembered of them in TIME-WAIT.
-    table: Table,
+    table: Table<flow::FlowIndex>,
     table_key: SipKey,
     train: Train,
     burst: Burst,
     /// Our Ethernet address as a number.
     station: u64,
     time_waits: TimeWaits,
-    listeners: Box<[Option<Listener>]>,
+    listeners: IndexTable<ListenerId, Option<Listener>>,
     half_open: usize,
     /// The hand that goes round silent connections when clusters are short.
-    reclaim_hand: usize,
+    reclaim_hand: ConnectionIndex,
     reclaim_at: Instant,
     /// When a cookie was sent last: otherwise no ACK is looked at as one.
     cookie_sent: Option<Instant>,
@@ -123,19 +126,19 @@ impl Stack {
         let (table_secret, number_secret) = config.secret.split_at(16);
         let key = |half: &[u8]| SipKey::new(half.first_chunk().unwrap_or(&[0; 16]));
         let cx = Shared::new(&config);
-        let slots = config.connections_max as u32;
+        let connections = IndexTable::new(config.connections_max, |i| Connection::vacant(i, &cx));
         Ok(Self {
-            connections: (0..slots).map(|i| Connection::vacant(i, &cx)).collect(),
-            slots: slots::Slots::new(config.connections_max),
+            slots: slots::Slots::new(&connections),
+            connections,
             table: Table::new(config.connections_max + config.time_wait_max),
             table_key: key(table_secret),
-            train: Train::NONE,
+            train: Train::none(),
             burst: Burst::NONE,
             station: station::number(config.mac),
             time_waits: TimeWaits::new(config.time_wait_max, &config.tcp),
-            listeners: (0..config.listeners_max).map(|_| None).collect(),
+            listeners: IndexTable::new(config.listeners_max, |_| None),
             half_open: 0,
-            reclaim_hand: 0,
+            reclaim_hand: ConnectionIndex::new(0),
             reclaim_at: Instant::ZERO,
             cookie_sent: None,
             numbers: Numbers::new(key(number_secret)),
@@ -164,7 +167,7 @@ impl Stack {
     pub fn advance(&mut self, now: Instant) {
         self.begin(now);
         while let Some(index) = self.cx.wheel.pop(now) {
-            self.connections[index as usize].on_timer(&mut self.cx);
+            self.connections[index].on_timer(&mut self.cx);
             self.settle(index);
         }
         self.advance_link();
@@ -212,19 +215,19 @@ impl Stack {
         if self.listeners.iter().flatten().any(taken) {
             return Err(ListenError::AddressInUse);
         }
-        let free = self.listeners.iter().position(Option::is_none);
-        let index = free.ok_or(ListenError::TooManyListeners)?;
-        self.listeners[index] = Some(Listener {
+        let free = self.listeners.position(Option::is_none);
+        let id = free.ok_or(ListenError::TooManyListeners)?;
+        self.listeners[id] = Some(Listener {
             local,
             backlog,
             half_open: 0,
         });
-        Ok(ListenerId(index as u16))
+        Ok(id)
     }
 
     /// Stops accepting. Connections accepted before go on.
     pub fn unlisten(&mut self, listener: ListenerId) {
-        if let Some(slot) = self.listeners.get_mut(listener.0 as usize) {
+        if let Some(slot) = self.listeners.get_mut(listener) {
             *slot = None;
         }
     }
@@ -250,7 +253,7 @@ impl Stack {
             return Some(Event::Closed { connection, reason });
         }
         while let Some(index) = self.cx.eventful.front() {
-            let connection = &mut self.connections[index as usize];
+            let connection = &mut self.connections[index];
             let next = connection.events & connection.events.wrapping_neg();
             connection.events &= !next;
             if connection.events == 0 {
@@ -264,7 +267,7 @@ impl Stack {
             return Some(match next {
                 event::ACCEPTED => Event::Accepted {
                     connection: id,
-                    listener: ListenerId(connection.listener),
+                    listener: connection.listener,
                     remote: connection.remote(),
                 },
                 event::CONNECTED => Event::Connected(id),
@@ -320,7 +323,7 @@ impl Stack {
     pub fn close(&mut self, connection: ConnectionId) {
         if let Some(index) = self.find(connection) {
             self.connections[index].close(&mut self.cx);
-            self.settle(index as u32);
+            self.settle(index);
         }
     }
 
@@ -329,16 +332,16 @@ impl Stack {
     pub fn abort(&mut self, connection: ConnectionId) {
         if let Some(index) = self.find(connection) {
             self.connections[index].abort(&mut self.cx, CloseReason::Aborted);
-            self.settle(index as u32);
+            self.settle(index);
         }
     }
 
     /// Gives every connection up at once, those too whose names were given back.
     pub fn abort_all(&mut self) {
-        for index in 0..self.connections.len() {
+        for index in self.connections.indexes() {
             if self.connections[index].state != State::Closed {
                 self.connections[index].abort(&mut self.cx, CloseReason::Aborted);
-                self.settle(index as u32);
+                self.settle(index);
             }
         }
     }
@@ -402,16 +405,15 @@ impl Stack {
     }
 
     #[inline]
-    fn find(&self, id: ConnectionId) -> Option<usize> {
-        let index = id.index as usize;
-        let connection = self.connections.get(index)?;
-        (connection.generation == id.generation).then_some(index)
+    fn find(&self, id: ConnectionId) -> Option<ConnectionIndex> {
+        let connection = self.connections.get(id.index)?;
+        (connection.generation == id.generation).then_some(id.index)
     }
 
-    fn id(&self, index: u32) -> ConnectionId {
+    fn id(&self, index: ConnectionIndex) -> ConnectionId {
         ConnectionId {
             index,
-            generation: self.connections[index as usize].generation,
+            generation: self.connections[index].generation,
         }
     }
 }

@@ -51,5 +51,5 @@ pub(crate) use output::Turn;
 pub(crate) use seq::Seq;
 pub(crate) use shared::{NEVER, Shared};
 pub(crate) use state::{Input, State};
-pub(crate) use timewait::{TimeWaits, Verdict as TimeWaitVerdict};
-pub(crate) use variables::{NO_LISTENER, event, flag as has};
+pub(crate) use timewait::{TimeWaitIndex, TimeWaits, Verdict as TimeWaitVerdict};
+pub(crate) use variables::{event, flag as has};

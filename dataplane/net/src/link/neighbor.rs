@@ -7,7 +7,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use collections::{IndexTable, table_index};
+
 use crate::address::MacAddress;
+use crate::event::ConnectionIndex;
 use crate::time::Instant;
 use crate::util::list::List;
 use crate::util::siphash::SipKey;
@@ -34,6 +37,11 @@ enum State {
     Probe,
 }
 
+table_index! {
+    /// A neighbour's entry in the cache.
+    pub(crate) struct NeighborIndex(u32);
+}
+
 struct Neighbor {
     address: IpAddr,
     mac: MacAddress,
@@ -43,7 +51,7 @@ struct Neighbor {
     users: u32,
     confirmed: Instant,
     /// Connections that wait for the answer.
-    waiting: List,
+    waiting: List<ConnectionIndex>,
 }
 
 /// What a timer asks for.
@@ -51,7 +59,7 @@ pub(crate) enum Action {
     /// Ask who has the address; ask the neighbour itself if its old Ethernet address is given.
     Solicit(IpAddr, Option<MacAddress>),
     /// Nobody answers; who waits for it is to know.
-    Failed(u32),
+    Failed(NeighborIndex),
 }
 
 /// The way to a neighbour.
@@ -77,9 +85,9 @@ pub(crate) struct Heard {
 
 /// The cache.
 pub(crate) struct Neighbors {
-    entries: Box<[Neighbor]>,
-    table: Table,
-    wheel: Wheel,
+    entries: IndexTable<NeighborIndex, Neighbor>,
+    table: Table<NeighborIndex>,
+    wheel: Wheel<NeighborIndex>,
     key: SipKey,
 }
 
@@ -95,7 +103,7 @@ impl Neighbors {
             waiting: List::EMPTY,
         };
         Self {
-            entries: (0..max).map(free).collect(),
+            entries: IndexTable::new(max, free),
             table: Table::new(max),
             wheel: Wheel::new(max),
             key,
@@ -112,15 +120,14 @@ impl Neighbors {
         }
     }
 
-    fn find(&self, address: IpAddr) -> Option<u32> {
+    fn find(&self, address: IpAddr) -> Option<NeighborIndex> {
         let entries = &self.entries;
-        self.table.find(self.hash(address), |i| {
-            entries[i as usize].address == address
-        })
+        self.table
+            .find(self.hash(address), |i| entries[i].address == address)
     }
 
     /// The entry for `address`, made if need be; `None` if all are in use.
-    fn find_or_make(&mut self, address: IpAddr, evicted: &mut u64) -> Option<u32> {
+    fn find_or_make(&mut self, address: IpAddr, evicted: &mut u64) -> Option<NeighborIndex> {
         if let Some(index) = self.find(address) {
             return Some(index);
         }
@@ -131,8 +138,8 @@ impl Neighbors {
             .filter(unused)
             .min_by_key(|entry| (entry.state != State::Free, entry.confirmed))
             .map(|entry| entry.address);
-        let index = match self.entries.iter().position(|e| e.state == State::Free) {
-            Some(index) => index as u32,
+        let index = match self.entries.position(|e| e.state == State::Free) {
+            Some(index) => index,
             None => {
                 *evicted += 1;
                 let index = self.find(oldest?)?;
@@ -141,7 +148,7 @@ impl Neighbors {
             }
         };
         self.table.insert(self.hash(address), index);
-        let entry = &mut self.entries[index as usize];
+        let entry = &mut self.entries[index];
         entry.address = address;
         entry.mac = MacAddress::default();
         entry.state = State::Stale;
@@ -149,11 +156,11 @@ impl Neighbors {
         Some(index)
     }
 
-    fn free(&mut self, index: u32) {
+    fn free(&mut self, index: NeighborIndex) {
         self.wheel.cancel(index);
-        let hash = self.hash(self.entries[index as usize].address);
+        let hash = self.hash(self.entries[index].address);
         self.table.remove(hash, index);
-        self.entries[index as usize].state = State::Free;
+        self.entries[index].state = State::Free;
     }
 
     /// Says that a connection will send through the neighbour. `heard` is the
@@ -165,9 +172,9 @@ impl Neighbors {
         heard: Option<MacAddress>,
         now: Instant,
         evicted: &mut u64,
-    ) -> Option<u32> {
+    ) -> Option<NeighborIndex> {
         let index = self.find_or_make(address, evicted)?;
-        let entry = &mut self.entries[index as usize];
+        let entry = &mut self.entries[index];
         entry.users += 1;
         if let Some(mac) = heard
             && entry.mac == MacAddress::default()
@@ -181,15 +188,15 @@ impl Neighbors {
         Some(index)
     }
 
-    pub(crate) fn unbind(&mut self, index: u32) {
-        let entry = &mut self.entries[index as usize];
+    pub(crate) fn unbind(&mut self, index: NeighborIndex) {
+        let entry = &mut self.entries[index];
         entry.users = entry.users.saturating_sub(1);
     }
 
     /// The Ethernet address to send to, if it is known.
     #[inline]
-    pub(crate) fn resolve(&mut self, index: u32, now: Instant) -> Way {
-        let entry = &mut self.entries[index as usize];
+    pub(crate) fn resolve(&mut self, index: NeighborIndex, now: Instant) -> Way {
+        let entry = &mut self.entries[index];
         if entry.state == State::Reachable && now.nanos_since(entry.confirmed) < REACHABLE_NS {
             return Way::Known(entry.mac);
         }
@@ -197,8 +204,8 @@ impl Neighbors {
     }
 
     #[cold]
-    fn resolve_slowly(&mut self, index: u32, now: Instant) -> Way {
-        let entry = &mut self.entries[index as usize];
+    fn resolve_slowly(&mut self, index: NeighborIndex, now: Instant) -> Way {
+        let entry = &mut self.entries[index];
         match entry.state {
             State::Reachable | State::Stale if entry.mac != MacAddress::default() => {
                 entry.state = State::Delay;
@@ -218,8 +225,8 @@ impl Neighbors {
 
     /// Packets through the neighbour arrived lately: TCP made progress.
     #[inline]
-    pub(crate) fn confirm(&mut self, index: u32, now: Instant) {
-        let entry = &mut self.entries[index as usize];
+    pub(crate) fn confirm(&mut self, index: NeighborIndex, now: Instant) {
+        let entry = &mut self.entries[index];
         entry.confirmed = now;
         if matches!(entry.state, State::Stale | State::Delay | State::Probe)
             && entry.mac != MacAddress::default()
@@ -230,8 +237,8 @@ impl Neighbors {
     }
 
     /// A connection's place in line for the answer.
-    pub(crate) fn waiting(&mut self, index: u32) -> &mut List {
-        &mut self.entries[index as usize].waiting
+    pub(crate) fn waiting(&mut self, index: NeighborIndex) -> &mut List<ConnectionIndex> {
+        &mut self.entries[index].waiting
     }
 
     /// Takes what a neighbour said of itself (RFC 826; RFC 4861, 7.2.3 and
@@ -244,7 +251,7 @@ impl Neighbors {
         heard: Heard,
         now: Instant,
         evicted: &mut u64,
-    ) -> (Option<u32>, bool) {
+    ) -> (Option<NeighborIndex>, bool) {
         if !mac.is_unicast() {
             return (None, false);
         }
@@ -256,7 +263,7 @@ impl Neighbors {
         let Some(index) = index else {
             return (None, false);
         };
-        let entry = &mut self.entries[index as usize];
+        let entry = &mut self.entries[index];
         let unknown = entry.mac == MacAddress::default();
         let changed = entry.mac != mac;
         if changed && !unknown && !heard.replace {
@@ -281,7 +288,7 @@ impl Neighbors {
     /// One thing that is due; call until there is none.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<Action> {
         while let Some(index) = self.wheel.pop(now) {
-            let entry = &mut self.entries[index as usize];
+            let entry = &mut self.entries[index];
             match entry.state {
                 State::Incomplete => {
                     if entry.solicits == SOLICITS_MAX {

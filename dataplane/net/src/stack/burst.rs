@@ -3,13 +3,13 @@
 //! memory, line by line. So a burst is looked at before its first frame is taken: the
 //! state of all its connections is then on its way at once.
 
+use collections::TableIndex;
 use pages::prefetch;
 
+use crate::event::ConnectionIndex;
 use crate::stack::Stack;
 use crate::stack::fast::{V4Flow, is_v4_tcp, v4_flow};
-use crate::stack::tcp::REMEMBERED;
 use crate::tcp::{FlowKey, has};
-use crate::util::list::NONE;
 
 /// Changes of connection within a burst that are looked at.
 const CHANGES: usize = 32;
@@ -27,7 +27,7 @@ struct Prefetched {
     flow: V4Flow,
     hash: u64,
     /// What the table has for the hash; whether it is that flow is seen when it comes.
-    index: u32,
+    index: ConnectionIndex,
 }
 
 impl Burst {
@@ -35,7 +35,7 @@ impl Burst {
         flows: [Prefetched {
             flow: V4Flow::NONE,
             hash: 0,
-            index: NONE,
+            index: ConnectionIndex::NONE,
         }; CHANGES],
         len: 0,
         next: 0,
@@ -64,7 +64,7 @@ impl Stack {
             *known = Prefetched {
                 flow,
                 hash,
-                index: NONE,
+                index: ConnectionIndex::NONE,
             };
             burst.len += 1;
             self.table.prefetch(hash);
@@ -72,13 +72,14 @@ impl Stack {
         // A step for all before the next: each finds what the one before asked for.
         for known in &mut self.burst.flows[..self.burst.len] {
             let found = self.table.find(known.hash, |_| true);
-            known.index = found.filter(|i| i & REMEMBERED == 0).unwrap_or(NONE);
-            if let Some(connection) = self.connections.get(known.index as usize) {
+            let connection = found.and_then(|found| found.flow().connection());
+            known.index = connection.unwrap_or(ConnectionIndex::NONE);
+            if let Some(connection) = self.connections.get(known.index) {
                 prefetch(connection);
                 self.cx.prefetch(known.index);
             }
         }
-        for index in self.prefetched() {
+        for index in self.known() {
             self.connections[index].prefetch(&self.cx);
         }
     }
@@ -86,11 +87,13 @@ impl Stack {
     /// The connections, by [`ConnectionId::slot`](crate::ConnectionId::slot), whose frames
     /// were [prefetched](Stack::prefetch_burst), but for those of the connection that was the last before.
     pub fn prefetched(&self) -> impl Iterator<Item = usize> {
+        self.known().map(ConnectionIndex::place)
+    }
+
+    /// The connections that flows of the burst are likely to be of.
+    fn known(&self) -> impl Iterator<Item = ConnectionIndex> {
         let flows = &self.burst.flows[..self.burst.len];
-        flows
-            .iter()
-            .map(|flow| flow.index as usize)
-            .filter(|&index| index < self.connections.len())
+        flows.iter().filter_map(|flow| flow.index.some())
     }
 
     /// Begins the train of the frame, if it was prefetched and is of a connection.
@@ -109,7 +112,7 @@ impl Stack {
         };
         let index = flows[at].index;
         self.burst.next += at + 1;
-        if let Some(connection) = self.connections.get(index as usize) {
+        if let Some(connection) = self.connections.get(index) {
             let key = connection.key;
             if key == FlowKey::of_v4(flow.addresses, flow.ports) && !connection.has(has::UNHOOKED) {
                 self.follow(index, &key);

@@ -3,13 +3,15 @@
 //! Those are recognised by comparing a few words; everything else, and
 //! everything doubtful, goes the long way.
 
+use collections::TableIndex;
 use pages::Slice;
 
+use crate::event::ConnectionIndex;
 use crate::frame::{RxFrame, Verdict};
 use crate::link::ecn;
+use crate::link::neighbor::NeighborIndex;
 use crate::stack::Stack;
 use crate::tcp::{Body, FlowKey, Reply, Segment, has};
-use crate::util::list::NONE;
 
 /// Ethernet without a tag; IPv4 and IPv6 without options or extensions.
 const IP_AT: usize = 14;
@@ -20,7 +22,7 @@ const TCP: u8 = 6;
 /// The connection of the last segment, and how its segments begin on the wire.
 #[derive(Clone, Copy)]
 pub(super) struct Train {
-    pub(super) index: u32,
+    pub(super) index: ConnectionIndex,
     /// Both ports as they follow each other in the header.
     ports: u32,
     /// Both addresses, if they are of IPv4.
@@ -36,14 +38,16 @@ const V6_KIND: u32 = 0x86_dd60;
 
 impl Train {
     /// No segment is of this train.
-    pub(super) const NONE: Train = Train {
-        index: 0,
-        ports: 0,
-        addresses: 0,
-        kind: 0,
-    };
+    pub(super) fn none() -> Self {
+        Self {
+            index: ConnectionIndex::new(0),
+            ports: 0,
+            addresses: 0,
+            kind: 0,
+        }
+    }
 
-    pub(super) fn new(index: u32, key: &FlowKey) -> Self {
+    pub(super) fn new(index: ConnectionIndex, key: &FlowKey) -> Self {
         let (addresses, kind) = match key.v4_addresses() {
             Some(addresses) => (addresses, V4_KIND),
             None => (0, V6_KIND),
@@ -153,14 +157,14 @@ impl Stack {
             && IP_AT + len <= bytes.len();
         // Without a byte of text it wraps, and is beyond any window.
         let text = len.wrapping_sub(TEXT_AT - IP_AT) as u32;
-        let connection = self.connections.get(train.index as usize)?;
+        let connection = self.connections.get(train.index)?;
         (ours && connection.is_next(&self.cx, header.last_chunk()?, text)).then_some(text)
     }
 
     /// Takes such a frame.
     #[inline(always)]
     pub(super) fn take_next(&mut self, head: Slice, text: u32) {
-        let connection = &mut self.connections[self.train.index as usize];
+        let connection = &mut self.connections[self.train.index];
         self.cx.counters.rx_frames += 1;
         self.cx.counters.rx_bytes += head.len() as u64;
         connection.take_next(&mut self.cx, head, TEXT_AT, text);
@@ -175,9 +179,9 @@ impl Stack {
         let tcp = bytes.get(found.tcp..found.tcp + found.len)?;
         let mut segment = Segment::parse_plain(tcp)?;
         segment.ce = found.ce;
-        let connection = self.connections.get(self.train.index as usize)?;
+        let connection = self.connections.get(self.train.index)?;
         debug_assert!(!connection.has(has::UNHOOKED));
-        (connection.neighbor != NONE && connection.is_predicted(&segment))
+        (connection.neighbor != NeighborIndex::NONE && connection.is_predicted(&segment))
             .then_some((found.tcp + segment.header_len, segment))
     }
 
@@ -186,7 +190,7 @@ impl Stack {
         self.cx.counters.rx_frames += 1;
         self.cx.counters.rx_bytes += head.len() as u64;
         let index = self.train.index;
-        let connection = &mut self.connections[index as usize];
+        let connection = &mut self.connections[index];
         let una = connection.snd.una;
         let mut body = Body::new(head, from, &[], segment.len as usize);
         let reply = connection.on_predicted(&mut self.cx, segment, &mut body);
@@ -231,7 +235,7 @@ impl Stack {
 
     fn find_next_v6(&self, bytes: &[u8]) -> Option<Found> {
         let header = bytes.first_chunk::<{ IP_AT + V6_LEN + 20 }>()?;
-        let key = &self.connections[self.train.index as usize].key;
+        let key = &self.connections[self.train.index].key;
         let len = half(header, 18) as usize;
         let same = word(header, 11) & 0x00ff_ffff == V6_KIND
             && header[20] == TCP

@@ -188,7 +188,7 @@ impl Stack {
             events::dropped!(self.cx.counters, icmp_errors_ignored);
             return;
         };
-        let connection = &mut self.connections[index as usize];
+        let connection = &mut self.connections[index];
         let (una, nxt) = (connection.snd.una, connection.snd.nxt);
         if error.seq < una || error.seq >= nxt {
             events::dropped!(self.cx.counters, icmp_errors_ignored);

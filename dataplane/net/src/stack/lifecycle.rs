@@ -2,19 +2,21 @@
 
 use std::time::Duration;
 
+use collections::TableIndex;
 use pages::prefetch;
 
-use crate::event::CloseReason;
+use crate::event::{CloseReason, ConnectionIndex, ListenerId};
+use crate::link::neighbor::NeighborIndex;
 use crate::stack::Stack;
-use crate::stack::tcp::{Origin, REMEMBERED};
-use crate::tcp::{Connection, NEVER, NO_LISTENER, State, has};
-use crate::util::list::NONE;
+use crate::stack::flow::FlowIndex;
+use crate::stack::tcp::Origin;
+use crate::tcp::{Connection, NEVER, State, TimeWaitIndex, has};
 
 impl Stack {
     /// Sees to what a connection's new state means for the tables and timers.
     #[inline]
-    pub(super) fn settle(&mut self, index: u32) {
-        let connection = &self.connections[index as usize];
+    pub(super) fn settle(&mut self, index: ConnectionIndex) {
+        let connection = &self.connections[index];
         if connection.state == State::Established && !connection.has(has::HALF_OPEN) {
             let deadline = connection.deadline();
             return self.cx.arm(index, deadline);
@@ -22,12 +24,12 @@ impl Stack {
         self.settle_change(index);
     }
 
-    fn settle_change(&mut self, index: u32) {
-        let connection = &mut self.connections[index as usize];
+    fn settle_change(&mut self, index: ConnectionIndex) {
+        let connection = &mut self.connections[index];
         if connection.has(has::HALF_OPEN) && connection.state != State::SynReceived {
             connection.clear(has::HALF_OPEN);
             self.half_open -= 1;
-            if let Some(Some(socket)) = self.listeners.get_mut(connection.listener as usize) {
+            if let Some(Some(socket)) = self.listeners.get_mut(connection.listener) {
                 socket.half_open = socket.half_open.saturating_sub(1);
             }
         }
@@ -48,16 +50,16 @@ impl Stack {
     }
 
     /// The connection is over: out of the table, and out of its slot if nobody reads it any more.
-    fn reap(&mut self, index: u32) {
+    fn reap(&mut self, index: ConnectionIndex) {
         self.unhook(index);
-        let connection = &self.connections[index as usize];
+        let connection = &self.connections[index];
         if connection.has(has::ORPHAN) {
             self.vacate(index);
         }
     }
 
-    fn unhook(&mut self, index: u32) {
-        let connection = &mut self.connections[index as usize];
+    fn unhook(&mut self, index: ConnectionIndex) {
+        let connection = &mut self.connections[index];
         if connection.has(has::UNHOOKED) {
             return;
         }
@@ -66,7 +68,7 @@ impl Stack {
             self.train.stop();
         }
         let hash = connection.key.hash(self.table_key);
-        self.table.remove(hash, index);
+        self.table.remove(hash, FlowIndex::from(index));
         if self.cx.transmit_links.is_linked(index) {
             let list = if connection.has(has::PARKED) {
                 self.neighbors.waiting(connection.neighbor)
@@ -76,9 +78,9 @@ impl Stack {
             self.cx.transmit_links.remove(list, index);
         }
         connection.clear(has::PARKED);
-        if connection.neighbor != NONE {
+        if connection.neighbor != NeighborIndex::NONE {
             self.neighbors.unbind(connection.neighbor);
-            connection.neighbor = NONE;
+            connection.neighbor = NeighborIndex::NONE;
         }
         if self.cx.hungry_links.is_linked(index) {
             self.cx.hungry_links.remove(&mut self.cx.hungry, index);
@@ -89,14 +91,14 @@ impl Stack {
     }
 
     /// Gives the slot back; names of it are stale from now on.
-    pub(super) fn vacate(&mut self, index: u32) {
+    pub(super) fn vacate(&mut self, index: ConnectionIndex) {
         if self.cx.event_links.is_linked(index) {
             self.cx.event_links.remove(&mut self.cx.eventful, index);
         }
-        let connection = &mut self.connections[index as usize];
+        let connection = &mut self.connections[index];
         connection.rcv.queue.clear(&mut self.cx.slices);
         connection.events = 0;
-        connection.listener = NO_LISTENER;
+        connection.listener = ListenerId::NONE;
         connection.generation = connection.generation.wrapping_add(1);
         let was_leaving = connection.has(has::LEAVING);
         connection.clear(has::ORPHAN | has::LEAVING);
@@ -104,19 +106,19 @@ impl Stack {
     }
 
     /// The application gives the name back.
-    pub(super) fn orphan(&mut self, index: usize) {
+    pub(super) fn orphan(&mut self, index: ConnectionIndex) {
         let connection = &mut self.connections[index];
         if connection.has(has::ORPHAN) {
             return;
         }
         connection.events = 0;
         connection.generation = connection.generation.wrapping_add(1);
-        if self.cx.event_links.is_linked(index as u32) {
+        if self.cx.event_links.is_linked(index) {
             let list = &mut self.cx.eventful;
-            self.cx.event_links.remove(list, index as u32);
+            self.cx.event_links.remove(list, index);
         }
         connection.set(has::ORPHAN | has::LEAVING);
-        self.slots.begin_leaving(index as u32);
+        self.slots.begin_leaving(index);
         if connection.state != State::Closed {
             if connection.rcv.queue.ready > 0 {
                 connection.abort(&mut self.cx, CloseReason::Aborted);
@@ -125,12 +127,12 @@ impl Stack {
                 connection.set_linger(&self.cx);
             }
         }
-        self.settle(index as u32);
+        self.settle(index);
     }
 
     /// Moves a connection out of its slot into what is remembered of such that are over, in
     /// TIME-WAIT or FIN-WAIT-2, and ends it as far as the application is concerned.
-    fn remember(&mut self, index: u32) {
+    fn remember(&mut self, index: ConnectionIndex) {
         if !self.time_waits.has_room()
             && let Some(oldest) = self.time_waits.oldest()
         {
@@ -138,15 +140,15 @@ impl Stack {
             self.forget(oldest);
         }
         let now = self.cx.now;
-        let connection = &self.connections[index as usize];
+        let connection = &self.connections[index];
         let (key, owes) = (connection.key, connection.has(has::ACK_NOW));
         let mac = connection.headers.destination();
         let remembered = self.time_waits.remember(connection, now);
-        self.connections[index as usize].finish(&mut self.cx, CloseReason::Finished);
+        self.connections[index].finish(&mut self.cx, CloseReason::Finished);
         self.reap(index);
         let Some(remembered) = remembered else { return };
         let hash = key.hash(self.table_key);
-        self.table.insert(hash, remembered | REMEMBERED);
+        self.table.insert(hash, FlowIndex::from(remembered));
         if owes {
             let origin = Origin {
                 key,
@@ -159,9 +161,9 @@ impl Stack {
         }
     }
 
-    pub(super) fn forget(&mut self, remembered: u32) {
+    pub(super) fn forget(&mut self, remembered: TimeWaitIndex) {
         let hash = self.time_waits.get(remembered).key.hash(self.table_key);
-        self.table.remove(hash, remembered | REMEMBERED);
+        self.table.remove(hash, FlowIndex::from(remembered));
         self.time_waits.forget(remembered);
     }
 
@@ -184,8 +186,8 @@ impl Stack {
         self.reclaim_at = now + PAUSE;
         let count = self.connections.len();
         for _ in 0..AT_ONCE.min(count) {
-            self.reclaim_hand = (self.reclaim_hand + 1) % count;
-            let ahead = &self.connections[(self.reclaim_hand + 8) % count];
+            self.reclaim_hand = self.connections.after(self.reclaim_hand, 1);
+            let ahead = &self.connections[self.connections.after(self.reclaim_hand, 8)];
             prefetch(&ahead.rcv.grant);
             prefetch(&ahead.heard_at);
             let connection = &mut self.connections[self.reclaim_hand];
@@ -205,7 +207,7 @@ impl Stack {
             let Some(index) = self.cx.hungry_links.pop_front(&mut self.cx.hungry) else {
                 return;
             };
-            let connection: &mut Connection = &mut self.connections[index as usize];
+            let connection: &mut Connection = &mut self.connections[index];
             if !connection.wants_wider_window(&self.cx) {
                 if connection.rcv.window() < u32::from(connection.rcv.mss) {
                     // Not enough yet: it stays in line.
@@ -228,7 +230,7 @@ impl Stack {
             let Some(index) = self.cx.blocked_links.pop_front(&mut self.cx.blocked) else {
                 return;
             };
-            self.connections[index as usize].offer_room(&mut self.cx);
+            self.connections[index].offer_room(&mut self.cx);
         }
     }
 }

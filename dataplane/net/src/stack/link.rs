@@ -8,7 +8,7 @@ use crate::link::arp::{self, Arp};
 use crate::link::emit::Link;
 use crate::link::ethernet::Ethernet;
 use crate::link::icmp6;
-use crate::link::neighbor::{Action, Heard};
+use crate::link::neighbor::{Action, Heard, NeighborIndex};
 use crate::stack::Stack;
 use crate::stack::notice::News;
 use crate::tcp::{State, has};
@@ -50,10 +50,10 @@ impl Stack {
 
     /// Connections that are being opened through a neighbour that does not
     /// answer fail; others keep waiting, as they would for a silent peer.
-    fn give_up_opening(&mut self, neighbor: u32) {
+    fn give_up_opening(&mut self, neighbor: NeighborIndex) {
         let mut waiting = std::mem::take(self.neighbors.waiting(neighbor));
         while let Some(index) = self.cx.transmit_links.pop_front(&mut waiting) {
-            let connection = &mut self.connections[index as usize];
+            let connection = &mut self.connections[index];
             connection.clear(has::PARKED);
             if connection.state == State::SynSent {
                 connection.finish(&mut self.cx, CloseReason::Unreachable);
@@ -79,7 +79,7 @@ impl Stack {
         let Some(neighbor) = ready else { return };
         let mut waiting = std::mem::take(self.neighbors.waiting(neighbor));
         while let Some(index) = self.cx.transmit_links.pop_front(&mut waiting) {
-            self.connections[index as usize].clear(has::PARKED);
+            self.connections[index].clear(has::PARKED);
             self.cx.wake(index);
         }
     }

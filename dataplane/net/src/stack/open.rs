@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::address::MacAddress;
 use crate::config::is_unicast;
-use crate::event::ConnectError;
+use crate::event::{ConnectError, ConnectionIndex, ListenerId};
 use crate::link::emit::{HOP_LIMIT, Headers};
 use crate::link::protocol;
 use crate::stack::Stack;
@@ -19,7 +19,7 @@ const COOKIES_LAST: std::time::Duration = std::time::Duration::from_secs(192);
 impl Stack {
     pub(super) fn on_syn(
         &mut self,
-        listener: u16,
+        listener: ListenerId,
         origin: &Origin,
         segment: &Segment,
         above: Option<Seq>,
@@ -56,7 +56,7 @@ impl Stack {
             iss = above;
         }
         self.begin_connection(index, origin, iss);
-        let connection = &mut self.connections[index as usize];
+        let connection = &mut self.connections[index];
         connection.listener = listener;
         connection.state = State::Listen;
         connection.step(Input::Syn);
@@ -68,7 +68,7 @@ impl Stack {
         connection.set(has::PASSIVE | has::ORPHAN | has::HALF_OPEN | has::SEND_SYN);
         self.slots.enter(index);
         self.half_open += 1;
-        if let Some(socket) = &mut self.listeners[listener as usize] {
+        if let Some(socket) = &mut self.listeners[listener] {
             socket.half_open += 1;
         }
         self.cx.wake(index);
@@ -77,7 +77,7 @@ impl Stack {
     /// Makes a connection of an ACK that proves that its sender had our SYN-ACK.
     pub(super) fn try_cookie(
         &mut self,
-        listener: u16,
+        listener: ListenerId,
         origin: &Origin,
         segment: &Segment,
         body: &mut Body<'_>,
@@ -102,7 +102,7 @@ impl Stack {
         self.cx.counters.tcp_cookies_accepted += 1;
         let iss = segment.ack - 1;
         self.begin_connection(index, origin, iss);
-        let connection = &mut self.connections[index as usize];
+        let connection = &mut self.connections[index];
         connection.listener = listener;
         let mut syn = *segment;
         syn.flags = flag::SYN;
@@ -135,7 +135,7 @@ impl Stack {
         &mut self,
         remote: SocketAddr,
         local: Option<SocketAddr>,
-    ) -> Result<u32, ConnectError> {
+    ) -> Result<ConnectionIndex, ConnectError> {
         if remote.port() == 0
             || !is_unicast(remote.ip())
             || !self.interface.is_host(remote.ip())
@@ -188,7 +188,7 @@ impl Stack {
         };
         let iss = self.numbers.iss(&key, self.cx.now);
         self.begin_connection(index, &origin, iss);
-        let connection = &mut self.connections[index as usize];
+        let connection = &mut self.connections[index];
         connection.neighbor = neighbor;
         connection.step(Input::Connect);
         connection.set(has::SEND_SYN);
@@ -228,7 +228,7 @@ impl Stack {
     }
 
     /// Makes a connection of a free slot and puts it into the table.
-    pub(super) fn begin_connection(&mut self, index: u32, origin: &Origin, iss: Seq) {
+    pub(super) fn begin_connection(&mut self, index: ConnectionIndex, origin: &Origin, iss: Seq) {
         let mtu = self.path_mtu(origin.remote);
         let link = self.interface.link_to(origin.mac);
         let headers = Headers::ip(
@@ -240,11 +240,12 @@ impl Stack {
             0,
         );
         let ts_offset = self.numbers.ts_offset(&origin.key);
-        let connection = &mut self.connections[index as usize];
+        let connection = &mut self.connections[index];
         connection.begin(&self.cx, origin.key, iss, ts_offset, mtu, headers);
         // What is offered to peers is what the link takes, not what the path does (RFC 6691).
         connection.rcv.mss = (self.config.mtu - connection.ip_and_tcp_len()) as u16;
-        self.table.insert(origin.key.hash(self.table_key), index);
+        self.table
+            .insert(origin.key.hash(self.table_key), index.into());
     }
 
     fn path_mtu(&self, remote: IpAddr) -> usize {

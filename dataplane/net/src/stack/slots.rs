@@ -6,28 +6,31 @@
 //! stand in line: one that has proved that it is there, by the last ACK of a handshake,
 //! takes the place of the oldest of them if there is no other.
 
-use crate::event::{CloseReason, ConnectionId};
+use collections::IndexTable;
+
+use crate::event::{CloseReason, ConnectionId, ConnectionIndex, ListenerId};
 use crate::stack::Stack;
 use crate::stack::tcp::Origin;
-use crate::tcp::{Outgoing, Segment, State, event, flag, has};
+use crate::tcp::{Connection, Outgoing, Segment, State, event, flag, has};
 use crate::util::list::{Links, List};
 
 /// The slots of the connections, by who may take them.
 pub(super) struct Slots {
-    free: Vec<u32>,
-    links: Links,
+    free: Vec<ConnectionIndex>,
+    links: Links<ConnectionIndex>,
     /// Opened by peers, and not kept: oldest first.
-    newcomers: List,
+    newcomers: List<ConnectionIndex>,
     /// Given back by the application while the peer has not heard all: oldest first.
-    leaving: List,
+    leaving: List<ConnectionIndex>,
     /// Names of connections that lost their slot, for the application to hear of.
     displaced: Vec<(ConnectionId, CloseReason)>,
 }
 
 impl Slots {
-    pub(super) fn new(count: usize) -> Self {
+    pub(super) fn new(connections: &IndexTable<ConnectionIndex, Connection>) -> Self {
+        let count = connections.len();
         Self {
-            free: (0..count as u32).rev().collect(),
+            free: connections.indexes().rev().collect(),
             links: Links::new(count),
             newcomers: List::EMPTY,
             leaving: List::EMPTY,
@@ -39,7 +42,7 @@ impl Slots {
         self.free.len()
     }
 
-    pub(super) fn take_free(&mut self) -> Option<u32> {
+    pub(super) fn take_free(&mut self) -> Option<ConnectionIndex> {
         self.free.pop()
     }
 
@@ -49,12 +52,12 @@ impl Slots {
     }
 
     /// A peer's connection has a slot as long as nobody needs it more.
-    pub(super) fn enter(&mut self, index: u32) {
+    pub(super) fn enter(&mut self, index: ConnectionIndex) {
         self.links.push_back(&mut self.newcomers, index);
     }
 
     /// The application gave the connection back.
-    pub(super) fn begin_leaving(&mut self, index: u32) {
+    pub(super) fn begin_leaving(&mut self, index: ConnectionIndex) {
         if self.links.is_linked(index) {
             self.links.remove(&mut self.newcomers, index);
         }
@@ -62,7 +65,7 @@ impl Slots {
     }
 
     /// The slot is nobody's.
-    pub(super) fn put(&mut self, index: u32, was_leaving: bool) {
+    pub(super) fn put(&mut self, index: ConnectionIndex, was_leaving: bool) {
         if self.links.is_linked(index) {
             let list = if was_leaving {
                 &mut self.leaving
@@ -87,8 +90,8 @@ impl Stack {
     pub fn keep(&mut self, connection: ConnectionId) {
         if let Some(index) = self.find(connection) {
             let slots = &mut self.slots;
-            if slots.links.is_linked(index as u32) {
-                slots.links.remove(&mut slots.newcomers, index as u32);
+            if slots.links.is_linked(index) {
+                slots.links.remove(&mut slots.newcomers, index);
             }
         }
     }
@@ -97,8 +100,8 @@ impl Stack {
     /// listener has its backlog, or the slots left are for peers that are there. But a
     /// cookie without timestamps forgets window scaling and SACK: such a SYN is remembered
     /// here as long as that takes nobody's slot.
-    pub(super) fn wants_cookie(&self, listener: u16, syn: &Segment) -> bool {
-        let backlog = match &self.listeners[listener as usize] {
+    pub(super) fn wants_cookie(&self, listener: ListenerId, syn: &Segment) -> bool {
+        let backlog = match &self.listeners[listener] {
             Some(listener) => listener.half_open >= listener.backlog,
             None => false,
         };
@@ -111,7 +114,7 @@ impl Stack {
 
     /// A slot for a peer that completed its handshake: a free one, or that of the oldest
     /// connection that was closed here or is not kept.
-    pub(super) fn take_slot(&mut self) -> Option<u32> {
+    pub(super) fn take_slot(&mut self) -> Option<ConnectionIndex> {
         if let Some(index) = self.slots.take_free() {
             return Some(index);
         }
@@ -121,16 +124,16 @@ impl Stack {
     }
 
     /// Ends a connection at once, so that another can have its slot.
-    fn displace(&mut self, index: u32) {
-        let connection = &self.connections[index as usize];
+    fn displace(&mut self, index: ConnectionIndex) {
+        let connection = &self.connections[index];
         let known = !connection.has(has::ORPHAN) && connection.events & event::ACCEPTED == 0;
         self.cx.counters.tcp_displaced += u64::from(connection.state != State::Closed);
         // One who sent a SYN perhaps never meant to; it is not told that nobody knows of it.
         if connection.state.is_synchronized() && !connection.has(has::HALF_OPEN) {
             self.reset_displaced(index);
         }
-        self.connections[index as usize].finish(&mut self.cx, CloseReason::Displaced);
-        let connection = &self.connections[index as usize];
+        self.connections[index].finish(&mut self.cx, CloseReason::Displaced);
+        let connection = &self.connections[index];
         if known {
             let name = (self.id(index), connection.reason);
             self.slots.displaced.push(name);
@@ -142,8 +145,8 @@ impl Stack {
         }
     }
 
-    fn reset_displaced(&mut self, index: u32) {
-        let connection = &self.connections[index as usize];
+    fn reset_displaced(&mut self, index: ConnectionIndex) {
+        let connection = &self.connections[index];
         let (key, mac) = (connection.key, connection.headers.destination());
         let (local, remote) = (key.local(), key.remote());
         let flags = flag::RST | flag::ACK;

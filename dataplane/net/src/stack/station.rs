@@ -19,7 +19,7 @@ impl Stack {
         self.interface.mac = mac;
         self.station = number(mac);
         self.train.stop();
-        for connection in &mut self.connections {
+        for connection in self.connections.iter_mut() {
             connection.headers.set_source(mac);
         }
         self.claims.begun = false;

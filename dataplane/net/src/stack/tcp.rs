@@ -2,20 +2,24 @@
 
 use std::net::IpAddr;
 
+use collections::TableIndex;
+
 use crate::address::MacAddress;
+use crate::event::{ConnectionIndex, ListenerId};
 use crate::frame::{Payload, RxFrame};
 use crate::link::ecn;
 use crate::link::emit::{HOP_LIMIT, Headers};
 use crate::link::ethernet::Ethernet;
 use crate::link::ip::Ip;
+use crate::link::neighbor::NeighborIndex;
 use crate::link::protocol;
 use crate::stack::Stack;
 use crate::stack::fast::Train;
-use crate::tcp::{Body, FlowKey, Outgoing, Reply, Segment, Seq, State, TimeWaitVerdict, flag, has};
-use crate::util::list::NONE;
+use crate::stack::flow::Flow;
+use crate::tcp::{
+    Body, FlowKey, Outgoing, Reply, Segment, Seq, State, TimeWaitIndex, TimeWaitVerdict, flag, has,
+};
 
-/// An index in the table with this bit is one of TIME-WAIT's.
-pub(super) const REMEMBERED: u32 = 1 << 31;
 /// Where a segment came from and where answers to it go.
 #[derive(Clone, Copy)]
 pub(super) struct Origin {
@@ -55,10 +59,10 @@ impl Stack {
         let from = ip.l4 + segment.header_len;
         let mut body = Body::new(frame.head, from, frame.tail, segment.len as usize);
         match self.look_up(&origin.key) {
-            Some(index) if index & REMEMBERED == 0 => {
+            Some(Flow::Connection(index)) => {
                 self.for_connection(index, &origin, &segment, &mut body);
             }
-            Some(index) => self.for_remembered(index & !REMEMBERED, &origin, &segment),
+            Some(Flow::Remembered(index)) => self.for_remembered(index, &origin, &segment),
             // Connections are of hosts: their segments need not be asked where they are from.
             None if self.is_from_host(ethernet, ip) => {
                 self.for_listener(&origin, &segment, &mut body, None);
@@ -69,31 +73,29 @@ impl Stack {
 
     /// What the table has for a flow.
     #[inline]
-    pub(super) fn look_up(&mut self, key: &FlowKey) -> Option<u32> {
+    pub(super) fn look_up(&mut self, key: &FlowKey) -> Option<Flow> {
         // Segments come in trains: the last connection is likely to be the next.
         let last = self.train.index;
-        let connection = &self.connections[last as usize];
+        let connection = &self.connections[last];
         if connection.key == *key && !connection.has(has::UNHOOKED) {
             self.follow(last, key);
-            return Some(last);
+            return Some(Flow::Connection(last));
         }
         let hash = key.hash(self.table_key);
         let (connections, time_waits) = (&self.connections, &self.time_waits);
-        let found = self.table.find(hash, |index| {
-            if index & REMEMBERED == 0 {
-                connections[index as usize].key == *key
-            } else {
-                time_waits.get(index & !REMEMBERED).key == *key
-            }
+        let found = self.table.find(hash, |index| match index.flow() {
+            Flow::Connection(index) => connections[index].key == *key,
+            Flow::Remembered(index) => time_waits.get(index).key == *key,
         })?;
-        if found & REMEMBERED == 0 {
-            self.follow(found, key);
+        let found = found.flow();
+        if let Flow::Connection(index) = found {
+            self.follow(index, key);
         }
         Some(found)
     }
 
     /// The next frame is likely to be of this connection, too.
-    pub(super) fn follow(&mut self, index: u32, key: &FlowKey) {
+    pub(super) fn follow(&mut self, index: ConnectionIndex, key: &FlowKey) {
         self.train = Train::new(index, key);
         if self.tap.is_some() {
             // The tap is shown every frame, on the long way.
@@ -102,30 +104,30 @@ impl Stack {
     }
 
     /// The connection of a flow, if there is one.
-    pub(super) fn find_connection(&mut self, key: &FlowKey) -> Option<u32> {
-        self.look_up(key).filter(|index| index & REMEMBERED == 0)
+    pub(super) fn find_connection(&mut self, key: &FlowKey) -> Option<ConnectionIndex> {
+        self.look_up(key)?.connection()
     }
 
     #[inline]
     pub(super) fn for_connection(
         &mut self,
-        index: u32,
+        index: ConnectionIndex,
         origin: &Origin,
         segment: &Segment,
         body: &mut Body<'_>,
     ) {
-        let connection = &mut self.connections[index as usize];
+        let connection = &mut self.connections[index];
         let una = connection.snd.una;
         let probed = connection.snd.keepalives > 0;
-        if connection.state == State::SynReceived && connection.neighbor == NONE {
+        if connection.state == State::SynReceived && connection.neighbor == NeighborIndex::NONE {
             // Until the handshake has proved a way, answers go where the frames come from.
             connection.headers.set_destination(origin.mac);
         }
         let reply = connection.on_segment(&mut self.cx, segment, body);
-        let connection = &self.connections[index as usize];
+        let connection = &self.connections[index];
         if connection.snd.una != una || probed && connection.snd.keepalives == 0 {
             // RFC 4861, 7.3.1: progress proves that the neighbour is there.
-            if connection.neighbor != NONE {
+            if connection.neighbor != NeighborIndex::NONE {
                 self.neighbors.confirm(connection.neighbor, self.cx.now);
             } else if connection.state.transmits() {
                 self.bind_neighbor(index, Some(origin.mac));
@@ -137,7 +139,7 @@ impl Stack {
         self.settle(index);
     }
 
-    fn for_remembered(&mut self, index: u32, origin: &Origin, segment: &Segment) {
+    fn for_remembered(&mut self, index: TimeWaitIndex, origin: &Origin, segment: &Segment) {
         let now = self.cx.now;
         match self.time_waits.on_segment(index, segment, now) {
             TimeWaitVerdict::Ignore => {}
@@ -195,29 +197,29 @@ impl Stack {
         self.reset(origin, segment);
     }
 
-    fn listener_for(&self, origin: &Origin) -> Option<u16> {
+    fn listener_for(&self, origin: &Origin) -> Option<ListenerId> {
         let port = origin.key.local_port();
         let mut any = None;
-        for (i, listener) in self.listeners.iter().enumerate() {
+        for (id, listener) in self.listeners.indexes().zip(self.listeners.iter()) {
             let Some(listener) = listener else { continue };
             if listener.local.port() != port {
                 continue;
             }
             if listener.local.ip() == origin.local {
-                return Some(i as u16);
+                return Some(id);
             }
             if listener.local.ip().is_unspecified()
                 && listener.local.is_ipv4() == origin.local.is_ipv4()
             {
-                any = Some(i as u16);
+                any = Some(id);
             }
         }
         any
     }
 
     /// Finds the neighbour that a connection sends through from now on.
-    pub(super) fn bind_neighbor(&mut self, index: u32, heard: Option<MacAddress>) {
-        let connection = &mut self.connections[index as usize];
+    pub(super) fn bind_neighbor(&mut self, index: ConnectionIndex, heard: Option<MacAddress>) {
+        let connection = &mut self.connections[index];
         let Some(hop) = self.interface.next_hop(connection.remote().ip()) else {
             return;
         };

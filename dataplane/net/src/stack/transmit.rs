@@ -1,12 +1,14 @@
 //! A frame's way out.
 
+use collections::TableIndex;
+
+use crate::event::ConnectionIndex;
 use crate::frame::{PortFull, Transmit, TxFrame};
-use crate::link::neighbor::Way;
+use crate::link::neighbor::{NeighborIndex, Way};
 use crate::pcap::{Direction, Tap};
 use crate::stack::Stack;
 use crate::tcp::{NEVER, Turn, has};
 use crate::time::Instant;
-use crate::util::list::NONE;
 
 impl Stack {
     /// Sends what is due until nothing is left or the port is full; returns the number of frames.
@@ -34,7 +36,7 @@ impl Stack {
             if !self.find_way(index) {
                 continue;
             }
-            let connection = &mut self.connections[index as usize];
+            let connection = &mut self.connections[index];
             let turn = connection.output(&mut self.cx, port);
             match turn {
                 Ok(Turn::Done) => {}
@@ -69,9 +71,9 @@ impl Stack {
     /// Sees to it that the connection's headers name the neighbour's Ethernet
     /// address, or parks it until that is known.
     #[inline]
-    fn find_way(&mut self, index: u32) -> bool {
-        let connection = &mut self.connections[index as usize];
-        if connection.neighbor == NONE {
+    fn find_way(&mut self, index: ConnectionIndex) -> bool {
+        let connection = &mut self.connections[index];
+        if connection.neighbor == NeighborIndex::NONE {
             return true;
         }
         let way = self.neighbors.resolve(connection.neighbor, self.cx.now);

@@ -3,47 +3,52 @@
 //! A chunk stays where it was put until the peer has acknowledged its last
 //! byte, so a retransmission reads the same pages (row Z10).
 
+use collections::{IndexTable, TableIndex, table_index};
 use pages::{Chunk, prefetch};
 
 use crate::frame::{Piece, TxFrame};
-use crate::util::list::NONE;
+use crate::util::list::following;
+
+table_index! {
+    /// A chunk that is queued.
+    struct ChunkIndex(u32);
+}
 
 struct Node {
     chunk: Option<Chunk>,
-    next: u32,
+    next: ChunkIndex,
 }
 
 /// Every node of every send queue.
 pub(crate) struct ChunkPool {
-    nodes: Box<[Node]>,
-    free: u32,
+    nodes: IndexTable<ChunkIndex, Node>,
+    free: ChunkIndex,
     free_count: usize,
 }
 
 /// A place in a send queue: a byte of a chunk, or the end of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
-    node: u32,
+    node: ChunkIndex,
     offset: u32,
 }
 
 impl Place {
     pub(crate) const END: Place = Place {
-        node: NONE,
+        node: ChunkIndex::NONE,
         offset: 0,
     };
 }
 
 impl ChunkPool {
     pub(crate) fn new(count: usize) -> Self {
-        let last = count as u32 - 1;
-        let node = |i| Node {
+        let node = |i: ChunkIndex| Node {
             chunk: None,
-            next: if i == last { NONE } else { i + 1 },
+            next: following(i, count),
         };
         Self {
-            nodes: (0..=last).map(node).collect(),
-            free: 0,
+            nodes: IndexTable::new(count, node),
+            free: ChunkIndex::new(0),
             free_count: count,
         }
     }
@@ -55,13 +60,13 @@ impl ChunkPool {
     /// Asks for the memory of the first chunk of `queue`.
     #[inline]
     pub(crate) fn prefetch(&self, queue: &SendQueue) {
-        if let Some(node) = self.nodes.get(queue.head as usize) {
+        if let Some(node) = self.nodes.get(queue.head) {
             prefetch(node);
         }
     }
 
-    fn len(&self, node: u32) -> u32 {
-        let chunk = self.nodes[node as usize].chunk.as_ref();
+    fn len(&self, node: ChunkIndex) -> u32 {
+        let chunk = self.nodes[node].chunk.as_ref();
         chunk.map_or(0, |chunk| chunk.len() as u32)
     }
 
@@ -69,14 +74,14 @@ impl ChunkPool {
     pub(crate) fn advance(&self, place: Place, bytes: u32) -> Place {
         let mut place = place;
         let mut left = place.offset + bytes;
-        while place.node != NONE {
+        while place.node != ChunkIndex::NONE {
             let len = self.len(place.node);
             if left < len {
                 place.offset = left;
                 return place;
             }
             left -= len;
-            place.node = self.nodes[place.node as usize].next;
+            place.node = self.nodes[place.node].next;
         }
         Place::END
     }
@@ -110,8 +115,8 @@ impl ChunkPool {
 /// One connection's send queue: every byte from SND.UNA on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SendQueue {
-    head: u32,
-    tail: u32,
+    head: ChunkIndex,
+    tail: ChunkIndex,
     /// Bytes of the head that are acknowledged.
     acked: u32,
     chunks: u32,
@@ -122,8 +127,8 @@ pub(crate) struct SendQueue {
 
 impl SendQueue {
     pub(crate) const EMPTY: SendQueue = SendQueue {
-        head: NONE,
-        tail: NONE,
+        head: ChunkIndex::NONE,
+        tail: ChunkIndex::NONE,
         acked: 0,
         chunks: 0,
         bytes: 0,
@@ -149,18 +154,18 @@ impl SendQueue {
     pub(crate) fn push(&mut self, pool: &mut ChunkPool, chunk: Chunk) -> Result<(), Chunk> {
         let index = pool.free;
         let len = chunk.len() as u32;
-        let Some(node) = pool.nodes.get_mut(index as usize) else {
+        let Some(node) = pool.nodes.get_mut(index) else {
             return Err(chunk);
         };
         pool.free = node.next;
         pool.free_count -= 1;
         *node = Node {
             chunk: Some(chunk),
-            next: NONE,
+            next: ChunkIndex::NONE,
         };
         match self.tail {
-            NONE => self.head = index,
-            tail => pool.nodes[tail as usize].next = index,
+            ChunkIndex::NONE => self.head = index,
+            tail => pool.nodes[tail].next = index,
         }
         self.tail = index;
         self.chunks += 1;
@@ -186,7 +191,7 @@ impl SendQueue {
         debug_assert!(bytes <= self.bytes);
         self.bytes -= bytes;
         self.acked += bytes;
-        while self.head != NONE {
+        while self.head != ChunkIndex::NONE {
             let len = pool.len(self.head);
             if self.acked < len {
                 break;
@@ -198,14 +203,14 @@ impl SendQueue {
 
     /// Drops every chunk.
     pub(crate) fn clear(&mut self, pool: &mut ChunkPool) {
-        while self.head != NONE {
+        while self.head != ChunkIndex::NONE {
             self.pop(pool);
         }
         *self = Self::EMPTY;
     }
 
     fn pop(&mut self, pool: &mut ChunkPool) {
-        let node = &mut pool.nodes[self.head as usize];
+        let node = &mut pool.nodes[self.head];
         let next = node.next;
         node.chunk = None;
         node.next = pool.free;
@@ -213,8 +218,8 @@ impl SendQueue {
         pool.free_count += 1;
         self.head = next;
         self.chunks -= 1;
-        if next == NONE {
-            self.tail = NONE;
+        if next == ChunkIndex::NONE {
+            self.tail = ChunkIndex::NONE;
         }
     }
 }
@@ -235,7 +240,7 @@ impl<'a> Iterator for ChunkRun<'a> {
         if self.left == 0 {
             return None;
         }
-        let node = self.pool.nodes.get(self.place.node as usize)?;
+        let node = self.pool.nodes.get(self.place.node)?;
         let chunk = node.chunk.as_ref()?;
         let piece = Piece::of_chunk(chunk, self.place.offset as usize, self.left);
         self.place = Place {

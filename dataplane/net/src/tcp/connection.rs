@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 
+use collections::TableIndex;
 use pages::{Chunk, Slice};
 
-use crate::event::{CloseReason, SendError, SendRoom};
+use crate::event::{CloseReason, ConnectionIndex, ListenerId, SendError, SendRoom};
 use crate::link::emit::Headers;
+use crate::link::neighbor::NeighborIndex;
 use crate::tcp::congestion::{Congestion, Window};
 use crate::tcp::key::FlowKey;
 use crate::tcp::recovery::{Phase, Recovery};
@@ -13,19 +15,18 @@ use crate::tcp::rtt::Rtt;
 use crate::tcp::seq::Seq;
 use crate::tcp::shared::Shared;
 use crate::tcp::state::{Input, State};
-use crate::tcp::variables::{Alarm, NO_LISTENER, Receiver, Sender, Timers, event, flag};
+use crate::tcp::variables::{Alarm, Receiver, Sender, Timers, event, flag};
 use crate::time::Instant;
-use crate::util::list::NONE;
 
 pub(crate) struct Connection {
     pub(crate) key: FlowKey,
-    pub(crate) index: u32,
+    pub(crate) index: ConnectionIndex,
     pub(crate) generation: u32,
     pub(crate) flags: u32,
     pub(crate) state: State,
     pub(crate) events: u8,
     pub(crate) reason: CloseReason,
-    pub(crate) listener: u16,
+    pub(crate) listener: ListenerId,
     pub(crate) challenges: u8,
     pub(crate) challenged_at: Instant,
     pub(crate) ts_offset: u32,
@@ -37,14 +38,14 @@ pub(crate) struct Connection {
     pub(crate) congestion: Congestion,
     pub(crate) recovery: Recovery,
     pub(crate) timers: Timers,
-    pub(crate) neighbor: u32,
+    pub(crate) neighbor: NeighborIndex,
     /// Ethernet and IP headers of every segment.
     pub(crate) headers: Headers,
 }
 
 impl Connection {
     /// An unused slot.
-    pub(crate) fn vacant(index: u32, cx: &Shared) -> Self {
+    pub(crate) fn vacant(index: ConnectionIndex, cx: &Shared) -> Self {
         Self {
             key: FlowKey::NONE,
             index,
@@ -53,7 +54,7 @@ impl Connection {
             state: State::Closed,
             events: 0,
             reason: CloseReason::Finished,
-            listener: NO_LISTENER,
+            listener: ListenerId::NONE,
             challenges: 0,
             challenged_at: Instant::ZERO,
             ts_offset: 0,
@@ -69,7 +70,7 @@ impl Connection {
             congestion: Congestion::new(cx.params.congestion),
             recovery: Recovery::new(Seq(0)),
             timers: Timers::NONE,
-            neighbor: NONE,
+            neighbor: NeighborIndex::NONE,
             headers: Headers::EMPTY,
         }
     }

@@ -4,12 +4,13 @@
 //! the order of sequence numbers, and one, of what is neither SACKed nor lost,
 //! in the order of sending, which is the order RACK looks at (RFC 8985, 6.2).
 
+use collections::{IndexTable, TableIndex, table_index};
 use pages::prefetch;
 
 use crate::tcp::chunks::{ChunkPool, Place};
 use crate::tcp::seq::Seq;
 use crate::time::Instant;
-use crate::util::list::NONE;
+use crate::util::list::following;
 
 /// What is known of a segment in flight.
 pub(crate) mod mark {
@@ -25,6 +26,11 @@ pub(crate) mod mark {
     pub(crate) const FIN: u16 = 16;
 }
 
+table_index! {
+    /// A segment's record.
+    pub(crate) struct RecordIndex(u32);
+}
+
 /// A segment in flight.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Record {
@@ -35,9 +41,9 @@ pub(crate) struct Record {
     pub(crate) marks: u16,
     /// Where its payload lies.
     pub(crate) place: Place,
-    next: u32,
-    newer: u32,
-    older: u32,
+    next: RecordIndex,
+    newer: RecordIndex,
+    older: RecordIndex,
 }
 
 impl Record {
@@ -57,46 +63,45 @@ impl Record {
 
 /// Every record of the shard.
 pub(crate) struct RecordPool {
-    records: Box<[Record]>,
-    free: u32,
+    records: IndexTable<RecordIndex, Record>,
+    free: RecordIndex,
 }
 
 impl RecordPool {
     pub(crate) fn new(count: usize) -> Self {
-        let last = count as u32 - 1;
-        let record = |i| Record {
+        let record = |i: RecordIndex| Record {
             sent: Instant::ZERO,
             seq: Seq(0),
             len: 0,
             marks: 0,
             place: Place::END,
-            next: if i == last { NONE } else { i + 1 },
-            newer: NONE,
-            older: NONE,
+            next: following(i, count),
+            newer: RecordIndex::NONE,
+            older: RecordIndex::NONE,
         };
         Self {
-            records: (0..=last).map(record).collect(),
-            free: 0,
+            records: IndexTable::new(count, record),
+            free: RecordIndex::new(0),
         }
     }
 
     /// Asks for the memory of the first segment of `flight`.
     #[inline]
     pub(crate) fn prefetch(&self, flight: &Flight) {
-        if let Some(record) = self.records.get(flight.head as usize) {
+        if let Some(record) = self.records.get(flight.head) {
             prefetch(record);
         }
     }
 
-    fn take(&mut self) -> Option<u32> {
+    fn take(&mut self) -> Option<RecordIndex> {
         let index = self.free;
-        let record = self.records.get(index as usize)?;
+        let record = self.records.get(index)?;
         self.free = record.next;
         Some(index)
     }
 
-    fn give(&mut self, index: u32) {
-        self.records[index as usize].next = self.free;
+    fn give(&mut self, index: RecordIndex) {
+        self.records[index].next = self.free;
         self.free = index;
     }
 
@@ -104,36 +109,36 @@ impl RecordPool {
     pub(crate) fn free_count(&self) -> usize {
         let mut count = 0;
         let mut at = self.free;
-        while at != NONE {
+        while at != RecordIndex::NONE {
             count += 1;
-            at = self.records[at as usize].next;
+            at = self.records[at].next;
         }
         count
     }
 }
 
-impl std::ops::Index<u32> for RecordPool {
+impl std::ops::Index<RecordIndex> for RecordPool {
     type Output = Record;
-    fn index(&self, index: u32) -> &Record {
-        &self.records[index as usize]
+    fn index(&self, index: RecordIndex) -> &Record {
+        &self.records[index]
     }
 }
 
-impl std::ops::IndexMut<u32> for RecordPool {
-    fn index_mut(&mut self, index: u32) -> &mut Record {
-        &mut self.records[index as usize]
+impl std::ops::IndexMut<RecordIndex> for RecordPool {
+    fn index_mut(&mut self, index: RecordIndex) -> &mut Record {
+        &mut self.records[index]
     }
 }
 
 /// One connection's segments in flight. Byte counts include a FIN.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Flight {
-    head: u32,
-    tail: u32,
-    oldest: u32,
-    newest: u32,
+    head: RecordIndex,
+    tail: RecordIndex,
+    oldest: RecordIndex,
+    newest: RecordIndex,
     /// The first record that is lost and not sent again, or one before it.
-    lost_hint: u32,
+    lost_hint: RecordIndex,
     pub(crate) count: u32,
     pub(crate) sacked: u32,
     pub(crate) lost: u32,
@@ -142,11 +147,11 @@ pub(crate) struct Flight {
 
 impl Flight {
     pub(crate) const EMPTY: Flight = Flight {
-        head: NONE,
-        tail: NONE,
-        oldest: NONE,
-        newest: NONE,
-        lost_hint: NONE,
+        head: RecordIndex::NONE,
+        tail: RecordIndex::NONE,
+        oldest: RecordIndex::NONE,
+        newest: RecordIndex::NONE,
+        lost_hint: RecordIndex::NONE,
         count: 0,
         sacked: 0,
         lost: 0,
@@ -154,35 +159,33 @@ impl Flight {
     };
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.head == NONE
+        self.head == RecordIndex::NONE
     }
 
-    pub(crate) fn first(&self) -> Option<u32> {
-        (self.head != NONE).then_some(self.head)
+    pub(crate) fn first(&self) -> Option<RecordIndex> {
+        self.head.some()
     }
 
-    pub(crate) fn last(&self) -> Option<u32> {
-        (self.tail != NONE).then_some(self.tail)
+    pub(crate) fn last(&self) -> Option<RecordIndex> {
+        self.tail.some()
     }
 
     /// The record sent longest ago that is still out.
-    pub(crate) fn oldest(&self) -> Option<u32> {
-        (self.oldest != NONE).then_some(self.oldest)
+    pub(crate) fn oldest(&self) -> Option<RecordIndex> {
+        self.oldest.some()
     }
 
-    pub(crate) fn newer(pool: &RecordPool, index: u32) -> Option<u32> {
-        let newer = pool[index].newer;
-        (newer != NONE).then_some(newer)
+    pub(crate) fn newer(pool: &RecordPool, index: RecordIndex) -> Option<RecordIndex> {
+        pool[index].newer.some()
     }
 
-    pub(crate) fn next(pool: &RecordPool, index: u32) -> Option<u32> {
-        let next = pool[index].next;
-        (next != NONE).then_some(next)
+    pub(crate) fn next(pool: &RecordPool, index: RecordIndex) -> Option<RecordIndex> {
+        pool[index].next.some()
     }
 
     /// Whether a segment can be recorded.
     pub(crate) fn has_room(pool: &RecordPool) -> bool {
-        pool.free != NONE
+        pool.free != RecordIndex::NONE
     }
 
     /// Records a segment that was just sent for the first time, at the end.
@@ -205,12 +208,12 @@ impl Flight {
             len,
             marks,
             place,
-            next: NONE,
-            newer: NONE,
-            older: NONE,
+            next: RecordIndex::NONE,
+            newer: RecordIndex::NONE,
+            older: RecordIndex::NONE,
         };
         match self.tail {
-            NONE => self.head = index,
+            RecordIndex::NONE => self.head = index,
             tail => pool[tail].next = index,
         }
         self.tail = index;
@@ -219,7 +222,7 @@ impl Flight {
     }
 
     /// The record was sent again just now.
-    pub(crate) fn resend(&mut self, pool: &mut RecordPool, index: u32, now: Instant) {
+    pub(crate) fn resend(&mut self, pool: &mut RecordPool, index: RecordIndex, now: Instant) {
         let record = &mut pool[index];
         if record.is_timed() {
             // Not lost: a probe of the tail.
@@ -236,7 +239,7 @@ impl Flight {
     }
 
     /// Takes the record for lost.
-    pub(crate) fn lose(&mut self, pool: &mut RecordPool, index: u32) {
+    pub(crate) fn lose(&mut self, pool: &mut RecordPool, index: RecordIndex) {
         let record = &pool[index];
         if !record.is_timed() {
             return;
@@ -252,15 +255,15 @@ impl Flight {
             self.lost += len;
         }
         let seq = record.seq;
-        if self.lost_hint == NONE || seq < pool[self.lost_hint].seq {
+        if self.lost_hint == RecordIndex::NONE || seq < pool[self.lost_hint].seq {
             self.lost_hint = index;
         }
     }
 
     /// The first record to send again.
-    pub(crate) fn next_lost(&mut self, pool: &RecordPool) -> Option<u32> {
+    pub(crate) fn next_lost(&mut self, pool: &RecordPool) -> Option<RecordIndex> {
         let mut at = self.lost_hint;
-        while at != NONE {
+        while at != RecordIndex::NONE {
             let record = &pool[at];
             if record.is(mark::LOST) && !record.is(mark::RESENT | mark::SACKED) {
                 break;
@@ -268,11 +271,11 @@ impl Flight {
             at = record.next;
         }
         self.lost_hint = at;
-        (at != NONE).then_some(at)
+        at.some()
     }
 
     /// The peer reports that it has the record out of order. Whether that is news.
-    pub(crate) fn sack(&mut self, pool: &mut RecordPool, index: u32) -> bool {
+    pub(crate) fn sack(&mut self, pool: &mut RecordPool, index: RecordIndex) -> bool {
         let record = &pool[index];
         if record.is(mark::SACKED) {
             return false;
@@ -297,7 +300,7 @@ impl Flight {
     /// The peer may have dropped what it SACKed: all of it is to be sent again (RFC 2018, section 8).
     pub(crate) fn forget_sacks(&mut self, pool: &mut RecordPool) {
         let mut at = self.head;
-        while at != NONE {
+        while at != RecordIndex::NONE {
             let record = &mut pool[at];
             if record.is(mark::SACKED) {
                 let len = u32::from(record.len);
@@ -314,7 +317,7 @@ impl Flight {
     /// Nothing was lost: what was taken for lost and not sent again is in flight as before.
     pub(crate) fn unlose(&mut self, pool: &mut RecordPool) {
         let mut at = self.head;
-        while at != NONE {
+        while at != RecordIndex::NONE {
             let record = &mut pool[at];
             if record.is(mark::LOST) && !record.is(mark::RESENT) {
                 record.marks &= !mark::LOST;
@@ -323,7 +326,7 @@ impl Flight {
             }
             at = pool[at].next;
         }
-        self.lost_hint = NONE;
+        self.lost_hint = RecordIndex::NONE;
     }
 
     /// Takes the first record out of the flight and returns it.
@@ -341,8 +344,8 @@ impl Flight {
             self.lost_hint = record.next;
         }
         self.head = record.next;
-        if self.head == NONE {
-            self.tail = NONE;
+        if self.head == RecordIndex::NONE {
+            self.tail = RecordIndex::NONE;
         }
         self.count -= 1;
         pool.give(index);
@@ -367,7 +370,7 @@ impl Flight {
         let mut hinted = head == self.lost_hint;
         let mut record = &pool[head];
         // Side by side in both lists: so are all that were sent in this order.
-        while record.next == record.newer && record.next != NONE {
+        while record.next == record.newer && record.next != RecordIndex::NONE {
             let next = &pool[record.next];
             if !is_plain(next) {
                 break;
@@ -379,19 +382,19 @@ impl Flight {
         }
         let record = *record;
         match first.older {
-            NONE => self.oldest = record.newer,
+            RecordIndex::NONE => self.oldest = record.newer,
             older => pool[older].newer = record.newer,
         }
         match record.newer {
-            NONE => self.newest = first.older,
+            RecordIndex::NONE => self.newest = first.older,
             newer => pool[newer].older = first.older,
         }
         if hinted {
             self.lost_hint = record.next;
         }
         self.head = record.next;
-        if self.head == NONE {
-            self.tail = NONE;
+        if self.head == RecordIndex::NONE {
+            self.tail = RecordIndex::NONE;
         }
         self.count -= count;
         // They hang together already.
@@ -419,7 +422,7 @@ impl Flight {
         &mut self,
         pool: &mut RecordPool,
         chunks: &ChunkPool,
-        index: u32,
+        index: RecordIndex,
         bytes: u16,
     ) -> bool {
         debug_assert!(bytes > 0 && bytes < pool[index].len);
@@ -438,7 +441,7 @@ impl Flight {
             second.older = index;
             let newer = std::mem::replace(&mut head.newer, tail);
             match newer {
-                NONE => self.newest = tail,
+                RecordIndex::NONE => self.newest = tail,
                 newer => pool[newer].older = tail,
             }
         }
@@ -455,43 +458,43 @@ impl Flight {
         while self.pop(pool).is_some() {}
     }
 
-    fn link_newest(&mut self, pool: &mut RecordPool, index: u32) {
+    fn link_newest(&mut self, pool: &mut RecordPool, index: RecordIndex) {
         pool[index].older = self.newest;
-        pool[index].newer = NONE;
+        pool[index].newer = RecordIndex::NONE;
         match self.newest {
-            NONE => self.oldest = index,
+            RecordIndex::NONE => self.oldest = index,
             newest => pool[newest].newer = index,
         }
         self.newest = index;
     }
 
     /// Puts a record back where the time of its sending belongs.
-    fn link_sorted(&mut self, pool: &mut RecordPool, index: u32) {
+    fn link_sorted(&mut self, pool: &mut RecordPool, index: RecordIndex) {
         let sent = pool[index].sent;
         let mut newer = self.oldest;
-        while newer != NONE && pool[newer].sent <= sent {
+        while newer != RecordIndex::NONE && pool[newer].sent <= sent {
             newer = pool[newer].newer;
         }
-        if newer == NONE {
+        if newer == RecordIndex::NONE {
             return self.link_newest(pool, index);
         }
         let older = std::mem::replace(&mut pool[newer].older, index);
         pool[index].newer = newer;
         pool[index].older = older;
         match older {
-            NONE => self.oldest = index,
+            RecordIndex::NONE => self.oldest = index,
             older => pool[older].newer = index,
         }
     }
 
-    fn unlink(&mut self, pool: &mut RecordPool, index: u32) {
+    fn unlink(&mut self, pool: &mut RecordPool, index: RecordIndex) {
         let Record { newer, older, .. } = pool[index];
         match older {
-            NONE => self.oldest = newer,
+            RecordIndex::NONE => self.oldest = newer,
             older => pool[older].newer = newer,
         }
         match newer {
-            NONE => self.newest = older,
+            RecordIndex::NONE => self.newest = older,
             newer => pool[newer].older = older,
         }
     }

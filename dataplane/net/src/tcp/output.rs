@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use collections::TableIndex;
+
 use crate::config::Offload;
 use crate::frame::{Payload, PortFull, Transmit, TxFrame};
 use crate::link::ecn;
@@ -9,7 +11,7 @@ use crate::link::emit::PlainTcp;
 use crate::tcp::chunks::Place;
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::connection::Connection;
-use crate::tcp::flight::{Flight, mark};
+use crate::tcp::flight::{Flight, RecordIndex, mark};
 use crate::tcp::header::{Outgoing, flag};
 use crate::tcp::recovery::Phase;
 use crate::tcp::seq::Seq;
@@ -221,7 +223,7 @@ impl Connection {
         &mut self,
         cx: &mut Shared,
         port: &mut impl Transmit,
-        index: u32,
+        index: RecordIndex,
         room: u32,
         in_network: u32,
     ) -> Result<u32, PortFull> {
@@ -250,7 +252,7 @@ impl Connection {
         &mut self,
         cx: &mut Shared,
         port: &mut impl Transmit,
-        index: u32,
+        index: RecordIndex,
     ) -> Result<(), PortFull> {
         let record = cx.records[index];
         let is_fin = record.is(mark::FIN);
@@ -264,7 +266,7 @@ impl Connection {
         self.emit_rare(cx, port, draft)?;
         cx.counters.tcp_retransmitted += 1;
         self.snd.retransmitted = self.snd.retransmitted.wrapping_add(1);
-        events::tracepoint::retransmit(self.index.into(), record.len.into());
+        events::tracepoint::retransmit(self.index.place() as u64, record.len.into());
         self.snd.flight.resend(&mut cx.records, index, cx.now);
         self.note_resent(cx);
         Ok(())

@@ -2,6 +2,7 @@
 
 use crate::config::{CongestionAlgorithm, Offload, StackConfig};
 use crate::counters::Counters;
+use crate::event::ConnectionIndex;
 use crate::frame::TxFrame;
 use crate::tcp::budget::Budget;
 use crate::tcp::chunks::ChunkPool;
@@ -81,18 +82,18 @@ pub(crate) struct Shared {
     pub(crate) records: RecordPool,
     pub(crate) slices: SlicePool,
     pub(crate) budget: Budget,
-    pub(crate) wheel: Wheel,
+    pub(crate) wheel: Wheel<ConnectionIndex>,
     /// A connection is ready to transmit, or waits for a neighbour: one of these lists.
-    pub(crate) transmit_links: Links,
-    pub(crate) ready: List,
-    pub(crate) event_links: Links,
-    pub(crate) eventful: List,
+    pub(crate) transmit_links: Links<ConnectionIndex>,
+    pub(crate) ready: List<ConnectionIndex>,
+    pub(crate) event_links: Links<ConnectionIndex>,
+    pub(crate) eventful: List<ConnectionIndex>,
     /// Connections whose window is narrower than they deserve, for want of clusters.
-    pub(crate) hungry_links: Links,
-    pub(crate) hungry: List,
+    pub(crate) hungry_links: Links<ConnectionIndex>,
+    pub(crate) hungry: List<ConnectionIndex>,
     /// Connections that found no free chunk.
-    pub(crate) blocked_links: Links,
-    pub(crate) blocked: List,
+    pub(crate) blocked_links: Links<ConnectionIndex>,
+    pub(crate) blocked: List<ConnectionIndex>,
 }
 
 impl Shared {
@@ -121,7 +122,7 @@ impl Shared {
 
     /// Asks for the memory that is kept of a connection besides itself.
     #[inline]
-    pub(crate) fn prefetch(&self, index: u32) {
+    pub(crate) fn prefetch(&self, index: ConnectionIndex) {
         self.wheel.prefetch(index);
         self.transmit_links.prefetch(index);
         self.event_links.prefetch(index);
@@ -130,7 +131,7 @@ impl Shared {
 
     /// The connection has something to send.
     #[inline]
-    pub(crate) fn wake(&mut self, index: u32) {
+    pub(crate) fn wake(&mut self, index: ConnectionIndex) {
         if !self.transmit_links.is_linked(index) {
             self.transmit_links.push_back(&mut self.ready, index);
         }
@@ -138,7 +139,7 @@ impl Shared {
 
     /// The connection has something to tell.
     #[inline]
-    pub(crate) fn announce(&mut self, index: u32) {
+    pub(crate) fn announce(&mut self, index: ConnectionIndex) {
         if !self.event_links.is_linked(index) {
             self.event_links.push_back(&mut self.eventful, index);
         }
@@ -146,7 +147,7 @@ impl Shared {
 
     /// The connection's timer shall go off at `at`, or earlier as it is set to already.
     #[inline]
-    pub(crate) fn arm(&mut self, index: u32, at: Instant) {
+    pub(crate) fn arm(&mut self, index: ConnectionIndex, at: Instant) {
         if at == NEVER {
             return;
         }

@@ -1,36 +1,41 @@
 //! Received slices: in order, waiting for the reader; out of order, waiting
 //! for what is missing. All of them stay in the clusters they arrived in.
 
+use collections::{IndexTable, TableIndex, table_index};
 use pages::Slice;
 
 use crate::tcp::header::SACKS_MAX;
 use crate::tcp::seq::Seq;
-use crate::util::list::NONE;
+use crate::util::list::following;
+
+table_index! {
+    /// A slice that waits.
+    struct SliceIndex(u32);
+}
 
 struct Node {
     slice: Option<Slice>,
     seq: Seq,
-    next: u32,
+    next: SliceIndex,
 }
 
 /// Every node of every receive queue: one for each cluster that can wait.
 pub(crate) struct SlicePool {
-    nodes: Box<[Node]>,
-    free: u32,
+    nodes: IndexTable<SliceIndex, Node>,
+    free: SliceIndex,
     free_count: usize,
 }
 
 impl SlicePool {
     pub(crate) fn new(count: usize) -> Self {
-        let last = count as u32 - 1;
-        let node = |i| Node {
+        let node = |i: SliceIndex| Node {
             slice: None,
             seq: Seq(0),
-            next: if i == last { NONE } else { i + 1 },
+            next: following(i, count),
         };
         Self {
-            nodes: (0..=last).map(node).collect(),
-            free: 0,
+            nodes: IndexTable::new(count, node),
+            free: SliceIndex::new(0),
             free_count: count,
         }
     }
@@ -40,9 +45,9 @@ impl SlicePool {
     }
 
     #[inline]
-    fn take(&mut self, slice: Slice, seq: Seq, next: u32) -> Option<u32> {
+    fn take(&mut self, slice: Slice, seq: Seq, next: SliceIndex) -> Option<SliceIndex> {
         let index = self.free;
-        let node = self.nodes.get_mut(index as usize)?;
+        let node = self.nodes.get_mut(index)?;
         self.free = std::mem::replace(&mut node.next, next);
         self.free_count -= 1;
         node.seq = seq;
@@ -51,8 +56,8 @@ impl SlicePool {
     }
 
     #[inline]
-    fn give(&mut self, index: u32) -> (Option<Slice>, u32) {
-        let node = &mut self.nodes[index as usize];
+    fn give(&mut self, index: SliceIndex) -> (Option<Slice>, SliceIndex) {
+        let node = &mut self.nodes[index];
         let slice = node.slice.take();
         let next = std::mem::replace(&mut node.next, self.free);
         self.free = index;
@@ -60,8 +65,8 @@ impl SlicePool {
         (slice, next)
     }
 
-    fn end(&self, index: u32) -> Seq {
-        let node = &self.nodes[index as usize];
+    fn end(&self, index: SliceIndex) -> Seq {
+        let node = &self.nodes[index];
         node.seq + node.slice.as_ref().map_or(0, |slice| slice.len() as u32)
     }
 }
@@ -80,11 +85,11 @@ pub(crate) enum Inserted {
 /// One connection's received bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReceiveQueue {
-    head: u32,
-    tail: u32,
+    head: SliceIndex,
+    tail: SliceIndex,
     /// Sorted, without overlap.
-    waiting: u32,
-    waiting_tail: u32,
+    waiting: SliceIndex,
+    waiting_tail: SliceIndex,
     /// Slices in order, out of order.
     pub(crate) ready: u32,
     pub(crate) out_of_order: u32,
@@ -94,10 +99,10 @@ pub(crate) struct ReceiveQueue {
 
 impl ReceiveQueue {
     pub(crate) const EMPTY: ReceiveQueue = ReceiveQueue {
-        head: NONE,
-        tail: NONE,
-        waiting: NONE,
-        waiting_tail: NONE,
+        head: SliceIndex::NONE,
+        tail: SliceIndex::NONE,
+        waiting: SliceIndex::NONE,
+        waiting_tail: SliceIndex::NONE,
         ready: 0,
         out_of_order: 0,
         ready_bytes: 0,
@@ -113,7 +118,7 @@ impl ReceiveQueue {
     #[inline]
     pub(crate) fn push(&mut self, pool: &mut SlicePool, slice: Slice, seq: Seq) -> bool {
         let len = slice.len() as u32;
-        let Some(index) = pool.take(slice, seq, NONE) else {
+        let Some(index) = pool.take(slice, seq, SliceIndex::NONE) else {
             return false;
         };
         self.link_ready(pool, index);
@@ -122,10 +127,10 @@ impl ReceiveQueue {
     }
 
     #[inline]
-    fn link_ready(&mut self, pool: &mut SlicePool, index: u32) {
+    fn link_ready(&mut self, pool: &mut SlicePool, index: SliceIndex) {
         match self.tail {
-            NONE => self.head = index,
-            tail => pool.nodes[tail as usize].next = index,
+            SliceIndex::NONE => self.head = index,
+            tail => pool.nodes[tail].next = index,
         }
         self.tail = index;
         self.ready += 1;
@@ -134,13 +139,13 @@ impl ReceiveQueue {
     /// Takes the next bytes in order.
     #[inline]
     pub(crate) fn pop(&mut self, pool: &mut SlicePool) -> Option<Slice> {
-        if self.head == NONE {
+        if self.head == SliceIndex::NONE {
             return None;
         }
         let (slice, next) = pool.give(self.head);
         self.head = next;
-        if next == NONE {
-            self.tail = NONE;
+        if next == SliceIndex::NONE {
+            self.tail = SliceIndex::NONE;
         }
         self.ready -= 1;
         let slice = slice?;
@@ -157,15 +162,15 @@ impl ReceiveQueue {
     ) -> Inserted {
         // Nearly always the newest is the last.
         let mut before = self.waiting_tail;
-        if before != NONE && seq < pool.nodes[before as usize].seq {
-            before = NONE;
+        if before != SliceIndex::NONE && seq < pool.nodes[before].seq {
+            before = SliceIndex::NONE;
             let mut at = self.waiting;
-            while at != NONE && pool.nodes[at as usize].seq <= seq {
+            while at != SliceIndex::NONE && pool.nodes[at].seq <= seq {
                 before = at;
-                at = pool.nodes[at as usize].next;
+                at = pool.nodes[at].next;
             }
         }
-        if before != NONE {
+        if before != SliceIndex::NONE {
             let end = pool.end(before);
             if end > seq {
                 let known = end.since(seq);
@@ -178,14 +183,14 @@ impl ReceiveQueue {
         }
         let end = seq + slice.len() as u32;
         let mut after = match before {
-            NONE => self.waiting,
-            before => pool.nodes[before as usize].next,
+            SliceIndex::NONE => self.waiting,
+            before => pool.nodes[before].next,
         };
         // What the new bytes contain goes; what they overlap stays, and they give way.
         let mut freed = 0;
-        while after != NONE && pool.nodes[after as usize].seq < end {
+        while after != SliceIndex::NONE && pool.nodes[after].seq < end {
             if pool.end(after) <= end {
-                self.out_of_order_bytes -= pool.end(after).since(pool.nodes[after as usize].seq);
+                self.out_of_order_bytes -= pool.end(after).since(pool.nodes[after].seq);
                 let (_, next) = pool.give(after);
                 if self.waiting_tail == after {
                     self.waiting_tail = before;
@@ -194,14 +199,14 @@ impl ReceiveQueue {
                 freed += 1;
                 after = next;
             } else {
-                let keep = pool.nodes[after as usize].seq.since(seq);
+                let keep = pool.nodes[after].seq.since(seq);
                 slice.truncate(keep as usize);
                 break;
             }
         }
         match before {
-            NONE => self.waiting = after,
-            before => pool.nodes[before as usize].next = after,
+            SliceIndex::NONE => self.waiting = after,
+            before => pool.nodes[before].next = after,
         }
         if slice.is_empty() {
             return Inserted::Duplicate;
@@ -211,10 +216,10 @@ impl ReceiveQueue {
             return Inserted::NoRoom;
         };
         match before {
-            NONE => self.waiting = index,
-            before => pool.nodes[before as usize].next = index,
+            SliceIndex::NONE => self.waiting = index,
+            before => pool.nodes[before].next = index,
         }
-        if after == NONE {
+        if after == SliceIndex::NONE {
             self.waiting_tail = index;
         }
         self.out_of_order += 1;
@@ -226,9 +231,9 @@ impl ReceiveQueue {
     /// new next, and how many slices turned out to be duplicates.
     pub(crate) fn advance(&mut self, pool: &mut SlicePool, mut next: Seq) -> (Seq, u32) {
         let mut freed = 0;
-        while self.waiting != NONE {
+        while self.waiting != SliceIndex::NONE {
             let index = self.waiting;
-            let seq = pool.nodes[index as usize].seq;
+            let seq = pool.nodes[index].seq;
             if seq > next {
                 break;
             }
@@ -241,8 +246,8 @@ impl ReceiveQueue {
                 freed += 1;
                 continue;
             }
-            let node = &mut pool.nodes[index as usize];
-            let after = std::mem::replace(&mut node.next, NONE);
+            let node = &mut pool.nodes[index];
+            let after = std::mem::replace(&mut node.next, SliceIndex::NONE);
             if let Some(slice) = &mut node.slice {
                 slice.advance(next.since(seq) as usize);
             }
@@ -255,10 +260,10 @@ impl ReceiveQueue {
         (next, freed)
     }
 
-    fn set_waiting(&mut self, first: u32) {
+    fn set_waiting(&mut self, first: SliceIndex) {
         self.waiting = first;
-        if first == NONE {
-            self.waiting_tail = NONE;
+        if first == SliceIndex::NONE {
+            self.waiting_tail = SliceIndex::NONE;
         }
     }
 
@@ -266,28 +271,28 @@ impl ReceiveQueue {
     /// `keep`; the peer will send them again (RFC 2018, section 8 allows it).
     /// Returns how many, and where what is left ends.
     pub(crate) fn renege(&mut self, pool: &mut SlicePool, keep: u32) -> (u32, Option<Seq>) {
-        let mut before = NONE;
+        let mut before = SliceIndex::NONE;
         let mut at = self.waiting;
         for _ in 0..keep {
-            if at == NONE {
+            if at == SliceIndex::NONE {
                 return (0, None);
             }
             before = at;
-            at = pool.nodes[at as usize].next;
+            at = pool.nodes[at].next;
         }
         let mut freed = 0;
-        while at != NONE {
-            self.out_of_order_bytes -= pool.end(at).since(pool.nodes[at as usize].seq);
+        while at != SliceIndex::NONE {
+            self.out_of_order_bytes -= pool.end(at).since(pool.nodes[at].seq);
             (_, at) = pool.give(at);
             freed += 1;
         }
         self.out_of_order -= freed;
         self.waiting_tail = before;
-        if before == NONE {
-            self.waiting = NONE;
+        if before == SliceIndex::NONE {
+            self.waiting = SliceIndex::NONE;
             return (freed, None);
         }
-        pool.nodes[before as usize].next = NONE;
+        pool.nodes[before].next = SliceIndex::NONE;
         (freed, Some(pool.end(before)))
     }
 

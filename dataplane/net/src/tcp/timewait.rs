@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use collections::{IndexTable, table_index};
+
 use crate::config::TcpConfig;
 use crate::tcp::connection::Connection;
 use crate::tcp::header::{Outgoing, Segment, flag};
@@ -13,6 +15,11 @@ use crate::tcp::state::State;
 use crate::tcp::variables::flag as has;
 use crate::time::Instant;
 use crate::util::list::{Links, List};
+
+table_index! {
+    /// What is remembered of one connection.
+    pub(crate) struct TimeWaitIndex(u32);
+}
 
 /// What is remembered of a connection.
 #[derive(Clone, Copy)]
@@ -45,13 +52,13 @@ pub(crate) enum Verdict {
 
 /// The table. First in, first out in each of the two states, for all wait equally long.
 pub(crate) struct TimeWaits {
-    entries: Box<[Remembered]>,
-    links: Links,
+    entries: IndexTable<TimeWaitIndex, Remembered>,
+    links: Links<TimeWaitIndex>,
     /// In TIME-WAIT.
-    waiting: List,
+    waiting: List<TimeWaitIndex>,
     /// In FIN-WAIT-2.
-    awaiting: List,
-    free: Vec<u32>,
+    awaiting: List<TimeWaitIndex>,
+    free: Vec<TimeWaitIndex>,
     time_wait: Duration,
     fin_wait_2: Duration,
 }
@@ -69,19 +76,20 @@ impl TimeWaits {
             ts_offset: 0,
             expires: Instant::ZERO,
         };
+        let entries = IndexTable::new(max, |_| vacant);
         Self {
-            entries: vec![vacant; max].into_boxed_slice(),
+            free: entries.indexes().rev().collect(),
+            entries,
             links: Links::new(max),
             waiting: List::EMPTY,
             awaiting: List::EMPTY,
-            free: (0..max as u32).rev().collect(),
             time_wait: tcp.time_wait,
             fin_wait_2: tcp.fin_wait_2,
         }
     }
 
-    pub(crate) fn get(&self, index: u32) -> &Remembered {
-        &self.entries[index as usize]
+    pub(crate) fn get(&self, index: TimeWaitIndex) -> &Remembered {
+        &self.entries[index]
     }
 
     /// Whether another one can be remembered without forgetting one.
@@ -91,30 +99,34 @@ impl TimeWaits {
 
     /// The one that is missed least: whose peer should have closed long ago, or that has
     /// waited longest.
-    pub(crate) fn oldest(&self) -> Option<u32> {
+    pub(crate) fn oldest(&self) -> Option<TimeWaitIndex> {
         self.awaiting.front().or(self.waiting.front())
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let fronts = [self.awaiting.front(), self.waiting.front()];
-        let expires = |index| self.entries[index as usize].expires;
+        let expires = |index| self.entries[index].expires;
         fronts.into_iter().flatten().map(expires).min()
     }
 
     /// One whose time is over; call until there is none.
-    pub(crate) fn expired(&self, now: Instant) -> Option<u32> {
+    pub(crate) fn expired(&self, now: Instant) -> Option<TimeWaitIndex> {
         let fronts = [self.awaiting.front(), self.waiting.front()];
-        let is_over = |index: &u32| self.entries[*index as usize].expires <= now;
+        let is_over = |index: &TimeWaitIndex| self.entries[*index].expires <= now;
         fronts.into_iter().flatten().find(is_over)
     }
 
     /// Remembers a connection in TIME-WAIT or FIN-WAIT-2; the caller has seen to it that
     /// there is room.
-    pub(crate) fn remember(&mut self, connection: &Connection, now: Instant) -> Option<u32> {
+    pub(crate) fn remember(
+        &mut self,
+        connection: &Connection,
+        now: Instant,
+    ) -> Option<TimeWaitIndex> {
         let index = self.free.pop()?;
         let rcv = &connection.rcv;
         let awaits_fin = connection.state == State::FinWait2;
-        self.entries[index as usize] = Remembered {
+        self.entries[index] = Remembered {
             key: connection.key,
             snd_nxt: connection.snd.nxt,
             rcv_nxt: rcv.nxt,
@@ -130,8 +142,8 @@ impl TimeWaits {
     }
 
     /// The wait that its state calls for begins.
-    fn wait(&mut self, index: u32, now: Instant) {
-        let entry = &mut self.entries[index as usize];
+    fn wait(&mut self, index: TimeWaitIndex, now: Instant) {
+        let entry = &mut self.entries[index];
         let (list, span) = if entry.awaits_fin {
             (&mut self.awaiting, self.fin_wait_2)
         } else {
@@ -141,8 +153,8 @@ impl TimeWaits {
         self.links.push_back(list, index);
     }
 
-    fn unlink(&mut self, index: u32) {
-        let list = if self.entries[index as usize].awaits_fin {
+    fn unlink(&mut self, index: TimeWaitIndex) {
+        let list = if self.entries[index].awaits_fin {
             &mut self.awaiting
         } else {
             &mut self.waiting
@@ -150,13 +162,18 @@ impl TimeWaits {
         self.links.remove(list, index);
     }
 
-    pub(crate) fn forget(&mut self, index: u32) {
+    pub(crate) fn forget(&mut self, index: TimeWaitIndex) {
         self.unlink(index);
         self.free.push(index);
     }
 
-    pub(crate) fn on_segment(&mut self, index: u32, segment: &Segment, now: Instant) -> Verdict {
-        if self.entries[index as usize].awaits_fin {
+    pub(crate) fn on_segment(
+        &mut self,
+        index: TimeWaitIndex,
+        segment: &Segment,
+        now: Instant,
+    ) -> Verdict {
+        if self.entries[index].awaits_fin {
             self.on_segment_in_fin_wait_2(index, segment, now)
         } else {
             self.on_segment_in_time_wait(index, segment, now)
@@ -164,8 +181,13 @@ impl TimeWaits {
     }
 
     /// RFC 9293, 3.10.7.4 for TIME-WAIT, with RFC 1337: a reset does not end it.
-    fn on_segment_in_time_wait(&mut self, index: u32, segment: &Segment, now: Instant) -> Verdict {
-        let entry = &mut self.entries[index as usize];
+    fn on_segment_in_time_wait(
+        &mut self,
+        index: TimeWaitIndex,
+        segment: &Segment,
+        now: Instant,
+    ) -> Verdict {
+        let entry = &mut self.entries[index];
         if segment.has(flag::RST) {
             return Verdict::Ignore;
         }
@@ -194,8 +216,13 @@ impl TimeWaits {
     }
 
     /// RFC 9293, 3.10.7.4 for FIN-WAIT-2, where nobody reads what is received.
-    fn on_segment_in_fin_wait_2(&mut self, index: u32, segment: &Segment, now: Instant) -> Verdict {
-        let entry = &mut self.entries[index as usize];
+    fn on_segment_in_fin_wait_2(
+        &mut self,
+        index: TimeWaitIndex,
+        segment: &Segment,
+        now: Instant,
+    ) -> Verdict {
+        let entry = &mut self.entries[index];
         let nxt = entry.rcv_nxt;
         if segment.has(flag::RST) {
             // RFC 5961, 3.2: only the very next sequence number resets.
@@ -226,7 +253,7 @@ impl TimeWaits {
         let end = segment.seq + segment.seq_len();
         if segment.has(flag::FIN) && end == nxt + 1 && segment.seq <= nxt {
             self.unlink(index);
-            let entry = &mut self.entries[index as usize];
+            let entry = &mut self.entries[index];
             entry.rcv_nxt = end;
             entry.edge = entry.edge.max(end);
             entry.awaits_fin = false;
@@ -244,8 +271,8 @@ impl TimeWaits {
     }
 
     /// The ACK that a remembered connection still gives.
-    pub(crate) fn acknowledgment(&self, index: u32, now: Instant) -> Outgoing {
-        let entry = &self.entries[index as usize];
+    pub(crate) fn acknowledgment(&self, index: TimeWaitIndex, now: Instant) -> Outgoing {
+        let entry = &self.entries[index];
         let key = &entry.key;
         let mut header = Outgoing::new(
             key.local_port(),

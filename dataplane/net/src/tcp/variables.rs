@@ -74,8 +74,6 @@ pub(crate) mod event {
     pub(crate) const CLOSED: u8 = 32;
 }
 
-pub(crate) const NO_LISTENER: u16 = u16::MAX;
-
 /// The send sequence variables, and what hangs on them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sender {
