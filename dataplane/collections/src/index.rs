@@ -126,6 +126,38 @@ impl<I: TableIndex, T> IndexTable<I, T> {
     }
 }
 
+/// A table's elements, looked up once: steps that follow links write to elements, and where these
+/// are would be read again after each.
+pub(crate) struct Elements<'a, I, T> {
+    elements: &'a mut [T],
+    index: PhantomData<fn(I)>,
+}
+
+impl<I: TableIndex, T> IndexTable<I, T> {
+    #[inline]
+    pub(crate) fn elements(&mut self) -> Elements<'_, I, T> {
+        Elements {
+            elements: &mut self.elements,
+            index: PhantomData,
+        }
+    }
+}
+
+impl<I: TableIndex, T> Index<I> for Elements<'_, I, T> {
+    type Output = T;
+    #[inline]
+    fn index(&self, index: I) -> &T {
+        &self.elements[index.place()]
+    }
+}
+
+impl<I: TableIndex, T> IndexMut<I> for Elements<'_, I, T> {
+    #[inline]
+    fn index_mut(&mut self, index: I) -> &mut T {
+        &mut self.elements[index.place()]
+    }
+}
+
 impl<I: TableIndex, T> Index<I> for IndexTable<I, T> {
     type Output = T;
     #[inline]

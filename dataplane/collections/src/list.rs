@@ -1,6 +1,7 @@
 //! Lists through the elements of a fixed table: nothing is allocated, and an
 //! element leaves its list in constant time.
 
+use crate::index::Elements;
 use crate::{IndexTable, TableIndex};
 
 /// An element's neighbours in one list. Both are none if it is alone or in no list.
@@ -80,6 +81,10 @@ impl<I: TableIndex> List<I> {
 
     /// Puts `id`, which is in no list of the kind, in front of the others.
     pub fn push_front<N: Node<Index = I>>(&mut self, table: &mut IndexTable<I, N>, id: I) {
+        self.put_front(&mut table.elements(), id);
+    }
+
+    fn put_front<N: Node<Index = I>>(&mut self, table: &mut Elements<'_, I, N>, id: I) {
         let next = self.head;
         *table[id].links(self.kind) = Links {
             prev: I::NONE,
@@ -95,9 +100,10 @@ impl<I: TableIndex> List<I> {
 
     /// Puts `id`, which is in no list of the kind, behind the others.
     pub fn push_back<N: Node<Index = I>>(&mut self, table: &mut IndexTable<I, N>, id: I) {
+        let table = &mut table.elements();
         match self.tail.some() {
-            None => self.push_front(table, id),
-            Some(tail) => self.insert_behind(table, tail, id),
+            None => self.put_front(table, id),
+            Some(tail) => self.put_behind(table, tail, id),
         }
     }
 
@@ -108,6 +114,10 @@ impl<I: TableIndex> List<I> {
         place: I,
         id: I,
     ) {
+        self.put_behind(&mut table.elements(), place, id);
+    }
+
+    fn put_behind<N: Node<Index = I>>(&mut self, table: &mut Elements<'_, I, N>, place: I, id: I) {
         let next = std::mem::replace(&mut table[place].links(self.kind).next, id);
         *table[id].links(self.kind) = Links { prev: place, next };
         match next.some() {
@@ -119,6 +129,7 @@ impl<I: TableIndex> List<I> {
 
     /// Takes `id`, which is in the list, out of it.
     pub fn remove<N: Node<Index = I>>(&mut self, table: &mut IndexTable<I, N>, id: I) {
+        let table = &mut table.elements();
         let links = table[id].links(self.kind);
         let Links { prev, next } = std::mem::replace(links, Links::UNLINKED);
         match prev.some() {
