@@ -16,7 +16,7 @@ use pages::{PAGE_SIZE, PullUp};
 
 use crate::PageCache;
 use crate::entry::{EntryIndex, Sectors, pages_of};
-use crate::request::{Phase, RequestIndex};
+use crate::slot::{Phase, RequestIndex};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 

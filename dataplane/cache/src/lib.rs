@@ -32,6 +32,7 @@ mod read;
 mod request;
 mod share;
 mod shelf;
+mod slot;
 mod table;
 mod volumes;
 mod write;
@@ -45,8 +46,8 @@ use pages::{PAGE_SIZE, PageRun, PullUp, RunPool};
 
 use entry::EntryIndex;
 use operation::OperationSlot;
-use request::{RequestIndex, RequestSlot};
 use shelf::Shelves;
+use slot::{RequestIndex, RequestSlot};
 use table::Table;
 use volumes::{Volume, Volumes};
 

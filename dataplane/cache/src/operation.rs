@@ -8,7 +8,7 @@ use pages::{PAGE_SIZE, PageRun, PullUp};
 
 use crate::PageCache;
 use crate::entry::EntryIndex;
-use crate::request::{Phase, RequestIndex};
+use crate::slot::{Phase, RequestIndex};
 
 /// An operation for the device behind a volume.
 #[derive(Debug)]

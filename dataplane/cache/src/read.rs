@@ -8,7 +8,7 @@ use pages::{LogicalPage, PAGE_SIZE, PageRun, PullUp};
 use crate::PageCache;
 use crate::entry::{EntryIndex, Sectors};
 use crate::operation::OperationId;
-use crate::request::{Phase, RequestIndex};
+use crate::slot::{Phase, RequestIndex};
 
 impl PageCache {
     /// Serves the pages of read `id` that the cache has, and asks the device

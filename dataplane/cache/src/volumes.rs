@@ -7,8 +7,8 @@ use collections::List;
 
 use crate::VolumeConfig;
 use crate::entry::{Entry, EntryIndex};
-use crate::request::RequestIndex;
 use crate::share::Share;
+use crate::slot::RequestIndex;
 
 /// One volume, as far as the cache has to do with it.
 pub(crate) struct Volume {
@@ -86,6 +86,7 @@ pub(crate) struct Volumes(Vec<Volume>);
 
 impl Volumes {
     /// One that was added.
+    #[inline]
     pub fn get(&self, volume: VolumeId) -> Option<&Volume> {
         self.0.get(volume.index()).filter(|volume| volume.held)
     }
@@ -100,35 +101,41 @@ impl Volumes {
     }
 
     /// All, those too that were not added.
+    #[inline]
     pub fn iter(&self) -> impl Iterator<Item = &Volume> {
         self.0.iter()
     }
 
     /// Their names, from the first on.
+    #[inline]
     pub fn ids(&self) -> impl DoubleEndedIterator<Item = VolumeId> + use<> {
         (0..self.0.len()).map(|place| VolumeId(place as u16))
     }
 
-    /// The same, from `first` on and then those before it; and who follows `first`.
-    pub fn in_turn(&self, first: VolumeId) -> (impl Iterator<Item = VolumeId> + use<>, VolumeId) {
-        let (before, len) = (first.index(), self.0.len());
-        let next = if before + 1 < len { before + 1 } else { 0 };
-        let turn = (before..len).chain(0..before);
-        (
-            turn.map(|place| VolumeId(place as u16)),
-            VolumeId(next as u16),
-        )
+    /// The same, from `first` on, and then those before it.
+    pub fn ids_from(&self, first: VolumeId) -> impl Iterator<Item = VolumeId> + use<> {
+        let (first, len) = (first.index(), self.0.len());
+        let places = (first..len).chain(0..first);
+        places.map(|place| VolumeId(place as u16))
+    }
+
+    /// The one behind `volume`; behind the last comes the first again.
+    pub fn behind(&self, volume: VolumeId) -> VolumeId {
+        let next = volume.index() + 1;
+        VolumeId(if next < self.0.len() { next as u16 } else { 0 })
     }
 }
 
 impl Index<VolumeId> for Volumes {
     type Output = Volume;
+    #[inline]
     fn index(&self, volume: VolumeId) -> &Volume {
         &self.0[volume.index()]
     }
 }
 
 impl IndexMut<VolumeId> for Volumes {
+    #[inline]
     fn index_mut(&mut self, volume: VolumeId) -> &mut Volume {
         &mut self.0[volume.index()]
     }

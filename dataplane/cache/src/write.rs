@@ -5,7 +5,7 @@ use pages::{LogicalPage, OutOfPages, PAGE_SIZE, PageRun, PullUp};
 
 use crate::PageCache;
 use crate::entry::{EntryIndex, Sectors};
-use crate::request::{Phase, RequestIndex};
+use crate::slot::{Phase, RequestIndex};
 
 enum Merged {
     All,

@@ -9,7 +9,7 @@ use pages::{PAGE_SIZE, PageRun};
 use crate::PageCache;
 use crate::entry::{EntryIndex, Sectors};
 use crate::operation::OperationId;
-use crate::request::{Phase, RequestIndex};
+use crate::slot::{Phase, RequestIndex};
 use crate::table::Entries;
 use crate::volumes::Volume;
 
