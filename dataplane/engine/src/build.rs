@@ -320,8 +320,8 @@ fn stack(
         receive_headroom: (clusters / 8).clamp(1, 4096),
         steering: (queues > 1).then(|| rss::Steering {
             key: rss::SYMMETRIC_KEY,
-            table: (0..128).map(|i| i % queues).collect(),
-            queue: shard as u16,
+            table: (0..128).map(|i| rss::QueueIndex(i % queues)).collect(),
+            queue: rss::QueueIndex(shard as u16),
         }),
         owns_addresses: shard == 0,
         ..stack_config(config, port_config, MacAddress(port.mac), secret)?

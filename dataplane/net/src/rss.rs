@@ -18,20 +18,32 @@ pub const SYMMETRIC_KEY: [u8; 40] = {
     key
 };
 
+/// One of a port's queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueIndex(pub u16);
+
+impl QueueIndex {
+    /// As a place in a list.
+    #[inline]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// How a port spreads flows over its queues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Steering {
     /// The Toeplitz key the port was given.
     pub key: [u8; 40],
     /// The redirection table: queue by low bits of the hash. Its length is a power of two.
-    pub table: Vec<u16>,
+    pub table: Vec<QueueIndex>,
     /// The queue of this shard.
-    pub queue: u16,
+    pub queue: QueueIndex,
 }
 
 impl Steering {
     /// The queue that a frame from `source` to `destination` arrives in.
-    pub fn queue_of(&self, source: SocketAddr, destination: SocketAddr) -> u16 {
+    pub fn queue_of(&self, source: SocketAddr, destination: SocketAddr) -> QueueIndex {
         let hash = toeplitz_tcp(&self.key, source, destination);
         self.table[hash as usize & (self.table.len() - 1)]
     }

@@ -7,22 +7,22 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use net::rss::{SYMMETRIC_KEY, Steering};
+use net::rss::{QueueIndex, SYMMETRIC_KEY, Steering};
 use net::{Notice, PcapTap, Sink};
 use support::script::*;
 use support::*;
 
-fn steering(queue: u16) -> Steering {
+fn steering(queue: QueueIndex) -> Steering {
     Steering {
         key: SYMMETRIC_KEY,
-        table: (0..128).map(|i| i % 4).collect(),
+        table: (0..128).map(|i| QueueIndex(i % 4)).collect(),
         queue,
     }
 }
 
 #[test]
 fn k03_connections_that_we_open_are_steered_to_their_shard() {
-    for queue in 0..4 {
+    for queue in (0..4).map(QueueIndex) {
         let mut t = Script::with(false, |config| config.steering = Some(steering(queue)));
         for _ in 0..8 {
             t.host.stack.connect(t.now, t.peer, None).unwrap();

@@ -58,7 +58,7 @@ impl Nic {
     pub(crate) fn receive(&self, frame: Frame) -> Option<usize> {
         let queue = match frame.flow() {
             Some((source, destination)) if self.queues.len() > 1 => {
-                usize::from(self.steering.queue_of(source, destination))
+                self.steering.queue_of(source, destination).index()
             }
             _ => self.config.other_queue % self.queues.len(),
         };

@@ -31,8 +31,10 @@ const HEADERS: usize = 18 + 40 + 32;
 pub(super) fn steering(shards: usize, queue: u16) -> rss::Steering {
     rss::Steering {
         key: rss::SYMMETRIC_KEY,
-        table: (0..128).map(|i| i % shards as u16).collect(),
-        queue,
+        table: (0..128)
+            .map(|i| rss::QueueIndex(i % shards as u16))
+            .collect(),
+        queue: rss::QueueIndex(queue),
     }
 }
 
