@@ -9,7 +9,7 @@
 //! | `next` | the same, for the next segment of a train |
 //! | `output` | segments out |
 //! | `timers`, `rtt` | retransmission, persist, keep-alive, delayed ACK |
-//! | `recovery`, `flight` | RACK-TLP, PRR, undoing; what is in flight |
+//! | `recovery`, `loss`, `flight` | RACK-TLP, PRR, undoing; what is lost, and what is in flight |
 //! | `congestion` | CUBIC and NewReno behind a seam |
 //! | `chunks`, `slices`, `body` | bytes out and in, by reference |
 //! | `window`, `budget` | windows in clusters |
@@ -26,6 +26,7 @@ mod handshake;
 mod header;
 mod input;
 mod key;
+mod loss;
 mod next;
 mod output;
 mod recovery;

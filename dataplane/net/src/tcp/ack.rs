@@ -4,37 +4,12 @@ use std::time::Duration;
 
 use crate::tcp::connection::Connection;
 use crate::tcp::flight::{Flight, Record, mark};
-use crate::tcp::header::{Segment, flag};
-use crate::tcp::next::plain_word;
+use crate::tcp::header::{Segment, flag, plain_word};
+use crate::tcp::loss::Sample;
 use crate::tcp::seq::Seq;
 use crate::tcp::shared::{NEVER, Shared};
 use crate::tcp::state::{Input, State};
 use crate::tcp::variables::{Alarm, flag as has};
-use crate::time::Instant;
-
-/// What one ACK told.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Sample {
-    /// Bytes newly known to have arrived.
-    pub(crate) delivered: u32,
-    /// SND.UNA moved.
-    pub(crate) advanced: bool,
-    /// When the oldest segment that it acknowledges and that was sent once was sent.
-    pub(crate) oldest: Option<Instant>,
-    /// The same for the newest.
-    pub(crate) newest: Option<Instant>,
-    /// It reports a duplicate (RFC 2883), by its first block.
-    pub(crate) duplicate: Option<(Seq, Seq)>,
-    /// New blocks were SACKed.
-    pub(crate) sacked: bool,
-    /// It acknowledges something that was sent again.
-    pub(crate) resent: bool,
-    /// A classical duplicate ACK (RFC 5681, section 2).
-    pub(crate) repeated: bool,
-    /// The peer echoes a congestion mark.
-    pub(crate) echoed: bool,
-    pub(crate) echo: Option<u32>,
-}
 
 /// Segments in flight that the blocks of one ACK are compared with: more than 5 MB of full ones.
 /// A peer that takes tiny segments, and reports holes at their end, makes us look no further.

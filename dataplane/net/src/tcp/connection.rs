@@ -10,7 +10,7 @@ use crate::link::emit::Headers;
 use crate::link::neighbor::NeighborIndex;
 use crate::tcp::congestion::{Congestion, Window};
 use crate::tcp::key::FlowKey;
-use crate::tcp::recovery::{Phase, Recovery};
+use crate::tcp::loss::{Phase, Recovery};
 use crate::tcp::rtt::Rtt;
 use crate::tcp::seq::Seq;
 use crate::tcp::shared::Shared;

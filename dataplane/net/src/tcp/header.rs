@@ -45,6 +45,13 @@ pub(crate) struct Segment {
     pub(crate) sack_permitted: bool,
 }
 
+/// The fourth word of a header that has a timestamp for its only option: eight words
+/// long, ACK alone, and the window.
+#[inline]
+pub(crate) fn plain_word(window: u16) -> u32 {
+    0x8010_0000 | u32::from(window)
+}
+
 impl Segment {
     /// Reads the header at the front of `bytes`, of a segment of `l4_len` bytes in all.
     ///

@@ -20,12 +20,6 @@ const TIMESTAMP: u32 = 0x0101_080a;
 /// PSH, in the fourth word: it changes nothing.
 const PSH: u32 = 0x0008_0000;
 
-/// The fourth word of such a header: eight words long, ACK alone, and the window.
-#[inline]
-pub(crate) fn plain_word(window: u16) -> u32 {
-    0x8010_0000 | u32::from(window)
-}
-
 #[inline(always)]
 fn word(header: &Header, at: usize) -> u32 {
     u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])

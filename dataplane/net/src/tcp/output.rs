@@ -13,7 +13,7 @@ use crate::tcp::congestion::CongestionControl;
 use crate::tcp::connection::Connection;
 use crate::tcp::flight::{Flight, RecordIndex, mark};
 use crate::tcp::header::{Outgoing, flag};
-use crate::tcp::recovery::Phase;
+use crate::tcp::loss::Phase;
 use crate::tcp::seq::Seq;
 use crate::tcp::shared::{NEVER, Shared};
 use crate::tcp::state::State;

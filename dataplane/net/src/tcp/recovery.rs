@@ -4,133 +4,15 @@
 
 use std::time::Duration;
 
-use crate::tcp::ack::Sample;
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::connection::Connection;
 use crate::tcp::flight::{Flight, Record, mark};
-use crate::tcp::header::{SACKS_MAX, Segment};
+use crate::tcp::header::Segment;
+use crate::tcp::loss::{Phase, Sample, TailProbe, Undo};
 use crate::tcp::seq::Seq;
 use crate::tcp::shared::{NEVER, Shared};
 use crate::tcp::variables::flag as has;
 use crate::time::Instant;
-
-/// What the sender is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// Nothing is known to be lost.
-    Open,
-    /// Repairing losses that acknowledgments told of.
-    Recovery,
-    /// Repairing after a timeout.
-    Loss,
-}
-
-/// What to go back to if nothing was lost after all.
-#[derive(Clone, Copy, Debug)]
-struct Undo {
-    cwnd: u32,
-    ssthresh: u32,
-    /// SND.UNA when the window was reduced.
-    marker: Seq,
-    /// Segments sent again since, less those the peer reported as duplicates.
-    resent: u32,
-    /// The timestamp of the first of them (Eifel, RFC 3522).
-    stamp: Option<u32>,
-}
-
-/// A tail loss probe that is out (RFC 8985, 7.1).
-#[derive(Clone, Copy, Debug)]
-struct TailProbe {
-    end: Seq,
-    resent: bool,
-}
-
-/// The variables of loss recovery.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Recovery {
-    pub(crate) phase: Phase,
-    /// SND.NXT when it began: RecoveryPoint.
-    point: Seq,
-    undo: Option<Undo>,
-    /// RFC 8985, 5.2: the segment sent last of all that arrived.
-    rack_sent: Instant,
-    rack_end: Seq,
-    rack_rtt: u64,
-    /// Highest sequence number that arrived: RACK.fack.
-    forward: Seq,
-    reordering: bool,
-    reo_mult: u16,
-    reo_persist: u8,
-    /// When to look for losses again (RFC 8985, 6.2, step 5).
-    pub(crate) look_again: Instant,
-    /// The end of the round in which the last D-SACK counted.
-    dsack_round: Option<Seq>,
-    tail: Option<TailProbe>,
-    /// RFC 6937.
-    prr_flight: u32,
-    prr_delivered: u32,
-    prr_out: u32,
-    /// The SACK blocks of the last ACK: nothing new if they come again.
-    blocks: [(Seq, Seq); SACKS_MAX],
-    /// Duplicate ACKs, for peers without SACK.
-    repeated: u32,
-    /// One reduction per window for congestion marks (RFC 3168, 6.1.2).
-    ecn_point: Seq,
-}
-
-impl Recovery {
-    /// For a connection whose first sequence number is `iss`.
-    pub(crate) fn new(iss: Seq) -> Self {
-        Self {
-            phase: Phase::Open,
-            point: iss,
-            undo: None,
-            rack_sent: Instant::ZERO,
-            rack_end: iss,
-            rack_rtt: 0,
-            forward: iss,
-            reordering: false,
-            reo_mult: 1,
-            reo_persist: 0,
-            look_again: NEVER,
-            dsack_round: None,
-            tail: None,
-            prr_flight: 0,
-            prr_delivered: 0,
-            prr_out: 0,
-            blocks: [(Seq(0), Seq(0)); SACKS_MAX],
-            repeated: 0,
-            ecn_point: iss,
-        }
-    }
-
-    pub(crate) fn knows_block(&self, from: Seq, to: Seq) -> bool {
-        self.blocks.contains(&(from, to))
-    }
-
-    pub(crate) fn remember_blocks(&mut self, blocks: &[(Seq, Seq)]) {
-        self.blocks = [(Seq(0), Seq(0)); SACKS_MAX];
-        self.blocks[..blocks.len()].copy_from_slice(blocks);
-    }
-
-    pub(crate) fn tail_probe_is_out(&self) -> bool {
-        self.tail.is_some()
-    }
-
-    /// Repairs up to `point` without a reduction of the window.
-    pub(crate) fn repair(&mut self, point: Seq) {
-        self.phase = Phase::Loss;
-        self.point = point;
-        self.undo = None;
-    }
-
-    /// Bytes that left during recovery, for proportional rate reduction.
-    pub(crate) fn note_sent(&mut self, bytes: u32) {
-        if self.phase == Phase::Recovery {
-            self.prr_out = self.prr_out.saturating_add(bytes);
-        }
-    }
-}
 
 impl Connection {
     /// RFC 8985, 6.2, steps 1 to 3: RACK's variables after `record` arrived.

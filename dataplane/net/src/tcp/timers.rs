@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::event::CloseReason;
 use crate::tcp::connection::Connection;
-use crate::tcp::recovery::Phase;
+use crate::tcp::loss::Phase;
 use crate::tcp::shared::{NEVER, Shared};
 use crate::tcp::state::State;
 use crate::tcp::variables::{Alarm, flag as has};
