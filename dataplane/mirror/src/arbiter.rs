@@ -4,7 +4,7 @@
 //! A node's key is there as long as the node renews its lease; it is gone no sooner than a lease's time after the last
 //! renewal was sent. A question that has no answer in time was executed, or was not, or will be.
 
-use crate::standing::{Generation, ReplicaId};
+use crate::replica::{Generation, ReplicaId};
 
 /// What the arbiter has of a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

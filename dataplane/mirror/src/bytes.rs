@@ -1,7 +1,5 @@
 //! Little-endian fields of frames and of standings on disk.
 
-use crate::standing::Generation;
-
 pub(crate) fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes(array(bytes, at))
 }
@@ -22,16 +20,4 @@ pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
 
 pub(crate) fn put(bytes: &mut [u8], at: usize, field: &[u8]) {
     bytes[at..at + field.len()].copy_from_slice(field);
-}
-
-pub(crate) fn put_generation(bytes: &mut [u8], at: usize, generation: Generation) {
-    put(bytes, at, &generation.number.to_le_bytes());
-    put(bytes, at + 8, &generation.tag.to_le_bytes());
-}
-
-pub(crate) fn generation_at(bytes: &[u8], at: usize) -> Generation {
-    Generation {
-        number: u64_at(bytes, at),
-        tag: u64_at(bytes, at + 8),
-    }
 }

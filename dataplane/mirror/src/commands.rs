@@ -7,9 +7,10 @@ mod tests;
 
 use std::fmt;
 
-use crate::bytes::{array, generation_at, put, put_generation, u16_at, u32_at, u64_at};
+use crate::bytes::{array, put, u16_at, u32_at, u64_at};
 use crate::frame::{Command, PARAMETERS_MAX};
-use crate::standing::{Claim, Generation, RecordClaim, ReplicaId, Wholeness};
+use crate::replica::{Generation, ReplicaId};
+use crate::standing::{Claim, RecordClaim, Wholeness};
 
 impl Command {
     /// Changes of a volume: [`Changes`], and their data.
@@ -266,12 +267,12 @@ impl Meeting {
         put(&mut bytes, 24, &self.len.to_le_bytes());
         put(&mut bytes, 32, &self.block.to_le_bytes());
         put(&mut bytes, 40, &claim.replica.0);
-        put_generation(&mut bytes, 72, claim.generation);
+        claim.generation.put(&mut bytes, 72);
         if let Some(record) = &claim.record {
             (bytes[20], bytes[21]) = (1, record.copies.into());
             put(&mut bytes, 88, &record.peer.0);
-            put_generation(&mut bytes, 104, record.common[0]);
-            put_generation(&mut bytes, 120, record.common[1]);
+            record.common[0].put(&mut bytes, 104);
+            record.common[1].put(&mut bytes, 120);
             put(&mut bytes, 136, &record.changed.to_le_bytes());
         }
         put(&mut bytes, 144, &self.differing.to_le_bytes());
@@ -304,7 +305,7 @@ impl Meeting {
         let role = role.ok_or(BadParameters("a node has no role"))?;
         let record = (bytes[20] == 1).then(|| RecordClaim {
             peer: ReplicaId(array(bytes, 88)),
-            common: [generation_at(bytes, 104), generation_at(bytes, 120)],
+            common: [Generation::at(bytes, 104), Generation::at(bytes, 120)],
             copies: bytes[21] == 1,
             changed: u64_at(bytes, 136),
         });
@@ -317,7 +318,7 @@ impl Meeting {
             claim: Claim {
                 replica: ReplicaId(array(bytes, 40)),
                 wholeness,
-                generation: generation_at(bytes, 72),
+                generation: Generation::at(bytes, 72),
                 record,
             },
             differing: u64_at(bytes, 144),
@@ -449,7 +450,7 @@ impl Copying {
         put(&mut bytes, 0, &self.volume.to_le_bytes());
         bytes[2] = self.stays_whole.into();
         put(&mut bytes, 8, &self.ticket.to_le_bytes());
-        put_generation(&mut bytes, 16, self.generation);
+        self.generation.put(&mut bytes, 16);
         bytes
     }
 
@@ -465,7 +466,7 @@ impl Copying {
             volume: u16_at(bytes, 0),
             stays_whole: bytes[2] == 1,
             ticket: u64_at(bytes, 8),
-            generation: generation_at(bytes, 16),
+            generation: Generation::at(bytes, 16),
         };
         match copying.encode() == bytes {
             true => Ok(copying),

@@ -23,6 +23,7 @@ mod mirrored;
 mod pair;
 mod parameters;
 mod record;
+mod replica;
 mod standing;
 
 pub use arbiter::{Answer, Entry, Question, Seen};
@@ -42,9 +43,10 @@ pub use mirrored::{Mirrored, Mode};
 pub use pair::{Action, BadContent, Content, Pair, PairConfig, Unwilling, nature};
 pub use parameters::{ErrorReply, Refusal};
 pub use record::{Changed, GRANULE};
+pub use replica::{Generation, ReplicaId};
 pub use standing::{
-    BadStanding, Claim, Generation, NotWhole, OnDisk, Record, RecordClaim, Refused, ReplicaId,
-    STANDING, Standing, Verdict, Which, Wholeness, meet,
+    BadStanding, Claim, NotWhole, OnDisk, Record, RecordClaim, Refused, STANDING, Standing,
+    Verdict, Which, Wholeness, meet,
 };
 
 /// Version of the protocol.

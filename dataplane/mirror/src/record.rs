@@ -20,7 +20,7 @@
 use std::ops::Range;
 
 use crate::bytes::{array, put, u32_at, u64_at};
-use crate::standing::ReplicaId;
+use crate::replica::ReplicaId;
 
 /// Bytes of a granule.
 pub const GRANULE: u64 = 64 << 10;

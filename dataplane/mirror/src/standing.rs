@@ -14,27 +14,9 @@ mod disk;
 use std::fmt;
 
 use crate::record::Changed;
+use crate::replica::{Generation, ReplicaId};
 
 pub use disk::{BadStanding, OnDisk, STANDING};
-
-/// Names a replica: one node's copy of one volume, for as long as its drive has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ReplicaId(pub [u8; 16]);
-
-/// A state of a volume that goes on from another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Generation {
-    /// One more than that of the generation before.
-    pub number: u64,
-    /// Random: tells it from others that began at the same one.
-    pub tag: u64,
-}
-
-impl fmt::Display for Generation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{:08x}", self.number, self.tag as u32)
-    }
-}
 
 /// Whether the data are a state of the volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use crate::frame::Command;
 use crate::pair::{Action, Pair, RECORD, nature};
 use crate::parameters::Refusal;
 use crate::record::Changed;
-use crate::standing::ReplicaId;
+use crate::replica::ReplicaId;
 
 /// What a shard heard.
 struct Mail {

@@ -14,7 +14,8 @@ use std::fmt;
 
 use crate::bytes::{array, put};
 use crate::commands::Role;
-use crate::standing::{BadStanding, OnDisk, ReplicaId, STANDING, Standing};
+use crate::replica::ReplicaId;
+use crate::standing::{BadStanding, OnDisk, STANDING, Standing};
 
 use super::RECORD;
 

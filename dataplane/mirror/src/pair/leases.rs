@@ -18,7 +18,8 @@ use crate::arbiter::{Answer, Entry, Question, Seen};
 use crate::commands::{Copying, Role};
 use crate::frame::Command;
 use crate::mirrored::Mode;
-use crate::standing::{Generation, ReplicaId, Wholeness};
+use crate::replica::{Generation, ReplicaId};
+use crate::standing::Wholeness;
 
 /// How often the arbiter is asked when nothing happens.
 const LOOK: Duration = Duration::from_secs(1);

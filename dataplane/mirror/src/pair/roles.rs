@@ -7,7 +7,8 @@ use super::source::Step;
 use super::{After, Pair, Phase};
 use crate::commands::Role;
 use crate::mirrored::Mode;
-use crate::standing::{NotWhole, ReplicaId, Wholeness};
+use crate::replica::ReplicaId;
+use crate::standing::{NotWhole, Wholeness};
 
 /// How long what hosts have under way may take when the node yields.
 const DRAIN: Duration = Duration::from_secs(5);

@@ -22,9 +22,10 @@
 
 use std::fmt;
 
-use super::{Record, ReplicaId, Standing, Wholeness};
-use crate::bytes::{array, generation_at, put, put_generation, u32_at, u64_at};
+use super::{Record, Standing, Wholeness};
+use crate::bytes::{array, put, u32_at, u64_at};
 use crate::record::Changed;
+use crate::replica::{Generation, ReplicaId};
 
 /// Bytes of a standing on disk.
 pub const STANDING: usize = 512;
@@ -90,12 +91,12 @@ impl OnDisk {
                 2
             }
         };
-        put_generation(&mut bytes, 56, standing.generation);
+        standing.generation.put(&mut bytes, 56);
         if let Some(record) = &standing.record {
             (bytes[72], bytes[73]) = (1, record.copies.into());
             put(&mut bytes, 80, &record.peer.0);
-            put_generation(&mut bytes, 96, record.common[0]);
-            put_generation(&mut bytes, 112, record.common[1]);
+            record.common[0].put(&mut bytes, 96);
+            record.common[1].put(&mut bytes, 112);
             put(&mut bytes, 128, &self.record.to_le_bytes());
         }
         put(&mut bytes, 136, &self.len.to_le_bytes());
@@ -134,14 +135,14 @@ impl OnDisk {
         };
         let record = (bytes[72] == 1).then(|| Record {
             peer: ReplicaId(array(bytes, 80)),
-            common: [generation_at(bytes, 96), generation_at(bytes, 112)],
+            common: [Generation::at(bytes, 96), Generation::at(bytes, 112)],
             copies: bytes[73] == 1,
             changed: Changed::all(len),
         });
         let standing = Standing {
             replica: ReplicaId(array(bytes, 16)),
             wholeness,
-            generation: generation_at(bytes, 56),
+            generation: Generation::at(bytes, 56),
             record,
         };
         let on_disk = Self {
