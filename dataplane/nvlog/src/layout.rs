@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::superblock::VOLUMES_MAX;
-
 /// Bytes that everything in a log store is aligned to, whatever its blocks are: those of a page,
 /// and of the largest block.
 pub const UNIT: u64 = 4096;
@@ -16,6 +14,9 @@ pub const AREAS: usize = 4;
 
 /// Bytes of a store's superblock, which a management area begins with.
 pub const SUPERBLOCK: usize = 16 << 10;
+
+/// Volumes that a store's superblock has room for.
+pub const VOLUMES_MAX: usize = 254;
 
 /// Bytes of a region's superblock. Each has a [`UNIT`] of the management area for itself.
 pub const REGION_SUPERBLOCK: usize = 512;

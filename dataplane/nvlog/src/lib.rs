@@ -291,10 +291,10 @@ mod table;
 pub use header::{Checksums, Crcs, HEADER_MAX, Header, PAGE, PAGES_MAX, Record, RecordOp};
 pub use layout::{
     AREA, AREAS, ENTRY_PAGES, HALF_MIN, Layout, REGION_SUPERBLOCK, REGIONS_MAX, SUPERBLOCK, TABLES,
-    UNIT, Unfit,
+    UNIT, Unfit, VOLUMES_MAX,
 };
 pub use region::{Group, Region};
-pub use superblock::{Bad, Members, RegionSuperblock, Superblock, VOLUMES_MAX, Volume, WAVES};
+pub use superblock::{Bad, Members, RegionSuperblock, Superblock, Volume, WAVES};
 pub use table::{CONTENT_MAX, ENTRY, Entry, NoTable, Put, Tables};
 
 /// What generations, epochs and sequences are less than: a transfer ID has no room for more.

@@ -5,7 +5,7 @@
 //! on the new one. [`newest`] takes the newest version that two agree on.
 
 use crate::bytes::{array, put, u32_at, u64_at};
-use crate::layout::{AREAS, Layout, REGION_SUPERBLOCK, REGIONS_MAX, SUPERBLOCK};
+use crate::layout::{AREAS, Layout, REGION_SUPERBLOCK, REGIONS_MAX, SUPERBLOCK, VOLUMES_MAX};
 use crate::{LogId, NUMBERS_END, VERSION, VERSION_TABLES};
 
 const MAGIC: [u8; 8] = *b"TL-NVLOG";
@@ -15,8 +15,7 @@ const VOLUMES: usize = 128;
 const VOLUME: usize = 64;
 const NAME: usize = 32;
 
-/// Volumes that a store's superblock has room for.
-pub const VOLUMES_MAX: usize = (SUPERBLOCK - VOLUMES) / VOLUME;
+const _: () = assert!(VOLUMES + VOLUMES_MAX * VOLUME == SUPERBLOCK);
 
 /// The copies of a superblock that are written first, then those written when these are flushed.
 pub const WAVES: [[usize; 2]; 2] = [[0, 2], [1, 3]];

@@ -9,8 +9,8 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::bytes::{array, put, u32_at, u64_at};
-use crate::layout::{ENTRY_PAGES, TABLES, UNIT};
-use crate::superblock::{Bad, VOLUMES_MAX, begin, look, seal};
+use crate::layout::{ENTRY_PAGES, TABLES, UNIT, VOLUMES_MAX};
+use crate::superblock::{Bad, begin, look, seal};
 use crate::{LogId, NUMBERS_END, VERSION_TABLES};
 
 const MAGIC: [u8; 8] = *b"TL-TABLE";

@@ -4,8 +4,8 @@
 
 use super::{Agreed, Buffer, PART, Refusal, STORES_MAX, Store, Stores};
 use crate::LogId;
-use crate::layout::{ENTRY_PAGES, TABLES, UNIT};
-use crate::superblock::{Bad, VOLUMES_MAX};
+use crate::layout::{ENTRY_PAGES, TABLES, UNIT, VOLUMES_MAX};
+use crate::superblock::Bad;
 use crate::table::{Entry, Tables};
 
 /// Bytes of all entries.
