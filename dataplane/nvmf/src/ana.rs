@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::config::Listener;
+use crate::listener::Listener;
 use crate::status::Status;
 use crate::units::Nsid;
 

@@ -4,10 +4,10 @@
 //! Controller), 3.1.3.2 (Discovery); NVMe/TCP Transport Specification 1.0, 3.6.2.2.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use crate::ana::AnaState;
+use crate::listener::Listener;
 use crate::units::{BlockSize, Nsid};
 use block::{LastSmart, NamespaceIndex};
 
@@ -144,24 +144,6 @@ pub struct NamespaceConfig {
 impl NamespaceConfig {
     /// Highest namespace number (reported as NN).
     pub const NSID_MAX: u32 = 1024;
-}
-
-/// An address where hosts reach the target: the discovery log advertises it for every subsystem.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Listener {
-    /// Address (TRADDR, ADRFAM).
-    pub address: IpAddr,
-    /// TCP port (TRSVCID).
-    pub port: u16,
-}
-
-impl From<SocketAddr> for Listener {
-    fn from(address: SocketAddr) -> Self {
-        Self {
-            address: address.ip(),
-            port: address.port(),
-        }
-    }
 }
 
 /// What is wrong with a configuration.

@@ -26,7 +26,8 @@ use sync::{Held, Watched};
 pub use ticks::TICK_MS;
 
 use crate::command::FabricsCommand;
-use crate::config::{DISCOVERY_NQN, Listener};
+use crate::config::DISCOVERY_NQN;
+use crate::listener::Listener;
 use crate::namespaces::Namespaces;
 use crate::status::Status;
 use crate::subsystem::{ConnectError, Subsystem};

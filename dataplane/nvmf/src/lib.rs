@@ -113,6 +113,7 @@ pub mod command;
 mod config;
 mod controller;
 mod counters;
+mod listener;
 mod namespaces;
 mod nguid;
 mod queue;
@@ -126,11 +127,12 @@ mod work;
 
 pub use ana::AnaState;
 pub use config::{
-    ADMIN_IN_CAPSULE_BYTES, ConfigError, DISCOVERY_NQN, Hosts, Listener, NQN_LEN_MAX,
-    NamespaceConfig, SubsystemConfig, TargetConfig,
+    ADMIN_IN_CAPSULE_BYTES, ConfigError, DISCOVERY_NQN, Hosts, NQN_LEN_MAX, NamespaceConfig,
+    SubsystemConfig, TargetConfig,
 };
 pub use controller::TICK_MS;
 pub use counters::Counters;
+pub use listener::Listener;
 pub use nguid::nguid_of;
 pub use queue::pool::CommandPool;
 pub use resources::Resources;

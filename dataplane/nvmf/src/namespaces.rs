@@ -1,7 +1,8 @@
 //! The namespaces of a subsystem at some time, as some of its controllers see them.
 
 use crate::ana::{AnaState, AnaStates};
-use crate::config::{Listener, NamespaceConfig};
+use crate::config::NamespaceConfig;
+use crate::listener::Listener;
 use crate::status::Status;
 use crate::units::Nsid;
 

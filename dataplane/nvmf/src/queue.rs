@@ -32,8 +32,8 @@ use std::sync::Arc;
 
 use pages::prefetch;
 
-use crate::config::Listener;
 use crate::controller::{AdminQueue, Controller};
+use crate::listener::Listener;
 use crate::resources::Resources;
 use crate::status::Status;
 use crate::target::Target;

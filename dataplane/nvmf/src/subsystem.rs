@@ -6,7 +6,8 @@ use sync::Watched;
 
 use crate::ana::{AnaState, AnaStates};
 use crate::command::ConnectField;
-use crate::config::{ConfigError, Hosts, Listener, NamespaceConfig, SubsystemConfig, TargetConfig};
+use crate::config::{ConfigError, Hosts, NamespaceConfig, SubsystemConfig, TargetConfig};
+use crate::listener::Listener;
 use crate::namespaces::Namespaces;
 use crate::status::Status;
 use crate::units::Nsid;

@@ -11,10 +11,11 @@ use sync::Watched;
 use crate::ana::AnaState;
 use crate::command::{ConnectData, ConnectField, FabricsCommand};
 use crate::config::{
-    ADMIN_QUEUE_DEPTH, ConfigError, DISCOVERY_NQN, Hosts, Listener, NamespaceConfig,
-    SubsystemConfig, TargetConfig, validate_namespaces,
+    ADMIN_QUEUE_DEPTH, ConfigError, DISCOVERY_NQN, Hosts, NamespaceConfig, SubsystemConfig,
+    TargetConfig, validate_namespaces,
 };
 use crate::controller::{Association, Controller, Enabled, Quiescence};
+use crate::listener::Listener;
 use crate::status::Status;
 use crate::subsystem::{ConnectError, Subsystem, Subsystems, lock};
 use crate::units::{Cntlid, Nsid, Qid};

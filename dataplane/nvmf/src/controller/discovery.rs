@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::window::Window;
-use crate::config::{ADMIN_QUEUE_DEPTH, Listener};
+use crate::config::ADMIN_QUEUE_DEPTH;
+use crate::listener::Listener;
 use crate::subsystem::{Subsystem, Subsystems};
 use crate::units::Cntlid;
 
