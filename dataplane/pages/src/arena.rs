@@ -6,8 +6,6 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-use crate::cluster::{Cluster, ClusterPool};
-
 /// Size of a physical page and of a logical page, in bytes (row Z1).
 pub const PAGE_SIZE: usize = 4096;
 
@@ -124,6 +122,11 @@ impl PageStructure {
         }
     }
 
+    /// The page is the shared page of zeros from now on.
+    pub(crate) fn set_zeros(&self) {
+        self.zeros.set(true);
+    }
+
     pub(crate) fn refer(&self) {
         self.references.set(self.references.get() + 1);
     }
@@ -231,19 +234,6 @@ impl Arena {
     pub(crate) fn index_of(&self, structure: &PageStructure) -> PageIndex {
         let offset = std::ptr::from_ref(structure) as usize - self.pages.as_ptr() as usize;
         PageIndex((offset / size_of::<PageStructure>()) as u32)
-    }
-
-    /// Carves the shared page of zeros (row Z5): one physical page that holds
-    /// zeros and of which no writable handle exists. `None` if the arena has
-    /// no page left.
-    pub fn zero_page(self: &Rc<Self>) -> Option<Cluster> {
-        let pool = ClusterPool::carve(self, 1, PAGE_SIZE)?;
-        let mut page = pool.alloc()?;
-        page.fill(0);
-        let page = page.freeze();
-        page.structure_at(0).zeros.set(true);
-        // The pool goes; the page lives as long as a handle to it.
-        Some(page)
     }
 
     /// Takes the next `bytes` (a multiple of the page size) for a pool.

@@ -6,17 +6,17 @@
 
 mod borrowed;
 mod pool;
+mod table;
 
 use std::fmt;
 use std::mem::ManuallyDrop;
-use std::ops::{Deref, DerefMut, Range};
+use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::rc::Rc;
 
 use crate::arena::{Arena, PAGE_SIZE, PageIndex, PageStructure};
 use crate::prefetch::prefetch_small;
-use crate::segment::Slice;
-use pool::{Pool, Unit};
+use table::{Pool, Unit};
 
 pub use borrowed::BorrowedPool;
 pub use pool::ClusterPool;
@@ -137,14 +137,6 @@ impl Cluster {
         }
         self.unit().filled.set((at + bytes.len()) as u32);
         at
-    }
-
-    /// A view of `range`, sharing this cluster.
-    ///
-    /// # Panics
-    /// If `range` is not inside the cluster.
-    pub fn slice(self, range: Range<usize>) -> Slice {
-        Slice::new(self, range)
     }
 
     /// Gives up the handle without counting down, as a number that can travel

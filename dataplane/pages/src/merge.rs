@@ -1,8 +1,7 @@
 //! Segment merge (row Z7): a new <offset, length> over existing segments.
 
 use crate::cluster::Cluster;
-use crate::logical::MAX_SEGMENTS;
-use crate::segment::Segment;
+use crate::segment::{MAX_SEGMENTS, Segment};
 
 /// Most pieces a merge can leave: four, one of them cut into three (row Z7, FIG. 7D).
 pub(crate) const MAX_PIECES: usize = MAX_SEGMENTS + 2;

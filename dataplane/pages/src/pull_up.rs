@@ -5,8 +5,8 @@ use std::ops::Range;
 use crate::arena::PAGE_SIZE;
 use crate::cluster::{Cluster, ClusterPool};
 use crate::ledger::{CopyLedger, CopyReason};
-use crate::logical::Refusal;
 use crate::merge::{MAX_PIECES, Part};
+use crate::refusal::Refusal;
 use crate::segment::{Segment, Slice};
 
 /// What a pull-up needs: where to take a fresh page from, and where to count

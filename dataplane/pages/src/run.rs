@@ -6,9 +6,10 @@ use std::ops::Range;
 
 use crate::arena::PAGE_SIZE;
 use crate::cluster::{Cluster, ClusterPool};
-use crate::logical::{LogicalPage, MAX_SEGMENTS, Refusal, WriteError};
+use crate::logical::LogicalPage;
 use crate::pull_up::PullUp;
-use crate::segment::{Segment, Slice};
+use crate::refusal::{Refusal, WriteError};
+use crate::segment::{MAX_SEGMENTS, Segment, Slice};
 
 /// The logical pages that a request <offset, length> covers, in order.
 ///

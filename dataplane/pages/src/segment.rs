@@ -125,6 +125,16 @@ impl fmt::Debug for Slice {
     }
 }
 
+impl Cluster {
+    /// A view of `range`, sharing this cluster.
+    ///
+    /// # Panics
+    /// If `range` is not inside the cluster.
+    pub fn slice(self, range: Range<usize>) -> Slice {
+        Slice::new(self, range)
+    }
+}
+
 /// What a segment's bytes are (row Z5, FIG. 3C).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SegmentKind {
@@ -135,6 +145,9 @@ pub enum SegmentKind {
     /// Address zero: uninitialised, or beyond the end. May not be read or written.
     Null,
 }
+
+/// Most segments a logical page may have; one more triggers a pull-up (row Z8).
+pub const MAX_SEGMENTS: usize = 4;
 
 /// A pair <address, length> that does not cross a physical page boundary (row Z3).
 #[derive(Clone)]

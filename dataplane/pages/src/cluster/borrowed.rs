@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use super::Cluster;
-use super::pool::Pool;
+use super::table::Pool;
 use crate::arena::{Arena, PAGE_SIZE};
 use crate::lending::{LentSegment, Return};
 use crate::segment::Slice;
@@ -51,8 +51,8 @@ impl BorrowedPool {
         // The lender keeps the bytes where they are, unchanged, until the return
         // comes, which is made only after the last handle here is gone.
         self.get().units[index as usize].address.set(address);
-        let cluster: Cluster = self.get().hold(index, len as u32);
-        Ok(cluster.slice(0..len))
+        let unit = self.get().hold(index, len as u32);
+        Ok(Slice::new(Cluster { unit }, 0..len))
     }
 
     /// The next segment to be returned, if there is one.
