@@ -14,8 +14,8 @@ use collections::Slab;
 use events::Counter;
 use pages::{ClusterPool, PageRun};
 
+use crate::change::{Change, Merging};
 use crate::jobs::Jobs;
-use crate::logged::{Change, Merging};
 use crate::requester::{Caller, Ends, Requester};
 use crate::sizes::Sizes;
 use deallocate::Deallocating;

@@ -13,6 +13,7 @@
 
 mod backing;
 mod cached;
+mod change;
 mod jobs;
 mod logged;
 mod message;

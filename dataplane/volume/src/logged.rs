@@ -19,7 +19,7 @@ mod warm;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use block::{Buffers, Device, DeviceState, Fault, Io, VolumeId};
+use block::{Buffers, Device, DeviceState, Fault, VolumeId};
 use collections::Slab;
 use events::tracepoint;
 use nvlog::{Crcs, Region};
@@ -27,7 +27,8 @@ use pages::Cluster;
 use sgl::Element;
 
 use crate::cached::Cached;
-use crate::requester::{End, Ends, Requester};
+use crate::change::Change;
+use crate::requester::Ends;
 
 use forward::Forwarding;
 
@@ -62,20 +63,6 @@ const IDLE: Duration = Duration::from_millis(20);
 /// Faults put in on purpose: changes are merged when their group is sent.
 const IS_EARLY: bool = cfg!(mutant = "log-acknowledged-early") || cfg!(mutant = "log-read-early");
 
-/// One change of a volume, on its way through the log.
-pub(crate) struct Change {
-    pub(crate) requester: Requester,
-    pub(crate) volume: VolumeId,
-    pub(crate) io: Io,
-}
-
-impl Change {
-    /// Its end, for whoever asked.
-    pub(crate) fn ended(self, result: Result<(), Fault>) -> End {
-        (self.requester, result, self.io.run)
-    }
-}
-
 /// A change that is stable, or will be.
 struct Logged {
     change: Change,
@@ -87,13 +74,6 @@ struct Logged {
 
 /// A change that the cache is merging: half, volume, first byte, the byte after the last.
 type Merged = (usize, VolumeId, u64, u64);
-
-/// What the cache is told of a change that it merges, and gives back when it has.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Merging {
-    /// Its place among those that are being merged.
-    place: u32,
-}
 
 /// A group that is being written.
 #[derive(Default)]

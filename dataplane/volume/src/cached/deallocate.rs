@@ -11,7 +11,7 @@ use block::{Fault, Flags, Geometry, Io, VolumeId};
 use collections::Slab;
 
 use super::{Cached, Logging};
-use crate::logged::Change;
+use crate::change::Change;
 use crate::requester::{Ends, Requester};
 use crate::sizes::Sizes;
 

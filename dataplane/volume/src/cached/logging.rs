@@ -4,7 +4,7 @@
 use block::{Buffers, Io, Op, VolumeId, WritePolicy};
 
 use super::Cached;
-use crate::logged::{Change, Merging};
+use crate::change::{Change, Merging};
 use crate::requester::{Ends, Requester, begin_anew};
 
 /// What drives of logged volumes were given.

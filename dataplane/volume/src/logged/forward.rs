@@ -13,8 +13,9 @@ use block::{Buffers, Device, Fault, Flags, Io, Op, VolumeId};
 use mirror::{ChangeOp, Forward, GRANULE, Mirrored, Mode};
 use pages::PageRun;
 
-use super::{Change, Log, Logged};
+use super::{Log, Logged};
 use crate::cached::Cached;
+use crate::change::Change;
 use crate::placement::{self, OWNED_RANGE};
 use crate::requester::{Ends, Requester};
 

@@ -7,10 +7,9 @@ use pages::{Cluster, CopyReason, MAX_SEGMENTS, PAGE_SIZE, PageRun, Segment};
 use sgl::Element;
 
 use super::point::Why;
-use super::{
-    Change, ELEMENTS, GROUP_BYTES, GROUP_RECORDS, GROUPS, IDLE, IS_EARLY, Log, Logged, Writing,
-};
+use super::{ELEMENTS, GROUP_BYTES, GROUP_RECORDS, GROUPS, IDLE, IS_EARLY, Log, Logged, Writing};
 use crate::cached::Cached;
+use crate::change::Change;
 use crate::requester::Ends;
 
 impl<D: Device> Log<D> {

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use block::{Buffers, Device, VolumeId};
 use collections::Slab;
 
-use super::{Change, Log, Logged, Merged};
+use super::{Log, Logged, Merged};
 use crate::cached::Cached;
-use crate::logged::Merging;
+use crate::change::{Change, Merging};
 use crate::requester::{Ends, begin_anew};
 
 impl<D: Device> Log<D> {
