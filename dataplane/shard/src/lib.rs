@@ -29,6 +29,7 @@ mod link;
 mod listing;
 mod logged;
 mod machine;
+mod mirrored;
 mod notices;
 mod offer;
 mod pair_desk;

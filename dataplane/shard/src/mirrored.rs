@@ -1,0 +1,69 @@
+//! A shard's part in the pairs of its node: what the log has for the other one, and what that has answered.
+
+use std::time::Duration;
+
+use mirror::MirroredVolume;
+use net::Instant;
+use nvmf::{AnaState, Timestamp};
+
+use crate::door::{MirrorDoor, Session};
+use crate::handle::Handle;
+use crate::machine::Machine;
+use crate::poll::Shard;
+
+impl<M: Machine> Shard<M> {
+    /// Its links to other nodes from now on.
+    pub fn set_lanes(&mut self, lanes: MirrorDoor) {
+        self.common.doors.mirror = lanes;
+    }
+
+    /// Its links to other nodes.
+    pub fn lanes(&mut self) -> &mut MirrorDoor {
+        &mut self.common.doors.mirror
+    }
+
+    /// A logged volume is mirrored from now on; the log takes changes already.
+    pub fn mirror_volume(&mut self, volume: &MirroredVolume) {
+        (self.common.volumes).mirror(volume.volume, &volume.shared, volume.namespace);
+    }
+
+    /// What the log has for other nodes goes to their links, and what they have answered to the log.
+    pub(crate) fn mirror(&mut self, now: Instant) {
+        let common = &mut self.common;
+        let (lanes, volumes) = (&mut common.doors.mirror, &mut common.volumes);
+        lanes.advance(Duration::from_nanos(now.0));
+        while let Some(transfers) = lanes.next_confirmed() {
+            volumes.confirmed(transfers);
+        }
+        if let Some((forwards, stable)) = volumes.forwards() {
+            lanes.forward(forwards, stable);
+        }
+        let (lanes, volumes) = (&mut common.doors.mirror, &mut common.volumes);
+        self.pairs.store_tables(lanes, volumes);
+        while let Some((peer, remote, connection)) = common.doors.mirror.next_connection() {
+            let session = Session::Mirror(connection);
+            if let Err(error) = self.links[0].connect(now, remote, session) {
+                log::debug!("mirror: no connection to {remote}: {error}");
+                common.doors.mirror.not_opened(peer);
+            }
+        }
+        for link in &mut self.links {
+            link.mirror(common, &mut self.stages, Timestamp(now.as_millis()));
+        }
+    }
+
+    /// Tells the control side how pairs stand, and hosts by which node they reach mirrored namespaces, those that were added since included.
+    pub(crate) fn tell_of_pairs(&mut self, handle: &Handle, now: Instant) {
+        let (volumes, doors) = (&self.common.volumes, &mut self.common.doors);
+        if !self.pairs.tell(&mut doors.mirror, handle, now) {
+            return;
+        }
+        doors.nvme.target.set_ana_states(|namespace| {
+            let gate = volumes.gate(namespace)?;
+            Some(match gate.serves(Duration::from_nanos(now.0)) {
+                true => AnaState::Optimized,
+                false => AnaState::Inaccessible,
+            })
+        });
+    }
+}
