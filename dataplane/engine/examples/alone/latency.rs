@@ -7,6 +7,7 @@ use engine::Alone;
 use crate::load::{ENTRIES, Load};
 use crate::options::Options;
 use crate::report::counter;
+use crate::timing::Latencies;
 
 /// Writes that end in the same time are shown together.
 const BIN: Duration = Duration::from_millis(100);
@@ -14,101 +15,6 @@ const BIN: Duration = Duration::from_millis(100);
 const LOOK: u64 = 256;
 /// How long nothing is recorded at first: connections are past their slow start, and pools have been through.
 const WARM_UP: Duration = Duration::from_secs(1);
-
-/// Time since the beginning, without that in which this thread was given no core, by the kernel or by the machine
-/// below it: what else there is to do is not to be measured. The thread never sleeps, so what it lacks is what its
-/// CPU time is behind.
-struct Clock {
-    begun: Instant,
-    cpu_begun: Duration,
-    last: Duration,
-    lost: Duration,
-}
-
-impl Clock {
-    /// What takes longer between two looks is looked into.
-    const GAP: Duration = Duration::from_micros(100);
-
-    fn new() -> Self {
-        Self {
-            begun: Instant::now(),
-            cpu_begun: cpu_time(),
-            last: Duration::ZERO,
-            lost: Duration::ZERO,
-        }
-    }
-
-    fn now(&mut self) -> Duration {
-        let now = self.begun.elapsed();
-        if now - self.last > Self::GAP {
-            let ran = cpu_time() - self.cpu_begun;
-            self.lost = self.lost.max(now.saturating_sub(ran));
-        }
-        self.last = now;
-        now - self.lost
-    }
-}
-
-/// How long this thread has run.
-#[allow(unsafe_code)]
-fn cpu_time() -> Duration {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: room for what is written.
-    let code = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    assert_eq!(code, 0, "every Linux has this clock");
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
-/// The commands under way, by their identifiers, and what those took that ended.
-pub struct Latencies {
-    clock: Clock,
-    issued: [Duration; ENTRIES as usize],
-    free: Vec<u16>,
-    /// Of a response whose identifier came in two pieces.
-    low: u8,
-    ended: Vec<u32>,
-}
-
-impl Latencies {
-    pub fn new() -> Self {
-        Self {
-            clock: Clock::new(),
-            issued: [Duration::ZERO; ENTRIES as usize],
-            free: (0..ENTRIES).collect(),
-            low: 0,
-            ended: Vec::with_capacity(1 << 17),
-        }
-    }
-
-    /// The identifier of a command that is sent now.
-    pub fn issue(&mut self) -> u16 {
-        let cid = self.free.pop().expect("depth is at most a queue's entries");
-        self.issued[usize::from(cid)] = self.clock.now();
-        cid
-    }
-
-    /// Takes responses of `whole` bytes from a piece of their stream that lies `at` bytes behind the
-    /// beginning of one. The identifier is the seventh word of each (NVMe/TCP 3.6.2.11, NVMe base 3.3.3.2).
-    pub fn take(&mut self, piece: &[u8], at: u64, whole: u64) {
-        const CID: u64 = 8 + 12;
-        let now = self.clock.now();
-        for (place, &byte) in (at..).zip(piece) {
-            match place % whole {
-                CID => self.low = byte,
-                place if place == CID + 1 => {
-                    let cid = u16::from_le_bytes([self.low, byte]);
-                    let took = now - self.issued[usize::from(cid)];
-                    self.ended.push(took.as_nanos() as u32);
-                    self.free.push(cid);
-                }
-                _ => {}
-            }
-        }
-    }
-}
 
 /// A tenth of a second.
 struct Bin {
@@ -144,7 +50,7 @@ impl Bin {
 
 /// Runs until `points` consistency points have ended; one line of JSON.
 pub fn measure(alone: &mut Alone, load: &mut Load, options: &Options, points: u64) {
-    load.record(Latencies::new());
+    load.record(Latencies::new(ENTRIES));
     let begun = Instant::now();
     while begun.elapsed() < WARM_UP {
         load.run(alone, LOOK, options.depth, false);
@@ -154,7 +60,7 @@ pub fn measure(alone: &mut Alone, load: &mut Load, options: &Options, points: u6
     let (first, mut used) = (counter(&alone.snapshot(), "points"), u64::MAX);
     let (mut begins, mut ends) = (Vec::new(), Vec::new());
     let (mut bins, mut until) = (Vec::new(), BIN);
-    let mut lost = load.latencies().clock.lost;
+    let mut lost = load.latencies().lost();
     while (ends.len() as u64) < points {
         load.run(alone, LOOK, options.depth, false);
         let now = begun.elapsed();
@@ -168,7 +74,7 @@ pub fn measure(alone: &mut Alone, load: &mut Load, options: &Options, points: u6
         ends.resize(ended.max(ends.len()), now.as_secs_f64());
         if now >= until {
             let latencies = load.latencies();
-            let so_far = latencies.clock.lost;
+            let so_far = latencies.lost();
             bins.push(Bin::of(now, &mut latencies.ended, so_far - lost));
             (lost, until) = (so_far, now + BIN);
         }

@@ -8,10 +8,10 @@ use testkit::pdu::kind;
 use testkit::{Command, Config, Host, Payload, Random};
 
 use crate::NQN;
-use crate::latency::Latencies;
-use crate::options::Options;
+use crate::options::{Operation, Options};
 use crate::places::Places;
 use crate::tcp::{Hosts, MSS};
+use crate::timing::Latencies;
 
 /// Bytes of one command's data.
 pub const IO: usize = 4096;
@@ -27,13 +27,6 @@ const SLBA_AT: usize = 8 + 40;
 
 /// How long the target has for an answer while hosts connect.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What the hosts do.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
-    Read,
-    Write,
-}
 
 /// Hosts with their I/O queues.
 pub struct Load {

@@ -27,6 +27,7 @@ mod options;
 mod places;
 mod report;
 mod tcp;
+mod timing;
 
 use std::net::{IpAddr, Ipv4Addr};
 

@@ -4,8 +4,14 @@ use std::time::Duration;
 
 use engine::WritePolicy;
 
-use crate::load::Operation;
 use crate::places::Pattern;
+
+/// What the hosts do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    Read,
+    Write,
+}
 
 pub struct Options {
     pub operation: Operation,

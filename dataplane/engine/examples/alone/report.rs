@@ -5,8 +5,8 @@ use engine::{Alone, ShardSnapshot, Stage, WritePolicy};
 use crate::DEVICES;
 use crate::crc::Pass;
 use crate::devices::{Written, written};
-use crate::load::{IO, Load, Operation};
-use crate::options::Options;
+use crate::load::{IO, Load};
+use crate::options::{Operation, Options};
 
 /// Ticks of one part of the run.
 #[derive(Clone, Copy)]
