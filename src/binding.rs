@@ -11,7 +11,8 @@ use std::fmt;
 use std::io;
 use std::process::Command;
 
-use crate::check::{CLASS_ETHERNET, CLASS_NVME, Host, PciDevice, USER_DRIVERS, driver_serves};
+use crate::check::{USER_DRIVERS, driver_serves};
+use crate::host::{CLASS_ETHERNET, CLASS_NVME, Host, PciDevice};
 
 /// What changes the machine; a test's stands in for a kernel.
 pub(crate) trait Kernel {

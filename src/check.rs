@@ -1,7 +1,6 @@
 //! `throughline check`: is this machine ready, and if not, what to do.
 
 mod devices;
-mod host;
 mod identify;
 mod log;
 mod memory;
@@ -18,10 +17,10 @@ use serde::Serialize;
 use serde_json::json;
 
 pub(crate) use self::devices::{USER_DRIVERS, driver_serves};
-pub(crate) use self::host::{CLASS_ETHERNET, CLASS_NVME, Host, PciDevice};
 use crate::claims;
 use crate::config::{self, Program};
 use crate::control::{Client, Listening};
+use crate::host::Host;
 use crate::metrics;
 use crate::readiness::State;
 use crate::stats::Stats;

@@ -19,7 +19,7 @@ use std::path::Path;
 pub(crate) use self::lock::Holder;
 use self::lock::{Lock, LockError};
 pub(crate) use self::wanted::{Wanted, wanted};
-use crate::check::Host;
+use crate::host::Host;
 
 /// Where the locks are.
 pub(crate) const DIRECTORY: &str = "/run/throughline";

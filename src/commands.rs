@@ -21,8 +21,9 @@ pub(crate) use self::capture::{Frames, capture};
 pub(crate) use self::config::{save_config, show_config};
 pub(crate) use self::manual::{Page, manual};
 pub(crate) use self::run::run;
-use crate::check::{self, Host};
+use crate::check;
 use crate::control::Client;
+use crate::host::Host;
 use crate::stats::Stats;
 use crate::{logstore, report, top};
 

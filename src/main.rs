@@ -14,6 +14,7 @@ mod claims;
 mod commands;
 mod config;
 mod control;
+mod host;
 mod logging;
 mod logstore;
 mod metrics;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use engine::{PortConfig, StoreConfig, StoreDevice};
 
-use super::host::{CLASS_ETHERNET, CLASS_NVME, PciDevice};
+use super::Report;
 use super::identify::{self, Sgl};
-use super::{Host, Report};
 use crate::config::{PortDevice, port_device, transport_field, transport_pci};
+use crate::host::{CLASS_ETHERNET, CLASS_NVME, Host, PciDevice};
 
 /// Kernel drivers that hand a device to user space.
 pub(crate) const USER_DRIVERS: [&str; 3] = ["vfio-pci", "uio_pci_generic", "igb_uio"];

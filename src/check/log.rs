@@ -9,8 +9,9 @@ use engine::{LogConfig, StoreConfig, StoreDevice};
 use nvlog::{Layout, Unfit};
 use serde_json::Value;
 
-use super::{Host, Report, identify};
+use super::{Report, identify};
 use crate::config::{Program, transport_pci};
+use crate::host::Host;
 use crate::text;
 
 const TOPIC: &str = "log";

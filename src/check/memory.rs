@@ -1,7 +1,8 @@
 //! Hugepages: what a configuration needs, and what there is.
 
-use super::{Host, Report};
+use super::Report;
 use crate::config::Program;
+use crate::host::Host;
 use crate::text;
 
 /// The drop-in that this program, `ci/setup` and operators all use.

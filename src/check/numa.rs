@@ -1,8 +1,9 @@
 //! Machines with several NUMA nodes: are cores, their memory and their devices
 //! on one?
 
-use super::{Host, Report, memory};
+use super::{Report, memory};
 use crate::config::{self, PortDevice, Program, port_device, transport_pci};
+use crate::host::Host;
 use engine::StoreDevice;
 
 const TOPIC: &str = "numa";

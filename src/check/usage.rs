@@ -6,7 +6,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::host::{Host, PciDevice};
+use crate::host::{Host, PciDevice};
 
 impl Host {
     /// Why this system needs a device: a phrase for each interface with

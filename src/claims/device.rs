@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::check::Host;
+use crate::host::Host;
 
 /// What a path leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::Refusal;
 use super::device::Device;
-use crate::check::Host;
 use crate::config::{PortDevice, Program, port_device, transport_pci};
+use crate::host::Host;
 
 /// Something that one process may have.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use anyhow::{Context, ensure};
 
 use super::print;
 use crate::binding::{self, Driver, Step};
-use crate::check::Host;
 use crate::config;
+use crate::host::Host;
 
 /// Which devices, and whether to touch them.
 #[derive(clap::Args)]

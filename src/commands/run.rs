@@ -14,10 +14,10 @@ use signal_hook::iterator::Signals;
 
 use super::service;
 use crate::arbiter::Arbiter;
-use crate::check::Host;
 use crate::claims::{self, Claims, Holder};
 use crate::config::{self, Program};
 use crate::control::{Listening, serve};
+use crate::host::Host;
 use crate::logging;
 use crate::metrics;
 use crate::readiness;
