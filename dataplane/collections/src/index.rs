@@ -27,13 +27,13 @@ pub trait TableIndex: Copy + Eq {
 /// use collections::{IndexTable, TableIndex, table_index};
 ///
 /// table_index! {
-///     /// Names a parcel.
-///     struct ParcelIndex(u32);
+///     /// Names a seat.
+///     struct SeatIndex(u32);
 /// }
-/// let weights = IndexTable::new(3, |parcel: ParcelIndex| parcel.place() as u32 * 10);
-/// assert_eq!(weights[ParcelIndex::new(2)], 20);
-/// assert_eq!(weights.get(ParcelIndex::NONE), None);
-/// assert_eq!(size_of::<ParcelIndex>(), 4);
+/// let rows = IndexTable::new(3, |seat: SeatIndex| seat.place() as u32 * 10);
+/// assert_eq!(rows[SeatIndex::new(2)], 20);
+/// assert_eq!(rows.get(SeatIndex::NONE), None);
+/// assert_eq!(size_of::<SeatIndex>(), 4);
 /// ```
 #[macro_export]
 macro_rules! table_index {
