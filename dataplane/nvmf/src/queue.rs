@@ -48,6 +48,10 @@ use slots::{HeldSlots, QueueId, Slot, SlotIndex, SlotState};
 use submission::SubmissionQueue;
 pub(crate) use transport::Transport;
 
+/// How long a command may wait for what others hold before it is refused with Command Interrupted, or a stream be blocked for
+/// want of it before the command in its way is, in milliseconds: a device hangs. Hosts lose patience after 30 seconds.
+pub(crate) const PATIENCE_MS: u64 = 10_000;
+
 /// The queue that one connection is, or is to become by Connect.
 ///
 /// Its state is fixed when it is connected; commands under way live in the

@@ -3,8 +3,9 @@
 
 mod rig;
 
+use block::NamespaceIndex;
 use nvmf::CommandPool;
-use rig::host::{Host, Manners, rw, sqe, transport, write_asked};
+use rig::host::{Host, Manners, rw, sc, sqe, transport, write_asked};
 use rig::{Rig, Sizes, config};
 
 /// The namespaces: one of 512-byte blocks that is well, one of 4096-byte blocks that hangs.
@@ -22,6 +23,11 @@ fn shard() -> Rig {
         ..Sizes::default()
     };
     Rig::with(config(), sizes)
+}
+
+/// As the rig numbers them.
+fn index(nsid: u32) -> NamespaceIndex {
+    rig::namespace(nsid, nvmf::BlockSize::B4096, 4096).index
 }
 
 fn read(nsid: u32) -> [u8; 64] {
@@ -121,6 +127,104 @@ fn z12_a_namespace_that_hangs_leaves_runs_and_credit_to_writes_of_others() {
         }
         end_well(&mut rig, io, &hung, [other, admin]);
     }
+}
+
+/// The share of a namespace is there before its first command is: all of it would be gone by then.
+#[test]
+fn z12_a_namespace_has_its_share_before_its_first_command() {
+    for kind in 0..3 {
+        let mut rig = shard();
+        for namespace in [WELL, HUNG] {
+            rig.commands.offer(index(namespace));
+        }
+        let admin = Host::admin(&mut rig, Manners::default());
+        let mut io = admin.io(&mut rig, 1, 64);
+        let mut other = admin.io(&mut rig, 2, 16);
+        rig.disks.hold = true;
+        let hung: Vec<_> = (0..COMMANDS)
+            .map(|_| hangs(&mut rig, &mut io, kind))
+            .collect();
+        assert!(!io.session.is_blocked(), "{kind}");
+        assert!(
+            rig.commands.in_use() <= usize::from(SLOTS) / 2 + 2,
+            "{kind}"
+        );
+        rig.disks.hold = false;
+        for _ in 0..20 {
+            reads(&mut rig, &mut other);
+            reads(&mut rig, &mut io);
+        }
+        end_well(&mut rig, io, &hung, [other, admin]);
+    }
+}
+
+/// What a device holds of a queue's reads its host has not got: it is no reason for reads of other namespaces on the same
+/// queue to wait.
+#[test]
+fn z12_reads_that_a_device_holds_stop_no_others_of_their_queue() {
+    let mut rig = shard();
+    let admin = Host::admin(&mut rig, Manners::default());
+    let mut io = admin.io(&mut rig, 1, 64);
+    let mut other = admin.io(&mut rig, 2, 16);
+    reads(&mut rig, &mut other);
+    // Little can be lent to reads: one at a time, of a queue whose host has nothing of it.
+    rig.commands.set_read_bytes_left(4096);
+    rig.disks.hold = true;
+    let hung: Vec<_> = (0..COMMANDS).map(|_| hangs(&mut rig, &mut io, 0)).collect();
+    assert!(io.session.is_waiting() && !io.session.is_blocked());
+    assert!(rig.commands.in_use() <= 4, "those that wait have no slots");
+    rig.disks.hold = false;
+    for _ in 0..20 {
+        reads(&mut rig, &mut io);
+    }
+    end_well(&mut rig, io, &hung, [other, admin]);
+}
+
+/// A namespace whose device holds the credit that the longest write of another needs: that one is to be tried again, in
+/// time. What waits for its own device waits on.
+#[test]
+fn z12_a_command_that_waits_for_what_others_hold_is_interrupted_in_time() {
+    let sizes = Sizes {
+        write_bytes: 6000,
+        ..Sizes::default()
+    };
+    let mut rig = Rig::with(config(), sizes);
+    let mut admin = Host::admin(&mut rig, Manners::default());
+    let [mut well, mut hung] = [1, 2].map(|qid| admin.io(&mut rig, qid, 64));
+    reads(&mut rig, &mut well);
+    rig.disks.hold = true;
+    let held: Vec<_> = (0..3).map(|_| hangs(&mut rig, &mut hung, 1)).collect();
+    rig.disks.hold = false;
+    let mut write = rw(0x01, WELL, 0, 8);
+    transport(&mut write, 4096);
+    let cid = well.submit_asked(&mut rig, write, &[2; 4096]);
+    let mut waited = 0;
+    while well.session.is_waiting() {
+        assert!(waited < 11_000, "nothing for {waited} ms");
+        (waited, rig.now) = (waited + 500, rig.now.plus_ms(500));
+        for host in [&mut well, &mut hung] {
+            host.session.advance(rig.now, &mut rig.shard());
+            host.run(&mut rig);
+        }
+    }
+    assert!(waited >= 10_000, "{waited} ms");
+    assert_eq!(sc(well.answer(cid).status), (0, 0x21));
+    assert!(hung.session.is_waiting(), "for its device");
+    rig.release(&mut hung.session);
+    for _ in 0..COMMANDS {
+        let now = rig.now;
+        hung.session.resume(now, &mut rig.shard());
+        hung.run(&mut rig);
+    }
+    for cid in held {
+        assert_eq!(hung.answer(cid).status, 0);
+    }
+    let cid = well.submit_asked(&mut rig, write, &[2; 4096]);
+    assert_eq!(well.answer(cid).status, 0);
+    for host in [&mut well, &mut hung, &mut admin] {
+        host.close(&mut rig);
+    }
+    rig.assert_all_returned();
 }
 
 /// Where there is one namespace it has everything.

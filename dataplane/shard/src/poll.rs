@@ -61,12 +61,15 @@ impl<M: Machine> Shard<M> {
     pub fn new(
         index: usize,
         core: u32,
-        common: Common<M>,
+        mut common: Common<M>,
         links: Vec<Link<M::Port>>,
         machine: M,
         counter: M::Ticks,
         start: u64,
     ) -> Self {
+        for (namespace, _) in common.volumes.namespaces() {
+            common.doors.nvme.commands.offer(namespace);
+        }
         let told = (common.volumes.device_states())
             .map(|_| DeviceState::Works)
             .collect();

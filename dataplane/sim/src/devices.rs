@@ -13,6 +13,8 @@ pub(crate) trait Devices {
     fn stuck_until(&self, volume: usize) -> Nanoseconds;
     /// The same, or one of its log's two devices alone, which is waited for a while.
     fn held_until(&self, volume: usize) -> Nanoseconds;
+    /// The same of any volume.
+    fn any_held_until(&self) -> Nanoseconds;
     /// Whether the volume's log may have failed, or be full: it takes no writes then.
     fn has_lost_log(&self, volume: usize) -> bool;
     /// Whether a deallocation of a logged volume, begun then, that succeeds now may be done in part, or not: it is advice,
@@ -48,6 +50,14 @@ impl Devices for Appliance {
         let logs = self.logs().iter().filter(|_| self.is_logged(volume));
         let log = logs.map(|log| log.borrow().stuck_until()).max();
         self.stuck_until(volume).max(log.unwrap_or(0))
+    }
+
+    fn any_held_until(&self) -> Nanoseconds {
+        let volumes = 0..self.disks().len() - self.logs().len();
+        volumes
+            .map(|volume| self.held_until(volume))
+            .max()
+            .unwrap_or(0)
     }
 
     fn has_lost_log(&self, volume: usize) -> bool {

@@ -48,6 +48,10 @@ impl Devices for Lenient<'_> {
         0
     }
 
+    fn any_held_until(&self) -> Nanoseconds {
+        0
+    }
+
     fn has_lost_log(&self, _: usize) -> bool {
         true
     }

@@ -144,6 +144,8 @@ pub(crate) struct HostPlan {
     pub(crate) bytes_max: u32,
     /// Every command is as large as may be.
     pub(crate) is_greedy: bool,
+    /// Its commands are for this volume alone.
+    pub(crate) only: Option<usize>,
     /// One command with data in so many has a wrong digest; 0: none.
     pub(crate) wrong_digest_one_in: u64,
     /// Weights: read, write, write zeroes, deallocate, flush.
@@ -167,6 +169,8 @@ pub(crate) struct Plan {
     pub(crate) healed_at: Nanoseconds,
     /// What happens when all is done, before anything is looked at.
     pub(crate) last_blow: LastBlow,
+    /// What is offered may change meanwhile.
+    pub(crate) may_change: bool,
 }
 
 /// What happens when the hosts have done their work.
@@ -208,6 +212,7 @@ impl Plan {
                 LastBlow::Power,
                 LastBlow::ShutdownThenPower,
             ]),
+            may_change: true,
         };
         if !random.chance(3, 20) {
             plan.draw_trouble(random, active);
@@ -314,6 +319,24 @@ impl Plan {
             liar.lost_one_in = *random.pick(&[0, rarely]);
             liar.misdirected_one_in = *random.pick(&[rarely, rarely, 2 * rarely]);
         }
+        plan
+    }
+
+    /// The same on one log store or two, and nothing goes wrong but that the drive of one volume hangs for a minute, and is
+    /// never given up: hosts keep their queues full of commands for it.
+    pub(crate) fn draw_hangs(random: &mut Random) -> Self {
+        let mut plan = Self::draw_logged(random);
+        if plan.volumes.len() < 2 {
+            plan.volumes.push(VolumePlan::draw(random));
+        }
+        for volume in &mut plan.volumes[..2] {
+            volume.policy = WritePolicy::Logged;
+            volume.block = volume.block.max(volume.disk.geometry.block_size);
+        }
+        if random.chance(1, 2) {
+            plan.draw_mirror(random);
+        }
+        plan.draw_a_long_hang(random);
         plan
     }
 
@@ -564,6 +587,7 @@ impl HostPlan {
             pause: if random.chance(1, 3) { 0 } else { pause },
             bytes_max: 512 << random.range(3..=8u32),
             is_greedy: false,
+            only: None,
             wrong_digest_one_in: if data_digest && random.one_in(4) {
                 20
             } else {

@@ -1,6 +1,8 @@
 //! The course of a command: who gets a run, when data is fetched, when a command
 //! is over.
 
+mod waits;
+
 use std::collections::VecDeque;
 
 use pages::{PAGE_SIZE, PageRun};
@@ -163,12 +165,15 @@ impl Queue {
             let Some(held) = self.waiting.held_back.pop_front() else {
                 break;
             };
-            if resources.is_greedy(held.namespace.index, &held.work, held.len) {
+            if self.waits_for_device(held.namespace, &held.work, held.len, transport, resources) {
                 self.waiting.held_back.push_back(held);
                 continue;
             }
+            // What it waited for was its own device; from now on it is others.
+            let since = self.now;
             if let Work::Write { .. } | Work::Dataset { .. } = held.work {
-                self.waiting.fetches.push_back(held);
+                let fetch = WaitingCommand { since, ..held };
+                self.waiting.fetches.push_back(fetch);
                 continue;
             }
             let taken = (resources.commands).take(Purpose::Io, held.cid, &mut self.held);
@@ -230,6 +235,16 @@ impl Queue {
             self.release_held_back(transport, resources);
         }
         while let Some(index) = self.waiting.fills.head() {
+            let slot = &resources.commands.slots[index];
+            let reads = matches!(slot.work, Work::Read { .. });
+            if reads
+                && self.waits_for_device(slot.namespace, &slot.work, slot.len, transport, resources)
+            {
+                // When it came its namespace had less. Nothing waits behind it.
+                self.waiting.fills.pop(&resources.commands.slots);
+                self.hold_back(index, resources);
+                continue;
+            }
             if self.owes_too_much(index, transport, resources) {
                 // It waits for its own host.
                 break;
@@ -237,7 +252,12 @@ impl Queue {
             if !self.fill(index, transport, resources) {
                 let since = resources.commands.slots[index].since;
                 resources.commands.note_wait(since, self.now);
-                break;
+                if !self.is_out_of_patience(since) {
+                    break;
+                }
+                self.waiting.fills.pop(&resources.commands.slots);
+                let status = self.interrupted(resources);
+                self.fail(index, status, transport, resources);
             }
         }
         while let Some(&fetch) = self.waiting.fetches.front() {
@@ -250,14 +270,22 @@ impl Queue {
                 self.yield_turn(resources);
                 continue;
             }
-            if !self.fetch_next(&fetch, transport, resources) {
-                if self.waiting.credit == 0 {
-                    resources.commands.reserve_turn(self.id);
-                    resources.commands.note_wait(fetch.since, self.now);
-                }
+            if self.fetch_next(&fetch, transport, resources) {
+                self.waiting.fetches.pop_front();
+                continue;
+            }
+            if self.waiting.credit > 0 {
                 break;
             }
-            self.waiting.fetches.pop_front();
+            resources.commands.reserve_turn(self.id);
+            resources.commands.note_wait(fetch.since, self.now);
+            if fetch.fails_with.is_some() || !self.is_out_of_patience(fetch.since) {
+                break;
+            }
+            let status = self.interrupted(resources);
+            if let Some(first) = self.waiting.fetches.front_mut() {
+                first.fails_with = Some(status);
+            }
         }
     }
 
@@ -311,19 +339,6 @@ impl Queue {
             self.fail(index, Status::INTERNAL_ERROR, transport, resources);
         }
         true
-    }
-
-    /// Whether a read is to wait until the queue's host has more of what it asked for before.
-    #[inline]
-    fn owes_too_much(
-        &self,
-        index: SlotIndex,
-        transport: &impl Transport,
-        resources: &Resources<'_>,
-    ) -> bool {
-        let slot = &resources.commands.slots[index];
-        matches!(slot.work, Work::Read { .. })
-            && !resources.may_read(slot.len, self.waiting.owed + transport.owed())
     }
 
     /// Gets a command that waits for a run going: the first of them, or one that none is before;

@@ -76,12 +76,12 @@ pub struct CommandPool {
 struct Namespaces {
     /// By [`NamespaceIndex`].
     at_device: Vec<AtDevice>,
-    /// Namespaces that have had a command.
+    /// Namespaces that are there, as far as anybody has said so, or that have had a command.
     used: usize,
 }
 
 impl Namespaces {
-    /// What the device of a namespace has, which has had a command.
+    /// What the device of a namespace has, which is there.
     #[inline]
     fn of(&mut self, namespace: NamespaceIndex) -> &mut AtDevice {
         let index = namespace.index();
@@ -101,6 +101,14 @@ impl Namespaces {
         of.is_used = true;
         of
     }
+
+    /// A namespace is there no more.
+    fn end(&mut self, namespace: NamespaceIndex) {
+        let of = self.at_device.get_mut(namespace.index());
+        if of.is_some_and(|of| std::mem::take(&mut of.is_used)) {
+            self.used -= 1;
+        }
+    }
 }
 
 /// What the device of a namespace has.
@@ -112,7 +120,7 @@ struct AtDevice {
     credit: u64,
     /// The same, and of those whose data still comes from their hosts.
     credit_of_all: u64,
-    /// It has had a command.
+    /// It is one of those that what there is is shared by.
     is_used: bool,
 }
 
@@ -175,6 +183,17 @@ impl CommandPool {
         (self.own_max, self.runs_for_reads) = (queues, runs_for_reads);
         self.divide();
         self
+    }
+
+    /// A namespace is there: others leave it its share from now on, and not only once it has had a command. A device that
+    /// does not answer would have everything by then.
+    pub fn offer(&mut self, namespace: NamespaceIndex) {
+        self.namespaces.of(namespace);
+    }
+
+    /// It is there no more.
+    pub fn withdraw(&mut self, namespace: NamespaceIndex) {
+        self.namespaces.end(namespace);
     }
 
     /// Divides the slots; of those that are shared there are two at least.

@@ -39,7 +39,10 @@ impl<M: Machine> Shard<M> {
                 index,
                 volume,
                 policy,
-            } => volumes.add_namespace(index, volume, policy),
+            } => {
+                volumes.add_namespace(index, volume, policy);
+                self.common.doors.nvme.commands.offer(index);
+            }
             Step::CloseNamespace(index) => {
                 if !volumes.close_namespace(index) {
                     return None;
@@ -53,7 +56,10 @@ impl<M: Machine> Shard<M> {
                     return None;
                 }
             }
-            Step::RemoveNamespace(index) => volumes.remove_namespace(index),
+            Step::RemoveNamespace(index) => {
+                volumes.remove_namespace(index);
+                self.common.doors.nvme.commands.withdraw(index);
+            }
             Step::Withhold => {
                 if is_new {
                     self.advance_sessions();

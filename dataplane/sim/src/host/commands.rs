@@ -6,13 +6,16 @@ use testkit::{Command, Completion, Payload};
 use super::aborts::ABORT_REQUESTED;
 use super::session::Given;
 use super::{Context, Goal, Host};
-use crate::clock::{self, Nanoseconds};
+use crate::clock::{self, Nanoseconds, SECOND};
 use crate::oracle::{Extent, Kind, OpId, SECTOR, Violation};
 use crate::plan::VolumePlan;
 use crate::trace::event;
 
 /// Command Interrupted (base 2.0, 3.3.3.2.1): code type 0, code 21h.
 const COMMAND_INTERRUPTED: u16 = 0x21;
+
+/// Commands wait for 10 s for what others hold before they are to be tried again, by a clock of milliseconds.
+const LONG: Nanoseconds = 9 * SECOND;
 
 /// Invalid Namespace or Format, Namespace Not Ready (base 2.0, 3.3.3.2.1): code type 0, codes 0Bh and 82h.
 const INVALID_NAMESPACE: u16 = 0x0b;
@@ -104,7 +107,8 @@ impl Host {
 
     /// A command by chance.
     fn give_any(&mut self, queue: usize, cx: &mut Context<'_>) {
-        let volume = self.random.below(self.targets.len());
+        let any = self.random.below(self.targets.len());
+        let volume = self.plan.only.unwrap_or(any);
         let weights = self.plan.weights;
         let mut at = self.random.below(weights.iter().sum::<u64>());
         let kind = weights.iter().position(|&weight| {
@@ -396,9 +400,13 @@ impl Host {
         {
             return self.refused(given, status, cx);
         }
-        // It found no slot because of others that its own device had: it may be tried again.
-        let was_stuck =
-            status & 0x7ff == COMMAND_INTERRUPTED && cx.devices.held_until(volume) >= given.at;
+        // It found no slot because of others that its own device had, or waited for long for what those of any device had: it
+        // may be tried again.
+        let since = match clock::now() >= given.at + LONG {
+            true => cx.devices.any_held_until(),
+            false => cx.devices.held_until(volume),
+        };
+        let was_stuck = status & 0x7ff == COMMAND_INTERRUPTED && since >= given.at;
         let is_explained = given.is_spoiled
             || was_stuck
             || cx.devices.is_gone(volume)

@@ -172,6 +172,45 @@ impl Plan {
         self.healed_at = self.healed_at.max(last.unwrap_or(0));
     }
 
+    /// Nothing goes wrong but that one of the first two drives hangs for a minute, without a timeout, while some hosts keep
+    /// their queues full; of commands for it alone in half of the plans, in which the last host uses the other one.
+    pub(super) fn draw_a_long_hang(&mut self, random: &mut Random) {
+        let hangs = random.below(2usize);
+        self.volumes[hangs].disk.timeout = None;
+        self.events.clear();
+        self.may_change = false;
+        if let Some(log) = &mut self.log {
+            log.ambushes.clear();
+        }
+        if self.hosts.len() < 2 {
+            let host = self.hosts[0].clone();
+            self.hosts.push(host);
+        }
+        let is_apart = random.chance(1, 2);
+        let last = self.hosts.len() - 1;
+        for host in 0..=last {
+            if host == 0 || random.chance(1, 2) {
+                self.make_greedy(host);
+                self.hosts[host].weights = *random.pick(&[[47, 47, 2, 2, 2], [4, 90, 2, 2, 2]]);
+            }
+            self.hosts[host].only = is_apart.then_some(match host {
+                _ if host == last => 1 - hangs,
+                _ => hangs,
+            });
+        }
+        let at = random.below(self.active);
+        let trouble = Trouble {
+            hangs: true,
+            ..Trouble::default()
+        };
+        let disk = hangs;
+        self.add(at, Event::Disk { disk, trouble });
+        let trouble = Trouble::default();
+        let until = at + 60_000 * MILLISECOND;
+        self.add(until, Event::Disk { disk, trouble });
+        self.healed_at = until;
+    }
+
     /// The log's device is slow, full, silent, or fails what it is told.
     pub(super) fn draw_trouble_of_the_log(&mut self, random: &mut Random) {
         let at = self.sometime(random);
