@@ -128,4 +128,43 @@ fn z12_a_window_closes_for_a_reader_that_does_not_read() {
         }
     }
     assert!(last < full, "{last}");
+    // Whoever cannot send is not to blame for that; once there is room again and it was told so, it is.
+    let id = t.id.unwrap();
+    assert!(t.host.stack.is_held_up(id));
+    while t.host.stack.recv(id).is_some() {}
+    t.out();
+    assert!(!t.host.stack.is_held_up(id));
+}
+
+/// What comes when there are no clusters is dropped: its peer is held up until it has come. A peer that the application wants
+/// to hear in any case is heard.
+#[test]
+fn z12_a_peer_whose_segments_are_dropped_for_want_of_clusters_is_held_up() {
+    for is_heeded in [false, true] {
+        let (mut t, seq, _) = grown();
+        let id = t.id.unwrap();
+        if is_heeded {
+            t.host.stack.heed(id);
+        }
+        assert!(!t.host.stack.is_held_up(id));
+        // Nothing is left but what is for frames on their way, and who is silent loses what it was promised.
+        let headroom = t.host.stack.config().receive_headroom - 8;
+        let mut held = Vec::new();
+        while t.host.pool.unheld() >= headroom {
+            held.push(t.host.pool.alloc().unwrap());
+        }
+        for _ in 0..50 {
+            t.wait_ms(10);
+            t.out();
+        }
+        t.sends(seg_of(seq, t.iss, 72));
+        t.out();
+        assert_eq!(t.host.stack.recv(id).is_some(), is_heeded);
+        assert_eq!(t.host.stack.is_held_up(id), !is_heeded);
+        while t.host.stack.recv(id).is_some() {}
+        drop(held);
+        t.sends(seg_of(seq, t.iss, 72));
+        t.out();
+        assert!(!t.host.stack.is_held_up(id), "it has come again");
+    }
 }

@@ -225,6 +225,12 @@ impl Session {
         self.tx.debt.set(bytes as u64, now);
     }
 
+    /// TCP has no room for what the host has to send, and has told it so. To be said before time passes: the host owes
+    /// nothing meanwhile.
+    pub fn hold_up(&mut self, now: Timestamp) {
+        self.rx.hold_up(now);
+    }
+
     /// Lets time pass: timeouts, asynchronous events, the end of the controller
     /// on another shard. Returns when to be called again at the latest.
     /// Requests may be ready, and something to transmit, afterwards.
@@ -370,7 +376,7 @@ impl Session {
             return None;
         }
         let data_ms = self.queue.data_ms(resources);
-        let late = |since: Timestamp| self.queue.now() >= since.plus_ms(data_ms);
+        let late = |since: Timestamp| self.rx.is_late(since, data_ms, self.queue.now());
         let reason = |reason| match data_ms < self.queue.patience_ms() {
             true => CloseReason::WantOfResources,
             false => reason,

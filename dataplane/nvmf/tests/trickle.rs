@@ -2,8 +2,8 @@
 
 mod rig;
 
-use nvmf::CloseReason;
-use rig::host::{Host, Manners, Pdu, in_capsule, rw, write_asked};
+use nvmf::{CloseReason, Timestamp};
+use rig::host::{Host, Manners, Pdu, in_capsule, rw, sc, write_asked};
 use rig::wire::Cut;
 use rig::{Random, Rig, Sizes, config};
 
@@ -105,6 +105,52 @@ fn z12_a_host_that_sends_a_page_a_second_stays_connected() {
         host.close(&mut rig);
     }
     rig.assert_all_returned();
+}
+
+/// A host that cannot send because TCP shut its window owes nothing for that time: it is given up a second after the window is
+/// open, if it sends nothing then and others wait. But a window that is shut is no way to hold things for ever.
+#[test]
+fn z12_rfc9293_3_8_6_1_a_host_whose_window_we_shut_is_not_blamed_for_sending_nothing() {
+    for opens in [true, false] {
+        let mut rig = scarce();
+        let mut admin = Host::admin(&mut rig, Manners::default());
+        let mut shut = admin.io(&mut rig, 1, 32);
+        let mut other = admin.io(&mut rig, 2, 32);
+        let tags = asked(&mut rig, &mut shut, 8);
+        // In the middle of a PDU, too.
+        let part = Trickle::Bytes.part(&shut, tags, 0);
+        shut.send(&mut rig, &part);
+        let waits = other.submit_asked(&mut rig, write_asked(8, 4), &[3; 16384]);
+        let held_up = |rig: &mut Rig, host: &mut Host, other: &mut Host| {
+            host.session.hold_up(rig.now.plus_ms(100));
+            rig.commands.note_wait(Timestamp(0), rig.now);
+            pass(rig, 100, &mut [other, host]);
+        };
+        for n in 0..80 {
+            held_up(&mut rig, &mut shut, &mut other);
+            assert_eq!(shut.session.closing(), None, "after {n}");
+        }
+        let mut more = 0;
+        while shut.session.closing().is_none() {
+            match opens {
+                true => pass(&mut rig, 100, &mut [&mut other, &mut shut]),
+                false => held_up(&mut rig, &mut shut, &mut other),
+            }
+            more += 1;
+            assert!(more < 400, "it holds things for ever");
+        }
+        let expected = if opens { 10 } else { 220 };
+        assert_eq!(more, expected, "opens: {opens}");
+        assert_eq!(shut.session.closing(), Some(CloseReason::WantOfResources));
+        shut.close(&mut rig);
+        other.run(&mut rig);
+        // It was told to try again after 10 s.
+        let expected = if opens { (0, 0) } else { (0, 0x21) };
+        assert_eq!(sc(other.answer(waits).status), expected);
+        other.close(&mut rig);
+        admin.close(&mut rig);
+        rig.assert_all_returned();
+    }
 }
 
 /// Nor for ever when nobody waits: less than a page in the whole time for an answer is none.

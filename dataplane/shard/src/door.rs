@@ -73,6 +73,9 @@ pub trait Door {
     /// is resumed or advanced.
     fn set_unacknowledged(&mut self, now: Timestamp, bytes: usize);
 
+    /// TCP has no room for what the peer has to send; to be said before anything is advanced.
+    fn hold_up(&mut self, now: Timestamp);
+
     /// Whether the peer takes too long over the end of what it was sent; asked after
     /// [`Door::close`].
     fn is_forsaken(&mut self, now: Timestamp, buffers: &Buffers, shared: &mut Self::Shared)
@@ -238,6 +241,10 @@ impl Door for Session {
         each!(self, session => Door::set_unacknowledged(session, now, bytes));
     }
 
+    fn hold_up(&mut self, now: Timestamp) {
+        each!(self, session => Door::hold_up(session, now));
+    }
+
     fn is_forsaken(&mut self, now: Timestamp, buffers: &Buffers, doors: &mut Doors) -> bool {
         each!(self, doors, session, door => Door::is_forsaken(session, now, buffers, door))
     }
@@ -329,6 +336,8 @@ impl Door for mirror::Connection {
     }
 
     fn set_unacknowledged(&mut self, _: Timestamp, _: usize) {}
+
+    fn hold_up(&mut self, _: Timestamp) {}
 
     /// Links have their own patience.
     fn is_forsaken(&mut self, _: Timestamp, _: &Buffers, _: &mut MirrorDoor) -> bool {
@@ -442,6 +451,10 @@ impl Door for nvmf::Session {
     #[inline]
     fn set_unacknowledged(&mut self, now: Timestamp, bytes: usize) {
         nvmf::Session::set_unacknowledged(self, now, bytes);
+    }
+
+    fn hold_up(&mut self, now: Timestamp) {
+        nvmf::Session::hold_up(self, now);
     }
 
     fn is_forsaken(&mut self, now: Timestamp, buffers: &Buffers, shared: &mut NvmeDoor) -> bool {
@@ -580,6 +593,8 @@ pub mod tests {
         fn resume(&mut self, _: Timestamp, _: &Buffers, (): &mut ()) {}
 
         fn set_unacknowledged(&mut self, _: Timestamp, _: usize) {}
+
+        fn hold_up(&mut self, _: Timestamp) {}
 
         fn is_forsaken(&mut self, _: Timestamp, _: &Buffers, (): &mut ()) -> bool {
             false

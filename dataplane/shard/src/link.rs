@@ -498,9 +498,15 @@ impl<P: Port> Link<P> {
             };
             common.start(origin, request, stages);
         }
-        if !connection.kept && connection.session.queue().is_some() {
+        if !connection.kept
+            && let Some((_, qid, _)) = connection.session.queue()
+        {
             connection.kept = true;
             self.stack.keep(id);
+            if qid == 0 {
+                // Keep Alive commands come on it.
+                self.stack.heed(id);
+            }
         }
         if connection.session.is_waiting() && !connection.waiting {
             connection.waiting = true;
@@ -624,6 +630,9 @@ impl<P: Port> Link<P> {
             connection.session.set_unacknowledged(now, unacknowledged);
             let (buffers, doors) = common.for_doors();
             if !connection.gone {
+                if self.stack.is_held_up(id) {
+                    connection.session.hold_up(now);
+                }
                 connection.session.advance(now, buffers, doors);
                 self.abort(id, common);
                 self.after(id, common, stages);

@@ -217,6 +217,11 @@ impl Appliance {
         self.disks.iter().any(|disk| disk.borrow().had_trouble())
     }
 
+    /// Whether a device is gone: what was dirty for it keeps its memory until another start.
+    pub(crate) fn has_lost_a_device(&self) -> bool {
+        self.disks.iter().any(|disk| disk.borrow().is_gone())
+    }
+
     pub(crate) fn disks(&self) -> &[Rc<RefCell<Disk>>] {
         &self.disks
     }

@@ -217,8 +217,7 @@ impl Host {
             let is_deaf = self.is_deaf;
             let lost = session.advance(&mut self.network, is_deaf)?;
             if let Some(why) = lost {
-                // Whatever others do. (While a device is silent, what is dirty for it can close a host's window,
-                // and the host counts as one that sends nothing: docs/limits.md.)
+                // Whatever others do, and however silent devices are.
                 if cx.is_well && session.is_ready() && !session.is_disturbed {
                     return Err(Violation(format!(
                         "host {} lost its controller though nothing goes wrong on its way: {why}",

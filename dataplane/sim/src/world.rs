@@ -293,7 +293,7 @@ impl World {
         let mut cx = Context {
             oracle: &mut self.oracle,
             devices: &self.appliance,
-            is_well: self.appliance.is_serving() && !self.appliance.had_trouble(),
+            is_well: self.appliance.is_serving() && !self.appliance.has_lost_a_device(),
         };
         for (i, host) in self.hosts.iter_mut().enumerate() {
             let wire = &mut self.wire;

@@ -30,6 +30,14 @@ impl Stack {
         connection.map_or(0, |connection| connection.snd.queue.bytes() as usize)
     }
 
+    /// Whether the peer of a connection can send no full segment, because it was told of no room for one, or because what it
+    /// sent was dropped for want of room: it is not its fault that nothing comes.
+    #[inline]
+    pub fn is_held_up(&self, connection: ConnectionId) -> bool {
+        let connection = self.find(connection).map(|at| &self.connections[at]);
+        connection.is_some_and(|connection| connection.is_held_up(&self.cx))
+    }
+
     /// Chunks that all connections together can still queue: more of them once a peer has
     /// acknowledged some.
     #[inline]

@@ -96,6 +96,14 @@ impl Stack {
         }
     }
 
+    /// What comes on the connection is read at once and is of a few bytes, and the application wants to hear it even when there
+    /// is hardly any memory: else a peer that says that it is alive is taken for one that is gone.
+    pub fn heed(&mut self, connection: ConnectionId) {
+        if let Some(index) = self.find(connection) {
+            self.connections[index].set(has::HEARD);
+        }
+    }
+
     /// Whether a SYN is better remembered by the one who sent it (RFC 4987, 3.6): a
     /// listener has its backlog, or the slots left are for peers that are there. But a
     /// cookie without timestamps forgets window scaling and SACK: such a SYN is remembered

@@ -98,6 +98,13 @@ impl Budget {
         true
     }
 
+    /// Spends `clusters` of the headroom, of which half stays for frames on their way. Whether there were enough.
+    pub(crate) fn spend_headroom(&mut self, clusters: u32) -> bool {
+        let enough = self.unheld >= self.headroom / 2 + clusters;
+        self.unheld -= if enough { clusters } else { 0 };
+        enough
+    }
+
     /// Spends one cluster of a `grant` that has one.
     #[inline]
     pub(crate) fn spend_one(&mut self, grant: &mut u32) {

@@ -141,6 +141,7 @@ impl Connection {
         self.rcv.nxt = segment.seq + 1;
         self.rcv.edge = self.rcv.nxt + promised;
         self.rcv.last_ack = self.rcv.nxt;
+        self.rcv.refused = self.rcv.irs;
         if let Some(mss) = segment.mss {
             // Segments below this make more work than they bring; RFC 879 has no
             // least, and Linux's is the same (tcp_min_snd_mss).

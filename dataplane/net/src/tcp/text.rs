@@ -64,8 +64,14 @@ impl Connection {
         let len = body.len() as u32;
         let clusters = body.clusters();
         let room = cx.slices.free_count() >= clusters as usize;
-        if !room || !(self.pay(cx, clusters) || self.renege_for(cx, clusters)) {
+        let pays = |connection: &mut Self, cx: &mut Shared| {
+            connection.pay(cx, clusters)
+                || connection.renege_for(cx, clusters)
+                || connection.pay_in_need(cx, clusters)
+        };
+        if !room || !pays(self, cx) {
             events::dropped!(cx.counters, tcp_budget_dropped);
+            self.rcv.refused = self.rcv.nxt;
             self.go_hungry(cx);
             self.ack_now(cx);
             return;

@@ -58,6 +58,8 @@ pub(crate) mod flag {
     pub(crate) const TOLD: u32 = 1 << 24;
     /// The application closed and gave the name back: the slot goes to the first who needs it.
     pub(crate) const LEAVING: u32 = 1 << 25;
+    /// What it brings keeps others alive: it is taken when there is hardly any room.
+    pub(crate) const HEARD: u32 = 1 << 26;
     /// What a segment is not taken the shortest way for; but timestamps it must have.
     pub(crate) const UNUSUAL: u32 = TIMESTAMPS | ORPHAN | SEND_RST | PROBING;
     /// Send what fits a small window, to get past silly windows (RFC 9293, 3.8.6.2.1).
@@ -135,6 +137,8 @@ pub(crate) struct Receiver {
     /// Segments to acknowledge at once: the peer is in slow start.
     pub(crate) quick: u8,
     pub(crate) last_ack: Seq,
+    /// RCV.NXT when what came next was last dropped for want of clusters.
+    pub(crate) refused: Seq,
     pub(crate) ts_recent: u32,
     pub(crate) ts_recent_at: Instant,
     /// The round of window growth: when it ends, and what it brought.
@@ -226,6 +230,7 @@ impl Receiver {
             unacked: 0,
             quick: 16,
             last_ack: Seq(0),
+            refused: Seq(0),
             ts_recent: 0,
             ts_recent_at: Instant::ZERO,
             round_ends: Instant::ZERO,

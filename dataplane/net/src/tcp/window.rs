@@ -177,6 +177,12 @@ impl Connection {
         window
     }
 
+    /// Whether the peer cannot send what it has, for want of clusters here: its window has no room for a full segment, so that
+    /// it can only probe (RFC 9293, 3.8.6.1); or what it sent within it was dropped, and has not come again.
+    pub(crate) fn is_held_up(&self, cx: &Shared) -> bool {
+        self.rcv.window() < self.worthwhile(cx) || self.rcv.refused == self.rcv.nxt
+    }
+
     /// Clusters that a window takes at the yield seen now.
     fn backing(&self, window: u32) -> u32 {
         let open = window.saturating_sub(self.rcv.queue.out_of_order_bytes);
@@ -289,6 +295,12 @@ impl Connection {
             }
         }
         cx.budget.spend(&mut self.rcv.grant, clusters)
+    }
+
+    /// Pays for a segment out of what is set aside for frames on their way, if the application wants the peer heard in any case
+    /// and has read all that came before.
+    pub(crate) fn pay_in_need(&mut self, cx: &mut Shared, clusters: u32) -> bool {
+        self.has(flag::HEARD) && self.rcv.queue.pinned() == 0 && cx.budget.spend_headroom(clusters)
     }
 
     /// Makes room for bytes in order by giving up bytes out of order: without

@@ -15,7 +15,7 @@ use super::{CloseReason, Progress, Session};
 use crate::command::SqeView;
 use crate::config::ADMIN_IN_CAPSULE_BYTES;
 use crate::queue::slots::{PROGRESS_BYTES, Slot, SlotIndex, SlotState};
-use crate::queue::{Taken, Transport};
+use crate::queue::{PATIENCE_MS, Taken, Transport};
 use crate::resources::Resources;
 use crate::status::Status;
 use crate::units::{Cid, Timestamp};
@@ -35,16 +35,17 @@ pub(super) struct Receiver {
     blocked_by: Option<(Cid, bool)>,
     /// Until when nothing could be taken: so long the host was not late.
     freed: Timestamp,
+    /// When the host was last seen to have no room to send in.
+    held_up: Timestamp,
     /// When the PDU that is arriving began, or last brought [`PROGRESS_BYTES`] of data.
     progress_at: Timestamp,
     /// A header, or a data digest, that slices have cut.
     gather: [u8; GATHER],
 }
 
-/// How long a stream may be blocked for want of resources before the command
-/// in its way is refused with Command Interrupted, in milliseconds: a device
-/// hangs. Hosts lose patience after 30 seconds.
-const PATIENCE_MS: u64 = 10_000;
+/// How long a host that has data to send may be kept from it by a window that is shut, in milliseconds: hosts lose patience
+/// by then.
+const HELD_UP_MS: u64 = 30_000;
 
 /// Longest header with its digest.
 const GATHER: usize = HeaderView::LEN_MAX + 4;
@@ -128,6 +129,7 @@ impl Receiver {
             blocked: None,
             blocked_by: None,
             freed: Timestamp(0),
+            held_up: Timestamp(0),
             progress_at: Timestamp(0),
             gather: [0; GATHER],
         }
@@ -159,6 +161,18 @@ impl Receiver {
     /// Until when the host could bring nothing, because nothing was taken.
     pub fn freed(&self) -> Timestamp {
         self.freed
+    }
+
+    /// TCP has no room for what the host has to send.
+    pub fn hold_up(&mut self, now: Timestamp) {
+        self.held_up = now;
+    }
+
+    /// Whether the host has owed data since `since`, and for longer than `patience_ms`: while it had no room to send in it owed
+    /// nothing. That is no way to hold for ever what others wait for.
+    pub fn is_late(&self, since: Timestamp, patience_ms: u64, now: Timestamp) -> bool {
+        let late = |since: Timestamp, ms| now >= since.plus_ms(ms);
+        late(since.max(self.held_up), patience_ms) || late(since, patience_ms.max(HELD_UP_MS))
     }
 
     /// Drops what was kept: nothing is taken any more.
