@@ -336,6 +336,7 @@ impl Session {
     }
 
     /// The next request for the volumes, if one is ready.
+    #[inline]
     pub fn next_request(&mut self, resources: &mut Resources<'_>) -> Option<Request> {
         self.queue.next_request(&mut self.tx, resources)
     }
@@ -345,6 +346,7 @@ impl Session {
     ///
     /// A read that is said to have succeeded but whose run is not complete
     /// fails. The completion of a request that is not outstanding is dropped.
+    #[inline]
     pub fn complete(&mut self, completion: Completion, resources: &mut Resources<'_>) {
         self.queue.complete(completion, &mut self.tx, resources);
     }

@@ -77,7 +77,7 @@ impl LogicalPage {
     ///
     /// # Errors
     /// The page is unchanged and the segment comes back; see [`Refusal`].
-    #[inline]
+    #[inline(always)] // Short, where `append` does it.
     pub fn write(
         &mut self,
         offset: usize,

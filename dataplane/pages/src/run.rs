@@ -165,7 +165,7 @@ impl PageRun {
     /// # Errors
     /// [`PlaceError`] gives back what was not placed. [`Refusal::Outside`] if
     /// `slice` ends behind the request: nothing was placed.
-    #[inline]
+    #[inline(always)] // For each segment of a write; short where it is not cut.
     pub fn place(
         &mut self,
         at: usize,

@@ -180,6 +180,7 @@ impl Divider {
     /// # Errors
     /// [`Refused`]: the state stays before the bytes that fit no descriptor,
     /// which the caller copies together, or fails.
+    #[inline(always)] // Once for most commands, and short then.
     pub fn format<C: Chain + ?Sized>(
         &self,
         state: &mut RequestState<C::Cursor>,

@@ -466,7 +466,9 @@ impl<D: Device> Volumes<D> {
                 return None;
             }
             let end = self.ends.pop_front();
-            begin_anew(&mut self.ends);
+            if end.is_some() {
+                begin_anew(&mut self.ends);
+            }
             let (caller, result, run) = match end {
                 // Nothing is before what a device ended: it does not have to queue.
                 None => match self.next_done(buffers)? {
@@ -637,7 +639,7 @@ impl<D: Device> Volumes<D> {
         Some(counters)
     }
 
-    #[inline]
+    #[inline(always)] // Once for each request.
     fn account(
         &mut self,
         caller: &Caller,

@@ -239,7 +239,7 @@ impl CommandPool {
 
     /// The command in `index` is ready: it is one that the device of its namespace has from now on, with
     /// its credit: how much of that is its queue's no longer. A shutdown is no namespace's.
-    #[inline]
+    #[inline(always)] // Once for each command.
     pub(crate) fn charge(&mut self, index: SlotIndex) -> u64 {
         let slot = &mut self.slots[index];
         slot.enter(SlotState::Ready);

@@ -83,6 +83,7 @@ impl Queue {
     }
 
     /// The next operation of the first command that is ready.
+    #[inline(always)] // Once for most commands.
     fn next_io(&mut self, index: SlotIndex, resources: &mut Resources<'_>) -> Option<Io> {
         let slot = &mut resources.commands.slots[index];
         Some(match slot.work {

@@ -216,7 +216,7 @@ impl Session {
             }
             let step = match self.rx.state {
                 State::Header { have } => self.header(have, &mut rest, resources),
-                State::Body(body) => self.body(body, &mut rest, resources),
+                State::Body(_) => self.body(&mut rest, resources),
                 State::Digest { body, have } => self.digest(body, have, &mut rest, resources),
             };
             match step {
@@ -471,20 +471,15 @@ impl Session {
         Ok(())
     }
 
-    fn body(
-        &mut self,
-        mut body: Body,
-        rest: &mut Option<Slice>,
-        resources: &mut Resources<'_>,
-    ) -> Step {
-        let Some(mut slice) = rest.take() else {
+    /// Data, and padding in front of it. The body is changed where it lies: this is done for every segment of a write.
+    fn body(&mut self, rest: &mut Option<Slice>, resources: &mut Resources<'_>) -> Step {
+        let (Some(mut slice), State::Body(body)) = (rest.take(), &mut self.rx.state) else {
             return Step::More;
         };
         if body.padding > 0 {
             let n = slice.len().min(body.padding as usize);
             slice.advance(n);
             body.padding -= n as u32;
-            self.rx.state = State::Body(body);
             *rest = Some(slice);
             return Step::On;
         }
@@ -495,76 +490,80 @@ impl Session {
         } else {
             slice
         };
-        let left = body.left;
-        let back = self.take_data(&mut body, data, resources);
-        if left / PROGRESS_BYTES > body.left / PROGRESS_BYTES {
-            self.rx.progress_at = self.queue.now();
-        }
-        self.rx.state = State::Body(body);
-        if let Some(data) = back {
-            // Nothing was lost: what was split off is joined again.
-            *rest = Some(match rest.take() {
-                Some(behind) => join(data, &behind),
-                None => data,
-            });
-            return Step::Blocked;
-        }
-        if body.left == 0 {
-            self.rx.state = State::Header { have: 0 };
-            if self.rx.format.data_digest {
-                self.rx.state = State::Digest { body, have: 0 };
-            } else {
-                self.end_of_body(body.sink, resources);
-            }
-        }
-        Step::On
-    }
-
-    /// Takes `data`, the next bytes of `body`; what cannot be placed now comes back.
-    fn take_data(
-        &mut self,
-        body: &mut Body,
-        data: Slice,
-        resources: &mut Resources<'_>,
-    ) -> Option<Slice> {
         let len = data.len() as u32;
         if self.rx.format.data_digest {
             let fresh = &data.bytes()[body.digested.min(len) as usize..];
             body.digest.take(fresh, run_of(body.sink, resources));
             body.digested = body.digested.max(len) - len;
         }
-        let Sink::Slot(index) = body.sink else {
-            body.left -= len;
-            return None;
-        };
-        let pull_up = resources.pull_up();
-        let slot = &mut resources.commands.slots[index];
-        let Err(error) = slot.place(data, &pull_up) else {
-            body.left -= len;
+        let left = body.left;
+        if let Sink::Slot(index) = body.sink {
+            let pull_up = resources.pull_up();
+            let slot = &mut resources.commands.slots[index];
+            if let Err(error) = slot.place(data, &pull_up) {
+                return self.not_placed(index, error, len, rest, resources);
+            }
             slot.add_received(len, self.queue.now());
-            return None;
-        };
-        self.not_placed(body, index, error, len, resources)
+        }
+        body.left -= len;
+        self.after_data(left, resources)
     }
 
-    /// `len` bytes for the command were taken as far as could be; what is left comes back, or is dropped.
+    /// Data of the body was taken, of which `left` bytes were to come before.
+    #[inline]
+    fn after_data(&mut self, left: u32, resources: &mut Resources<'_>) -> Step {
+        let State::Body(body) = &self.rx.state else {
+            return Step::On;
+        };
+        if left / PROGRESS_BYTES > body.left / PROGRESS_BYTES {
+            self.rx.progress_at = self.queue.now();
+        }
+        if body.left == 0 {
+            if self.rx.format.data_digest {
+                let body = *body;
+                self.rx.state = State::Digest { body, have: 0 };
+            } else {
+                let sink = body.sink;
+                self.rx.state = State::Header { have: 0 };
+                self.end_of_body(sink, resources);
+            }
+        }
+        Step::On
+    }
+
+    /// `len` bytes for the command were taken as far as could be; what is left goes in front of `rest`, or is dropped.
     #[cold]
     fn not_placed(
         &mut self,
-        body: &mut Body,
         index: SlotIndex,
         error: PlaceError,
         len: u32,
+        rest: &mut Option<Slice>,
         resources: &mut Resources<'_>,
-    ) -> Option<Slice> {
+    ) -> Step {
+        let now = self.queue.now();
+        let is_patient = !self.rx.out_of_patience(now);
+        let State::Body(body) = &mut self.rx.state else {
+            return Step::On;
+        };
+        let left = body.left;
         let moved = resources.commands.slots[index].moved;
-        if error.reason == Refusal::OutOfPages && !self.rx.out_of_patience(self.queue.now()) {
+        if error.reason == Refusal::OutOfPages && is_patient {
             let taken = error.at as u32 - moved;
             body.left -= taken;
             body.digested += len - taken;
-            resources.commands.slots[index].add_received(taken, self.queue.now());
-            return Some(error.slice);
+            if left / PROGRESS_BYTES > body.left / PROGRESS_BYTES {
+                self.rx.progress_at = now;
+            }
+            resources.commands.slots[index].add_received(taken, now);
+            // Nothing was lost: what was split off is joined again.
+            *rest = Some(match rest.take() {
+                Some(behind) => join(error.slice, &behind),
+                None => error.slice,
+            });
+            return Step::Blocked;
         }
+        body.left -= len;
         // The command fails; the rest of its data is of no use.
         let status = match error.reason {
             Refusal::OutOfPages => self.queue.interrupted(resources),
@@ -573,11 +572,10 @@ impl Session {
         if let Some(run) = resources.commands.slots[index].run.take() {
             resources.runs.put(run);
         }
-        body.left -= len;
         let slot = &mut resources.commands.slots[index];
-        slot.add_received(len, self.queue.now());
+        slot.add_received(len, now);
         slot.status = status;
-        None
+        self.after_data(left, resources)
     }
 
     #[inline(never)]
