@@ -25,6 +25,7 @@ impl Report {
                 "role": if report.is_source { "source" } else { "destination" },
                 "serves_hosts": report.serves,
                 "in_sync": report.is_in_sync,
+                "takeover": report.takeover,
                 "generation": report.generation,
                 "kib_to_copy": report.granules * 64,
                 "state": report.state,

@@ -107,10 +107,7 @@ impl Writer {
     /// Writes this version of every block, one after the other.
     ///
     /// # Errors
-    /// As of the connection.
-    ///
-    /// # Panics
-    /// If a write fails.
+    /// As of the connection, or a write fails.
     pub fn write_all(&mut self, version: u32) -> io::Result<()> {
         let (_admin, mut queue) = self.connect()?;
         for block in 0..BLOCKS {
@@ -122,7 +119,10 @@ impl Writer {
             };
             stamp.fill(&mut data);
             let status = queue.write(self.first() + block, BLOCK, &data, false)?;
-            assert_eq!(status, 0, "a write of block {block}");
+            if status != 0 {
+                let why = format!("a write of block {block} has status {status:#x}");
+                return Err(io::Error::other(why));
+            }
             self.blocks[block as usize] = (version, version);
         }
         Ok(())

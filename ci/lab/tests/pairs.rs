@@ -8,7 +8,9 @@ use std::thread;
 
 use lab::config::{NQN, WIRE};
 use lab::writer::{BLOCK, Writer};
-use lab::{Config, MIB, Namespace, Outcome, Program, Result, Section, Test, expect, veth, wait};
+use lab::{
+    Config, MIB, Namespace, Outcome, Process, Program, Result, Section, Test, expect, veth, wait,
+};
 use serde_json::{Value, json};
 
 const NODES: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
@@ -20,9 +22,14 @@ const IDS: [&str; 2] = [
 const VOLUME: &str = "5d2a1c44-90b1-4f6e-9d0c-0f3a8f0b7c2e";
 const WRITERS: u32 = 4;
 
+/// Where the kernels of the three are for each other: the host's has an etcd.
+const KERNELS: [&str; 3] = ["198.51.100.1", "198.51.100.2", "198.51.100.9"];
+
 /// Three namespaces, and a bridge in the host's.
 struct Pair {
     test: Test,
+    /// The pair is to have an arbiter.
+    has_arbiter: bool,
     nodes: [Namespace; 2],
     host: Namespace,
 }
@@ -48,9 +55,56 @@ impl Pair {
         file.write_all("5a".repeat(32).as_bytes())?;
         Ok(Self {
             test: test.clone(),
+            has_arbiter: false,
             nodes,
             host,
         })
+    }
+
+    /// The same, with an etcd that kernels reach.
+    fn with_etcd(test: &Test) -> Result<(Self, Process)> {
+        let mut pair = Self::new(test)?;
+        pair.has_arbiter = true;
+        let host = &pair.host;
+        host.run("ip link add bridge1 type bridge")?;
+        host.run("ip link set bridge1 up")?;
+        host.run(&format!("ip address add {}/24 dev bridge1", KERNELS[2]))?;
+        for (node, (port, address)) in pair
+            .nodes
+            .iter()
+            .zip(["kernel1", "kernel2"].iter().zip(KERNELS))
+        {
+            veth((node, "kernel0"), (host, port))?;
+            host.run(&format!("ip link set {port} master bridge1 up"))?;
+            node.run(&format!("ip address add {address}/24 dev kernel0"))?;
+            node.run("ip link set kernel0 up")?;
+        }
+        let etcd = pair.start_etcd()?;
+        Ok((pair, etcd))
+    }
+
+    /// An etcd, with what it had before.
+    fn start_etcd(&self) -> Result<Process> {
+        let clients = format!("http://{}:2379", KERNELS[2]);
+        let peers = format!("http://{}:2380", KERNELS[2]);
+        let tool = self.host.tool("etcd").within(600);
+        tool.arg("--data-dir")
+            .arg(self.test.dir().join("etcd"))
+            .args(["--unsafe-no-fsync", "--logger", "zap"])
+            .args([
+                "--listen-client-urls",
+                &clients,
+                "--advertise-client-urls",
+                &clients,
+            ])
+            .args([
+                "--listen-peer-urls",
+                &peers,
+                "--initial-advertise-peer-urls",
+                &peers,
+            ])
+            .args(["--initial-cluster", &format!("default={peers}")])
+            .start()
     }
 
     /// A node: a volume on a file, and a log on another one. Files outlive the program.
@@ -81,13 +135,17 @@ impl Pair {
             .key("uuid", VOLUME)
             .key("first_role", ["source", "destination"][node]);
         let listen = |node: usize| vec![format!("{}:4421", NODES[node])];
-        let pair = Section::new()
+        let mut pair = Section::new()
             .key("node", IDS[node])
             .key("peer", IDS[1 - node])
             .key("listen", listen(node))
             .key("peer_listen", listen(1 - node))
             .key("key_file", dir.join("pair.key").display().to_string())
             .key("volume", vec![toml::Value::from(volume)]);
+        if self.has_arbiter {
+            let etcd = Section::new().key("etcd", vec![format!("http://{}:2379", KERNELS[2])]);
+            pair = pair.key("arbiter", toml::Value::from(etcd));
+        }
         let log = Section::new()
             .key("store", "log0")
             .key("consistency_point_s", 1);
@@ -127,8 +185,17 @@ fn is_in_sync(program: &Program<'_>, role: &str) -> Outcome {
     })
 }
 
+/// It refuses as long as it hears the other one.
 fn promote(program: &Program<'_>) -> Outcome {
-    program.rpc("throughline_pair_promote", &json!({ "store": "disk0" }))?;
+    wait::until("it is promoted", || {
+        let params = json!({ "store": "disk0" });
+        let promoted = program.rpc("throughline_pair_promote", &params);
+        Ok(promoted.map(drop).map_err(|failure| failure.to_string()))
+    })?;
+    serves(program)
+}
+
+fn serves(program: &Program<'_>) -> Outcome {
     wait::until("it serves", || {
         let report = report(program)?;
         Ok(match report["serves_hosts"] == true {
@@ -242,7 +309,106 @@ fn r06_a_destination_that_dies_holds_nobody_up(test: &Test) -> Outcome {
     Ok(())
 }
 
+/// Both have the same, and the etcd knows.
+fn may_be_taken_over(source: &Program<'_>) -> Outcome {
+    wait::until("the other one may take over", || {
+        let report = report(source)?;
+        Ok(
+            match report["takeover"] == true && report["in_sync"] == true {
+                true => Ok(()),
+                false => Err(report.to_string()),
+            },
+        )
+    })
+}
+
+/// With an etcd nobody has to say anything: the source is killed under load, the other one takes over and has all that was acknowledged.
+fn s08_the_other_node_takes_over_by_itself(test: &Test) -> Outcome {
+    let (pair, etcd) = Pair::with_etcd(test)?;
+    let mut writers: Vec<_> = (0..WRITERS)
+        .map(|number| Writer::new(number, NODES[0]))
+        .collect();
+    let mut programs = [Some(pair.start(0)?), Some(pair.start(1)?)];
+    let (mut serving, mut writes) = (0, 0);
+    let rounds = if test.long() { 50 } else { 2 };
+    for round in 0..rounds {
+        let other = 1 - serving;
+        may_be_taken_over(programs[serving].as_ref().expect("it runs"))?;
+        let source = programs[serving].take().expect("it runs");
+        writes += write_and_kill(&pair, source, &mut writers, 100)?;
+        serves(programs[other].as_ref().expect("it runs"))?;
+        verify(&pair, &mut writers, other)
+            .map_err(|failure| failure.during(format!("looking after round {round}")))?;
+        programs[serving] = Some(pair.start(serving)?);
+        serving = other;
+    }
+    test.figure(format!(
+        "{rounds} times taken over, {writes} writes acknowledged, none lost"
+    ));
+    // Without the etcd the nodes that hear each other go on.
+    may_be_taken_over(programs[serving].as_ref().expect("it runs"))?;
+    etcd.kill();
+    let mut writer = writers.pop().expect("there are some");
+    let source = programs[serving].take().expect("it runs");
+    source.logs("etcd cannot be", 1)?;
+    pair.host.within(|| writer.write_all(100_000))?;
+    pair.host.within(|| writer.verify())?;
+    // And hand the volume over.
+    let other = programs[1 - serving].take().expect("it runs");
+    source.rpc("throughline_pair_demote", &json!({ "store": "disk0" }))?;
+    serves(&other)?;
+    is_in_sync(&other, "source")?;
+    is_in_sync(&source, "destination")?;
+    writer.goes_to(NODES[1 - serving]);
+    pair.host.within(|| writer.verify())?;
+    source.kill();
+    other.kill();
+    Ok(())
+}
+
+/// Hosts hear of who serves by ANA, and a write to the node that does not serve is not done.
+fn k06_hosts_are_told_which_node_serves(test: &Test) -> Outcome {
+    let pair = Pair::new(test)?;
+    let nodes = [pair.start(0)?, pair.start(1)?];
+    is_in_sync(&nodes[0], "source")?;
+    let states = |expected: [&str; 2]| {
+        wait::until("hosts are told", || {
+            let mut told = Vec::new();
+            for node in &nodes {
+                let subsystems = node.rpc("nvmf_get_subsystems", &json!({}))?;
+                let all = subsystems.as_array().cloned().unwrap_or_default();
+                let own = all.iter().find(|subsystem| subsystem["nqn"] == NQN);
+                let state =
+                    own.map(|own| own["namespaces"][0]["ana_states"][0]["ana_state"].clone());
+                told.push(state.unwrap_or_default());
+            }
+            Ok(match told.iter().eq(expected.iter()) {
+                true => Ok(()),
+                false => Err(format!("{told:?}")),
+            })
+        })
+    };
+    states(["optimized", "inaccessible"])?;
+    let mut writer = Writer::new(0, NODES[1]);
+    let refused = pair.host.within(|| match writer.write_all(1) {
+        Ok(()) => Err(std::io::Error::other("a destination takes writes")),
+        Err(error) => Ok(error.to_string()),
+    })?;
+    // Asymmetric Access Inaccessible: a host goes to the other node.
+    expect::contains("how the write ended", &refused, "0x302")?;
+    nodes[0].rpc("throughline_pair_demote", &json!({ "store": "disk0" }))?;
+    states(["inaccessible", "optimized"])?;
+    pair.host.within(|| writer.write_all(2))?;
+    pair.host.within(|| writer.verify())?;
+    let [first, second] = nodes;
+    first.kill();
+    second.kill();
+    Ok(())
+}
+
 lab::tests![
     s08_the_other_node_has_what_was_acknowledged,
+    s08_the_other_node_takes_over_by_itself,
+    k06_hosts_are_told_which_node_serves,
     r06_a_destination_that_dies_holds_nobody_up,
 ];

@@ -255,8 +255,15 @@ impl Pair {
         let (generation, changed) = (self.content.standing.generation, self.shared.changed());
         let since = (self.now - self.since).as_secs();
         let mode = self.shared.mode().0;
+        let takeover = match self.may_be_taken_over() {
+            Some(true) => "; the other node may take over",
+            Some(false) if self.content.role == Role::Source => {
+                "; the other node may not take over"
+            }
+            _ => "",
+        };
         format!(
-            "{role}, {mode:?}; {phase} since {since} s; generation {generation}; {changed} granules to be copied"
+            "{role}, {mode:?}; {phase} since {since} s; generation {generation}; {changed} granules to be copied{takeover}"
         )
     }
 

@@ -18,6 +18,8 @@ pub struct PairReport {
     pub serves: bool,
     /// Both nodes have the same.
     pub is_in_sync: bool,
+    /// The arbiter knows that the other node may take over from this one; `None`: there is no arbiter.
+    pub takeover: Option<bool>,
     /// The generation of this node's replica.
     pub generation: String,
     /// Granules of 64 KiB that are to be copied to the other node.

@@ -112,6 +112,7 @@ impl Pairs {
             is_source: pair.content().role == Role::Source,
             serves: serving(pair),
             is_in_sync: pair.is_in_sync(),
+            takeover: pair.may_be_taken_over(),
             generation: pair.content().standing.generation.to_string(),
             granules: pair.shared().changed(),
             state: pair.describe(),

@@ -89,6 +89,19 @@ impl Pair {
         self.shared.set_lease(Some(Duration::ZERO));
     }
 
+    /// Whether the arbiter says that the other node may take over, as far as this source knows; `None` if there is no arbiter.
+    pub fn may_be_taken_over(&self) -> Option<bool> {
+        let leases = self.leases.as_ref()?;
+        let entry = leases.known.and_then(|seen| seen.entry);
+        let standing = &self.content.standing;
+        let is_it = |entry: Entry| {
+            entry.source == standing.replica
+                && entry.generation == standing.generation
+                && !entry.is_alone
+        };
+        Some(self.phase == Phase::Source(Step::InSync) && entry.is_some_and(is_it))
+    }
+
     /// The node's lease at the arbiter lasts until then at least.
     pub fn leased(&mut self, until: Duration) {
         if let Some(leases) = &mut self.leases {
