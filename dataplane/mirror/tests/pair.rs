@@ -112,6 +112,26 @@ fn s08_the_other_one_takes_over_and_who_returns_becomes_its_destination() {
     assert_eq!(nodes[0].pair.content().role, Role::Destination);
 }
 
+/// What a node did for the source, that was killed before it had that itself, is the volume's when the node takes over: the old source
+/// gets it, though it knows of nothing.
+#[test]
+fn s08_what_was_done_for_a_source_that_is_gone_is_copied_to_it() {
+    let mut nodes = [source(), destination(LEN)];
+    meet(&mut nodes, T1);
+    nodes[1]
+        .pair
+        .shared()
+        .pend(&(7 * GRANULE..7 * GRANULE + 4096));
+    nodes.iter_mut().for_each(|node| node.pair.down());
+    assert_eq!(nodes[1].pair.promote(false), Ok(()));
+    go_on(&mut nodes, T2);
+    assert_eq!(nodes[1].pair.shared().first_from(0), Some(7));
+    nodes[0] = nodes[0].restarted();
+    meet(&mut nodes, T2 + T1);
+    assert!(nodes.iter().all(|node| node.pair.is_in_sync()));
+    assert_eq!(nodes[1].copied, [7]);
+}
+
 /// Both went on: nothing is overwritten, and both say so.
 #[test]
 fn s08_split_brain_is_found_at_the_first_contact() {

@@ -161,19 +161,12 @@ impl Pair {
         match self.content.standing.alone(peer, tag, self.config.len) {
             Ok(standing) => {
                 // What this node did for the other one is its own now.
-                self.join_pending();
+                self.shared.join_pending();
                 self.content.role = Role::Source;
                 self.content.standing = standing;
                 self.store(After::Alone);
             }
             Err(NotWhole) => self.begin_anew(),
-        }
-    }
-
-    /// What the other node asked for, and may not have itself, it lacks if this one is the source.
-    pub(super) fn join_pending(&self) {
-        if !cfg!(mutant = "pair-pending-forgotten") {
-            self.shared.join_pending();
         }
     }
 

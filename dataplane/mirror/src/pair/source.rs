@@ -127,7 +127,7 @@ impl Pair {
             }
             self.shared.join(&Changed::all(len));
         }
-        self.join_pending();
+        self.shared.join_pending();
         if let Some(told) = self
             .told
             .take()

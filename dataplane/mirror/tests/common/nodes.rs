@@ -19,6 +19,8 @@ pub struct Node {
     pub pair: Pair,
     pub stored: Vec<u8>,
     pub alerts: Vec<String>,
+    /// Granules that were copied to the other node.
+    pub copied: Vec<u64>,
     replies: u64,
     run: u64,
 }
@@ -45,6 +47,7 @@ pub fn node(content: Content, len: u64, run: u64) -> Node {
         pair: Pair::new(config(len), content, None, shared, numbers, Duration::ZERO),
         stored,
         alerts: Vec::new(),
+        copied: Vec::new(),
         replies: 0,
         run,
     }
@@ -81,7 +84,7 @@ impl Node {
     }
 
     /// Its shards act by the mode; granules are copied at once.
-    fn work(&self) {
+    fn work(&mut self) {
         let shared = self.pair.shared();
         let (mode, word) = shared.mode();
         (0..SHARDS).for_each(|shard| shared.acts_by(shard, word));
@@ -89,6 +92,7 @@ impl Node {
             && let Some(granule) = shared.first_from(0)
         {
             shared.copied(granule);
+            self.copied.push(granule);
         }
     }
 }
