@@ -18,7 +18,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use engine::{ArbiterAnswer, ArbiterConfig, Handle, PairConfig};
+use engine::{ArbiterAnswer, ArbiterConfig, Handle, PairConfig, lease_counted};
 use uuid::Uuid;
 
 use gateway::{Gateway, Unreachable};
@@ -136,8 +136,7 @@ impl Renewing {
             next = sent + self.lease / 4;
             let result = self.renew();
             if let Ok(lease) = result {
-                // From when it was sent, and with a margin for clocks that differ.
-                handle.leased(sent + lease * 3 / 4);
+                handle.leased(sent + lease_counted(lease));
             }
             said.note(result.as_ref().err(), "told that this node is alive");
         }

@@ -39,7 +39,7 @@ pub use error::Error;
 pub use events::{Counter, Histogram, Kind, Stage};
 pub use mirror::{
     Answer as ArbiterAnswer, Entry as ArbiterEntry, Generation, Question as ArbiterQuestion,
-    ReplicaId, Seen as ArbiterSeen,
+    ReplicaId, Seen as ArbiterSeen, counted as lease_counted,
 };
 pub use net::{AddressState, ConnectionInfo, MacAddress};
 pub use nvmf::{AnaState, Cntlid, ControllerInfo, NamespaceConfig as OfferedNamespace};

@@ -4,7 +4,14 @@
 //! A node's key is there as long as the node renews its lease; it is gone no sooner than a lease's time after the last
 //! renewal was sent. A question that has no answer in time was executed, or was not, or will be.
 
+use std::time::Duration;
+
 use crate::replica::{Generation, ReplicaId};
+
+/// How long whoever asked for `time` counts on it, from when it was asked for: with a margin for clocks that differ.
+pub fn counted(time: Duration) -> Duration {
+    time * 3 / 4
+}
 
 /// What the arbiter has of a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

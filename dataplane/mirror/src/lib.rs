@@ -26,7 +26,7 @@ mod record;
 mod replica;
 mod standing;
 
-pub use arbiter::{Answer, Entry, Question, Seen};
+pub use arbiter::{Answer, Entry, Question, Seen, counted};
 pub use commands::{
     BadParameters, CHANGES_MAX, Change, ChangeOp, Changes, Copying, Differing, Meeting, Ready, Role,
 };

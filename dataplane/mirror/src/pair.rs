@@ -289,14 +289,20 @@ impl Pair {
     }
 
     fn ask(&mut self, command: Command, parameters: Vec<u8>, payload: Vec<u8>) {
-        let token = self.token();
+        let token = self.post(command, parameters, payload);
         self.asked = Some((token, command));
+    }
+
+    /// Asks for what nothing waits for: by which token.
+    fn post(&mut self, command: Command, parameters: Vec<u8>, payload: Vec<u8>) -> u64 {
+        let token = self.token();
         self.actions.push_back(Action::Ask {
             command,
             parameters,
             payload,
             token,
         });
+        token
     }
 
     fn answer(&mut self, reply: u64, result: Result<(), Refusal>) {
@@ -514,8 +520,7 @@ impl Pair {
             return self.go_alone();
         }
         if std::mem::take(&mut self.severs) {
-            self.sever();
-            return;
+            return self.sever();
         }
         self.arbitrate();
         if self.waits_for_arbiter() {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use block::{DeviceState, NamespaceIndex, Smart, VolumeId};
+use mirror::Answer;
 use net::AddressState;
 use nvmf::Target;
 use sync::Watched;
@@ -19,7 +20,6 @@ use crate::pair_desk::{PairDesk, PairOrder, PairQuestion, PairReport};
 use crate::point_desk::{PointDesk, PointDone, PointError};
 use crate::reports::{Reports, TurnedAway};
 use crate::snapshot::{AnaSnapshot, Inventory, NamespaceName, ShardSnapshot, Snapshot};
-use mirror::Answer;
 
 /// Stops running shards and asks them for their counters, from any thread.
 ///

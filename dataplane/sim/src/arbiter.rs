@@ -1,7 +1,9 @@
 //! An arbiter of pairs, as `etcd` is one: keys with revisions, keys of nodes that go with their leases, and ways to it that
 //! are slow, lose what goes by them, and are cut.
 
-use mirror::{Answer, Entry, Question, ReplicaId, Seen};
+use std::time::Duration;
+
+use mirror::{Answer, Entry, Question, ReplicaId, Seen, counted};
 use shard::PairQuestion;
 use testkit::Random;
 
@@ -160,7 +162,7 @@ impl Arbiter {
                     let at = now + self.delay();
                     let until = match cfg!(mutant = "pair-lease-from-answer") {
                         true => at + LEASE,
-                        false => sent + LEASE * 3 / 4,
+                        false => sent + counted(Duration::from_nanos(LEASE)).as_nanos() as u64,
                     };
                     self.post(at, Mail::ToNode(from, Told::Leased(until)));
                 }

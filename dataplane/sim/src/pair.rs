@@ -1,16 +1,16 @@
 //! Two appliances that keep the same volumes, hosts that use whichever serves, and an arbiter that both reach, or an operator who
 //! knows which of them is off.
 //!
-//! Appliances are killed and started, the link between them is cut, in one direction too, and bad, as are their ways to the arbiter. Hosts' writes that were
-//! acknowledged are never lost, not when the one that had them is off and the other one serves; what is called alike is so, byte
-//! for byte; every copy ends.
-
-use std::net::SocketAddr;
+//! Appliances are killed and started, the link between them is cut, in one direction too, and bad, as are their ways to the
+//! arbiter. Hosts' writes that were acknowledged are never lost, not when the one that had them is off and the other one
+//! serves; what is called alike is so, byte for byte; every copy ends.
 
 mod draw;
 
-use mirror::Patience;
+use std::net::SocketAddr;
 use std::time::Duration;
+
+use mirror::Patience;
 use testkit::Random;
 
 use crate::appliance::{Appliance, MIRROR_PORT, PairNode, PairPlan, Stopped, address};

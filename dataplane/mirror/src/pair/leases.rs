@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::source::Step;
 use super::{Action, Pair, Phase, Unwilling, destination};
-use crate::arbiter::{Answer, Entry, Question, Seen};
+use crate::arbiter::{Answer, Entry, Question, Seen, counted};
 use crate::commands::{Copying, Role};
 use crate::frame::Command;
 use crate::mirrored::Mode;
@@ -91,15 +91,19 @@ impl Pair {
 
     /// Whether the arbiter says that the other node may take over, as far as this source knows; `None` if there is no arbiter.
     pub fn may_be_taken_over(&self) -> Option<bool> {
-        let leases = self.leases.as_ref()?;
-        let entry = leases.known.and_then(|seen| seen.entry);
+        let known = self.leases.as_ref()?.known;
+        let says_so = known.is_some_and(|seen| seen.entry == Some(self.entry(false)));
+        Some(self.phase == Phase::Source(Step::InSync) && says_so)
+    }
+
+    /// This replica as the source, as it is.
+    fn entry(&self, is_alone: bool) -> Entry {
         let standing = &self.content.standing;
-        let is_it = |entry: Entry| {
-            entry.source == standing.replica
-                && entry.generation == standing.generation
-                && !entry.is_alone
-        };
-        Some(self.phase == Phase::Source(Step::InSync) && entry.is_some_and(is_it))
+        Entry {
+            source: standing.replica,
+            generation: standing.generation,
+            is_alone,
+        }
     }
 
     /// The node's lease at the arbiter lasts until then at least.
@@ -151,20 +155,10 @@ impl Pair {
         if !is_known || !self.is_up || !is_due {
             return;
         }
-        let Some(theirs) = &self.theirs else { return };
-        let renewal = Copying {
-            volume: theirs.number,
-            stays_whole: false,
-            ticket: self.ticket,
-            generation: self.content.standing.generation,
+        let Some(renewal) = self.copying(false) else {
+            return;
         };
-        let token = self.token();
-        self.actions.push_back(Action::Ask {
-            command: Command::RENEW,
-            parameters: renewal.encode(),
-            payload: Vec::new(),
-            token,
-        });
+        let token = self.post(Command::RENEW, renewal.encode(), Vec::new());
         if let Some(leases) = &mut self.leases {
             leases.renewal = Some((token, self.now));
             leases.renew_at = self.now + leases.promise / 4;
@@ -178,20 +172,15 @@ impl Pair {
         }
     }
 
-    /// Whether an answer was to a renewal.
-    pub(super) fn renewed(&mut self, token: u64, is_good: bool) -> bool {
-        let Some(leases) = &mut self.leases else {
-            return false;
-        };
-        let Some((_, sent)) = leases.renewal.take_if(|renewal| renewal.0 == token) else {
-            return false;
-        };
-        if is_good {
-            // From when it was sent, and with a margin for clocks that differ.
-            let until = sent + leases.promise * 3 / 4;
+    /// A message of ours has an answer, or will have none: it may have been a renewal.
+    pub(super) fn renewed(&mut self, token: u64, is_good: bool) {
+        if let Some(leases) = &mut self.leases
+            && let Some((_, sent)) = leases.renewal.take_if(|renewal| renewal.0 == token)
+            && is_good
+        {
+            let until = sent + counted(leases.promise);
             leases.promised_until = leases.promised_until.max(until);
         }
-        true
     }
 
     /// Nobody will answer what was asked of the other node.
@@ -260,25 +249,21 @@ impl Pair {
             unless_peer_lives,
         };
         let me = self.content.standing.replica;
-        let now_is = |is_alone| Entry {
-            source: me,
-            generation: self.content.standing.generation,
-            is_alone,
-        };
         let wants_alone = self.leases.as_ref().is_some_and(|it| it.wants_alone);
         let is_mine = seen.entry.is_some_and(|entry| entry.source == me);
         match self.phase {
             Phase::Source(_) if wants_alone => is_mine.then(|| set(self.alone(), false)),
             Phase::Source(Step::InSync) => {
-                (seen.entry != Some(now_is(false))).then(|| set(now_is(false), false))
+                let entry = self.entry(false);
+                (seen.entry != Some(entry)).then(|| set(entry, false))
             }
             _ if !self.misses_other() => None,
             // By an operator's word.
             _ if self.shared.mode().0 == Mode::Alone => seen
                 .entry
                 .filter(|&entry| self.content.is_alone() && (is_mine || !entry.is_alone))
-                .filter(|&entry| entry != now_is(true))
-                .map(|_| set(now_is(true), false)),
+                .filter(|&entry| entry != self.entry(true))
+                .map(|_| set(self.entry(true), false)),
             _ if self.content.role == Role::Destination => {
                 let is_free = self.is_free(seen) || cfg!(mutant = "pair-promoted-without-lease");
                 let unless_peer_lives = !cfg!(mutant = "pair-promoted-without-lease");
@@ -322,14 +307,13 @@ impl Pair {
         if let Some(leases) = &mut self.leases {
             leases.tag = tag;
         }
-        let standing = &self.content.standing;
+        let now = self.entry(true);
         Entry {
-            source: standing.replica,
             generation: Generation {
-                number: standing.generation.number + 1,
+                number: now.generation.number + 1,
                 tag,
             },
-            is_alone: true,
+            ..now
         }
     }
 

@@ -55,15 +55,21 @@ impl Pair {
         self.verdict == Verdict::InSync
     }
 
-    fn say(&mut self, command: Command) {
-        let Some(theirs) = &self.theirs else { return };
-        let copying = Copying {
-            volume: theirs.number,
-            stays_whole: command == Command::COPY && self.stays_whole(),
+    /// What tells the destination of this meeting.
+    pub(super) fn copying(&self, stays_whole: bool) -> Option<Copying> {
+        Some(Copying {
+            volume: self.theirs?.number,
+            stays_whole,
             ticket: self.ticket,
             generation: self.content.standing.generation,
-        };
-        self.ask(command, copying.encode(), Vec::new());
+        })
+    }
+
+    fn say(&mut self, command: Command) {
+        let stays_whole = command == Command::COPY && self.stays_whole();
+        if let Some(copying) = self.copying(stays_whole) {
+            self.ask(command, copying.encode(), Vec::new());
+        }
     }
 
     pub(super) fn heard_differing(&mut self, differing: Differing, payload: &[u8], reply: u64) {
