@@ -246,35 +246,76 @@ fn verify(pair: &Pair, writers: &mut [Writer], node: usize) -> Outcome {
     Ok(())
 }
 
+/// Two programs, and which of them serves.
+struct Programs<'n> {
+    both: [Option<Program<'n>>; 2],
+    serving: usize,
+}
+
+impl<'n> Programs<'n> {
+    fn start(pair: &'n Pair) -> Result<Self> {
+        Ok(Self {
+            both: [Some(pair.start(0)?), Some(pair.start(1)?)],
+            serving: 0,
+        })
+    }
+
+    fn get(&self, node: usize) -> &Program<'n> {
+        self.both[node].as_ref().expect("it runs")
+    }
+
+    /// The one that serves, and the other one.
+    fn into_both(mut self) -> [Program<'n>; 2] {
+        [self.serving, 1 - self.serving].map(|node| self.both[node].take().expect("it runs"))
+    }
+
+    /// The node that serves is killed under load when so many writes were acknowledged; the other one has them all when it serves.
+    /// The first one returns. How many writes that were.
+    fn kill_the_source(
+        &mut self,
+        pair: &'n Pair,
+        writers: &mut [Writer],
+        wanted: u64,
+        goes_over: impl Fn(&Program<'n>) -> Outcome,
+    ) -> Result<u64> {
+        let (source, other) = (self.serving, 1 - self.serving);
+        let program = self.both[source].take().expect("it runs");
+        let writes = write_and_kill(pair, program, writers, wanted)?;
+        goes_over(self.get(other))?;
+        verify(pair, writers, other)?;
+        self.both[source] = Some(pair.start(source)?);
+        self.serving = other;
+        Ok(writes)
+    }
+}
+
+fn writers() -> Vec<Writer> {
+    (0..WRITERS)
+        .map(|number| Writer::new(number, NODES[0]))
+        .collect()
+}
+
 /// The node that serves is killed under load, the other one takes over and has all that was acknowledged; the first one
 /// returns, gets what it lacks, and takes over in its turn.
 fn s08_the_other_node_has_what_was_acknowledged(test: &Test) -> Outcome {
     let pair = Pair::new(test)?;
-    let mut writers: Vec<_> = (0..WRITERS)
-        .map(|number| Writer::new(number, NODES[0]))
-        .collect();
-    let mut programs = [Some(pair.start(0)?), Some(pair.start(1)?)];
-    let (mut serving, mut writes) = (0, 0);
+    let (mut writers, mut programs) = (writers(), Programs::start(&pair)?);
+    let mut writes = 0;
     let rounds = if test.long() { 50 } else { 3 };
     for round in 0..rounds {
-        let other = 1 - serving;
-        for (node, role) in [(serving, "source"), (other, "destination")] {
-            let program = programs[node].as_ref().expect("it runs");
-            is_in_sync(program, role)
+        let serving = programs.serving;
+        for (node, role) in [(serving, "source"), (1 - serving, "destination")] {
+            is_in_sync(programs.get(node), role)
                 .map_err(|failure| failure.during(format!("round {round}, node {node}")))?;
         }
-        let source = programs[serving].take().expect("it runs");
-        writes += write_and_kill(&pair, source, &mut writers, 100 + 50 * round)?;
-        promote(programs[other].as_ref().expect("it runs"))?;
-        verify(&pair, &mut writers, other)
-            .map_err(|failure| failure.during(format!("looking after round {round}")))?;
-        programs[serving] = Some(pair.start(serving)?);
-        serving = other;
+        writes += programs
+            .kill_the_source(&pair, &mut writers, 100 + 50 * round, promote)
+            .map_err(|failure| failure.during(format!("round {round}")))?;
     }
     test.figure(format!(
         "{rounds} times the source was killed, {writes} writes acknowledged, none lost"
     ));
-    let source = programs[serving].take().expect("it runs");
+    let [source, _other] = programs.into_both();
     is_in_sync(&source, "source")?;
     let copied = source.stats()?.sum("copied_bytes.pull_up");
     expect::equal("payload bytes that the source copied", copied, 0)?;
@@ -325,36 +366,28 @@ fn may_be_taken_over(source: &Program<'_>) -> Outcome {
 /// With an etcd nobody has to say anything: the source is killed under load, the other one takes over and has all that was acknowledged.
 fn s08_the_other_node_takes_over_by_itself(test: &Test) -> Outcome {
     let (pair, etcd) = Pair::with_etcd(test)?;
-    let mut writers: Vec<_> = (0..WRITERS)
-        .map(|number| Writer::new(number, NODES[0]))
-        .collect();
-    let mut programs = [Some(pair.start(0)?), Some(pair.start(1)?)];
-    let (mut serving, mut writes) = (0, 0);
+    let (mut writers, mut programs) = (writers(), Programs::start(&pair)?);
+    let mut writes = 0;
     let rounds = if test.long() { 50 } else { 2 };
     for round in 0..rounds {
-        let other = 1 - serving;
-        may_be_taken_over(programs[serving].as_ref().expect("it runs"))?;
-        let source = programs[serving].take().expect("it runs");
-        writes += write_and_kill(&pair, source, &mut writers, 100)?;
-        serves(programs[other].as_ref().expect("it runs"))?;
-        verify(&pair, &mut writers, other)
-            .map_err(|failure| failure.during(format!("looking after round {round}")))?;
-        programs[serving] = Some(pair.start(serving)?);
-        serving = other;
+        may_be_taken_over(programs.get(programs.serving))?;
+        writes += programs
+            .kill_the_source(&pair, &mut writers, 100, serves)
+            .map_err(|failure| failure.during(format!("round {round}")))?;
     }
     test.figure(format!(
         "{rounds} times taken over, {writes} writes acknowledged, none lost"
     ));
     // Without the etcd the nodes that hear each other go on.
-    may_be_taken_over(programs[serving].as_ref().expect("it runs"))?;
+    let serving = programs.serving;
+    let [source, other] = programs.into_both();
+    may_be_taken_over(&source)?;
     etcd.kill();
     let mut writer = writers.pop().expect("there are some");
-    let source = programs[serving].take().expect("it runs");
     source.logs("etcd cannot be", 1)?;
     pair.host.within(|| writer.write_all(100_000))?;
     pair.host.within(|| writer.verify())?;
     // And hand the volume over.
-    let other = programs[1 - serving].take().expect("it runs");
     source.rpc("throughline_pair_demote", &json!({ "store": "disk0" }))?;
     serves(&other)?;
     is_in_sync(&other, "source")?;

@@ -68,33 +68,37 @@ fn end_well(rig: &mut Rig, mut io: Host, hung: &[u16], others: [Host; 2]) {
     rig.assert_all_returned();
 }
 
+/// The device holds what `io` gives it, commands of this kind; reads of the namespace that is well go on there, and on the first of
+/// `others`.
+fn leaves_slots(rig: &mut Rig, mut io: Host, mut others: [Host; 2], kind: usize) {
+    rig.disks.hold = true;
+    let hung: Vec<_> = (0..COMMANDS).map(|_| hangs(rig, &mut io, kind)).collect();
+    // They wait without slots, and nothing waits behind them.
+    assert!(
+        io.session.is_waiting() && !io.session.is_blocked(),
+        "{kind}"
+    );
+    assert!(
+        rig.commands.in_use() <= usize::from(SLOTS) / 2 + 2,
+        "{kind}"
+    );
+    rig.disks.hold = false;
+    for _ in 0..20 {
+        reads(rig, &mut others[0]);
+        reads(rig, &mut io);
+    }
+    end_well(rig, io, &hung, others);
+}
+
 #[test]
 fn z12_a_namespace_that_hangs_leaves_slots_and_runs_to_others() {
     for kind in 0..3 {
         let mut rig = shard();
         let admin = Host::admin(&mut rig, Manners::default());
-        let mut io = admin.io(&mut rig, 1, 64);
+        let io = admin.io(&mut rig, 1, 64);
         let mut other = admin.io(&mut rig, 2, 16);
         reads(&mut rig, &mut other);
-        rig.disks.hold = true;
-        let hung: Vec<_> = (0..COMMANDS)
-            .map(|_| hangs(&mut rig, &mut io, kind))
-            .collect();
-        // They wait without slots, and nothing waits behind them.
-        assert!(
-            io.session.is_waiting() && !io.session.is_blocked(),
-            "{kind}"
-        );
-        assert!(
-            rig.commands.in_use() <= usize::from(SLOTS) / 2 + 2,
-            "{kind}"
-        );
-        rig.disks.hold = false;
-        for _ in 0..20 {
-            reads(&mut rig, &mut other);
-            reads(&mut rig, &mut io);
-        }
-        end_well(&mut rig, io, &hung, [other, admin]);
+        leaves_slots(&mut rig, io, [other, admin], kind);
     }
 }
 
@@ -138,23 +142,9 @@ fn z12_a_namespace_has_its_share_before_its_first_command() {
             rig.commands.offer(index(namespace));
         }
         let admin = Host::admin(&mut rig, Manners::default());
-        let mut io = admin.io(&mut rig, 1, 64);
-        let mut other = admin.io(&mut rig, 2, 16);
-        rig.disks.hold = true;
-        let hung: Vec<_> = (0..COMMANDS)
-            .map(|_| hangs(&mut rig, &mut io, kind))
-            .collect();
-        assert!(!io.session.is_blocked(), "{kind}");
-        assert!(
-            rig.commands.in_use() <= usize::from(SLOTS) / 2 + 2,
-            "{kind}"
-        );
-        rig.disks.hold = false;
-        for _ in 0..20 {
-            reads(&mut rig, &mut other);
-            reads(&mut rig, &mut io);
-        }
-        end_well(&mut rig, io, &hung, [other, admin]);
+        let io = admin.io(&mut rig, 1, 64);
+        let other = admin.io(&mut rig, 2, 16);
+        leaves_slots(&mut rig, io, [other, admin], kind);
     }
 }
 
