@@ -190,3 +190,99 @@ fn key(item: &Item<'_>) -> Option<[u8; 32]> {
     }
     key
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{Permissions, set_permissions};
+    use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    use engine::AnaState;
+    use tempfile::NamedTempFile;
+
+    use super::super::tests::MINIMAL;
+    use super::super::{Problems, Program, Surroundings, parse};
+    use super::*;
+
+    /// A node of a pair, whose volume is the one of the smallest configuration, with `arbiter` behind it.
+    fn parsed(arbiter: &str) -> Result<Program, Problems> {
+        let mut key = NamedTempFile::new().unwrap();
+        key.write_all("5a".repeat(32).as_bytes()).unwrap();
+        set_permissions(key.path(), Permissions::from_mode(0o600)).unwrap();
+        let text = MINIMAL.replacen(
+            "store = \"disk0\"",
+            "store = \"disk0\", write = \"logged\"",
+            1,
+        ) + &format!(
+            r#"
+                [[store]]
+                name = "log0"
+                malloc = {{ size_mib = 64 }}
+                [log]
+                store = "log0"
+                [pair]
+                node = "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d"
+                peer = "0c7e3f0a-51c2-4d0e-8a55-6a5b1c9a7e11"
+                listen = ["192.0.2.1:4421"]
+                peer_listen = ["192.0.2.2:4421"]
+                key_file = "{}"
+                [[pair.volume]]
+                store = "disk0"
+                uuid = "5d2a1c44-90b1-4f6e-9d0c-0f3a8f0b7c2e"
+                first_role = "source"
+                {arbiter}"#,
+            key.path().display()
+        );
+        let surroundings = Surroundings {
+            cores: None,
+            read: &|_| unreachable!("there is no other file"),
+        };
+        parse(Path::new("t.toml"), &text, &surroundings)
+    }
+
+    fn told(arbiter: &str) -> String {
+        parsed(arbiter).map(drop).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn s08_an_arbiter_is_read_and_what_is_none_is_refused() {
+        let of = |arbiter| parsed(arbiter).unwrap().engine.pair.unwrap().arbiter;
+        assert_eq!(of(""), None);
+        let all = "[pair.arbiter]\netcd = [\"http://198.51.100.9:2379\", \"http://etcd2:2379\"]\n";
+        let mut expected = ArbiterConfig {
+            etcd: vec![
+                "http://198.51.100.9:2379".into(),
+                "http://etcd2:2379".into(),
+            ],
+            lease: Duration::from_secs(4),
+        };
+        assert_eq!(of(all), Some(expected.clone()));
+        expected.lease = Duration::from_secs(30);
+        assert_eq!(of(&format!("{all}lease_s = 30")), Some(expected));
+        for (etcd, lease) in [
+            ("https://198.51.100.9:2379", 4),
+            ("198.51.100.9:2379", 4),
+            ("http://198.51.100.9", 4),
+            ("http://:2379", 4),
+            ("http://a/b:2379", 4),
+            ("http://a:0", 4),
+            ("http://198.51.100.9:2379", 2),
+            ("http://198.51.100.9:2379", 31),
+        ] {
+            let told = told(&format!(
+                "[pair.arbiter]\netcd = [\"{etcd}\"]\nlease_s = {lease}"
+            ));
+            let is_named = told.contains("is no address of an etcd") || told.contains("lease_s");
+            assert!(is_named, "{etcd}, {lease}: {told}");
+        }
+        assert!(told("[pair.arbiter]\nlease_s = 4").contains("etcd"));
+    }
+
+    #[test]
+    fn k06_a_mirrored_subsystem_reports_asymmetric_access() {
+        let program = parsed("").unwrap();
+        let subsystems = &program.engine.target.subsystems;
+        assert_eq!(subsystems[0].ana, Some(AnaState::Optimized));
+    }
+}

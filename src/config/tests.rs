@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const MINIMAL: &str = r#"cores = [1]
+pub(super) const MINIMAL: &str = r#"cores = [1]
 [[port]]
 device = "eth1"
 addresses = ["192.0.2.1/24"]
