@@ -26,6 +26,15 @@ impl Inline {
         })
     }
 
+    /// The first `len` of `bytes`, at most all; copied whole, which takes less than a copy of some length.
+    #[inline]
+    pub fn first(len: usize, bytes: &[u8; Self::CAPACITY]) -> Self {
+        Self {
+            len: len.min(Self::CAPACITY) as u8,
+            bytes: *bytes,
+        }
+    }
+
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len as usize]

@@ -413,7 +413,20 @@ impl LogicalPage {
     }
 
     /// Puts the bytes of `cluster`, a whole page, wherever the view is NULL.
-    pub(crate) fn fill_from(&mut self, cluster: &Cluster) {
+    pub(crate) fn fill_from(&mut self, cluster: Cluster) {
+        if let [only] = self.segments()
+            && only.is_null()
+        {
+            // As most reads begin.
+            let segment = Segment::data(Slice::new(cluster, self.extent()));
+            if let Some(page) = segment.structure() {
+                page.refer();
+            }
+            // NULL has nothing to drop.
+            std::mem::forget(std::mem::replace(&mut self.slots[0], segment));
+            self.missing = 0;
+            return;
+        }
         let mut slots = Slots::default();
         for (at, segment) in self.placed() {
             slots.push(match segment.is_null() {

@@ -266,7 +266,7 @@ impl PageRun {
         for page in &mut self.pages[..self.used] {
             if page.missing() > 0 {
                 let fresh = pages.alloc().ok_or(OutOfPages)?;
-                page.fill_from(&fresh.freeze());
+                page.fill_from(fresh.freeze());
             }
         }
         Ok(needed)

@@ -12,5 +12,6 @@ mod header;
 mod transfer;
 
 pub use connection::{IcReq, IcResp, TermReq};
+pub(crate) use header::DIGEST_LEN;
 pub use header::{FatalError, FatalStatus, Flags, Format, HeaderBytes, HeaderView, PduType};
 pub use transfer::{C2hData, CapsuleCmd, CapsuleResp, H2cData, R2t};

@@ -4,7 +4,9 @@ use pages::{Chunk, Inline};
 
 use super::Session;
 use super::debt::Debt;
-use super::pdu::{C2hData, CapsuleResp, FatalError, Format, HeaderBytes, IcResp, TermReq};
+use super::pdu::{
+    C2hData, CapsuleResp, DIGEST_LEN, FatalError, Format, HeaderBytes, IcResp, TermReq,
+};
 use super::r2t::R2ts;
 use crate::bytes::crc32c;
 use crate::config::TargetConfig;
@@ -215,7 +217,7 @@ impl Session {
             cid,
             status,
         };
-        if !send(wire, response.write(self.tx.format).bytes()) {
+        if !send_header(wire, &response.write(self.tx.format), &mut 0) {
             return false;
         }
         self.tx.refused.copy_within(1.., 0);
@@ -236,7 +238,7 @@ impl Session {
         let slot = &mut resources.commands.slots[index];
         if slot.state == SlotState::Fetching {
             let r2t = self.tx.r2ts.next(index, slot);
-            if !send(wire, r2t.write(self.tx.format).bytes()) {
+            if !send_header(wire, &r2t.write(self.tx.format), &mut 0) {
                 return false;
             }
             self.tx.r2ts.sent(&r2t, slot, self.queue.now());
@@ -248,7 +250,7 @@ impl Session {
         if slot.run.is_none() {
             // Nothing but the response.
             let response = self.response(slot);
-            if !send(wire, response.write(self.tx.format).bytes()) {
+            if !send_header(wire, &response.write(self.tx.format), &mut 0) {
                 return false;
             }
             resources.counters.pdus_out += 1;
@@ -257,12 +259,12 @@ impl Session {
             return true;
         }
         self.tx.outgoing.pop(&resources.commands.slots);
-        self.tx.current = Some(Current {
+        let current = Current {
             index,
             part: Part::Header { sent: 0 },
             crc: 0,
-        });
-        true
+        };
+        self.send_current(current, wire, resources)
     }
 
     /// The response to a command that is over.
@@ -276,6 +278,7 @@ impl Session {
         }
     }
 
+    /// Goes on with a C2HData PDU and what stands behind it, as far as there is room.
     #[inline(never)]
     fn send_current(
         &mut self,
@@ -283,56 +286,47 @@ impl Session {
         wire: &mut impl Wire,
         resources: &mut Resources<'_>,
     ) -> bool {
-        let index = current.index;
-        let success = self.success_by_flag(index, resources);
-        let slot = &mut resources.commands.slots[index];
-        match current.part {
-            Part::Header { mut sent } => {
-                let header = C2hData {
-                    cid: slot.cid,
-                    offset: 0,
-                    len: slot.len,
-                    last: true,
-                    success,
-                };
-                let whole = send_from(wire, header.write(self.tx.format).bytes(), &mut sent);
-                current.part = if whole {
-                    Part::Data
-                } else {
-                    Part::Header { sent }
-                };
+        let success = self.success_by_flag(current.index, resources);
+        let slot = &mut resources.commands.slots[current.index];
+        if let Part::Header { sent } = &mut current.part {
+            let header = C2hData {
+                cid: slot.cid,
+                offset: 0,
+                len: slot.len,
+                last: true,
+                success,
+            };
+            let header = header.write(self.tx.format);
+            let whole = match *sent {
+                0 => send_header(wire, &header, sent),
+                _ => send_from(wire, header.bytes(), sent),
+            };
+            if !whole {
                 self.tx.current = Some(current);
-                whole
+                return false;
             }
-            Part::Data => {
-                let Some(run) = &slot.run else {
-                    return true;
-                };
-                let mut moved = slot.moved;
-                let mut whole = true;
-                for slice in run.slices(moved as usize..slot.len as usize) {
-                    let n = slice.len() as u32;
-                    let mut crc = current.crc;
-                    if self.tx.format.data_digest {
-                        crc = crc32c(crc, slice.bytes());
-                    }
-                    if wire.send(Chunk::Slice(slice)).is_err() {
-                        whole = false;
-                        break;
-                    }
-                    current.crc = crc;
-                    moved += n;
-                }
-                slot.moved = moved;
-                if whole {
-                    current.part = Part::Trailer;
-                    resources.counters.pdus_out += 1;
-                }
-                self.tx.current = Some(current);
-                whole
-            }
-            Part::Trailer => self.send_trailer(current, success, wire, resources),
+            current.part = Part::Data;
         }
+        if let (Part::Data, Some(run)) = (current.part, &slot.run) {
+            for slice in run.slices(slot.moved as usize..slot.len as usize) {
+                let n = slice.len() as u32;
+                let mut crc = current.crc;
+                if self.tx.format.data_digest {
+                    crc = crc32c(crc, slice.bytes());
+                }
+                if wire.send(Chunk::Slice(slice)).is_err() {
+                    self.tx.current = Some(current);
+                    return false;
+                }
+                current.crc = crc;
+                slot.moved += n;
+            }
+            current.part = Part::Trailer;
+            resources.counters.pdus_out += 1;
+        }
+        let whole = self.send_trailer(current, success, wire, resources);
+        self.tx.current = (!whole).then_some(current);
+        whole
     }
 
     /// Data digest and response in one chunk; then the command is over.
@@ -344,26 +338,27 @@ impl Session {
         resources: &mut Resources<'_>,
     ) -> bool {
         let slot = &resources.commands.slots[current.index];
-        let mut bytes = [0; Inline::CAPACITY];
-        let mut len = 0;
-        let mut append = |part: &[u8]| {
-            bytes[len..len + part.len()].copy_from_slice(part);
-            len += part.len();
+        let format = self.tx.format;
+        let response = (!success).then(|| self.response(slot).write(format));
+        let sent = match (format.data_digest, response) {
+            (false, None) => true,
+            (false, Some(response)) => send_header(wire, &response, &mut 0),
+            (true, response) => {
+                let mut bytes = [0; Inline::CAPACITY];
+                let (digest, behind) = bytes.split_at_mut(DIGEST_LEN);
+                digest.copy_from_slice(&current.crc.to_le_bytes());
+                let response = response.as_ref().map_or(&[][..], HeaderBytes::bytes);
+                behind[..response.len()].copy_from_slice(response);
+                send(wire, Inline::first(DIGEST_LEN + response.len(), &bytes))
+            }
         };
-        if self.tx.format.data_digest {
-            append(&current.crc.to_le_bytes());
-        }
-        if !success {
-            append(self.response(slot).write(self.tx.format).bytes());
-        }
-        if len > 0 && !send(wire, &bytes[..len]) {
+        if !sent {
             return false;
         }
         resources.counters.pdus_out += u64::from(!success);
         if let Work::Read { .. } = slot.work {
             resources.counters.bytes_out += u64::from(slot.len);
         }
-        self.tx.current = None;
         self.queue.responded(current.index, resources);
         true
     }
@@ -381,16 +376,23 @@ impl Session {
     }
 }
 
-/// Sends `bytes`, which fit in one chunk.
+/// Sends what fits in one chunk.
 #[inline]
-fn send(wire: &mut impl Wire, bytes: &[u8]) -> bool {
-    let mut sent = 0;
-    debug_assert!(bytes.len() <= Inline::CAPACITY);
-    send_from(wire, bytes, &mut sent)
+fn send(wire: &mut impl Wire, bytes: Inline) -> bool {
+    wire.send(Chunk::Inline(bytes)).is_ok()
+}
+
+/// Sends a header of which nothing was `sent`, most often in one chunk; whether all is out.
+#[inline]
+fn send_header(wire: &mut impl Wire, header: &HeaderBytes, sent: &mut usize) -> bool {
+    match header.inline() {
+        Some(inline) => send(wire, inline),
+        None => send_from(wire, header.bytes(), sent),
+    }
 }
 
 /// Sends `bytes` from `sent` on, in as many chunks as it takes; whether all are out.
-#[inline]
+#[inline(never)] // Longer than most headers are.
 fn send_from(wire: &mut impl Wire, bytes: &[u8], sent: &mut usize) -> bool {
     while *sent < bytes.len() {
         let n = (bytes.len() - *sent).min(Inline::CAPACITY);

@@ -1,5 +1,7 @@
 //! The common header (NVMe/TCP 3.6.1) and what must hold for every PDU.
 
+use pages::Inline;
+
 use crate::bytes::{crc32c, put, u16_at, u32_at};
 
 /// Length of a header or data digest in bytes.
@@ -419,5 +421,13 @@ impl HeaderBytes {
     #[inline]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len as usize]
+    }
+
+    /// The same by value, if they are no more than that takes.
+    #[inline]
+    pub(crate) fn inline(&self) -> Option<Inline> {
+        let first = self.bytes.first_chunk()?;
+        let fits = usize::from(self.len) <= Inline::CAPACITY;
+        fits.then(|| Inline::first(self.len.into(), first))
     }
 }
