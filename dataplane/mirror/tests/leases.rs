@@ -158,6 +158,21 @@ fn s08_an_answer_that_is_lost_is_asked_for_again() {
     }
 }
 
+/// What a node asked for as a source may be done when the other one is it again: in that generation neither answered alone.
+#[test]
+fn s08_a_destination_that_the_arbiter_still_calls_the_source_takes_over() {
+    let mut arbiter = reached();
+    let mut nodes = in_sync(&mut arbiter);
+    part(&mut nodes);
+    arbiter.entry = entry(&nodes[1], false);
+    arbiter.revision += 1;
+    (arbiter.lives[0], arbiter.is_reached[0]) = (false, false);
+    go_on_with(&mut nodes, &mut arbiter, LATE, 8000);
+    assert_eq!(nodes[1].mode(), Mode::Alone);
+    assert_eq!(nodes[0].mode(), Mode::Suspended);
+    assert_eq!(arbiter.entry, entry(&nodes[1], true));
+}
+
 /// A node that lacks what hosts were told is there never takes over.
 #[test]
 fn s08_nobody_takes_over_from_a_source_that_went_on_alone() {

@@ -289,9 +289,11 @@ impl Pair {
     fn has_all(&self, seen: Seen) -> bool {
         let standing = &self.content.standing;
         let has_all = seen.entry.is_some_and(|entry| {
-            let is_alike = Some(entry.source) == self.content.peer
-                && !entry.is_alone
-                && entry.generation == standing.generation;
+            // In this generation the source answers nothing alone, whichever of the two it is: when the roles were changed, what
+            // was asked before may be done after.
+            let is_known =
+                entry.source == standing.replica || Some(entry.source) == self.content.peer;
+            let is_alike = is_known && !entry.is_alone && entry.generation == standing.generation;
             // It asked to take over before, and never heard that it may.
             let is_late = entry.source == standing.replica
                 && entry.is_alone
