@@ -95,6 +95,8 @@ struct Running {
     refused: Option<String>,
     /// What shards share of the volumes of a pair.
     mirrored: Vec<Arc<mirror::Mirrored>>,
+    /// None of its threads runs until then.
+    paused_until: Nanoseconds,
 }
 
 /// When a shard is polled next.
@@ -387,6 +389,22 @@ impl Appliance {
         self.logs.ended(said, &failed, is_stopped);
     }
 
+    /// None of its threads runs until then, as those of a process that was stopped by a signal.
+    pub(crate) fn pause(&mut self, until: Nanoseconds) {
+        if let Some(running) = &mut self.running {
+            running.paused_until = running.paused_until.max(until);
+            for turn in &mut running.turns {
+                turn.at = turn.at.max(until);
+            }
+        }
+    }
+
+    /// Until when none of its threads runs, if that is so.
+    pub(crate) fn paused_until(&self) -> Option<Nanoseconds> {
+        let until = self.running.as_ref()?.paused_until;
+        (until > clock::now()).then_some(until)
+    }
+
     /// A frame came.
     pub(crate) fn receive(&mut self, frame: Frame) {
         let Some(running) = &mut self.running else {
@@ -541,7 +559,7 @@ impl Running {
     /// Polls a shard no later than `after` from now.
     fn wake(&mut self, shard: usize, after: Nanoseconds) {
         let turn = &mut self.turns[shard];
-        turn.at = turn.at.min(clock::now() + after);
+        turn.at = turn.at.min(clock::now() + after).max(self.paused_until);
         turn.idle = 5 * MICROSECOND;
     }
 

@@ -145,6 +145,11 @@ impl Arbiter {
         self.post(at, Mail::ToNode(to, told));
     }
 
+    /// A node does not hear it before.
+    pub(crate) fn put_off(&mut self, until: Nanoseconds, to: Run, told: Told) {
+        self.post(until, Mail::ToNode(to, told));
+    }
+
     /// What comes to a node next, by now.
     pub(crate) fn next(&mut self) -> Option<(Run, Told)> {
         loop {

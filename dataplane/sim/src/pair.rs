@@ -23,7 +23,7 @@ use crate::plan::Plan;
 use crate::trace::{Trace, event};
 use crate::wire::{Node, Wire};
 use crate::world::Summary;
-use draw::{Event, draw, draw_events, good};
+use draw::{Event, draw, draw_events, draw_lag, good};
 
 /// How long a phase may take.
 const PHASE_MAX: Nanoseconds = 180 * SECOND;
@@ -92,8 +92,12 @@ struct World {
     random: Random,
     steps: u64,
     crashes: u64,
-    /// Which one hosts use.
+    /// Which one hosts use that know it.
     serving: Option<usize>,
+    /// Since when.
+    serving_since: Nanoseconds,
+    /// By host: how long after it knows it.
+    lags: Vec<Nanoseconds>,
     /// Which one they used last.
     served: Option<usize>,
     /// Since when none serves.
@@ -187,6 +191,8 @@ impl World {
             steps: 0,
             crashes: 0,
             serving: None,
+            serving_since: 0,
+            lags: plan.hosts.iter().map(|_| draw_lag(random)).collect(),
             served: None,
             idle_since: 0,
             operator: random.below(2 * SECOND),
@@ -227,6 +233,7 @@ impl World {
         self.run_until("the work", deadline, |world| {
             world.events.is_empty() && world.are_on() && world.hosts.iter().all(Host::is_done)
         })?;
+        self.lags.fill(0);
         self.come_in_sync()?;
         self.verify()?;
         for _ in 0..self.random.range(1..=2u32) {
@@ -387,13 +394,17 @@ impl World {
         };
         for (i, host) in self.hosts.iter_mut().enumerate() {
             let wire = &mut self.wire;
-            host.aim(self.serving, &mut cx);
+            let lag = self.lags[i];
+            let is_known = lag == 0 || self.serving.is_some();
+            if is_known && clock::now() >= self.serving_since + lag {
+                host.aim(self.serving, &mut cx);
+            }
             host.advance(&mut cx, |frame| wire.send(Node::Host(i), frame))?;
         }
         Ok(())
     }
 
-    /// Hosts use the one that serves, as their paths tell them.
+    /// Hosts use the one that serves, as their paths tell them, sooner or later.
     fn look_who_serves(&mut self) -> Result<(), Violation> {
         let [first, second] = &self.appliances;
         if first
@@ -419,7 +430,9 @@ impl World {
         if serving.is_none() {
             self.disturb();
         }
-        self.serving = serving;
+        if serving != self.serving {
+            (self.serving, self.serving_since) = (serving, clock::now());
+        }
         Ok(())
     }
 
@@ -432,6 +445,9 @@ impl World {
             let Some(run) = appliance.run_number() else {
                 continue;
             };
+            if appliance.paused_until().is_some() {
+                continue;
+            }
             let from = Run { node, run };
             arbiter.renew(from);
             while let Some(question) = appliance.next_question() {
@@ -440,7 +456,9 @@ impl World {
             }
         }
         while let Some((to, told)) = arbiter.next() {
-            if self.appliances[to.node].run_number() == Some(to.run) {
+            if let Some(until) = self.appliances[to.node].paused_until() {
+                arbiter.put_off(until, to, told);
+            } else if self.appliances[to.node].run_number() == Some(to.run) {
                 event!(self.trace, "told", [to.node], "node {}: {told:?}", to.node);
                 self.appliances[to.node].told(told);
             }
@@ -527,8 +545,14 @@ impl World {
             Event::Start { appliance } => self.start(appliance),
             Event::Stop { appliance } => {
                 let it = &mut self.appliances[appliance];
-                if it.is_serving() {
+                if it.is_serving() && it.paused_until().is_none() {
                     it.stop();
+                }
+            }
+            Event::Pause { appliance, length } => {
+                let it = &mut self.appliances[appliance];
+                if it.is_serving() {
+                    it.pause(clock::now() + length);
                 }
             }
             Event::Cut { direction, is_cut } => self.wire.cut(self.pair_link, direction, is_cut),

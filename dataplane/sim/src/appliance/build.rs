@@ -159,6 +159,7 @@ impl Appliance {
             begun: None,
             refused: None,
             mirrored: Vec::new(),
+            paused_until: 0,
         }
     }
 

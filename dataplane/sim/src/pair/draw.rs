@@ -20,6 +20,11 @@ pub(super) enum Event {
     Stop {
         appliance: usize,
     },
+    /// None of its threads runs for so long.
+    Pause {
+        appliance: usize,
+        length: Nanoseconds,
+    },
     /// A direction of the link between them.
     Cut {
         direction: Direction,
@@ -83,7 +88,11 @@ pub(super) fn draw_events(
         let longest = *random.pick(&[50 * MILLISECOND, SECOND, 8 * SECOND]);
         let until = at + random.below(longest);
         let appliance = random.below(2usize);
-        match random.below(10u32) {
+        match random.below(12u32) {
+            10..=11 => {
+                let length = until - at + random.below(longest);
+                events.push((at, Event::Pause { appliance, length }));
+            }
             0..=3 => {
                 let power = random.chance(2, 3);
                 events.push((at, Event::Kill { appliance, power }));
@@ -143,6 +152,9 @@ pub(super) fn draw_events(
         }
     }
     draw_orders(&mut events, within, has_arbiter, random);
+    if has_arbiter && random.one_in(4) {
+        draw_flap(&mut events, plan.active, random);
+    }
     events.sort_by_key(|&(at, _)| at);
     // At the end everything is there.
     let end = events.last().map_or(0, |&(at, _)| at).max(plan.active);
@@ -165,6 +177,45 @@ pub(super) fn draw_events(
         events.push((end + MILLISECOND, Event::Start { appliance }));
     }
     events
+}
+
+/// How long after another node serves a host knows it: until then it asks the one that it knew, which may be back.
+pub(super) fn draw_lag(random: &mut Random) -> Nanoseconds {
+    match random.below(4u32) {
+        0..=1 => 0,
+        2 => random.below(SECOND),
+        _ => random.below(12 * SECOND),
+    }
+}
+
+/// The nodes lose each other while the arbiter is away, meet again on a slow link, and one is lost before the other one has what
+/// was under way.
+fn draw_flap(events: &mut Vec<(Nanoseconds, Event)>, active: Nanoseconds, random: &mut Random) {
+    let at = random.below(active);
+    let until = at + SECOND + random.below(2 * SECOND);
+    let slow = Quality {
+        loss: random.below(300u64),
+        delay: random.range(1..=20u64) * MILLISECOND,
+        ..Quality::default()
+    };
+    let cut = |direction, is_cut| Event::Cut { direction, is_cut };
+    for direction in [Direction::Up, Direction::Down] {
+        events.push((at, cut(direction, true)));
+        events.push((until, cut(direction, false)));
+    }
+    events.push((at, Event::Arbiter { is_down: true }));
+    events.push((until, Event::Arbiter { is_down: false }));
+    events.push((until, Event::Link(slow)));
+    let appliance = random.below(2usize);
+    let lost = until + random.below(SECOND);
+    events.push((
+        lost,
+        Event::Kill {
+            appliance,
+            power: random.chance(1, 2),
+        },
+    ));
+    events.push((lost + random.below(12 * SECOND), Event::Start { appliance }));
 }
 
 /// What an operator says, and ways to the arbiter that are cut.
