@@ -355,6 +355,7 @@ impl Pair {
     /// There is a session to ask the other node over. `anew`: the other one has forgotten what it was asked before, or this one has.
     pub fn up(&mut self, anew: bool) {
         self.is_up = true;
+        self.forget_arbiter();
         if anew {
             // What was claimed may have gone to a run that is over.
             self.claimed = None;

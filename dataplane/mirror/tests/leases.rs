@@ -158,6 +158,48 @@ fn s08_an_answer_that_is_lost_is_asked_for_again() {
     }
 }
 
+/// What the arbiter says late, of before the nodes met again, counts no more: the source serves meanwhile.
+#[test]
+fn s08_leave_to_take_over_that_comes_after_the_nodes_have_met_is_none() {
+    let mut arbiter = reached();
+    let mut nodes = in_sync(&mut arbiter);
+    part(&mut nodes);
+    (arbiter.lives[0], arbiter.is_reached[0]) = (false, false);
+    go_on_with(&mut nodes, &mut arbiter, LATE, 1);
+    let before = arbiter.revision;
+    arbiter.is_late[1] = true;
+    let mut now = LATE;
+    while arbiter.revision == before {
+        now += Duration::from_millis(1);
+        go_on_with(&mut nodes, &mut arbiter, now, 1);
+        // What it only looked for comes.
+        let looked = arbiter.held.pop_if(|_| arbiter.revision == before);
+        if let Some((node, token, answer)) = looked {
+            nodes[node].pair.arbitrated(token, answer);
+        }
+    }
+    assert_eq!(arbiter.entry.map(|entry| entry.is_alone), Some(true));
+    nodes[0] = nodes[0].restarted();
+    nodes[0].pair.set_arbiter(PROMISE);
+    (arbiter.lives[0], arbiter.is_reached[0]) = (true, true);
+    (nodes.iter_mut()).for_each(|node| node.pair.up(true));
+    go_on_with(&mut nodes, &mut arbiter, now + T1, 2000);
+    assert_eq!(nodes[0].mode(), Mode::Forward);
+    assert_eq!(arbiter.entry, entry(&nodes[0], false));
+    arbiter.is_late[1] = false;
+    for (node, token, answer) in std::mem::take(&mut arbiter.held) {
+        nodes[node].pair.arbitrated(token, answer);
+    }
+    for turn in 0..1000 {
+        let now = now + 4 * T1 + Duration::from_millis(turn);
+        go_on_with(&mut nodes, &mut arbiter, now, 1);
+        assert_eq!(
+            [nodes[0].mode(), nodes[1].mode()],
+            [Mode::Forward, Mode::Suspended]
+        );
+    }
+}
+
 /// What a node asked for as a source may be done when the other one is it again: in that generation neither answered alone.
 #[test]
 fn s08_a_destination_that_the_arbiter_still_calls_the_source_takes_over() {

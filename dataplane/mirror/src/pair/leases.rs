@@ -205,6 +205,13 @@ impl Pair {
         }
     }
 
+    /// The nodes meet: what the arbiter was asked before is not what they agree on, whatever it answers.
+    pub(super) fn forget_arbiter(&mut self) {
+        if let Some(leases) = &mut self.leases {
+            (leases.asked, leases.known) = (None, None);
+        }
+    }
+
     /// What the arbiter is to be asked for, if anything.
     pub(super) fn arbitrate(&mut self) {
         let Some(leases) = &self.leases else { return };

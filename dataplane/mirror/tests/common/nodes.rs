@@ -106,6 +106,10 @@ pub struct Arbiter {
     pub lives: [bool; 2],
     /// Which nodes reach it.
     pub is_reached: [bool; 2],
+    /// Which nodes hear its answers late.
+    pub is_late: [bool; 2],
+    /// Those answers: who asked, and by what number.
+    pub held: Vec<(usize, u64, Answer)>,
 }
 
 impl Arbiter {
@@ -175,7 +179,10 @@ pub fn go_on_with(nodes: &mut [Node; 2], arbiter: &mut Arbiter, from: Duration, 
                     }
                     Action::Arbitrate { question, token } => {
                         let answer = arbiter.answer(at, question);
-                        nodes[at].pair.arbitrated(token, answer);
+                        match arbiter.is_late[at] {
+                            true => arbiter.held.push((at, token, answer)),
+                            false => nodes[at].pair.arbitrated(token, answer),
+                        }
                     }
                     Action::Alert(text) => nodes[at].alerts.push(text),
                 }
