@@ -165,10 +165,7 @@ impl Arbiter {
                     }
                     self.lives[from.node] = self.lives[from.node].max(now + LEASE);
                     let at = now + self.delay();
-                    let until = match cfg!(mutant = "pair-lease-from-answer") {
-                        true => at + LEASE,
-                        false => sent + counted(Duration::from_nanos(LEASE)).as_nanos() as u64,
-                    };
+                    let until = sent + counted(Duration::from_nanos(LEASE)).as_nanos() as u64;
                     self.post(at, Mail::ToNode(from, Told::Leased(until)));
                 }
                 Mail::Question {

@@ -14,7 +14,7 @@ use testkit::Random;
 use volume::LogStart;
 
 use super::{Appliance, Running};
-use crate::arbiter::Told;
+use crate::arbiter::{LEASE, Told};
 use crate::clock;
 
 /// The port that nodes listen on for each other.
@@ -192,7 +192,10 @@ impl Appliance {
                 running.handle.pair_question_answered(&question, answer);
             }
             Told::Leased(until) => {
-                let left = until.saturating_sub(clock::now());
+                let left = match cfg!(mutant = "pair-lease-from-answer") {
+                    true => LEASE,
+                    false => until.saturating_sub(clock::now()),
+                };
                 if let Some(manager) = running.pairs() {
                     manager.leased(now + Duration::from_nanos(left));
                 }
