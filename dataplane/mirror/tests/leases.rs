@@ -158,6 +158,27 @@ fn s08_an_answer_that_is_lost_is_asked_for_again() {
     }
 }
 
+/// A node that did not run for a while has another lease before it looks at the one that it had: the other one may have
+/// taken over in between.
+#[test]
+fn s08_a_lease_that_was_over_does_not_count_again() {
+    let mut arbiter = reached();
+    let mut nodes = in_sync(&mut arbiter);
+    assert_eq!(nodes[0].mode(), Mode::Forward);
+    let now = LATE + LATE;
+    nodes[0].pair.leased(now + PROMISE, now);
+    arbiter.is_reached = [false; 2];
+    go_on_with(&mut nodes, &mut arbiter, now, 1);
+    assert_eq!(nodes[0].mode(), Mode::Suspended);
+    // One that follows another is another matter.
+    let mut arbiter = reached();
+    let mut nodes = in_sync(&mut arbiter);
+    let now = T1 + Duration::from_millis(400);
+    nodes[0].pair.leased(now + PROMISE, now);
+    go_on_with(&mut nodes, &mut arbiter, now, 1);
+    assert_eq!(nodes[0].mode(), Mode::Forward);
+}
+
 /// What the arbiter says late, of before the nodes met again, counts no more: the source serves meanwhile.
 #[test]
 fn s08_leave_to_take_over_that_comes_after_the_nodes_have_met_is_none() {

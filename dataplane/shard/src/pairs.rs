@@ -88,7 +88,8 @@ impl Pairs {
             }
             if let Some(until) = news.leased {
                 let left = until.saturating_duration_since(std::time::Instant::now());
-                manager.leased(Duration::from_nanos(now.0) + left);
+                let now = Duration::from_nanos(now.0);
+                manager.leased(now + left, now);
             }
         }
         while let Some((pair, token, question)) = manager.next_question() {

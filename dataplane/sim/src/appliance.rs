@@ -104,6 +104,8 @@ struct Turn {
     at: Nanoseconds,
     /// How long it waits if it finds nothing to do.
     idle: Nanoseconds,
+    /// Whatever comes.
+    not_before: Nanoseconds,
 }
 
 /// A stop under way.
@@ -394,7 +396,8 @@ impl Appliance {
         if let Some(running) = &mut self.running {
             running.paused_until = running.paused_until.max(until);
             for turn in &mut running.turns {
-                turn.at = turn.at.max(until);
+                turn.not_before = until + self.random.below(10 * MILLISECOND);
+                turn.at = turn.at.max(turn.not_before);
             }
         }
     }
@@ -559,7 +562,7 @@ impl Running {
     /// Polls a shard no later than `after` from now.
     fn wake(&mut self, shard: usize, after: Nanoseconds) {
         let turn = &mut self.turns[shard];
-        turn.at = turn.at.min(clock::now() + after).max(self.paused_until);
+        turn.at = turn.at.min(clock::now() + after).max(turn.not_before);
         turn.idle = 5 * MICROSECOND;
     }
 

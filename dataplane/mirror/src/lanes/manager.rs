@@ -176,9 +176,9 @@ impl Manager {
         }
     }
 
-    /// The node's lease at the arbiter lasts until then at least.
-    pub fn leased(&mut self, until: Duration) {
-        self.pairs.iter_mut().for_each(|pair| pair.leased(until));
+    /// As [`Pair::leased`].
+    pub fn leased(&mut self, until: Duration, now: Duration) {
+        (self.pairs.iter_mut()).for_each(|pair| pair.leased(until, now));
     }
 
     pub(super) fn next_ask(&mut self) -> Option<Ask> {

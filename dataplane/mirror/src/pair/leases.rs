@@ -35,6 +35,8 @@ pub(super) struct Leases {
     node_until: Duration,
     /// Until when the other node does not take over.
     promised_until: Duration,
+    /// The node has another lease since, and had none for a while.
+    has_lapsed: bool,
     /// A renewal that has no answer, and when it was sent.
     renewal: Option<(u64, Duration)>,
     renew_at: Duration,
@@ -56,6 +58,7 @@ impl Leases {
             promise,
             node_until: Duration::ZERO,
             promised_until: Duration::ZERO,
+            has_lapsed: false,
             renewal: None,
             renew_at: now,
             renewed: now,
@@ -106,9 +109,10 @@ impl Pair {
         }
     }
 
-    /// The node's lease at the arbiter lasts until then at least.
-    pub fn leased(&mut self, until: Duration) {
+    /// The node's lease at the arbiter lasts until then at least, as it hears `now`.
+    pub fn leased(&mut self, until: Duration, now: Duration) {
         if let Some(leases) = &mut self.leases {
+            leases.has_lapsed |= now >= leases.node_until.max(leases.promised_until);
             leases.node_until = leases.node_until.max(until);
         }
     }
@@ -141,17 +145,21 @@ impl Pair {
 
     /// Serves as long as it may, and sees to it that it may for longer.
     pub(super) fn keep_lease(&mut self) {
-        let Some(leases) = &self.leases else { return };
+        let Some(leases) = &mut self.leases else {
+            return;
+        };
         let until = leases.node_until.max(leases.promised_until);
-        let is_over = self.now >= until && !cfg!(mutant = "pair-lapse-ignored");
+        let has_lapsed = std::mem::take(&mut leases.has_lapsed) || self.now >= until;
+        let is_over = has_lapsed && !cfg!(mutant = "pair-lapse-ignored");
         let forwards = matches!(self.phase, Phase::Source(step) if step.forwards());
         // Whatever becomes of the lease: the other one may have taken over since.
         if forwards && is_over {
             return self.is_left_alone("this node's lease is over");
         }
         self.shared.set_lease(Some(until));
+        let (has_renewal, renew_at) = (leases.renewal.is_some(), leases.renew_at);
         let is_known = matches!(self.phase, Phase::Source(step) if step.is_known());
-        let is_due = leases.renewal.is_none() && self.now >= leases.renew_at;
+        let is_due = !has_renewal && self.now >= renew_at;
         if !is_known || !self.is_up || !is_due {
             return;
         }

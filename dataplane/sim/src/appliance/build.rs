@@ -142,6 +142,7 @@ impl Appliance {
         let turn = |_| Turn {
             at: clock::now(),
             idle: MICROSECOND,
+            not_before: 0,
         };
         Running {
             turns: (0..plan.shards).map(turn).collect(),

@@ -197,7 +197,7 @@ impl Appliance {
                     false => until.saturating_sub(clock::now()),
                 };
                 if let Some(manager) = running.pairs() {
-                    manager.leased(now + Duration::from_nanos(left));
+                    manager.leased(now + Duration::from_nanos(left), now);
                 }
             }
         }
