@@ -122,6 +122,9 @@ pub(crate) fn pair_report(socket: &Path, json: bool) -> anyhow::Result<ExitCode>
     for volume in volumes {
         let text = |key: &str| volume[key].as_str().unwrap_or_default().to_owned();
         print(&format!("{}: {}\n", text("store"), text("state")))?;
+        if let Some(verify) = volume["verify"]["text"].as_str() {
+            print(&format!("{}: {verify}\n", text("store")))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -142,6 +145,48 @@ pub(crate) fn pair_demote(socket: &Path, store: &str) -> anyhow::Result<ExitCode
         "the other node is about to be the source of {store}\n"
     ))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// `throughline pair verify`
+pub(crate) fn pair_verify(
+    socket: &Path,
+    store: &str,
+    mend: bool,
+    waits: bool,
+) -> anyhow::Result<ExitCode> {
+    let call = |method, params| Client::connect(socket)?.call(method, params, ANSWER);
+    let params = json!({ "store": store, "mend": mend });
+    call("throughline_pair_verify", params)?;
+    if !waits {
+        print("begun: `throughline pair report` says how far it is\n")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let verify = loop {
+        std::thread::sleep(Duration::from_millis(200));
+        let answer = call("throughline_pair_report", json!({}))?;
+        let volumes = answer.as_array().cloned().unwrap_or_default();
+        let volume = volumes.into_iter().find(|volume| volume["store"] == store);
+        let verify = volume.map(|volume| volume["verify"].clone());
+        let verify = verify.context("the program has forgotten the volume")?;
+        if verify["has_ended"] == true {
+            break verify;
+        }
+    };
+    print(&format!(
+        "{store}: {}\n",
+        verify["text"].as_str().unwrap_or_default()
+    ))?;
+    for range in verify["differing"].as_array().into_iter().flatten() {
+        print(&format!(
+            "  {} bytes at {}\n",
+            range["bytes"], range["offset"]
+        ))?;
+    }
+    let is_good = verify["compared"] == verify["granules"] && verify["differing_blocks"] == 0;
+    Ok(match is_good {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }
 
 /// `throughline consistency-point`

@@ -227,6 +227,20 @@ enum PairAction {
         #[arg(value_name = "STORE")]
         store: String,
     },
+    /// Compare both nodes' data of a volume while hosts go on, on the node that is the source; exit status 0 if all of it is the same
+    Verify {
+        #[command(flatten)]
+        socket: SocketOptions,
+        /// The volume, by the name of its store
+        #[arg(value_name = "STORE")]
+        store: String,
+        /// Copy what differs to the other node
+        #[arg(long)]
+        mend: bool,
+        /// Do not wait for the end: `throughline pair report` says how far it is
+        #[arg(long)]
+        no_wait: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -306,6 +320,14 @@ fn main() -> ExitCode {
             PairAction::Demote { socket, store } => socket
                 .path()
                 .and_then(|socket| commands::pair_demote(&socket, &store)),
+            PairAction::Verify {
+                socket,
+                store,
+                mend,
+                no_wait,
+            } => socket
+                .path()
+                .and_then(|socket| commands::pair_verify(&socket, &store, mend, !no_wait)),
         },
         Command::Config { action } => match action {
             ConfigAction::Save {

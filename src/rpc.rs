@@ -48,6 +48,7 @@ enum Request {
     ConsistencyPoint(point::ConsistencyPoint),
     PairReport(pair::Report),
     PairPromote(pair::Promote),
+    PairVerify(pair::Verify),
     PairDemote(pair::Demote),
     StopCapture(capture::Stop),
     GetConfig,
@@ -119,6 +120,9 @@ const METHODS: &[(&str, Read)] = &[
     ("throughline_pair_report", |p| {
         read(p).map(Request::PairReport)
     }),
+    ("throughline_pair_verify", |p| {
+        pair::Verify::read(p).map(Request::PairVerify)
+    }),
     ("throughline_stop_capture", |p| {
         capture::Stop::read(p).map(Request::StopCapture)
     }),
@@ -166,6 +170,7 @@ impl Rpc {
             Request::PairReport(report) => Ok(report.answer(&program.handle)),
             Request::PairDemote(demote) => demote.answer(&program.handle),
             Request::PairPromote(promote) => promote.answer(&program.handle),
+            Request::PairVerify(verify) => verify.answer(&program.handle),
             Request::StopCapture(stop) => stop.answer(&program.capture),
             Request::GetConfig => program::get_config(running),
             Request::GetStats(get) => get.answer(program),

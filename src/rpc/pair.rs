@@ -1,4 +1,5 @@
-//! Mirrored pairs: `throughline_pair_report`, `throughline_pair_promote` and `throughline_pair_demote` (row R3).
+//! Mirrored pairs: `throughline_pair_report`, `throughline_pair_promote`, `throughline_pair_demote` and `throughline_pair_verify`
+//! (row R3).
 
 use std::time::Duration;
 
@@ -28,6 +29,20 @@ impl Report {
                 "takeover": report.takeover,
                 "generation": report.generation,
                 "kib_to_copy": report.granules * 64,
+                "verify": report.verification.map(|verify| json!({
+                    "text": verify.to_string(),
+                    "has_ended": verify.is_over,
+                    "is_cut_off": verify.is_cut,
+                    "mends": verify.mends,
+                    "granules": verify.granules,
+                    "compared": verify.compared,
+                    "skipped": verify.skipped,
+                    "differing_blocks": verify.differing,
+                    "differing": verify.found.iter().map(|range| json!({
+                        "offset": range.start,
+                        "bytes": range.end - range.start,
+                    })).collect::<Value>(),
+                })),
                 "state": report.state,
             })
         };
@@ -81,12 +96,36 @@ impl Demote {
     }
 }
 
+/// `throughline_pair_verify`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Verify {
+    store: String,
+    /// What differs is copied to the other node.
+    #[serde(default)]
+    mend: bool,
+}
+
+impl Verify {
+    pub(super) fn read(params: Params) -> Result<Self, ErrorObject> {
+        read(params)
+    }
+
+    pub(super) fn answer(self, handle: &Handle) -> Result<Value, ErrorObject> {
+        let order = PairOrder::Verify { mends: self.mend };
+        handle
+            .order_pair(&self.store, order, ANSWER)
+            .map_err(|why| ErrorObject::internal(format!("Not verified: {why}")))?;
+        Ok(Value::Bool(true))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn r04_what_cannot_be_promoted_or_demoted_is_said() {
+    fn r04_what_cannot_be_done_with_a_pair_is_said() {
         let read = |params: Value| Promote::read(params.as_object().unwrap().clone());
         let told = read(json!({})).unwrap_err().message;
         assert!(told.contains("`store` is missing"), "{told}");
@@ -99,5 +138,12 @@ mod tests {
         let told = Demote::read(params).unwrap().answer(&Handle::new());
         let told = told.unwrap_err().message;
         assert!(told.starts_with("Not demoted: there is no pair"), "{told}");
+        let params = json!({ "store": "data", "mend": true })
+            .as_object()
+            .unwrap()
+            .clone();
+        let told = Verify::read(params).unwrap().answer(&Handle::new());
+        let told = told.unwrap_err().message;
+        assert!(told.starts_with("Not verified: there is no pair"), "{told}");
     }
 }

@@ -2,14 +2,15 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use lab::config::{NQN, WIRE};
 use lab::writer::{BLOCK, Writer};
 use lab::{
-    Config, MIB, Namespace, Outcome, Process, Program, Result, Section, Test, expect, veth, wait,
+    Config, Ended, MIB, Namespace, Outcome, Process, Program, Result, Section, Test, Tool, expect,
+    veth, wait,
 };
 use serde_json::{Value, json};
 
@@ -439,7 +440,61 @@ fn k06_hosts_are_told_which_node_serves(test: &Test) -> Outcome {
     Ok(())
 }
 
+/// What differs is found while hosts write, told, and copied if that is asked for.
+fn r03_what_differs_is_found_and_mended(test: &Test) -> Outcome {
+    let pair = Pair::new(test)?;
+    let mut writer = Writer::new(0, NODES[0]);
+    let (source, destination) = (pair.start(0)?, pair.start(1)?);
+    is_in_sync(&source, "source")?;
+    pair.host.within(|| writer.write_all(1))?;
+    let verify = |options: &[&str]| -> Result<Tool> {
+        let tool = Tool::new(test, lab::throughline()?).args(["pair", "verify", "disk0"]);
+        Ok(tool.arg("--socket").arg(source.socket()).args(options))
+    };
+    let says = |ended: Ended, what: &str| expect::contains("what it says", &ended.output(), what);
+    says(
+        verify(&[])?.succeeds()?,
+        "1024 of 1024 granules compared, none differs",
+    )?;
+    let refused = destination.rpc("throughline_pair_verify", &json!({ "store": "disk0" }));
+    let refused = refused
+        .map(|_| String::new())
+        .unwrap_or_else(|failure| failure.to_string());
+    expect::contains("what the destination says", &refused, "not the source")?;
+    // Behind its back, where no host has been: in no log, and in no cache.
+    destination.stop()?;
+    const AT: u64 = 60 * MIB + 5 * 4096;
+    let disk = OpenOptions::new()
+        .write(true)
+        .open(test.dir().join("disk1"))?;
+    disk.write_all_at(&[0xee; 17], AT + 100)?;
+    let destination = pair.start(1)?;
+    is_in_sync(&destination, "destination")?;
+    is_in_sync(&source, "source")?;
+    let told = format!("blocks of 4 KiB that differ: 1\n  4096 bytes at {AT}");
+    says(verify(&[])?.fails()?, &told)?;
+    source.logs("blocks of 4 KiB that differ: 1", 1)?;
+    // A host writes meanwhile.
+    let mends = verify(&["--mend"])?.start()?;
+    for version in 2..6 {
+        pair.host.within(|| writer.write_all(version))?;
+    }
+    let mended = mends.ends()?;
+    says(
+        mended,
+        "blocks of 4 KiB that differed, and are copied to the other node: 1",
+    )?;
+    says(verify(&[])?.succeeds()?, "none differs")?;
+    pair.host.within(|| writer.verify())?;
+    destination.stop()?;
+    source.stop()?;
+    let [first, second] = [0, 1].map(|node| fs::read(test.dir().join(format!("disk{node}"))));
+    let differs = first?.iter().zip(&second?).position(|(a, b)| a != b);
+    expect::equal("where the drives differ", differs, None)
+}
+
 lab::tests![
+    r03_what_differs_is_found_and_mended,
     s08_the_other_node_has_what_was_acknowledged,
     s08_the_other_node_takes_over_by_itself,
     k06_hosts_are_told_which_node_serves,

@@ -9,6 +9,7 @@ use std::fmt;
 
 use crate::bytes::{array, put, u16_at, u32_at, u64_at};
 use crate::frame::{Command, PARAMETERS_MAX};
+use crate::record::GRANULE;
 use crate::replica::{Generation, ReplicaId};
 use crate::standing::{Claim, RecordClaim, Wholeness};
 
@@ -27,6 +28,8 @@ impl Command {
     pub const COPIED: Self = Self(21);
     /// The source is there: the destination does not take over for a while. [`Copying`].
     pub const RENEW: Self = Self(22);
+    /// Whether the receiver has the same: [`Comparison`].
+    pub const VERIFY: Self = Self(23);
 }
 
 /// Changes in a message at most.
@@ -38,6 +41,7 @@ const MEETING: usize = 176;
 const DIFFERING: usize = 16;
 const READY: usize = 16;
 const COPYING: usize = 40;
+const COMPARISON: usize = 32;
 
 /// Parameters that are none of their command's: a peer that breaks the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -475,4 +479,79 @@ impl Copying {
     }
 }
 
+/// Bytes of a volume that have a checksum of their own in a [`Comparison`].
+pub const COMPARED: u64 = 4096;
+
+/// Parameters of [`Command::VERIFY`]. The receiver reads its replica, and refuses with [`nature::DIFFERS`](crate::nature::DIFFERS) if
+/// some checksum is another one there.
+///
+/// | | bytes | |
+/// | --- | --- | --- |
+/// | 0 | 2 | volume |
+/// | 2 | 6 | 0 |
+/// | 8 | 8 | ticket: that of the receiver's last *ready* |
+/// | 16 | 8 | first byte of the volume, a multiple of 4096 |
+/// | 24 | 8 | bytes, at most 65536 |
+/// | 32 + 4·*i* | 4 | CRC32C of the *i*th 4096 of them; the last may be fewer |
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Comparison {
+    /// The volume.
+    pub volume: u16,
+    /// What lets it in.
+    pub ticket: u64,
+    /// First byte.
+    pub offset: u64,
+    /// Bytes.
+    pub len: u64,
+    /// Checksums, by [`COMPARED`] bytes.
+    pub sums: Vec<u32>,
+}
+
+impl Comparison {
+    /// As parameters.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![0; COMPARISON + 4 * self.sums.len()];
+        put(&mut bytes, 0, &self.volume.to_le_bytes());
+        put(&mut bytes, 8, &self.ticket.to_le_bytes());
+        put(&mut bytes, 16, &self.offset.to_le_bytes());
+        put(&mut bytes, 24, &self.len.to_le_bytes());
+        for (sum, at) in self.sums.iter().zip((COMPARISON..).step_by(4)) {
+            put(&mut bytes, at, &sum.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// From parameters.
+    ///
+    /// # Errors
+    /// [`BadParameters`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, BadParameters> {
+        if bytes.len() < COMPARISON {
+            return Err(BadParameters("something is missing"));
+        }
+        let comparison = Self {
+            volume: u16_at(bytes, 0),
+            ticket: u64_at(bytes, 8),
+            offset: u64_at(bytes, 16),
+            len: u64_at(bytes, 24),
+            sums: (bytes[COMPARISON..].chunks_exact(4))
+                .map(|sum| u32_at(sum, 0))
+                .collect(),
+        };
+        let Self { offset, len, .. } = comparison;
+        let is_range = (1..=GRANULE).contains(&len) && offset.checked_add(len).is_some();
+        if !is_range || !offset.is_multiple_of(COMPARED) {
+            return Err(BadParameters("a range is none"));
+        }
+        if comparison.sums.len() as u64 != len.div_ceil(COMPARED) {
+            return Err(BadParameters("there are not as many checksums as it says"));
+        }
+        match comparison.encode() == bytes {
+            true => Ok(comparison),
+            false => Err(BadParameters("something stands where zeros are to be")),
+        }
+    }
+}
+
 const _: () = assert!(CHANGES + CHANGE * CHANGES_MAX <= PARAMETERS_MAX);
+const _: () = assert!(COMPARISON + 4 * (GRANULE / COMPARED) as usize <= PARAMETERS_MAX);

@@ -18,12 +18,13 @@ use std::time::Duration;
 use block::{NamespaceIndex, VolumeId};
 use pages::Segment;
 
-use crate::commands::{CHANGES_MAX, Change, Changes};
+use crate::commands::{CHANGES_MAX, Change, Changes, Comparison};
 use crate::frame::{Command, PAYLOAD_MAX};
 use crate::greeting::Node;
 use crate::key::PairKey;
 use crate::link::{Event, Link, Patience, Payload};
 use crate::mirrored::Mirrored;
+use crate::pair::nature;
 
 pub use connection::Connection;
 pub use incoming::Door;
@@ -77,6 +78,30 @@ pub struct Forward {
     pub segments: Vec<Segment>,
 }
 
+/// What is to be compared with the other node's replica.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Compare {
+    /// The volume.
+    pub volume: VolumeId,
+    /// First byte, a multiple of [`COMPARED`](crate::COMPARED).
+    pub offset: u64,
+    /// Bytes, a granule's at most.
+    pub len: u64,
+    /// Checksums of what there is here.
+    pub sums: Vec<u32>,
+}
+
+/// What came of that.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Compared {
+    /// The volume.
+    pub volume: VolumeId,
+    /// First byte.
+    pub offset: u64,
+    /// Whether the other node has the same; `None`: it does not say.
+    pub is_same: Option<bool>,
+}
+
 /// What a message of ours carries.
 #[derive(Debug)]
 pub enum Carried {
@@ -90,6 +115,13 @@ pub enum Carried {
         segments: Vec<Segment>,
         /// Bytes.
         len: usize,
+    },
+    /// Checksums of a range.
+    Comparison {
+        /// Which of the mirrored volumes.
+        volume: usize,
+        /// The range's first byte.
+        offset: u64,
     },
     /// What a pair asks for.
     Pair {
@@ -106,6 +138,7 @@ impl Payload for Carried {
     fn len(&self) -> usize {
         match self {
             Self::Changes { len, .. } => *len,
+            Self::Comparison { .. } => 0,
             Self::Pair { bytes, .. } => bytes.len(),
         }
     }
@@ -118,6 +151,7 @@ impl Payload for Carried {
                     crc.take(&segment.bytes().unwrap_or_default()[part]);
                 }
             }
+            Self::Comparison { .. } => {}
             Self::Pair { bytes, .. } => crc.take(&bytes[range]),
         }
         crc.end()
@@ -159,6 +193,7 @@ pub struct Lanes {
     manager: Option<Box<Manager>>,
     /// Transfers that the other node has.
     confirmed: VecDeque<Range<u64>>,
+    compared: VecDeque<Compared>,
     connections: Cell<u64>,
     random: Box<dyn FnMut() -> u64>,
     now: Duration,
@@ -190,6 +225,7 @@ impl Lanes {
             volumes,
             manager: manager.map(Box::new),
             confirmed: VecDeque::new(),
+            compared: VecDeque::new(),
             connections: Cell::new(0),
             random: Box::new(random),
             now,
@@ -278,6 +314,18 @@ impl Lanes {
                     }
                 },
                 Event::Answered {
+                    payload: Carried::Comparison { volume, offset },
+                    result,
+                    ..
+                } => {
+                    let is_same = match result {
+                        Ok(()) => Some(true),
+                        Err(refusal) if refusal.nature == nature::DIFFERS => Some(false),
+                        Err(_) => None,
+                    };
+                    self.was_compared(volume, offset, is_same);
+                }
+                Event::Answered {
                     payload: Carried::Pair { pair, token, .. },
                     result,
                     ..
@@ -306,12 +354,57 @@ impl Lanes {
     fn lose(&mut self, payload: Carried) {
         match payload {
             Carried::Changes { volume, .. } => self.volumes[volume].shared.breaks(),
+            Carried::Comparison { volume, offset } => self.was_compared(volume, offset, None),
             Carried::Pair { pair, token, .. } => {
                 if let Some(manager) = &mut self.manager {
                     manager.lost(pair, token);
                 }
             }
         }
+    }
+
+    fn was_compared(&mut self, volume: usize, offset: u64, is_same: Option<bool>) {
+        self.compared.push_back(Compared {
+            volume: self.volumes[volume].volume,
+            offset,
+            is_same,
+        });
+    }
+
+    /// Asks for comparisons, as many as there is room for.
+    pub fn compare(&mut self, compares: &mut VecDeque<Compare>) {
+        while let Some(Compare {
+            volume,
+            offset,
+            len,
+            sums,
+        }) = compares.pop_front()
+        {
+            let Some(at) = self.volumes.iter().position(|known| known.volume == volume) else {
+                continue;
+            };
+            let (ticket, number) = self.volumes[at].shared.ticket();
+            let parameters = Comparison {
+                volume: number,
+                ticket,
+                offset,
+                len,
+                sums,
+            };
+            let link = &mut self.out[self.volumes[at].peer].link;
+            let carried = Carried::Comparison { volume: at, offset };
+            let is_sent = !self.is_stopping
+                && link.has_room()
+                && (link.send(Command::VERIFY, parameters.encode(), carried, self.now)).is_ok();
+            if !is_sent {
+                self.was_compared(at, offset, None);
+            }
+        }
+    }
+
+    /// What came of one.
+    pub fn next_compared(&mut self) -> Option<Compared> {
+        self.compared.pop_front()
     }
 
     /// Sends what of `forwards` there is room for, in order. Changes with numbers less than `stable` are stable.

@@ -25,16 +25,19 @@ mod parameters;
 mod record;
 mod replica;
 mod standing;
+mod verification;
 
 pub use arbiter::{Answer, Entry, Question, Seen, counted};
 pub use commands::{
-    BadParameters, CHANGES_MAX, Change, ChangeOp, Changes, Copying, Differing, Meeting, Ready, Role,
+    BadParameters, CHANGES_MAX, COMPARED, Change, ChangeOp, Changes, Comparison, Copying,
+    Differing, Meeting, Ready, Role,
 };
 pub use frame::{Command, Header};
 pub use greeting::{BadGreeting, Greeting, Node, OPENING, Session, caller};
 pub use key::{Keyed, PairKey, Side};
 pub use lanes::{
-    Asked, Carried, Connection, Door, Forward, Lanes, Mailbox, Manager, MirroredVolume, Peer,
+    Asked, Carried, Compare, Compared, Connection, Door, Forward, Lanes, Mailbox, Manager,
+    MirroredVolume, Peer,
 };
 pub use link::{
     Broken, Event, Incoming, Link, MessageId, Outgoing, Patience, Payload, Received, Stale, WINDOW,
@@ -48,6 +51,7 @@ pub use standing::{
     BadStanding, Claim, NotWhole, OnDisk, Record, RecordClaim, Refused, STANDING, Standing,
     Verdict, Which, Wholeness, meet,
 };
+pub use verification::{Verification, VerifyReport, differing, sums};
 
 /// Version of the protocol.
 pub const VERSION: u8 = 1;

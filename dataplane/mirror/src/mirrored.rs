@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use crate::record::{Changed, GRANULE, PER_PAGE};
+use crate::verification::Verification;
 
 /// How shards treat changes of a mirrored volume.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -122,6 +123,7 @@ pub struct Mirrored {
     number: AtomicU64,
     /// Some change that went to the other node may be there, or not.
     is_broken: AtomicBool,
+    verification: Verification,
 }
 
 impl Mirrored {
@@ -147,7 +149,13 @@ impl Mirrored {
             ticket: AtomicU64::new(0),
             number: AtomicU64::new(0),
             is_broken: AtomicBool::new(false),
+            verification: Verification::new(granules, shards),
         }
+    }
+
+    /// The comparison of the two replicas.
+    pub fn verification(&self) -> &Verification {
+        &self.verification
     }
 
     fn granules_of(&self, range: &Range<u64>) -> Range<u64> {

@@ -48,6 +48,10 @@ pub mod nature {
     pub const PARAMETERS: u16 = 3;
     /// A device of the receiver's failed.
     pub const DEVICE: u16 = 4;
+    /// The receiver has something else.
+    pub const DIFFERS: u16 = 5;
+    /// The receiver has no memory for it now: it may be asked again.
+    pub const BUSY: u16 = 6;
 }
 
 /// A volume of a pair.
@@ -164,6 +168,8 @@ pub struct Pair {
     is_stopping: bool,
     /// If there is an arbiter.
     leases: Option<leases::Leases>,
+    /// The last comparison whose end was told.
+    verified: u64,
     tokens: u64,
     random: Box<dyn FnMut() -> u64 + Send>,
     actions: VecDeque<Action>,
@@ -211,6 +217,7 @@ impl Pair {
             severs_now: false,
             is_stopping: false,
             leases: None,
+            verified: 0,
             tokens: 0,
             random: Box::new(random),
             actions: VecDeque::new(),
@@ -498,6 +505,7 @@ impl Pair {
     pub fn advance(&mut self, now: Duration) {
         self.now = now;
         self.keep_lease();
+        self.tell_of_verification();
         if self.shared.take_broken() && matches!(self.phase, Phase::Source(step) if step.forwards())
         {
             self.severs = true;

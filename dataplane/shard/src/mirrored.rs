@@ -35,6 +35,12 @@ impl<M: Machine> Shard<M> {
         while let Some(transfers) = lanes.next_confirmed() {
             volumes.confirmed(transfers);
         }
+        while let Some(compared) = lanes.next_compared() {
+            volumes.compared(&compared);
+        }
+        if let Some(compares) = volumes.compares() {
+            lanes.compare(compares);
+        }
         if let Some((forwards, stable)) = volumes.forwards() {
             lanes.forward(forwards, stable);
         }

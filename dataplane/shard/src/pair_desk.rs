@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use mirror::{Answer, Question};
+use mirror::{Answer, Question, VerifyReport};
 
 /// How a volume of a pair stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct PairReport {
     pub generation: String,
     /// Granules of 64 KiB that are to be copied to the other node.
     pub granules: u64,
+    /// How the comparison that was begun last stands, if there was one.
+    pub verification: Option<VerifyReport>,
     /// All of it in words.
     pub state: String,
 }
@@ -38,6 +40,11 @@ pub enum PairOrder {
     },
     /// The other node is to be the source, which has the same.
     Demote,
+    /// Both replicas are compared.
+    Verify {
+        /// What differs is copied to the other node.
+        mends: bool,
+    },
 }
 
 /// What a pair asks the arbiter.

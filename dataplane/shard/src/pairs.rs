@@ -116,6 +116,7 @@ impl Pairs {
             takeover: pair.may_be_taken_over(),
             generation: pair.content().standing.generation.to_string(),
             granules: pair.shared().changed(),
+            verification: pair.shared().verification().report(),
             state: pair.describe(),
         });
         handle.pairs().tell(reports.collect());
@@ -131,6 +132,7 @@ fn carry_out(manager: &mut Manager, pair: usize, order: PairOrder) -> Result<(),
     let result = match order {
         PairOrder::Promote { is_forced } => pair.promote(is_forced),
         PairOrder::Demote => pair.demote(),
+        PairOrder::Verify { mends } => pair.verify(mends),
     };
     result.map_err(|why| why.to_string())
 }

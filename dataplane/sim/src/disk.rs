@@ -165,6 +165,16 @@ impl Disk {
         }
     }
 
+    /// Something else than what was written is there, for good.
+    pub(crate) fn spoil(&mut self, sector: usize, bytes: &[u8]) {
+        self.image.spoil(sector, bytes);
+    }
+
+    /// Whether a command has read the sector that was spoilt last.
+    pub(crate) fn was_read(&self) -> bool {
+        self.image.was_read()
+    }
+
     /// What a sector reads as.
     pub(crate) fn sector(&self, index: usize) -> &[u8] {
         self.image.sector(index)

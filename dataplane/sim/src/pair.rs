@@ -6,6 +6,7 @@
 //! serves; what is called alike is so, byte for byte; every copy ends.
 
 mod draw;
+mod verify;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -107,6 +108,8 @@ struct World {
     starts_after_stop: [bool; 2],
     pair_link: usize,
     arbiter: Option<Arbiter>,
+    /// What of which volume was changed at one node behind everybody's back: a sector.
+    spoilt: Option<(usize, u64)>,
 }
 
 /// Draws what two appliances go through, and runs it to its end.
@@ -199,6 +202,7 @@ impl World {
             random: random.fork(),
             starts_after_stop: [false; 2],
             pair_link,
+            spoilt: None,
             arbiter: has_arbiter.then(|| Arbiter::new(plan.volumes.len(), random.fork())),
             plan,
         }
@@ -250,6 +254,7 @@ impl World {
             self.come_in_sync()?;
         }
         self.verify()?;
+        self.verify_replicas()?;
         self.hosts.iter_mut().for_each(Host::rest);
         self.stop_both()?;
         self.compare()
@@ -384,6 +389,7 @@ impl World {
         for at in 0..2 {
             self.look_at_the_stop(at)?;
         }
+        self.look_at_comparisons()?;
         self.arbitrate();
         self.look_who_serves()?;
         self.operate();
@@ -560,6 +566,13 @@ impl World {
             Event::Demote { appliance } => {
                 for volume in 0..self.plan.volumes.len() {
                     self.appliances[appliance].demote(volume);
+                }
+            }
+            Event::Verify => {
+                for volume in 0..self.plan.volumes.len() {
+                    for appliance in &mut self.appliances {
+                        appliance.verify_pair(volume, false);
+                    }
                 }
             }
             Event::ArbiterCut { appliance, is_cut } => {

@@ -14,6 +14,7 @@ mod replay;
 mod store;
 mod stores;
 mod tables;
+mod verify;
 mod warm;
 
 use std::collections::VecDeque;

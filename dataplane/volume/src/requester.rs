@@ -65,6 +65,8 @@ pub(crate) enum Requester {
     Warm,
     /// A read of a granule, for the other node of a pair.
     Copy(VolumeId, u64),
+    /// A read of what is to be compared with the other node's.
+    Verify(VolumeId),
 }
 
 /// The end of a request: its run comes back.

@@ -515,6 +515,10 @@ impl<D: Device> Volumes<D> {
                 LogState::Ready(log) => log.copy_read(volume, granule, result, run, buffers),
                 _ => run.into_iter().for_each(|run| buffers.runs.put(run)),
             },
+            Requester::Verify(volume) => match &mut self.log {
+                LogState::Ready(log) => log.verify_read(volume, result, run, buffers),
+                _ => run.into_iter().for_each(|run| buffers.runs.put(run)),
+            },
             Requester::Log => {
                 if let LogState::Ready(log) = &mut self.log {
                     log.flushed(result);

@@ -153,6 +153,7 @@ fn r11_any_parameters_are_some_or_refused() {
         vec![0; 16],
         vec![1; 24],
         vec![0; 40],
+        comparison().encode(),
     ];
     for _ in 0..20_000 {
         let mut bytes = random.pick(&seeds).clone();
@@ -179,5 +180,57 @@ fn r11_any_parameters_are_some_or_refused() {
         if let Ok(copying) = Copying::decode(&bytes) {
             assert_eq!(copying.encode(), bytes);
         }
+        if let Ok(comparison) = Comparison::decode(&bytes) {
+            assert_eq!(comparison.encode(), bytes);
+        }
     }
+}
+
+fn comparison() -> Comparison {
+    Comparison {
+        volume: 3,
+        ticket: 9,
+        offset: 8192,
+        len: 8704,
+        sums: vec![1, 2, 0xffff_ffff],
+    }
+}
+
+#[test]
+fn r03_comparisons_are_read_as_they_were_written() {
+    let comparison = comparison();
+    assert_eq!(
+        Comparison::decode(&comparison.encode()),
+        Ok(comparison.clone())
+    );
+    let wrong = [
+        Comparison {
+            offset: 512,
+            ..comparison.clone()
+        },
+        Comparison {
+            len: 0,
+            sums: Vec::new(),
+            ..comparison.clone()
+        },
+        Comparison {
+            len: 65537,
+            sums: vec![0; 17],
+            ..comparison.clone()
+        },
+        Comparison {
+            offset: u64::MAX - 4095,
+            ..comparison.clone()
+        },
+        Comparison {
+            sums: vec![1, 2],
+            ..comparison.clone()
+        },
+    ];
+    for wrong in wrong {
+        assert!(Comparison::decode(&wrong.encode()).is_err(), "{wrong:?}");
+    }
+    let bytes = comparison.encode();
+    assert!(Comparison::decode(&bytes[..bytes.len() - 1]).is_err());
+    assert!(Comparison::decode(&bytes[..20]).is_err());
 }

@@ -304,7 +304,7 @@ impl Connection {
                         .extend(parts.filter_map(|(segment, part)| segment.part(part).to_slice()));
                 }
                 Some((Carried::Pair { bytes, .. }, range)) => told.extend_from_slice(&bytes[range]),
-                None => {}
+                Some((Carried::Comparison { .. }, _)) | None => {}
             }
             self.say(&head, Some(buffers));
             self.say(&told, Some(buffers));

@@ -10,13 +10,14 @@ use pages::{PageRun, RunPool, Slice};
 
 use super::manager::Mailbox;
 use super::{Carried, Lanes, MirroredVolume};
-use crate::commands::{CHANGES_MAX, ChangeOp, Changes};
+use crate::commands::{CHANGES_MAX, ChangeOp, Changes, Comparison};
 use crate::frame::Command;
 use crate::greeting::Node;
 use crate::link::{Incoming, Link, Patience, Received, WINDOW};
 use crate::pair::nature;
 use crate::parameters::Refusal;
 use crate::record::{GRANULE, PAGE};
+use crate::verification::{differing, sums};
 
 /// Lanes that came in and are remembered, at most.
 const LANES_MAX: usize = 64;
@@ -32,6 +33,7 @@ enum Assembly {
     },
     /// Its runs are not there yet.
     Waits(Changes),
+    Compare(Comparison),
     Pair {
         command: Command,
         parameters: Vec<u8>,
@@ -48,6 +50,8 @@ struct Execution {
     volume: usize,
     left: usize,
     result: Result<(), Fault>,
+    /// It is a read, of what is to be the same.
+    compares: Option<Comparison>,
 }
 
 /// A lane that came in.
@@ -200,10 +204,18 @@ impl Door {
 
     /// A request ended.
     pub(super) fn ended(&mut self, completion: Completion, volumes: &[MirroredVolume]) {
+        let id = completion.id.0 as u32;
+        let compares = (self.executions.get_mut(id)).and_then(|it| it.compares.as_ref());
+        let differs = match (compares, &completion.run) {
+            (Some(theirs), Some(run)) if completion.result.is_ok() => {
+                let range = theirs.offset..theirs.offset + theirs.len;
+                differing(&range, &sums(run), &theirs.sums)
+            }
+            _ => Vec::new(),
+        };
         if let Some(run) = completion.run {
             self.runs.put(run);
         }
-        let id = completion.id.0 as u32;
         let Some(execution) = self.executions.get_mut(id) else {
             return;
         };
@@ -220,6 +232,13 @@ impl Door {
             nature: nature::DEVICE,
             text: format!("the volume did not take it: {fault}"),
         });
+        let result = match differs.is_empty() || cfg!(mutant = "pair-verify-blind") {
+            true => result,
+            false => Err(Refusal {
+                nature: nature::DIFFERS,
+                text: format!("bytes {differs:?} are not the same"),
+            }),
+        };
         self.ins[execution.lane]
             .link
             .answer(execution.message, result);
@@ -308,6 +327,9 @@ impl Lanes {
         parameters: Vec<u8>,
         payload: usize,
     ) -> Assembly {
+        if command == Command::VERIFY {
+            return self.begins_to_compare(at, &parameters, payload);
+        }
         if command != Command::WRITE {
             return match payload <= PAGE {
                 true => Assembly::Pair {
@@ -349,6 +371,28 @@ impl Lanes {
             );
         }
         Assembly::Waits(changes)
+    }
+
+    /// A comparison that can be made, or why not.
+    fn begins_to_compare(&self, at: usize, parameters: &[u8], payload: usize) -> Assembly {
+        let comparison = match Comparison::decode(parameters) {
+            Ok(comparison) if payload == 0 => comparison,
+            Ok(_) => return refusal(nature::PARAMETERS, "a comparison has no payload"),
+            Err(bad) => return refusal(nature::PARAMETERS, &bad.to_string()),
+        };
+        let volume = self.volumes.get(usize::from(comparison.volume));
+        let Some(volume) = volume.filter(|volume| volume.peer == self.door.ins[at].peer) else {
+            return refusal(nature::VOLUME, "the volume is not known");
+        };
+        let end = comparison.offset + comparison.len;
+        let fits = end <= volume.len && end.is_multiple_of(u64::from(volume.block));
+        match fits && comparison.len <= self.door.runs.max_bytes() as u64 {
+            true => Assembly::Compare(comparison),
+            false => refusal(
+                nature::PARAMETERS,
+                "a range is not inside the volume, not of its blocks, or longer than this node takes",
+            ),
+        }
     }
 
     /// Takes the runs for what is to be placed, if there are enough.
@@ -408,7 +452,55 @@ impl Lanes {
             Assembly::Changes { changes, runs } => {
                 self.execute(at, message, &changes, runs, requests)
             }
+            Assembly::Compare(comparison) => self.compare_here(at, message, comparison, requests),
         }
+    }
+
+    /// Reads what is to be compared.
+    fn compare_here(
+        &mut self,
+        at: usize,
+        message: Incoming,
+        comparison: Comparison,
+        requests: &mut VecDeque<Request>,
+    ) {
+        let number = usize::from(comparison.volume);
+        let volume = &self.volumes[number];
+        let refuse = |nature, text: &str| {
+            let text = text.into();
+            Err(Refusal { nature, text })
+        };
+        let link = &mut self.door.ins[at].link;
+        if !self.door.executions.has_room() {
+            return link.answer(message, refuse(nature::BUSY, "too much is under way"));
+        }
+        let Some(mut run) = self.door.runs.take() else {
+            return link.answer(message, refuse(nature::BUSY, "no memory to read it to"));
+        };
+        if (run.begin(comparison.offset, comparison.len as usize)).is_err() {
+            self.door.runs.put(run);
+            return link.answer(message, refuse(nature::PARAMETERS, "the range is too long"));
+        }
+        if !volume.shared.lets_in(comparison.ticket) {
+            self.door.runs.put(run);
+            return link.answer(message, refuse(nature::STALE, "the meeting is over"));
+        }
+        let execution = Execution {
+            lane: at,
+            message,
+            volume: number,
+            left: 1,
+            result: Ok(()),
+            compares: Some(comparison),
+        };
+        let Ok(id) = self.door.executions.insert(execution) else {
+            unreachable!("there is room");
+        };
+        requests.push_back(Request {
+            id: RequestId(id.into()),
+            namespace: volume.namespace,
+            io: Io::read(run, Flags::NONE),
+        });
     }
 
     fn execute(
@@ -429,6 +521,7 @@ impl Lanes {
             volume: number,
             left: changes.changes.len(),
             result: Ok(()),
+            compares: None,
         };
         let why = match () {
             () if !is_whole => Some((nature::DEVICE, "no memory to place it in")),
@@ -496,6 +589,6 @@ fn place_in(assembly: &mut Assembly, at: usize, part: Slice, buffers: &Buffers) 
                 start = end;
             }
         }
-        Assembly::Waits(_) | Assembly::Refused(_) => {}
+        Assembly::Waits(_) | Assembly::Compare(_) | Assembly::Refused(_) => {}
     }
 }

@@ -28,6 +28,8 @@ pub enum Unwilling {
     NotSource,
     /// The other node does not have the same yet, or is not there.
     NotInSync,
+    /// The replicas are being compared already.
+    Verifies,
 }
 
 impl fmt::Display for Unwilling {
@@ -49,6 +51,7 @@ impl fmt::Display for Unwilling {
             Self::NotInSync => {
                 "the other node does not have the same, or is not there: `throughline pair report` says how far it is"
             }
+            Self::Verifies => "the replicas are being compared already",
         })
     }
 }
@@ -110,6 +113,37 @@ impl Pair {
             _ if self.content.role == Role::Source => Err(Unwilling::NotInSync),
             _ => Err(Unwilling::NotSource),
         }
+    }
+
+    /// An operator wants to know whether both nodes have the same, which [`Mirrored::verification`](crate::Mirrored::verification) says
+    /// then. `mends`: what differs is copied to the other node.
+    ///
+    /// # Errors
+    /// [`Unwilling`].
+    pub fn verify(&mut self, mends: bool) -> Result<(), Unwilling> {
+        match self.phase {
+            Phase::Source(Step::InSync) if self.is_up => {
+                let begins = self.shared.verification().begin(mends);
+                begins.then_some(()).ok_or(Unwilling::Verifies)
+            }
+            Phase::Source(_) => Err(Unwilling::NotInSync),
+            _ if self.content.role == Role::Source => Err(Unwilling::NotInSync),
+            _ => Err(Unwilling::NotSource),
+        }
+    }
+
+    /// Tells how a comparison ended, once it has.
+    pub(super) fn tell_of_verification(&mut self) {
+        let verification = self.shared.verification();
+        let run = verification.run();
+        if run == self.verified {
+            return;
+        }
+        let Some(report) = verification.report().filter(|report| report.is_over) else {
+            return;
+        };
+        self.verified = run;
+        self.alert(report.to_string());
     }
 
     /// What hosts asked for before has ended at both, or takes too long.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use block::{NamespaceIndex, VolumeId};
 use mirror::{
     Changed, Content, Door, Lanes, Mailbox, Manager, Mirrored, MirroredVolume, Pair, PairConfig,
-    PairKey, Patience, Peer, ReplicaId, Role, Standing,
+    PairKey, Patience, Peer, ReplicaId, Role, Standing, VerifyReport,
 };
 use shard::PairQuestion;
 use testkit::Random;
@@ -168,6 +168,26 @@ impl Appliance {
         let manager = self.running.as_mut().and_then(Running::pairs);
         let pair = manager.and_then(|manager| manager.pair(volume));
         pair.is_some_and(|pair| pair.demote().is_ok())
+    }
+
+    /// An operator wants both replicas of a volume compared; whether that is begun.
+    pub(crate) fn verify_pair(&mut self, volume: usize, mends: bool) -> bool {
+        let manager = self.running.as_mut().and_then(Running::pairs);
+        let pair = manager.and_then(|manager| manager.pair(volume));
+        pair.is_some_and(|pair| pair.verify(mends).is_ok())
+    }
+
+    /// Granules of all volumes that are to be copied to the other node.
+    pub(crate) fn granules_to_copy(&self) -> u64 {
+        let running = self.running.iter();
+        let mirrored = running.flat_map(|running| &running.mirrored);
+        mirrored.map(|shared| shared.changed()).sum()
+    }
+
+    /// How the comparison of a volume stands that was begun last in this run.
+    pub(crate) fn verification(&self, volume: usize) -> Option<VerifyReport> {
+        let running = self.running.as_ref()?;
+        running.mirrored.get(volume)?.verification().report()
     }
 
     /// What the arbiter is to be asked next.

@@ -1,5 +1,6 @@
 //! What a device holds: what it answers with, and what is stable of it.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use testkit::Random;
@@ -35,6 +36,8 @@ pub(crate) struct Image {
     volatile: BTreeMap<usize, Volatile>,
     /// Counts writes.
     now: u64,
+    /// A sector that is watched, and whether somebody has read it since.
+    watched: Option<(usize, Cell<bool>)>,
 }
 
 impl Image {
@@ -44,6 +47,7 @@ impl Image {
             has_cache,
             volatile: BTreeMap::new(),
             now: 0,
+            watched: None,
         }
     }
 
@@ -54,6 +58,28 @@ impl Image {
 
     pub(crate) fn sector(&self, index: usize) -> &[u8] {
         &self.bytes[index * SECTOR..(index + 1) * SECTOR]
+    }
+
+    /// As [`Image::sector`], for a command.
+    pub(crate) fn read(&self, index: usize) -> &[u8] {
+        if let Some((watched, is_read)) = &self.watched {
+            is_read.set(is_read.get() || *watched == index);
+        }
+        self.sector(index)
+    }
+
+    /// Whether the sector that was [spoilt](Image::spoil) last was read since.
+    pub(crate) fn was_read(&self) -> bool {
+        self.watched
+            .as_ref()
+            .is_some_and(|(_, is_read)| is_read.get())
+    }
+
+    /// A sector is another one, for good.
+    pub(crate) fn spoil(&mut self, index: usize, bytes: &[u8]) {
+        self.watched = Some((index, Cell::new(false)));
+        self.volatile.remove(&index);
+        self.bytes[index * SECTOR..(index + 1) * SECTOR].copy_from_slice(bytes);
     }
 
     pub(crate) fn write(&mut self, index: usize, bytes: &[u8]) {

@@ -116,7 +116,7 @@ impl Pending {
         match self.command.op {
             Op::Read => match &self.captured {
                 Some(bytes) => self.list.scatter(at, &bytes[at..at + SECTOR]),
-                None => self.list.scatter(at, image.sector(index)),
+                None => self.list.scatter(at, image.read(index)),
             },
             Op::Write => {
                 match &self.captured {

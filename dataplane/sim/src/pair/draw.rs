@@ -35,6 +35,8 @@ pub(super) enum Event {
     Demote {
         appliance: usize,
     },
+    /// The operator wants to know whether both have the same.
+    Verify,
     /// A node's way to the arbiter.
     ArbiterCut {
         appliance: usize,
@@ -228,6 +230,9 @@ fn draw_orders(
     for _ in 0..random.below(3u32) {
         let appliance = random.below(2usize);
         events.push((random.below(within), Event::Demote { appliance }));
+    }
+    for _ in 0..random.below(3u32) {
+        events.push((random.below(within), Event::Verify));
     }
     for _ in 0..if has_arbiter { random.below(4u32) } else { 0 } {
         let at = random.below(within);

@@ -10,9 +10,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use block::{Buffers, Device, Fault, Flags, Io, Op, VolumeId};
-use mirror::{ChangeOp, Forward, GRANULE, Mirrored, Mode};
+use mirror::{ChangeOp, Compare, Forward, GRANULE, Mirrored, Mode};
 use pages::PageRun;
 
+use super::verify::Check;
 use super::{Log, Logged};
 use crate::cached::Cached;
 use crate::change::Change;
@@ -23,11 +24,11 @@ use crate::requester::{Ends, Requester};
 const COPIES: usize = 2;
 
 /// A mirrored volume, as the shard acts by it.
-struct Entry {
-    shared: Arc<Mirrored>,
-    volume: VolumeId,
-    len: u64,
-    mode: Mode,
+pub(super) struct Entry {
+    pub(super) shared: Arc<Mirrored>,
+    pub(super) volume: VolumeId,
+    pub(super) len: u64,
+    pub(super) mode: Mode,
     word: u64,
     /// While it is drained: hosts have requests of it.
     is_in_flight: bool,
@@ -35,6 +36,7 @@ struct Entry {
     released: u64,
     /// Where the look for granules to be copied goes on.
     cursor: u64,
+    pub(super) check: Check,
 }
 
 /// A granule that is being copied, piece by piece.
@@ -55,9 +57,11 @@ struct Copy {
 
 /// What of a shard's changes goes to another node.
 pub(super) struct Forwarding {
-    shard: usize,
-    shards: usize,
-    entries: Vec<Entry>,
+    pub(super) shard: usize,
+    pub(super) shards: usize,
+    pub(super) entries: Vec<Entry>,
+    /// What is to be compared with the other node's.
+    pub(super) compares: VecDeque<Compare>,
     /// What is to be sent.
     queue: VecDeque<Forward>,
     /// Changes that are stable here, and that the other node has not confirmed, in their order.
@@ -78,6 +82,7 @@ impl Forwarding {
             shard,
             shards,
             entries: Vec::new(),
+            compares: VecDeque::new(),
             queue: VecDeque::new(),
             awaiting: VecDeque::new(),
             next: 1,
@@ -94,7 +99,8 @@ impl Forwarding {
     }
 
     pub(super) fn in_progress(&self) -> usize {
-        self.awaiting.len() + self.copies.len()
+        let reads = self.entries.iter().filter(|entry| entry.check.reads());
+        self.awaiting.len() + self.copies.len() + reads.count()
     }
 
     fn entry(&self, volume: VolumeId) -> Option<&Entry> {
@@ -161,6 +167,11 @@ impl Forwarding {
         });
         for copy in &mut self.copies {
             copy.was_changed |= copy.volume == volume && touches(range, copy.granule);
+        }
+        for entry in &mut self.entries {
+            if entry.volume == volume {
+                entry.check.changes(range);
+            }
         }
         transfer
     }
@@ -296,23 +307,32 @@ impl Forwarding {
 
     /// The next granule of an entry to be copied, if there is one.
     fn next_granule(&mut self, at: usize) -> Option<u64> {
-        const PER_RANGE: u64 = OWNED_RANGE / GRANULE;
+        let (shard, shards) = (self.shard, self.shards);
         let entry = &mut self.entries[at];
         loop {
             let Some(granule) = entry.shared.first_from(entry.cursor) else {
                 entry.cursor = 0;
                 return None;
             };
-            if placement::owner(entry.volume, granule * GRANULE, self.shards) == self.shard {
+            entry.cursor = owned_from(entry.volume, granule, shard, shards);
+            if entry.cursor == granule {
                 entry.cursor = granule + 1;
                 return Some(granule);
             }
-            entry.cursor = (granule / PER_RANGE + 1) * PER_RANGE;
         }
     }
 }
 
-fn touches(range: &Range<u64>, granule: u64) -> bool {
+/// The granule if it is the shard's, or where the look for one goes on.
+pub(super) fn owned_from(volume: VolumeId, granule: u64, shard: usize, shards: usize) -> u64 {
+    const PER_RANGE: u64 = OWNED_RANGE / GRANULE;
+    match placement::owner(volume, granule * GRANULE, shards) == shard {
+        true => granule,
+        false => (granule / PER_RANGE + 1) * PER_RANGE,
+    }
+}
+
+pub(super) fn touches(range: &Range<u64>, granule: u64) -> bool {
     range.start < (granule + 1) * GRANULE && granule * GRANULE < range.end
 }
 
@@ -328,6 +348,7 @@ impl<D: Device> Log<D> {
             is_in_flight: true,
             released: 0,
             cursor: 0,
+            check: Check::default(),
         });
     }
 
@@ -351,7 +372,7 @@ impl<D: Device> Log<D> {
     }
 
     /// Whether a change of the granule is on its way to the cache.
-    fn has_change_of(&mut self, volume: VolumeId, granule: u64) -> bool {
+    pub(super) fn has_change_of(&mut self, volume: VolumeId, granule: u64) -> bool {
         let is_it = |logged: &Logged| {
             let io = &logged.change.io;
             logged.change.volume == volume && touches(&(io.offset..io.end()), granule)
@@ -402,6 +423,7 @@ impl<D: Device> Log<D> {
         for at in (0..self.forwarding.copies.len()).rev() {
             self.copy_on(at, cached, buffers, ends);
         }
+        self.verify(cached, buffers, ends);
     }
 
     /// The next piece of a copy, or its end.

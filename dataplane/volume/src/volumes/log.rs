@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use block::{Buffers, Device, Fault, IoKind, NamespaceIndex, VolumeId};
-use mirror::{Forward, Mirrored, Mode};
+use mirror::{Compare, Compared, Forward, Mirrored, Mode};
 
 use super::Volumes;
 use crate::logged::{
@@ -167,6 +167,21 @@ impl<D: Device> Volumes<D> {
         match &mut self.log {
             LogState::Ready(log) => Some(log.forwards()),
             _ => None,
+        }
+    }
+
+    /// What is to be compared with the other node's.
+    pub fn compares(&mut self) -> Option<&mut VecDeque<Compare>> {
+        match &mut self.log {
+            LogState::Ready(log) => Some(log.compares()),
+            _ => None,
+        }
+    }
+
+    /// What the other node says of it.
+    pub fn compared(&mut self, compared: &Compared) {
+        if let LogState::Ready(log) = &mut self.log {
+            log.compared(compared);
         }
     }
 
