@@ -121,21 +121,10 @@ pub(super) fn draw_events(
                     1 => &[Direction::Down],
                     _ => &[Direction::Up, Direction::Down],
                 };
+                let cut = |direction, is_cut| Event::Cut { direction, is_cut };
                 for &direction in ways {
-                    events.push((
-                        at,
-                        Event::Cut {
-                            direction,
-                            is_cut: true,
-                        },
-                    ));
-                    events.push((
-                        until,
-                        Event::Cut {
-                            direction,
-                            is_cut: false,
-                        },
-                    ));
+                    events.push((at, cut(direction, true)));
+                    events.push((until, cut(direction, false)));
                 }
             }
             _ => {
@@ -158,8 +147,13 @@ pub(super) fn draw_events(
         draw_flap(&mut events, plan.active, random);
     }
     events.sort_by_key(|&(at, _)| at);
-    // At the end everything is there.
-    let end = events.last().map_or(0, |&(at, _)| at).max(plan.active);
+    heal(&mut events, plan.active);
+    events
+}
+
+/// At the end everything is there.
+fn heal(events: &mut Vec<(Nanoseconds, Event)>, active: Nanoseconds) {
+    let end = events.last().map_or(0, |&(at, _)| at).max(active);
     events.push((end, Event::Link(good())));
     events.push((end, Event::Arbiter { is_down: false }));
     for appliance in 0..2 {
@@ -178,7 +172,6 @@ pub(super) fn draw_events(
     for appliance in 0..2 {
         events.push((end + MILLISECOND, Event::Start { appliance }));
     }
-    events
 }
 
 /// How long after another node serves a host knows it: until then it asks the one that it knew, which may be back.
