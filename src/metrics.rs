@@ -8,7 +8,9 @@ mod text;
 
 use std::time::Duration;
 
-use engine::{IoKind, Kind, Layer, NamespaceCounters, ShardSnapshot, Smart, Snapshot, Stage};
+use engine::{
+    IoKind, Kind, Layer, NamespaceCounters, PairReport, Role, ShardSnapshot, Smart, Snapshot, Stage,
+};
 
 pub(crate) use self::server::{Source, listen, serve};
 use self::text::{Labels, Text, Type};
@@ -33,6 +35,7 @@ pub(crate) fn exposition(snapshot: &Snapshot, uptime: Duration, readiness: &Read
     writer.namespaces();
     writer.ana();
     writer.drives();
+    writer.pairs();
     writer.memory();
     writer.layers();
     writer.text.finish()
@@ -148,6 +151,66 @@ impl<'s> Writer<'s> {
             "How much of its life the drive has used, as it reckons; may be over 1.",
             |smart| Some(f64::from(smart.used_percent) / 100.0),
         );
+    }
+
+    /// How volumes of pairs stand, and what became of alerts.
+    fn pairs(&mut self) {
+        let mut each = |name, help, value: fn(&PairReport) -> Option<u64>| {
+            self.text.family(name, Type::Gauge, help);
+            for pair in &self.snapshot.pairs {
+                if let Some(value) = value(pair) {
+                    self.text.sample(name, &[("store", &pair.name)], value);
+                }
+            }
+        };
+        each(
+            "throughline_pair_role",
+            "What this node is for the volume: 1 source, 2 destination, 3 a source that yields.",
+            |pair| {
+                Some(match pair.role {
+                    Role::Source => 1,
+                    Role::Destination => 2,
+                    Role::Yielding => 3,
+                })
+            },
+        );
+        each(
+            "throughline_pair_in_sync",
+            "Whether both nodes have the same, or will when what is under way is done.",
+            |pair| Some(pair.is_in_sync.into()),
+        );
+        each(
+            "throughline_pair_serves_hosts",
+            "Whether hosts are served here.",
+            |pair| Some(pair.serves.into()),
+        );
+        each(
+            "throughline_pair_takeover",
+            "Whether the other node may take over from this one, as etcd knows; absent without etcd.",
+            |pair| pair.takeover.map(u64::from),
+        );
+        each(
+            "throughline_pair_to_copy_bytes",
+            "What is to be copied to the other node, in granules of 64 KiB.",
+            |pair| Some(pair.granules << 16),
+        );
+        each(
+            "throughline_pair_state_seconds",
+            "Seconds since how far the two nodes are last changed.",
+            |pair| Some(pair.since.as_secs()),
+        );
+        each(
+            "throughline_pair_generation",
+            "Number of the generation of this node's replica.",
+            |pair| Some(pair.generation.number),
+        );
+        for counter in self.snapshot.alerts.iter() {
+            let name = format!("throughline_pair_{}_total", counter.name);
+            self.text.family(&name, Type::Counter, counter.help);
+            if !self.snapshot.pairs.is_empty() {
+                self.text.sample(&name, &[], counter.value);
+            }
+        }
     }
 
     /// A family with samples from each shard.

@@ -4,6 +4,7 @@
 mod latency;
 mod log;
 mod named;
+mod pair;
 mod parts;
 mod show;
 
@@ -12,6 +13,7 @@ pub(crate) use engine::IoCounters as Io;
 pub(crate) use self::latency::Latency;
 pub(crate) use self::log::Log;
 pub(crate) use self::named::Named;
+pub(crate) use self::pair::{COLUMNS as PAIR_COLUMNS, Mirror, Pair, row as pair_row};
 pub(crate) use self::parts::{Ana, Connection, Drive, Namespace};
 pub(crate) use self::show::{Copies, Segments};
 
@@ -41,6 +43,9 @@ pub(crate) struct Stats {
     /// What drives say of their health.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) drives: Vec<Drive>,
+    /// How volumes of pairs stand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) pairs: Vec<Pair>,
 }
 
 /// What one shard, or several together, have done.
@@ -91,6 +96,7 @@ impl Stats {
                 .collect(),
             ana: snapshot.ana.iter().map(Ana::new).collect(),
             drives: snapshot.drives.iter().map(Drive::new).collect(),
+            pairs: snapshot.pairs.iter().map(Pair::new).collect(),
         }
     }
 
@@ -198,8 +204,9 @@ pub(crate) mod tests {
     use std::time::Duration;
 
     use engine::{
-        AnaSnapshot, AnaState, Cntlid, ConnectionInfo, ConnectionSnapshot, ControllerInfo, Counter,
-        Inventory, IoCounters, Kind, Layer, NamespaceCounters, NamespaceName, PoolSnapshot, Smart,
+        AlertCounters, AnaSnapshot, AnaState, Cntlid, ConnectionInfo, ConnectionSnapshot,
+        ControllerInfo, Counter, Generation, Inventory, IoCounters, Kind, Layer, NamespaceCounters,
+        NamespaceName, PairReport, PoolSnapshot, Role, Smart,
     };
     use serde_json::Value;
 
@@ -263,6 +270,28 @@ pub(crate) mod tests {
                 state: AnaState::Inaccessible,
             }],
             drives: vec![("flash0".into(), Smart::of_log([0b10, 0x57, 1, 98, 10, 7]))],
+            pairs: vec![pair()],
+            alerts: AlertCounters {
+                alerts: 9,
+                ..AlertCounters::default()
+            },
+        }
+    }
+
+    /// 320 MiB are still to be copied.
+    fn pair() -> PairReport {
+        PairReport {
+            name: "flash0".into(),
+            role: Role::Source,
+            serves: true,
+            is_in_sync: false,
+            takeover: Some(false),
+            generation: Generation { number: 3, tag: 7 },
+            granules: 5120,
+            verification: None,
+            step: "source_copying",
+            since: Duration::from_secs(75),
+            state: "source, Forward; source, Copying since 75 s".into(),
         }
     }
 

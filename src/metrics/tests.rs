@@ -133,8 +133,10 @@ fn k08_metrics_follow_the_rules_of_their_format() {
             "port_ready",
         ];
         let is_global = global.iter().any(|g| name.ends_with(g));
-        // Drives are asked by one shard for all.
-        if !is_global && !name.starts_with("throughline_drive_") {
+        // Drives are asked by one shard for all, and one has the pairs.
+        let is_of_one = ["throughline_drive_", "throughline_pair_"];
+        let is_of_one = is_of_one.iter().any(|of| name.starts_with(of));
+        if !is_global && !is_of_one {
             assert!(
                 family
                     .samples
@@ -205,6 +207,19 @@ fn k08_metrics_say_what_the_counters_say() {
         let name = format!("throughline_drive_{name}");
         assert_eq!(value(&name, "", &drive), expected, "{name}");
     }
+    for (name, expected) in [
+        ("role", 1.0),
+        ("in_sync", 0.0),
+        ("serves_hosts", 1.0),
+        ("takeover", 0.0),
+        ("to_copy_bytes", 5120.0 * 65536.0),
+        ("state_seconds", 75.0),
+        ("generation", 3.0),
+    ] {
+        let name = format!("throughline_pair_{name}");
+        assert_eq!(value(&name, "", &drive), expected, "{name}");
+    }
+    assert_eq!(value("throughline_pair_alerts_total", "", &[]), 9.0);
     let nqn = ("subsystem", "nqn.2026-01.com.example:flash");
     let by = [nqn, ("namespace", "1"), ("listener", "192.0.2.1:4420")];
     assert_eq!(value("throughline_namespace_ana_state", "", &by), 3.0);

@@ -23,11 +23,11 @@ impl Report {
         let volume = |report: PairReport| {
             json!({
                 "store": report.name,
-                "role": if report.is_source { "source" } else { "destination" },
+                "role": report.role.word(),
                 "serves_hosts": report.serves,
                 "in_sync": report.is_in_sync,
                 "takeover": report.takeover,
-                "generation": report.generation,
+                "generation": report.generation.to_string(),
                 "kib_to_copy": report.granules * 64,
                 "verify": report.verification.map(|verify| json!({
                     "text": verify.to_string(),
@@ -43,6 +43,8 @@ impl Report {
                         "bytes": range.end - range.start,
                     })).collect::<Value>(),
                 })),
+                "step": report.step,
+                "since_s": report.since.as_secs(),
                 "state": report.state,
             })
         };

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::{Log, Shard, Stats};
+use super::{Log, Shard, Stats, pair};
 use crate::text::{Table, bar, bytes, grouped, nanoseconds, percent, quotient};
 
 const BAR: usize = 32;
@@ -29,6 +29,9 @@ impl Display for Stats {
         }
         if !self.drives.is_empty() {
             writeln!(f, "Drives\n{}", drives(self))?;
+        }
+        if !self.pairs.is_empty() {
+            writeln!(f, "Mirrored pairs\n{}", pair::table(&self.pairs))?;
         }
         writeln!(f, "Cycles per I/O by stage\n{}", Stages(&total))?;
         writeln!(

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::stats::{Connection, Io, Log, Named, Namespace, Stats};
+use crate::stats::{Connection, Io, Log, Mirror, Named, Namespace, Pair, Stats};
 
 /// A while of a running program.
 #[derive(Clone, Debug, Serialize)]
@@ -18,6 +18,12 @@ pub(super) struct Sample {
     /// What the log did, of all shards together; none if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) log: Option<LogRates>,
+    /// How volumes of pairs stand.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) pairs: Vec<PairRates>,
+    /// What the lanes to the other node did, of all shards together; none if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) mirror: Option<MirrorRates>,
     pub(super) namespaces: Vec<NamespaceRates>,
     pub(super) connections: Vec<ConnectionRates>,
 }
@@ -62,6 +68,58 @@ impl LogRates {
             waiting: now.waiting,
             failed: now.failed,
             out: now.out,
+        }
+    }
+}
+
+/// A volume of a pair in a while.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct PairRates {
+    #[serde(flatten)]
+    pub(super) pair: Pair,
+    /// By how many bytes what is to be copied has become less.
+    pub(super) copied_bytes_per_second: f64,
+}
+
+impl PairRates {
+    fn new(pair: &Pair, earlier: &Stats, seconds: f64) -> Self {
+        let before = earlier.pairs.iter().find(|then| then.store == pair.store);
+        let before = before.map_or(0, |then| then.to_copy_bytes);
+        Self {
+            pair: pair.clone(),
+            copied_bytes_per_second: before.saturating_sub(pair.to_copy_bytes) as f64 / seconds,
+        }
+    }
+}
+
+/// The lanes to the other node in a while.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct MirrorRates {
+    /// Lanes that there are, and those that have a session, now.
+    pub(super) lanes: u64,
+    pub(super) lanes_up: u64,
+    pub(super) sent_bytes_per_second: f64,
+    pub(super) received_bytes_per_second: f64,
+    pub(super) messages_per_second: f64,
+    pub(super) resent_per_second: f64,
+    /// Messages without an answer, and changes that wait for fewer of those, now.
+    pub(super) unanswered: u64,
+    pub(super) waiting: u64,
+}
+
+impl MirrorRates {
+    /// `now` and `since` are counters as they are, and what was added to them.
+    fn new(now: &Mirror, since: &Mirror, seconds: f64) -> Self {
+        let rate = |n: u64| n as f64 / seconds;
+        Self {
+            lanes: now.lanes,
+            lanes_up: now.lanes_up,
+            sent_bytes_per_second: rate(since.bytes_sent),
+            received_bytes_per_second: rate(since.bytes_received),
+            messages_per_second: rate(since.messages_sent),
+            resent_per_second: rate(since.messages_resent),
+            unanswered: now.messages_unanswered,
+            waiting: now.changes_waiting,
         }
     }
 }
@@ -152,6 +210,7 @@ impl Sample {
         let all = now.total();
         let total = all.since(&earlier.total());
         let log = Log::of(&all).zip(Log::of(&total));
+        let mirror = Mirror::of(&all).zip(Mirror::of(&total));
         let each = |list: &Named<u64>, by: f64| {
             let rates = list
                 .iter()
@@ -166,6 +225,10 @@ impl Sample {
             cycles_per_io: each(&total.cycles_by_stage, total.io.transfers() as f64),
             copied_bytes_per_second: each(&total.copied_bytes, seconds),
             log: log.map(|(now, since)| LogRates::new(&now, &since, seconds)),
+            pairs: (now.pairs.iter())
+                .map(|pair| PairRates::new(pair, earlier, seconds))
+                .collect(),
+            mirror: mirror.map(|(now, since)| MirrorRates::new(&now, &since, seconds)),
             namespaces: (total.namespaces.iter())
                 .map(|namespace| NamespaceRates::new(namespace, seconds))
                 .collect(),

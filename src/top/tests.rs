@@ -1,6 +1,7 @@
 //! What the page shows of two looks, and what keys do to it.
 
 use super::*;
+use crate::stats::Named;
 use crate::stats::tests::sample as stats;
 
 /// Half a second: 500 writes more on core 1's connection, 7 segments sent again.
@@ -97,6 +98,44 @@ fn s01_the_page_shows_what_the_log_does() {
     let line = "log: 37.5 % of the halves used, 100 groups/s of 16.0 records in 25 µs, 6.3 MiB/s (1.008 bytes per host byte, 0.250 to drives), 7 consistency points, 4 changes wait";
     assert!(head.contains(line), "{head}");
     assert!(!view::page(&sample(), Sort::Iops).0.contains("log: "));
+}
+
+#[test]
+fn r04_the_page_shows_how_pairs_stand_and_what_the_link_does() {
+    let mut earlier = stats();
+    for shard in &mut earlier.shards {
+        let counters = [
+            ("lanes", 1),
+            ("lanes_up", 1),
+            ("bytes_sent", 1 << 30),
+            ("messages_sent", 500),
+            ("messages_resent", 5),
+            ("messages_unanswered", 3),
+        ];
+        let layer = counters.map(|(name, value)| (name.to_owned(), value));
+        (shard.counters.0).push(("mirror".into(), Named(layer.into())));
+    }
+    let mut now = earlier.clone();
+    now.uptime_seconds += 0.5;
+    now.pairs[0].to_copy_bytes -= 30 << 20;
+    let (_, mirror) = now.shards[0].counters.0.last_mut().unwrap();
+    for ((_, counter), more) in mirror.0.iter_mut().zip([0, 0, 32 << 20, 100, 2, 4]) {
+        *counter += more;
+    }
+    let page = |now: &Stats| view::page(&Sample::new(&earlier, now), Sort::Iops).0;
+    let head = page(&now);
+    for line in [
+        "  pair    role    hosts   in sync  step            since  to copy  takeover  MiB/s copied",
+        "  flash0  source  served  no       source_copying   75 s  290 MiB        no          60.0",
+        "  link: 2 of 2 lanes up, 64.0 MiB/s sent, 0.0 received, 200 messages/s, 4 sent again/s, 10 without an answer, 0 changes wait\n",
+    ] {
+        assert!(head.contains(line), "{line}\nis not in\n{head}");
+    }
+    // One of two shards does not reach it.
+    now.shards[0].counters.0.last_mut().unwrap().1.0[1].1 = 0;
+    assert!(page(&now).contains("1 of 2 lanes up"), "{}", page(&now));
+    assert!(page(&now).contains("NOT REACHED BY ALL"), "{}", page(&now));
+    assert!(!view::page(&sample(), Sort::Iops).0.contains("link: "));
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::sample::{ConnectionRates, IoRates, LogRates, Sample};
+use super::sample::{ConnectionRates, IoRates, LogRates, MirrorRates, Sample};
+use crate::stats::{PAIR_COLUMNS, pair_row};
 use crate::text::{Table, grouped, nanoseconds, quotient};
 
 /// What connections are sorted by.
@@ -35,6 +36,12 @@ pub(super) fn page(sample: &Sample, sort: Sort) -> (String, Vec<String>) {
     let _ = writeln!(head, "  copied by the CPU: {copied}\n");
     if let Some(log) = &sample.log {
         let _ = writeln!(head, "  {}\n", logged(log));
+    }
+    if !sample.pairs.is_empty() {
+        let _ = writeln!(head, "{}", pairs(sample));
+    }
+    if let Some(mirror) = &sample.mirror {
+        let _ = writeln!(head, "  {}\n", mirrored(mirror));
     }
     let _ = writeln!(head, "{}", namespaces(sample));
     let mut list: Vec<&ConnectionRates> = sample.connections.iter().collect();
@@ -87,6 +94,35 @@ fn logged(log: &LogRates) -> String {
         log.drive_bytes_per_host_byte,
         grouped(log.points),
         grouped(log.waiting),
+    )
+}
+
+fn pairs(sample: &Sample) -> Table {
+    let columns = PAIR_COLUMNS.into_iter().chain(["MiB/s copied"]);
+    let mut table = Table::with_header(columns.map(str::to_owned).collect()).left(&[1, 2, 3, 4]);
+    for rates in &sample.pairs {
+        let mut row = pair_row(&rates.pair);
+        row.push(mib(rates.copied_bytes_per_second));
+        table.row(row);
+    }
+    table
+}
+
+fn mirrored(mirror: &MirrorRates) -> String {
+    let down = match mirror.lanes_up < mirror.lanes {
+        true => "; THE OTHER NODE IS NOT REACHED BY ALL",
+        false => "",
+    };
+    format!(
+        "link: {} of {} lanes up, {} MiB/s sent, {} received, {} messages/s, {} sent again/s, {} without an answer, {} changes wait{down}",
+        mirror.lanes_up,
+        mirror.lanes,
+        mib(mirror.sent_bytes_per_second),
+        mib(mirror.received_bytes_per_second),
+        number(mirror.messages_per_second),
+        number(mirror.resent_per_second),
+        grouped(mirror.unanswered),
+        grouped(mirror.waiting),
     )
 }
 

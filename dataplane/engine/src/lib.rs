@@ -38,16 +38,16 @@ pub use environment::{spdk_has_method, spdk_is_legacy};
 pub use error::Error;
 pub use events::{Counter, Histogram, Kind, Stage};
 pub use mirror::{
-    Answer as ArbiterAnswer, Entry as ArbiterEntry, Generation, Question as ArbiterQuestion,
-    ReplicaId, Seen as ArbiterSeen, counted as lease_counted,
+    Alert, AlertEvent, Answer as ArbiterAnswer, Entry as ArbiterEntry, Generation,
+    Question as ArbiterQuestion, ReplicaId, Role, Seen as ArbiterSeen, counted as lease_counted,
 };
 pub use net::{AddressState, ConnectionInfo, MacAddress};
 pub use nvmf::{AnaState, Cntlid, ControllerInfo, NamespaceConfig as OfferedNamespace};
 pub use run::run;
 pub use shard::{
-    ANA_IO_BYTES_MIN, AnaSnapshot, CNTLIDS, Capture, CaptureError, CaptureLimits, Captured, Change,
-    ChangeError, ConnectionSnapshot, Detail, Handle, Health, Inventory, Layer, MemoryConfig,
-    NSID_MAX, NamespaceConfig, NamespaceName, PairOrder, PairQuestion, PairReport, PointDone,
-    PointError, PoolSnapshot, PortAddress, PortState, ShardSnapshot, Snapshot, StoreInfo,
-    SubsystemConfig,
+    ANA_IO_BYTES_MIN, AlertCounters, AnaSnapshot, CNTLIDS, Capture, CaptureError, CaptureLimits,
+    Captured, Change, ChangeError, ConnectionSnapshot, Detail, Handle, Health, Inventory, Layer,
+    MemoryConfig, NSID_MAX, NamespaceConfig, NamespaceName, PairAlert, PairOrder, PairQuestion,
+    PairReport, PointDone, PointError, PoolSnapshot, PortAddress, PortState, ShardSnapshot,
+    Snapshot, StoreInfo, SubsystemConfig,
 };

@@ -120,6 +120,12 @@ tracepoints! {
     fn consistency_point_start(shard: u64, reason: Name, bytes: u64);
     /// The drives have it, and the half is free.
     fn consistency_point_end(shard: u64, nanoseconds: u64, bytes: u64);
+    /// The volume of number `pair`, from 0 as the configuration has them, is in another state of its pair. `state` is a text.
+    fn pair_state(pair: u64, state: Name);
+    /// A lane of `shard` to the other node has a session. `anew`: 1 if what was under way before it is nobody's.
+    fn lane_up(shard: u64, peer: u64, anew: u64);
+    /// It has none any more. `reason` is a text.
+    fn lane_down(shard: u64, peer: u64, reason: Name);
     /// The CPU copied payload. `reason` is a text.
     fn copy(reason: Name, bytes: u64);
     /// A frame, a packet or a segment was dropped. `reason` is a text: the name of its counter.

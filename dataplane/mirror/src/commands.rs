@@ -188,6 +188,15 @@ pub enum Role {
 }
 
 impl Role {
+    /// What programs know it by.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Role::Source => "source",
+            Role::Destination => "destination",
+            Role::Yielding => "yielding",
+        }
+    }
+
     pub(crate) fn code(self) -> u8 {
         match self {
             Role::Source => 1,

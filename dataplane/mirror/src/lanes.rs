@@ -16,9 +16,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use block::{NamespaceIndex, VolumeId};
+use events::tracepoint;
 use pages::Segment;
 
 use crate::commands::{CHANGES_MAX, Change, Changes, Comparison};
+use crate::counters::LaneCounters;
 use crate::frame::{Command, PAYLOAD_MAX};
 use crate::greeting::Node;
 use crate::key::PairKey;
@@ -195,6 +197,7 @@ pub struct Lanes {
     confirmed: VecDeque<Range<u64>>,
     compared: VecDeque<Compared>,
     connections: Cell<u64>,
+    counters: LaneCounters,
     random: Box<dyn FnMut() -> u64>,
     now: Duration,
     is_stopping: bool,
@@ -227,6 +230,7 @@ impl Lanes {
             confirmed: VecDeque::new(),
             compared: VecDeque::new(),
             connections: Cell::new(0),
+            counters: LaneCounters::default(),
             random: Box::new(random),
             now,
             is_stopping: false,
@@ -283,15 +287,33 @@ impl Lanes {
         }
     }
 
+    /// What they have done.
+    pub fn counters(&self) -> LaneCounters {
+        let mut sum = self.counters.clone();
+        sum.lanes = self.out.len() as u64;
+        for link in self.out.iter().map(|out| &out.link) {
+            sum.combine(link.counters(), |sum, n| *sum += n);
+            sum.lanes_up += u64::from(link.is_up());
+            sum.messages_unanswered += link.unanswered() as u64;
+        }
+        for link in self.door.links() {
+            sum.combine(link.counters(), |sum, n| *sum += n);
+            sum.lanes_in_up += u64::from(link.is_up());
+        }
+        sum
+    }
+
     fn take_events(&mut self, at: usize) {
         while let Some(event) = self.out[at].link.next_event() {
             match event {
                 Event::Up { anew } => {
+                    tracepoint::lane_up(self.me.shard.into(), at as u64, anew.into());
                     if let Some(manager) = &mut self.manager {
                         manager.up(&self.volumes, at, anew);
                     }
                 }
                 Event::Down(why) => {
+                    tracepoint::lane_down(self.me.shard.into(), at as u64, why.name());
                     log::info!("mirror: lane {} to peer {at} is down: {why}", self.me.shard);
                     if let Some(manager) = &mut self.manager {
                         manager.down(&self.volumes, at);
@@ -307,6 +329,7 @@ impl Lanes {
                 } => match result {
                     Ok(()) => self.confirmed.push_back(transfers),
                     Err(refusal) => {
+                        self.counters.messages_refused += 1;
                         log::warn!(
                             "mirror: the other node refuses changes of volume {volume}: {refusal}"
                         );
@@ -330,12 +353,14 @@ impl Lanes {
                     result,
                     ..
                 } => {
+                    self.counters.messages_refused += u64::from(result.is_err());
                     if let Some(manager) = &mut self.manager {
                         manager.answered(pair, token, result);
                     }
                 }
                 Event::Lost { payload, .. } => self.lose(payload),
                 Event::GaveUp => {
+                    self.counters.given_up += 1;
                     for (_, payload) in self.out[at].link.sever(self.now) {
                         self.lose(payload);
                     }
@@ -449,6 +474,8 @@ impl Lanes {
                 all.extend(segments);
             }
             let transfers = start..start + changes.len() as u64;
+            self.counters.changes_sent += changes.len() as u64;
+            self.counters.change_bytes_sent += bytes;
             let parameters = Changes {
                 volume: number,
                 ticket,

@@ -11,9 +11,11 @@
 //! * An arbiter that both reach, such as etcd, is [asked](Question) which node serves when they do not hear each other.
 #![forbid(unsafe_code)]
 
+mod alert;
 mod arbiter;
 mod bytes;
 mod commands;
+mod counters;
 pub mod frame;
 mod greeting;
 mod key;
@@ -27,11 +29,13 @@ mod replica;
 mod standing;
 mod verification;
 
+pub use alert::{Alert, AlertEvent};
 pub use arbiter::{Answer, Entry, Question, Seen, counted};
 pub use commands::{
     BadParameters, CHANGES_MAX, COMPARED, Change, ChangeOp, Changes, Comparison, Copying,
     Differing, Meeting, Ready, Role,
 };
+pub use counters::LaneCounters;
 pub use frame::{Command, Header};
 pub use greeting::{BadGreeting, Greeting, Node, OPENING, Session, caller};
 pub use key::{Keyed, PairKey, Side};

@@ -11,6 +11,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
+use events::tracepoint::Name;
+
+use crate::counters::LaneCounters;
 use crate::frame::{BadHeader, Command, PAYLOAD_MAX};
 use crate::greeting::{Node, Session};
 use crate::parameters::Refusal;
@@ -90,6 +93,20 @@ pub enum Broken {
     Closed,
     /// Another session has taken its place.
     Replaced,
+}
+
+impl Broken {
+    /// What tracers know it by.
+    pub(crate) fn name(self) -> Name {
+        Name::new(match self {
+            Self::Header(_) => "header\0",
+            Self::Protocol(_) => "protocol\0",
+            Self::NoAnswer(_) => "no_answer\0",
+            Self::Silent => "silent\0",
+            Self::Closed => "closed\0",
+            Self::Replaced => "replaced\0",
+        })
+    }
 }
 
 impl fmt::Display for Broken {
@@ -207,6 +224,7 @@ pub struct Link<P> {
     sending: Sending<P>,
     receiving: Receiving,
     events: VecDeque<Event<P>>,
+    counters: LaneCounters,
 }
 
 impl<P: Payload> Link<P> {
@@ -223,7 +241,13 @@ impl<P: Payload> Link<P> {
             sending: Sending::new(frame.clamp(1, PAYLOAD_MAX)),
             receiving: Receiving::new(),
             events: VecDeque::new(),
+            counters: LaneCounters::default(),
         }
+    }
+
+    /// What it has done.
+    pub fn counters(&self) -> &LaneCounters {
+        &self.counters
     }
 
     /// Frames of messages from now on have payload of at most `frame` bytes.
@@ -274,6 +298,7 @@ impl<P: Payload> Link<P> {
             said: now,
         });
         self.has_given_up = false;
+        self.counters.sessions += 1;
         self.events.push_back(Event::Up { anew });
         Ok(())
     }
@@ -286,6 +311,7 @@ impl<P: Payload> Link<P> {
     fn break_off(&mut self, why: Broken, now: Duration) {
         if self.current.take().is_some() {
             self.absent = now;
+            self.counters.sessions_ended += 1;
             self.events.push_back(Event::Down(why));
         }
     }
@@ -369,20 +395,26 @@ impl<P: Payload> Link<P> {
         let current = self.current.as_mut()?;
         let is_quiet = now >= current.said + self.patience.alive;
         let session = &mut current.session;
+        let counters = &mut self.counters;
         if let Some(head) = self.receiving.transmit(session, now) {
             current.said = now;
+            counters.sent(head.len());
             return Some(Outgoing {
                 head,
                 payload: None,
             });
         }
-        if let Some(outgoing) = self.sending.transmit(session, now) {
+        if let Some(outgoing) = self.sending.transmit(session, now, counters) {
             current.said = now;
+            let payload = outgoing.payload.as_ref();
+            let payload = payload.map_or(0, |(_, range)| range.len());
+            counters.sent(outgoing.head.len() + payload);
             return Some(outgoing);
         }
         is_quiet.then(|| {
             current.said = now;
             let head = send::frame(session, Command::ALIVE, 0, &[]);
+            counters.sent(head.len());
             Outgoing {
                 head,
                 payload: None,
@@ -396,16 +428,16 @@ impl<P: Payload> Link<P> {
         let Some(current) = &mut self.current else {
             return (bytes.len(), Received::Nothing);
         };
-        let (taken, frame) = match self
-            .receiving
-            .take(bytes, &mut current.session, self.history)
-        {
+        let counters = &mut self.counters;
+        let session = &mut current.session;
+        let (taken, frame) = match (self.receiving).take(bytes, session, self.history, counters) {
             Ok(taken) => taken,
             Err(broken) => {
                 self.break_off(broken, now);
                 return (bytes.len(), Received::Nothing);
             }
         };
+        self.counters.bytes_received += taken as u64;
         if self.receiving.was_heard() {
             current.heard = now;
         }

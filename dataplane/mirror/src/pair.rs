@@ -17,11 +17,13 @@ mod destination;
 mod leases;
 mod roles;
 mod source;
+mod watch;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::alert::{Alert, AlertEvent};
 use crate::arbiter::Question;
 use crate::commands::{BadParameters, Copying, Differing, Meeting, Ready, Role};
 use crate::frame::Command;
@@ -107,7 +109,7 @@ pub enum Action {
         token: u64,
     },
     /// The operator is to know (row R6).
-    Alert(String),
+    Alert(Alert),
 }
 
 /// How far the two nodes are.
@@ -285,14 +287,12 @@ impl Pair {
     }
 
     fn enter(&mut self, phase: Phase) {
-        (self.phase, self.since) = (phase, self.now);
+        let before = std::mem::replace(&mut self.phase, phase);
+        self.since = self.now;
+        self.entered(before);
         if phase == Phase::Source(source::Step::InSync) {
             self.arbitrate_now();
         }
-    }
-
-    fn alert(&mut self, text: String) {
-        self.actions.push_back(Action::Alert(text));
     }
 
     fn ask(&mut self, command: Command, parameters: Vec<u8>, payload: Vec<u8>) {
@@ -394,6 +394,7 @@ impl Pair {
     pub fn gave_up(&mut self) {
         self.is_up = false;
         self.forget_renewal();
+        self.alert_lost();
         if self.asked.take().is_some() || matches!(self.phase, Phase::Source(_)) {
             self.part();
         }
@@ -408,12 +409,14 @@ impl Pair {
         match (command, result) {
             (Command::CLAIM, Ok(())) => self.has_claimed = true,
             (Command::CLAIM, Err(refusal)) => {
-                self.alert(format!("the other node refuses the volume: {refusal}"));
+                let text = format!("the other node refuses the volume: {refusal}");
+                self.alert(AlertEvent::PeerRefuses, text);
                 self.is_up = false;
             }
             (_, Err(refusal)) if refusal.nature == nature::STALE => self.part(),
             (_, Err(refusal)) => {
-                self.alert(format!("the other node refuses: {refusal}"));
+                let text = format!("the other node refuses: {refusal}");
+                self.alert(AlertEvent::PeerRefuses, text);
                 self.part();
             }
             (Command::DIFFERING, Ok(())) => self.tell(),
@@ -479,7 +482,7 @@ impl Pair {
                 "the volume has {} bytes in blocks of {} here, and {} in blocks of {} there: make both alike",
                 config.len, config.block, theirs.len, theirs.block
             );
-            self.alert(text.clone());
+            self.alert(AlertEvent::VolumesDiffer, text.clone());
             return self.refuse(reply, nature::VOLUME, text);
         }
         self.answer(reply, Ok(()));
@@ -588,12 +591,11 @@ impl Pair {
         self.verdict = meet(claim, &theirs.claim);
         let source = match self.verdict {
             Verdict::Refused(refused) => {
-                self.alert(format!("the two replicas are not made alike: {refused}"));
-                return self.enter(Phase::Refused(refused));
+                return self.leave_as_they_are(refused);
             }
             Verdict::CopyChanged { source } | Verdict::CopyAll { source } => source,
             Verdict::InSync if role == theirs.role && role == Role::Source => {
-                return self.enter(Phase::Refused(Refused::SplitBrain));
+                return self.leave_as_they_are(Refused::SplitBrain);
             }
             Verdict::InSync => match (role, theirs.role) {
                 (Role::Source, _) | (Role::Destination, Role::Yielding) => Which::First,
@@ -608,8 +610,8 @@ impl Pair {
             self.verdict == Verdict::InSync && roles == (Role::Destination, Role::Yielding);
         if roles.0 != Role::Source && !is_given {
             self.alert(
-                "neither replica that is whole is the source: an operator is to say which one is"
-                    .into(),
+                AlertEvent::NoSource,
+                "neither replica that is whole is the source: an operator is to say which one is",
             );
             return self.enter(Phase::Sourceless);
         }
@@ -617,6 +619,13 @@ impl Pair {
             true => self.enter(Phase::Source(source::Step::Hearing)),
             false => self.become_destination(),
         }
+    }
+
+    /// Nothing is overwritten.
+    fn leave_as_they_are(&mut self, refused: Refused) {
+        let text = format!("the two replicas are not made alike: {refused}");
+        self.alert(refused.into(), text);
+        self.enter(Phase::Refused(refused));
     }
 
     /// The standing, and what it has recorded.

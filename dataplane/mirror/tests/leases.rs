@@ -5,7 +5,7 @@ mod nodes;
 
 use std::time::Duration;
 
-use mirror::{Entry, GRANULE, Mode, Role, Unwilling};
+use mirror::{AlertEvent, Entry, GRANULE, Mode, Role, Unwilling};
 
 use nodes::*;
 
@@ -120,12 +120,7 @@ fn s08_without_the_arbiter_hosts_are_served_while_the_nodes_hear_each_other() {
     part(&mut nodes);
     go_on_with(&mut nodes, &mut arbiter, now, 8000);
     assert!(nodes.iter().all(|node| node.mode() == Mode::Suspended));
-    assert!(
-        nodes[0]
-            .alerts
-            .iter()
-            .any(|alert| alert.contains("not served"))
-    );
+    assert!(nodes[0].has_told(AlertEvent::NotServed));
     // An operator may say so, who knows that the other one is off.
     assert_eq!(nodes[1].pair.promote(false), Ok(()));
     go_on_with(&mut nodes, &mut arbiter, now + 9 * T1, 400);

@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::*;
-use mirror::{Broken, Command, Event, Received, Refusal, WINDOW};
+use mirror::{Broken, Command, Event, LaneCounters, Received, Refusal, WINDOW};
 
 fn complete(received: &[Received]) -> Vec<mirror::Incoming> {
     let complete = received.iter().filter_map(|received| match received {
@@ -62,6 +62,26 @@ fn r05_a_message_is_executed_and_acknowledged_by_its_id() {
         }]
     );
     assert_eq!(a.unanswered(), 0);
+    let expected = LaneCounters {
+        sessions: 1,
+        frames_sent: 3,
+        bytes_sent: 1067 + 1064 + 564,
+        frames_received: 1,
+        bytes_received: answer.len() as u64,
+        messages_sent: 1,
+        ..LaneCounters::default()
+    };
+    assert_eq!(a.counters(), &expected);
+    let expected = LaneCounters {
+        sessions: 1,
+        frames_sent: 1,
+        bytes_sent: answer.len() as u64,
+        frames_received: 3,
+        bytes_received: 1067 + 1064 + 564,
+        messages_received: 1,
+        ..LaneCounters::default()
+    };
+    assert_eq!(b.counters(), &expected);
 }
 
 #[test]
@@ -151,6 +171,9 @@ fn r06_what_a_session_left_unanswered_goes_over_the_next_one() {
         other => panic!("{other:?}"),
     });
     assert_eq!(ends.collect::<Vec<_>>(), [first, second]);
+    let counters = links[0].counters();
+    assert_eq!((counters.messages_sent, counters.messages_resent), (2, 2));
+    assert_eq!((counters.sessions, counters.sessions_ended), (2, 1));
 }
 
 #[test]
@@ -266,6 +289,9 @@ fn r11_a_damaged_frame_is_asked_for_again_with_all_that_followed() {
     heard(&mut a, &said(&mut b, T0).concat(), T0);
     let received = heard(&mut b, &said(&mut a, T0).concat(), T0);
     assert_eq!(complete(&received).len(), 1);
+    // The two that were not whole, then the one; four frames, then two.
+    assert_eq!(a.counters().messages_resent, 3);
+    assert_eq!(b.counters().frames_damaged, 6);
 }
 
 #[test]

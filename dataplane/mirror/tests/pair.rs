@@ -5,7 +5,7 @@ mod nodes;
 
 use std::time::Duration;
 
-use mirror::{Action, GRANULE, Mode, Refusal, Role, Unwilling};
+use mirror::{Action, AlertEvent, GRANULE, Mode, Refusal, Role, Unwilling};
 
 use nodes::*;
 
@@ -69,14 +69,8 @@ fn r06_a_source_that_is_severed_goes_on_in_another_generation() {
     assert_eq!(nodes[0].mode(), Mode::Alone);
     let after = nodes[0].pair.content().standing.generation;
     assert_eq!(after.number, before.number + 1);
-    assert!(
-        nodes[0]
-            .alerts
-            .iter()
-            .any(|alert| alert.contains("severed")),
-        "{:?}",
-        nodes[0].alerts
-    );
+    assert!(nodes[0].has_told(AlertEvent::Severed));
+    assert!(!nodes[0].has_told(AlertEvent::PeerLost), "that says it all");
     assert_eq!(nodes[0].restarted().mode(), Mode::Alone);
     // And what it changed meanwhile is what the other one gets.
     nodes[0].pair.shared().mark(&(GRANULE..2 * GRANULE));
@@ -87,6 +81,58 @@ fn r06_a_source_that_is_severed_goes_on_in_another_generation() {
         nodes[0].pair.describe()
     );
     assert_eq!(nodes[1].pair.content().standing.generation, after);
+}
+
+/// What the operator's command gets: both ends of an outage, on both nodes, with what the node was then.
+#[test]
+fn r06_alerts_tell_both_ends_of_an_outage_on_both_nodes() {
+    let mut nodes = [source(), destination(LEN)];
+    meet(&mut nodes, T1);
+    for node in &mut nodes {
+        assert_eq!(node.told(), [AlertEvent::InSync]);
+        node.alerts.clear();
+    }
+    for node in &mut nodes {
+        node.pair.down();
+        node.pair.gave_up();
+    }
+    go_on(&mut nodes, T2);
+    assert_eq!(nodes[0].told(), [AlertEvent::Severed]);
+    let alert = &nodes[0].alerts[0];
+    let generation = nodes[0].pair.content().standing.generation;
+    assert_eq!((alert.role, alert.generation), (Role::Source, generation));
+    assert_eq!(nodes[1].told(), [AlertEvent::PeerLost]);
+    assert_eq!(nodes[1].alerts[0].role, Role::Destination);
+    // A source that was alone says after a restart that it still is.
+    nodes[0] = nodes[0].restarted();
+    nodes[0].pair.gave_up();
+    go_on(&mut nodes, T2 + T1);
+    assert_eq!(nodes[0].told(), [AlertEvent::PeerLost]);
+    assert!(nodes[0].alerts[0].text.contains("serves hosts without it"));
+    nodes.iter_mut().for_each(|node| node.alerts.clear());
+    meet(&mut nodes, 2 * T2);
+    for node in &nodes {
+        assert_eq!(node.told(), [AlertEvent::InSync]);
+    }
+    // Whoever stops it knows.
+    nodes[1].alerts.clear();
+    nodes[1].pair.stop();
+    nodes[1].pair.gave_up();
+    assert_eq!(nodes[1].told(), []);
+}
+
+/// Programs know alerts by their words: each is one of its own, and the documentation has it.
+#[test]
+fn r06_the_words_of_alerts_are_documented() {
+    let document = include_str!("../../../docs/pairs.md");
+    let documented: Vec<_> = (document.lines())
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` |"))
+        .map(|(word, _)| word)
+        .collect();
+    for event in AlertEvent::ALL {
+        let rows = documented.iter().filter(|word| **word == event.word());
+        assert_eq!(rows.count(), 1, "{} in docs/pairs.md", event.word());
+    }
 }
 
 #[test]
@@ -152,13 +198,7 @@ fn s08_split_brain_is_found_at_the_first_contact() {
             "{}",
             node.pair.describe()
         );
-        assert!(
-            node.alerts
-                .iter()
-                .any(|alert| alert.contains("split brain")),
-            "{:?}",
-            node.alerts
-        );
+        assert!(node.has_told(AlertEvent::SplitBrain));
         assert_eq!(node.pair.shared().changed(), 1, "nothing was copied");
     }
 }
@@ -168,14 +208,7 @@ fn r08_volumes_of_other_sizes_are_refused() {
     let mut nodes = [source(), destination(LEN + GRANULE)];
     meet(&mut nodes, T1);
     assert!(nodes.iter().all(|node| !node.pair.is_in_sync()));
-    assert!(
-        nodes[0]
-            .alerts
-            .iter()
-            .any(|alert| alert.contains("make both alike")),
-        "{:?}",
-        nodes[0].alerts
-    );
+    assert!(nodes[0].has_told(AlertEvent::VolumesDiffer));
     assert_eq!(nodes[0].mode(), Mode::Alone, "hosts are served");
 }
 

@@ -2,6 +2,7 @@
 //! where there is much to tell, so that I/O waits for none of it.
 
 use events::Counter;
+use mirror::LaneCounters;
 use volume::{JobCounters, LogCounters};
 
 use crate::handle::{Detail, Handle};
@@ -85,6 +86,12 @@ impl<M: Machine> Shard<M> {
         if let Some(log) = volumes.log_counters() {
             layer("log", log.iter().collect());
         }
+        let lanes = &self.common.doors.mirror;
+        if !lanes.is_empty() {
+            let mut lanes = lanes.counters();
+            lanes.changes_waiting = volumes.forwards_waiting() as u64;
+            layer("mirror", lanes.iter().collect());
+        }
         ShardSnapshot {
             core: self.core,
             polls: self.polls,
@@ -131,6 +138,7 @@ impl Layer {
             layer("notices", None, NoticeCounters::default().iter().collect()),
             layer("cache", None, volume::cache_counters_at_zero()),
             layer("log", None, LogCounters::default().iter().collect()),
+            layer("mirror", None, LaneCounters::default().iter().collect()),
         ]
     }
 }

@@ -12,6 +12,7 @@ use nvmf::Target;
 use sync::Watched;
 
 use crate::addresses::{Addresses, PortAddress};
+use crate::alert_desk::{AlertCounters, AlertDesk, PairAlert};
 use crate::capture_desk::CaptureDesk;
 use crate::change::{Change, ChangeError, Changes, ShardEnds};
 use crate::health::{Health, PortState, Seen};
@@ -44,6 +45,7 @@ struct Shared {
     captures: CaptureDesk,
     points: PointDesk,
     pairs: PairDesk,
+    alerts: AlertDesk,
     reports: Reports,
     addresses: Addresses,
     seen: Mutex<Seen>,
@@ -101,6 +103,35 @@ impl Handle {
 
     pub(crate) fn pairs(&self) -> &PairDesk {
         &self.shared.pairs
+    }
+
+    pub(crate) fn alerts(&self) -> &AlertDesk {
+        &self.shared.alerts
+    }
+
+    /// Alerts of pairs are kept for [`Handle::next_pair_alert`] from now on, some dozens of them.
+    pub fn want_pair_alerts(&self) {
+        self.shared.alerts.want();
+    }
+
+    /// The next alert of a pair; waits for it so long at most.
+    pub fn next_pair_alert(&self, timeout: Duration) -> Option<PairAlert> {
+        self.shared.alerts.next(timeout)
+    }
+
+    /// The operator's command was run for an alert.
+    pub fn pair_alert_command_ended(&self, is_good: bool) {
+        self.shared.alerts.ran(is_good);
+    }
+
+    /// Nobody takes alerts of pairs any more; how many wait.
+    pub fn drop_pair_alerts(&self) -> usize {
+        self.shared.alerts.drop_waiting()
+    }
+
+    /// What became of alerts of pairs.
+    pub fn pair_alert_counters(&self) -> AlertCounters {
+        self.shared.alerts.counters()
     }
 
     /// There are pairs, of volumes on these stores.
@@ -169,6 +200,8 @@ impl Handle {
                     controllers: target.map_or_else(Vec::new, |target| target.controllers()),
                     ana: self.ana_states(),
                     drives: self.drives(),
+                    pairs: self.pair_reports(),
+                    alerts: self.pair_alert_counters(),
                 });
             }
             let left = deadline.checked_duration_since(Instant::now())?;

@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod addresses;
+mod alert_desk;
 mod answer;
 mod capture;
 mod capture_desk;
@@ -43,6 +44,7 @@ mod snapshot;
 mod tests;
 
 pub use addresses::PortAddress;
+pub use alert_desk::{AlertCounters, PairAlert};
 pub use capture::{Capture, CaptureError, CaptureLimits, Captured};
 pub use change::{Change, ChangeError, NSID_MAX};
 pub use clock::Clock;

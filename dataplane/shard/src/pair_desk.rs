@@ -5,15 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use mirror::{Answer, Question, VerifyReport};
+use mirror::{Answer, Generation, Question, Role, VerifyReport};
 
 /// How a volume of a pair stands.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PairReport {
     /// Its store.
     pub name: String,
-    /// Hosts write to this node, or would.
-    pub is_source: bool,
+    /// What this node is for it.
+    pub role: Role,
     /// Hosts are served here.
     pub serves: bool,
     /// Both nodes have the same.
@@ -21,11 +21,15 @@ pub struct PairReport {
     /// The arbiter knows that the other node may take over from this one; `None`: there is no arbiter.
     pub takeover: Option<bool>,
     /// The generation of this node's replica.
-    pub generation: String,
+    pub generation: Generation,
     /// Granules of 64 KiB that are to be copied to the other node.
     pub granules: u64,
     /// How the comparison that was begun last stands, if there was one.
     pub verification: Option<VerifyReport>,
+    /// How far the two nodes are, in a word.
+    pub step: &'static str,
+    /// How long it has been that.
+    pub since: Duration,
     /// All of it in words.
     pub state: String,
 }
@@ -270,7 +274,19 @@ mod tests {
     fn r04_reports_have_the_names_of_stores() {
         let desk = PairDesk::default();
         desk.expect(vec!["data".into()]);
-        desk.tell(vec![PairReport::default()]);
+        desk.tell(vec![PairReport {
+            name: String::new(),
+            role: Role::Source,
+            serves: true,
+            is_in_sync: false,
+            takeover: None,
+            generation: Generation { number: 1, tag: 7 },
+            granules: 0,
+            verification: None,
+            step: "apart",
+            since: Duration::ZERO,
+            state: String::new(),
+        }]);
         assert_eq!(desk.reports()[0].name, "data");
     }
 }

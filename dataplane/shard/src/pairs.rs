@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use block::Device;
-use mirror::{Asked, Manager, Pair, Role};
+use mirror::{Asked, Manager, Pair};
 use net::Instant;
 use volume::{RecordPages, TableRefusal, TableToken, TableWrite, Volumes};
 
@@ -76,8 +76,9 @@ impl Pairs {
         let Some(manager) = lanes.manager() else {
             return false;
         };
-        while let Some((pair, text)) = manager.next_alert() {
-            log::warn!("pair {}: {text}", handle.pairs().name(pair));
+        while let Some((pair, alert)) = manager.next_alert() {
+            log::warn!("pair {}: {}", handle.pairs().name(pair), alert.text);
+            handle.alerts().tell(pair, alert);
         }
         if let Some(news) = handle.pairs().news() {
             for (pair, order) in news.orders {
@@ -110,13 +111,15 @@ impl Pairs {
         (self.serving).extend(manager.pairs().iter().map(serving));
         let reports = manager.pairs().iter().map(|pair| PairReport {
             name: String::new(),
-            is_source: pair.content().role == Role::Source,
+            role: pair.content().role,
             serves: serving(pair),
             is_in_sync: pair.is_in_sync(),
             takeover: pair.may_be_taken_over(),
-            generation: pair.content().standing.generation.to_string(),
+            generation: pair.content().standing.generation,
             granules: pair.shared().changed(),
             verification: pair.shared().verification().report(),
+            step: pair.state(),
+            since: pair.in_state(),
             state: pair.describe(),
         });
         handle.pairs().tell(reports.collect());

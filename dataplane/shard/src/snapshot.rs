@@ -9,6 +9,9 @@ use events::{Counter, Stage};
 use net::ConnectionInfo;
 use nvmf::{AnaState, ControllerInfo};
 
+use crate::alert_desk::AlertCounters;
+use crate::pair_desk::PairReport;
+
 /// The counters of all shards.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -24,6 +27,10 @@ pub struct Snapshot {
     pub ana: Vec<AnaSnapshot>,
     /// What drives say of their health, by the name of their store; those that say nothing are left out.
     pub drives: Vec<(String, Smart)>,
+    /// How volumes of pairs stand.
+    pub pairs: Vec<PairReport>,
+    /// What became of alerts of pairs.
+    pub alerts: AlertCounters,
 }
 
 /// What counters belong to.
@@ -106,7 +113,7 @@ impl ShardSnapshot {
 /// The counters of a layer.
 #[derive(Clone, Debug, Default)]
 pub struct Layer {
-    /// Its name: `tcp`, `port`, `nvmf`, `store`, `notices`, `cache`.
+    /// Its name: `tcp`, `port`, `nvmf`, `store`, `notices`, `cache`, `log`, `mirror`.
     pub name: &'static str,
     /// The port it belongs to, as a place in [`Inventory::ports`].
     pub port: Option<usize>,

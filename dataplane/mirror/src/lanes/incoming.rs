@@ -149,6 +149,10 @@ impl Door {
         (&mut lane.link, &mut lane.connection)
     }
 
+    pub(super) fn links(&self) -> impl Iterator<Item = &Link<Carried>> {
+        self.ins.iter().map(|lane| &lane.link)
+    }
+
     /// The place of a lane of a peer, which may be new; `None` if there are too many.
     pub(super) fn lane(
         &mut self,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use block::VolumeId;
 
 use super::MirroredVolume;
+use crate::alert::Alert;
 use crate::arbiter::{Answer, Question};
 use crate::frame::Command;
 use crate::pair::{Action, Pair, RECORD, nature};
@@ -120,7 +121,7 @@ pub struct Manager {
     mailbox: Arc<Mailbox>,
     asks: VecDeque<Ask>,
     stores: VecDeque<Asked>,
-    alerts: VecDeque<(usize, String)>,
+    alerts: VecDeque<(usize, Alert)>,
     questions: VecDeque<(usize, u64, Question)>,
 }
 
@@ -160,7 +161,7 @@ impl Manager {
     }
 
     /// What an operator is to know next, and of which pair.
-    pub fn next_alert(&mut self) -> Option<(usize, String)> {
+    pub fn next_alert(&mut self) -> Option<(usize, Alert)> {
         self.alerts.pop_front()
     }
 
@@ -281,7 +282,7 @@ impl Manager {
                     Action::Arbitrate { question, token } => {
                         self.questions.push_back((at, token, question));
                     }
-                    Action::Alert(text) => self.alerts.push_back((at, text)),
+                    Action::Alert(alert) => self.alerts.push_back((at, alert)),
                 }
             }
         }

@@ -7,6 +7,7 @@ use checksum::Crc32c;
 
 use super::send::frame;
 use super::{Broken, Incoming, Received, WINDOW};
+use crate::counters::LaneCounters;
 use crate::frame::{Command, HEADER, Header};
 use crate::greeting::Session;
 use crate::parameters::{ErrorReply, Refusal};
@@ -121,6 +122,7 @@ impl Receiving {
         bytes: &[u8],
         session: &mut Session,
         history: u64,
+        counters: &mut LaneCounters,
     ) -> Result<(usize, Frame), Broken> {
         let mut taken = 0;
         loop {
@@ -138,6 +140,7 @@ impl Receiving {
                     let header = header.map_err(Broken::Header)?;
                     check(&header, session)?;
                     self.was_heard = true;
+                    counters.frames_received += 1;
                     self.parameters.clear();
                     self.next = Next::Parameters(header);
                 }
@@ -195,8 +198,10 @@ impl Receiving {
                     let is_intact = self.crc.end() == header.payload_crc
                         || cfg!(mutant = "mirror-damage-unseen");
                     if !is_wanted || !is_intact {
-                        self.unwanted(&header);
+                        let is_damaged = self.unwanted(&header);
+                        counters.frames_damaged += u64::from(is_damaged);
                     } else if self.commit(&header) {
+                        counters.messages_received += 1;
                         let message = header.message;
                         let complete = Received::Complete(Incoming { history, message });
                         return Ok((taken, Frame::Message(complete)));
@@ -268,21 +273,22 @@ impl Receiving {
         }
     }
 
-    /// A frame came that is not the next one, or is not what was sent.
-    fn unwanted(&mut self, header: &Header) {
+    /// A frame came that is not the next one, or is not what was sent; whether it has to come again.
+    fn unwanted(&mut self, header: &Header) -> bool {
         if header.sequence >= self.expected {
             // What follows it is wanted again, too; that is said once.
             let was_behind = std::mem::replace(&mut self.is_behind, true);
             if !was_behind || header.sequence == self.expected {
                 self.damaged = Some((header.message, self.expected));
             }
-            return;
+            return true;
         }
         // The answer was lost with another session.
         let last = (self.pending.iter()).find(|pending| pending.sequence == header.sequence);
         if let Some(pending) = last.filter(|pending| pending.answer.is_some()) {
             self.to_answer.push_back(pending.message);
         }
+        false
     }
 
     /// The frame that comes next is there, intact; whether its message is.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Broken, Event, MessageId, Outgoing, Payload, WINDOW};
 use crate::bytes::u64_at;
+use crate::counters::LaneCounters;
 use crate::frame::{Command, Header, MESSAGE_MAX, PARAMETERS_MAX};
 use crate::greeting::Session;
 use crate::parameters::ErrorReply;
@@ -136,6 +137,7 @@ impl<P: Payload> Sending<P> {
         &mut self,
         session: &mut Session,
         now: Duration,
+        counters: &mut LaneCounters,
     ) -> Option<Outgoing<'_, P>> {
         // What was answered needs none of its frames.
         let cursor = self.cursor;
@@ -149,6 +151,10 @@ impl<P: Payload> Sending<P> {
         let range = first..(first + request.frame).min(all);
         let more = number + 1 < request.frames;
         if !more {
+            match request.was_sent {
+                true => counters.messages_resent += 1,
+                false => counters.messages_sent += 1,
+            }
             request.sent = Some(now);
             request.was_sent = true;
         }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::source::Step;
 use super::{Action, Pair, Phase, Unwilling, destination};
+use crate::alert::AlertEvent;
 use crate::arbiter::{Answer, Entry, Question, Seen, counted};
 use crate::commands::{Copying, Role};
 use crate::frame::Command;
@@ -397,9 +398,8 @@ impl Pair {
         if let Some(leases) = &mut self.leases {
             leases.wants_alone = false;
         }
-        self.alert(format!(
-            "the other node does not answer, and {why}: hosts are not served"
-        ));
+        let text = format!("the other node does not answer, and {why}: hosts are not served");
+        self.alert(AlertEvent::NotServed, text);
         self.suspend();
     }
 
@@ -411,7 +411,8 @@ impl Pair {
             Phase::Source(_) if self.waits_for_arbiter() => self.severs_now = true,
             Phase::Apart if is_source => self.severs_now = is_suspended,
             Phase::Apart | Phase::Destination(destination::Step::InSync) if !is_source => {
-                self.alert("the other node is gone: this one takes over".into());
+                let text = "the other node is gone: this one takes over";
+                self.alert(AlertEvent::TakesOver, text);
                 self.take_over();
             }
             // They have met meanwhile: what they agree on is told next.

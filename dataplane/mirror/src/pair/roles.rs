@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::source::Step;
 use super::{After, Pair, Phase};
+use crate::alert::AlertEvent;
 use crate::commands::Role;
 use crate::mirrored::Mode;
 use crate::replica::ReplicaId;
@@ -143,7 +144,11 @@ impl Pair {
             return;
         };
         self.verified = run;
-        self.alert(report.to_string());
+        let event = match report.differing {
+            0 => AlertEvent::Verified,
+            _ => AlertEvent::Differs,
+        };
+        self.alert(event, report.to_string());
     }
 
     /// What hosts asked for before has ended at both, or takes too long.
@@ -156,10 +161,11 @@ impl Pair {
         if self.now >= self.since + DRAIN {
             self.shared.set_mode(Mode::Forward);
             self.enter(Phase::Source(Step::InSync));
-            self.alert(format!(
+            let text = format!(
                 "this node stays the source: what hosts have under way has not ended after {} s",
                 DRAIN.as_secs()
-            ));
+            );
+            self.alert(AlertEvent::NotDemoted, text);
         }
     }
 
@@ -208,9 +214,10 @@ impl Pair {
         self.shared.set_mode(Mode::Alone);
         self.severs = false;
         let generation = self.content.standing.generation;
-        self.alert(format!(
+        let text = format!(
             "the pair is severed: this node goes on without the other one, which is out of date since generation {generation}"
-        ));
+        );
+        self.alert(AlertEvent::Severed, text);
         self.begin_anew();
     }
 

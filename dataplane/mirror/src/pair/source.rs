@@ -1,6 +1,6 @@
 //! The source's side of a meeting, and of what follows.
 
-use super::{Action, After, Pair, Phase, nature};
+use super::{After, Pair, Phase, nature};
 use crate::commands::{Copying, Differing, Ready, Role};
 use crate::frame::Command;
 use crate::mirrored::Mode;
@@ -162,9 +162,6 @@ impl Pair {
                 self.enter(Phase::Source(Step::Ending));
                 self.say(Command::COPIED);
             }
-            Step::InSync => self
-                .actions
-                .push_back(Action::Alert("both nodes have the same: in sync".into())),
             _ => {}
         }
     }

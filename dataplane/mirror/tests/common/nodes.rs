@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mirror::{
-    Action, Answer, Content, Entry, GRANULE, Mirrored, Mode, Pair, PairConfig, Question, ReplicaId,
-    Role, Seen, Standing,
+    Action, Alert, AlertEvent, Answer, Content, Entry, GRANULE, Mirrored, Mode, Pair, PairConfig,
+    Question, ReplicaId, Role, Seen, Standing,
 };
 use testkit::Random;
 
@@ -18,7 +18,7 @@ const SHARDS: usize = 2;
 pub struct Node {
     pub pair: Pair,
     pub stored: Vec<u8>,
-    pub alerts: Vec<String>,
+    pub alerts: Vec<Alert>,
     /// Granules that were copied to the other node.
     pub copied: Vec<u64>,
     replies: u64,
@@ -72,6 +72,16 @@ pub fn destination(len: u64) -> Node {
 }
 
 impl Node {
+    /// Whether an operator was told of it.
+    pub fn has_told(&self, event: AlertEvent) -> bool {
+        self.alerts.iter().any(|alert| alert.event == event)
+    }
+
+    /// What an operator was told.
+    pub fn told(&self) -> Vec<AlertEvent> {
+        self.alerts.iter().map(|alert| alert.event).collect()
+    }
+
     pub fn mode(&self) -> Mode {
         self.pair.shared().mode().0
     }
@@ -184,7 +194,7 @@ pub fn go_on_with(nodes: &mut [Node; 2], arbiter: &mut Arbiter, from: Duration, 
                             false => nodes[at].pair.arbitrated(token, answer),
                         }
                     }
-                    Action::Alert(text) => nodes[at].alerts.push(text),
+                    Action::Alert(alert) => nodes[at].alerts.push(alert),
                 }
             }
         }

@@ -366,6 +366,11 @@ impl<D: Device> Log<D> {
         (&mut self.forwarding.queue, stable)
     }
 
+    /// Changes that are to be sent.
+    pub(crate) fn forwards_waiting(&self) -> usize {
+        self.forwarding.queue.len()
+    }
+
     /// The other node has these.
     pub(crate) fn confirmed(&mut self, transfers: Range<u64>) {
         self.forwarding.confirm(transfers);

@@ -185,6 +185,14 @@ impl<D: Device> Volumes<D> {
         }
     }
 
+    /// Changes that wait for room on their way to the other node.
+    pub fn forwards_waiting(&self) -> usize {
+        match &self.log {
+            LogState::Ready(log) => log.forwards_waiting(),
+            _ => 0,
+        }
+    }
+
     /// The other node has these transfers.
     pub fn confirmed(&mut self, transfers: Range<u64>) {
         if let LogState::Ready(log) = &mut self.log {
