@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde_json::json;
 
 pub(crate) use self::devices::{USER_DRIVERS, driver_serves};
+use crate::alert::runnable;
 use crate::claims;
 use crate::config::{self, Program};
 use crate::control::{Client, Listening};
@@ -121,6 +122,9 @@ pub(crate) fn program(host: &Host, program: &Program) -> Report {
         devices::store(host, store, &mut report);
     }
     log::store(host, program, &mut report);
+    if let Some(command) = program.alert.first() {
+        alert(Path::new(command), &mut report);
+    }
     numa::placement(host, program, &mut report);
     report.finish()
 }
@@ -130,6 +134,18 @@ pub(crate) fn unreadable(error: &config::Error) -> Report {
     let mut report = Report::default();
     report.no("config", error.to_string().trim_end(), "");
     report.finish()
+}
+
+/// Is the command for alerts there?
+fn alert(command: &Path, report: &mut Report) {
+    match runnable(command) {
+        Ok(()) => report.ok("alert", format!("{} can be run", command.display())),
+        Err(why) => report.hint(
+            "alert",
+            format!("no command will be run for alerts of pairs: {why}"),
+            "put it there and make it executable (chmod +x), or correct `alert` in [pair]",
+        ),
+    }
 }
 
 fn user(host: &Host, report: &mut Report) {

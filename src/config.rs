@@ -49,6 +49,8 @@ pub(crate) struct Program {
     pub(crate) bdev_files: Vec<(String, PathBuf)>,
     /// What is known of stores before they are there.
     pub(crate) known_stores: Vec<engine::KnownStore>,
+    /// What is run for alerts of pairs, and what it is called with; nothing if empty.
+    pub(crate) alert: Vec<String>,
     /// Harmless, but surely not meant.
     pub(crate) warnings: Option<Problems>,
 }
@@ -148,7 +150,7 @@ fn read_program(root: Section<'_>, warnings: &Sink, surroundings: &Surroundings<
     let ports = ports::read(&root);
     let stores = stores::read(&root);
     let log = log::read(&root, &stores);
-    let pair = pair::read(&root, &ports, &stores, log.is_some());
+    let (pair, alert) = pair::read(&root, &ports, &stores, log.is_some()).unzip();
     let target = target::read(
         &root,
         &ports,
@@ -189,6 +191,7 @@ fn read_program(root: Section<'_>, warnings: &Sink, surroundings: &Surroundings<
         malloc_mib: stores.malloc_mib(),
         bdev_files: spdk.files,
         known_stores: stores.known(),
+        alert: alert.unwrap_or_default(),
         warnings: None,
     }
 }

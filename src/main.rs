@@ -3,10 +3,11 @@
 //!
 //! This is the program around the engine: its configuration file (`config`), its
 //! control socket (`control`) and its methods (`rpc`), what it says of itself (`stats`), whether it
-//! serves (`readiness`), whether a
+//! serves (`readiness`), what it tells of pairs (`alert`), whether a
 //! machine is ready for it (`check`) and gives it its devices (`binding`), what one process
 //! alone may have (`claims`), and the commands (`commands`).
 
+mod alert;
 mod arbiter;
 mod binding;
 mod check;

@@ -1,7 +1,7 @@
 //! Machines of files: each lacks something, and is told what to do.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use tempfile::TempDir;
@@ -436,4 +436,24 @@ fn k06_check_tries_what_run_will_do() {
         tried("net_null0", &socket, "metrics = \"198.51.100.1:9464\""),
         "no address of this system's kernel",
     );
+}
+
+#[test]
+fn r06_a_command_for_alerts_that_is_not_there_is_told_of() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("notify");
+    let mut report = Report::default();
+    alert(&file, &mut report);
+    fs::write(&file, "").unwrap();
+    alert(&file, &mut report);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o700)).unwrap();
+    alert(&file, &mut report);
+    let levels = report.findings.iter().map(|finding| finding.level);
+    assert!(levels.eq([Level::Hint, Level::Hint, Level::Ok]), "{report}");
+    let told = report.to_string();
+    assert!(
+        told.contains("No such file") && told.contains("is no executable file"),
+        "{told}"
+    );
+    assert!(report.finish().ready, "it serves without");
 }

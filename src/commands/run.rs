@@ -13,6 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::service;
+use crate::alert::Alerts;
 use crate::arbiter::Arbiter;
 use crate::claims::{self, Claims, Holder};
 use crate::config::{self, Program};
@@ -57,9 +58,11 @@ pub(crate) fn run(path: &Path, copy: bool, discard_log: &[String]) -> anyhow::Re
         serve_metrics(address, handle.clone(), readiness.clone(), begin)?;
     }
     let service = service::start(handle.clone(), readiness, &program)?;
+    let alerts = Alerts::start(&handle, &program)?;
     let arbiter = Arbiter::start(&handle, program.engine.pair.as_ref())?;
     let result = engine::run(&program.engine, &handle);
     arbiter.end();
+    alerts.end();
     // The thread that reports to the service manager ends too, whatever happened, and is waited
     // for: a process that ends first has not said that it stops.
     handle.stop();

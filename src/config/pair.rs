@@ -16,6 +16,9 @@ use super::values;
 /// Where a node is reached when nothing else is said.
 const EXAMPLE: &str = "[\"198.51.100.1:4421\"]";
 
+/// What is run for alerts.
+const COMMAND: &str = "[\"/usr/local/sbin/notify\"]";
+
 /// Where etcds are reached.
 const ETCD: &str = "[\"http://198.51.100.9:2379\"]";
 /// How long a lease lasts: seconds. An etcd gives none that is shorter than 2 s.
@@ -26,7 +29,7 @@ pub(super) fn read(
     ports: &Ports,
     stores: &Stores,
     has_log: bool,
-) -> Option<PairConfig> {
+) -> Option<(PairConfig, Vec<String>)> {
     let section = root.table("pair")?;
     let node = section
         .require("node", "\"9b1d…\"")
@@ -60,6 +63,7 @@ pub(super) fn read(
             "each node has a UUID of its own: write the other one's",
         );
     }
+    let alert = section.get("alert").map(|item| command(&item));
     let arbiter = section.table("arbiter").and_then(read_arbiter);
     let volumes: Vec<_> = (section.tables("volume").into_iter())
         .filter_map(|volume| read_volume(volume, stores))
@@ -71,7 +75,7 @@ pub(super) fn read(
         );
     }
     section.finish();
-    Some(PairConfig {
+    let pair = PairConfig {
         node: node?,
         listen: listen?,
         peer: peer?,
@@ -79,7 +83,36 @@ pub(super) fn read(
         key: key?,
         volumes,
         arbiter,
-    })
+    };
+    Some((pair, alert.unwrap_or_default()))
+}
+
+/// A program by its absolute path, and what it is called with.
+fn command(item: &Item<'_>) -> Vec<String> {
+    let strings: Vec<_> = (item.elements(COMMAND).iter())
+        .filter_map(|element| Some((element.clone(), element.string("/usr/local/sbin/notify")?)))
+        .collect();
+    if item.is_empty_array() {
+        item.report(
+            "there is no command to be run for alerts",
+            format!("write `alert = {COMMAND}`, or leave it out for none"),
+        );
+    }
+    if let Some((first, path)) = strings.first()
+        && !path.starts_with('/')
+    {
+        first.report(
+            format!("{path:?} is no absolute path of a program"),
+            "write where it is: which directories are searched is not said anywhere",
+        );
+    }
+    for (element, _) in strings.iter().filter(|(_, text)| text.contains('\0')) {
+        element.report("a command has no zeros in it", "leave them out");
+    }
+    strings
+        .into_iter()
+        .map(|(_, text)| text.to_owned())
+        .collect()
 }
 
 /// `[pair.arbiter]`
@@ -207,6 +240,11 @@ mod tests {
 
     /// A node of a pair, whose volume is the one of the smallest configuration, with `arbiter` behind it.
     fn parsed(arbiter: &str) -> Result<Program, Problems> {
+        parsed_with("", arbiter)
+    }
+
+    /// The same, with `keys` of the pair.
+    fn parsed_with(keys: &str, arbiter: &str) -> Result<Program, Problems> {
         let mut key = NamedTempFile::new().unwrap();
         key.write_all("5a".repeat(32).as_bytes()).unwrap();
         set_permissions(key.path(), Permissions::from_mode(0o600)).unwrap();
@@ -227,6 +265,7 @@ mod tests {
                 listen = ["192.0.2.1:4421"]
                 peer_listen = ["192.0.2.2:4421"]
                 key_file = "{}"
+                {keys}
                 [[pair.volume]]
                 store = "disk0"
                 uuid = "5d2a1c44-90b1-4f6e-9d0c-0f3a8f0b7c2e"
@@ -277,6 +316,27 @@ mod tests {
             assert!(is_named, "{etcd}, {lease}: {told}");
         }
         assert!(told("[pair.arbiter]\nlease_s = 4").contains("etcd"));
+    }
+
+    #[test]
+    fn r06_a_command_for_alerts_is_read_and_what_is_none_is_refused() {
+        let read = |key: &str| parsed_with(key, "");
+        assert_eq!(read("").unwrap().alert, [""; 0]);
+        let alert = read("alert = [\"/bin/notify\", \"a b\", \"\"]")
+            .unwrap()
+            .alert;
+        assert_eq!(alert, ["/bin/notify", "a b", ""]);
+        for (key, part) in [
+            ("alert = []", "no command to be run"),
+            ("alert = [\"notify\"]", "no absolute path"),
+            ("alert = [\"\"]", "no absolute path"),
+            ("alert = \"/bin/notify\"", "must be an array"),
+            ("alert = [\"/bin/notify\", 1]", "must be a string"),
+            ("alert = [\"/bin/notify\", \"\\u0000\"]", "no zeros"),
+        ] {
+            let told = read(key).map(drop).unwrap_err().to_string();
+            assert!(told.contains(part), "{key}: {told}");
+        }
     }
 
     #[test]

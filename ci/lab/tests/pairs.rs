@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
@@ -142,6 +143,7 @@ impl Pair {
             .key("listen", listen(node))
             .key("peer_listen", listen(1 - node))
             .key("key_file", dir.join("pair.key").display().to_string())
+            .key("alert", self.alert_command(node))
             .key("volume", vec![toml::Value::from(volume)]);
         if self.has_arbiter {
             let etcd = Section::new().key("etcd", vec![format!("http://{}:2379", KERNELS[2])]);
@@ -162,6 +164,39 @@ impl Pair {
                 "spdk",
                 Section::new().key("config", spdk_file.display().to_string()),
             ))
+    }
+
+    fn alerts_file(&self, node: usize) -> PathBuf {
+        self.test.dir().join(format!("alerts{node}"))
+    }
+
+    /// What a node runs for alerts: it keeps what it is told.
+    fn alert_command(&self, node: usize) -> Vec<String> {
+        let file = self.alerts_file(node).display().to_string();
+        let [shell, option, script] = ["/bin/sh", "-c", "cat >>\"$0\""].map(str::to_owned);
+        vec![shell, option, script, file]
+    }
+
+    /// A node's command was told of an event for the `times`th time: as what, and of which generation.
+    fn is_told(&self, node: usize, event: &str, times: usize, role: &str) -> Result<String> {
+        let alert = wait::until(&format!("node {node} tells of {event}"), || {
+            let told = fs::read_to_string(self.alerts_file(node)).unwrap_or_default();
+            let told: Vec<Value> = told
+                .lines()
+                .map_while(|l| serde_json::from_str(l).ok())
+                .collect();
+            let mut found = told.iter().filter(|alert| alert["event"] == event);
+            Ok(found.nth(times - 1).cloned().ok_or(format!("{told:?}")))
+        })?;
+        for (key, expected) in [
+            ("node", IDS[node]),
+            ("store", "disk0"),
+            ("volume", VOLUME),
+            ("role", role),
+        ] {
+            expect::equal(&format!("{key} of {event}"), &alert[key], &json!(expected))?;
+        }
+        Ok(alert["generation"].as_str().unwrap_or_default().to_owned())
     }
 
     fn start(&self, node: usize) -> Result<Program<'_>> {
@@ -334,6 +369,9 @@ fn r06_a_destination_that_dies_holds_nobody_up(test: &Test) -> Outcome {
     pair.host.within(|| writer.write_all(1))?;
     source.logs("the pair is severed", 1)?;
     let report = report(&source)?;
+    let generation = pair.is_told(0, "severed", 1, "source")?;
+    expect::equal("its generation", &report["generation"], &json!(generation))?;
+    shows(&source, ["apart", "0 of 1 lanes up"], [1, 0, 0])?;
     expect::equal("what serves", &report["serves_hosts"], &json!(true))?;
     expect::at_least(
         "KiB to copy",
@@ -343,11 +381,43 @@ fn r06_a_destination_that_dies_holds_nobody_up(test: &Test) -> Outcome {
     let destination = pair.start(1)?;
     is_in_sync(&destination, "destination")?;
     is_in_sync(&source, "source")?;
+    // The end of it is told, too, on both nodes: there and here it is the second one.
+    for (node, role) in [(0, "source"), (1, "destination")] {
+        pair.is_told(node, "in_sync", 2, role)?;
+    }
+    shows(&source, ["source_in_sync", "1 of 1 lanes up"], [1, 1, 1])?;
     source.kill();
+    pair.is_told(1, "peer_lost", 1, "destination")?;
     promote(&destination)?;
     writer.goes_to(NODES[1]);
     pair.host.within(|| writer.verify())?;
     destination.kill();
+    Ok(())
+}
+
+/// What a node that serves shows: parts of a page of `top`, and whether it is a source, in sync, and reaches the other one.
+fn shows(program: &Program<'_>, parts: [&str; 2], gauges: [u64; 3]) -> Outcome {
+    let page = program.ask("top")?.arg("--once").succeeds()?.stdout;
+    for part in parts {
+        expect::contains("the page", &page, part)?;
+    }
+    let metrics = program.scrape()?;
+    let names = [
+        "pair_role{store=\"disk0\"}",
+        "pair_in_sync{store=\"disk0\"}",
+        "mirror_lanes_up{shard=\"1\"}",
+    ];
+    let rest = [
+        ("pair_serves_hosts{store=\"disk0\"}", 1),
+        ("pair_alert_commands_failed_total", 0),
+    ];
+    for (name, value) in names.into_iter().zip(gauges).chain(rest) {
+        expect::contains(
+            "metrics",
+            &metrics,
+            &format!("\nthroughline_{name} {value}\n"),
+        )?;
+    }
     Ok(())
 }
 
@@ -375,6 +445,10 @@ fn s08_the_other_node_takes_over_by_itself(test: &Test) -> Outcome {
         writes += programs
             .kill_the_source(&pair, &mut writers, 100, serves)
             .map_err(|failure| failure.during(format!("round {round}")))?;
+        // Each node takes over in its turn.
+        let (node, times) = (programs.serving, 1 + round as usize / 2);
+        pair.is_told(node, "takes_over", times, "destination")?;
+        pair.is_told(node, "severed", times, "source")?;
     }
     test.figure(format!(
         "{rounds} times taken over, {writes} writes acknowledged, none lost"

@@ -1,0 +1,173 @@
+//! Alerts of pairs, by a command of the operator's (row R6): `alert` in `[pair]`.
+//!
+//! A thread of its own runs it, once for each alert and one at a time, on cores that do not poll.
+
+mod command;
+mod process;
+#[cfg(test)]
+mod tests;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use engine::{Handle, PairAlert, PairConfig};
+use serde_json::json;
+
+use self::command::Patience;
+use crate::config::{Program, uuid_text};
+
+/// How long the thread waits for an alert before it looks whether all is over.
+const TURN: Duration = Duration::from_millis(50);
+/// How long a command may take, and how much of that it may when the program ends.
+const LIMIT: Duration = Duration::from_secs(30);
+const ENDING: Duration = Duration::from_secs(2);
+/// Characters of a sentence: whatever they are, its JSON fits into a pipe that nobody reads (pipe(7): 4096 bytes at least).
+const SENTENCE: usize = 500;
+
+/// The thread that runs the command.
+pub(crate) struct Alerts {
+    is_over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Alerts {
+    /// No thread, if the configuration names no command.
+    pub(crate) fn start(handle: &Handle, program: &Program) -> anyhow::Result<Self> {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let pair = program.engine.pair.clone();
+        let pair = pair.filter(|_| !program.alert.is_empty());
+        let thread = pair.map(|pair| {
+            let runner = Runner {
+                handle: handle.clone(),
+                command: program.alert.clone(),
+                patience: Patience {
+                    limit: LIMIT,
+                    ending: ENDING,
+                    is_over: Arc::clone(&is_over),
+                },
+                pair,
+                dropped: 0,
+            };
+            if let Err(why) = runnable(Path::new(&runner.command[0])) {
+                log::warn!("no command will be run for alerts of pairs: {why}");
+            }
+            handle.want_pair_alerts();
+            let cores = program.engine.cores.clone();
+            let run = move || {
+                process::leave_cores(&cores);
+                runner.run();
+            };
+            let thread = thread::Builder::new().name("alerts".into()).spawn(run);
+            thread.context("cannot start a thread")
+        });
+        Ok(Self {
+            is_over,
+            thread: thread.transpose()?,
+        })
+    }
+
+    /// The engine has ended.
+    pub(crate) fn end(self) {
+        self.is_over.store(true, Ordering::Release);
+        if let Some(thread) = self.thread {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Whether a file can be run, as far as its mode says; or why not.
+pub(crate) fn runnable(path: &Path) -> Result<(), String> {
+    let shown = path.display();
+    let metadata = std::fs::metadata(path).map_err(|error| format!("{shown}: {error}"))?;
+    match metadata.is_file() && metadata.permissions().mode() & 0o111 != 0 {
+        true => Ok(()),
+        false => Err(format!("{shown} is no executable file")),
+    }
+}
+
+struct Runner {
+    handle: Handle,
+    command: Vec<String>,
+    patience: Patience,
+    pair: PairConfig,
+    /// Alerts that were dropped, as far as was said.
+    dropped: u64,
+}
+
+impl Runner {
+    fn run(mut self) {
+        while !self.patience.is_over.load(Ordering::Acquire) {
+            if let Some(alert) = self.handle.next_pair_alert(TURN) {
+                self.tell(&alert);
+            }
+            self.tell_of_dropped();
+        }
+        let left = self.handle.drop_pair_alerts();
+        if left > 0 {
+            log::warn!("the program ends: {left} alerts of pairs were not told to a command");
+        }
+    }
+
+    fn tell(&self, alert: &PairAlert) {
+        let text = self.text(alert);
+        let result = command::run(&self.command, &text, &self.patience);
+        self.handle.pair_alert_command_ended(result.is_ok());
+        if let Err(why) = result {
+            let (command, event) = (&self.command[0], alert.alert.event.word());
+            log::warn!("{command}, run for the alert {event} of a pair: {why}");
+        }
+    }
+
+    fn tell_of_dropped(&mut self) {
+        let dropped = self.handle.pair_alert_counters().alerts_dropped;
+        let more = dropped - std::mem::replace(&mut self.dropped, dropped);
+        if more > 0 {
+            let command = &self.command[0];
+            log::warn!("{more} alerts of pairs were dropped: too many waited for {command}");
+        }
+    }
+
+    /// What the command reads: an object in a line.
+    fn text(&self, said: &PairAlert) -> String {
+        let (volume, alert) = (self.pair.volumes.get(said.pair), &said.alert);
+        let text: String = alert.text.chars().take(SENTENCE).collect();
+        let object = json!({
+            "time": time_text(said.at),
+            "node": uuid_text(self.pair.node),
+            "store": volume.map(|volume| &volume.store),
+            "volume": volume.map(|volume| uuid_text(volume.id)),
+            "event": alert.event.word(),
+            "role": alert.role.word(),
+            "generation": alert.generation.to_string(),
+            "text": text,
+        });
+        format!("{object}\n")
+    }
+}
+
+/// RFC 3339, in UTC: `2026-03-01T02:03:04.567Z`.
+fn time_text(at: SystemTime) -> String {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (days, second) = (since.as_secs() / 86400, since.as_secs() % 86400);
+    // Years begin in March, so that a leap day is the last one of its year; 400 of them have 146097 days.
+    let day = days + 719_468;
+    let (era, of_era) = (day / 146_097, day % 146_097);
+    let year = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let date = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year + u64::from(month <= 2);
+    format!(
+        "{year:04}-{month:02}-{date:02}T{:02}:{:02}:{:02}.{:03}Z",
+        second / 3600,
+        second / 60 % 60,
+        second % 60,
+        since.subsec_millis()
+    )
+}
