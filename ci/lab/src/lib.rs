@@ -46,6 +46,7 @@ mod host;
 mod lab;
 mod machine;
 mod namespace;
+pub mod pair;
 mod process;
 mod program;
 mod stats;

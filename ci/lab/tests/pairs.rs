@@ -1,225 +1,17 @@
 //! Two programs that are a mirrored pair, each in a namespace of its own, and a host that uses whichever serves.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use lab::config::{NQN, WIRE};
-use lab::writer::{BLOCK, Writer};
-use lab::{
-    Config, Ended, MIB, Namespace, Outcome, Process, Program, Result, Section, Test, Tool, expect,
-    veth, wait,
-};
-use serde_json::{Value, json};
+use lab::config::NQN;
+use lab::pair::{NODES, Pair, is_in_sync, may_be_taken_over, report, serves};
+use lab::writer::Writer;
+use lab::{Ended, MIB, Outcome, Program, Result, Test, Tool, expect, wait};
+use serde_json::json;
 
-const NODES: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
-const HOST: &str = "192.0.2.9";
-const IDS: [&str; 2] = [
-    "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d",
-    "0c7e3f0a-51c2-4d0e-8a55-6a5b1c9a7e11",
-];
-const VOLUME: &str = "5d2a1c44-90b1-4f6e-9d0c-0f3a8f0b7c2e";
 const WRITERS: u32 = 4;
-
-/// Where the kernels of the three are for each other: the host's has an etcd.
-const KERNELS: [&str; 3] = ["198.51.100.1", "198.51.100.2", "198.51.100.9"];
-
-/// Three namespaces, and a bridge in the host's.
-struct Pair {
-    test: Test,
-    /// The pair is to have an arbiter.
-    has_arbiter: bool,
-    nodes: [Namespace; 2],
-    host: Namespace,
-}
-
-impl Pair {
-    fn new(test: &Test) -> Result<Self> {
-        let host = Namespace::new(test, "host")?;
-        let nodes = [Namespace::new(test, "one")?, Namespace::new(test, "two")?];
-        host.run("ip link add bridge0 type bridge")?;
-        for (node, port) in nodes.iter().zip(["port1", "port2"]) {
-            veth((node, WIRE), (&host, port))?;
-            host.run(&format!("ip link set {port} master bridge0 up"))?;
-        }
-        host.run("ip link set bridge0 up")?;
-        host.run(&format!("ip address add {HOST}/24 dev bridge0"))?;
-        let key = test.dir().join("pair.key");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(key)?;
-        file.write_all("5a".repeat(32).as_bytes())?;
-        Ok(Self {
-            test: test.clone(),
-            has_arbiter: false,
-            nodes,
-            host,
-        })
-    }
-
-    /// The same, with an etcd that kernels reach.
-    fn with_etcd(test: &Test) -> Result<(Self, Process)> {
-        let mut pair = Self::new(test)?;
-        pair.has_arbiter = true;
-        let host = &pair.host;
-        host.run("ip link add bridge1 type bridge")?;
-        host.run("ip link set bridge1 up")?;
-        host.run(&format!("ip address add {}/24 dev bridge1", KERNELS[2]))?;
-        for (node, (port, address)) in pair
-            .nodes
-            .iter()
-            .zip(["kernel1", "kernel2"].iter().zip(KERNELS))
-        {
-            veth((node, "kernel0"), (host, port))?;
-            host.run(&format!("ip link set {port} master bridge1 up"))?;
-            node.run(&format!("ip address add {address}/24 dev kernel0"))?;
-            node.run("ip link set kernel0 up")?;
-        }
-        let etcd = pair.start_etcd()?;
-        Ok((pair, etcd))
-    }
-
-    /// An etcd, with what it had before.
-    fn start_etcd(&self) -> Result<Process> {
-        let clients = format!("http://{}:2379", KERNELS[2]);
-        let peers = format!("http://{}:2380", KERNELS[2]);
-        let tool = self.host.tool("etcd").within(600);
-        tool.arg("--data-dir")
-            .arg(self.test.dir().join("etcd"))
-            .args(["--unsafe-no-fsync", "--logger", "zap"])
-            .args([
-                "--listen-client-urls",
-                &clients,
-                "--advertise-client-urls",
-                &clients,
-            ])
-            .args([
-                "--listen-peer-urls",
-                &peers,
-                "--initial-advertise-peer-urls",
-                &peers,
-            ])
-            .args(["--initial-cluster", &format!("default={peers}")])
-            .start()
-    }
-
-    /// A node: a volume on a file, and a log on another one. Files outlive the program.
-    fn config(&self, node: usize) -> Result<Config> {
-        let dir = self.test.dir();
-        let file = |name: &str, mib: u64| -> Result<String> {
-            let path = dir.join(format!("{name}{node}"));
-            if !path.exists() {
-                File::create(&path)?.set_len(mib * MIB)?;
-            }
-            Ok(path.display().to_string())
-        };
-        let bdev = |name: &str, file: String| json!({ "method": "bdev_aio_create", "params": { "name": name, "filename": file, "block_size": BLOCK } });
-        let bdevs = [
-            bdev("Disk", file("disk", 64)?),
-            bdev("Log", file("log", 48)?),
-        ];
-        let spdk = json!({ "subsystems": [{ "subsystem": "bdev", "config": bdevs }] });
-        let spdk_file = dir.join(format!("spdk{node}.json"));
-        fs::write(&spdk_file, spdk.to_string())?;
-        let store = |name: &str, bdev: &str| Section::new().key("name", name).key("bdev", bdev);
-        let namespace = Section::new()
-            .key("store", "disk0")
-            .key("write", "logged")
-            .key("uuid", VOLUME);
-        let volume = Section::new()
-            .key("store", "disk0")
-            .key("uuid", VOLUME)
-            .key("first_role", ["source", "destination"][node]);
-        let listen = |node: usize| vec![format!("{}:4421", NODES[node])];
-        let mut pair = Section::new()
-            .key("node", IDS[node])
-            .key("peer", IDS[1 - node])
-            .key("listen", listen(node))
-            .key("peer_listen", listen(1 - node))
-            .key("key_file", dir.join("pair.key").display().to_string())
-            .key("alert", self.alert_command(node))
-            .key("volume", vec![toml::Value::from(volume)]);
-        if self.has_arbiter {
-            let etcd = Section::new().key("etcd", vec![format!("http://{}:2379", KERNELS[2])]);
-            pair = pair.key("arbiter", toml::Value::from(etcd));
-        }
-        let log = Section::new()
-            .key("store", "log0")
-            .key("consistency_point_s", 1);
-        Ok(Config::empty()
-            .port_key("addresses", vec![format!("{}/24", NODES[node])])
-            .cores(&[[1, 0][node]])
-            .store(store("disk0", "Disk"))
-            .store(store("log0", "Log"))
-            .subsystem(Section::subsystem(NQN, "LAB0001", namespace))
-            .section("log", log)
-            .section("pair", pair)
-            .section(
-                "spdk",
-                Section::new().key("config", spdk_file.display().to_string()),
-            ))
-    }
-
-    fn alerts_file(&self, node: usize) -> PathBuf {
-        self.test.dir().join(format!("alerts{node}"))
-    }
-
-    /// What a node runs for alerts: it keeps what it is told.
-    fn alert_command(&self, node: usize) -> Vec<String> {
-        let file = self.alerts_file(node).display().to_string();
-        let [shell, option, script] = ["/bin/sh", "-c", "cat >>\"$0\""].map(str::to_owned);
-        vec![shell, option, script, file]
-    }
-
-    /// A node's command was told of an event for the `times`th time: as what, and of which generation.
-    fn is_told(&self, node: usize, event: &str, times: usize, role: &str) -> Result<String> {
-        let alert = wait::until(&format!("node {node} tells of {event}"), || {
-            let told = fs::read_to_string(self.alerts_file(node)).unwrap_or_default();
-            let told: Vec<Value> = told
-                .lines()
-                .map_while(|l| serde_json::from_str(l).ok())
-                .collect();
-            let mut found = told.iter().filter(|alert| alert["event"] == event);
-            Ok(found.nth(times - 1).cloned().ok_or(format!("{told:?}")))
-        })?;
-        for (key, expected) in [
-            ("node", IDS[node]),
-            ("store", "disk0"),
-            ("volume", VOLUME),
-            ("role", role),
-        ] {
-            expect::equal(&format!("{key} of {event}"), &alert[key], &json!(expected))?;
-        }
-        Ok(alert["generation"].as_str().unwrap_or_default().to_owned())
-    }
-
-    fn start(&self, node: usize) -> Result<Program<'_>> {
-        Program::start(&self.test, &self.nodes[node], &self.config(node)?)
-    }
-}
-
-/// What a node says of the volume.
-fn report(program: &Program<'_>) -> Result<Value> {
-    let answer = program.rpc("throughline_pair_report", &json!({}))?;
-    Ok(answer[0].clone())
-}
-
-fn is_in_sync(program: &Program<'_>, role: &str) -> Outcome {
-    wait::until("both have the same", || {
-        let report = report(program)?;
-        let is_it = report["in_sync"] == true && report["role"] == role;
-        Ok(match is_it {
-            true => Ok(()),
-            false => Err(report["state"].to_string()),
-        })
-    })
-}
 
 /// It refuses as long as it hears the other one.
 fn promote(program: &Program<'_>) -> Outcome {
@@ -229,16 +21,6 @@ fn promote(program: &Program<'_>) -> Outcome {
         Ok(promoted.map(drop).map_err(|failure| failure.to_string()))
     })?;
     serves(program)
-}
-
-fn serves(program: &Program<'_>) -> Outcome {
-    wait::until("it serves", || {
-        let report = report(program)?;
-        Ok(match report["serves_hosts"] == true {
-            true => Ok(()),
-            false => Err(report["state"].to_string()),
-        })
-    })
 }
 
 /// Hosts write until the node that serves is killed, and so many writes were acknowledged.
@@ -421,22 +203,9 @@ fn shows(program: &Program<'_>, parts: [&str; 2], gauges: [u64; 3]) -> Outcome {
     Ok(())
 }
 
-/// Both have the same, and the etcd knows.
-fn may_be_taken_over(source: &Program<'_>) -> Outcome {
-    wait::until("the other one may take over", || {
-        let report = report(source)?;
-        Ok(
-            match report["takeover"] == true && report["in_sync"] == true {
-                true => Ok(()),
-                false => Err(report.to_string()),
-            },
-        )
-    })
-}
-
 /// With an etcd nobody has to say anything: the source is killed under load, the other one takes over and has all that was acknowledged.
 fn s08_the_other_node_takes_over_by_itself(test: &Test) -> Outcome {
-    let (pair, etcd) = Pair::with_etcd(test)?;
+    let (pair, etcd) = Pair::with_etcd(test, 4)?;
     let (mut writers, mut programs) = (writers(), Programs::start(&pair)?);
     let mut writes = 0;
     let rounds = if test.long() { 50 } else { 2 };

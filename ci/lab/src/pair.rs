@@ -1,0 +1,330 @@
+//! Two programs that are a mirrored pair, each in a namespace of its own, and a host that reaches both.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::config::{NQN, WIRE};
+use crate::{
+    Config, MIB, Namespace, Outcome, Process, Program, Result, Section, Test, ensure, expect, veth,
+    wait,
+};
+
+/// The addresses of the nodes' ports.
+pub const NODES: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
+/// The host's address.
+pub const HOST: &str = "192.0.2.9";
+/// What the store of the volume is called.
+pub const STORE: &str = "disk0";
+/// What both nodes are joined to, in the host's namespace: everything that goes to a node is sent by its interface.
+pub const PORTS: [&str; 2] = ["port1", "port2"];
+
+const IDS: [&str; 2] = [
+    "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d",
+    "0c7e3f0a-51c2-4d0e-8a55-6a5b1c9a7e11",
+];
+const VOLUME: &str = "5d2a1c44-90b1-4f6e-9d0c-0f3a8f0b7c2e";
+
+/// Where the kernels of the three are for each other: the host's has an etcd.
+const KERNELS: [&str; 3] = ["198.51.100.1", "198.51.100.2", "198.51.100.9"];
+
+/// What volume and log of a node are on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// Files, which outlive the program; blocks of 4096 bytes.
+    Files,
+    /// Memory of the program; blocks of 512 bytes.
+    Memory,
+}
+
+/// Three namespaces, and a bridge in the host's.
+#[derive(Debug)]
+pub struct Pair {
+    test: Test,
+    /// The arbiter's leases, if there is one.
+    lease_s: Option<u32>,
+    /// What volumes and logs are on.
+    pub medium: Medium,
+    /// MiB of the volume.
+    pub volume_mib: u32,
+    /// MiB of the log.
+    pub log_mib: u32,
+    /// Where the programs run.
+    pub nodes: [Namespace; 2],
+    /// Where hosts are, and etcd.
+    pub host: Namespace,
+}
+
+impl Pair {
+    /// On files, without an arbiter.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    #[track_caller]
+    pub fn new(test: &Test) -> Result<Self> {
+        let host = Namespace::new(test, "host")?;
+        let nodes = [Namespace::new(test, "one")?, Namespace::new(test, "two")?];
+        host.run("ip link add bridge0 type bridge")?;
+        for (node, port) in nodes.iter().zip(PORTS) {
+            veth((node, WIRE), (&host, port))?;
+            host.run(&format!("ip link set {port} master bridge0 up"))?;
+        }
+        host.run("ip link set bridge0 up")?;
+        host.run(&format!("ip address add {HOST}/24 dev bridge0"))?;
+        let key = test.dir().join("pair.key");
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(key)?;
+        file.write_all("5a".repeat(32).as_bytes())?;
+        Ok(Self {
+            test: test.clone(),
+            lease_s: None,
+            medium: Medium::Files,
+            volume_mib: 64,
+            log_mib: 48,
+            nodes,
+            host,
+        })
+    }
+
+    /// The same, with an etcd that kernels reach, and leases of so many seconds.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses, or there is no etcd.
+    #[track_caller]
+    pub fn with_etcd(test: &Test, lease_s: u32) -> Result<(Self, Process)> {
+        let mut pair = Self::new(test)?;
+        pair.lease_s = Some(lease_s);
+        let host = &pair.host;
+        host.run("ip link add bridge1 type bridge")?;
+        host.run("ip link set bridge1 up")?;
+        host.run(&format!("ip address add {}/24 dev bridge1", KERNELS[2]))?;
+        for (node, (port, address)) in pair
+            .nodes
+            .iter()
+            .zip(["kernel1", "kernel2"].iter().zip(KERNELS))
+        {
+            veth((node, "kernel0"), (host, port))?;
+            host.run(&format!("ip link set {port} master bridge1 up"))?;
+            node.run(&format!("ip address add {address}/24 dev kernel0"))?;
+            node.run("ip link set kernel0 up")?;
+        }
+        let etcd = pair.start_etcd()?;
+        Ok((pair, etcd))
+    }
+
+    /// An etcd, with what it had before.
+    fn start_etcd(&self) -> Result<Process> {
+        let clients = format!("http://{}:2379", KERNELS[2]);
+        let peers = format!("http://{}:2380", KERNELS[2]);
+        let tool = self.host.tool("etcd").within(600);
+        tool.arg("--data-dir")
+            .arg(self.test.dir().join("etcd"))
+            .args(["--unsafe-no-fsync", "--logger", "zap"])
+            .args([
+                "--listen-client-urls",
+                &clients,
+                "--advertise-client-urls",
+                &clients,
+            ])
+            .args([
+                "--listen-peer-urls",
+                &peers,
+                "--initial-advertise-peer-urls",
+                &peers,
+            ])
+            .args(["--initial-cluster", &format!("default={peers}")])
+            .start()
+    }
+
+    /// What a node runs on: a volume and a log.
+    ///
+    /// # Errors
+    ///
+    /// Its files cannot be made.
+    pub fn config(&self, node: usize) -> Result<Config> {
+        let dir = self.test.dir();
+        let namespace = Section::new()
+            .key("store", STORE)
+            .key("write", "logged")
+            .key("uuid", VOLUME);
+        let volume = Section::new()
+            .key("store", STORE)
+            .key("uuid", VOLUME)
+            .key("first_role", ["source", "destination"][node]);
+        let listen = |node: usize| vec![format!("{}:4421", NODES[node])];
+        let mut pair = Section::new()
+            .key("node", IDS[node])
+            .key("peer", IDS[1 - node])
+            .key("listen", listen(node))
+            .key("peer_listen", listen(1 - node))
+            .key("key_file", dir.join("pair.key").display().to_string())
+            .key("alert", self.alert_command(node))
+            .key("volume", vec![toml::Value::from(volume)]);
+        if let Some(lease_s) = self.lease_s {
+            let etcd = vec![format!("http://{}:2379", KERNELS[2])];
+            let arbiter = Section::new().key("etcd", etcd).key("lease_s", lease_s);
+            pair = pair.key("arbiter", toml::Value::from(arbiter));
+        }
+        let log = Section::new()
+            .key("store", "log0")
+            .key("consistency_point_s", 1);
+        let config = Config::empty()
+            .port_key("addresses", vec![format!("{}/24", NODES[node])])
+            .cores(&[[1, 0][node]])
+            .subsystem(Section::subsystem(NQN, "LAB0001", namespace))
+            .section("log", log)
+            .section("pair", pair);
+        match self.medium {
+            Medium::Memory => Ok(config
+                .store(Section::malloc(STORE, self.volume_mib, 512))
+                .store(Section::malloc("log0", self.log_mib, 512))),
+            Medium::Files => self.with_files(config, node),
+        }
+    }
+
+    fn with_files(&self, config: Config, node: usize) -> Result<Config> {
+        let dir = self.test.dir();
+        let bdev = |name: &str, file: &str, mib: u32| -> Result<Value> {
+            let path = dir.join(format!("{file}{node}"));
+            if !path.exists() {
+                File::create(&path)?.set_len(u64::from(mib) * MIB)?;
+            }
+            Ok(
+                json!({ "method": "bdev_aio_create", "params": { "name": name, "filename": path.display().to_string(), "block_size": 4096 } }),
+            )
+        };
+        let bdevs = [
+            bdev("Disk", "disk", self.volume_mib)?,
+            bdev("Log", "log", self.log_mib)?,
+        ];
+        let spdk = json!({ "subsystems": [{ "subsystem": "bdev", "config": bdevs }] });
+        let file = dir.join(format!("spdk{node}.json"));
+        fs::write(&file, spdk.to_string())?;
+        let store = |name: &str, bdev: &str| Section::new().key("name", name).key("bdev", bdev);
+        let spdk = Section::new().key("config", file.display().to_string());
+        Ok(config
+            .store(store(STORE, "Disk"))
+            .store(store("log0", "Log"))
+            .section("spdk", spdk))
+    }
+
+    fn alerts_file(&self, node: usize) -> PathBuf {
+        self.test.dir().join(format!("alerts{node}"))
+    }
+
+    /// What a node runs for alerts: it keeps what it is told.
+    fn alert_command(&self, node: usize) -> Vec<String> {
+        let file = self.alerts_file(node).display().to_string();
+        let [shell, option, script] = ["/bin/sh", "-c", "cat >>\"$0\""].map(str::to_owned);
+        vec![shell, option, script, file]
+    }
+
+    /// A node's command was told of an event for the `times`th time, in this role: of which generation.
+    ///
+    /// # Errors
+    ///
+    /// It was not, or of something else.
+    pub fn is_told(&self, node: usize, event: &str, times: usize, role: &str) -> Result<String> {
+        let alert = wait::until(&format!("node {node} tells of {event}"), || {
+            let told = fs::read_to_string(self.alerts_file(node)).unwrap_or_default();
+            let told: Vec<Value> = told
+                .lines()
+                .map_while(|l| serde_json::from_str(l).ok())
+                .collect();
+            let mut found = told.iter().filter(|alert| alert["event"] == event);
+            Ok(found.nth(times - 1).cloned().ok_or(format!("{told:?}")))
+        })?;
+        for (key, expected) in [
+            ("node", IDS[node]),
+            ("store", STORE),
+            ("volume", VOLUME),
+            ("role", role),
+        ] {
+            expect::equal(&format!("{key} of {event}"), &alert[key], &json!(expected))?;
+        }
+        Ok(alert["generation"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Starts a node.
+    ///
+    /// # Errors
+    ///
+    /// It does not come up.
+    #[track_caller]
+    pub fn start(&self, node: usize) -> Result<Program<'_>> {
+        Program::start(&self.test, &self.nodes[node], &self.config(node)?)
+    }
+}
+
+/// What a node says of the volume.
+///
+/// # Errors
+///
+/// It says nothing.
+#[track_caller]
+pub fn report(program: &Program<'_>) -> Result<Value> {
+    let request = json!({ "jsonrpc": "2.0", "id": 1, "method": "throughline_pair_report" });
+    let answer = program.control(&request.to_string())?;
+    ensure!(answer["result"][0].is_object(), "no report: {answer}");
+    Ok(answer["result"][0].clone())
+}
+
+/// Waits until a node says so of the volume.
+///
+/// # Errors
+///
+/// It does not.
+#[track_caller]
+pub fn reports(program: &Program<'_>, what: &str, is_so: impl Fn(&Value) -> bool) -> Outcome {
+    wait::until(what, || {
+        let report = report(program)?;
+        Ok(match is_so(&report) {
+            true => Ok(()),
+            false => Err(report.to_string()),
+        })
+    })
+}
+
+/// Waits until a node of that role says that both have the same.
+///
+/// # Errors
+///
+/// It does not.
+#[track_caller]
+pub fn is_in_sync(program: &Program<'_>, role: &str) -> Outcome {
+    let is_so = |report: &Value| report["in_sync"] == true && report["role"] == role;
+    reports(program, "both have the same", is_so)
+}
+
+/// Waits until hosts are served.
+///
+/// # Errors
+///
+/// They are not.
+#[track_caller]
+pub fn serves(program: &Program<'_>) -> Outcome {
+    reports(program, "it serves", |report| {
+        report["serves_hosts"] == true
+    })
+}
+
+/// Waits until both have the same, and the etcd knows.
+///
+/// # Errors
+///
+/// They have not, or it does not.
+#[track_caller]
+pub fn may_be_taken_over(source: &Program<'_>) -> Outcome {
+    reports(source, "the other one may take over", |report| {
+        report["takeover"] == true && report["in_sync"] == true
+    })
+}
