@@ -3,6 +3,7 @@
 //! * [`Random`]: one generator of numbers for all tests; everything follows from a seed.
 //! * [`pattern`]: bytes that tell the volume, block and version they belong to, so that a
 //!   wrong block is named when it is compared.
+//! * [`places`]: where loads write: at random, by Zipf's law, in sequence.
 //! * [`property()`]: sequences of operations by seed, on every core; one that fails is shrunk.
 //! * [`allocations`]: an allocator that counts.
 //! * [`Host`]: the host's side of one NVMe/TCP connection, sans I/O: bytes in, bytes out,
@@ -26,6 +27,7 @@ mod crc32c;
 mod host;
 pub mod pattern;
 pub mod pdu;
+pub mod places;
 mod property;
 mod random;
 mod wait;

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use engine::Alone;
 use testkit::command::{CC_ENABLED, property};
 use testkit::pdu::kind;
+use testkit::places::Places;
 use testkit::{Command, Config, Host, Payload, Random};
 
 use crate::NQN;
 use crate::options::{Operation, Options};
-use crate::places::Places;
 use crate::tcp::{Hosts, MSS};
 use crate::timing::Latencies;
 
@@ -174,7 +174,7 @@ impl Load {
 
     /// Appends the next command to what is going out.
     fn command(&mut self) {
-        let lba = self.places.next() * (IO as u64 / BLOCK);
+        let lba = self.places.pick() * (IO as u64 / BLOCK);
         let number = self.answered + self.under_way as u64;
         let cid = match &mut self.latencies {
             Some(latencies) => latencies.issue(),

@@ -24,7 +24,6 @@ mod devices;
 mod latency;
 mod load;
 mod options;
-mod places;
 mod report;
 mod tcp;
 mod timing;

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use engine::WritePolicy;
-
-use crate::places::Pattern;
+use testkit::places::Pattern;
 
 /// What the hosts do.
 #[derive(Clone, Copy, PartialEq, Eq)]

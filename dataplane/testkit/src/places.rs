@@ -1,10 +1,11 @@
 //! Where the next command goes.
 
-use testkit::Random;
+use crate::Random;
 
 /// How commands spread over the pages.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pattern {
+    /// Every page as often.
     Uniform,
     /// Few pages get most commands: the one of rank `r` as many as 1 / (r + 1)^0.99 of the first.
     Zipf,
@@ -13,6 +14,7 @@ pub enum Pattern {
 }
 
 impl Pattern {
+    /// As reports have it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Uniform => "uniform",
@@ -25,6 +27,7 @@ impl Pattern {
 const THETA: f64 = 0.99;
 
 /// Gives pages, one after the other.
+#[derive(Debug)]
 pub struct Places {
     pattern: Pattern,
     pages: u64,
@@ -36,6 +39,7 @@ pub struct Places {
 }
 
 impl Places {
+    /// In a volume of so many pages.
     pub fn new(pattern: Pattern, pages: u64) -> Self {
         let zeta = |n: u64| (1..=n).map(|rank| (rank as f64).powf(-THETA)).sum::<f64>();
         let (zeta, eta) = match pattern {
@@ -56,7 +60,8 @@ impl Places {
         }
     }
 
-    pub fn next(&mut self) -> u64 {
+    /// The next one.
+    pub fn pick(&mut self) -> u64 {
         match self.pattern {
             Pattern::Uniform => self.random.below(self.pages),
             Pattern::Zipf => {
