@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::process;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -135,6 +136,30 @@ pub fn main(tests: &[Named]) -> ! {
     tally.finish()
 }
 
+/// Runs something that is no test, in a directory of its own: demonstrations and measurements.
+///
+/// # Errors
+///
+/// It fails, with the ends of the programs' logs; or this machine cannot make networks.
+pub fn alone(dir: &Path, work: impl FnOnce(&Test) -> Outcome) -> Outcome {
+    let _lock = take_turns();
+    if let Some(reason) = machine::obstacle() {
+        return Err(Failure::Skipped(reason));
+    }
+    machine::throughline()?;
+    let context = Test::new(dir.into(), false)?;
+    work(&context).map_err(|failure| with_logs(failure, &context))
+}
+
+/// A failure, with what the programs said.
+fn with_logs(mut failure: Failure, context: &Test) -> Failure {
+    if let Failure::Failed { what, .. } = &mut failure {
+        let (logs, dir) = (context.ends_of_logs(), context.dir().display());
+        *what = format!("{}\n{logs}everything is in {dir}", what.trim_end());
+    }
+    failure
+}
+
 /// Waits until no other run on this machine is under way.
 fn take_turns() -> Option<File> {
     let file = File::create(std::env::temp_dir().join("throughline-lab.lock")).ok()?;
@@ -158,11 +183,7 @@ fn run((name, test): &Named, long: bool, tally: &mut Tally) {
     if let Err(failure) = &outcome {
         context.note(failure);
     }
-    let mut outcome = outcome;
-    if let Err(Failure::Failed { what, .. }) = &mut outcome {
-        let (logs, dir) = (context.ends_of_logs(), context.dir().display());
-        *what = format!("{}\n{logs}everything is in {dir}", what.trim_end());
-    }
+    let outcome = outcome.map_err(|failure| with_logs(failure, &context));
     tally.end(name, &context.figures(), outcome, start.elapsed());
 }
 

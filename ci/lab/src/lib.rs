@@ -65,7 +65,7 @@ pub use self::failure::{Failure, Outcome, Result};
 pub use self::host::{Host, Load, TransportId};
 pub use self::lab::Lab;
 pub use self::machine::throughline;
-pub use self::namespace::{End, Namespace, mtu, veth};
+pub use self::namespace::{Door, End, Namespace, mtu, veth};
 pub use self::process::{Ended, Process, Tool};
 pub use self::program::{Program, check};
 pub use self::stats::Stats;

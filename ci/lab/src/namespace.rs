@@ -134,6 +134,16 @@ impl Namespace {
             .map(drop)
     }
 
+    /// What a thread enters it by.
+    ///
+    /// # Errors
+    ///
+    /// It is gone.
+    #[track_caller]
+    pub fn door(&self) -> Result<Door> {
+        Ok(Door(File::open(self.path())?))
+    }
+
     /// Does something on a thread that is in it.
     ///
     /// # Errors
@@ -141,16 +151,31 @@ impl Namespace {
     /// It fails, or there is no entering it.
     #[track_caller]
     pub fn within<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> Result<T> {
-        let inside = File::open(self.path())?;
+        let door = self.door()?;
         let done = thread::scope(|scope| {
             let thread = scope.spawn(move || {
-                sys::enter_net(&inside)?;
+                door.enter()?;
                 work()
             });
             thread.join()
         });
         let done = done.or_fail(|_| format!("a thread in {} panicked", self.name))?;
         done.or_fail(|error| format!("in {}: {error}", self.name))
+    }
+}
+
+/// The way into a namespace, for a thread that stays there.
+#[derive(Debug)]
+pub struct Door(File);
+
+impl Door {
+    /// The calling thread is in it from now on.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn enter(&self) -> io::Result<()> {
+        sys::enter_net(&self.0)
     }
 }
 

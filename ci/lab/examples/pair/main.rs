@@ -1,0 +1,37 @@
+//! A mirrored pair in namespaces, an etcd, and hosts: what `ci/demo --pair` and `ci/bench --pair` run.
+//!
+//! ```text
+//! pair demo DIR IMAGE   IMAGE is written, the source killed, and what follows; DIR/report.json
+//! ```
+//!
+//! DIR is emptied. The exit status is 0 only if everything that was compared matched.
+#![allow(missing_docs)]
+
+use std::path::Path;
+use std::process::ExitCode;
+
+mod demo;
+mod lane;
+mod multipath;
+mod timeline;
+
+fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let outcome = match words[..] {
+        ["demo", dir, image] => {
+            lab::harness::alone(Path::new(dir), |test| demo::run(test, Path::new(image)))
+        }
+        _ => {
+            eprintln!("pair demo DIR IMAGE");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
