@@ -1,7 +1,8 @@
 //! A mirrored pair in namespaces, an etcd, and hosts: what `ci/demo --pair` and `ci/bench --pair` run.
 //!
 //! ```text
-//! pair demo DIR IMAGE   IMAGE is written, the source killed, and what follows; DIR/report.json
+//! pair demo DIR IMAGE      IMAGE is written, the source killed, and what follows; DIR/report.json
+//! pair bench DIR [quick]   bytes on the link, latencies, cycles, the rate of a copy; DIR/report.json
 //! ```
 //!
 //! DIR is emptied. The exit status is 0 only if everything that was compared matched.
@@ -10,8 +11,10 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+mod bench;
 mod demo;
 mod lane;
+mod load;
 mod multipath;
 mod timeline;
 
@@ -22,8 +25,12 @@ fn main() -> ExitCode {
         ["demo", dir, image] => {
             lab::harness::alone(Path::new(dir), |test| demo::run(test, Path::new(image)))
         }
+        ["bench", dir] => lab::harness::alone(Path::new(dir), |test| bench::run(test, false)),
+        ["bench", dir, "quick"] => {
+            lab::harness::alone(Path::new(dir), |test| bench::run(test, true))
+        }
         _ => {
-            eprintln!("pair demo DIR IMAGE");
+            eprintln!("pair demo DIR IMAGE | pair bench DIR [quick]");
             return ExitCode::from(2);
         }
     };
