@@ -143,7 +143,7 @@ impl Bench<'_> {
 
     /// Mirrored writes and others by turns: the same program, the same wire, the same log.
     fn latency(&self) -> Result<Vec<Value>> {
-        let (rounds, seconds) = if self.is_quick { (2, 1) } else { (5, 2) };
+        let (rounds, seconds) = if self.is_quick { (5, 1) } else { (5, 2) };
         let mut runs = Vec::new();
         for round in 0..rounds {
             for depth in [1, DEPTH] {
