@@ -25,7 +25,7 @@ text(940; 71; 12; "end"; "#d1671f"; "MiB still to be copied to the other node"),
 (range(0; $seconds; 5) | text(x(.); $base + 16; 11; "middle"; "#666"; "\(.) s")),
 ($t.events | to_entries[] | .key as $i | .value as $event
 	| line(x($event.at_s); $y0; x($event.at_s); $base; "#999"; "stroke-dasharray=\"4 3\""),
-	text(x($event.at_s) + 3; $y0 + 10 + 12 * ($i % 3); 11; "start"; "#444"; $i + 1),
+	text(x($event.at_s) - 3; $y0 + 10 + 12 * ($i % 3); 11; "end"; "#444"; $i + 1),
 	text($x0; $base + 42 + 17 * $i; 12; "start"; "#222"; "\($i + 1).  \($event.at_s | to1) s  \($event.what)")),
 polyline("#d1671f"; [$t.left[] | "\(x(.at_s) | to1),\($base - $high * .mib / $most_left | to1)"]),
 polyline("#1f6feb"; [$t.mib_per_second | to_entries[] | "\(x(.key * $bin) | to1),\($base - $high * ([.value, $most] | min) / $most | to1)"]),

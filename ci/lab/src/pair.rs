@@ -48,6 +48,8 @@ pub struct Pair {
     lease_s: Option<u32>,
     /// What volumes and logs are on.
     pub medium: Medium,
+    /// Where their files are.
+    pub files: PathBuf,
     /// MiB of the volume.
     pub volume_mib: u32,
     /// MiB of the log.
@@ -87,6 +89,7 @@ impl Pair {
             test: test.clone(),
             lease_s: None,
             medium: Medium::Files,
+            files: test.dir().into(),
             volume_mib: 64,
             log_mib: 48,
             nodes,
@@ -192,9 +195,8 @@ impl Pair {
     }
 
     fn with_files(&self, config: Config, node: usize) -> Result<Config> {
-        let dir = self.test.dir();
         let bdev = |name: &str, file: &str, mib: u32| -> Result<Value> {
-            let path = dir.join(format!("{file}{node}"));
+            let path = self.files.join(format!("{file}{node}"));
             if !path.exists() {
                 File::create(&path)?.set_len(u64::from(mib) * MIB)?;
             }
@@ -207,7 +209,7 @@ impl Pair {
             bdev("Log", "log", self.log_mib)?,
         ];
         let spdk = json!({ "subsystems": [{ "subsystem": "bdev", "config": bdevs }] });
-        let file = dir.join(format!("spdk{node}.json"));
+        let file = self.test.dir().join(format!("spdk{node}.json"));
         fs::write(&file, spdk.to_string())?;
         let store = |name: &str, bdev: &str| Section::new().key("name", name).key("bdev", bdev);
         let spdk = Section::new().key("config", file.display().to_string());

@@ -37,13 +37,14 @@ struct Demo<'t> {
     compared: Vec<Value>,
 }
 
-pub fn run(test: &Test, image: &Path) -> Outcome {
+pub fn run(test: &Test, image: &Path, place: &Path) -> Outcome {
     let image = &fs::read(image)?;
     let image_mib = image.len() as u64 / MIB;
     ensure!(image.len() % BLOCK == 0, "the image is not whole blocks");
     let (mut pair, etcd) = Pair::with_etcd(test, LEASE_S)?;
     pair.volume_mib = image_mib as u32 + (AREA * BLOCK / MIB as usize) as u32 + SPARE_MIB;
     pair.log_mib = 128;
+    pair.files = place.into();
     let (one, two) = (pair.start(0)?, pair.start(1)?);
     may_be_taken_over(&one)?;
     let timeline = Timeline::begin();
