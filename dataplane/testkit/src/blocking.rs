@@ -2,7 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::command::{CC_ENABLED, Command, Payload, property};
 use crate::host::{Completion, Config, Host, Status};
@@ -12,6 +13,8 @@ use crate::pdu::Pdu;
 ///
 /// It ends tests that hang: no machine is so busy that another reaches it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at a property.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// One queue of a controller.
 ///
@@ -64,7 +67,14 @@ impl Queue {
             0xffff,
         )?;
         assert_eq!(admin.property_set(property::CC, CC_ENABLED)?, 0, "CC.EN");
-        assert_eq!(admin.property_get(property::CSTS)?.1 & 1, 1, "CSTS.RDY");
+        // It may wait until nothing is under way of what the host did before (base 2.0, 3.1.3.6).
+        let begun = Instant::now();
+        while admin.property_get(property::CSTS)?.1 & 1 == 0 {
+            if begun.elapsed() > PATIENCE {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "CSTS.RDY stays 0"));
+            }
+            thread::sleep(LOOK);
+        }
         let io = Self::connect(target, config, 1, admin.cntlid())?;
         Ok((admin, io))
     }
