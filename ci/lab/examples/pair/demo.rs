@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use lab::pair::{Pair, STORE, may_be_taken_over, report, serves};
+use lab::pair::{Pair, STORE, is_in_sync, may_be_taken_over, report, serves};
 use lab::writer::BLOCK;
 use lab::{Failure, MIB, Outcome, Program, Result, Test, Tool, ensure, wait};
 use serde_json::{Value, json};
@@ -72,6 +72,8 @@ pub fn run(test: &Test, image: &Path, place: &Path) -> Outcome {
     })?;
     demo.compare(&pair, 0, &contents)?;
     timeline.event("and was read back from node one");
+    demo.verify(&one)?;
+    timeline.event("`throughline pair verify` has compared both nodes");
     for node in [one, two] {
         node.stop()?;
     }
@@ -125,7 +127,11 @@ impl Demo<'_> {
         let in_sync = timeline.event("what it lacks is copied to it: both have the same") - began;
         let told = [said(self.test, &one)?, said(self.test, &two)?];
         thread::sleep(WHILE);
-        two.rpc("throughline_pair_demote", &json!({ "store": STORE }))?;
+        wait::until("node two hands the volume over", || {
+            // It refuses as long as the other one has not the same, or is not heard.
+            let told = two.rpc("throughline_pair_demote", &json!({ "store": STORE }));
+            Ok(told.map(drop).map_err(|failure| failure.to_string()))
+        })?;
         timeline.event("`throughline pair demote` on node two");
         serves(&one)?;
         timeline.event("node one serves");
@@ -175,6 +181,20 @@ impl Demo<'_> {
         self.check(node, &volume[..self.image.len()])
     }
 
+    /// All of the volume, of both nodes, as they compare it. They begin again if they lose each other meanwhile.
+    fn verify(&mut self, source: &Program<'_>) -> Outcome {
+        is_in_sync(source, "source")?;
+        let said = wait::until("all of both nodes is compared", || {
+            let verified = asked(self.test, source, "verify")?.arg(STORE).run()?;
+            let said = verified.output();
+            let is_over = verified.status.success() || said.contains("differ:");
+            Ok(if is_over { Ok(said) } else { Err(said) })
+        })?;
+        let is_good = said.contains("none differs");
+        (self.compared).push(json!({ "node": "both", "what": "`throughline pair verify`", "good": is_good, "said": said }));
+        Ok(())
+    }
+
     fn compared(&mut self, node: usize, what: &str, differing: usize) {
         let node = ["one", "two"][node];
         (self.compared).push(json!({ "node": node, "what": what, "blocks_differing": differing, "good": differing == 0 }));
@@ -212,10 +232,15 @@ impl Demo<'_> {
     }
 }
 
+/// `throughline pair` of a node.
+fn asked(test: &Test, node: &Program<'_>, action: &str) -> Result<Tool> {
+    let tool = Tool::new(test, lab::throughline()?).args(["pair", action]);
+    Ok(tool.arg("--socket").arg(node.socket()))
+}
+
 /// What `throughline pair report` prints.
 fn said(test: &Test, node: &Program<'_>) -> Result<String> {
-    let report = Tool::new(test, lab::throughline()?).args(["pair", "report", "--socket"]);
-    let ended = report.arg(node.socket()).succeeds()?;
+    let ended = asked(test, node, "report")?.succeeds()?;
     Ok(ended.stdout.trim_end().into())
 }
 
