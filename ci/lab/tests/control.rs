@@ -202,7 +202,7 @@ fn k08_tracepoints_are_in_the_release(test: &Test) -> Outcome {
     }
     names.sort_unstable();
     names.dedup();
-    expect::equal(&format!("tracepoints {names:?}"), names.len(), 18)
+    expect::equal(&format!("tracepoints {names:?}"), names.len(), 21)
 }
 
 /// Both ways, every frame that was told of, cut as it was asked for; a client that
