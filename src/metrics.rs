@@ -192,7 +192,7 @@ impl<'s> Writer<'s> {
         each(
             "throughline_pair_to_copy_bytes",
             "What is to be copied to the other node, in granules of 64 KiB.",
-            |pair| Some(pair.granules << 16),
+            |pair| Some(pair.to_copy_bytes()),
         );
         each(
             "throughline_pair_state_seconds",

@@ -28,7 +28,7 @@ impl Report {
                 "in_sync": report.is_in_sync,
                 "takeover": report.takeover,
                 "generation": report.generation.to_string(),
-                "kib_to_copy": report.granules * 64,
+                "kib_to_copy": report.to_copy_bytes() / 1024,
                 "verify": report.verification.map(|verify| json!({
                     "text": verify.to_string(),
                     "has_ended": verify.is_over,

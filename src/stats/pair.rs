@@ -6,9 +6,6 @@ use serde::{Deserialize, Serialize};
 use super::Shard;
 use crate::text::{Table, bytes};
 
-/// A granule that is to be copied.
-const GRANULE: u64 = 64 << 10;
-
 /// A volume of a pair.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Pair {
@@ -35,7 +32,7 @@ impl Pair {
             in_sync: report.is_in_sync,
             takeover: report.takeover,
             generation: report.generation.to_string(),
-            to_copy_bytes: report.granules * GRANULE,
+            to_copy_bytes: report.to_copy_bytes(),
             step: report.step.into(),
             since_seconds: report.since.as_secs(),
         }

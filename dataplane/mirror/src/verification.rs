@@ -97,7 +97,8 @@ impl Verification {
         }
     }
 
-    fn is_over(&self) -> bool {
+    /// Whether every shard has done its part of the one that was begun last.
+    pub(crate) fn is_over(&self) -> bool {
         let run = self.run.load(SeqCst);
         self.ended.iter().all(|ended| ended.load(SeqCst) == run)
     }

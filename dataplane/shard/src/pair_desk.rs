@@ -34,6 +34,13 @@ pub struct PairReport {
     pub state: String,
 }
 
+impl PairReport {
+    /// Bytes that are to be copied to the other node.
+    pub fn to_copy_bytes(&self) -> u64 {
+        self.granules * mirror::GRANULE
+    }
+}
+
 /// What an operator may say of a volume of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PairOrder {

@@ -351,9 +351,7 @@ impl Lanes {
             Ok(changes) => changes,
             Err(bad) => return refusal(nature::PARAMETERS, &bad.to_string()),
         };
-        let lane = &mut self.door.ins[at];
-        let volume = self.volumes.get(usize::from(changes.volume));
-        let Some(volume) = volume.filter(|volume| volume.peer == lane.peer) else {
+        let Some(volume) = self.volume_of(at, changes.volume) else {
             return refusal(nature::VOLUME, "the volume is not known");
         };
         let block = u64::from(volume.block);
@@ -377,6 +375,12 @@ impl Lanes {
         Assembly::Waits(changes)
     }
 
+    /// A volume by its number, if it is one that the peer of the lane mirrors.
+    fn volume_of(&self, at: usize, number: u16) -> Option<&MirroredVolume> {
+        let volume = self.volumes.get(usize::from(number));
+        volume.filter(|volume| volume.peer == self.door.ins[at].peer)
+    }
+
     /// A comparison that can be made, or why not.
     fn begins_to_compare(&self, at: usize, parameters: &[u8], payload: usize) -> Assembly {
         let comparison = match Comparison::decode(parameters) {
@@ -384,8 +388,7 @@ impl Lanes {
             Ok(_) => return refusal(nature::PARAMETERS, "a comparison has no payload"),
             Err(bad) => return refusal(nature::PARAMETERS, &bad.to_string()),
         };
-        let volume = self.volumes.get(usize::from(comparison.volume));
-        let Some(volume) = volume.filter(|volume| volume.peer == self.door.ins[at].peer) else {
+        let Some(volume) = self.volume_of(at, comparison.volume) else {
             return refusal(nature::VOLUME, "the volume is not known");
         };
         let end = comparison.offset + comparison.len;

@@ -71,6 +71,11 @@ impl Leases {
         }
     }
 
+    /// Until when the other node cannot have taken over.
+    fn until(&self) -> Duration {
+        self.node_until.max(self.promised_until)
+    }
+
     /// Whether the arbiter says nothing against an operator who promotes replica `me`.
     pub(super) fn lets_promote(&self, me: ReplicaId) -> Result<(), Unwilling> {
         match self.known {
@@ -113,7 +118,7 @@ impl Pair {
     /// The node's lease at the arbiter lasts until then at least, as it hears `now`.
     pub fn leased(&mut self, until: Duration, now: Duration) {
         if let Some(leases) = &mut self.leases {
-            leases.has_lapsed |= now >= leases.node_until.max(leases.promised_until);
+            leases.has_lapsed |= now >= leases.until();
             leases.node_until = leases.node_until.max(until);
         }
     }
@@ -149,7 +154,7 @@ impl Pair {
         let Some(leases) = &mut self.leases else {
             return;
         };
-        let until = leases.node_until.max(leases.promised_until);
+        let until = leases.until();
         let has_lapsed = std::mem::take(&mut leases.has_lapsed) || self.now >= until;
         let is_over = has_lapsed && !cfg!(mutant = "pair-lapse-ignored");
         let forwards = matches!(self.phase, Phase::Source(step) if step.forwards());

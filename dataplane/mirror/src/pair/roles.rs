@@ -137,10 +137,10 @@ impl Pair {
     pub(super) fn tell_of_verification(&mut self) {
         let verification = self.shared.verification();
         let run = verification.run();
-        if run == self.verified {
+        if run == self.verified || !verification.is_over() {
             return;
         }
-        let Some(report) = verification.report().filter(|report| report.is_over) else {
+        let Some(report) = verification.report() else {
             return;
         };
         self.verified = run;

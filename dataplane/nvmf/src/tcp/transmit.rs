@@ -297,11 +297,7 @@ impl Session {
                 success,
             };
             let header = header.write(self.tx.format);
-            let whole = match *sent {
-                0 => send_header(wire, &header, sent),
-                _ => send_from(wire, header.bytes(), sent),
-            };
-            if !whole {
+            if !send_header(wire, &header, sent) {
                 self.tx.current = Some(current);
                 return false;
             }
@@ -382,12 +378,12 @@ fn send(wire: &mut impl Wire, bytes: Inline) -> bool {
     wire.send(Chunk::Inline(bytes)).is_ok()
 }
 
-/// Sends a header of which nothing was `sent`, most often in one chunk; whether all is out.
+/// Sends a header from `sent` on, most often all of it in one chunk; whether all is out.
 #[inline]
 fn send_header(wire: &mut impl Wire, header: &HeaderBytes, sent: &mut usize) -> bool {
     match header.inline() {
-        Some(inline) => send(wire, inline),
-        None => send_from(wire, header.bytes(), sent),
+        Some(inline) if *sent == 0 => send(wire, inline),
+        _ => send_from(wire, header.bytes(), sent),
     }
 }
 
