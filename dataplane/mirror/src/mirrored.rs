@@ -123,6 +123,8 @@ pub struct Mirrored {
     number: AtomicU64,
     /// Some change that went to the other node may be there, or not.
     is_broken: AtomicBool,
+    /// What was to be stored last could not be.
+    is_in_vain: AtomicBool,
     verification: Verification,
 }
 
@@ -149,6 +151,7 @@ impl Mirrored {
             ticket: AtomicU64::new(0),
             number: AtomicU64::new(0),
             is_broken: AtomicBool::new(false),
+            is_in_vain: AtomicBool::new(false),
             verification: Verification::new(granules, shards),
         }
     }
@@ -261,6 +264,11 @@ impl Mirrored {
     /// Whether they are.
     pub fn has_stored(&self, wanted: u64) -> bool {
         self.done.load(SeqCst) >= wanted
+    }
+
+    /// Whether what was to be stored last could not be.
+    pub fn stores_in_vain(&self) -> bool {
+        self.is_in_vain.load(SeqCst)
     }
 
     /// Whether changes of the other node with this ticket are let in. If so, [`Mirrored::executed`] is to follow.
@@ -395,6 +403,7 @@ impl Mirrored {
 
     /// They are stable; or not, and are to be written again.
     pub(crate) fn stored(&self, pages: &[u64], is_good: bool) {
+        self.is_in_vain.store(!is_good, SeqCst);
         if is_good {
             return self.done.store(self.begun.load(SeqCst), SeqCst);
         }

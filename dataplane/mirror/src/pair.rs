@@ -193,8 +193,9 @@ impl Pair {
         if let Some(changed) = changed {
             shared.join(changed);
         }
-        // It is alone, or has never met another one: nobody else has later data that were acknowledged.
-        if content.role == Role::Source && (content.peer.is_none() || content.is_alone()) {
+        // Nobody else has later data that were acknowledged. One that has never met another one cannot know that: its tables may be
+        // new, and the other one's not.
+        if content.role == Role::Source && content.is_alone() {
             shared.set_mode(Mode::Alone);
         }
         Self {
@@ -339,6 +340,10 @@ impl Pair {
             return;
         };
         self.shared.stored(&pages, is_good);
+        if !is_good && self.is_stopping {
+            // Whoever waits for it need not.
+            return self.suspend();
+        }
         if !is_good {
             self.again = Some((self.now + RETRY, after));
             return;
@@ -377,7 +382,8 @@ impl Pair {
     /// The program stops: nothing is asked of anybody any more.
     pub fn stop(&mut self) {
         self.is_stopping = true;
-        if self.waits_for_arbiter() {
+        let is_in_vain = self.again.take().is_some();
+        if is_in_vain || self.waits_for_arbiter() {
             self.suspend();
         }
     }

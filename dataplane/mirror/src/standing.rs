@@ -18,6 +18,9 @@ use crate::replica::{Generation, ReplicaId};
 
 pub use disk::{BadStanding, OnDisk, STANDING};
 
+/// The generation that a volume begins with.
+pub(crate) const FIRST: u64 = 1;
+
 /// Whether the data are a state of the volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wholeness {
@@ -272,7 +275,7 @@ impl Standing {
     pub fn first(replica: ReplicaId, tag: u64) -> Self {
         Self {
             wholeness: Wholeness::Whole,
-            generation: Generation { number: 1, tag },
+            generation: Generation { number: FIRST, tag },
             ..Self::blank(replica)
         }
     }
@@ -324,6 +327,15 @@ impl Standing {
         }
         next.record = Some(record);
         Ok(next)
+    }
+
+    /// An operator says that it is the volume, though it has never met another one. `tag` is random.
+    pub fn named(&self, tag: u64) -> Self {
+        let number = self.generation.number + 1;
+        Self {
+            generation: Generation { number, tag },
+            ..self.clone()
+        }
     }
 
     /// All of it is to be copied to `peer`, which says that it is of generation `theirs`.

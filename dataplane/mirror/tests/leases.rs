@@ -59,7 +59,10 @@ fn s08_a_pair_in_sync_tells_the_arbiter_and_one_that_never_was_does_not() {
     (nodes.iter_mut()).for_each(|node| node.pair.set_arbiter(PROMISE));
     go_on_with(&mut nodes, &mut arbiter, LATE, 2000);
     assert_eq!(arbiter.entry, None);
-    assert_eq!(nodes[0].mode(), Mode::Alone, "it has met nobody");
+    assert_eq!(nodes[0].mode(), Mode::Suspended, "it has met nobody");
+    assert_eq!(nodes[0].pair.promote(true), Ok(()));
+    go_on_with(&mut nodes, &mut arbiter, LATE * 2, 2000);
+    assert_eq!((arbiter.entry, nodes[0].mode()), (None, Mode::Alone));
 }
 
 /// Of two that lost each other, and both reach the arbiter, the source goes on.

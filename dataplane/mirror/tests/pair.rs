@@ -17,8 +17,8 @@ fn r03_a_blank_replica_is_copied_to_and_both_have_the_same() {
     let mut nodes = [source(), destination(LEN)];
     assert_eq!(
         nodes[0].mode(),
-        Mode::Alone,
-        "it has met nobody: hosts are served"
+        Mode::Suspended,
+        "it has met nobody, who may have later data"
     );
     assert_eq!(nodes[1].mode(), Mode::Suspended);
     meet(&mut nodes, T1);
@@ -34,6 +34,27 @@ fn r03_a_blank_replica_is_copied_to_and_both_have_the_same() {
     let standings = nodes.each_ref().map(|node| &node.pair.content().standing);
     assert_eq!(standings[0].generation, standings[1].generation);
     assert_eq!((&standings[0].record, &standings[1].record), (&None, &None));
+}
+
+/// Its tables may be new, and the other node's not: it serves by an operator's word, which it remembers, and overwrites nobody.
+#[test]
+fn s08_a_first_source_that_has_met_nobody_serves_by_an_operators_word() {
+    let mut nodes = [source(), destination(LEN)];
+    assert_eq!(nodes[0].pair.promote(false), Ok(()));
+    go_on(&mut nodes, T1);
+    assert_eq!(nodes[0].mode(), Mode::Alone);
+    nodes[0] = nodes[0].restarted();
+    assert_eq!(nodes[0].mode(), Mode::Alone);
+    let mut in_use = [source(), destination(LEN)];
+    meet(&mut in_use, T1);
+    let [_, whole] = in_use;
+    nodes[1] = whole;
+    meet(&mut nodes, T2);
+    assert!(!nodes.iter().any(|node| node.pair.is_in_sync()));
+    assert!(nodes[0].has_told(AlertEvent::NotAlike));
+    nodes[1] = destination(LEN);
+    meet(&mut nodes, T2 * 2);
+    assert!(nodes.iter().all(|node| node.pair.is_in_sync()));
 }
 
 /// Who restarts serves nobody before it has heard of the other one, or an operator has spoken.
@@ -209,7 +230,11 @@ fn r08_volumes_of_other_sizes_are_refused() {
     meet(&mut nodes, T1);
     assert!(nodes.iter().all(|node| !node.pair.is_in_sync()));
     assert!(nodes[0].has_told(AlertEvent::VolumesDiffer));
-    assert_eq!(nodes[0].mode(), Mode::Alone, "hosts are served");
+    assert_eq!(
+        nodes[0].mode(),
+        Mode::Suspended,
+        "it has not met a replica of its volume"
+    );
 }
 
 #[test]

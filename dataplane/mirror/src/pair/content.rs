@@ -18,6 +18,7 @@ use crate::replica::ReplicaId;
 use crate::standing::{BadStanding, OnDisk, STANDING, Standing};
 
 use super::RECORD;
+use crate::standing::FIRST;
 
 /// Bytes.
 const LEN: usize = 640;
@@ -60,10 +61,12 @@ impl fmt::Display for BadContent {
 impl std::error::Error for BadContent {}
 
 impl Content {
-    /// Whether it goes on without the other one.
-    pub(super) fn is_alone(&self) -> bool {
-        let peer = self.peer;
-        peer.is_some_and(|peer| self.standing.is_alone(peer))
+    /// Whether it goes on without the other one: since it lost that one, or since an operator said so before they had met.
+    pub fn is_alone(&self) -> bool {
+        match self.peer {
+            Some(peer) => self.standing.is_alone(peer),
+            None => self.role == Role::Source && self.standing.generation.number > FIRST,
+        }
     }
 
     /// As bytes, of a volume of `len`.

@@ -94,7 +94,11 @@ impl Pair {
         self.content.role = Role::Source;
         match self.content.peer {
             Some(_) => self.go_alone(),
-            None => self.store(After::Alone),
+            None => {
+                let tag = self.alone_tag();
+                self.content.standing = self.content.standing.named(tag);
+                self.store(After::Alone);
+            }
         }
     }
 
