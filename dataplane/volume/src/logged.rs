@@ -266,6 +266,10 @@ impl<D: Device> Log<D> {
         self.stores.advance(buffers);
         if let Some(fault) = self.failed {
             self.short_since = None;
+            // The other node of a pair asks for no decision: it goes on without this one.
+            let is_forwarded = |change: &mut Change| change.io.flags.forwarded;
+            let forwarded = self.undecided.extract_if(.., is_forwarded);
+            ends.extend(forwarded.map(|change| change.ended(Err(fault))));
             if self.point.is_emptied() || self.is_stopping || self.now >= self.decided_at {
                 let undecided = self.undecided.drain(..);
                 ends.extend(undecided.map(|change| change.ended(Err(fault))));
@@ -391,7 +395,7 @@ impl<D: Device> Log<D> {
             + self.forwarding.in_progress()
             + self.merging.len()
             + (GROUPS - self.free.len())
-            + self.point.in_progress(self.is_stopping)
+            + self.point_in_progress()
             + self.stores.in_progress()
     }
 

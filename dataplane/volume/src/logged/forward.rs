@@ -507,6 +507,12 @@ impl<D: Device> Log<D> {
         wanted.collect()
     }
 
+    /// Whether they were tried to be, and could not.
+    pub(super) fn waits_in_vain(&self, wanted: &[(usize, u64)]) -> bool {
+        let mut wanted = wanted.iter();
+        wanted.any(|&(at, _)| self.forwarding.entries[at].shared.stores_in_vain())
+    }
+
     /// Whether they are.
     pub(super) fn has_stored(&self, wanted: &[(usize, u64)]) -> bool {
         let has =

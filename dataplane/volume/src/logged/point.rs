@@ -163,12 +163,6 @@ impl Point {
             self.demanded = Demanded::Ended(end);
         }
     }
-
-    /// One, if a consistency point is under way, or the last one of a shard that stops is to come. What waits
-    /// to be tried again is in no stop's way.
-    pub(super) fn in_progress(&self, is_stopping: bool) -> usize {
-        usize::from(!matches!(self.stage, Stage::Idle) || is_stopping && self.wanted.is_some())
-    }
 }
 
 impl<D: Device> Log<D> {
@@ -176,6 +170,17 @@ impl<D: Device> Log<D> {
     pub(crate) fn want_point(&mut self) {
         self.point.demanded = Demanded::Next;
         self.point.want(Why::Demand);
+    }
+
+    /// One, if a consistency point is under way, or the last one of a shard that stops is to come. What waits
+    /// to be tried again is in no stop's way.
+    pub(super) fn point_in_progress(&self) -> usize {
+        let is_under_way = match &self.point.stage {
+            Stage::Idle => false,
+            Stage::Marking { wanted, .. } => !self.waits_in_vain(wanted),
+            _ => true,
+        };
+        usize::from(is_under_way || self.is_stopping && self.point.wanted.is_some())
     }
 
     /// How the one that was [wanted](Log::want_point) last ended, once it has.
@@ -228,11 +233,15 @@ impl<D: Device> Log<D> {
             } => {
                 if self.has_stored(wanted) {
                     self.marks_are_stored(empties);
+                } else if self.is_stopping && self.waits_in_vain(wanted) {
+                    // What the log has is not told to be gone, and a replay does what is left.
+                    self.point_is_over();
+                    (self.point.wanted, self.point.is_torn) = (None, true);
                 }
             }
             Stage::Superblock { .. } => {}
         }
-        if self.is_stopping && self.point.in_progress(true) == 0 && self.is_quiet() {
+        if self.is_stopping && self.point_in_progress() == 0 && self.is_quiet() {
             self.rest();
         }
     }
