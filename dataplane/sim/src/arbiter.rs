@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use mirror::{Answer, Entry, Question, ReplicaId, Seen, counted};
+use mirror::{Answer, Entry, Generation, Question, ReplicaId, Seen, counted};
 use shard::PairQuestion;
 use testkit::Random;
 
@@ -81,13 +81,13 @@ impl Arbiter {
         self.is_down = is_down;
     }
 
-    /// Whether it knows that the destinations of all volumes may take over from these sources.
-    pub(crate) fn knows(&self, sources: impl Iterator<Item = ReplicaId>) -> bool {
+    /// Whether it knows that the destinations of all volumes may take over from these sources, of these generations.
+    pub(crate) fn knows(&self, sources: &[(ReplicaId, Generation)]) -> bool {
         let entries = self.keys.iter().map(|&(_, entry)| entry);
         let known = entries.map(|entry| entry.filter(|entry| !entry.is_alone));
         known
-            .map(|entry| entry.map(|entry| entry.source))
-            .eq(sources.map(Some))
+            .map(|entry| entry.map(|entry| (entry.source, entry.generation)))
+            .eq(sources.iter().copied().map(Some))
     }
 
     /// When something is next to be done.

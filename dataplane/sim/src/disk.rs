@@ -165,6 +165,12 @@ impl Disk {
         }
     }
 
+    /// An empty one stands in its place from now on.
+    pub(crate) fn replace(&mut self) {
+        let geometry = self.config.geometry;
+        self.image = Image::new(geometry.len() as usize, geometry.write_cache);
+    }
+
     /// Something else than what was written is there, for good.
     pub(crate) fn spoil(&mut self, sector: usize, bytes: &[u8]) {
         self.image.spoil(sector, bytes);

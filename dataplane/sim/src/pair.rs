@@ -5,6 +5,7 @@
 //! arbiter. Hosts' writes that were acknowledged are never lost, not when the one that had them is off and the other one
 //! serves; what is called alike is so, byte for byte; every copy ends.
 
+mod disks;
 mod draw;
 mod verify;
 
@@ -275,8 +276,9 @@ impl World {
 
     fn is_in_sync(&mut self) -> bool {
         let is_known = self.arbiter.as_ref().is_none_or(|arbiter| {
-            let sources = self.appliances.iter().find(|appliance| appliance.serves());
-            sources.is_some_and(|source| arbiter.knows(source.replicas()))
+            let mut appliances = self.appliances.iter_mut();
+            let source = appliances.find(|appliance| appliance.serves());
+            source.is_some_and(|source| arbiter.knows(&source.replicas()))
         });
         is_known && self.appliances.iter_mut().all(Appliance::is_in_sync)
     }
@@ -383,7 +385,12 @@ impl World {
                 return Err(Violation(what));
             }
             if let Some(why) = appliance.refused() {
-                return Err(Violation(format!("the log is refused: {why}")));
+                event!(self.trace, "refused", [at], "appliance {at}: {why}");
+                if !appliance.may_try_again() {
+                    return Err(Violation(format!("the log is refused: {why}")));
+                }
+                appliance.kill(false).map_err(Violation)?;
+                appliance.start_again();
             }
         }
         for at in 0..2 {
@@ -483,13 +490,16 @@ impl World {
                 self.appliances[1].demote(volume);
             }
         }
-        if self.arbiter.is_some() {
-            return;
-        }
         for at in 0..2 {
-            let other = &self.appliances[1 - at];
-            let is_known = !other.is_running() && !other.has_gone_alone();
-            if is_known && self.appliances[at].is_serving() && self.appliances[at].promote() {
+            let other = &mut self.appliances[1 - at];
+            let is_blank = other.is_blank();
+            // Whatever an arbiter says: what it means is gone.
+            if self.arbiter.is_some() && !is_blank {
+                continue;
+            }
+            let is_known = is_blank || !other.is_running() && !other.has_gone_alone();
+            if is_known && self.appliances[at].is_serving() && self.appliances[at].promote(is_blank)
+            {
                 event!(self.trace, "promote", [at], "appliance {at}");
                 self.idle_since = clock::now();
             }
@@ -509,6 +519,14 @@ impl World {
         self.crashes += 1;
         self.disturb();
         Ok(())
+    }
+
+    /// Not the log of the only one that has all that was acknowledged.
+    fn lose_log(&mut self, at: usize) {
+        let it = &self.appliances[at];
+        if !it.is_running() && !it.has_gone_alone() && self.appliances[1 - at].is_whole() {
+            self.appliances[at].lose_log();
+        }
     }
 
     fn start(&mut self, at: usize) {
@@ -563,6 +581,15 @@ impl World {
             }
             Event::Cut { direction, is_cut } => self.wire.cut(self.pair_link, direction, is_cut),
             Event::Link(quality) => self.wire.set_quality(self.pair_link, quality),
+            Event::Disk {
+                appliance,
+                disk,
+                trouble,
+            } => {
+                let disk = &self.appliances[appliance].disks()[disk];
+                disk.borrow_mut().set_trouble(trouble);
+            }
+            Event::LoseLog { appliance } => self.lose_log(appliance),
             Event::Demote { appliance } => {
                 for volume in 0..self.plan.volumes.len() {
                     self.appliances[appliance].demote(volume);

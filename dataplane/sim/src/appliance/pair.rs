@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use block::{NamespaceIndex, VolumeId};
 use mirror::{
-    Changed, Content, Door, Lanes, Mailbox, Manager, Mirrored, MirroredVolume, Pair, PairConfig,
-    PairKey, Patience, Peer, ReplicaId, Role, Standing, VerifyReport,
+    Changed, Content, Door, Generation, Lanes, Mailbox, Manager, Mirrored, MirroredVolume, Pair,
+    PairConfig, PairKey, Patience, Peer, ReplicaId, Role, Standing, VerifyReport, Wholeness,
 };
 use shard::PairQuestion;
 use testkit::Random;
@@ -41,12 +41,16 @@ pub(crate) struct Node {
     first: Vec<Content>,
     /// What it knew when it was last off.
     known: Vec<Content>,
+    logs_lost: u8,
     /// By volume: bytes, and those of a block.
     volumes: Vec<(u64, u32)>,
 }
 
-fn replica(node: usize, volume: usize) -> ReplicaId {
-    ReplicaId([0x10 * (1 + node as u8) + volume as u8; 16])
+/// Another one for each log that the node has had.
+fn replica(node: usize, volume: usize, log: u8) -> ReplicaId {
+    let mut id = [0x10 * (1 + node as u8) + volume as u8; 16];
+    id[15] += log;
+    ReplicaId(id)
 }
 
 fn name(volume: usize) -> [u8; 16] {
@@ -63,7 +67,7 @@ impl Node {
         random: &mut Random,
     ) -> Self {
         let content = |volume: usize| {
-            let replica = replica(node, volume);
+            let replica = replica(node, volume, 0);
             let (standing, role) = match node {
                 0 => (Standing::first(replica, random.word()), Role::Source),
                 _ => (Standing::blank(replica), Role::Destination),
@@ -82,9 +86,23 @@ impl Node {
             patience: plan.patience,
             promise: plan.promise,
             known: first.clone(),
+            logs_lost: 0,
             first,
             volumes,
         }
+    }
+
+    /// Its log's store is another one, in which nothing is: whoever runs it says that it is to be copied to.
+    fn loses_log(&mut self, node: usize) {
+        self.logs_lost += 1;
+        for (volume, content) in self.first.iter_mut().enumerate() {
+            *content = Content {
+                standing: Standing::blank(replica(node, volume, self.logs_lost)),
+                role: Role::Destination,
+                peer: None,
+            };
+        }
+        self.known.clone_from(&self.first);
     }
 
     /// What it knew of a volume when it was last off, or at first.
@@ -121,12 +139,6 @@ impl Appliance {
         self.is_serving() && self.serves_any() && self.served().all(|serves| serves)
     }
 
-    /// Its replicas, by volume.
-    pub(crate) fn replicas(&self) -> impl Iterator<Item = ReplicaId> {
-        let node = self.pair.iter();
-        node.flat_map(|node| node.first.iter().map(|content| content.standing.replica))
-    }
-
     /// Whether it serves hosts, some of its volumes.
     pub(crate) fn serves_any(&self) -> bool {
         self.served().any(|serves| serves)
@@ -148,19 +160,58 @@ impl Appliance {
         let Some(node) = &self.pair else { return false };
         (0..self.volumes.len()).any(|volume| {
             let content = node.content(volume);
-            let peer = content.peer;
-            let is_source = content.role == mirror::Role::Source;
-            is_source && peer.is_none_or(|peer| content.standing.is_alone(peer))
+            content.role == Role::Source && content.is_alone()
         })
     }
 
-    /// An operator says that it is the source; whether it can be.
-    pub(crate) fn promote(&mut self) -> bool {
+    /// What it knows of its volumes, or knew when it was last off.
+    fn contents(&mut self) -> Vec<&Content> {
+        let manager = self.running.as_mut().and_then(Running::pairs);
+        match (manager, &self.pair) {
+            (Some(manager), _) => manager.pairs().iter().map(Pair::content).collect(),
+            (None, Some(node)) => node.known.iter().collect(),
+            (None, None) => Vec::new(),
+        }
+    }
+
+    /// Its replicas, and which generations they have, by volume.
+    pub(crate) fn replicas(&mut self) -> Vec<(ReplicaId, Generation)> {
+        let contents = self.contents().into_iter();
+        let standings = contents.map(|content| &content.standing);
+        standings
+            .map(|standing| (standing.replica, standing.generation))
+            .collect()
+    }
+
+    /// Whether all its volumes are states of them.
+    pub(crate) fn is_whole(&mut self) -> bool {
+        let is_whole = |content: &&Content| content.standing.wholeness == Wholeness::Whole;
+        self.contents().iter().all(is_whole)
+    }
+
+    /// Whether it has lost its log, and was not copied to since.
+    pub(crate) fn is_blank(&mut self) -> bool {
+        let is_blank = |content: &&Content| content.standing.wholeness == Wholeness::Blank;
+        self.contents().iter().any(is_blank)
+    }
+
+    /// While it is off, its log's store is replaced by an empty one.
+    pub(crate) fn lose_log(&mut self) {
+        for log in self.logs() {
+            log.borrow_mut().replace();
+        }
+        if let Some(node) = &mut self.pair {
+            node.loses_log(self.index);
+        }
+    }
+
+    /// An operator says that it is the source; whether it can be. `is_forced`: whatever the arbiter says.
+    pub(crate) fn promote(&mut self, is_forced: bool) -> bool {
         let Some(manager) = self.running.as_mut().and_then(Running::pairs) else {
             return false;
         };
         (0..manager.pairs().len())
-            .all(|pair| (manager.pair(pair)).is_some_and(|pair| pair.promote(false).is_ok()))
+            .all(|pair| (manager.pair(pair)).is_some_and(|pair| pair.promote(is_forced).is_ok()))
     }
 
     /// An operator says of a volume that the other node is to be its source; whether it will be, if nothing goes wrong.

@@ -154,7 +154,7 @@ impl Running {
                     "what was killed does not come to rest: {stages:?}, requests {requests:?}"
                 ));
             }
-            clock::set(clock::now() + 10 * MICROSECOND);
+            clock::set(clock::now() + 100 * MICROSECOND);
             for index in 0..self.shards.len() {
                 self.stop_step(index);
             }

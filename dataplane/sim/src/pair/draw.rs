@@ -3,7 +3,9 @@
 use block::WritePolicy;
 use testkit::Random;
 
+use super::disks::draw_disks;
 use crate::clock::{MILLISECOND, Nanoseconds, SECOND};
+use crate::disk::Trouble;
 use crate::plan::Plan;
 use crate::wire::{Direction, Quality};
 
@@ -31,6 +33,16 @@ pub(super) enum Event {
         is_cut: bool,
     },
     Link(Quality),
+    /// A drive of an appliance is in trouble, or no longer: those of its volumes, then its log's.
+    Disk {
+        appliance: usize,
+        disk: usize,
+        trouble: Trouble,
+    },
+    /// While it is off, an appliance's log gets another store, with nothing in it.
+    LoseLog {
+        appliance: usize,
+    },
     /// The operator says that the other one is to be the source.
     Demote {
         appliance: usize,
@@ -146,6 +158,7 @@ pub(super) fn draw_events(
     if has_arbiter && random.one_in(4) {
         draw_flap(&mut events, plan.active, random);
     }
+    draw_disks(&mut events, plan, random);
     events.sort_by_key(|&(at, _)| at);
     heal(&mut events, plan.active);
     events
