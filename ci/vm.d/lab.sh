@@ -1,14 +1,17 @@
 # shellcheck shell=bash disable=SC2154,SC2034
-# The two guests of a scenario, and what is done with them again and again. Sourced by run.sh.
+# The guests of a scenario, and what is done with them again and again. Sourced by run.sh.
 #
 #   appliance   owns an emulated NVMe drive and a network card through a user-space driver, and runs `throughline`
 #   client      Debian's own kernel with its NVMe/TCP initiator; knows nothing of us
+#   partner     another appliance, where a scenario has a pair: what is said of an appliance here is done with the guest that `node` names
 #
-# Networks: lan0 (192.0.2.0/24) and, where a scenario asks for a second path, lan1 (198.51.100.0/24); the appliance is .1.
+# Networks: lan0 (192.0.2.0/24) and, where a scenario asks for a second path, lan1 (198.51.100.0/24); the appliance is .1, the client .2,
+# the partner .3.
 
 : "${appliance_tools:?}" "${client_tools:?}"
 
 target=192.0.2.1
+node=appliance
 nqn=nqn.2026-01.com.example:flash0
 NIC=0000:00:04.0
 NIC1=0000:00:05.0
@@ -19,7 +22,10 @@ DRIVE=0000:01:00.0
 # nic GUEST LAN MODEL: a card of a guest on a network: lan0 at 0000:00:04.0, lan1 at 0000:00:05.0.
 nic() {
 	local guest=$1 lan=$2 model=$3 peer=appliance end=2 net
-	[ "$guest" != appliance ] || peer=client end=1
+	case $guest in
+	appliance) peer=client end=1 ;;
+	partner) end=3 ;;
+	esac
 	net="dgram,id=$lan,local.type=unix,local.path=$run/$lan.$guest,remote.type=unix,remote.path=$run/$lan.$peer"
 	[ -z "${taps:-}" ] || net="tap,id=$lan,ifname=$lan$guest,script=no,downscript=no"
 	printf '%s\n' -netdev "$net" \
@@ -28,16 +34,19 @@ nic() {
 
 # with_taps: for root, lan0 is a bridge of TAPs instead of a pair of sockets. Only on a TAP does QEMU give virtio cards offloads:
 # it leaves checksums and large segments to the kernel, as it does in every cloud. The namespace is this run's own (ci/vm).
+# `guests`: who is on it; `lans`: others like it.
 with_taps() {
-	local guest
+	local guest lan
 	if [ "$(id -u)" != 0 ] || [ ! -c /dev/net/tun ]; then
 		echo "without root there are no TAPs, and so no offloads to look at"
 		return
 	fi
-	ip link add lan0 type bridge && ip link set lan0 up
-	for guest in appliance client; do
-		ip tuntap add "lan0$guest" mode tap
-		ip link set "lan0$guest" master lan0 up
+	for lan in lan0 ${lans:-}; do
+		ip link add "$lan" type bridge && ip link set "$lan" up
+		for guest in ${guests:-appliance client}; do
+			ip tuntap add "$lan$guest" mode tap
+			ip link set "$lan$guest" master "$lan" up
+		done
 	done
 	taps=yes
 }
@@ -118,8 +127,8 @@ empty_qcow2() {
 # appliance MODEL ARGUMENT...: boots it with a card of that model on lan0. Hugepages: 384, of its 1280 MiB.
 appliance() {
 	local nics
-	mapfile -t nics < <(nic appliance lan0 "$1")
-	boot appliance 1280 "$appliance_tools" -- "${nics[@]}" "${@:2}"
+	mapfile -t nics < <(nic "$node" lan0 "$1")
+	boot "$node" 1280 "$appliance_tools" -- "${nics[@]}" "${@:2}"
 }
 
 # client ARGUMENT...: boots it with a card on lan0.
@@ -138,13 +147,13 @@ ready() {
 }
 
 # take ADDRESS...: gives the appliance's PCI devices to a driver of user space.
-take() { on appliance "throughline bind $*"; }
+take() { on "$node" "throughline bind $*"; }
 
 # ---- the program ---------------------------------------------------------------------------------------------------
 
 # configure: the appliance's configuration: what every scenario has, and the stores and subsystems from standard input.
 configure() {
-	put appliance /etc/throughline.toml <<-END
+	put "$node" /etc/throughline.toml <<-END
 		cores = [0]
 		[[port]]
 		device = "$NIC"
@@ -175,24 +184,24 @@ one_subsystem() {
 
 # serve: starts the program, and waits until it serves.
 serve() {
-	on appliance 'throughline run --config /etc/throughline.toml >>/run/throughline.log 2>&1 & echo $! >/run/throughline.pid'
+	on "$node" 'throughline run --config /etc/throughline.toml >>/run/throughline.log 2>&1 & echo $! >/run/throughline.pid'
 	await 30 "throughline did not come up" serving
 }
 serving() {
-	on appliance 'kill -0 $(cat /run/throughline.pid)' || fail "throughline ended: $(on appliance 'tail -n 3 /run/throughline.log' | tr '\n' ' ')"
-	on appliance 'throughline stats --json' >"$run/stats.json" && jq -e .ready "$run/stats.json"
+	on "$node" 'kill -0 $(cat /run/throughline.pid)' || fail "throughline ended: $(on "$node" 'tail -n 3 /run/throughline.log' | tr '\n' ' ')"
+	on "$node" 'throughline stats --json' >"$run/stats.json" && jq -e .ready "$run/stats.json"
 }
 
 # stop: SIGTERM, and it must end well.
 stop() {
-	on appliance 'kill $(cat /run/throughline.pid)'
-	await 20 "throughline does not stop" on appliance '! kill -0 $(cat /run/throughline.pid)'
-	on appliance 'tail -n 1 /run/throughline.log | grep -q "stopped$"' || fail "throughline did not stop cleanly"
+	on "$node" 'kill $(cat /run/throughline.pid)'
+	await 20 "throughline does not stop" on "$node" '! kill -0 $(cat /run/throughline.pid)'
+	on "$node" 'tail -n 1 /run/throughline.log | grep -q "stopped$"' || fail "throughline did not stop cleanly"
 }
 
 # counter FILTER: a number from the program's counters, by a jq filter on the sum over all shards.
 counter() {
-	on appliance 'throughline stats --json' >"$run/stats.json"
+	on "$node" 'throughline stats --json' >"$run/stats.json"
 	jq -r "[.shards[] | $1] | add" "$run/stats.json"
 }
 copied() { counter '.copied_bytes | add'; }

@@ -35,6 +35,9 @@ finish() {
 		(on appliance dmesg 10) >"$run/appliance.dmesg"
 		(on client dmesg 10) >"$run/client.dmesg"
 	fi
+	if [ "$status" -ne 0 ] && alive partner; then
+		(on partner 'cat /run/throughline.log' 10) >"$run/partner.log"
+	fi
 	# shellcheck disable=SC2154 # machine.sh declares it
 	for name in "${!guest_pid[@]}"; do halt "$name"; done
 	exit "$status"
