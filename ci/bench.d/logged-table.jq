@@ -15,6 +15,7 @@ def verdict: if . <= 0 then "met, with \(-. | round) to spare" else "missed by \
 "Goal: a logged write takes at most one through + 1,400 + that pass.",
 (.goal | "  median  at most \(.median | round): \(.over.median | verdict)", "  mean    at most \(.mean | round): \(.over.mean | verdict)", "  p10     at most \(.p10 | round): \(.over.p10 | verdict)"),
 "Instructions, logged to through: \(.ratio.instructions | to(2)). Cycles: \(.ratio.median | to(2)).",
+"A second store of the log adds \(.second.median | round) cycles in the median, \(.second.p10 | round) of p10, \(.second.instructions) instructions.",
 "Log bytes for each byte, with blocks of B bytes and n records of one page in a group: 1 + ceil((80 + 52 n) / B) B / (4096 n).",
-(.shapes[] | select(.write == "logged") | "  B = \(.log_block): \(.log_bytes_per_byte | to(4)) measured at \(.records_per_group | to(1)) records a group, by the formula \(.formula | to(4)); \(.formula_full_depth | to(4)) if all of the depth were one group"
+(.shapes[] | select(.write == "logged" and .log_stores == 1) | "  B = \(.log_block): \(.log_bytes_per_byte | to(4)) measured at \(.records_per_group | to(1)) records a group, by the formula \(.formula | to(4)); \(.formula_full_depth | to(4)) if all of the depth were one group"
 	+ if .log_block == 512 then ". Goal, at most 1.05: \(if .log_bytes_per_byte <= 1.05 then "met" else "missed" end)" else "" end)

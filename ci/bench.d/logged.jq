@@ -11,7 +11,7 @@ def formula($records; $block): 1 + ((80 + 52 * $records) / $block | ceil) * $blo
    machine: $machine[0], rounds: $rounds, depth: $runs[0].depth, tsc_hz: $runs[0].tsc_hz,
    crc: {whole: ([$runs[].crc_cycles] | median), in_pieces: ([$runs[].crc_cycles_in_pieces] | median)},
    shapes: [$shapes[] as $shape | of($shape) as $runs
-	| {shape: $shape, write: $runs[0].write, log_block: $runs[0].log_block,
+	| {shape: $shape, write: $runs[0].write, log_block: $runs[0].log_block, log_stores: $runs[0].log_stores,
 	   median: ([$runs[].cycles_total] | median), p10: ([$runs[].cycles_p10] | median), mean: ([$runs[].cycles_mean] | median),
 	   cycles: ($runs[0].cycles | with_entries(.key as $stage | .value = ([$runs[].cycles[$stage]] | median))),
 	   instructions: ($samples[] | select(.shape == $shape and .instructions != null) | .instructions),
@@ -20,7 +20,9 @@ def formula($records; $block): 1 + ((80 + 52 * $records) / $block | ceil) * $blo
 	| if .write == "logged" then .formula = formula(.records_per_group; .log_block)
 		| .formula_full_depth = formula($runs[0].depth; .log_block) else . end]}
 | (.shapes[] | select(.write == "through")) as $through
-| (.shapes[] | select(.write == "logged" and .log_block == 512)) as $logged
+| (.shapes[] | select(.write == "logged" and .log_block == 512 and .log_stores == 1)) as $logged
+| (.shapes[] | select(.write == "logged" and .log_stores == 2)) as $two
 | .goal = ({median: ($through.median + 1400 + .crc.whole), mean: ($through.mean + 1400 + .crc.whole), p10: ($through.p10 + 1400 + .crc.whole)}
 	| .over = {median: ($logged.median - .median), mean: ($logged.mean - .mean), p10: ($logged.p10 - .p10)})
 | .ratio = {instructions: ($logged.instructions / $through.instructions), median: ($logged.median / $through.median)}
+| .second = {instructions: ($two.instructions - $logged.instructions), median: ($two.median - $logged.median), p10: ($two.p10 - $logged.p10)}

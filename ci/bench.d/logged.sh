@@ -9,7 +9,7 @@ alone() { above_others "$release/examples/alone" "$@"; }
 part=4096
 rounds=3
 [ "$size" != full ] || rounds=7
-shapes=("write" "write --back" "write --logged" "write --logged --log-block 4096")
+shapes=("write" "write --back" "write --logged" "write --logged --log-block 4096" "write --logged --two-logs")
 
 # instructions SHAPE: of a command, counted by callgrind inside the shard's poll, over four consistency points.
 instructions() {

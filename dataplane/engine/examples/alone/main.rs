@@ -10,11 +10,11 @@
 //! alone write|read [--connections N] [--depth N] [--gib N] [--digest] [--copy] [--cold]
 //!       [--no-offloads] [--commands N] [--part N] [--instructions] [--core N]
 //!       [--mib N] [--zipf | --sequential] [--clusters N]
-//!       [--back | --logged [--log-block 512|4096] [--half-mib N] [--interval-ms N]
+//!       [--back | --logged [--two-logs] [--log-block 512|4096] [--half-mib N] [--interval-ms N]
 //!                          [--points N [--device-us MOST SLOWEST [--drive-us MOST SLOWEST]]]]
 //! ```
 //!
-//! `--mib`: only so much of the namespace is used. `--points`: instead of cycles, what writes take in a run with so
+//! `--mib`: only so much of the namespace is used. `--two-logs`: the log is on two stores, written in parallel. `--points`: instead of cycles, what writes take in a run with so
 //! many consistency points, by tenths of a second, on devices that take MOST microseconds for a write, and
 //! SLOWEST for one in a hundred; `--drive-us` if the namespace's takes longer than the log's.
 #![allow(missing_docs)]
@@ -69,16 +69,20 @@ fn config(options: &Options) -> Config {
         }],
         pair: None,
         log: (options.write == WritePolicy::Logged).then(|| LogConfig {
-            stores: vec![LogStoreConfig {
-                name: "log0".into(),
-                discard: false,
-            }],
+            stores: (LOG_STORES.iter().take(options.log_stores))
+                .map(|&name| LogStoreConfig {
+                    name: name.into(),
+                    discard: false,
+                })
+                .collect(),
             half_len: Some(options.half_mib << 20),
             interval: options.interval,
             through_after_failure: false,
         }),
         spdk_json: Some(spdk_json(options)),
-        stores: vec![store("null0", DEVICES[0]), store("log0", DEVICES[1])],
+        stores: (["null0"].iter().chain(&LOG_STORES).zip(DEVICES))
+            .map(|(name, device)| store(name, device))
+            .collect(),
         target: TargetConfig {
             listeners: vec![(address, 4420)],
             max_io_bytes: 128 << 10,
@@ -109,13 +113,16 @@ fn config(options: &Options) -> Config {
 }
 
 /// The data's device, and the log's.
-const DEVICES: [&str; 2] = ["Null0", "Log0"];
+const DEVICES: [&str; 3] = ["Null0", "Log0", "Log1"];
+
+const LOG_STORES: [&str; 2] = ["log0", "log1"];
 
 /// SPDK's configuration: devices that keep nothing, behind ones that are slow if that is asked for.
 fn spdk_json(options: &Options) -> String {
     let blocks = (options.gib << 30) / BLOCK;
     let log_blocks = ((2 * options.half_mib + 4) << 20) / options.log_block;
-    let sizes = [(blocks, BLOCK), (log_blocks, options.log_block)];
+    let log = (log_blocks, options.log_block);
+    let sizes = [(blocks, BLOCK), log, log];
     let mut methods = Vec::new();
     for (i, (name, (blocks, block))) in DEVICES.iter().zip(sizes).enumerate() {
         let below = match options.device_us {
@@ -125,7 +132,7 @@ fn spdk_json(options: &Options) -> String {
         methods.push(format!(
             r#"{{"method":"bdev_null_create","params":{{"name":"{below}","num_blocks":{blocks},"block_size":{block}}}}}"#
         ));
-        if let Some((most, slowest)) = options.device_us.map(|devices| devices[i]) {
+        if let Some((most, slowest)) = options.device_us.map(|devices| devices[i.min(1)]) {
             methods.push(format!(
                 r#"{{"method":"bdev_delay_create","params":{{"base_bdev_name":"{below}","name":"{name}","avg_read_latency":{most},"p99_read_latency":{slowest},"avg_write_latency":{most},"p99_write_latency":{slowest}}}}}"#
             ));

@@ -36,6 +36,8 @@ pub struct Options {
     pub write: WritePolicy,
     /// Bytes of a block of the log's store.
     pub log_block: u64,
+    /// How many stores the log is written to.
+    pub log_stores: usize,
     pub half_mib: u64,
     /// Between two consistency points.
     pub interval: Duration,
@@ -64,6 +66,7 @@ pub fn options() -> Result<Options, String> {
         core: 1,
         write: WritePolicy::Through,
         log_block: 512,
+        log_stores: 1,
         half_mib: 16,
         interval: Duration::from_secs(10),
         points: None,
@@ -103,6 +106,7 @@ pub fn options() -> Result<Options, String> {
             }
             "--zipf" => options.pattern = Pattern::Zipf,
             "--sequential" => options.pattern = Pattern::Sequential,
+            "--two-logs" => options.log_stores = 2,
             "--back" => options.write = WritePolicy::Back,
             "--logged" => options.write = WritePolicy::Logged,
             "--digest" => options.digest = true,

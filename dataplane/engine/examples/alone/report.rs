@@ -26,7 +26,7 @@ impl Part {
 /// From here to the end of the run.
 pub struct Report {
     before: ShardSnapshot,
-    devices: [Written; 2],
+    devices: [Written; 3],
     frames: (u64, u64),
     commands: u64,
     parts: Vec<Part>,
@@ -147,7 +147,7 @@ impl Report {
         let since = |name| counter(after, name) - counter(&self.before, name);
         let over = |a: u64, b: u64| if b == 0 { 0.0 } else { a as f64 / b as f64 };
         let (payload, groups) = (since("payload_bytes"), since("groups"));
-        let [data, log] = [0, 1].map(|i| {
+        let [data, log, second] = [0, 1, 2].map(|i| {
             let (now, before) = (written(DEVICES[i]), self.devices[i]);
             let operations = now.operations - before.operations;
             (
@@ -156,7 +156,7 @@ impl Report {
             )
         });
         format!(
-            "\"write\":\"{}\",\"pattern\":\"{}\",\"mib\":{},\"log_block\":{},\"log_bytes_per_byte\":{:.4},\
+            "\"write\":\"{}\",\"pattern\":\"{}\",\"mib\":{},\"log_block\":{},\"log_stores\":{},\"log_bytes_per_byte\":{:.4},\
              \"records_per_group\":{:.2},\"points\":{},\"cache_pages\":{},\
              \"device_operations_per_write\":{:.4},\"device_bytes_per_byte\":{:.4},\
              \"log_operations_per_write\":{:.4},\"log_device_bytes_per_byte\":{:.4}",
@@ -172,14 +172,15 @@ impl Report {
                 options.mib
             },
             options.log_block,
+            options.log_stores,
             over(payload + since("overhead_bytes"), payload),
             over(since("records"), groups),
             since("points"),
             counter(after, "pages"),
             data.0,
             data.1,
-            log.0,
-            log.1,
+            log.0 + second.0,
+            log.1 + second.1,
         )
     }
 
