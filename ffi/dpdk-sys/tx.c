@@ -207,6 +207,9 @@ static uint64_t offload_flags(struct rte_mbuf *m, const struct tl_tx_offload *o)
 	return ol;
 }
 
+/* Bytes of struct virtio_net_hdr with num_buffers (VIRTIO 1.2, 5.1.6); mbufs have RTE_PKTMBUF_HEADROOM in front of their data. */
+#define VIRTIO_HEADER 12
+
 static const uint32_t WITH_HEADERS = TL_TX_IP_CSUM | TL_TX_TCP_CSUM | TL_TX_UDP_CSUM | TL_TX_TSO;
 
 int32_t tl_tx_build(struct tl_tx_ctx *ctx, const void *header, uint32_t header_len, const struct tl_tx_piece *pieces,
@@ -286,6 +289,12 @@ int32_t tl_tx_build(struct tl_tx_ctx *ctx, const void *header, uint32_t header_l
 		if ((offload->flags & WITH_HEADERS) != 0) {
 			rte_net_intel_cksum_prepare(head); /* the pseudo-header sum, as every driver wants it */
 		}
+	} else {
+		/*
+		 * The header that a virtio driver puts in front of a frame in one piece. DPDK 20.05 leaves there what the last frame in this
+		 * buffer had: a checksum that is to be computed, behind the end of an ARP reply, which the host then drops.
+		 */
+		memset(rte_pktmbuf_mtod_offset(head, uint8_t *, -VIRTIO_HEADER), 0, VIRTIO_HEADER);
 	}
 	*out = tl_out(head);
 	return 0;
