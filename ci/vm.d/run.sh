@@ -37,6 +37,7 @@ finish() {
 	fi
 	if [ "$status" -ne 0 ] && alive partner; then
 		(on partner 'cat /run/throughline.log' 10) >"$run/partner.log"
+		(on partner 'throughline stats --json' 20) >"$run/partner-stats.json"
 	fi
 	# shellcheck disable=SC2154 # machine.sh declares it
 	for name in "${!guest_pid[@]}"; do halt "$name"; done

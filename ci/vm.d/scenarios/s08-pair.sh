@@ -95,7 +95,8 @@ begin_node appliance
 begin_node partner
 in_sync appliance
 for node in appliance partner; do
-	on client "nvme connect -t tcp -a ${address[$node]} -s 4420 -n $nqn --keep-alive-tmo=5 --reconnect-delay=1"
+	# Linux gives a connection three seconds.
+	await 60 "the client does not connect to $node" on client "nvme connect -t tcp -a ${address[$node]} -s 4420 -n $nqn --keep-alive-tmo=5 --reconnect-delay=1"
 	[ "$node" = partner ] || await 20 "the client sees no namespace" on client '[ -b /dev/nvme0n1 ]'
 done
 on client "nvme discover -t tcp -a ${address[partner]} -s 4420" >"$run/discovery"
