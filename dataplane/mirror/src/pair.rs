@@ -510,6 +510,15 @@ impl Pair {
         claim
     }
 
+    /// Whether the first change that this node answers alone came behind its claim, which says that there is none.
+    fn has_changed_since(&self) -> bool {
+        let changed = |claim: &Claim| claim.record.is_some_and(|record| record.changed > 0);
+        let claimed = self.claimed.as_ref();
+        self.content.role == Role::Source
+            && claimed.is_some_and(|(_, claim, _)| !changed(claim))
+            && changed(&self.my_claim())
+    }
+
     /// Looks at what can be done; to be called every few milliseconds.
     pub fn advance(&mut self, now: Duration) {
         self.now = now;
@@ -589,6 +598,9 @@ impl Pair {
             && self.has_claimed
             && theirs.answers == self.mine
         {
+            if self.has_changed_since() {
+                return self.begin_anew();
+            }
             self.decide(&claim, role, &theirs);
         }
     }

@@ -330,3 +330,38 @@ fn r05_what_is_of_another_meeting_is_refused() {
     assert_eq!(natures, [STALE, PARAMETERS, PARAMETERS]);
     assert_eq!(nodes[1].stored, stored);
 }
+
+/// The first change that a node answers alone may come behind its claim, which says that there is none, and even when it has decided:
+/// that is split brain all the same.
+#[test]
+fn s08_split_brain_is_found_whenever_the_first_change_comes() {
+    for turns in 1..20 {
+        let mut nodes = [source(), destination(LEN)];
+        meet(&mut nodes, T1);
+        nodes[0].pair.gave_up();
+        nodes.iter_mut().for_each(|node| node.pair.down());
+        assert_eq!(nodes[1].pair.promote(false), Ok(()));
+        go_on(&mut nodes, T2);
+        for node in &mut nodes {
+            node.copied.clear();
+            node.pair.up(true);
+        }
+        let (arbiter, now) = (&mut Arbiter::default(), T2 + T1);
+        go_on_with(&mut nodes, arbiter, now, turns);
+        // Until then what hosts have under way is done, and answered.
+        let is_over = |node: &Node| node.pair.content().role == Role::Destination;
+        if nodes.iter().any(is_over) {
+            assert!(turns > 2, "they have hardly met");
+            break;
+        }
+        for (at, node) in (1..).zip(&nodes) {
+            (node.pair.shared()).mark(&(at * GRANULE..(at + 1) * GRANULE));
+        }
+        go_on_with(&mut nodes, arbiter, now, 400);
+        for node in &nodes {
+            let state = node.pair.state();
+            assert_eq!((state, node.mode()), ("refused", Mode::Alone), "{turns}");
+            assert!(node.copied.is_empty(), "nothing is overwritten");
+        }
+    }
+}

@@ -32,6 +32,11 @@ impl Pair {
     pub(super) fn destination_advances(&mut self, step: Step) {
         let is_quiet = self.shared.is_settled() && self.shared.is_quiet();
         if step == Step::Quieting && is_quiet {
+            // It was alone, and has answered something until it saw that it is not to: nothing of that is overwritten.
+            if self.has_changed_since() {
+                self.shared.set_mode(Mode::Alone);
+                return self.begin_anew();
+            }
             // One that yields is nothing else before the other one is the source.
             if self.content.role == Role::Source {
                 self.content.role = Role::Destination;

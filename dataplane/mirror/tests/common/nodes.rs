@@ -22,6 +22,8 @@ pub struct Node {
     /// Granules that were copied to the other node.
     pub copied: Vec<u64>,
     replies: u64,
+    /// What it was asked and has not answered: its number here, and there.
+    asked: VecDeque<(u64, u64)>,
     run: u64,
 }
 
@@ -49,6 +51,7 @@ pub fn node(content: Content, len: u64, run: u64) -> Node {
         alerts: Vec::new(),
         copied: Vec::new(),
         replies: 0,
+        asked: VecDeque::new(),
         run,
     }
 }
@@ -156,7 +159,6 @@ pub fn go_on(nodes: &mut [Node; 2], from: Duration) {
 
 /// The same, with an arbiter, for so many milliseconds. What one asks of the other one is heard while their `up` says so.
 pub fn go_on_with(nodes: &mut [Node; 2], arbiter: &mut Arbiter, from: Duration, turns: u64) {
-    let mut asked: [VecDeque<(u64, u64)>; 2] = Default::default();
     for turn in 0..turns {
         let now = from + Duration::from_millis(turn);
         for at in 0..2 {
@@ -173,12 +175,13 @@ pub fn go_on_with(nodes: &mut [Node; 2], arbiter: &mut Arbiter, from: Duration, 
                         let other = &mut nodes[1 - at];
                         let reply = other.replies;
                         other.replies += 1;
-                        asked[1 - at].push_back((reply, token));
+                        other.asked.push_back((reply, token));
                         other.pair.heard(command, parameters, payload, reply);
                     }
                     Action::Answer { reply, result } => {
-                        let place = asked[at].iter().position(|&(known, _)| known == reply);
-                        let (_, token) = asked[at]
+                        let asked = &mut nodes[at].asked;
+                        let place = asked.iter().position(|&(known, _)| known == reply);
+                        let (_, token) = asked
                             .remove(place.expect("it was asked"))
                             .expect("it is there");
                         nodes[1 - at].pair.answered(token, result);
