@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context;
 use engine::{Handle, PairAlert, PairConfig};
@@ -20,6 +20,7 @@ use serde_json::json;
 
 use self::command::Patience;
 use crate::config::{Program, uuid_text};
+use crate::text::time_text;
 
 /// How long the thread waits for an alert before it looks whether all is over.
 const TURN: Duration = Duration::from_millis(50);
@@ -148,26 +149,4 @@ impl Runner {
         });
         format!("{object}\n")
     }
-}
-
-/// RFC 3339, in UTC: `2026-03-01T02:03:04.567Z`.
-fn time_text(at: SystemTime) -> String {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (days, second) = (since.as_secs() / 86400, since.as_secs() % 86400);
-    // Years begin in March, so that a leap day is the last one of its year; 400 of them have 146097 days.
-    let day = days + 719_468;
-    let (era, of_era) = (day / 146_097, day % 146_097);
-    let year = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let date = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{date:02}T{:02}:{:02}:{:02}.{:03}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60,
-        since.subsec_millis()
-    )
 }

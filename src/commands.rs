@@ -30,6 +30,9 @@ use crate::{logstore, report, top};
 /// Longer than the program itself waits for its shards.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// Longer than the program waits until a pair has done what it is told.
+const PAIR: Duration = Duration::from_secs(15);
+
 /// `throughline check`
 pub(crate) fn check(config: Option<&Path>, json: bool) -> anyhow::Result<ExitCode> {
     let host = Host::here();
@@ -122,6 +125,9 @@ pub(crate) fn pair_report(socket: &Path, json: bool) -> anyhow::Result<ExitCode>
     for volume in volumes {
         let text = |key: &str| volume[key].as_str().unwrap_or_default().to_owned();
         print(&format!("{}: {}\n", text("store"), text("state")))?;
+        if let Some(since) = volume["severed_by_operator"].as_str() {
+            print(&format!("{}: severed at {since}\n", text("store")))?;
+        }
         if let Some(verify) = volume["verify"]["text"].as_str() {
             print(&format!("{}: {verify}\n", text("store")))?;
         }
@@ -137,12 +143,31 @@ pub(crate) fn pair_promote(socket: &Path, store: &str, force: bool) -> anyhow::R
     Ok(ExitCode::SUCCESS)
 }
 
-/// `throughline pair demote`
-pub(crate) fn pair_demote(socket: &Path, store: &str) -> anyhow::Result<ExitCode> {
+/// `throughline pair VERB STORE`: by method `throughline_pair_VERB`; `done` is printed then.
+pub(crate) fn pair_order(
+    socket: &Path,
+    verb: &str,
+    store: &str,
+    done: &str,
+) -> anyhow::Result<ExitCode> {
     let params = json!({ "store": store });
-    Client::connect(socket)?.call("throughline_pair_demote", params, ANSWER)?;
+    let method = format!("throughline_pair_{verb}");
+    Client::connect(socket)?.call(&method, params, PAIR)?;
+    print(&format!("{store}: {done}\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `throughline pair discard`
+pub(crate) fn pair_discard(
+    socket: &Path,
+    store: &str,
+    volume_name: &str,
+    force: bool,
+) -> anyhow::Result<ExitCode> {
+    let params = json!({ "store": store, "volume_name": volume_name, "force": force });
+    Client::connect(socket)?.call("throughline_pair_discard", params, PAIR)?;
     print(&format!(
-        "the other node is about to be the source of {store}\n"
+        "{store}: what this node had is given up, and it is copied to: `throughline pair report` says how far that is\n"
     ))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -228,6 +228,38 @@ enum PairAction {
         #[arg(value_name = "STORE")]
         store: String,
     },
+    /// Give up the other node on purpose, on the node that is the source: it goes on alone, and the nodes stay apart, restarts
+    /// included, until `reestablish` ends that
+    Sever {
+        #[command(flatten)]
+        socket: SocketOptions,
+        /// The volume, by the name of its store
+        #[arg(value_name = "STORE")]
+        store: String,
+    },
+    /// End what `sever` began, on the same node: what was changed meanwhile is copied to the other one
+    Reestablish {
+        #[command(flatten)]
+        socket: SocketOptions,
+        /// The volume, by the name of its store
+        #[arg(value_name = "STORE")]
+        store: String,
+    },
+    /// Give up what this node has of a volume, and have all of it copied from the other one, which is the source: after split
+    /// brain, on the node whose data are lost
+    Discard {
+        #[command(flatten)]
+        socket: SocketOptions,
+        /// The volume, by the name of its store
+        #[arg(value_name = "STORE")]
+        store: String,
+        /// The same once more
+        #[arg(long, value_name = "STORE")]
+        volume_name: String,
+        /// Whatever the other node is, and whether it is there: data that it lacks are lost
+        #[arg(long)]
+        force: bool,
+    },
     /// Compare both nodes' data of a volume while hosts go on, on the node that is the source; exit status 0 if all of it is the same
     Verify {
         #[command(flatten)]
@@ -307,29 +339,7 @@ fn main() -> ExitCode {
         Command::ConsistencyPoint { socket, seconds } => socket
             .path()
             .and_then(|socket| commands::consistency_point(&socket, seconds)),
-        Command::Pair { action } => match action {
-            PairAction::Report { socket, json } => socket
-                .path()
-                .and_then(|socket| commands::pair_report(&socket, json)),
-            PairAction::Promote {
-                socket,
-                store,
-                force,
-            } => socket
-                .path()
-                .and_then(|socket| commands::pair_promote(&socket, &store, force)),
-            PairAction::Demote { socket, store } => socket
-                .path()
-                .and_then(|socket| commands::pair_demote(&socket, &store)),
-            PairAction::Verify {
-                socket,
-                store,
-                mend,
-                no_wait,
-            } => socket
-                .path()
-                .and_then(|socket| commands::pair_verify(&socket, &store, mend, !no_wait)),
-        },
+        Command::Pair { action } => pair(action),
         Command::Config { action } => match action {
             ConfigAction::Save {
                 socket,
@@ -357,6 +367,50 @@ fn main() -> ExitCode {
         eprintln!("throughline: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// `throughline pair …`
+fn pair(action: PairAction) -> anyhow::Result<ExitCode> {
+    match action {
+            PairAction::Report { socket, json } => socket
+                .path()
+                .and_then(|socket| commands::pair_report(&socket, json)),
+            PairAction::Promote {
+                socket,
+                store,
+                force,
+            } => socket
+                .path()
+                .and_then(|socket| commands::pair_promote(&socket, &store, force)),
+            PairAction::Demote { socket, store } => socket.path().and_then(|socket| {
+                let done = "the other node is about to be the source";
+                commands::pair_order(&socket, "demote", &store, done)
+            }),
+            PairAction::Sever { socket, store } => socket.path().and_then(|socket| {
+                let done = "severed: this node goes on alone until `throughline pair reestablish`";
+                commands::pair_order(&socket, "sever", &store, done)
+            }),
+            PairAction::Reestablish { socket, store } => socket.path().and_then(|socket| {
+                let done = "what was changed is copied when the other node is there: `throughline pair report` says how far it is";
+                commands::pair_order(&socket, "reestablish", &store, done)
+            }),
+            PairAction::Discard {
+                socket,
+                store,
+                volume_name,
+                force,
+            } => socket
+                .path()
+                .and_then(|socket| commands::pair_discard(&socket, &store, &volume_name, force)),
+            PairAction::Verify {
+                socket,
+                store,
+                mend,
+                no_wait,
+            } => socket
+                .path()
+                .and_then(|socket| commands::pair_verify(&socket, &store, mend, !no_wait)),
+    }
 }
 
 impl SocketOptions {

@@ -190,6 +190,11 @@ impl<'s> Writer<'s> {
             |pair| pair.takeover.map(u64::from),
         );
         each(
+            "throughline_pair_severed_by_operator",
+            "Whether an operator severed the pair, here or, on a destination, at the other node.",
+            |pair| Some(pair.severed.is_some().into()),
+        );
+        each(
             "throughline_pair_to_copy_bytes",
             "What is to be copied to the other node, in granules of 64 KiB.",
             |pair| Some(pair.to_copy_bytes()),

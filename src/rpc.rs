@@ -47,9 +47,7 @@ enum Request {
     Capture(capture::Capture),
     ConsistencyPoint(point::ConsistencyPoint),
     PairReport(pair::Report),
-    PairPromote(pair::Promote),
-    PairVerify(pair::Verify),
-    PairDemote(pair::Demote),
+    PairOrder(pair::Order),
     StopCapture(capture::Stop),
     GetConfig,
     GetStats(program::GetStats),
@@ -112,16 +110,25 @@ const METHODS: &[(&str, Read)] = &[
         read(p).map(|Nothing {}| Request::GetVersion)
     }),
     ("throughline_pair_demote", |p| {
-        pair::Demote::read(p).map(Request::PairDemote)
+        pair::Order::demote(p).map(Request::PairOrder)
+    }),
+    ("throughline_pair_discard", |p| {
+        pair::Order::discard(p).map(Request::PairOrder)
     }),
     ("throughline_pair_promote", |p| {
-        pair::Promote::read(p).map(Request::PairPromote)
+        pair::Order::promote(p).map(Request::PairOrder)
+    }),
+    ("throughline_pair_reestablish", |p| {
+        pair::Order::reestablish(p).map(Request::PairOrder)
     }),
     ("throughline_pair_report", |p| {
         read(p).map(Request::PairReport)
     }),
+    ("throughline_pair_sever", |p| {
+        pair::Order::sever(p).map(Request::PairOrder)
+    }),
     ("throughline_pair_verify", |p| {
-        pair::Verify::read(p).map(Request::PairVerify)
+        pair::Order::verify(p).map(Request::PairOrder)
     }),
     ("throughline_stop_capture", |p| {
         capture::Stop::read(p).map(Request::StopCapture)
@@ -168,9 +175,7 @@ impl Rpc {
             Request::Capture(capture) => capture.answer(&program.handle, &program.capture, gone),
             Request::ConsistencyPoint(point) => point.answer(&program.handle),
             Request::PairReport(report) => Ok(report.answer(&program.handle)),
-            Request::PairDemote(demote) => demote.answer(&program.handle),
-            Request::PairPromote(promote) => promote.answer(&program.handle),
-            Request::PairVerify(verify) => verify.answer(&program.handle),
+            Request::PairOrder(order) => order.answer(&program.handle),
             Request::StopCapture(stop) => stop.answer(&program.capture),
             Request::GetConfig => program::get_config(running),
             Request::GetStats(get) => get.answer(program),

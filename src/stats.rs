@@ -291,6 +291,7 @@ pub(crate) mod tests {
             verification: None,
             step: "source_copying",
             since: Duration::from_secs(75),
+            severed: None,
             state: "source, Forward; source, Copying since 75 s".into(),
         }
     }

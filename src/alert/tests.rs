@@ -3,6 +3,7 @@
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
+use std::time::UNIX_EPOCH;
 
 use engine::{Alert, AlertEvent, Generation, PairVolumeConfig, Role};
 use serde_json::Value;

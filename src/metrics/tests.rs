@@ -212,6 +212,7 @@ fn k08_metrics_say_what_the_counters_say() {
         ("in_sync", 0.0),
         ("serves_hosts", 1.0),
         ("takeover", 0.0),
+        ("severed_by_operator", 0.0),
         ("to_copy_bytes", 5120.0 * 65536.0),
         ("state_seconds", 75.0),
         ("generation", 3.0),

@@ -1,7 +1,6 @@
-//! Mirrored pairs: `throughline_pair_report`, `throughline_pair_promote`, `throughline_pair_demote` and `throughline_pair_verify`
-//! (row R3).
+//! Mirrored pairs: `throughline_pair_report`, and what an operator says of them (row R3).
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::{Handle, PairOrder, PairReport};
 use serde::Deserialize;
@@ -9,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::params::{Params, read};
 use crate::control::ErrorObject;
+use crate::text::time_text;
 
 /// How long the program may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -43,6 +43,9 @@ impl Report {
                         "bytes": range.end - range.start,
                     })).collect::<Value>(),
                 })),
+                "severed_by_operator": report.severed.map(|since| {
+                    time_text(UNIX_EPOCH + Duration::from_secs(since))
+                }),
                 "step": report.step,
                 "since_s": report.since.as_secs(),
                 "state": report.state,
@@ -52,72 +55,111 @@ impl Report {
     }
 }
 
-/// `throughline_pair_promote`
+/// What an operator says of a volume.
+#[derive(Debug)]
+pub(super) struct Order {
+    store: String,
+    order: PairOrder,
+    /// What it is called when it is not carried out.
+    not: &'static str,
+}
+
+/// The volume alone.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Promote {
+struct Volume {
+    store: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Promote {
     store: String,
     /// Whatever the arbiter says.
     #[serde(default)]
     force: bool,
 }
 
-impl Promote {
-    pub(super) fn read(params: Params) -> Result<Self, ErrorObject> {
-        read(params)
-    }
-
-    pub(super) fn answer(self, handle: &Handle) -> Result<Value, ErrorObject> {
-        let order = PairOrder::Promote {
-            is_forced: self.force,
-        };
-        handle
-            .order_pair(&self.store, order, ANSWER)
-            .map_err(|why| ErrorObject::internal(format!("Not promoted: {why}")))?;
-        Ok(Value::Bool(true))
-    }
-}
-
-/// `throughline_pair_demote`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Demote {
-    store: String,
-}
-
-impl Demote {
-    pub(super) fn read(params: Params) -> Result<Self, ErrorObject> {
-        read(params)
-    }
-
-    pub(super) fn answer(self, handle: &Handle) -> Result<Value, ErrorObject> {
-        handle
-            .order_pair(&self.store, PairOrder::Demote, ANSWER)
-            .map_err(|why| ErrorObject::internal(format!("Not demoted: {why}")))?;
-        Ok(Value::Bool(true))
-    }
-}
-
-/// `throughline_pair_verify`
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Verify {
+struct Verify {
     store: String,
     /// What differs is copied to the other node.
     #[serde(default)]
     mend: bool,
 }
 
-impl Verify {
-    pub(super) fn read(params: Params) -> Result<Self, ErrorObject> {
-        read(params)
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Discard {
+    store: String,
+    /// The same once more: what is lost was not named by mistake.
+    volume_name: String,
+    /// Whatever the other node is, and whether it is there.
+    #[serde(default)]
+    force: bool,
+}
+
+impl Order {
+    fn of(params: Params, order: PairOrder, not: &'static str) -> Result<Self, ErrorObject> {
+        let Volume { store } = read(params)?;
+        Ok(Self { store, order, not })
+    }
+
+    /// `throughline_pair_promote`
+    pub(super) fn promote(params: Params) -> Result<Self, ErrorObject> {
+        let Promote { store, force } = read(params)?;
+        let order = PairOrder::Promote { is_forced: force };
+        let not = "promoted";
+        Ok(Self { store, order, not })
+    }
+
+    /// `throughline_pair_demote`
+    pub(super) fn demote(params: Params) -> Result<Self, ErrorObject> {
+        Self::of(params, PairOrder::Demote, "demoted")
+    }
+
+    /// `throughline_pair_verify`
+    pub(super) fn verify(params: Params) -> Result<Self, ErrorObject> {
+        let Verify { store, mend } = read(params)?;
+        let order = PairOrder::Verify { mends: mend };
+        let not = "verified";
+        Ok(Self { store, order, not })
+    }
+
+    /// `throughline_pair_sever`
+    pub(super) fn sever(params: Params) -> Result<Self, ErrorObject> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_secs();
+        Self::of(params, PairOrder::Sever { now }, "severed")
+    }
+
+    /// `throughline_pair_reestablish`
+    pub(super) fn reestablish(params: Params) -> Result<Self, ErrorObject> {
+        Self::of(params, PairOrder::Reestablish, "reestablished")
+    }
+
+    /// `throughline_pair_discard`
+    pub(super) fn discard(params: Params) -> Result<Self, ErrorObject> {
+        let Discard {
+            store,
+            volume_name,
+            force,
+        } = read(params)?;
+        if volume_name != store {
+            return Err(ErrorObject::invalid_params(&format!(
+                "What this node has of {store:?} would be lost: `volume_name` is to be {store:?}, and is {volume_name:?}"
+            )));
+        }
+        let order = PairOrder::Discard { is_forced: force };
+        let not = "discarded";
+        Ok(Self { store, order, not })
     }
 
     pub(super) fn answer(self, handle: &Handle) -> Result<Value, ErrorObject> {
-        let order = PairOrder::Verify { mends: self.mend };
         handle
-            .order_pair(&self.store, order, ANSWER)
-            .map_err(|why| ErrorObject::internal(format!("Not verified: {why}")))?;
+            .order_pair(&self.store, self.order, ANSWER)
+            .map_err(|why| ErrorObject::internal(format!("Not {}: {why}", self.not)))?;
         Ok(Value::Bool(true))
     }
 }
@@ -128,24 +170,42 @@ mod tests {
 
     #[test]
     fn r04_what_cannot_be_done_with_a_pair_is_said() {
-        let read = |params: Value| Promote::read(params.as_object().unwrap().clone());
-        let told = read(json!({})).unwrap_err().message;
-        assert!(told.contains("`store` is missing"), "{told}");
-        let told = read(json!({ "store": "data" }))
-            .unwrap()
-            .answer(&Handle::new());
-        let told = told.unwrap_err().message;
-        assert!(told.starts_with("Not promoted: there is no pair"), "{told}");
-        let params = json!({ "store": "data" }).as_object().unwrap().clone();
-        let told = Demote::read(params).unwrap().answer(&Handle::new());
-        let told = told.unwrap_err().message;
-        assert!(told.starts_with("Not demoted: there is no pair"), "{told}");
-        let params = json!({ "store": "data", "mend": true })
-            .as_object()
-            .unwrap()
-            .clone();
-        let told = Verify::read(params).unwrap().answer(&Handle::new());
-        let told = told.unwrap_err().message;
-        assert!(told.starts_with("Not verified: there is no pair"), "{told}");
+        type Read = fn(Params) -> Result<Order, ErrorObject>;
+        let orders: [(Read, &str, &str); 5] = [
+            (Order::promote, "force", "promoted"),
+            (Order::demote, "", "demoted"),
+            (Order::verify, "mend", "verified"),
+            (Order::sever, "", "severed"),
+            (Order::reestablish, "", "reestablished"),
+        ];
+        for (read, option, not) in orders {
+            let read = |params: Value| read(params.as_object().unwrap().clone());
+            let told = read(json!({})).unwrap_err().message;
+            assert!(told.contains("`store` is missing"), "{told}");
+            let mut params = json!({ "store": "data" });
+            if !option.is_empty() {
+                params[option] = true.into();
+            }
+            let told = read(params.clone()).unwrap().answer(&Handle::new());
+            let told = told.unwrap_err().message;
+            let expected = format!("Not {not}: there is no pair");
+            assert!(told.starts_with(&expected), "{told}");
+            params["other"] = true.into();
+            assert!(read(params).is_err(), "{not}");
+        }
+    }
+
+    /// What is lost is named twice.
+    #[test]
+    fn r03_what_is_given_up_is_named_twice() {
+        let read = |params: Value| Order::discard(params.as_object().unwrap().clone());
+        let told = read(json!({ "store": "data" })).unwrap_err().message;
+        assert!(told.contains("`volume_name` is missing"), "{told}");
+        let other = json!({ "store": "data", "volume_name": "date" });
+        let told = read(other).unwrap_err().message;
+        assert!(told.contains("is to be \"data\""), "{told}");
+        let same = json!({ "store": "data", "volume_name": "data", "force": true });
+        let told = read(same).unwrap().answer(&Handle::new()).unwrap_err();
+        assert!(told.message.starts_with("Not discarded: there is no pair"));
     }
 }

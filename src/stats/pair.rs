@@ -18,6 +18,9 @@ pub(crate) struct Pair {
     pub(crate) takeover: Option<bool>,
     pub(crate) generation: String,
     pub(crate) to_copy_bytes: u64,
+    /// An operator severed it, here or at the other node.
+    #[serde(default)]
+    pub(crate) severed_by_operator: bool,
     /// How far the two nodes are, in a word, and since when.
     pub(crate) step: String,
     pub(crate) since_seconds: u64,
@@ -33,6 +36,7 @@ impl Pair {
             takeover: report.takeover,
             generation: report.generation.to_string(),
             to_copy_bytes: report.to_copy_bytes(),
+            severed_by_operator: report.severed.is_some(),
             step: report.step.into(),
             since_seconds: report.since.as_secs(),
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use lab::config::NQN;
-use lab::pair::{NODES, Pair, is_in_sync, may_be_taken_over, report, serves};
+use lab::pair::{NODES, PORTS, Pair, is_in_sync, may_be_taken_over, report, reports, serves};
 use lab::writer::Writer;
 use lab::{Ended, MIB, Outcome, Program, Result, Test, Tool, expect, wait};
 use serde_json::json;
@@ -283,6 +283,121 @@ fn k06_hosts_are_told_which_node_serves(test: &Test) -> Outcome {
     Ok(())
 }
 
+/// `throughline pair …`, of a program.
+fn pair_command(test: &Test, program: &Program<'_>, words: &[&str]) -> Result<Tool> {
+    let tool = Tool::new(test, lab::throughline()?).arg("pair").args(words);
+    Ok(tool.arg("--socket").arg(program.socket()))
+}
+
+fn is_severed(program: &Program<'_>) -> Outcome {
+    reports(program, "it knows that the pair is severed", |report| {
+        report["step"] == "severed" && report["severed_by_operator"].is_string()
+    })
+}
+
+/// An operator severs the pair: the source goes on alone, through restarts of both, until one says otherwise; then what was changed
+/// is copied, and the other node has all of it.
+fn r03_a_pair_that_an_operator_severs_stays_so(test: &Test) -> Outcome {
+    let pair = Pair::new(test)?;
+    let mut writer = Writer::new(0, NODES[0]);
+    let (source, destination) = (pair.start(0)?, pair.start(1)?);
+    is_in_sync(&source, "source")?;
+    pair.host.within(|| writer.write_all(1))?;
+    let refused = pair_command(test, &destination, &["sever", "disk0"])?.fails()?;
+    expect::contains("why not", &refused.output(), "not the source")?;
+    pair_command(test, &source, &["sever", "disk0"])?.succeeds()?;
+    pair.is_told(0, "severed", 1, "source")?;
+    pair.is_told(1, "severed_there", 1, "destination")?;
+    is_severed(&source)?;
+    is_severed(&destination)?;
+    pair.host.within(|| writer.write_all(2))?;
+    // Whichever restarts, in whichever way.
+    destination.kill();
+    let destination = pair.start(1)?;
+    is_severed(&destination)?;
+    source.kill();
+    let source = pair.start(0)?;
+    serves(&source)?;
+    is_severed(&source)?;
+    destination.stop()?;
+    let destination = pair.start(1)?;
+    is_severed(&destination)?;
+    let refused = pair_command(test, &destination, &["promote", "disk0"])?.fails()?;
+    expect::contains(
+        "why not",
+        &refused.output(),
+        "severed the pair at the other",
+    )?;
+    pair.host.within(|| writer.verify())?;
+    pair.host.within(|| writer.write_all(3))?;
+    pair_command(test, &source, &["reestablish", "disk0"])?.succeeds()?;
+    is_in_sync(&source, "source")?;
+    is_in_sync(&destination, "destination")?;
+    let report = report(&destination)?;
+    expect::equal("severed", &report["severed_by_operator"], &json!(null))?;
+    source.kill();
+    promote(&destination)?;
+    writer.goes_to(NODES[1]);
+    pair.host.within(|| writer.verify())?;
+    destination.kill();
+    Ok(())
+}
+
+/// Both went on without each other; an operator says on one of them that its data are lost, and neither restarts.
+fn r03_after_split_brain_one_node_gives_up_what_it_has(test: &Test) -> Outcome {
+    let pair = Pair::new(test)?;
+    let mut writers = [Writer::new(0, NODES[0]), Writer::new(1, NODES[1])];
+    let (first, second) = (pair.start(0)?, pair.start(1)?);
+    is_in_sync(&first, "source")?;
+    let refused = pair_command(
+        test,
+        &first,
+        &["discard", "disk0", "--volume-name", "disk0"],
+    )?;
+    let refused = refused.fails()?.output();
+    expect::contains("why not", &refused, "this node is the source")?;
+    // The link is cut; who promotes the other one is wrong.
+    pair.host.run(&format!("ip link set {} down", PORTS[0]))?;
+    promote(&second)?;
+    pair.host.within(|| writers[1].write_all(1))?;
+    first.logs("the pair is severed", 1)?;
+    pair.host.run(&format!("ip link set {} down", PORTS[1]))?;
+    pair.host.run(&format!("ip link set {} up", PORTS[0]))?;
+    pair.host.within(|| writers[0].write_all(1))?;
+    pair.host.run(&format!("ip link set {} up", PORTS[1]))?;
+    for (node, program) in [&first, &second].into_iter().enumerate() {
+        pair.is_told(node, "split_brain", 1, "source")?;
+        reports(program, "it is left as it is", |report| {
+            report["step"] == "refused"
+        })?;
+    }
+    for (words, why) in [
+        (&["discard", "disk0"][..], "--volume-name"),
+        (
+            &["discard", "disk0", "--volume-name", "disk1"],
+            "volume_name",
+        ),
+    ] {
+        let refused = pair_command(test, &first, words)?.fails()?.output();
+        expect::contains("why not", &refused, why)?;
+    }
+    let discards = pair_command(
+        test,
+        &first,
+        &["discard", "disk0", "--volume-name", "disk0"],
+    )?;
+    discards.succeeds()?;
+    pair.is_told(0, "discarded", 1, "destination")?;
+    is_in_sync(&first, "destination")?;
+    is_in_sync(&second, "source")?;
+    pair.host.within(|| writers[1].verify())?;
+    second.stop()?;
+    first.stop()?;
+    let [first, second] = [0, 1].map(|node| fs::read(test.dir().join(format!("disk{node}"))));
+    let differs = first?.iter().zip(&second?).position(|(a, b)| a != b);
+    expect::equal("where the drives differ", differs, None)
+}
+
 /// What differs is found while hosts write, told, and copied if that is asked for.
 fn r03_what_differs_is_found_and_mended(test: &Test) -> Outcome {
     let pair = Pair::new(test)?;
@@ -338,6 +453,8 @@ fn r03_what_differs_is_found_and_mended(test: &Test) -> Outcome {
 
 lab::tests![
     r03_what_differs_is_found_and_mended,
+    r03_a_pair_that_an_operator_severs_stays_so,
+    r03_after_split_brain_one_node_gives_up_what_it_has,
     s08_the_other_node_has_what_was_acknowledged,
     s08_the_other_node_takes_over_by_itself,
     k06_hosts_are_told_which_node_serves,

@@ -160,5 +160,6 @@ fn first_content(role: FirstRole) -> Content {
         standing,
         role,
         peer: None,
+        severed: None,
     }
 }

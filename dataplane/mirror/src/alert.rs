@@ -13,6 +13,8 @@ pub enum AlertEvent {
     PeerLost,
     /// This node goes on without the other one, which is out of date from now on.
     Severed,
+    /// An operator severed the pair at the other node: this one is out of date from now on.
+    SeveredThere,
     /// This node was the source, and hosts are not served until the nodes meet, or the arbiter lets it go on.
     NotServed,
     /// The source is gone, and this node is about to be it.
@@ -29,6 +31,8 @@ pub enum AlertEvent {
     NoSource,
     /// The other node refuses the volume, or what it was asked for.
     PeerRefuses,
+    /// An operator said that this node gives up what it has: it is to be copied to.
+    Discarded,
     /// A comparison ended, or was cut off, and nothing that differs was found.
     Verified,
     /// A comparison ended, or was cut off, and blocks that differ were found.
@@ -37,10 +41,11 @@ pub enum AlertEvent {
 
 impl AlertEvent {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::InSync,
         Self::PeerLost,
         Self::Severed,
+        Self::SeveredThere,
         Self::NotServed,
         Self::TakesOver,
         Self::NotDemoted,
@@ -49,6 +54,7 @@ impl AlertEvent {
         Self::VolumesDiffer,
         Self::NoSource,
         Self::PeerRefuses,
+        Self::Discarded,
         Self::Verified,
         Self::Differs,
     ];
@@ -59,6 +65,7 @@ impl AlertEvent {
             Self::InSync => "in_sync",
             Self::PeerLost => "peer_lost",
             Self::Severed => "severed",
+            Self::SeveredThere => "severed_there",
             Self::NotServed => "not_served",
             Self::TakesOver => "takes_over",
             Self::NotDemoted => "not_demoted",
@@ -67,6 +74,7 @@ impl AlertEvent {
             Self::VolumesDiffer => "volumes_differ",
             Self::NoSource => "no_source",
             Self::PeerRefuses => "peer_refuses",
+            Self::Discarded => "discarded",
             Self::Verified => "verified",
             Self::Differs => "differs",
         }

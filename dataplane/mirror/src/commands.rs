@@ -30,6 +30,8 @@ impl Command {
     pub const RENEW: Self = Self(22);
     /// Whether the receiver has the same: [`Comparison`].
     pub const VERIFY: Self = Self(23);
+    /// Whether the receiver is the source, and keeps what it has: the sender is about to give up what that has. [`Discard`].
+    pub const DISCARD: Self = Self(24);
 }
 
 /// Changes in a message at most.
@@ -42,6 +44,7 @@ const DIFFERING: usize = 16;
 const READY: usize = 16;
 const COPYING: usize = 40;
 const COMPARISON: usize = 32;
+const DISCARD: usize = 16;
 
 /// Parameters that are none of their command's: a peer that breaks the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,7 +241,7 @@ impl Role {
 /// | 144 | 8 | granules that may differ, apart from the record |
 /// | 152 | 8 | meeting: a number of the sender's that it has not used before; what it says later of this meeting has it |
 /// | 160 | 8 | the other one's meeting that this one answers; 0: none |
-/// | 168 | 8 | 0 |
+/// | 168 | 8 | when an operator severed the pair at the sender, a source: seconds since 1970; 0: none did |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meeting {
     /// The volume's name on both nodes.
@@ -259,6 +262,8 @@ pub struct Meeting {
     pub meeting: u64,
     /// The other one's, if it was heard.
     pub answers: u64,
+    /// When an operator severed the pair at the sender; 0: none did.
+    pub severed: u64,
 }
 
 impl Meeting {
@@ -291,6 +296,7 @@ impl Meeting {
         put(&mut bytes, 144, &self.differing.to_le_bytes());
         put(&mut bytes, 152, &self.meeting.to_le_bytes());
         put(&mut bytes, 160, &self.answers.to_le_bytes());
+        put(&mut bytes, 168, &self.severed.to_le_bytes());
         bytes
     }
 
@@ -337,7 +343,13 @@ impl Meeting {
             differing: u64_at(bytes, 144),
             meeting: u64_at(bytes, 152),
             answers: u64_at(bytes, 160),
+            severed: u64_at(bytes, 168),
         };
+        if meeting.severed != 0 && role != Role::Source {
+            return Err(BadParameters(
+                "a pair is severed at a node that is not its source",
+            ));
+        }
         match meeting.encode() == bytes {
             true => Ok(meeting),
             false => Err(BadParameters("something stands where zeros are to be")),
@@ -485,6 +497,46 @@ impl Copying {
             true => Ok(copying),
             false => Err(BadParameters("something stands where zeros are to be")),
         }
+    }
+}
+
+/// Parameters of [`Command::DISCARD`]. The receiver refuses with [`nature::SOURCE`](crate::nature::SOURCE) if it is not the source, does
+/// not serve hosts, or is about to give up what it has itself.
+///
+/// | | bytes | |
+/// | --- | --- | --- |
+/// | 0 | 2 | volume |
+/// | 2 | 6 | 0 |
+/// | 8 | 8 | the receiver's meeting |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Discard {
+    /// The volume.
+    pub volume: u16,
+    /// The receiver's meeting.
+    pub meeting: u64,
+}
+
+impl Discard {
+    /// As parameters.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![0; DISCARD];
+        put(&mut bytes, 0, &self.volume.to_le_bytes());
+        put(&mut bytes, 8, &self.meeting.to_le_bytes());
+        bytes
+    }
+
+    /// From parameters.
+    ///
+    /// # Errors
+    /// [`BadParameters`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, BadParameters> {
+        if bytes.len() != DISCARD || bytes[2..8] != [0; 6] {
+            return Err(BadParameters("what is to be given up is not told so"));
+        }
+        Ok(Self {
+            volume: u16_at(bytes, 0),
+            meeting: u64_at(bytes, 8),
+        })
     }
 }
 

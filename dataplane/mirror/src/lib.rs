@@ -33,7 +33,7 @@ pub use alert::{Alert, AlertEvent};
 pub use arbiter::{Answer, Entry, Question, Seen, counted};
 pub use commands::{
     BadParameters, CHANGES_MAX, COMPARED, Change, ChangeOp, Changes, Comparison, Copying,
-    Differing, Meeting, Ready, Role,
+    Differing, Discard, Meeting, Ready, Role,
 };
 pub use counters::LaneCounters;
 pub use frame::{Command, Header};

@@ -15,6 +15,7 @@
 mod content;
 mod destination;
 mod leases;
+mod orders;
 mod roles;
 mod source;
 mod watch;
@@ -25,12 +26,12 @@ use std::time::Duration;
 
 use crate::alert::{Alert, AlertEvent};
 use crate::arbiter::Question;
-use crate::commands::{BadParameters, Copying, Differing, Meeting, Ready, Role};
+use crate::commands::{BadParameters, Copying, Differing, Discard, Meeting, Ready, Role};
 use crate::frame::Command;
 use crate::mirrored::{Mirrored, Mode};
 use crate::parameters::Refusal;
 use crate::record::Changed;
-use crate::standing::{Claim, Refused, Standing, Verdict, Which, meet};
+use crate::standing::{Claim, Refused, Standing, Verdict, Which, Wholeness, meet};
 
 pub use content::{BadContent, Content};
 pub use roles::Unwilling;
@@ -54,6 +55,8 @@ pub mod nature {
     pub const DIFFERS: u16 = 5;
     /// The receiver has no memory for it now: it may be asked again.
     pub const BUSY: u16 = 6;
+    /// The receiver is not the source, or is about to give up what it has.
+    pub const SOURCE: u16 = 7;
 }
 
 /// A volume of a pair.
@@ -124,12 +127,18 @@ enum Phase {
     Destination(destination::Step),
     /// An operator has said that it is the source.
     Promoting,
+    /// An operator has severed the pair at the source: it stays so until one says otherwise.
+    Severed,
+    /// This node gives up what it has.
+    Discarding,
 }
 
 /// What follows a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum After {
     Nothing,
+    /// What an operator has asked for is done.
+    Ordered,
     Alone,
     Yielding,
     Source(source::Step),
@@ -170,6 +179,7 @@ pub struct Pair {
     is_stopping: bool,
     /// If there is an arbiter.
     leases: Option<leases::Leases>,
+    orders: orders::Orders,
     /// The last comparison whose end was told.
     verified: u64,
     tokens: u64,
@@ -220,6 +230,7 @@ impl Pair {
             severs_now: false,
             is_stopping: false,
             leases: None,
+            orders: orders::Orders::default(),
             verified: 0,
             tokens: 0,
             random: Box::new(random),
@@ -244,36 +255,6 @@ impl Pair {
         matches!(
             self.phase,
             Phase::Source(source::Step::InSync) | Phase::Destination(destination::Step::InSync)
-        )
-    }
-
-    /// How it stands, for an operator.
-    pub fn describe(&self) -> String {
-        let role = match self.content.role {
-            Role::Source => "source",
-            Role::Destination => "destination",
-            Role::Yielding => "source that yields",
-        };
-        let phase = match self.phase {
-            Phase::Apart => "apart".into(),
-            Phase::Sourceless => "waits for an operator to say which one is the source".into(),
-            Phase::Refused(refused) => refused.to_string(),
-            Phase::Source(step) => format!("source, {step:?}"),
-            Phase::Destination(step) => format!("destination, {step:?}"),
-            Phase::Promoting => "is about to be the source".into(),
-        };
-        let (generation, changed) = (self.content.standing.generation, self.shared.changed());
-        let since = (self.now - self.since).as_secs();
-        let mode = self.shared.mode().0;
-        let takeover = match self.may_be_taken_over() {
-            Some(true) => "; the other node may take over",
-            Some(false) if self.content.role == Role::Source => {
-                "; the other node may not take over"
-            }
-            _ => "",
-        };
-        format!(
-            "{role}, {mode:?}; {phase} since {since} s; generation {generation}; {changed} granules to be copied{takeover}"
         )
     }
 
@@ -350,6 +331,7 @@ impl Pair {
         }
         match after {
             After::Nothing => {}
+            After::Ordered => self.order_stored(),
             After::Alone => self.is_alone(),
             After::Yielding => self.yields(),
             After::Source(step) => self.source_stored(step),
@@ -419,6 +401,7 @@ impl Pair {
                 self.alert(AlertEvent::PeerRefuses, text);
                 self.is_up = false;
             }
+            (Command::DISCARD, result) => self.may_discard_now(result),
             (_, Err(refusal)) if refusal.nature == nature::STALE => self.part(),
             (_, Err(refusal)) => {
                 let text = format!("the other node refuses: {refusal}");
@@ -467,6 +450,9 @@ impl Pair {
             }
             Command::COPIED => {
                 Copying::decode(parameters).map(|copying| self.heard_copied(copying, reply))
+            }
+            Command::DISCARD => {
+                Discard::decode(parameters).map(|discard| self.heard_discard(discard, reply))
             }
             Command::RENEW => {
                 Copying::decode(parameters).map(|copying| self.heard_renewal(copying, reply))
@@ -547,10 +533,11 @@ impl Pair {
             return self.go_alone();
         }
         if std::mem::take(&mut self.severs) {
-            return self.sever();
+            self.orders.is_overtaken();
+            return self.go_on_without();
         }
         self.arbitrate();
-        if self.waits_for_arbiter() {
+        if self.waits_for_arbiter() || self.carries_out_order() {
             return;
         }
         match self.phase {
@@ -558,7 +545,7 @@ impl Pair {
             Phase::Source(step) => self.source_advances(step),
             Phase::Destination(step) => self.destination_advances(step),
             Phase::Promoting => self.promote_on(),
-            Phase::Sourceless | Phase::Refused(_) => {}
+            Phase::Sourceless | Phase::Refused(_) | Phase::Severed | Phase::Discarding => {}
         }
         if self.storing.is_none() && self.shared.wants_to_be_stored() {
             self.store(After::Nothing);
@@ -591,6 +578,7 @@ impl Pair {
                 differing: self.shared.differing().count(),
                 meeting: self.mine,
                 answers,
+                severed: self.severed_at(role),
             };
             return self.ask(Command::CLAIM, meeting.encode(), Vec::new());
         }
@@ -626,12 +614,22 @@ impl Pair {
         };
         let is_given =
             self.verdict == Verdict::InSync && roles == (Role::Destination, Role::Yielding);
-        if roles.0 != Role::Source && !is_given {
+        // The one that was to be the source has given up what it had.
+        let is_left = roles == (Role::Yielding, Role::Destination)
+            && [claim.wholeness, theirs.claim.wholeness].contains(&Wholeness::Blank);
+        if roles.0 != Role::Source && !is_given && !is_left {
             self.alert(
                 AlertEvent::NoSource,
                 "neither replica that is whole is the source: an operator is to say which one is",
             );
             return self.enter(Phase::Sourceless);
+        }
+        let severed = match is_mine {
+            true => self.severed_at(role),
+            false => theirs.severed,
+        };
+        if severed != 0 {
+            return self.stays_severed(is_mine, severed);
         }
         match is_mine {
             true => self.enter(Phase::Source(source::Step::Hearing)),

@@ -30,6 +30,8 @@ pub struct PairReport {
     pub step: &'static str,
     /// How long it has been that.
     pub since: Duration,
+    /// When an operator severed the pair, here or, if this node is not the source, at the other one: seconds since 1970.
+    pub severed: Option<u64>,
     /// All of it in words.
     pub state: String,
 }
@@ -56,7 +58,22 @@ pub enum PairOrder {
         /// What differs is copied to the other node.
         mends: bool,
     },
+    /// This node, the source, gives up the other one, until an operator says otherwise.
+    Sever {
+        /// When that is said: seconds since 1970.
+        now: u64,
+    },
+    /// That ends.
+    Reestablish,
+    /// This node gives up what it has, and is copied to.
+    Discard {
+        /// Whether or not the other node is there, and the source.
+        is_forced: bool,
+    },
 }
+
+/// Tells an order from others.
+pub(crate) type OrderNumber = u64;
 
 /// What a pair asks the arbiter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +91,10 @@ struct Inner {
     names: Vec<String>,
     reports: Vec<PairReport>,
     /// What operators said of which volume, and how it went.
-    orders: VecDeque<(usize, PairOrder)>,
-    done: VecDeque<Result<(), String>>,
+    orders: VecDeque<(OrderNumber, usize, PairOrder)>,
+    done: VecDeque<(OrderNumber, Result<(), String>)>,
+    /// How many there were.
+    count: OrderNumber,
     /// What the arbiter is to be asked, and has answered: the pair, its token, and what.
     questions: VecDeque<PairQuestion>,
     answers: VecDeque<(usize, u64, Answer)>,
@@ -97,7 +116,7 @@ pub(crate) struct PairDesk {
 /// What there is for the shard.
 #[derive(Default)]
 pub(crate) struct PairNews {
-    pub(crate) orders: VecDeque<(usize, PairOrder)>,
+    pub(crate) orders: VecDeque<(OrderNumber, usize, PairOrder)>,
     pub(crate) answers: VecDeque<(usize, u64, Answer)>,
     pub(crate) leased: Option<Instant>,
 }
@@ -148,8 +167,8 @@ impl PairDesk {
     }
 
     /// How an order went.
-    pub(crate) fn done(&self, result: Result<(), String>) {
-        lock(&self.inner).done.push_back(result);
+    pub(crate) fn done(&self, order: OrderNumber, result: Result<(), String>) {
+        lock(&self.inner).done.push_back((order, result));
         self.changed.notify_all();
     }
 
@@ -206,12 +225,16 @@ impl PairDesk {
                 ),
             });
         };
-        inner.done.clear();
-        inner.orders.push_back((place, order));
+        inner.count += 1;
+        let number = inner.count;
+        inner.orders.push_back((number, place, order));
         self.has_news.store(true, Ordering::Release);
         loop {
-            if let Some(result) = inner.done.pop_front() {
-                return result;
+            // Those of whom nobody waits any more come first.
+            while let Some((of, result)) = inner.done.pop_front() {
+                if of == number {
+                    return result;
+                }
             }
             let Some(left) = deadline.checked_duration_since(Instant::now()) else {
                 inner.orders.clear();
@@ -249,8 +272,10 @@ mod tests {
                     None => std::thread::yield_now(),
                 }
             };
-            assert_eq!(news.orders, [(0, PairOrder::Demote)]);
-            desk.done(Err("it is not whole".into()));
+            // That of another one, who waits no more.
+            desk.done(1, Ok(()));
+            assert_eq!(news.orders, [(2, 0, PairOrder::Demote)]);
+            desk.done(2, Err("it is not whole".into()));
             assert_eq!(asked.join().unwrap(), Err("it is not whole".into()));
         });
     }
@@ -292,6 +317,7 @@ mod tests {
             verification: None,
             step: "apart",
             since: Duration::ZERO,
+            severed: None,
             state: String::new(),
         }]);
         assert_eq!(desk.reports()[0].name, "data");

@@ -10,7 +10,7 @@ use volume::{RecordPages, TableRefusal, TableToken, TableWrite, Volumes};
 
 use crate::door::MirrorDoor;
 use crate::handle::Handle;
-use crate::pair_desk::{PairOrder, PairQuestion, PairReport};
+use crate::pair_desk::{OrderNumber, PairOrder, PairQuestion, PairReport};
 
 /// How often it is told how pairs stand.
 const TELL: Duration = Duration::from_millis(100);
@@ -23,6 +23,8 @@ pub(crate) struct Pairs {
     /// Those that are being written, and what the pair knows it by.
     under_way: Vec<(TableToken, usize, u64)>,
     tell_at: Instant,
+    /// What operators wait for: the pair, and the order.
+    ordered: Vec<(usize, OrderNumber)>,
     /// Which ones served hosts when that was done last.
     serving: Vec<bool>,
 }
@@ -81,8 +83,12 @@ impl Pairs {
             handle.alerts().tell(pair, alert);
         }
         if let Some(news) = handle.pairs().news() {
-            for (pair, order) in news.orders {
-                handle.pairs().done(carry_out(manager, pair, order));
+            for (number, pair, order) in news.orders {
+                match carry_out(manager, pair, order) {
+                    Ok(Progress::Done) => handle.pairs().done(number, Ok(())),
+                    Ok(Progress::Begun) => self.ordered.push((pair, number)),
+                    Err(why) => handle.pairs().done(number, Err(why)),
+                }
             }
             for (pair, token, answer) in news.answers {
                 manager.arbitrated(pair, token, answer);
@@ -93,6 +99,14 @@ impl Pairs {
                 manager.leased(now + left, now);
             }
         }
+        self.ordered.retain(|&(pair, number)| {
+            let outcome = manager.pair(pair).and_then(Pair::next_outcome);
+            let is_open = outcome.is_none();
+            if let Some(outcome) = outcome {
+                (handle.pairs()).done(number, outcome.map_err(|why| why.to_string()));
+            }
+            is_open
+        });
         while let Some((pair, token, question)) = manager.next_question() {
             handle.pairs().ask(PairQuestion {
                 pair,
@@ -120,6 +134,7 @@ impl Pairs {
             verification: pair.shared().verification().report(),
             step: pair.state(),
             since: pair.in_state(),
+            severed: pair.content().severed,
             state: pair.describe(),
         });
         handle.pairs().tell(reports.collect());
@@ -127,15 +142,25 @@ impl Pairs {
     }
 }
 
+/// How far what an operator says is.
+enum Progress {
+    Done,
+    /// The pair tells its end.
+    Begun,
+}
+
 /// What an operator says of a pair.
-fn carry_out(manager: &mut Manager, pair: usize, order: PairOrder) -> Result<(), String> {
+fn carry_out(manager: &mut Manager, pair: usize, order: PairOrder) -> Result<Progress, String> {
     let Some(pair) = manager.pair(pair) else {
         return Err("there is no such volume".into());
     };
     let result = match order {
-        PairOrder::Promote { is_forced } => pair.promote(is_forced),
-        PairOrder::Demote => pair.demote(),
-        PairOrder::Verify { mends } => pair.verify(mends),
+        PairOrder::Promote { is_forced } => pair.promote(is_forced).map(|()| Progress::Done),
+        PairOrder::Demote => pair.demote().map(|()| Progress::Done),
+        PairOrder::Verify { mends } => pair.verify(mends).map(|()| Progress::Done),
+        PairOrder::Sever { now } => pair.sever(now).map(|()| Progress::Begun),
+        PairOrder::Discard { is_forced } => pair.discard(is_forced).map(|()| Progress::Begun),
+        PairOrder::Reestablish => pair.reestablish().map(|()| Progress::Begun),
     };
     result.map_err(|why| why.to_string())
 }

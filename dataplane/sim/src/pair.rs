@@ -7,6 +7,7 @@
 
 mod disks;
 mod draw;
+mod orders;
 mod verify;
 
 use std::net::SocketAddr;
@@ -100,6 +101,8 @@ struct World {
     serving_since: Nanoseconds,
     /// By host: how long after it knows it.
     lags: Vec<Nanoseconds>,
+    /// Both are promoted, so that they go on without each other.
+    is_split: bool,
     /// Which one they used last.
     served: Option<usize>,
     /// Since when none serves.
@@ -109,6 +112,8 @@ struct World {
     starts_after_stop: [bool; 2],
     pair_link: usize,
     arbiter: Option<Arbiter>,
+    /// What the operator has said, and knows.
+    operator_knows: orders::Operator,
     /// What of which volume was changed at one node behind everybody's back: a sector.
     spoilt: Option<(usize, u64)>,
 }
@@ -197,12 +202,14 @@ impl World {
             serving: None,
             serving_since: 0,
             lags: plan.hosts.iter().map(|_| draw_lag(random)).collect(),
+            is_split: false,
             served: None,
             idle_since: 0,
             operator: random.below(2 * SECOND),
             random: random.fork(),
             starts_after_stop: [false; 2],
             pair_link,
+            operator_knows: orders::Operator::new(plan.volumes.len()),
             spoilt: None,
             arbiter: has_arbiter.then(|| Arbiter::new(plan.volumes.len(), random.fork())),
             plan,
@@ -254,6 +261,9 @@ impl World {
             self.start(source);
             self.come_in_sync()?;
         }
+        if self.arbiter.is_none() && self.random.chance(1, 2) {
+            self.split_brain()?;
+        }
         self.verify()?;
         self.verify_replicas()?;
         self.hosts.iter_mut().for_each(Host::rest);
@@ -270,7 +280,7 @@ impl World {
     fn come_in_sync(&mut self) -> Result<(), Violation> {
         let deadline = clock::now() + PHASE_MAX;
         self.run_until("the copy", deadline, |world| {
-            world.are_on() && world.is_in_sync()
+            world.are_on() && !world.operator_knows.waits() && world.is_in_sync()
         })
     }
 
@@ -336,7 +346,7 @@ impl World {
         &mut self,
         what: &str,
         deadline: Nanoseconds,
-        done: impl Fn(&mut World) -> bool,
+        mut done: impl FnMut(&mut World) -> bool,
     ) -> Result<(), Violation> {
         while !done(self) {
             self.step()?;
@@ -397,6 +407,7 @@ impl World {
             self.look_at_the_stop(at)?;
         }
         self.look_at_comparisons()?;
+        self.look_at_orders()?;
         self.arbitrate();
         self.look_who_serves()?;
         self.operate();
@@ -424,6 +435,7 @@ impl World {
             .served()
             .zip(second.served())
             .any(|both| both == (true, true))
+            && !self.is_split
         {
             return Err(Violation("both nodes serve a volume".into()));
         }
@@ -481,6 +493,9 @@ impl World {
     /// When none serves for a while and one is off, the operator says that the other one is the source, if that one has all that
     /// was acknowledged.
     fn operate(&mut self) {
+        if self.events.is_empty() {
+            (0..2).for_each(|at| self.reestablish(at));
+        }
         if self.serving.is_some() || clock::now() < self.idle_since + self.operator {
             return;
         }
@@ -511,6 +526,7 @@ impl World {
             return Ok(());
         }
         self.starts_after_stop[at] = false;
+        self.operator_knows.forget(at);
         let served = self.appliances[at].serves_any();
         self.appliances[at].kill(power).map_err(Violation)?;
         if served {
@@ -595,6 +611,9 @@ impl World {
                     self.appliances[appliance].demote(volume);
                 }
             }
+            Event::Sever { appliance } => self.sever(appliance),
+            Event::Discard { appliance } => self.discard(appliance),
+            Event::Reestablish { appliance } => self.reestablish(appliance),
             Event::Verify => {
                 for volume in 0..self.plan.volumes.len() {
                     for appliance in &mut self.appliances {

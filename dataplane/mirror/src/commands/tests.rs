@@ -83,6 +83,7 @@ fn meeting() -> Meeting {
         differing: 9,
         meeting: 10,
         answers: 11,
+        severed: 12,
     }
 }
 
@@ -104,7 +105,7 @@ fn r03_a_claim_is_read_as_it_was_written() {
                 8, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0, 11,
             ],
         ),
-        (168, &[0; 8]),
+        (168, &[12, 0, 0, 0, 0, 0, 0, 0]),
     ];
     for (at, field) in fields {
         assert_eq!(&bytes[at..at + field.len()], field, "at {at}");
@@ -115,6 +116,11 @@ fn r03_a_claim_is_read_as_it_was_written() {
         changed[at] ^= 0xff;
         assert_ne!(Meeting::decode(&changed), Ok(meeting()), "byte {at}");
     }
+    let destination = Meeting {
+        role: Role::Destination,
+        ..meeting()
+    };
+    assert!(Meeting::decode(&destination.encode()).is_err());
 }
 
 #[test]
@@ -138,6 +144,16 @@ fn r03_other_parameters_are_read_as_they_were_written() {
         generation: Generation { number: 3, tag: 4 },
     };
     assert_eq!(Copying::decode(&copying.encode()), Ok(copying));
+    let discard = Discard {
+        volume: 1,
+        meeting: 2,
+    };
+    assert_eq!(
+        discard.encode(),
+        [1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]
+    );
+    assert_eq!(Discard::decode(&discard.encode()), Ok(discard));
+    assert!(Discard::decode(&[1; 16]).is_err() && Discard::decode(&[0; 15]).is_err());
     assert!(Differing::decode(&[0; 17]).is_err() && Differing::decode(&[1; 16]).is_err());
     assert!(Ready::decode(&[0; 24]).is_err(), "no ticket");
     assert!(Copying::decode(&[9; 40]).is_err());
@@ -173,6 +189,9 @@ fn r11_any_parameters_are_some_or_refused() {
         }
         if let Ok(differing) = Differing::decode(&bytes) {
             assert_eq!(differing.encode(), bytes);
+        }
+        if let Ok(discard) = Discard::decode(&bytes) {
+            assert_eq!(discard.encode(), bytes);
         }
         if let Ok(ready) = Ready::decode(&bytes) {
             assert_eq!(ready.encode(), bytes);

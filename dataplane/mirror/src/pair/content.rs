@@ -6,13 +6,18 @@
 //! | 0 | 512 | the replica's [standing](crate::OnDisk) |
 //! | 512 | 1 | role: 1, source; 2, destination; 3, a source that yields to the other one |
 //! | 513 | 1 | 1: it has met another replica; else 0, and zeros up to 544 |
-//! | 514 | 14 | zeros |
+//! | 514 | 1 | 1: an operator has severed the pair; else 0 |
+//! | 515 | 13 | zeros |
 //! | 528 | 16 | that replica |
-//! | 544 | 96 | zeros |
+//! | 544 | 8 | severed: when, in seconds since 1970; else 0 |
+//! | 552 | 88 | zeros |
+//!
+//! Byte 514 is the version of what stands behind the replica: a program that knows less than it says refuses the entry, and nothing
+//! comes together that an operator has severed.
 
 use std::fmt;
 
-use crate::bytes::{array, put};
+use crate::bytes::{array, put, u64_at};
 use crate::commands::Role;
 use crate::replica::ReplicaId;
 use crate::standing::{BadStanding, OnDisk, STANDING, Standing};
@@ -22,6 +27,8 @@ use crate::standing::FIRST;
 
 /// Bytes.
 const LEN: usize = 640;
+/// Version of an entry that says when an operator severed the pair; one that says nothing of that is of version 0.
+const SEVERED: u8 = 1;
 
 /// What a node knows of a volume of a pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +39,9 @@ pub struct Content {
     pub role: Role,
     /// The other replica, if they have met.
     pub peer: Option<ReplicaId>,
+    /// When an operator severed the pair, in seconds since 1970: the source goes on alone until one says otherwise. What a
+    /// destination has here it was told.
+    pub severed: Option<u64>,
 }
 
 /// Why bytes are not what a node knows.
@@ -41,6 +51,8 @@ pub enum BadContent {
     Standing(BadStanding),
     /// It is of a volume of so many bytes.
     Len(u64),
+    /// It has what later versions know.
+    Version(u8),
     /// They say what cannot be.
     Field(&'static str),
 }
@@ -52,6 +64,10 @@ impl fmt::Display for BadContent {
             Self::Len(len) => write!(
                 f,
                 "the replica's volume had {len} bytes, and has others now"
+            ),
+            Self::Version(version) => write!(
+                f,
+                "a replica's entry of version {version}, of which this program knows {SEVERED}: run the program that wrote it, or a later one"
             ),
             Self::Field(field) => write!(f, "a replica's entry in which {field}"),
         }
@@ -83,6 +99,13 @@ impl Content {
             bytes[STANDING + 1] = 1;
             put(&mut bytes, STANDING + 16, &peer.0);
         }
+        if let Some(severed) = self
+            .severed
+            .filter(|_| !cfg!(mutant = "pair-sever-forgotten"))
+        {
+            bytes[STANDING + 2] = SEVERED;
+            put(&mut bytes, STANDING + 32, &severed.to_le_bytes());
+        }
         bytes
     }
 
@@ -98,12 +121,17 @@ impl Content {
         if on_disk.len != len {
             return Err(BadContent::Len(on_disk.len));
         }
+        let version = bytes[STANDING + 2];
+        if version > SEVERED {
+            return Err(BadContent::Version(version));
+        }
         let role = Role::of_code(bytes[STANDING]);
         let role = role.ok_or(BadContent::Field("a node has no role"))?;
         let content = Self {
             standing: on_disk.standing,
             role,
             peer: (bytes[STANDING + 1] == 1).then(|| ReplicaId(array(bytes, STANDING + 16))),
+            severed: (version == SEVERED).then(|| u64_at(bytes, STANDING + 32)),
         };
         match content.encode(len) == bytes {
             true => Ok(content),

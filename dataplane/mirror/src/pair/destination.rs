@@ -42,6 +42,7 @@ impl Pair {
                 self.content.role = Role::Destination;
             }
             self.content.peer = self.peer();
+            self.content.severed = None;
             self.page = 0;
             self.store(After::Quiet);
         }

@@ -253,8 +253,11 @@ impl Pair {
         }
     }
 
-    /// Whether nothing is heard of the other node.
+    /// Whether nothing is heard of the other node, or it is not to be met.
     fn misses_other(&self) -> bool {
+        if self.content.severed.is_some() && self.shared.mode().0 == Mode::Alone {
+            return true;
+        }
         let is_open = matches!(
             self.phase,
             Phase::Apart | Phase::Destination(destination::Step::InSync)
@@ -321,7 +324,7 @@ impl Pair {
                 && entry.generation.number == standing.generation.number + 1;
             is_alike || is_late
         });
-        has_all && standing.wholeness == Wholeness::Whole
+        has_all && standing.wholeness == Wholeness::Whole && self.content.severed.is_none()
     }
 
     /// This replica, as it goes on alone.
@@ -382,7 +385,7 @@ impl Pair {
             (Answer::Unreachable | Answer::Made(_), _) => {
                 leases.known = None;
                 if self.waits_for_arbiter() {
-                    self.is_left_alone("the arbiter does not answer");
+                    self.may_not_go_alone("the arbiter does not answer");
                 }
             }
         }
@@ -393,9 +396,21 @@ impl Pair {
         let me = self.content.standing.replica;
         match seen.entry {
             Some(entry) if entry.source == me => {}
-            Some(_) => self.is_left_alone("the other node has taken over"),
-            None => self.is_left_alone("the arbiter knows nothing of the volume"),
+            Some(_) => self.may_not_go_alone("the other node has taken over"),
+            None => self.may_not_go_alone("the arbiter knows nothing of the volume"),
         }
+    }
+
+    /// The source wanted to go on alone, as it lost the other one, or an operator said so.
+    fn may_not_go_alone(&mut self, why: &'static str) {
+        if !self.orders.is_at_arbiter() {
+            return self.is_left_alone(why);
+        }
+        // The nodes hear each other, and go on.
+        if let Some(leases) = &mut self.leases {
+            leases.wants_alone = false;
+        }
+        self.end_order(Err(Unwilling::Arbiter(why)));
     }
 
     /// The source lost the other one, and may not go on: hosts are not served.

@@ -9,13 +9,13 @@ use crate::alert::AlertEvent;
 use crate::commands::Role;
 use crate::mirrored::Mode;
 use crate::replica::ReplicaId;
-use crate::standing::{NotWhole, Wholeness};
+use crate::standing::{NotWhole, Refused, Wholeness};
 
 /// How long what hosts have under way may take when the node yields.
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// Why a node does not become the source, or does not yield.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unwilling {
     /// Its replica is not whole.
     NotWhole,
@@ -31,6 +31,32 @@ pub enum Unwilling {
     NotInSync,
     /// The replicas are being compared already.
     Verifies,
+    /// An operator has severed the pair at this node, the source.
+    Severed,
+    /// An operator has severed the pair at the other node.
+    SeveredThere,
+    /// No operator has severed it.
+    NotSevered,
+    /// It has met no other node.
+    NeverMet,
+    /// It is the source, and serves nobody.
+    NotServing,
+    /// The replicas that are there are left as they are.
+    NotAlike(Refused),
+    /// It is the source: what it has is the volume's.
+    IsSource,
+    /// The other node is not heard as the source.
+    OtherIsNoSource,
+    /// The other node refuses, with these words.
+    Refused(String),
+    /// The arbiter does not take note.
+    Arbiter(&'static str),
+    /// What an operator said before is not done yet.
+    Busy,
+    /// It could not be begun in time.
+    Late,
+    /// The program stops.
+    Stops,
 }
 
 impl fmt::Display for Unwilling {
@@ -53,6 +79,35 @@ impl fmt::Display for Unwilling {
                 "the other node does not have the same, or is not there: `throughline pair report` says how far it is"
             }
             Self::Verifies => "the replicas are being compared already",
+            Self::Severed => {
+                "an operator has severed the pair: `throughline pair reestablish` ends that"
+            }
+            Self::SeveredThere => {
+                "an operator has severed the pair at the other node, which has data that this one lacks: `throughline pair reestablish` says there that the nodes come together again"
+            }
+            Self::NotSevered => {
+                "no operator has severed the pair: the nodes come together by themselves, and `throughline pair report` says how far they are"
+            }
+            Self::NeverMet => {
+                "this node has met no other one, and serves alone: leave the volume out of [pair] if that is to stay so"
+            }
+            Self::NotServing => {
+                "this node is the source, and hosts are not served: `throughline pair report` says why, `throughline pair promote` has it go on alone"
+            }
+            Self::NotAlike(refused) => return refused.fmt(f),
+            Self::IsSource => {
+                "this node is the source, and the other one is not: what this one has is the volume's. `throughline pair demote` makes the other one the source; --force loses what this one has"
+            }
+            Self::OtherIsNoSource => {
+                "the other node is not heard, or is not the source: what this one has may be all that there is. Bring that one up, and have it be the source (`throughline pair promote` there); --force loses what this one has"
+            }
+            Self::Refused(why) => return write!(f, "the other node refuses: {why}"),
+            Self::Arbiter(why) => return write!(f, "{why}, and both nodes go on as before"),
+            Self::Busy => "what was asked for before is not done yet",
+            Self::Late => {
+                "the nodes are about to meet, or to lose each other: ask again, `throughline pair report` says how far they are"
+            }
+            Self::Stops => "the program stops",
         })
     }
 }
@@ -74,6 +129,9 @@ impl Pair {
         if self.is_up && matches!(self.phase, Phase::Destination(_)) {
             return Err(Unwilling::OtherServes);
         }
+        if self.content.severed.is_some() && !is_forced {
+            return Err(Unwilling::SeveredThere);
+        }
         if let Some(leases) = self.leases.as_ref().filter(|_| !is_forced) {
             leases.lets_promote(self.content.standing.replica)?;
         }
@@ -92,6 +150,7 @@ impl Pair {
             return;
         }
         self.content.role = Role::Source;
+        self.content.severed = None;
         match self.content.peer {
             Some(_) => self.go_alone(),
             None => {
@@ -182,7 +241,7 @@ impl Pair {
     }
 
     /// Goes on without the other one, if nothing else keeps that from being the source.
-    pub(super) fn sever(&mut self) {
+    pub(super) fn go_on_without(&mut self) {
         match self.leases.is_some() {
             true if self.is_stopping => self.suspend(),
             true => self.want_alone(),
@@ -208,6 +267,9 @@ impl Pair {
                 self.shared.join_pending();
                 self.content.role = Role::Source;
                 self.content.standing = standing;
+                if let Some(since) = self.orders.severs() {
+                    self.content.severed = Some(since);
+                }
                 self.store(After::Alone);
             }
             Err(NotWhole) => self.begin_anew(),
@@ -218,11 +280,16 @@ impl Pair {
         self.shared.set_mode(Mode::Alone);
         self.severs = false;
         let generation = self.content.standing.generation;
+        let until = match self.content.severed {
+            Some(_) => ". An operator said so: it stays so until `throughline pair reestablish`",
+            None => "",
+        };
         let text = format!(
-            "the pair is severed: this node goes on without the other one, which is out of date since generation {generation}"
+            "the pair is severed: this node goes on without the other one, which is out of date since generation {generation}{until}"
         );
         self.alert(AlertEvent::Severed, text);
         self.begin_anew();
+        self.has_severed();
     }
 
     pub(super) fn peer(&self) -> Option<ReplicaId> {

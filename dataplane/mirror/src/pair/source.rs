@@ -143,6 +143,7 @@ impl Pair {
         }
         self.content.peer = Some(theirs.claim.replica);
         self.content.role = Role::Source;
+        self.content.severed = None;
         self.store(After::Source(Step::Marked));
     }
 

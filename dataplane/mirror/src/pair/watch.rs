@@ -17,6 +17,8 @@ impl Phase {
             Self::Sourceless => "sourceless\0",
             Self::Refused(_) => "refused\0",
             Self::Promoting => "promoting\0",
+            Self::Severed => "severed\0",
+            Self::Discarding => "discarding\0",
             Self::Source(From::Hearing) => "source_hearing\0",
             Self::Source(From::Marked) => "source_marked\0",
             Self::Source(From::Beginning) => "source_beginning\0",
@@ -38,6 +40,47 @@ impl Phase {
 }
 
 impl Pair {
+    /// How it stands, for an operator.
+    pub fn describe(&self) -> String {
+        let role = match self.content.role {
+            Role::Source => "source",
+            Role::Destination => "destination",
+            Role::Yielding => "source that yields",
+        };
+        let phase = match self.phase {
+            Phase::Apart => "apart".into(),
+            Phase::Sourceless => "waits for an operator to say which one is the source".into(),
+            Phase::Refused(refused) => refused.to_string(),
+            Phase::Source(step) => format!("source, {step:?}"),
+            Phase::Destination(step) => format!("destination, {step:?}"),
+            Phase::Promoting => "is about to be the source".into(),
+            Phase::Severed => "severed".into(),
+            Phase::Discarding => "gives up what it has".into(),
+        };
+        let (generation, changed) = (self.content.standing.generation, self.shared.changed());
+        let since = (self.now - self.since).as_secs();
+        let mode = self.shared.mode().0;
+        let takeover = match self.may_be_taken_over() {
+            Some(true) => "; the other node may take over",
+            Some(false) if self.content.role == Role::Source => {
+                "; the other node may not take over"
+            }
+            _ => "",
+        };
+        let severed = match (self.content.severed, self.content.role) {
+            (None, _) => "",
+            (Some(_), Role::Source) => {
+                "; an operator severed the pair: `throughline pair reestablish` ends that"
+            }
+            (Some(_), _) => {
+                "; an operator severed the pair at the other node: what there is here is out of date"
+            }
+        };
+        format!(
+            "{role}, {mode:?}; {phase} since {since} s; generation {generation}; {changed} granules to be copied{takeover}{severed}"
+        )
+    }
+
     /// The state it is in, in a word.
     pub fn state(&self) -> &'static str {
         self.phase.name().text()

@@ -61,6 +61,7 @@ pub fn source() -> Node {
         standing: Standing::first(replica(0), 7),
         role: Role::Source,
         peer: None,
+        severed: None,
     };
     node(content, LEN, 0)
 }
@@ -70,6 +71,7 @@ pub fn destination(len: u64) -> Node {
         standing: Standing::blank(replica(1)),
         role: Role::Destination,
         peer: None,
+        severed: None,
     };
     node(content, len, 0)
 }

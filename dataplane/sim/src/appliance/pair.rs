@@ -1,6 +1,7 @@
 //! An appliance as a node of a pair: its links, its pairs, and what it keeps of them in stable storage.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,6 +77,7 @@ impl Node {
                 standing,
                 role,
                 peer: None,
+                severed: None,
             }
         };
         let first: Vec<_> = (0..volumes.len()).map(content).collect();
@@ -100,6 +102,7 @@ impl Node {
                 standing: Standing::blank(replica(node, volume, self.logs_lost)),
                 role: Role::Destination,
                 peer: None,
+                severed: None,
             };
         }
         self.known.clone_from(&self.first);
@@ -216,16 +219,54 @@ impl Appliance {
 
     /// An operator says of a volume that the other node is to be its source; whether it will be, if nothing goes wrong.
     pub(crate) fn demote(&mut self, volume: usize) -> bool {
-        let manager = self.running.as_mut().and_then(Running::pairs);
-        let pair = manager.and_then(|manager| manager.pair(volume));
+        let pair = self.pair_of(volume);
         pair.is_some_and(|pair| pair.demote().is_ok())
     }
 
     /// An operator wants both replicas of a volume compared; whether that is begun.
     pub(crate) fn verify_pair(&mut self, volume: usize, mends: bool) -> bool {
-        let manager = self.running.as_mut().and_then(Running::pairs);
-        let pair = manager.and_then(|manager| manager.pair(volume));
+        let pair = self.pair_of(volume);
         pair.is_some_and(|pair| pair.verify(mends).is_ok())
+    }
+
+    fn pair_of(&mut self, volume: usize) -> Option<&mut Pair> {
+        let manager = self.running.as_mut().and_then(Running::pairs)?;
+        manager.pair(volume)
+    }
+
+    /// An operator severs a volume's pair; whether that is begun.
+    pub(crate) fn sever(&mut self, volume: usize, now: u64) -> bool {
+        let pair = self.pair_of(volume);
+        pair.is_some_and(|pair| pair.sever(now).is_ok())
+    }
+
+    /// An operator ends that; whether it is begun.
+    pub(crate) fn reestablish(&mut self, volume: usize) -> bool {
+        let pair = self.pair_of(volume);
+        pair.is_some_and(|pair| pair.reestablish().is_ok())
+    }
+
+    /// An operator says of a volume that it gives up what it has, and is copied to; whether that is begun.
+    pub(crate) fn discard(&mut self, volume: usize) -> bool {
+        let pair = self.pair_of(volume);
+        pair.is_some_and(|pair| pair.discard(false).is_ok())
+    }
+
+    /// Something was written to a volume that the other node lacks.
+    pub(crate) fn mark(&self, volume: usize, bytes: Range<u64>) {
+        if let Some(running) = &self.running {
+            running.mirrored[volume].mark(&bytes);
+        }
+    }
+
+    /// Whether what an operator has asked for last was done, once that is known.
+    pub(crate) fn outcome(&mut self, volume: usize) -> Option<bool> {
+        Some(self.pair_of(volume)?.next_outcome()?.is_ok())
+    }
+
+    /// How far the two nodes are with a volume, in a word.
+    pub(crate) fn pair_state(&mut self, volume: usize) -> Option<&'static str> {
+        Some(self.pair_of(volume)?.state())
     }
 
     /// Granules of all volumes that are to be copied to the other node.

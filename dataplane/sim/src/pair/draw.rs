@@ -49,6 +49,17 @@ pub(super) enum Event {
     },
     /// The operator wants to know whether both have the same.
     Verify,
+    /// The operator severs the pair, if the node is the source; or ends that.
+    Sever {
+        appliance: usize,
+    },
+    Reestablish {
+        appliance: usize,
+    },
+    /// The operator says that a node gives up what it has, if the other one is the source.
+    Discard {
+        appliance: usize,
+    },
     /// A node's way to the arbiter.
     ArbiterCut {
         appliance: usize,
@@ -240,6 +251,11 @@ fn draw_orders(
     for _ in 0..random.below(3u32) {
         events.push((random.below(within), Event::Verify));
     }
+    draw_severing(events, within, random);
+    if random.one_in(4) {
+        let appliance = random.below(2usize);
+        events.push((random.below(within), Event::Discard { appliance }));
+    }
     for _ in 0..if has_arbiter { random.below(4u32) } else { 0 } {
         let at = random.below(within);
         let until = at + random.below(12 * SECOND);
@@ -254,6 +270,32 @@ fn draw_orders(
         let is_down = random.chance(1, 3);
         events.push((at, event(true, is_down)));
         events.push((until, event(false, is_down)));
+    }
+}
+
+/// The operator severs the pair now and then, and ends that, or leaves it to the end. Nodes restart meanwhile more often than not.
+fn draw_severing(events: &mut Vec<(Nanoseconds, Event)>, within: Nanoseconds, random: &mut Random) {
+    if !random.one_in(3) {
+        return;
+    }
+    for _ in 0..random.range(1..=2u32) {
+        let at = random.below(within);
+        let until = at + random.below(6 * SECOND);
+        // Which one is the source then, nobody knows yet.
+        for appliance in 0..2 {
+            events.push((at, Event::Sever { appliance }));
+            if random.chance(2, 3) {
+                events.push((until, Event::Reestablish { appliance }));
+            }
+        }
+        if random.chance(2, 3) {
+            let appliance = random.below(2usize);
+            let power = random.chance(1, 2);
+            let killed = at + random.below(2 * SECOND);
+            events.push((killed, Event::Kill { appliance, power }));
+            let back = killed + random.below(2 * SECOND);
+            events.push((back, Event::Start { appliance }));
+        }
     }
 }
 
