@@ -123,6 +123,6 @@ pub use event::{
 pub use frame::{Payload, Piece, Pieces, PortFull, RxFrame, Transmit, TxFrame, TxOffload, Verdict};
 pub use link::claim::AddressState;
 pub use pcap::{Direction, PcapTap, Sink, Tap, pcap_bytes, pcap_header, pcap_record};
-pub use stack::{ConnectionInfo, Notice, Stack};
+pub use stack::{ConnectionInfo, Notice, Reach, Stack};
 pub use std::time::Duration;
 pub use time::Instant;

@@ -40,7 +40,7 @@ use crate::util::table::Table;
 
 use burst::Burst;
 use fast::Train;
-pub use info::ConnectionInfo;
+pub use info::{ConnectionInfo, Reach};
 pub use notice::Notice;
 
 /// The network stack of one port of one shard: frames and time in, frames and events out.

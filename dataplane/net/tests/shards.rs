@@ -61,6 +61,26 @@ fn what_one_shard_hears_of_neighbours_the_others_learn() {
     );
 }
 
+/// The first shard knows the neighbour, and is not surprised by an answer; the one that has asked is told all the same.
+#[test]
+fn r09_a_shard_that_asks_learns_what_another_one_knows() {
+    let mut knows = Script::new();
+    let mut other = Script::with(false, |config| config.owns_addresses = false);
+    other.hidden = true;
+    (other.host.stack)
+        .connect(other.now, other.peer, None)
+        .unwrap();
+    other.out();
+    let answer = other.neighbor_answer(&other.others[0]).unwrap();
+    for _ in 0..2 {
+        knows.host.receive(knows.now, &answer);
+        let notice: Notice = knows.host.stack.poll_notice().expect("news");
+        assert!(knows.host.stack.poll_notice().is_none());
+        other.host.stack.notice(other.now, notice);
+    }
+    assert_eq!(other.one().flags, SYN);
+}
+
 #[test]
 fn a_complaint_about_another_shards_segment_reaches_it() {
     let mut first = Script::new();

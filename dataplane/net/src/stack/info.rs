@@ -1,5 +1,6 @@
 //! What there is to tell of a connection, when somebody asks.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Stack;
@@ -22,7 +23,25 @@ pub struct ConnectionInfo {
     pub retransmitted: u32,
 }
 
+/// How packets get to an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// It is in a network of the interface's.
+    OnLink,
+    /// A router takes them.
+    Routed,
+}
+
 impl Stack {
+    /// How packets get to an address by this interface, if they do.
+    pub fn reach(&self, remote: IpAddr) -> Option<Reach> {
+        let hop = self.interface.next_hop(remote)?;
+        Some(match hop == remote {
+            true => Reach::OnLink,
+            false => Reach::Routed,
+        })
+    }
+
     /// Bytes queued that the peer has not acknowledged, sent or not; 0 if the connection is no more.
     #[inline]
     pub fn unacknowledged(&self, connection: ConnectionId) -> usize {

@@ -73,7 +73,8 @@ impl Stack {
         let now = self.cx.now;
         let evicted = &mut self.cx.counters.neighbor_evicted;
         let (ready, news) = self.neighbors.hear(address, mac, heard, now, evicted);
-        if news && tell {
+        // Another shard may have asked, which knows nothing yet.
+        if (news || heard.solicited) && tell {
             self.notices.push(News::Neighbor { address, mac });
         }
         let Some(neighbor) = ready else { return };
