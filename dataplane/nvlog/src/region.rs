@@ -260,6 +260,11 @@ impl Region {
         self.halves[1 - self.active].is_free && self.count == 0
     }
 
+    /// The same, once the group that is being made is.
+    pub fn can_switch_later(&self) -> bool {
+        self.halves[1 - self.active].is_free
+    }
+
     /// A consistency point begins: groups go to the other half from now on. The one that they
     /// went to comes back.
     ///

@@ -63,6 +63,20 @@ impl Cached {
         self.changes.front()
     }
 
+    /// The first of them that came from another node goes in front of all; whether there is one.
+    pub(crate) fn bring_forwarded(&mut self) -> bool {
+        let is_it = |change: &Change| change.io.flags.forwarded;
+        let Some(place) = self.changes.iter().position(is_it) else {
+            return false;
+        };
+        if place > 0
+            && let Some(change) = self.changes.remove(place)
+        {
+            self.changes.push_front(change);
+        }
+        true
+    }
+
     /// Takes the first of them.
     pub(crate) fn next_change(&mut self) -> Option<Change> {
         let change = self.changes.pop_front();

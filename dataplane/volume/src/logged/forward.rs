@@ -55,6 +55,14 @@ struct Copy {
     sent: Vec<u64>,
 }
 
+/// A change, or a piece of a copy, on its way to the other node.
+struct Transfer {
+    volume: VolumeId,
+    is_confirmed: bool,
+    /// Bytes of a change's data, which the log has, too.
+    logged: u64,
+}
+
 /// What of a shard's changes goes to another node.
 pub(super) struct Forwarding {
     pub(super) shard: usize,
@@ -68,9 +76,13 @@ pub(super) struct Forwarding {
     awaiting: VecDeque<Logged>,
     /// The number of the next transfer.
     next: u64,
-    /// Transfers from [`Forwarding::base`] on: of which volume, and whether they are confirmed. All before are.
-    confirmed: VecDeque<(VolumeId, bool)>,
+    /// Transfers from [`Forwarding::base`] on. All before are confirmed.
+    confirmed: VecDeque<Transfer>,
     base: u64,
+    /// Bytes of changes that are in the log, or will be, and not confirmed.
+    unconfirmed_bytes: u64,
+    /// Bytes of the longest change so far, of either node's.
+    longest: u64,
     /// Transfers with lesser numbers are stable here.
     stable: u64,
     copies: Vec<Copy>,
@@ -88,6 +100,8 @@ impl Forwarding {
             next: 1,
             confirmed: VecDeque::new(),
             base: 1,
+            unconfirmed_bytes: 0,
+            longest: 0,
             stable: 1,
             copies: Vec::new(),
         }
@@ -96,6 +110,22 @@ impl Forwarding {
     /// Whether some volume is mirrored.
     pub(super) fn is_used(&self) -> bool {
         !self.entries.is_empty()
+    }
+
+    /// Bytes of changes that have gone to the log, and that the other node has not confirmed.
+    pub(super) fn unconfirmed_bytes(&self) -> u64 {
+        self.unconfirmed_bytes
+    }
+
+    /// Bytes of the longest change so far.
+    pub(super) fn longest(&self) -> u64 {
+        self.longest
+    }
+
+    /// Whether the node is the source of some volumes and the destination of others.
+    pub(super) fn is_both(&self) -> bool {
+        let is = |mode: Mode| move |entry: &Entry| entry.mode == mode;
+        self.entries.iter().any(is(Mode::Suspended)) && self.entries.iter().any(is(Mode::Forward))
     }
 
     pub(super) fn in_progress(&self) -> usize {
@@ -110,7 +140,7 @@ impl Forwarding {
     fn is_confirmed(&self, volume: VolumeId, transfer: u64) -> bool {
         let place = transfer.checked_sub(self.base);
         let known = place.and_then(|place| self.confirmed.get(place as usize));
-        let is_confirmed = place.is_none() || known.is_some_and(|&(_, is_confirmed)| is_confirmed);
+        let is_confirmed = place.is_none() || known.is_some_and(|known| known.is_confirmed);
         is_confirmed
             || self
                 .entry(volume)
@@ -122,10 +152,13 @@ impl Forwarding {
     /// # Errors
     /// It is not to be done, as hosts are not served any more; or it comes from a source that is none.
     pub(super) fn takes(&mut self, change: &Change) -> Result<u64, ()> {
+        let range = change.io.offset..change.io.end();
+        if change.io.op == Op::Write {
+            self.longest = self.longest.max(change.io.len);
+        }
         let Some(entry) = self.entry(change.volume) else {
             return Ok(0);
         };
-        let range = change.io.offset..change.io.end();
         match (entry.mode, change.io.flags.forwarded) {
             (Mode::Suspended, true) => Ok(0),
             (Mode::Suspended, false) | (_, true) => Err(()),
@@ -139,7 +172,17 @@ impl Forwarding {
                     // The other node's drive may leave what it had.
                     _ => ChangeOp::WriteZeroes,
                 };
-                Ok(self.forward(change.volume, op, &range, change.io.run.as_deref()))
+                let transfer = self.forward(change.volume, op, &range, change.io.run.as_deref());
+                let logged = if op == ChangeOp::Write {
+                    change.io.len
+                } else {
+                    0
+                };
+                self.unconfirmed_bytes += logged;
+                if let Some(last) = self.confirmed.back_mut() {
+                    last.logged = logged;
+                }
+                Ok(transfer)
             }
         }
     }
@@ -153,7 +196,11 @@ impl Forwarding {
     ) -> u64 {
         let transfer = self.next;
         self.next += 1;
-        self.confirmed.push_back((volume, false));
+        self.confirmed.push_back(Transfer {
+            volume,
+            is_confirmed: false,
+            logged: 0,
+        });
         let segments = run.into_iter().flat_map(PageRun::segments);
         self.queue.push_back(Forward {
             transfer,
@@ -225,7 +272,8 @@ impl Forwarding {
     fn confirm(&mut self, transfers: Range<u64>) {
         for transfer in transfers.start.max(self.base)..transfers.end {
             if let Some(confirmed) = self.confirmed.get_mut((transfer - self.base) as usize) {
-                confirmed.1 = true;
+                self.unconfirmed_bytes -= std::mem::take(&mut confirmed.logged);
+                confirmed.is_confirmed = true;
             }
             for copy in &mut self.copies {
                 copy.sent.retain(|&sent| sent != transfer);
@@ -238,7 +286,7 @@ impl Forwarding {
         while self
             .confirmed
             .front()
-            .is_some_and(|&(_, is_confirmed)| is_confirmed)
+            .is_some_and(|first| first.is_confirmed)
         {
             self.confirmed.pop_front();
             self.base += 1;
@@ -288,8 +336,10 @@ impl Forwarding {
             .for_each(|copy| copy.is_void = true);
         self.entries[at].released = next;
         // Nobody confirms them.
-        let of_volume = self.confirmed.iter_mut().filter(|(of, _)| *of == volume);
-        of_volume.for_each(|(_, is_confirmed)| *is_confirmed = true);
+        for transfer in (self.confirmed.iter_mut()).filter(|known| known.volume == volume) {
+            self.unconfirmed_bytes -= std::mem::take(&mut transfer.logged);
+            transfer.is_confirmed = true;
+        }
         self.forget_confirmed();
     }
 

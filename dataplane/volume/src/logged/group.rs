@@ -12,6 +12,26 @@ use crate::cached::Cached;
 use crate::change::Change;
 use crate::requester::Ends;
 
+/// What a group is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    /// It says that those before it were acknowledged.
+    Nothing,
+    All,
+    /// Changes that came from another node.
+    Forwarded,
+}
+
+impl Of {
+    fn takes(self, change: &Change) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::All => true,
+            Self::Forwarded => change.io.flags.forwarded,
+        }
+    }
+}
+
 impl<D: Device> Log<D> {
     /// Makes groups of what waits, and writes them.
     pub(super) fn write(&mut self, cached: &mut Cached, buffers: &Buffers, ends: &mut Ends) {
@@ -24,7 +44,12 @@ impl<D: Device> Log<D> {
             if waiting == 0 || self.free.is_empty() || !is_idle && waiting < GROUP_RECORDS {
                 break;
             }
-            if self.is_paced(cached) || !self.write_group(true, cached, buffers, ends) {
+            let of = match self.holds_own(cached) {
+                false => Of::All,
+                true if self.forwarding.is_both() && cached.bring_forwarded() => Of::Forwarded,
+                true => break,
+            };
+            if !self.write_group(of, cached, buffers, ends) {
                 break;
             }
         }
@@ -34,14 +59,14 @@ impl<D: Device> Log<D> {
             && self.region.is_untold()
             && self.now >= self.wrote_at + IDLE
         {
-            self.write_group(false, cached, buffers, ends);
+            self.write_group(Of::Nothing, cached, buffers, ends);
         }
     }
 
     /// Writes one group of what waits, or of nothing; false if it has to wait for something.
     fn write_group(
         &mut self,
-        of_changes: bool,
+        of: Of,
         cached: &mut Cached,
         buffers: &Buffers,
         ends: &mut Ends,
@@ -54,7 +79,8 @@ impl<D: Device> Log<D> {
             offset: 0,
             len: 0,
         };
-        let change = cached.first_change().filter(|_| of_changes);
+        let of_changes = of != Of::Nothing;
+        let change = cached.first_change().filter(|change| of.takes(change));
         let first = change.map_or(empty, record_of);
         if !self.has_room(&first, of_changes) {
             self.point.want(Why::Full);
@@ -84,12 +110,15 @@ impl<D: Device> Log<D> {
         let elements = &mut self.writing[ticket as usize].elements;
         elements.push(Element::new(0, 0));
         let mut payload = 0;
-        while let Some(change) = cached.first_change().filter(|_| of_changes) {
+        while let Some(change) = cached.first_change().filter(|change| of.takes(change)) {
             let record = record_of(change);
             let listed = self.writing[ticket as usize].elements.len();
             let is_enough = payload + record.payload() > GROUP_BYTES.min(most as u64)
                 || listed + segments_max(change) + 1 > ELEMENTS;
             if !self.region.has_room_to_tell(&record) || is_enough && self.region.count() > 0 {
+                break;
+            }
+            if self.region.count() > 0 && self.leaves_no_room(change, payload) {
                 break;
             }
             let Some(change) = cached.next_change() else {

@@ -8,9 +8,15 @@ use block::Device;
 
 use super::{FULL_MAX, Log};
 use crate::cached::Cached;
+use crate::change::Change;
 
 /// Changes go at full speed until this part of a half is used.
 const AT_ONCE: u64 = 4;
+
+/// Of what a node has as a source, this part of a half at most waits for the other node, where it is a destination, too.
+const UNCONFIRMED: u64 = 4;
+/// And this part of a half is its own at most, while the other half is in use.
+const OWN: u64 = 2;
 
 /// How far a consistency point is: changes or flushes that it waits for, and the pages that the drives of those were given.
 pub(super) type Progress = (usize, u64);
@@ -83,6 +89,30 @@ impl Pace {
 }
 
 impl<D: Device> Log<D> {
+    /// Whether changes of this node's hosts wait.
+    pub(super) fn holds_own(&mut self, cached: &Cached) -> bool {
+        cached
+            .first_change()
+            .is_some_and(|first| self.leaves_no_room(first, 0))
+            || self.is_paced(cached)
+    }
+
+    /// Whether a change, behind `payload` bytes of its group, would take room that changes of another node are to have. A half is not
+    /// free before the other node has all that is in it, and that may wait for the same here: so of equal halves two or three nodes
+    /// never wait for each other in a circle.
+    pub(super) fn leaves_no_room(&self, change: &Change, payload: u64) -> bool {
+        let is_own = !change.io.flags.forwarded && !cfg!(mutant = "pair-links-own-first");
+        if !is_own || !self.forwarding.is_both() {
+            return false;
+        }
+        let (used, size) = self.region.fill();
+        let len = change.io.len;
+        let unconfirmed = self.forwarding.unconfirmed_bytes();
+        let own = (size / OWN).min(size.saturating_sub(2 * self.forwarding.longest()));
+        unconfirmed > 0 && unconfirmed + len > size / UNCONFIRMED
+            || !self.region.can_switch_later() && used + payload + len > own
+    }
+
     /// Whether changes wait, so that the half lasts for as long as the consistency point takes.
     pub(super) fn is_paced(&mut self, cached: &Cached) -> bool {
         let (used, size) = self.region.fill();
