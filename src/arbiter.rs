@@ -21,6 +21,7 @@ use anyhow::Context;
 use engine::{ArbiterAnswer, ArbiterConfig, Handle, PairConfig, lease_counted};
 use uuid::Uuid;
 
+pub(crate) use gateway::tls;
 use gateway::{Gateway, Unreachable};
 
 /// How long threads wait for something to do.
@@ -64,13 +65,14 @@ impl Arbiter {
                 let thread = thread::Builder::new().name(name.into()).spawn(run);
                 thread.context("cannot start a thread")
             };
-            let renewing = Renewing::new(config, &keys.node);
+            let gateway = || Gateway::new(config).map_err(anyhow::Error::msg);
+            let renewing = Renewing::new(gateway()?, config, &keys.node);
             let (theirs, over) = (handle.clone(), Arc::clone(&is_over));
             threads.push(spawn(
                 "lease",
                 Box::new(move || renewing.run(&theirs, &over)),
             )?);
-            let gateway = Gateway::new(&config.etcd);
+            let gateway = gateway()?;
             let (theirs, over) = (handle.clone(), Arc::clone(&is_over));
             threads.push(spawn(
                 "arbiter",
@@ -115,9 +117,9 @@ struct Renewing {
 }
 
 impl Renewing {
-    fn new(config: &ArbiterConfig, key: &str) -> Self {
+    fn new(gateway: Gateway, config: &ArbiterConfig, key: &str) -> Self {
         Self {
-            gateway: Gateway::new(&config.etcd),
+            gateway,
             key: key.to_owned(),
             lease: config.lease,
             id: None,

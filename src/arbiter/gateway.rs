@@ -2,13 +2,19 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use engine::{ArbiterAnswer, ArbiterEntry, ArbiterQuestion, ArbiterSeen, Generation, ReplicaId};
+use engine::{
+    ArbiterAnswer, ArbiterConfig, ArbiterEntry, ArbiterQuestion, ArbiterSeen, ArbiterTls,
+    Generation, ReplicaId,
+};
 use serde_json::{Value, json};
 use ureq::Agent;
+use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
 /// How long an etcd may take to answer before the next one is asked.
 const PATIENCE: Duration = Duration::from_millis(700);
@@ -40,18 +46,23 @@ pub(super) struct Gateway {
 }
 
 impl Gateway {
-    /// `endpoints`: `http://ADDRESS:PORT`.
-    pub(super) fn new(endpoints: &[String]) -> Self {
+    /// # Errors
+    /// What is wrong with files that it needs, for an operator.
+    pub(super) fn new(arbiter: &ArbiterConfig) -> Result<Self, String> {
         let config = Agent::config_builder()
             .timeout_global(Some(PATIENCE))
             .http_status_as_error(false)
-            .proxy(None)
-            .build();
-        Self {
-            agent: config.into(),
-            endpoints: endpoints.to_vec(),
+            .https_only(arbiter.tls.is_some())
+            .proxy(None);
+        let config = match &arbiter.tls {
+            Some(files) => config.tls_config(tls(files)?),
+            None => config,
+        };
+        Ok(Self {
+            agent: config.build().into(),
+            endpoints: arbiter.etcd.clone(),
             current: Cell::new(0),
-        }
+        })
     }
 
     /// Asks the one that answered last, and if that does not the others.
@@ -151,6 +162,52 @@ impl Gateway {
             peer_lives: !found(1)["kvs"][0].is_null(),
         }))
     }
+}
+
+/// What is in files in PEM: only what they name is trusted.
+///
+/// # Errors
+/// What is wrong with them, for an operator.
+pub(crate) fn tls(files: &ArbiterTls) -> Result<TlsConfig, String> {
+    let roots = RootCerts::from(certificates(&files.ca_file)?);
+    let client = match &files.client {
+        Some((certificate, key)) => Some(ClientCert::new_with_certs(
+            &certificates(certificate)?,
+            private_key(key)?,
+        )),
+        None => None,
+    };
+    let config = TlsConfig::builder().root_certs(roots).client_cert(client);
+    Ok(config.build())
+}
+
+fn pem(path: &Path) -> Result<Vec<PemItem<'static>>, String> {
+    let path_of = |error: &dyn fmt::Display| format!("{}: {error}", path.display());
+    let text = fs::read(path).map_err(|error| path_of(&error))?;
+    let items: Result<Vec<_>, _> = parse_pem(&text).collect();
+    items.map_err(|error| path_of(&error))
+}
+
+fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
+    let items = pem(path)?.into_iter();
+    let certificates: Vec<_> = items
+        .filter_map(|item| match item {
+            PemItem::Certificate(certificate) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    match certificates.is_empty() {
+        true => Err(format!("{} has no certificate in PEM", path.display())),
+        false => Ok(certificates),
+    }
+}
+
+fn private_key(path: &Path) -> Result<PrivateKey<'static>, String> {
+    let key = pem(path)?.into_iter().find_map(|item| match item {
+        PemItem::PrivateKey(key) => Some(key),
+        _ => None,
+    });
+    key.ok_or_else(|| format!("{} has no private key in PEM", path.display()))
 }
 
 /// What is asked, in one transaction.

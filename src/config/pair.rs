@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use engine::{ArbiterConfig, FirstRole, PairConfig, PairVolumeConfig};
+use engine::{ArbiterConfig, ArbiterTls, FirstRole, PairConfig, PairVolumeConfig};
 
 use super::ports::{Ports, accept};
 use super::reader::{Item, Section};
@@ -122,17 +123,79 @@ fn read_arbiter(section: Section<'_>) -> Option<ArbiterConfig> {
         elements.iter().filter_map(endpoint).collect::<Vec<_>>()
     });
     let lease = section.integer("lease_s", LEASE_S, 4u32);
+    let tls = read_tls(&section);
+    let wants_tls = etcd.as_ref().is_some_and(|etcd| {
+        let is_secure = |endpoint: &String| endpoint.starts_with("https:");
+        etcd.iter().any(is_secure)
+    });
+    if let (Some(item), Some(etcd)) = (section.get("etcd"), &etcd) {
+        if wants_tls && etcd.iter().any(|endpoint| endpoint.starts_with("http:")) {
+            item.report(
+                "some of the etcds are asked by TLS, and some are not",
+                "write https: for all of them",
+            );
+        }
+        match (wants_tls, section.get("ca_file")) {
+            (true, None) => item.report(
+                "nothing says whose certificates the etcds have",
+                "add `ca_file = \"/etc/throughline/etcd-ca.pem\"`: only what that names is trusted",
+            ),
+            (false, Some(item)) => {
+                item.report("the etcds are not asked by TLS", "write https: for them")
+            }
+            _ => {}
+        }
+    }
     section.finish();
     Some(ArbiterConfig {
         etcd: etcd?,
+        tls,
         lease: Duration::from_secs(lease.into()),
     })
 }
 
-/// `http://ADDRESS:PORT`, or a name in place of the address.
+/// `ca_file`, `cert_file` and `key_file`.
+fn read_tls(section: &Section<'_>) -> Option<ArbiterTls> {
+    let file = |key: &'static str| {
+        let item = section.get(key)?;
+        let path = item.string("/etc/throughline/etcd.pem")?;
+        Some((item, PathBuf::from(path)))
+    };
+    let (ca, certificate, key) = (file("ca_file"), file("cert_file"), file("key_file"));
+    if let (Some((item, _)), None) | (None, Some((item, _))) = (&certificate, &key) {
+        item.report(
+            "this node's certificate and its key go together",
+            "write both `cert_file` and `key_file`, or none if the etcds want none",
+        );
+    }
+    let client = match (certificate, &key) {
+        (Some((_, certificate)), Some((item, key))) => {
+            let mode = std::fs::metadata(key).map(|metadata| metadata.mode());
+            if mode.is_ok_and(|mode| mode & 0o077 != 0) {
+                let key = key.display();
+                item.report(
+                    format!("others can read {key}, which has this node's key"),
+                    format!("`chmod 600 {key}`"),
+                );
+            }
+            Some((certificate, key.clone()))
+        }
+        _ => None,
+    };
+    let (item, ca_file) = ca?;
+    let tls = ArbiterTls { ca_file, client };
+    if let Err(why) = crate::arbiter::tls(&tls) {
+        item.report(why, "certificates and keys are read from files in PEM");
+    }
+    Some(tls)
+}
+
+/// `http://ADDRESS:PORT`, `https:` if it is asked by TLS, or a name in place of the address.
 fn endpoint(item: &Item<'_>) -> Option<String> {
     let text = item.string("http://198.51.100.9:2379")?;
-    let authority = text.strip_prefix("http://");
+    let authority = text
+        .strip_prefix("http://")
+        .or(text.strip_prefix("https://"));
     let port = authority
         .and_then(|authority| authority.rsplit_once(':'))
         .filter(|(host, _)| !host.is_empty() && !host.contains('/'))
@@ -140,7 +203,7 @@ fn endpoint(item: &Item<'_>) -> Option<String> {
     if port.is_none_or(|port| port == 0) {
         item.report(
             format!("{text:?} is no address of an etcd"),
-            "write http://ADDRESS:PORT of its clients' port; it is to be in a network of the appliances' own",
+            "write https://ADDRESS:PORT of its clients' port, or http: if it is in a network of the appliances' own",
         );
         return None;
     }
@@ -294,13 +357,14 @@ mod tests {
                 "http://198.51.100.9:2379".into(),
                 "http://etcd2:2379".into(),
             ],
+            tls: None,
             lease: Duration::from_secs(4),
         };
         assert_eq!(of(all), Some(expected.clone()));
         expected.lease = Duration::from_secs(30);
         assert_eq!(of(&format!("{all}lease_s = 30")), Some(expected));
         for (etcd, lease) in [
-            ("https://198.51.100.9:2379", 4),
+            ("ftp://198.51.100.9:2379", 4),
             ("198.51.100.9:2379", 4),
             ("http://198.51.100.9", 4),
             ("http://:2379", 4),

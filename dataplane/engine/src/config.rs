@@ -3,6 +3,7 @@
 //! The program fills these from its TOML file; a test fills them by hand.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use shard::{MemoryConfig, SubsystemConfig};
@@ -104,10 +105,21 @@ pub struct PairConfig {
 /// An etcd that both nodes of a pair reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArbiterConfig {
-    /// `http://ADDRESS:PORT`, tried in turn.
+    /// `http://ADDRESS:PORT` or `https://ADDRESS:PORT`, tried in turn.
     pub etcd: Vec<String>,
+    /// For those of `https`.
+    pub tls: Option<ArbiterTls>,
     /// How long after this node was last heard of the other one may take over: whole seconds, on both nodes the same.
     pub lease: Duration,
+}
+
+/// How an etcd proves who it is, and this node to it: files in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArbiterTls {
+    /// Certificates of whoever signs the etcds'.
+    pub ca_file: PathBuf,
+    /// This node's certificate, and its key, if the etcds want one.
+    pub client: Option<(PathBuf, PathBuf)>,
 }
 
 /// A volume of a pair.

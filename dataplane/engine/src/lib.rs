@@ -31,8 +31,8 @@ mod watch;
 pub use alone::{Alone, alone};
 pub use block::{DeviceState, IoCounters, IoKind, NamespaceCounters, Smart, WritePolicy};
 pub use config::{
-    ArbiterConfig, Config, FirstRole, KnownStore, LogConfig, LogStoreConfig, PairConfig,
-    PairVolumeConfig, PortConfig, StoreConfig, StoreDevice, TargetConfig,
+    ArbiterConfig, ArbiterTls, Config, FirstRole, KnownStore, LogConfig, LogStoreConfig,
+    PairConfig, PairVolumeConfig, PortConfig, StoreConfig, StoreDevice, TargetConfig,
 };
 pub use environment::{spdk_has_method, spdk_is_legacy};
 pub use error::Error;
