@@ -15,7 +15,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::Context;
-use engine::{Handle, PairAlert, PairConfig};
+use engine::{Handle, PairAlert, PairConfig, PairVolumeConfig};
 use serde_json::json;
 
 use self::command::Patience;
@@ -40,21 +40,21 @@ impl Alerts {
     /// No thread, if the configuration names no command.
     pub(crate) fn start(handle: &Handle, program: &Program) -> anyhow::Result<Self> {
         let is_over = Arc::new(AtomicBool::new(false));
-        let pair = program.engine.pair.clone();
-        let pair = pair.filter(|_| !program.alert.is_empty());
-        let thread = pair.map(|pair| {
+        let has_one = program.alerts.iter().any(|command| !command.is_empty());
+        let thread = has_one.then(|| {
             let runner = Runner {
                 handle: handle.clone(),
-                command: program.alert.clone(),
+                commands: program.alerts.clone(),
                 patience: Patience {
                     limit: LIMIT,
                     ending: ENDING,
                     is_over: Arc::clone(&is_over),
                 },
-                pair,
+                pairs: program.engine.pairs.clone(),
                 dropped: 0,
             };
-            if let Err(why) = runnable(Path::new(&runner.command[0])) {
+            let programs = runner.commands.iter().filter_map(|command| command.first());
+            for why in programs.filter_map(|program| runnable(Path::new(program)).err()) {
                 log::warn!("no command will be run for alerts of pairs: {why}");
             }
             handle.want_pair_alerts();
@@ -93,9 +93,10 @@ pub(crate) fn runnable(path: &Path) -> Result<(), String> {
 
 struct Runner {
     handle: Handle,
-    command: Vec<String>,
+    /// By pair; empty: none.
+    commands: Vec<Vec<String>>,
     patience: Patience,
-    pair: PairConfig,
+    pairs: Vec<PairConfig>,
     /// Alerts that were dropped, as far as was said.
     dropped: u64,
 }
@@ -114,12 +115,27 @@ impl Runner {
         }
     }
 
+    /// The pair of a volume, by its place among those of all pairs, and the volume.
+    fn find(&self, mut place: usize) -> Option<(usize, &PairVolumeConfig)> {
+        for (at, pair) in self.pairs.iter().enumerate() {
+            if let Some(volume) = pair.volumes.get(place) {
+                return Some((at, volume));
+            }
+            place -= pair.volumes.len();
+        }
+        None
+    }
+
     fn tell(&self, alert: &PairAlert) {
+        let pair = self.find(alert.pair).map(|(pair, _)| &self.commands[pair]);
+        let Some(command) = pair.filter(|command| !command.is_empty()) else {
+            return;
+        };
         let text = self.text(alert);
-        let result = command::run(&self.command, &text, &self.patience);
+        let result = command::run(command, &text, &self.patience);
         self.handle.pair_alert_command_ended(result.is_ok());
         if let Err(why) = result {
-            let (command, event) = (&self.command[0], alert.alert.event.word());
+            let (command, event) = (&command[0], alert.alert.event.word());
             log::warn!("{command}, run for the alert {event} of a pair: {why}");
         }
     }
@@ -128,18 +144,20 @@ impl Runner {
         let dropped = self.handle.pair_alert_counters().alerts_dropped;
         let more = dropped - std::mem::replace(&mut self.dropped, dropped);
         if more > 0 {
-            let command = &self.command[0];
-            log::warn!("{more} alerts of pairs were dropped: too many waited for {command}");
+            log::warn!("{more} alerts of pairs were dropped: too many waited for a command");
         }
     }
 
     /// What the command reads: an object in a line.
     fn text(&self, said: &PairAlert) -> String {
-        let (volume, alert) = (self.pair.volumes.get(said.pair), &said.alert);
+        let (found, alert) = (self.find(said.pair), &said.alert);
+        let pair = found.map(|(pair, _)| &self.pairs[pair]);
+        let volume = found.map(|(_, volume)| volume);
         let text: String = alert.text.chars().take(SENTENCE).collect();
         let object = json!({
             "time": time_text(said.at),
-            "node": uuid_text(self.pair.node),
+            "node": pair.map(|pair| uuid_text(pair.node)),
+            "peer": pair.map(|pair| uuid_text(pair.peer)),
             "store": volume.map(|volume| &volume.store),
             "volume": volume.map(|volume| uuid_text(volume.id)),
             "event": alert.event.word(),

@@ -2,7 +2,7 @@
 //!
 //! | key | value |
 //! | --- | --- |
-//! | `/throughline/pair/nodes/UUID` | `{}`, with a lease that the node renews: the node is alive |
+//! | `/throughline/pair/nodes/UUID/PEER` | `{}`, with a lease that the node renews for that peer: the node is alive |
 //! | `/throughline/pair/volumes/UUID` | which replica serves, of which generation, and whether the other one may lack something: `{"version":1,"source":"32 hexadecimal digits","generation":{"number":3,"tag":"16 hexadecimal digits"},"alone":false}` |
 //!
 //! Every change of a volume's key compares its revision in the same transaction.
@@ -38,45 +38,56 @@ pub(crate) struct Arbiter {
 struct Keys {
     node: String,
     peer: String,
+    /// Of the pair's volumes, in their order.
     volumes: Vec<String>,
 }
 
 impl Keys {
     fn of(pair: &PairConfig) -> Self {
-        let key = |kind, id: [u8; 16]| format!("/throughline/pair/{kind}/{}", Uuid::from_bytes(id));
+        let [node, peer] = [pair.node, pair.peer].map(Uuid::from_bytes);
+        let volume = |id| format!("/throughline/pair/volumes/{}", Uuid::from_bytes(id));
         Self {
-            node: key("nodes", pair.node),
-            peer: key("nodes", pair.peer),
-            volumes: (pair.volumes.iter())
-                .map(|volume| key("volumes", volume.id))
-                .collect(),
+            node: format!("/throughline/pair/nodes/{node}/{peer}"),
+            peer: format!("/throughline/pair/nodes/{peer}/{node}"),
+            volumes: (pair.volumes.iter()).map(|of| volume(of.id)).collect(),
         }
     }
 }
 
 impl Arbiter {
-    /// None, if the configuration names none.
-    pub(crate) fn start(handle: &Handle, pair: Option<&PairConfig>) -> anyhow::Result<Self> {
+    /// Two threads for each pair that has one: leases and etcds are the pairs' own.
+    pub(crate) fn start(handle: &Handle, pairs: &[PairConfig]) -> anyhow::Result<Self> {
         let is_over = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
-        if let Some((pair, config)) = pair.and_then(|pair| Some((pair, pair.arbiter.as_ref()?))) {
+        let mut before = 0;
+        for (peer, pair) in pairs.iter().enumerate() {
+            let first = before;
+            before += pair.volumes.len();
+            let Some(config) = &pair.arbiter else {
+                continue;
+            };
             let keys = Keys::of(pair);
             let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
                 let thread = thread::Builder::new().name(name.into()).spawn(run);
                 thread.context("cannot start a thread")
             };
             let gateway = || Gateway::new(config).map_err(anyhow::Error::msg);
-            let renewing = Renewing::new(gateway()?, config, &keys.node);
+            let renewing = Renewing::new(peer, gateway()?, config, &keys.node);
             let (theirs, over) = (handle.clone(), Arc::clone(&is_over));
             threads.push(spawn(
                 "lease",
                 Box::new(move || renewing.run(&theirs, &over)),
             )?);
-            let gateway = gateway()?;
+            let asking = Asking {
+                peer,
+                first,
+                gateway: gateway()?,
+                keys,
+            };
             let (theirs, over) = (handle.clone(), Arc::clone(&is_over));
             threads.push(spawn(
                 "arbiter",
-                Box::new(move || ask(&gateway, &keys, &theirs, &over)),
+                Box::new(move || asking.run(&theirs, &over)),
             )?);
         }
         Ok(Self { is_over, threads })
@@ -91,24 +102,39 @@ impl Arbiter {
     }
 }
 
-/// Asks what pairs want to know.
-fn ask(gateway: &Gateway, keys: &Keys, handle: &Handle, is_over: &AtomicBool) {
-    let mut said = Said::default();
-    while !is_over.load(Ordering::Acquire) {
-        let Some(question) = handle.next_pair_question(TURN) else {
-            continue;
-        };
-        let volume = keys.volumes.get(question.pair);
-        let answer = volume.map_or(Ok(ArbiterAnswer::Unreachable), |volume| {
-            gateway.ask(volume, &keys.peer, &question.question)
-        });
-        said.note(answer.as_ref().err(), "asked");
-        handle.pair_question_answered(&question, answer.unwrap_or(ArbiterAnswer::Unreachable));
+/// Asks what the volumes of a pair want to know.
+struct Asking {
+    /// The pair.
+    peer: usize,
+    /// How many volumes the pairs before it have.
+    first: usize,
+    gateway: Gateway,
+    keys: Keys,
+}
+
+impl Asking {
+    fn run(self, handle: &Handle, is_over: &AtomicBool) {
+        let mut said = Said::default();
+        while !is_over.load(Ordering::Acquire) {
+            let Some(question) = handle.next_pair_question(self.peer, TURN) else {
+                continue;
+            };
+            let place = question.pair.checked_sub(self.first);
+            let volume = place.and_then(|place| self.keys.volumes.get(place));
+            let answer = volume.map_or(Ok(ArbiterAnswer::Unreachable), |volume| {
+                let peer = &self.keys.peer;
+                self.gateway.ask(volume, peer, &question.question)
+            });
+            said.note(answer.as_ref().err(), "asked");
+            handle.pair_question_answered(&question, answer.unwrap_or(ArbiterAnswer::Unreachable));
+        }
     }
 }
 
 /// Keeps the node's key there.
 struct Renewing {
+    /// The pair.
+    peer: usize,
     gateway: Gateway,
     key: String,
     lease: Duration,
@@ -117,8 +143,9 @@ struct Renewing {
 }
 
 impl Renewing {
-    fn new(gateway: Gateway, config: &ArbiterConfig, key: &str) -> Self {
+    fn new(peer: usize, gateway: Gateway, config: &ArbiterConfig, key: &str) -> Self {
         Self {
+            peer,
             gateway,
             key: key.to_owned(),
             lease: config.lease,
@@ -138,7 +165,7 @@ impl Renewing {
             next = sent + self.lease / 4;
             let result = self.renew();
             if let Ok(lease) = result {
-                handle.leased(sent + lease_counted(lease));
+                handle.leased(self.peer, sent + lease_counted(lease));
             }
             said.note(result.as_ref().err(), "told that this node is alive");
         }

@@ -122,7 +122,7 @@ pub(crate) fn program(host: &Host, program: &Program) -> Report {
         devices::store(host, store, &mut report);
     }
     log::store(host, program, &mut report);
-    if let Some(command) = program.alert.first() {
+    for command in program.alerts.iter().filter_map(|alert| alert.first()) {
         alert(Path::new(command), &mut report);
     }
     numa::placement(host, program, &mut report);

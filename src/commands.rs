@@ -124,12 +124,20 @@ pub(crate) fn pair_report(socket: &Path, json: bool) -> anyhow::Result<ExitCode>
     }
     for volume in volumes {
         let text = |key: &str| volume[key].as_str().unwrap_or_default().to_owned();
-        print(&format!("{}: {}\n", text("store"), text("state")))?;
+        let peer: String = text("peer").chars().take(8).collect();
+        print(&format!(
+            "{} with {peer}: {}\n",
+            text("store"),
+            text("state")
+        ))?;
         if let Some(since) = volume["severed_by_operator"].as_str() {
-            print(&format!("{}: severed at {since}\n", text("store")))?;
+            print(&format!(
+                "{} with {peer}: severed at {since}\n",
+                text("store")
+            ))?;
         }
         if let Some(verify) = volume["verify"]["text"].as_str() {
-            print(&format!("{}: {verify}\n", text("store")))?;
+            print(&format!("{} with {peer}: {verify}\n", text("store")))?;
         }
     }
     Ok(ExitCode::SUCCESS)

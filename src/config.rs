@@ -49,8 +49,8 @@ pub(crate) struct Program {
     pub(crate) bdev_files: Vec<(String, PathBuf)>,
     /// What is known of stores before they are there.
     pub(crate) known_stores: Vec<engine::KnownStore>,
-    /// What is run for alerts of pairs, and what it is called with; nothing if empty.
-    pub(crate) alert: Vec<String>,
+    /// By pair: what is run for its alerts, and what it is called with; nothing if empty.
+    pub(crate) alerts: Vec<Vec<String>>,
     /// Harmless, but surely not meant.
     pub(crate) warnings: Option<Problems>,
 }
@@ -150,15 +150,9 @@ fn read_program(root: Section<'_>, warnings: &Sink, surroundings: &Surroundings<
     let ports = ports::read(&root);
     let stores = stores::read(&root);
     let log = log::read(&root, &stores);
-    let (pair, alert) = pair::read(&root, &ports, &stores, log.is_some()).unzip();
-    let target = target::read(
-        &root,
-        &ports,
-        &stores,
-        log.as_ref(),
-        pair.as_ref(),
-        warnings,
-    );
+    let (pairs, alerts): (Vec<_>, Vec<_>) =
+        (pair::read(&root, &ports, &stores, log.is_some()).into_iter()).unzip();
+    let target = target::read(&root, &ports, &stores, log.as_ref(), &pairs, warnings);
     let spdk = spdk::read(&root, &stores, surroundings, warnings);
     let (memory, native_memory_mib) = read_memory(&root, target.max_io_bytes, stores.malloc_mib());
     let (control_socket, metrics) = read_control(&root, &ports);
@@ -178,7 +172,7 @@ fn read_program(root: Section<'_>, warnings: &Sink, surroundings: &Surroundings<
         spdk_json: spdk.json,
         stores: stores.configs(),
         log,
-        pair,
+        pairs,
         target,
         copy,
         pci_allow,
@@ -191,7 +185,7 @@ fn read_program(root: Section<'_>, warnings: &Sink, surroundings: &Surroundings<
         malloc_mib: stores.malloc_mib(),
         bdev_files: spdk.files,
         known_stores: stores.known(),
-        alert: alert.unwrap_or_default(),
+        alerts,
         warnings: None,
     }
 }

@@ -15,6 +15,7 @@ use engine::{
 pub(crate) use self::server::{Source, listen, serve};
 use self::text::{Labels, Text, Type};
 
+use crate::config::uuid_text;
 use crate::readiness::{Readiness, State};
 
 /// Powers of two of nanoseconds that latency buckets end at: 1 µs to 8.6 s.
@@ -159,7 +160,9 @@ impl<'s> Writer<'s> {
             self.text.family(name, Type::Gauge, help);
             for pair in &self.snapshot.pairs {
                 if let Some(value) = value(pair) {
-                    self.text.sample(name, &[("store", &pair.name)], value);
+                    let peer = uuid_text(pair.peer);
+                    let labels = [("store", pair.name.as_str()), ("peer", &peer)];
+                    self.text.sample(name, &labels, value);
                 }
             }
         };

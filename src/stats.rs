@@ -282,6 +282,7 @@ pub(crate) mod tests {
     fn pair() -> PairReport {
         PairReport {
             name: "flash0".into(),
+            peer: [0x0c; 16],
             role: Role::Source,
             serves: true,
             is_in_sync: false,

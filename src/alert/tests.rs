@@ -100,9 +100,9 @@ fn runner(handle: &Handle, script: &str) -> Runner {
     let address = vec!["192.0.2.1:4421".parse().unwrap()];
     Runner {
         handle: handle.clone(),
-        command: shell(script),
+        commands: vec![shell(script)],
         patience: patience(LONG),
-        pair: PairConfig {
+        pairs: vec![PairConfig {
             node: [0x11; 16],
             listen: address.clone(),
             peer: [0x22; 16],
@@ -114,7 +114,7 @@ fn runner(handle: &Handle, script: &str) -> Runner {
                 first_role: engine::FirstRole::Source,
             }],
             arbiter: None,
-        },
+        }],
         dropped: 0,
     }
 }
@@ -137,7 +137,7 @@ fn r06_the_object_says_what_happened_where() {
     let handle = Handle::new();
     let text = runner(&handle, "").text(&said("the pair is severed"));
     let expected = concat!(
-        r#"{"time":"2026-03-01T02:03:04.567Z","node":"11111111-1111-1111-1111-111111111111","store":"data","#,
+        r#"{"time":"2026-03-01T02:03:04.567Z","node":"11111111-1111-1111-1111-111111111111","peer":"22222222-2222-2222-2222-222222222222","store":"data","#,
         r#""volume":"33333333-3333-3333-3333-333333333333","event":"severed","role":"source","generation":"2-00000007","#,
         r#""text":"the pair is severed"}"#,
         "\n"
@@ -149,6 +149,36 @@ fn r06_the_object_says_what_happened_where() {
         assert!(text.len() <= 4096, "{} bytes", text.len());
         assert!(serde_json::from_str::<Value>(&text).is_ok());
     }
+}
+
+/// Each pair has a command of its own, or none.
+#[test]
+fn r09_an_alert_is_told_to_its_pairs_command() {
+    let dir = TempDir::new().unwrap();
+    let told = dir.path().join("told");
+    let handle = Handle::new();
+    let mut runner = runner(&handle, "exit 1");
+    for (at, command) in [(1, vec![]), (2, shell("cat >>\"$0\""))] {
+        let mut pair = runner.pairs[0].clone();
+        (pair.peer, pair.volumes[0].id) = ([0x22 + at; 16], [0x33 + at; 16]);
+        runner.pairs.push(pair);
+        runner.commands.push(command);
+    }
+    runner.commands[2].push(told.display().to_string());
+    for pair in [1, 2] {
+        runner.tell(&PairAlert {
+            pair,
+            ..said("severed")
+        });
+    }
+    let object: Value = serde_json::from_str(&fs::read_to_string(told).unwrap()).unwrap();
+    assert_eq!(object["peer"], "24242424-2424-2424-2424-242424242424");
+    assert_eq!(object["volume"], "35353535-3535-3535-3535-353535353535");
+    let counters = handle.pair_alert_counters();
+    assert_eq!(
+        (counters.alert_commands, counters.alert_commands_failed),
+        (1, 0)
+    );
 }
 
 #[test]
@@ -171,7 +201,7 @@ fn r06_each_alert_is_told_by_a_command_of_its_own() {
     let told = dir.path().join("told");
     let handle = Handle::new();
     let mut runner = runner(&handle, "cat >>\"$0\"; test \"$(wc -l <\"$0\")\" != 2");
-    runner.command.push(told.display().to_string());
+    runner.commands[0].push(told.display().to_string());
     for n in 0..3 {
         runner.tell(&said(&n.to_string()));
     }

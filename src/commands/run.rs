@@ -59,7 +59,7 @@ pub(crate) fn run(path: &Path, copy: bool, discard_log: &[String]) -> anyhow::Re
     }
     let service = service::start(handle.clone(), readiness, &program)?;
     let alerts = Alerts::start(&handle, &program)?;
-    let arbiter = Arbiter::start(&handle, program.engine.pair.as_ref())?;
+    let arbiter = Arbiter::start(&handle, &program.engine.pairs)?;
     let result = engine::run(&program.engine, &handle);
     arbiter.end();
     alerts.end();

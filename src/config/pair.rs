@@ -1,4 +1,4 @@
-//! `[pair]`: another node that has the same volumes.
+//! `[pair]`, or `[[pair]]` for each of several: another node that has the same volumes.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -30,8 +30,91 @@ pub(super) fn read(
     ports: &Ports,
     stores: &Stores,
     has_log: bool,
+) -> Vec<(PairConfig, Vec<String>)> {
+    let mut known = Known::default();
+    let sections = root.one_or_more("pair").into_iter();
+    sections
+        .filter_map(|section| read_pair(section, ports, stores, has_log, &mut known))
+        .collect()
+}
+
+/// What pairs are not to have in common, or are to.
+#[derive(Default)]
+struct Known {
+    node: Option<[u8; 16]>,
+    peers: Vec<[u8; 16]>,
+    stores: Vec<String>,
+    volumes: Vec<[u8; 16]>,
+}
+
+impl Known {
+    /// A node is one, and each of the others has one pair with it.
+    fn check_nodes(
+        &mut self,
+        section: &Section<'_>,
+        node: Option<[u8; 16]>,
+        peer: Option<[u8; 16]>,
+    ) {
+        if let (Some(node), Some(item)) = (node, section.get("node"))
+            && *self.node.get_or_insert(node) != node
+        {
+            item.report(
+                "this node has another UUID in an earlier [[pair]]",
+                "a node is one: write the same `node` in each",
+            );
+        }
+        if let (Some(peer), Some(item)) = (peer, section.get("peer")) {
+            if Some(peer) == node {
+                item.report(
+                    "the other node is this one",
+                    "each node has a UUID of its own: write the other one's",
+                );
+            }
+            if self.peers.contains(&peer) {
+                item.report(
+                    "an earlier [[pair]] is with the same node",
+                    "give that one all volumes that the two have in common",
+                );
+            }
+            self.peers.push(peer);
+        }
+    }
+
+    /// A volume is of one pair, and so is a store.
+    fn check_volume(
+        &mut self,
+        section: &Section<'_>,
+        store: Option<&String>,
+        id: Option<[u8; 16]>,
+    ) {
+        if let (Some(store), Some(item)) = (store, section.get("store")) {
+            if self.stores.contains(store) {
+                item.report(
+                    format!("store {store:?} has a volume of a pair already"),
+                    "a store has one, which is of one pair",
+                );
+            }
+            self.stores.push(store.clone());
+        }
+        if let (Some(id), Some(item)) = (id, section.get("uuid")) {
+            if self.volumes.contains(&id) {
+                item.report(
+                    "another volume of a pair has this UUID",
+                    "each volume has one of its own, the same on its two nodes",
+                );
+            }
+            self.volumes.push(id);
+        }
+    }
+}
+
+fn read_pair(
+    section: Section<'_>,
+    ports: &Ports,
+    stores: &Stores,
+    has_log: bool,
+    known: &mut Known,
 ) -> Option<(PairConfig, Vec<String>)> {
-    let section = root.table("pair")?;
     let node = section
         .require("node", "\"9b1d…\"")
         .and_then(|item| uuid(&item));
@@ -56,18 +139,11 @@ pub(super) fn read(
             );
         }
     }
-    if let (Some(node), Some(item)) = (node, section.get("peer"))
-        && peer == Some(node)
-    {
-        item.report(
-            "the other node is this one",
-            "each node has a UUID of its own: write the other one's",
-        );
-    }
+    known.check_nodes(&section, node, peer);
     let alert = section.get("alert").map(|item| command(&item));
     let arbiter = section.table("arbiter").and_then(read_arbiter);
     let volumes: Vec<_> = (section.tables("volume").into_iter())
-        .filter_map(|volume| read_volume(volume, stores))
+        .filter_map(|volume| read_volume(volume, stores, known))
         .collect();
     if let Some(item) = section.get("node").filter(|_| !has_log) {
         item.report(
@@ -210,7 +286,11 @@ fn endpoint(item: &Item<'_>) -> Option<String> {
     Some(text.to_owned())
 }
 
-fn read_volume(section: Section<'_>, stores: &Stores) -> Option<PairVolumeConfig> {
+fn read_volume(
+    section: Section<'_>,
+    stores: &Stores,
+    known: &mut Known,
+) -> Option<PairVolumeConfig> {
     let store = section.require("store", "\"data\"").and_then(|item| {
         let store = item.string("data")?;
         refuse_unknown(&item, store, stores);
@@ -219,6 +299,7 @@ fn read_volume(section: Section<'_>, stores: &Stores) -> Option<PairVolumeConfig
     let id = section
         .require("uuid", "\"5d2a…\"")
         .and_then(|item| uuid(&item));
+    known.check_volume(&section, store.as_ref(), id);
     let first = section.require("first_role", "\"source\"").and_then(|item| {
         match item.string("source")? {
             "source" => Some(FirstRole::Source),
@@ -311,7 +392,19 @@ mod tests {
         let mut key = NamedTempFile::new().unwrap();
         key.write_all("5a".repeat(32).as_bytes()).unwrap();
         set_permissions(key.path(), Permissions::from_mode(0o600)).unwrap();
-        let text = MINIMAL.replacen(
+        parse_text(&text(&key.path().display().to_string(), keys, arbiter))
+    }
+
+    fn parse_text(text: &str) -> Result<Program, Problems> {
+        let surroundings = Surroundings {
+            cores: None,
+            read: &|_| unreachable!("there is no other file"),
+        };
+        parse(Path::new("t.toml"), text, &surroundings)
+    }
+
+    fn text(key: &str, keys: &str, arbiter: &str) -> String {
+        MINIMAL.replacen(
             "store = \"disk0\"",
             "store = \"disk0\", write = \"logged\"",
             1,
@@ -327,20 +420,14 @@ mod tests {
                 peer = "0c7e3f0a-51c2-4d0e-8a55-6a5b1c9a7e11"
                 listen = ["192.0.2.1:4421"]
                 peer_listen = ["192.0.2.2:4421"]
-                key_file = "{}"
+                key_file = "{key}"
                 {keys}
                 [[pair.volume]]
                 store = "disk0"
                 uuid = "5d2a1c44-90b1-4f6e-9d0c-0f3a8f0b7c2e"
                 first_role = "source"
-                {arbiter}"#,
-            key.path().display()
-        );
-        let surroundings = Surroundings {
-            cores: None,
-            read: &|_| unreachable!("there is no other file"),
-        };
-        parse(Path::new("t.toml"), &text, &surroundings)
+                {arbiter}"#
+        )
     }
 
     fn told(arbiter: &str) -> String {
@@ -349,7 +436,7 @@ mod tests {
 
     #[test]
     fn s08_an_arbiter_is_read_and_what_is_none_is_refused() {
-        let of = |arbiter| parsed(arbiter).unwrap().engine.pair.unwrap().arbiter;
+        let of = |arbiter| parsed(arbiter).unwrap().engine.pairs[0].arbiter.clone();
         assert_eq!(of(""), None);
         let all = "[pair.arbiter]\netcd = [\"http://198.51.100.9:2379\", \"http://etcd2:2379\"]\n";
         let mut expected = ArbiterConfig {
@@ -385,11 +472,11 @@ mod tests {
     #[test]
     fn r06_a_command_for_alerts_is_read_and_what_is_none_is_refused() {
         let read = |key: &str| parsed_with(key, "");
-        assert_eq!(read("").unwrap().alert, [""; 0]);
-        let alert = read("alert = [\"/bin/notify\", \"a b\", \"\"]")
+        assert_eq!(read("").unwrap().alerts, [[""; 0]]);
+        let alerts = read("alert = [\"/bin/notify\", \"a b\", \"\"]")
             .unwrap()
-            .alert;
-        assert_eq!(alert, ["/bin/notify", "a b", ""]);
+            .alerts;
+        assert_eq!(alerts, [["/bin/notify", "a b", ""]]);
         for (key, part) in [
             ("alert = []", "no command to be run"),
             ("alert = [\"notify\"]", "no absolute path"),
@@ -401,6 +488,71 @@ mod tests {
             let told = read(key).map(drop).unwrap_err().to_string();
             assert!(told.contains(part), "{key}: {told}");
         }
+    }
+
+    /// A second pair, behind the first one.
+    fn second(node: &str, peer: &str, volume: &str) -> String {
+        format!(
+            r#"
+            [[pair]]
+            node = "{node}"
+            peer = "{peer}"
+            listen = ["192.0.2.1:4421"]
+            peer_listen = ["192.0.2.3:4421", "192.0.2.4:4421"]
+            key_file = "KEY"
+            [[pair.volume]]
+            store = "disk1"
+            uuid = "{volume}"
+            first_role = "destination"
+            "#
+        )
+    }
+
+    /// With `[pair]` as `[[pair]]`, and more behind it.
+    fn parsed_with_more(more: &str) -> Result<Program, Problems> {
+        let mut key = NamedTempFile::new().unwrap();
+        key.write_all("5a".repeat(32).as_bytes()).unwrap();
+        set_permissions(key.path(), Permissions::from_mode(0o600)).unwrap();
+        let key = key.path().display().to_string();
+        let text =
+            text(&key, "", "").replacen("[pair]", "[[pair]]", 1) + &more.replace("KEY", &key);
+        parse_text(&text.replacen(
+            "[log]",
+            "[[store]]\nname = \"disk1\"\nmalloc = { size_mib = 64 }\n[log]",
+            1,
+        ))
+    }
+
+    #[test]
+    fn r09_several_pairs_are_read_each_with_its_own_peer_and_volumes() {
+        const NODE: &str = "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d";
+        const PEER: &str = "3f0a6b1e-6c52-4a53-9c6e-1f6f1b8f1a33";
+        const VOLUME: &str = "6e8f1c44-90b1-4f6e-9d0c-0f3a8f0b7c2e";
+        let program = parsed_with_more(&second(NODE, PEER, VOLUME)).unwrap();
+        let pairs = &program.engine.pairs;
+        assert_eq!(pairs.len(), 2);
+        assert_eq!(pairs[0].node, pairs[1].node);
+        assert_ne!(pairs[0].peer, pairs[1].peer);
+        assert_eq!(pairs[1].peer_listen.len(), 2);
+        let stores = pairs.iter().map(|pair| pair.volumes[0].store.as_str());
+        assert!(stores.eq(["disk0", "disk1"]));
+        let first_peer = "0c7e3f0a-51c2-4d0e-8a55-6a5b1c9a7e11";
+        let first_volume = "5d2a1c44-90b1-4f6e-9d0c-0f3a8f0b7c2e";
+        for (more, part) in [
+            (second(PEER, NODE, VOLUME), "another UUID in an earlier"),
+            (second(NODE, NODE, VOLUME), "is this one"),
+            (second(NODE, first_peer, VOLUME), "with the same node"),
+            (second(NODE, PEER, first_volume), "another volume of a pair"),
+            (
+                second(NODE, PEER, VOLUME).replace("disk1", "disk0"),
+                "has a volume of a pair already",
+            ),
+        ] {
+            let told = parsed_with_more(&more).map(drop).unwrap_err().to_string();
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        let told = parsed_with_more("").map(|program| program.engine.pairs.len());
+        assert_eq!(told.ok(), Some(1), "a list of one");
     }
 
     #[test]

@@ -162,6 +162,14 @@ impl<'t> Section<'t> {
         }
     }
 
+    /// A table, or a list of them.
+    pub(super) fn one_or_more(&self, key: &'static str) -> Vec<Section<'t>> {
+        match self.get(key).map(|item| item.value) {
+            Some(DeValue::Table(_)) => self.table(key).into_iter().collect(),
+            _ => self.tables(key),
+        }
+    }
+
     /// Refuses every key that no getter named.
     pub(super) fn finish(self) {
         let mut known = self.known.into_inner();

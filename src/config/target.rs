@@ -28,7 +28,7 @@ pub(super) fn read(
     ports: &Ports,
     stores: &Stores,
     log: Option<&LogConfig>,
-    pair: Option<&PairConfig>,
+    pairs: &[PairConfig],
     warnings: &Sink,
 ) -> TargetConfig {
     let section = root.table("target");
@@ -51,7 +51,7 @@ pub(super) fn read(
     let known = Known {
         stores,
         log,
-        pair,
+        pairs,
         max_io_bytes,
         listeners: &listeners,
     };
@@ -197,7 +197,7 @@ fn read_subsystems(root: &Section<'_>, known: Known<'_>, warnings: &Sink) -> Vec
 struct Known<'a> {
     stores: &'a Stores,
     log: Option<&'a LogConfig>,
-    pair: Option<&'a PairConfig>,
+    pairs: &'a [PairConfig],
     max_io_bytes: u32,
     /// Where the target listens.
     listeners: &'a [(IpAddr, u16)],
@@ -270,7 +270,7 @@ fn read_subsystem(
     }
     read_namespaces(&section, &mut subsystem, known, taken, warnings);
     // Hosts learn by it which node of the pair serves.
-    let mirrored = known.pair.iter().flat_map(|pair| &pair.volumes);
+    let mirrored = known.pairs.iter().flat_map(|pair| &pair.volumes);
     let mut mirrored = mirrored.map(|volume| &volume.store);
     let is_mirrored =
         mirrored.any(|store| subsystem.namespaces.iter().any(|ns| ns.store == *store));

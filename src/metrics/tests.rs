@@ -218,7 +218,8 @@ fn k08_metrics_say_what_the_counters_say() {
         ("generation", 3.0),
     ] {
         let name = format!("throughline_pair_{name}");
-        assert_eq!(value(&name, "", &drive), expected, "{name}");
+        let peer = ("peer", "0c0c0c0c-0c0c-0c0c-0c0c-0c0c0c0c0c0c");
+        assert_eq!(value(&name, "", &[drive[0], peer]), expected, "{name}");
     }
     assert_eq!(value("throughline_pair_alerts_total", "", &[]), 9.0);
     let nqn = ("subsystem", "nqn.2026-01.com.example:flash");

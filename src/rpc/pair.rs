@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::params::{Params, read};
+use crate::config::uuid_text;
 use crate::control::ErrorObject;
 use crate::text::time_text;
 
@@ -23,6 +24,7 @@ impl Report {
         let volume = |report: PairReport| {
             json!({
                 "store": report.name,
+                "peer": uuid_text(report.peer),
                 "role": report.role.word(),
                 "serves_hosts": report.serves,
                 "in_sync": report.is_in_sync,

@@ -4,12 +4,15 @@ use engine::PairReport;
 use serde::{Deserialize, Serialize};
 
 use super::Shard;
+use crate::config::uuid_text;
 use crate::text::{Table, bytes};
 
 /// A volume of a pair.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Pair {
     pub(crate) store: String,
+    /// The node that has the other replica.
+    pub(crate) peer: String,
     /// `source`, `destination` or `yielding`.
     pub(crate) role: String,
     pub(crate) serves_hosts: bool,
@@ -30,6 +33,7 @@ impl Pair {
     pub(super) fn new(report: &PairReport) -> Self {
         Self {
             store: report.name.clone(),
+            peer: uuid_text(report.peer),
             role: report.role.word().into(),
             serves_hosts: report.serves,
             in_sync: report.is_in_sync,
@@ -44,14 +48,16 @@ impl Pair {
 }
 
 /// Columns of a table of pairs, and the row of one.
-pub(crate) const COLUMNS: [&str; 8] = [
-    "pair", "role", "hosts", "in sync", "step", "since", "to copy", "takeover",
+pub(crate) const COLUMNS: [&str; 9] = [
+    "pair", "peer", "role", "hosts", "in sync", "step", "since", "to copy", "takeover",
 ];
 
 pub(crate) fn row(pair: &Pair) -> Vec<String> {
     let yes = |is_it: bool| if is_it { "yes" } else { "no" }.to_owned();
     vec![
         pair.store.clone(),
+        // As much of it as tells a few nodes apart.
+        pair.peer.chars().take(8).collect(),
         pair.role.clone(),
         match pair.serves_hosts {
             true => "served".into(),
@@ -66,7 +72,7 @@ pub(crate) fn row(pair: &Pair) -> Vec<String> {
 }
 
 pub(super) fn table(pairs: &[Pair]) -> Table {
-    let mut table = Table::new(COLUMNS).left(&[1, 2, 3, 4]);
+    let mut table = Table::new(COLUMNS).left(&[1, 2, 3, 4, 5]);
     for pair in pairs {
         table.row(row(pair));
     }
@@ -113,8 +119,8 @@ mod tests {
         let mut stats = sample();
         let shown = stats.to_string();
         for line in [
-            "  pair    role    hosts   in sync  step            since  to copy  takeover",
-            "  flash0  source  served  no       source_copying   75 s  320 MiB        no",
+            "  pair    peer      role    hosts   in sync  step            since  to copy  takeover",
+            "  flash0  0c0c0c0c  source  served  no       source_copying   75 s  320 MiB        no",
         ] {
             assert!(shown.contains(line), "{line}\nis not in\n{shown}");
         }

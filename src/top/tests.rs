@@ -125,8 +125,8 @@ fn r04_the_page_shows_how_pairs_stand_and_what_the_link_does() {
     let page = |now: &Stats| view::page(&Sample::new(&earlier, now), Sort::Iops).0;
     let head = page(&now);
     for line in [
-        "  pair    role    hosts   in sync  step            since  to copy  takeover  MiB/s copied",
-        "  flash0  source  served  no       source_copying   75 s  290 MiB        no          60.0",
+        "  pair    peer      role    hosts   in sync  step            since  to copy  takeover  MiB/s copied",
+        "  flash0  0c0c0c0c  source  served  no       source_copying   75 s  290 MiB        no          60.0",
         "  link: 2 of 2 lanes up, 64.0 MiB/s sent, 0.0 received, 200 messages/s, 4 sent again/s, 10 without an answer, 0 changes wait\n",
     ] {
         assert!(head.contains(line), "{line}\nis not in\n{head}");

@@ -99,7 +99,8 @@ fn logged(log: &LogRates) -> String {
 
 fn pairs(sample: &Sample) -> Table {
     let columns = PAIR_COLUMNS.into_iter().chain(["MiB/s copied"]);
-    let mut table = Table::with_header(columns.map(str::to_owned).collect()).left(&[1, 2, 3, 4]);
+    let columns = columns.map(str::to_owned).collect();
+    let mut table = Table::with_header(columns).left(&[1, 2, 3, 4, 5]);
     for rates in &sample.pairs {
         let mut row = pair_row(&rates.pair);
         row.push(mib(rates.copied_bytes_per_second));

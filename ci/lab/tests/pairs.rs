@@ -185,12 +185,15 @@ fn shows(program: &Program<'_>, parts: [&str; 2], gauges: [u64; 3]) -> Outcome {
     }
     let metrics = program.scrape()?;
     let names = [
-        "pair_role{store=\"disk0\"}",
-        "pair_in_sync{store=\"disk0\"}",
+        "pair_role{store=\"disk0\",peer=\"0c7e3f0a-51c2-4d0e-8a55-6a5b1c9a7e11\"}",
+        "pair_in_sync{store=\"disk0\",peer=\"0c7e3f0a-51c2-4d0e-8a55-6a5b1c9a7e11\"}",
         "mirror_lanes_up{shard=\"1\"}",
     ];
     let rest = [
-        ("pair_serves_hosts{store=\"disk0\"}", 1),
+        (
+            "pair_serves_hosts{store=\"disk0\",peer=\"0c7e3f0a-51c2-4d0e-8a55-6a5b1c9a7e11\"}",
+            1,
+        ),
         ("pair_alert_commands_failed_total", 0),
     ];
     for (name, value) in names.into_iter().zip(gauges).chain(rest) {

@@ -78,7 +78,8 @@ in_sync() {
 	await 120 "the nodes do not come in sync, with $1 as the source" is_safe "$1"
 	is "${other[$1]}" destination >/dev/null || fail "the destination does not say that it is in sync"
 }
-writes() { on client 'cat /sys/block/nvme0n1/stat' | awk '{ print $5 }'; }
+# Of both paths: the kernel counts none for the two together.
+writes() { on client 'cat /sys/block/nvme0c*n1/stat' | awk '{ n += $5 } END { print n + 0 }'; }
 flowing() { [ "$(writes)" -gt $((before + 50)) ]; }
 goes_on() {
 	before=$(writes)

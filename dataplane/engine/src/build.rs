@@ -1,5 +1,6 @@
 //! Building a shard and the target from the configuration.
 
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
@@ -257,10 +258,12 @@ pub(crate) fn shard(
     if !stores.logs.is_empty() {
         shard.attach_log(stores.logs, sizes.elements, StoreSlot::new);
     }
-    let mirrors = config.pair.iter().flat_map(|pair| &pair.listen);
+    let mirrors = config.pairs.iter().flat_map(|pair| &pair.listen);
+    // Several peers may come in by one.
+    let mirrors: BTreeSet<_> = mirrors.collect();
     let listeners: Vec<_> = (config.target.listeners.iter())
         .map(|&(address, port)| (SocketAddr::new(address, port), DoorKind::Nvme))
-        .chain(mirrors.map(|&address| (address, DoorKind::Mirror)))
+        .chain((mirrors.into_iter()).map(|&address| (address, DoorKind::Mirror)))
         .collect();
     shard.listen(&listeners).map_err(Error::Target)?;
     Ok(shard)

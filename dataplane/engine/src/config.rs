@@ -23,8 +23,8 @@ pub struct Config {
     pub stores: Vec<StoreConfig>,
     /// The log, if there is one.
     pub log: Option<LogConfig>,
-    /// The other node that has the same volumes, if there is one.
-    pub pair: Option<PairConfig>,
+    /// Other nodes that have the same volumes, each of which is a peer.
+    pub pairs: Vec<PairConfig>,
     /// The NVMe/TCP target.
     pub target: TargetConfig,
     /// Assemble by memcpy into aligned pages: the ablation.
@@ -83,16 +83,16 @@ pub struct LogConfig {
     pub through_after_failure: bool,
 }
 
-/// A mirrored pair (rows R1 to R11).
+/// A mirrored pair (rows R1 to R11): another node, and what both have.
 #[derive(Clone, Debug)]
 pub struct PairConfig {
-    /// What this node is known by.
+    /// What this node is known by: the same in each pair.
     pub node: [u8; 16],
-    /// Where it listens for the other one.
+    /// Where it listens for the other one; pairs may have addresses in common.
     pub listen: Vec<SocketAddr>,
     /// What the other one is known by.
     pub peer: [u8; 16],
-    /// Where that listens.
+    /// Where that listens; the first one is tried first.
     pub peer_listen: Vec<SocketAddr>,
     /// The secret that both have.
     pub key: [u8; 32],

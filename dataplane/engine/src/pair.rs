@@ -1,4 +1,4 @@
-//! A mirrored pair, when the log was replayed: what this node knows of its volumes, and its shards' links to the other one.
+//! Mirrored pairs, when the log was replayed: what this node knows of their volumes, and its shards' links to the other nodes.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,13 +21,29 @@ const RUNS: usize = 128;
 
 /// Bytes of the log's tables area: entries, and a record of each volume, twice, so that one may become larger.
 pub(crate) fn tables_len(config: &Config, stores: &[Store]) -> u64 {
-    let Some(pair) = &config.pair else { return 0 };
-    let pages = pair.volumes.iter().filter_map(|volume| {
+    if config.pairs.is_empty() {
+        return 0;
+    }
+    let pages = volumes(config).filter_map(|(_, volume)| {
         let place = place_of(config, volume)?;
         Some(2 * Changed::none(stores[place].geometry().len()).pages())
     });
     let entries = 2 * nvlog::VOLUMES_MAX as u64;
     (entries + pages.sum::<u64>()) * nvlog::UNIT
+}
+
+/// Volumes of all pairs, each with its pair's place: what names them everywhere is their order.
+fn volumes(config: &Config) -> impl Iterator<Item = (usize, &PairVolumeConfig)> {
+    let pairs = config.pairs.iter().enumerate();
+    pairs.flat_map(|(peer, pair)| pair.volumes.iter().map(move |volume| (peer, volume)))
+}
+
+/// What operators call them, in that order: the store, and the other node.
+pub(crate) fn names(config: &Config) -> Vec<(String, [u8; 16])> {
+    let name = |(peer, volume): (usize, &PairVolumeConfig)| {
+        (volume.store.clone(), config.pairs[peer].peer)
+    };
+    volumes(config).map(name).collect()
 }
 
 fn place_of(config: &Config, volume: &PairVolumeConfig) -> Option<usize> {
@@ -45,14 +61,14 @@ fn random() -> u64 {
 /// Pairs, and the names of their volumes on both nodes.
 type Pairs = Vec<([u8; 16], Pair)>;
 
-/// What all shards of a node have of its pair.
+/// What all shards of a node have of its pairs.
 pub(crate) struct Started {
     volumes: Vec<MirroredVolume>,
     mailbox: Arc<Mailbox>,
     /// Until the first shard takes it.
     manager: Mutex<Option<Pairs>>,
     node: [u8; 16],
-    peer: Peer,
+    peers: Vec<Peer>,
     max_bytes: usize,
 }
 
@@ -60,13 +76,14 @@ impl Started {
     /// As the log's tables say, or for the first time.
     pub(crate) fn new(
         config: &Config,
-        pair: &PairConfig,
+        node: [u8; 16],
         start: &LogStart,
         stores: &[(u64, u32)],
     ) -> Result<Self, Error> {
         let shards = config.cores.len();
-        let (mut volumes, mut pairs) = (Vec::new(), Vec::new());
-        for (number, volume) in pair.volumes.iter().enumerate() {
+        let (mut mirrored, mut pairs) = (Vec::new(), Vec::new());
+        for (peer, volume) in volumes(config) {
+            let number = mirrored.len() as u16;
             let Some(place) = place_of(config, volume) else {
                 continue;
             };
@@ -81,39 +98,41 @@ impl Started {
                 None => first_content(volume.first_role),
             };
             let shared = Arc::new(Mirrored::new(len, shards));
-            let config = mirror::PairConfig {
+            let arbiter = config.pairs[peer].arbiter.as_ref();
+            let of_pair = mirror::PairConfig {
                 volume: volume.id,
-                number: number as u16,
+                number,
                 len,
                 block,
             };
             let changed = table.and_then(|table| table.changed.as_ref());
             let now = Duration::ZERO;
-            let mut own = Pair::new(config, content, changed, Arc::clone(&shared), random, now);
-            if let Some(arbiter) = &pair.arbiter {
+            let mut own = Pair::new(of_pair, content, changed, Arc::clone(&shared), random, now);
+            if let Some(arbiter) = arbiter {
                 own.set_arbiter(arbiter.lease);
             }
             pairs.push((volume.id, own));
-            volumes.push(MirroredVolume {
+            mirrored.push(MirroredVolume {
                 shared,
                 volume: place,
-                namespace: NamespaceIndex::mirrored(number as u16),
-                peer: 0,
+                namespace: NamespaceIndex::mirrored(number),
+                peer,
                 len,
                 block,
             });
         }
+        let peer = |pair: &PairConfig| Peer {
+            id: pair.peer,
+            key: PairKey::new(pair.key),
+            addresses: pair.peer_listen.clone(),
+            patience: Patience::default(),
+        };
         Ok(Self {
-            volumes,
+            volumes: mirrored,
             mailbox: Mailbox::new(shards),
             manager: Mutex::new(Some(pairs)),
-            node: pair.node,
-            peer: Peer {
-                id: pair.peer,
-                key: PairKey::new(pair.key),
-                addresses: pair.peer_listen.clone(),
-                patience: Patience::default(),
-            },
+            node,
+            peers: config.pairs.iter().map(peer).collect(),
             max_bytes: config.target.max_io_bytes as usize,
         })
     }
@@ -137,7 +156,7 @@ impl Started {
         };
         shard.set_lanes(Lanes::new(
             me,
-            vec![self.peer.clone()],
+            self.peers.clone(),
             self.volumes.clone(),
             Door::new(me.shard, RUNS, self.max_bytes, &self.mailbox),
             pairs.map(|pairs| Manager::new(pairs, &self.mailbox)),

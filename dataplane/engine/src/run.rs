@@ -276,11 +276,10 @@ impl Plan<'_> {
             // What was not replayed is as it was, and replayed next time.
             std::process::exit(0);
         };
-        if let Some(pair) = &self.config.pair {
-            let started = pair::Started::new(self.config, pair, &start, &self.sizes)?;
+        if let Some(first) = self.config.pairs.first() {
+            let started = pair::Started::new(self.config, first.node, &start, &self.sizes)?;
             started.join(shard, 0);
-            let names = pair.volumes.iter().map(|volume| volume.store.clone());
-            self.handle.expect_pairs(names.collect());
+            self.handle.expect_pairs(pair::names(self.config));
             let _ = self.pair.set(started);
         }
         // Nobody else sets them.

@@ -15,6 +15,8 @@ use std::fmt;
 use crate::bytes::{array, put, u16_at, u32_at, u64_at};
 use crate::frame::{BadHeader, Command, HEADER, Header};
 use crate::key::{Keyed, PROOF, PairKey, Side};
+use crate::pair::nature;
+use crate::parameters::{ErrorReply, Refusal};
 
 /// Bytes of a hello's parameters.
 pub(crate) const HELLO: usize = 80;
@@ -86,6 +88,8 @@ pub enum BadGreeting {
     Field(&'static str),
     /// It does not have the pair's key.
     Key,
+    /// The acceptor has the lane at another of its shards: another connection may come in there.
+    Elsewhere,
 }
 
 impl fmt::Display for BadGreeting {
@@ -104,6 +108,7 @@ impl fmt::Display for BadGreeting {
             Self::Key => {
                 f.write_str("a peer without the pair's key: compare the key files of both nodes")
             }
+            Self::Elsewhere => f.write_str("a connection at another shard than the lane's"),
         }
     }
 }
@@ -145,9 +150,36 @@ enum Stage {
 /// Bytes that a greeting begins with, from which [`caller`] is known.
 pub const OPENING: usize = HEADER + HELLO;
 
+/// Who says that it has opened a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// It.
+    pub node: Node,
+    /// What it says to remember of messages of both, as [`Link::history`](crate::Link::history).
+    pub history: u64,
+    number: u32,
+}
+
 /// Who says that it has opened a connection that begins with these bytes: nothing is proved by it.
-pub fn caller(bytes: &[u8; OPENING]) -> Node {
-    Hello::decode(&array(bytes, HEADER)).node
+pub fn caller(bytes: &[u8; OPENING]) -> Caller {
+    let hello = Hello::decode(&array(bytes, HEADER));
+    Caller {
+        node: hello.node,
+        history: hello.history,
+        number: hello.number,
+    }
+}
+
+/// Tells a caller, in place of a hello, that its lane is at another shard; `number`: any but 0.
+pub(crate) fn elsewhere(number: u32, caller: &Caller) -> Vec<u8> {
+    let parameters = ErrorReply::Refused(Refusal {
+        nature: nature::ELSEWHERE,
+        text: String::new(),
+    });
+    let parameters = parameters.encode();
+    let ends = [number, caller.number];
+    let header = Header::of_answer(Command::ERROR, ends, 0, &parameters);
+    [&header.encode(None)[..], &parameters].concat()
 }
 
 /// A connection that is no session yet.
@@ -217,6 +249,9 @@ impl Greeting {
             self.received.extend_from_slice(&bytes[taken..taken + n]);
             taken += n;
             if self.received.len() >= HEADER {
+                if self.is_turned_away() {
+                    return Err(BadGreeting::Elsewhere);
+                }
                 // A stranger is told apart by the first bytes, not by what would have to come.
                 self.header()?;
             }
@@ -229,6 +264,13 @@ impl Greeting {
                 return Ok((taken, session));
             }
         }
+    }
+
+    /// Whether the acceptor's header is that of an [error](elsewhere), of which there is one.
+    fn is_turned_away(&self) -> bool {
+        let header = Header::decode(&array(&self.received, 0), None);
+        let is_first = self.side == Side::Opener && matches!(self.stage, Stage::Hello);
+        is_first && header.is_ok_and(|header| header.command == Command::ERROR)
     }
 
     fn header(&self) -> Result<Header, BadGreeting> {

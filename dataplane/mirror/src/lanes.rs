@@ -7,6 +7,7 @@
 mod connection;
 mod incoming;
 mod manager;
+mod out;
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -19,21 +20,21 @@ use block::{NamespaceIndex, VolumeId};
 use events::tracepoint;
 use pages::Segment;
 
+use crate::arbiter::Question;
 use crate::commands::{CHANGES_MAX, Change, Changes, Comparison};
 use crate::counters::LaneCounters;
-use crate::frame::{Command, PAYLOAD_MAX};
+use crate::frame::Command;
 use crate::greeting::Node;
 use crate::key::PairKey;
-use crate::link::{Event, Link, Patience, Payload};
+use crate::link::{Event, Patience, Payload};
 use crate::mirrored::Mirrored;
 use crate::pair::nature;
+use out::Out;
 
 pub use connection::Connection;
 pub use incoming::Door;
 pub use manager::{Asked, Mailbox, Manager};
 
-/// How long after a connection ended the next one is opened.
-const AGAIN: Duration = Duration::from_millis(100);
 /// Bytes of changes in a message from which on no more are added.
 const MESSAGE_BYTES: u64 = 256 << 10;
 
@@ -44,7 +45,7 @@ pub struct Peer {
     pub id: [u8; 16],
     /// The secret that both have.
     pub key: PairKey,
-    /// Where it listens; tried in turn.
+    /// Where it listens; the first one is tried first.
     pub addresses: Vec<SocketAddr>,
     /// How patient lanes to it are.
     pub patience: Patience,
@@ -174,15 +175,16 @@ fn parts(
     })
 }
 
-/// A lane that the shard has opened, or is about to.
-struct Out {
-    peer: Peer,
-    link: Link<Carried>,
-    /// The connection that is opened, or has the session.
-    connection: Option<u64>,
-    connect_at: Duration,
-    /// The next address.
-    address: usize,
+/// A connection that is to be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// To which peer.
+    pub peer: usize,
+    /// Where to.
+    pub remote: SocketAddr,
+    /// By which of the ports that lead there.
+    pub port: usize,
+    connection: u64,
 }
 
 /// What a shard has of links to other nodes.
@@ -214,16 +216,11 @@ impl Lanes {
         random: impl FnMut() -> u64 + 'static,
         now: Duration,
     ) -> Self {
-        let out = |peer: Peer| Out {
-            link: Link::new(me, peer.id, PAYLOAD_MAX, peer.patience, now),
-            peer,
-            connection: None,
-            connect_at: now,
-            address: 0,
-        };
         Self {
             me,
-            out: peers.into_iter().map(out).collect(),
+            out: (peers.into_iter())
+                .map(|peer| Out::new(peer, me, now))
+                .collect(),
             door,
             volumes,
             manager: manager.map(Box::new),
@@ -260,6 +257,18 @@ impl Lanes {
     /// The manager of pairs, where it is.
     pub fn manager(&mut self) -> Option<&mut Manager> {
         self.manager.as_deref_mut()
+    }
+
+    /// As [`Manager::next_question`], where the manager is.
+    pub fn next_question(&mut self) -> Option<(usize, u64, Question)> {
+        self.manager.as_mut()?.next_question()
+    }
+
+    /// The node's lease at the arbiter of the pair with a peer lasts until then at least.
+    pub fn leased(&mut self, peer: usize, until: Duration, now: Duration) {
+        if let Some(manager) = &mut self.manager {
+            manager.leased(&self.volumes, peer, until, now);
+        }
     }
 
     /// Says what time it is, and lets everything go on; to be called at every turn of the shard.
@@ -313,6 +322,7 @@ impl Lanes {
                     }
                 }
                 Event::Down(why) => {
+                    self.out[at].ends(self.now);
                     tracepoint::lane_down(self.me.shard.into(), at as u64, why.name());
                     log::info!("mirror: lane {} to peer {at} is down: {why}", self.me.shard);
                     if let Some(manager) = &mut self.manager {
@@ -504,42 +514,44 @@ impl Lanes {
         self.confirmed.pop_front()
     }
 
-    /// A connection that is to be opened, to which peer, and where to.
-    pub fn next_connection(&mut self) -> Option<(usize, SocketAddr, Connection)> {
+    /// A connection that is to be opened. `ports`: how many ports lead to an address.
+    pub fn next_connection(
+        &mut self,
+        ports: impl Fn(SocketAddr) -> usize,
+    ) -> Option<(Opening, Connection)> {
         let now = self.now;
-        if self.is_stopping {
-            return None;
-        }
-        let wants = |out: &Out| {
-            out.connection.is_none() && now >= out.connect_at && !out.peer.addresses.is_empty()
-        };
-        let at = self.out.iter().position(wants)?;
+        let peer = match self.is_stopping {
+            true => None,
+            false => self.out.iter().position(|out| out.wants(now)),
+        }?;
         let connection = self.next_number();
+        let (remote, port) = self.out[peer].next(connection, now, ports)?;
         let nonce = self.nonce();
         let number = ((self.random)() as u32).max(1);
-        let out = &mut self.out[at];
-        let remote = out.peer.addresses[out.address % out.peer.addresses.len()];
-        out.address += 1;
-        out.connection = Some(connection);
-        let me = self.me;
-        let connection = Connection::opened(
+        let out = &self.out[peer];
+        let opened = Connection::opened(
             connection,
-            at,
+            peer,
             remote,
-            me,
+            self.me,
             &out.peer,
             out.link.history(),
             number,
             nonce,
             now,
         );
-        Some((at, remote, connection))
+        let opening = Opening {
+            peer,
+            remote,
+            port,
+            connection,
+        };
+        Some((opening, opened))
     }
 
-    /// The connection to a peer could not be opened.
-    pub fn not_opened(&mut self, peer: usize) {
-        let out = &mut self.out[peer];
-        (out.connection, out.connect_at) = (None, self.now + AGAIN);
+    /// A connection could not be opened.
+    pub fn not_opened(&mut self, opening: &Opening) {
+        self.out[opening.peer].failed(opening.connection, self.now);
     }
 
     /// A connection that came in.
@@ -564,7 +576,7 @@ impl Lanes {
     /// The shard stops: what has no answer gets none.
     pub fn stop(&mut self) {
         for at in 0..self.out.len() {
-            self.out[at].connect_at = Duration::MAX;
+            self.out[at].stop();
             for (_, payload) in self.out[at].link.sever(self.now) {
                 self.lose(payload);
             }

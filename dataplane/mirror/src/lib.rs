@@ -37,11 +37,11 @@ pub use commands::{
 };
 pub use counters::LaneCounters;
 pub use frame::{Command, Header};
-pub use greeting::{BadGreeting, Greeting, Node, OPENING, Session, caller};
+pub use greeting::{BadGreeting, Caller, Greeting, Node, OPENING, Session, caller};
 pub use key::{Keyed, PairKey, Side};
 pub use lanes::{
     Asked, Carried, Compare, Compared, Connection, Door, Forward, Lanes, Mailbox, Manager,
-    MirroredVolume, Peer,
+    MirroredVolume, Opening, Peer,
 };
 pub use link::{
     Broken, Event, Incoming, Link, MessageId, Outgoing, Patience, Payload, Received, Stale, WINDOW,

@@ -49,8 +49,20 @@ pub struct Patience {
     pub alive: Duration,
     /// A peer that says nothing for so long has no session any more.
     pub silence: Duration,
-    /// Without a session for so long, the link is given up.
+    /// Without a session for so long, what its end was waited for included, the link is given up.
     pub absence: Duration,
+}
+
+impl Patience {
+    /// How long after a connection ended the next one is opened.
+    pub(crate) fn again(&self) -> Duration {
+        self.answer / 15
+    }
+
+    /// How long one that does not answer is waited for until another way is tried beside it.
+    pub(crate) fn next_way(&self) -> Duration {
+        self.answer / 6
+    }
 }
 
 impl Default for Patience {
@@ -309,8 +321,12 @@ impl<P: Payload> Link<P> {
     }
 
     fn break_off(&mut self, why: Broken, now: Duration) {
-        if self.current.take().is_some() {
-            self.absent = now;
+        if let Some(current) = self.current.take() {
+            self.absent = match why {
+                Broken::Silent => current.heard,
+                Broken::NoAnswer(_) => now.saturating_sub(self.patience.answer),
+                _ => now,
+            };
             self.counters.sessions_ended += 1;
             self.events.push_back(Event::Down(why));
         }

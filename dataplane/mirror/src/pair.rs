@@ -57,6 +57,8 @@ pub mod nature {
     pub const BUSY: u16 = 6;
     /// The receiver is not the source, or is about to give up what it has.
     pub const SOURCE: u16 = 7;
+    /// In a greeting: the lane is at another shard of the receiver's, and another connection is to be opened.
+    pub const ELSEWHERE: u16 = 8;
 }
 
 /// A volume of a pair.

@@ -134,8 +134,8 @@ impl Handle {
         self.shared.alerts.counters()
     }
 
-    /// There are pairs, of volumes on these stores.
-    pub fn expect_pairs(&self, names: Vec<String>) {
+    /// There are pairs, of volumes on these stores, with these nodes.
+    pub fn expect_pairs(&self, names: Vec<(String, [u8; 16])>) {
         self.shared.pairs.expect(names);
     }
 
@@ -157,9 +157,9 @@ impl Handle {
         self.shared.pairs.order(name, order, timeout)
     }
 
-    /// What the arbiter of pairs is to be asked next; waits for it so long at most.
-    pub fn next_pair_question(&self, timeout: Duration) -> Option<PairQuestion> {
-        self.shared.pairs.next_question(timeout)
+    /// What the arbiter of the pair with a peer is to be asked next; waits for it so long at most.
+    pub fn next_pair_question(&self, peer: usize, timeout: Duration) -> Option<PairQuestion> {
+        self.shared.pairs.next_question(peer, timeout)
     }
 
     /// The arbiter has answered, or does not.
@@ -168,8 +168,8 @@ impl Handle {
     }
 
     /// The node's lease at the arbiter lasts until then at least: counted from when its renewal was sent.
-    pub fn leased(&self, until: Instant) {
-        self.shared.pairs.leased(until);
+    pub fn leased(&self, peer: usize, until: Instant) {
+        self.shared.pairs.leased(peer, until);
     }
 
     /// The counters of every shard; `None` if not all answered within `timeout`

@@ -2,6 +2,7 @@
 //! each connection.
 
 mod ending;
+mod reach;
 mod withhold;
 
 use std::collections::VecDeque;
@@ -24,6 +25,8 @@ use crate::drops::Drops;
 use crate::machine::{Machine, Memory, Port};
 use crate::reports::TurnedAway;
 use crate::snapshot::{ConnectionSnapshot, Layer};
+
+pub(crate) use reach::leading_to;
 
 /// Slots looked at per millisecond for session timers, at least: 10,000 connections in 160 ms.
 const SWEEP: usize = 64;

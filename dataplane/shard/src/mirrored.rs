@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use mirror::MirroredVolume;
-use net::Instant;
+use net::{ConnectError, Instant};
 use nvmf::{AnaState, Timestamp};
 
 use crate::door::{MirrorDoor, Session};
 use crate::handle::Handle;
+use crate::link::leading_to;
 use crate::machine::Machine;
 use crate::poll::Shard;
 
@@ -46,15 +47,29 @@ impl<M: Machine> Shard<M> {
         }
         let (lanes, volumes) = (&mut common.doors.mirror, &mut common.volumes);
         self.pairs.store_tables(lanes, volumes);
-        while let Some((peer, remote, connection)) = common.doors.mirror.next_connection() {
-            let session = Session::Mirror(connection);
-            if let Err(error) = self.links[0].connect(now, remote, session) {
-                log::debug!("mirror: no connection to {remote}: {error}");
-                common.doors.mirror.not_opened(peer);
-            }
-        }
+        self.open_lanes(now);
+        let common = &mut self.common;
         for link in &mut self.links {
             link.mirror(common, &mut self.stages, Timestamp(now.as_millis()));
+        }
+    }
+
+    /// Opens the connections that lanes want, each by a port that leads where it goes to.
+    fn open_lanes(&mut self, now: Instant) {
+        let (lanes, links) = (&mut self.common.doors.mirror, &mut self.links);
+        while let Some((opening, connection)) =
+            lanes.next_connection(|remote| leading_to(links, remote).count())
+        {
+            let remote = opening.remote;
+            let link = leading_to(links, remote).nth(opening.port);
+            let result = match link {
+                Some(link) => links[link].connect(now, remote, Session::Mirror(connection)),
+                None => Err(ConnectError::NoRoute),
+            };
+            if let Err(error) = result {
+                log::debug!("mirror: no connection to {remote}: {error}");
+                lanes.not_opened(&opening);
+            }
         }
     }
 

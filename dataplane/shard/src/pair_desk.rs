@@ -12,6 +12,8 @@ use mirror::{Answer, Generation, Question, Role, VerifyReport};
 pub struct PairReport {
     /// Its store.
     pub name: String,
+    /// The node that has the other replica.
+    pub peer: [u8; 16],
     /// What this node is for it.
     pub role: Role,
     /// Hosts are served here.
@@ -78,8 +80,10 @@ pub(crate) type OrderNumber = u64;
 /// What a pair asks the arbiter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PairQuestion {
-    /// Which one, in the order of the configuration.
+    /// Which volume, in the order of the configuration.
     pub pair: usize,
+    /// Which peer it is with: each may have an arbiter of its own.
+    pub peer: usize,
     /// What it knows the question by.
     pub token: u64,
     /// What it asks.
@@ -88,7 +92,8 @@ pub struct PairQuestion {
 
 #[derive(Default)]
 struct Inner {
-    names: Vec<String>,
+    /// Stores, and the nodes that have the other replicas.
+    names: Vec<(String, [u8; 16])>,
     reports: Vec<PairReport>,
     /// What operators said of which volume, and how it went.
     orders: VecDeque<(OrderNumber, usize, PairOrder)>,
@@ -98,8 +103,8 @@ struct Inner {
     /// What the arbiter is to be asked, and has answered: the pair, its token, and what.
     questions: VecDeque<PairQuestion>,
     answers: VecDeque<(usize, u64, Answer)>,
-    /// Until when the node's lease at the arbiter lasts.
-    leased: Option<Instant>,
+    /// By peer: until when the node's lease at the arbiter lasts.
+    leased: Vec<(usize, Instant)>,
 }
 
 /// Where the control side and the shard with the pairs meet.
@@ -118,7 +123,11 @@ pub(crate) struct PairDesk {
 pub(crate) struct PairNews {
     pub(crate) orders: VecDeque<(OrderNumber, usize, PairOrder)>,
     pub(crate) answers: VecDeque<(usize, u64, Answer)>,
-    pub(crate) leased: Option<Instant>,
+    pub(crate) leased: Vec<(usize, Instant)>,
+}
+
+fn stores(names: &[(String, [u8; 16])]) -> Vec<&str> {
+    names.iter().map(|(store, _)| store.as_str()).collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -126,8 +135,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl PairDesk {
-    /// There are pairs of these stores.
-    pub(crate) fn expect(&self, names: Vec<String>) {
+    /// There are pairs of these stores with these nodes.
+    pub(crate) fn expect(&self, names: Vec<(String, [u8; 16])>) {
         lock(&self.inner).names = names;
     }
 
@@ -135,15 +144,16 @@ impl PairDesk {
         lock(&self.inner)
             .names
             .get(pair)
-            .cloned()
+            .map(|(store, _)| store.clone())
             .unwrap_or_default()
     }
 
     /// How they stand now.
     pub(crate) fn tell(&self, mut reports: Vec<PairReport>) {
         let mut inner = lock(&self.inner);
-        for (report, name) in reports.iter_mut().zip(&inner.names) {
-            report.name.clone_from(name);
+        for (report, (store, peer)) in reports.iter_mut().zip(&inner.names) {
+            report.name.clone_from(store);
+            report.peer = *peer;
         }
         inner.reports = reports;
     }
@@ -162,7 +172,7 @@ impl PairDesk {
         Some(PairNews {
             orders: std::mem::take(&mut inner.orders),
             answers: std::mem::take(&mut inner.answers),
-            leased: inner.leased.take(),
+            leased: std::mem::take(&mut inner.leased),
         })
     }
 
@@ -178,13 +188,14 @@ impl PairDesk {
         self.changed.notify_all();
     }
 
-    /// What the arbiter is to be asked next; waits for it so long at most.
-    pub(crate) fn next_question(&self, timeout: Duration) -> Option<PairQuestion> {
+    /// What the arbiter of the pair with a peer is to be asked next; waits for it so long at most.
+    pub(crate) fn next_question(&self, peer: usize, timeout: Duration) -> Option<PairQuestion> {
         let deadline = Instant::now() + timeout;
         let mut inner = lock(&self.inner);
         loop {
-            if let Some(question) = inner.questions.pop_front() {
-                return Some(question);
+            let mut questions = inner.questions.iter();
+            if let Some(place) = questions.position(|question| question.peer == peer) {
+                return inner.questions.remove(place);
             }
             let left = deadline.checked_duration_since(Instant::now())?;
             let waited = self.changed.wait_timeout(inner, left);
@@ -199,9 +210,9 @@ impl PairDesk {
         self.has_news.store(true, Ordering::Release);
     }
 
-    /// The node's lease lasts until then at least.
-    pub(crate) fn leased(&self, until: Instant) {
-        lock(&self.inner).leased = Some(until);
+    /// The node's lease at the arbiter of the pair with a peer lasts until then at least.
+    pub(crate) fn leased(&self, peer: usize, until: Instant) {
+        lock(&self.inner).leased.push((peer, until));
         self.has_news.store(true, Ordering::Release);
     }
 
@@ -215,13 +226,13 @@ impl PairDesk {
         let _turn = lock(&self.turn);
         let deadline = Instant::now() + timeout;
         let mut inner = lock(&self.inner);
-        let place = inner.names.iter().position(|known| known == name);
+        let place = inner.names.iter().position(|(store, _)| store == name);
         let Some(place) = place else {
             return Err(match inner.names.is_empty() {
                 true => "there is no pair, or the program does not serve yet".into(),
                 false => format!(
                     "no pair has a volume on store {name:?}; there are: {}",
-                    inner.names.join(", ")
+                    stores(&inner.names).join(", ")
                 ),
             });
         };
@@ -258,7 +269,7 @@ mod tests {
         let short = Duration::from_millis(1);
         let order = |name| desk.order(name, PROMOTE, short).unwrap_err();
         assert!(order("data").contains("no pair"));
-        desk.expect(vec!["data".into()]);
+        desk.expect(vec![("data".into(), [2; 16])]);
         assert!(order("date").contains("there are: data"));
         assert!(order("data").contains("does not answer"));
         let taken_back = desk.news().map_or(0, |news| news.orders.len());
@@ -284,30 +295,34 @@ mod tests {
     fn s08_the_arbiter_is_asked_and_its_answers_come_back() {
         let desk = PairDesk::default();
         let none = Duration::from_millis(1);
-        assert_eq!(desk.next_question(none), None);
+        assert_eq!(desk.next_question(0, none), None);
         let question = PairQuestion {
             pair: 1,
+            peer: 0,
             token: 7,
             question: Question::Look,
         };
         desk.ask(question);
-        assert_eq!(desk.next_question(none), Some(question));
+        // Each peer may have an arbiter of its own.
+        assert_eq!(desk.next_question(1, none), None);
+        assert_eq!(desk.next_question(0, none), Some(question));
         assert!(desk.news().is_none());
         let until = Instant::now();
-        desk.leased(until);
+        desk.leased(0, until);
         desk.answered(&question, Answer::Unreachable);
         let news = desk.news().expect("there are");
         assert_eq!(news.answers, [(1, 7, Answer::Unreachable)]);
-        assert_eq!(news.leased, Some(until));
+        assert_eq!(news.leased, [(0, until)]);
         assert!(desk.news().is_none());
     }
 
     #[test]
     fn r04_reports_have_the_names_of_stores() {
         let desk = PairDesk::default();
-        desk.expect(vec!["data".into()]);
+        desk.expect(vec![("data".into(), [2; 16])]);
         desk.tell(vec![PairReport {
             name: String::new(),
+            peer: [0; 16],
             role: Role::Source,
             serves: true,
             is_in_sync: false,

@@ -93,27 +93,32 @@ impl Pairs {
             for (pair, token, answer) in news.answers {
                 manager.arbitrated(pair, token, answer);
             }
-            if let Some(until) = news.leased {
+            for (peer, until) in news.leased {
                 let left = until.saturating_duration_since(std::time::Instant::now());
                 let now = Duration::from_nanos(now.0);
-                manager.leased(now + left, now);
+                lanes.leased(peer, now + left, now);
             }
         }
         self.ordered.retain(|&(pair, number)| {
-            let outcome = manager.pair(pair).and_then(Pair::next_outcome);
+            let manager = lanes.manager();
+            let outcome = manager.and_then(|manager| manager.pair(pair)?.next_outcome());
             let is_open = outcome.is_none();
             if let Some(outcome) = outcome {
                 (handle.pairs()).done(number, outcome.map_err(|why| why.to_string()));
             }
             is_open
         });
-        while let Some((pair, token, question)) = manager.next_question() {
+        while let Some((pair, token, question)) = lanes.next_question() {
             handle.pairs().ask(PairQuestion {
                 pair,
+                peer: lanes.volumes()[pair].peer,
                 token,
                 question,
             });
         }
+        let Some(manager) = lanes.manager() else {
+            return false;
+        };
         let time = Duration::from_nanos(now.0);
         let serving = |pair: &Pair| pair.shared().serves(time);
         let has_moved = (manager.pairs().iter().map(serving)).ne(self.serving.iter().copied());
@@ -125,6 +130,7 @@ impl Pairs {
         (self.serving).extend(manager.pairs().iter().map(serving));
         let reports = manager.pairs().iter().map(|pair| PairReport {
             name: String::new(),
+            peer: [0; 16],
             role: pair.content().role,
             serves: serving(pair),
             is_in_sync: pair.is_in_sync(),

@@ -28,10 +28,11 @@ use crate::oracle::Oracle;
 use crate::plan::{AppliancePlan, LogPlan, Moment, NetworkPlan, VolumePlan};
 use crate::port::Nic;
 use crate::trace::{Trace, event};
-pub(crate) use build::{address, stack_config};
+use crate::wire::Node;
+pub(crate) use build::{address, at_port, stack_config};
 use changes::Offering;
 use logs::{Logs, Remedy};
-pub(crate) use pair::{MIRROR_PORT, Node as PairNode, PairPlan};
+pub(crate) use pair::{Node as PairNode, PairPlan, PairVolume};
 use stop::Stage;
 use tables::Tables;
 use volume::LogStart;
@@ -58,7 +59,8 @@ pub(crate) struct Appliance {
     tables: Option<Tables>,
     /// By volume; behind them those of the log, if there is one.
     disks: Vec<Rc<RefCell<Disk>>>,
-    nic: Nic,
+    /// By port.
+    nics: Vec<Nic>,
     random: Random,
     trace: Trace,
     running: Option<Running>,
@@ -83,7 +85,7 @@ struct Running {
     arenas: Vec<Rc<Arena>>,
     /// It was killed: what it still does reaches no device.
     is_dead: Rc<Cell<bool>>,
-    listener: (SocketAddr, DoorKind),
+    listeners: Vec<(SocketAddr, DoorKind)>,
     /// What it offers when it starts.
     subsystem: SubsystemConfig,
     stopping: Option<Stopping>,
@@ -158,7 +160,7 @@ impl Appliance {
             log: log.cloned(),
             logs: Logs::new(disks.len() - volumes.len(), lies),
             disks,
-            nic: Nic::new(plan.nic, build::steering(plan.shards, 0), plan.shards),
+            nics: build::nics(plan),
             random: random.fork(),
             trace: trace.clone(),
             running: None,
@@ -311,14 +313,14 @@ impl Appliance {
             "appliance {}",
             self.index
         );
-        self.nic.clear();
+        self.nics.iter().for_each(Nic::clear);
         if let Some(&shards) = self
             .plan
             .starts
             .get(self.started % self.plan.starts.len().max(1))
         {
             self.plan.shards = shards;
-            self.nic = Nic::new(self.plan.nic, build::steering(shards, 0), shards);
+            self.nics = build::nics(&self.plan);
         }
         self.started += 1;
         for disk in &self.disks {
@@ -355,9 +357,9 @@ impl Appliance {
         for disk in &self.disks {
             disk.borrow_mut().kill(power);
         }
-        self.nic.clear();
+        self.nics.iter().for_each(Nic::clear);
         let result = running.take_apart(clock::now());
-        self.nic.clear();
+        self.nics.iter().for_each(Nic::clear);
         for disk in &self.disks {
             disk.borrow_mut().set_reach(Reach::default());
         }
@@ -408,12 +410,12 @@ impl Appliance {
         (until > clock::now()).then_some(until)
     }
 
-    /// A frame came.
-    pub(crate) fn receive(&mut self, frame: Frame) {
+    /// A frame came in by a port.
+    pub(crate) fn receive(&mut self, port: usize, frame: Frame) {
         let Some(running) = &mut self.running else {
             return;
         };
-        if let Some(queue) = self.nic.receive(frame) {
+        if let Some(queue) = self.nics[port].receive(frame) {
             running.wake(queue, self.random.below(3 * MICROSECOND));
         }
     }
@@ -429,7 +431,7 @@ impl Appliance {
     }
 
     /// Does what is due: devices, then shards, in order; gives away the frames that they sent.
-    pub(crate) fn advance(&mut self, mut send: impl FnMut(Frame)) {
+    pub(crate) fn advance(&mut self, mut send: impl FnMut(Node, Frame)) {
         let now = clock::now();
         let mut woken = Vec::new();
         for disk in &self.disks {
@@ -473,7 +475,12 @@ impl Appliance {
                 }
                 self.log_writes_at_start = log_writes;
             }
-            self.nic.take_sent(index).into_iter().for_each(&mut send);
+            for (port, nic) in self.nics.iter().enumerate() {
+                let from = build::at_port(self.index, port);
+                nic.take_sent(index)
+                    .into_iter()
+                    .for_each(|frame| send(from, frame));
+            }
             if let Some(tables) = self.tables.as_mut().filter(|_| !running.is_replaying) {
                 tables.look(&running.shards);
                 let log = self.log.as_ref();
@@ -541,14 +548,12 @@ impl Running {
             }
             Some(Ok(start)) => {
                 self.is_replaying = false;
-                let (address, _) = self.listener;
-                let mirror = SocketAddr::new(address.ip(), MIRROR_PORT);
                 self.begun = Some(start.clone());
                 for shard in &mut self.shards {
                     shard.start_log(&start);
                     shard
-                        .listen(&[self.listener, (mirror, DoorKind::Mirror)])
-                        .expect("the port has the address");
+                        .listen(&self.listeners)
+                        .expect("the ports have the addresses");
                 }
                 self.handle.set_ready(true);
                 for index in 0..self.shards.len() {

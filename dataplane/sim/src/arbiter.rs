@@ -21,6 +21,13 @@ pub(crate) struct Run {
     pub(crate) run: u64,
 }
 
+/// What a question is of: a volume, and the node that has its other replica.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) volume: usize,
+    pub(crate) peer: usize,
+}
+
 /// What a node is told.
 #[derive(Debug)]
 pub(crate) enum Told {
@@ -37,6 +44,7 @@ enum Mail {
     },
     Question {
         from: Run,
+        of: Asked,
         question: PairQuestion,
         sent: Nanoseconds,
     },
@@ -49,9 +57,9 @@ pub(crate) struct Arbiter {
     keys: Vec<(u64, Option<Entry>)>,
     revision: u64,
     /// Until when nodes' keys are there.
-    lives: [Nanoseconds; 2],
-    renews_at: [Nanoseconds; 2],
-    is_cut: [bool; 2],
+    lives: Vec<Nanoseconds>,
+    renews_at: Vec<Nanoseconds>,
+    is_cut: Vec<bool>,
     is_down: bool,
     mail: Vec<(Nanoseconds, u64, Mail)>,
     count: u64,
@@ -59,13 +67,13 @@ pub(crate) struct Arbiter {
 }
 
 impl Arbiter {
-    pub(crate) fn new(volumes: usize, random: Random) -> Self {
+    pub(crate) fn new(nodes: usize, volumes: usize, random: Random) -> Self {
         Self {
             keys: vec![(0, None); volumes],
             revision: 0,
-            lives: [0; 2],
-            renews_at: [0; 2],
-            is_cut: [false; 2],
+            lives: vec![0; nodes],
+            renews_at: vec![0; nodes],
+            is_cut: vec![false; nodes],
             is_down: false,
             mail: Vec::new(),
             count: 0,
@@ -81,13 +89,10 @@ impl Arbiter {
         self.is_down = is_down;
     }
 
-    /// Whether it knows that the destinations of all volumes may take over from these sources, of these generations.
-    pub(crate) fn knows(&self, sources: &[(ReplicaId, Generation)]) -> bool {
-        let entries = self.keys.iter().map(|&(_, entry)| entry);
-        let known = entries.map(|entry| entry.filter(|entry| !entry.is_alone));
-        known
-            .map(|entry| entry.map(|entry| (entry.source, entry.generation)))
-            .eq(sources.iter().copied().map(Some))
+    /// Whether it knows that the destination of a volume may take over from this source, of this generation.
+    pub(crate) fn knows(&self, volume: usize, source: (ReplicaId, Generation)) -> bool {
+        let (_, entry) = self.keys[volume];
+        entry.is_some_and(|entry| !entry.is_alone && (entry.source, entry.generation) == source)
     }
 
     /// When something is next to be done.
@@ -125,7 +130,7 @@ impl Arbiter {
     }
 
     /// A node asks.
-    pub(crate) fn ask(&mut self, from: Run, question: PairQuestion) {
+    pub(crate) fn ask(&mut self, from: Run, of: Asked, question: PairQuestion) {
         let sent = clock::now();
         if self.is_lost(from.node) {
             return self.say_nothing(from, question, sent);
@@ -133,6 +138,7 @@ impl Arbiter {
         let at = sent + self.delay();
         let mail = Mail::Question {
             from,
+            of,
             question,
             sent,
         };
@@ -170,6 +176,7 @@ impl Arbiter {
                 }
                 Mail::Question {
                     from,
+                    of,
                     question,
                     sent,
                 } => {
@@ -177,7 +184,7 @@ impl Arbiter {
                         self.say_nothing(from, question, sent);
                         continue;
                     }
-                    let answer = self.answer(from.node, question.pair, question.question);
+                    let answer = self.answer(of, question.question);
                     let at = now + self.delay();
                     // It may be executed, and the answer be lost.
                     if at > sent + PATIENCE || self.random.chance(1, 50) {
@@ -191,9 +198,9 @@ impl Arbiter {
         }
     }
 
-    fn answer(&mut self, node: usize, pair: usize, question: Question) -> Answer {
-        let peer_lives = clock::now() < self.lives[1 - node];
-        let (revision, entry) = self.keys[pair];
+    fn answer(&mut self, of: Asked, question: Question) -> Answer {
+        let peer_lives = clock::now() < self.lives[of.peer];
+        let (revision, entry) = self.keys[of.volume];
         if let Question::Set {
             revision: expected,
             entry,
@@ -203,7 +210,7 @@ impl Arbiter {
             && !(unless_peer_lives && peer_lives)
         {
             self.revision += 1;
-            self.keys[pair] = (self.revision, Some(entry));
+            self.keys[of.volume] = (self.revision, Some(entry));
             return Answer::Made(self.revision);
         }
         Answer::Seen(Seen {

@@ -107,8 +107,8 @@ pub(crate) struct Oracle {
     volumes: Vec<(VolumeRules, History)>,
     /// By [`OpId`]; the first is the state before all writes.
     ops: Vec<Op>,
-    /// The last crash.
-    crashed: Tick,
+    /// By volume: the last crash.
+    crashed: Vec<Tick>,
     /// Reads under way, by their beginnings.
     reading: BTreeMap<Tick, OpId>,
     /// Sectors that were compared.
@@ -138,7 +138,7 @@ impl Oracle {
                 .map(|&rules| (rules, History::new(rules.sectors)))
                 .collect(),
             ops: vec![initial],
-            crashed: 0,
+            crashed: vec![0; volumes.len()],
             reading: BTreeMap::new(),
             compared: 0,
         }
@@ -215,7 +215,7 @@ impl Oracle {
         let op = self.end(id, End::Succeeded);
         // Its end was on its way when the appliance was killed: what it says of then may
         // have been lost since.
-        if op.start < self.crashed {
+        if op.start < self.crashed[op.extent.volume] {
             let is_durable = op.fua || !self.volumes[op.extent.volume].0.is_volatile;
             if !matches!(op.kind, Kind::Write | Kind::WriteZeroes) || !is_durable {
                 self.over(id, &op, now);
@@ -311,19 +311,25 @@ impl Oracle {
 
     /// No request is under way below: what was lost is done by now, or never will be.
     pub(crate) fn settle(&mut self) {
+        (0..self.volumes.len()).for_each(|volume| self.settle_volume(volume));
+    }
+
+    /// No request of a volume is.
+    pub(crate) fn settle_volume(&mut self, volume: usize) {
         let now = self.tick();
-        for (_, history) in &mut self.volumes {
-            history.settle(now);
-        }
+        self.volumes[volume].1.settle(now);
     }
 
     /// The appliance was killed: everything goes back to some state since its last promise.
     pub(crate) fn crash(&mut self) {
-        self.settle();
-        self.crashed = self.now;
-        for (_, history) in &mut self.volumes {
-            history.crash();
-        }
+        (0..self.volumes.len()).for_each(|volume| self.crash_volume(volume));
+    }
+
+    /// The appliance that served a volume was killed.
+    pub(crate) fn crash_volume(&mut self, volume: usize) {
+        self.settle_volume(volume);
+        self.crashed[volume] = self.now;
+        self.volumes[volume].1.crash();
     }
 
     /// Sectors of a volume that were ever written, in extents of at most `most`.

@@ -1,23 +1,25 @@
-//! Two appliances that keep the same volumes, hosts that use whichever serves, and an arbiter that both reach, or an operator who
-//! knows which of them is off.
+//! Two or three appliances, each two of which keep the same volumes, hosts that use whichever serves a volume, and an arbiter that
+//! all reach, or an operator who knows which of them is off. Each may be the source of some volumes and the destination of others.
 //!
-//! Appliances are killed and started, the link between them is cut, in one direction too, and bad, as are their ways to the
-//! arbiter. Hosts' writes that were acknowledged are never lost, not when the one that had them is off and the other one
-//! serves; what is called alike is so, byte for byte; every copy ends.
+//! Appliances are killed and started, the links between them, one or two, are cut, in one direction too, and bad, as are their
+//! ways to the arbiter. Hosts' writes that were acknowledged are never lost, not when the one that had them is off and the other
+//! one serves; what is called alike is so, byte for byte; every copy ends. Where links alone are cut, and never all at once, no
+//! pair is severed.
 
 mod disks;
 mod draw;
+mod links;
 mod orders;
+mod serving;
 mod verify;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use mirror::Patience;
 use testkit::Random;
 
-use crate::appliance::{Appliance, MIRROR_PORT, PairNode, PairPlan, Stopped, address};
-use crate::arbiter::{Arbiter, Run};
+use crate::appliance::{Appliance, PairNode, PairPlan, PairVolume, Stopped, address, at_port};
+use crate::arbiter::Arbiter;
 use crate::clock::{self, MILLISECOND, Nanoseconds, SECOND};
 use crate::devices::Devices;
 use crate::host::{Context, Host};
@@ -26,13 +28,19 @@ use crate::plan::Plan;
 use crate::trace::{Trace, event};
 use crate::wire::{Node, Wire};
 use crate::world::Summary;
-use draw::{Event, draw, draw_events, draw_lag, good};
+use draw::{Event, Shape, draw, draw_events, draw_lag, good};
+use links::Links;
+use serving::Serving;
 
 /// How long a phase may take.
 const PHASE_MAX: Nanoseconds = 180 * SECOND;
 
-/// What hosts know of devices: anything may fail for a while, and nothing may be wrong.
-struct Lenient<'a>(&'a [Appliance; 2]);
+/// What a host knows of devices: anything may fail for a while, and nothing may be wrong.
+struct Lenient<'a> {
+    appliances: &'a [Appliance],
+    /// The one that it uses.
+    volume: usize,
+}
 
 impl Devices for Lenient<'_> {
     fn faults(&self, _: usize) -> u64 {
@@ -76,41 +84,36 @@ impl Devices for Lenient<'_> {
     }
 
     fn controllers(&self, host: &str) -> usize {
-        let of = |appliance: &Appliance| match appliance.serves() {
+        let of = |appliance: &Appliance| match appliance.serves(self.volume) {
             true => appliance.controllers(host),
             false => 0,
         };
-        self.0.iter().map(of).sum()
+        self.appliances.iter().map(of).sum()
     }
 }
 
 struct World {
     plan: Plan,
+    shape: Shape,
     events: Vec<(Nanoseconds, Event)>,
     wire: Wire,
-    appliances: [Appliance; 2],
+    appliances: Vec<Appliance>,
     hosts: Vec<Host>,
     oracle: Oracle,
     trace: Trace,
     random: Random,
     steps: u64,
     crashes: u64,
-    /// Which one hosts use that know it.
-    serving: Option<usize>,
-    /// Since when.
-    serving_since: Nanoseconds,
-    /// By host: how long after it knows it.
+    /// By volume.
+    serving: Vec<Serving>,
+    /// By host: how long after another node serves it knows it.
     lags: Vec<Nanoseconds>,
     /// Both are promoted, so that they go on without each other.
     is_split: bool,
-    /// Which one they used last.
-    served: Option<usize>,
-    /// Since when none serves.
-    idle_since: Nanoseconds,
-    /// How long the operator waits then.
+    /// How long the operator waits when none serves.
     operator: Nanoseconds,
-    starts_after_stop: [bool; 2],
-    pair_link: usize,
+    starts_after_stop: Vec<bool>,
+    links: Links,
     arbiter: Option<Arbiter>,
     /// What the operator has said, and knows.
     operator_knows: orders::Operator,
@@ -118,16 +121,17 @@ struct World {
     spoilt: Option<(usize, u64)>,
 }
 
-/// Draws what two appliances go through, and runs it to its end.
-pub(crate) fn run(seed: u64, trace: &Trace) -> Result<Summary, Violation> {
+/// Draws what appliances go through, and runs it to its end; `links_alone`: nothing goes wrong but links.
+pub(crate) fn run(seed: u64, links_alone: bool, trace: &Trace) -> Result<Summary, Violation> {
     let mut random = Random::new(seed);
     let mut plan = draw(&mut random);
     let has_arbiter = random.chance(1, 2);
-    let events = draw_events(&mut plan, has_arbiter, &mut random);
+    let shape = Shape::draw(&mut plan, links_alone, &mut random);
+    let events = draw_events(&plan, &shape, has_arbiter, &mut random);
     if trace.prints() {
-        println!("{plan:#?}\n{events:#?}");
+        println!("{plan:#?}\n{shape:#?}\n{events:#?}");
     }
-    let mut world = World::new(plan, events, has_arbiter, &mut random, trace);
+    let mut world = World::new(plan, shape, events, has_arbiter, &mut random, trace);
     match world.run() {
         Ok(()) => Ok(world.summary()),
         Err(Violation(what)) => Err(Violation(format!("{what}\n  {}", world.describe()))),
@@ -137,17 +141,16 @@ pub(crate) fn run(seed: u64, trace: &Trace) -> Result<Summary, Violation> {
 impl World {
     fn new(
         plan: Plan,
+        shape: Shape,
         mut events: Vec<(Nanoseconds, Event)>,
         has_arbiter: bool,
         random: &mut Random,
         trace: &Trace,
     ) -> Self {
         clock::set(0);
-        let mut qualities: Vec<_> = plan.hosts.iter().map(|host| host.link).collect();
-        let pair_link = qualities.len();
-        qualities.push(good());
-        let mut wire = Wire::new(2, &qualities, random.fork(), trace);
-        wire.join_appliances(pair_link);
+        let qualities: Vec<_> = plan.hosts.iter().map(|host| host.link).collect();
+        let mut wire = Wire::new(shape.appliances, &qualities, random.fork(), trace);
+        wire.join_appliances(shape.ports, good());
         let fast = random.range(1..=10u32);
         let patience = Patience {
             answer: Duration::from_millis(150) * fast,
@@ -157,28 +160,37 @@ impl World {
             absence: Duration::from_millis(400) * fast,
         };
         let promise = Duration::from_millis(random.range(200..=800u64)) * fast;
-        let pair = PairPlan {
+        let volumes = plan.volumes.iter().zip(&shape.nodes);
+        let volume = |(volume, &nodes): (&crate::plan::VolumePlan, &[usize; 2])| PairVolume {
+            nodes,
+            len: volume.disk.geometry.len(),
+            block: volume.disk.geometry.block_size,
+        };
+        let pairs = PairPlan {
             patience,
             promise: has_arbiter.then_some(promise),
+            volumes: volumes.map(volume).collect(),
         };
-        let volumes: Vec<_> = (plan.volumes.iter())
-            .map(|volume| (volume.disk.geometry.len(), volume.disk.geometry.block_size))
-            .collect();
-        let appliances = [0, 1].map(|index: usize| {
+        let appliances = (0..shape.appliances).map(|index| {
+            let mut own = plan.appliance.clone();
+            own.shards = shape.shards[index];
             let mut appliance = Appliance::new(
                 index,
-                &plan.appliance,
+                &own,
                 &plan.network,
                 &plan.volumes,
                 plan.log.as_ref(),
                 random,
                 trace,
             );
-            let ip = address(&plan.network, Node::Appliance(1 - index));
-            let remote = SocketAddr::new(ip, MIRROR_PORT);
-            appliance.pair_with(PairNode::new(index, &pair, volumes.clone(), remote, random));
+            let addresses = |other: usize| {
+                let address = |port| address(&plan.network, at_port(other, port));
+                (0..shape.ports).map(address).collect()
+            };
+            appliance.pair_with(PairNode::new(index, &pairs, addresses, random));
             appliance
         });
+        let appliances = appliances.collect();
         let hosts = (plan.hosts.iter().enumerate())
             .map(|(i, host)| Host::new(i, host, &plan.network, &plan.volumes, random, trace))
             .collect();
@@ -190,6 +202,7 @@ impl World {
         };
         let rules: Vec<_> = plan.volumes.iter().map(rules).collect();
         events.reverse();
+        let nodes = shape.appliances;
         Self {
             events,
             wire,
@@ -199,20 +212,18 @@ impl World {
             trace: trace.clone(),
             steps: 0,
             crashes: 0,
-            serving: None,
-            serving_since: 0,
+            serving: plan.volumes.iter().map(|_| Serving::default()).collect(),
             lags: plan.hosts.iter().map(|_| draw_lag(random)).collect(),
             is_split: false,
-            served: None,
-            idle_since: 0,
             operator: random.below(2 * SECOND),
             random: random.fork(),
-            starts_after_stop: [false; 2],
-            pair_link,
-            operator_knows: orders::Operator::new(plan.volumes.len()),
+            starts_after_stop: vec![false; nodes],
+            links: Links::new(patience),
+            operator_knows: orders::Operator::new(nodes, plan.volumes.len()),
             spoilt: None,
-            arbiter: has_arbiter.then(|| Arbiter::new(plan.volumes.len(), random.fork())),
+            arbiter: has_arbiter.then(|| Arbiter::new(nodes, plan.volumes.len(), random.fork())),
             plan,
+            shape,
         }
     }
 
@@ -241,22 +252,37 @@ impl World {
 
     fn run(&mut self) -> Result<(), Violation> {
         self.appliances.iter_mut().for_each(Appliance::start);
-        let deadline = PHASE_MAX;
+        if self.shape.links_alone {
+            // What happens to links, happens to pairs in sync.
+            let events = std::mem::take(&mut self.events);
+            self.come_in_sync()?;
+            let now = clock::now();
+            let later = events.into_iter().map(|(at, event)| (at + now, event));
+            self.events = later.collect();
+            self.begin_to_watch_links();
+        }
+        let deadline = clock::now() + PHASE_MAX;
         self.run_until("the work", deadline, |world| {
             world.events.is_empty() && world.are_on() && world.hosts.iter().all(Host::is_done)
         })?;
+        self.cease_to_watch_links();
         self.lags.fill(0);
         self.come_in_sync()?;
         self.verify()?;
         for _ in 0..self.random.range(1..=2u32) {
-            // The one that serves is lost, and the other one has everything.
-            let Some(source) = self.serving else {
+            // One that serves is lost, and the others have everything.
+            let volume = self.random.below(self.serving.len());
+            let Some(source) = self.serving[volume].by else {
                 return Err(Violation("in sync, and none serves".into()));
             };
             self.kill(source, true)?;
             self.verify()?;
-            if self.serving != Some(1 - source) {
-                return Err(Violation("the other one does not serve".into()));
+            if self
+                .serving
+                .iter()
+                .any(|serving| serving.by == Some(source))
+            {
+                return Err(Violation("the others do not serve".into()));
             }
             self.start(source);
             self.come_in_sync()?;
@@ -267,7 +293,7 @@ impl World {
         self.verify()?;
         self.verify_replicas()?;
         self.hosts.iter_mut().for_each(Host::rest);
-        self.stop_both()?;
+        self.stop_all()?;
         self.compare()
     }
 
@@ -285,23 +311,33 @@ impl World {
     }
 
     fn is_in_sync(&mut self) -> bool {
-        let is_known = self.arbiter.as_ref().is_none_or(|arbiter| {
-            let mut appliances = self.appliances.iter_mut();
-            let source = appliances.find(|appliance| appliance.serves());
-            source.is_some_and(|source| arbiter.knows(&source.replicas()))
-        });
-        is_known && self.appliances.iter_mut().all(Appliance::is_in_sync)
+        (0..self.serving.len()).all(|volume| {
+            let nodes = self.shape.nodes[volume];
+            let source = self.appliances.iter_mut().find(|it| it.serves(volume));
+            let replica = source.and_then(|source| source.replica(volume));
+            let arbiter = self.arbiter.as_ref();
+            let knows =
+                |arbiter: &Arbiter| replica.is_some_and(|replica| arbiter.knows(volume, replica));
+            arbiter.is_none_or(knows)
+                && nodes
+                    .iter()
+                    .all(|&at| self.appliances[at].is_in_sync(volume))
+        })
     }
 
     fn verify(&mut self) -> Result<(), Violation> {
         event!(self.trace, "verify", [self.steps], "");
         let most = u64::from(self.plan.appliance.max_io_bytes) / SECTOR as u64;
-        let extents: Vec<Extent> = (0..self.plan.volumes.len())
-            .flat_map(|volume| self.oracle.written(volume, most.saturating_sub(14).max(1)))
-            .collect();
-        let hosts = self.hosts.len();
-        for (i, host) in self.hosts.iter_mut().enumerate() {
-            host.verify(extents.iter().copied().skip(i).step_by(hosts).collect());
+        for volume in 0..self.plan.volumes.len() {
+            let extents = self.oracle.written(volume, most.saturating_sub(14).max(1));
+            let hosts = self.hosts.iter_mut().zip(&self.plan.hosts);
+            let hosts = hosts.filter(|(_, host)| host.only == Some(volume));
+            let mut hosts: Vec<_> = hosts.map(|(host, _)| host).collect();
+            let count = hosts.len();
+            for (i, host) in hosts.iter_mut().enumerate() {
+                let own: Vec<Extent> = extents.iter().copied().skip(i).step_by(count).collect();
+                host.verify(own);
+            }
         }
         let deadline = clock::now() + PHASE_MAX;
         self.run_until("reading everything", deadline, |world| {
@@ -309,7 +345,7 @@ impl World {
         })
     }
 
-    fn stop_both(&mut self) -> Result<(), Violation> {
+    fn stop_all(&mut self) -> Result<(), Violation> {
         let deadline = clock::now() + PHASE_MAX;
         self.disturb();
         self.appliances.iter_mut().for_each(Appliance::stop);
@@ -324,8 +360,8 @@ impl World {
     /// Both drives have the same.
     fn compare(&self) -> Result<(), Violation> {
         for volume in 0..self.plan.volumes.len() {
-            let [first, second] =
-                [0, 1].map(|at: usize| self.appliances[at].disks()[volume].borrow());
+            let nodes = self.shape.nodes[volume];
+            let [first, second] = nodes.map(|at| self.appliances[at].disks()[volume].borrow());
             let sectors = self.plan.volumes[volume].disk.geometry.len() / SECTOR as u64;
             for sector in 0..sectors as usize {
                 if first.sector(sector) != second.sector(sector) {
@@ -369,12 +405,13 @@ impl World {
         let times = [
             self.events.last().map(|&(at, _)| at),
             self.wire.next_time(),
-            self.appliances[0].next_time(),
-            self.appliances[1].next_time(),
             self.arbiter.as_ref().and_then(Arbiter::next_time),
         ];
         let hosts = self.hosts.iter().map(Host::next_time);
-        let next = times.into_iter().flatten().chain(hosts).min();
+        let appliances = self.appliances.iter().filter_map(Appliance::next_time);
+        let next = (times.into_iter().flatten().chain(hosts))
+            .chain(appliances)
+            .min();
         let now = clock::now().max(next.unwrap_or(clock::now() + MILLISECOND));
         clock::set(now);
         if self.events.last().is_some_and(|&(at, _)| at <= now)
@@ -384,13 +421,14 @@ impl World {
         }
         while let Some((to, frame)) = self.wire.arrive() {
             match to {
-                Node::Appliance(appliance) => self.appliances[appliance].receive(frame),
+                Node::Appliance(appliance) => self.appliances[appliance].receive(0, frame),
+                Node::Second(appliance) => self.appliances[appliance].receive(1, frame),
                 Node::Host(host) => self.hosts[host].receive(frame),
             }
         }
         for (at, appliance) in self.appliances.iter_mut().enumerate() {
             let wire = &mut self.wire;
-            appliance.advance(|frame| wire.send(Node::Appliance(at), frame));
+            appliance.advance(|from, frame| wire.send(from, frame));
             if let Some(what) = appliance.breach() {
                 return Err(Violation(what));
             }
@@ -403,122 +441,34 @@ impl World {
                 appliance.start_again();
             }
         }
-        for at in 0..2 {
+        for at in 0..self.appliances.len() {
             self.look_at_the_stop(at)?;
         }
         self.look_at_comparisons()?;
         self.look_at_orders()?;
+        self.look_at_links()?;
         self.arbitrate();
         self.look_who_serves()?;
         self.operate();
-        let mut cx = Context {
-            oracle: &mut self.oracle,
-            devices: &Lenient(&self.appliances),
-            is_well: false,
-        };
         for (i, host) in self.hosts.iter_mut().enumerate() {
+            let volume = self.plan.hosts[i].only.unwrap_or(0);
+            let mut cx = Context {
+                oracle: &mut self.oracle,
+                devices: &Lenient {
+                    appliances: &self.appliances,
+                    volume,
+                },
+                is_well: false,
+            };
             let wire = &mut self.wire;
-            let lag = self.lags[i];
-            let is_known = lag == 0 || self.serving.is_some();
-            if is_known && clock::now() >= self.serving_since + lag {
-                host.aim(self.serving, &mut cx);
+            let (lag, serving) = (self.lags[i], &self.serving[volume]);
+            let is_known = lag == 0 || serving.by.is_some();
+            if is_known && clock::now() >= serving.since + lag {
+                host.aim(serving.by, &mut cx);
             }
             host.advance(&mut cx, |frame| wire.send(Node::Host(i), frame))?;
         }
         Ok(())
-    }
-
-    /// Hosts use the one that serves, as their paths tell them, sooner or later.
-    fn look_who_serves(&mut self) -> Result<(), Violation> {
-        let [first, second] = &self.appliances;
-        if first
-            .served()
-            .zip(second.served())
-            .any(|both| both == (true, true))
-            && !self.is_split
-        {
-            return Err(Violation("both nodes serve a volume".into()));
-        }
-        let serving = self.appliances.iter().position(Appliance::serves);
-        if serving.is_none() && self.serving.is_some() {
-            self.idle_since = clock::now();
-        }
-        if serving.is_some() && serving != self.serving {
-            event!(self.trace, "serves", [serving.unwrap_or(9)], "{serving:?}");
-            self.disturb();
-        }
-        if serving.is_some() && serving != self.served {
-            // What was under way at the other one is over: it was killed, or refuses it.
-            self.oracle.settle();
-            self.served = serving;
-        }
-        if serving.is_none() {
-            self.disturb();
-        }
-        if serving != self.serving {
-            (self.serving, self.serving_since) = (serving, clock::now());
-        }
-        Ok(())
-    }
-
-    /// What nodes ask the arbiter, and what it tells them.
-    fn arbitrate(&mut self) {
-        let Some(arbiter) = &mut self.arbiter else {
-            return;
-        };
-        for (node, appliance) in self.appliances.iter_mut().enumerate() {
-            let Some(run) = appliance.run_number() else {
-                continue;
-            };
-            if appliance.paused_until().is_some() {
-                continue;
-            }
-            let from = Run { node, run };
-            arbiter.renew(from);
-            while let Some(question) = appliance.next_question() {
-                event!(self.trace, "asks", [node], "node {node}: {question:?}");
-                arbiter.ask(from, question);
-            }
-        }
-        while let Some((to, told)) = arbiter.next() {
-            if let Some(until) = self.appliances[to.node].paused_until() {
-                arbiter.put_off(until, to, told);
-            } else if self.appliances[to.node].run_number() == Some(to.run) {
-                event!(self.trace, "told", [to.node], "node {}: {told:?}", to.node);
-                self.appliances[to.node].told(told);
-            }
-        }
-    }
-
-    /// When none serves for a while and one is off, the operator says that the other one is the source, if that one has all that
-    /// was acknowledged.
-    fn operate(&mut self) {
-        if self.events.is_empty() {
-            (0..2).for_each(|at| self.reestablish(at));
-        }
-        if self.serving.is_some() || clock::now() < self.idle_since + self.operator {
-            return;
-        }
-        // Each serves some: hosts of the simulation use one at a time.
-        if self.appliances.iter().all(Appliance::serves_any) {
-            for volume in 0..self.plan.volumes.len() {
-                self.appliances[1].demote(volume);
-            }
-        }
-        for at in 0..2 {
-            let other = &mut self.appliances[1 - at];
-            let is_blank = other.is_blank();
-            // Whatever an arbiter says: what it means is gone.
-            if self.arbiter.is_some() && !is_blank {
-                continue;
-            }
-            let is_known = is_blank || !other.is_running() && !other.has_gone_alone();
-            if is_known && self.appliances[at].is_serving() && self.appliances[at].promote(is_blank)
-            {
-                event!(self.trace, "promote", [at], "appliance {at}");
-                self.idle_since = clock::now();
-            }
-        }
     }
 
     fn kill(&mut self, at: usize, power: bool) -> Result<(), Violation> {
@@ -527,11 +477,12 @@ impl World {
         }
         self.starts_after_stop[at] = false;
         self.operator_knows.forget(at);
-        let served = self.appliances[at].serves_any();
+        let volumes = 0..self.serving.len();
+        let served: Vec<_> = volumes
+            .filter(|&of| self.appliances[at].serves(of))
+            .collect();
         self.appliances[at].kill(power).map_err(Violation)?;
-        if served {
-            self.oracle.crash();
-        }
+        (served.into_iter()).for_each(|volume| self.oracle.crash_volume(volume));
         self.crashes += 1;
         self.disturb();
         Ok(())
@@ -539,8 +490,15 @@ impl World {
 
     /// Not the log of the only one that has all that was acknowledged.
     fn lose_log(&mut self, at: usize) {
-        let it = &self.appliances[at];
-        if !it.is_running() && !it.has_gone_alone() && self.appliances[1 - at].is_whole() {
+        let is_safe = (0..self.serving.len()).all(|volume| match self.shape.nodes[volume] {
+            [a, b] if a == at || b == at => {
+                let other = if a == at { b } else { a };
+                let is_other_whole = self.appliances[other].is_whole(volume);
+                is_other_whole && !self.appliances[at].had_gone_alone(volume)
+            }
+            _ => true,
+        });
+        if is_safe && !self.appliances[at].is_running() {
             self.appliances[at].lose_log();
         }
     }
@@ -563,13 +521,16 @@ impl World {
             Stopped::Wrong(what) => return Err(Violation(what)),
             Stopped::Abandoned => {
                 self.appliances[at].kill(false).map_err(Violation)?;
-                if self.serving.is_none() {
-                    self.oracle.crash();
+                for volume in self.unserved_of(at) {
+                    self.oracle.crash_volume(volume);
                 }
             }
             // It serves none since it was told to stop, or never did.
-            Stopped::Done if self.serving.is_none() => self.oracle.settle(),
-            Stopped::Done => {}
+            Stopped::Done => {
+                for volume in self.unserved_of(at) {
+                    self.oracle.settle_volume(volume);
+                }
+            }
         }
         self.disturb();
         if std::mem::take(&mut self.starts_after_stop[at]) {
@@ -595,8 +556,12 @@ impl World {
                     it.pause(clock::now() + length);
                 }
             }
-            Event::Cut { direction, is_cut } => self.wire.cut(self.pair_link, direction, is_cut),
-            Event::Link(quality) => self.wire.set_quality(self.pair_link, quality),
+            Event::Cut {
+                link,
+                direction,
+                is_cut,
+            } => self.wire.cut(self.wire.link(link), direction, is_cut),
+            Event::Link { link, quality } => self.wire.set_quality(self.wire.link(link), quality),
             Event::Disk {
                 appliance,
                 disk,

@@ -85,6 +85,8 @@ impl VolumePlan {
 #[derive(Clone, Debug)]
 pub(crate) struct AppliancePlan {
     pub(crate) shards: usize,
+    /// NICs; hosts are at the first one.
+    pub(crate) ports: usize,
     pub(crate) memory: MemoryConfig,
     pub(crate) nic: NicConfig,
     pub(crate) max_io_bytes: u32,
@@ -400,6 +402,7 @@ impl AppliancePlan {
         };
         Self {
             shards,
+            ports: 1,
             nic: NicConfig {
                 receive_ring: random.range(16..=256),
                 transmit_ring: random.range(8..=256),

@@ -35,8 +35,10 @@ pub enum Scenario {
     Link,
     /// Two replicas of a volume that lose each other and meet again.
     Replicas,
-    /// Two appliances that keep the same volumes.
+    /// Two or three appliances that keep the same volumes.
     Pair,
+    /// The same with two links between each two, of which one is there all the while.
+    PairLinks,
 }
 
 /// A run that went wrong.
@@ -54,7 +56,7 @@ pub struct Failure {
 
 impl Scenario {
     /// Every scenario.
-    pub const ALL: [Scenario; 9] = [
+    pub const ALL: [Scenario; 10] = [
         Scenario::Target,
         Scenario::Log,
         Scenario::LogLies,
@@ -64,6 +66,7 @@ impl Scenario {
         Scenario::Link,
         Scenario::Replicas,
         Scenario::Pair,
+        Scenario::PairLinks,
     ];
 
     /// What it is called.
@@ -78,6 +81,7 @@ impl Scenario {
             Scenario::Link => "link",
             Scenario::Replicas => "replicas",
             Scenario::Pair => "pair",
+            Scenario::PairLinks => "pair-links",
         }
     }
 
@@ -111,7 +115,8 @@ impl Scenario {
             Scenario::LogHangs => run(seed, Plan::draw_hangs, &trace),
             Scenario::Link => link::run(seed, &trace),
             Scenario::Replicas => replicas::run(seed, &trace),
-            Scenario::Pair => pair::run(seed, &trace),
+            Scenario::Pair => pair::run(seed, false, &trace),
+            Scenario::PairLinks => pair::run(seed, true, &trace),
         }));
         let what = match result {
             Ok(Ok(summary)) => return Ok(summary),

@@ -11,7 +11,10 @@ use crate::trace::{Trace, event};
 /// Who is at the end of a link. Its number is the last byte of its Ethernet address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Node {
+    /// By its first port.
     Appliance(usize),
+    /// By its second port, where it has one: no host is there.
+    Second(usize),
     Host(usize),
 }
 
@@ -19,6 +22,7 @@ impl Node {
     pub(crate) fn mac(self) -> [u8; 6] {
         match self {
             Node::Appliance(i) => [2, 0, 0, 0, 0xaa, i as u8],
+            Node::Second(i) => [2, 0, 0, 0, 0xbb, i as u8],
             Node::Host(i) => [2, 0, 0, 0, 0xcc, i as u8],
         }
     }
@@ -26,6 +30,7 @@ impl Node {
     fn of(mac: &[u8]) -> Option<Self> {
         match *mac {
             [2, 0, 0, 0, 0xaa, i] => Some(Node::Appliance(i.into())),
+            [2, 0, 0, 0, 0xbb, i] => Some(Node::Second(i.into())),
             [2, 0, 0, 0, 0xcc, i] => Some(Node::Host(i.into())),
             _ => None,
         }
@@ -48,10 +53,19 @@ pub(crate) struct Quality {
 /// A direction of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
-    /// From the host.
+    /// From the host, or from the first of two appliances.
     Up,
-    /// To the host.
+    /// To those.
     Down,
+}
+
+/// A link between two appliances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Between {
+    /// The lower number first.
+    pub(crate) nodes: [usize; 2],
+    /// Which of their ports.
+    pub(crate) port: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -69,8 +83,9 @@ pub(crate) struct Wire {
     trace: Trace,
     appliances: usize,
     links: Vec<Link>,
-    /// The link between two appliances: up is from the first.
-    between: Option<usize>,
+    hosts: usize,
+    /// Behind those of hosts, between each two appliances, one for each of their ports.
+    ports: usize,
     flying: BTreeMap<(Nanoseconds, u64), (Node, Frame)>,
     launched: u64,
 }
@@ -96,20 +111,30 @@ impl Wire {
             trace: trace.clone(),
             appliances,
             links: qualities.iter().map(link).collect(),
-            between: None,
+            hosts: qualities.len(),
+            ports: 0,
             flying: BTreeMap::new(),
             launched: 0,
         }
     }
 
-    /// One of the links is between two appliances.
-    pub(crate) fn join_appliances(&mut self, link: usize) {
-        self.between = Some(link);
+    /// Joins each appliance to each other, by so many ports.
+    pub(crate) fn join_appliances(&mut self, ports: usize, quality: Quality) {
+        let each_two = self.appliances * (self.appliances - 1) / 2;
+        self.ports = ports;
+        let link = Link {
+            quality,
+            is_cut: [false; 2],
+            busy_until: [0; 2],
+            last_arrival: [0; 2],
+        };
+        self.links.resize(self.hosts + each_two * ports, link);
     }
 
-    /// Links of hosts.
-    fn hosts(&self) -> usize {
-        self.between.unwrap_or(self.links.len())
+    /// The number of a link between appliances.
+    pub(crate) fn link(&self, between: Between) -> usize {
+        let [low, high] = between.nodes;
+        self.hosts + (high * (high - 1) / 2 + low) * self.ports + between.port
     }
 
     pub(crate) fn set_quality(&mut self, host: usize, quality: Quality) {
@@ -127,7 +152,7 @@ impl Wire {
             (Node::Host(host), Some(to @ Node::Appliance(_))) => {
                 self.carry(host, Direction::Up, to, frame);
             }
-            (Node::Appliance(_), Some(to @ Node::Host(host))) if host < self.hosts() => {
+            (Node::Appliance(_), Some(to @ Node::Host(host))) if host < self.hosts => {
                 self.carry(host, Direction::Down, to, frame);
             }
             (Node::Host(host), None) => {
@@ -140,30 +165,45 @@ impl Wire {
                     );
                 }
             }
-            (Node::Appliance(from), Some(to @ Node::Appliance(_))) => {
-                self.carry_between(from, to, frame)
+            (Node::Appliance(from), Some(Node::Appliance(to))) => {
+                self.carry_between(from, to, 0, frame)
             }
+            (Node::Second(from), Some(Node::Second(to))) => self.carry_between(from, to, 1, frame),
             (Node::Appliance(from), None) => {
-                for host in 0..self.hosts() {
+                for host in 0..self.hosts {
                     self.carry(host, Direction::Down, Node::Host(host), frame.clone());
                 }
-                self.carry_between(from, Node::Appliance(1 - from.min(1)), frame);
+                self.carry_to_others(from, 0, frame);
             }
+            (Node::Second(from), None) => self.carry_to_others(from, 1, frame),
             _ => {}
         }
     }
 
-    fn carry_between(&mut self, from: usize, to: Node, frame: Frame) {
-        let direction = match from {
-            0 => Direction::Up,
-            _ => Direction::Down,
-        };
-        if let Some(link) = self.between {
-            self.carry(link, direction, to, frame);
+    fn carry_to_others(&mut self, from: usize, port: usize, frame: Frame) {
+        for to in (0..self.appliances).filter(|&to| to != from) {
+            self.carry_between(from, to, port, frame.clone());
         }
     }
 
-    /// Puts a frame on a host's link.
+    fn carry_between(&mut self, from: usize, to: usize, port: usize, frame: Frame) {
+        if port >= self.ports || from == to {
+            return;
+        }
+        let direction = match from < to {
+            true => Direction::Up,
+            false => Direction::Down,
+        };
+        let nodes = [from.min(to), from.max(to)];
+        let link = self.link(Between { nodes, port });
+        let to = match port {
+            0 => Node::Appliance(to),
+            _ => Node::Second(to),
+        };
+        self.carry(link, direction, to, frame);
+    }
+
+    /// Puts a frame on a link.
     fn carry(&mut self, host: usize, direction: Direction, to: Node, mut frame: Frame) {
         let link = &mut self.links[host];
         let (quality, way) = (link.quality, direction as usize);

@@ -270,13 +270,13 @@ impl World {
         }
         while let Some((to, frame)) = self.wire.arrive() {
             match to {
-                Node::Appliance(_) => self.appliance.receive(frame),
+                Node::Appliance(_) => self.appliance.receive(0, frame),
+                Node::Second(_) => {}
                 Node::Host(host) => self.hosts[host].receive(frame),
             }
         }
         let wire = &mut self.wire;
-        self.appliance
-            .advance(|frame| wire.send(Node::Appliance(0), frame));
+        self.appliance.advance(|from, frame| wire.send(from, frame));
         if self.appliance.has_disturbed() {
             self.disturb();
         }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use block::{Buffers, Completion, Request};
 use pages::{Chunk, Inline, Slice};
 
-use super::{AGAIN, Carried, Lanes, Peer, parts};
-use crate::greeting::{Greeting, Node, OPENING, Session, caller};
+use super::{Carried, Lanes, Peer, parts};
+use crate::greeting::{BadGreeting, Caller, Greeting, Node, OPENING, Session, caller, elsewhere};
 use crate::key::Side;
 use crate::link::Outgoing;
 
@@ -21,7 +21,19 @@ enum Stage {
     /// The lane, and the greeting. Of those that came in: the peer, and which lane of it.
     Greeting(Lane, Box<Greeting>),
     Linked(Lane),
+    /// The peer was told to open another one, and ends this one.
+    TurnedAway,
     Over,
+}
+
+/// What becomes of one that came in.
+enum Greeted {
+    /// The lane's place at the door.
+    Here(usize, Box<Greeting>),
+    /// The lane is at another shard: what the peer is told.
+    Elsewhere(Vec<u8>),
+    /// It is of no node that is known, or of one with too many lanes.
+    Unknown,
 }
 
 /// Which lane a connection is of.
@@ -116,8 +128,12 @@ impl Connection {
             let caller = caller(whole);
             opening = std::mem::take(known);
             self.stage = match lanes.greets(caller) {
-                Some((at, greeting)) => Stage::Greeting(Lane::In(at), Box::new(greeting)),
-                None => {
+                Greeted::Here(at, greeting) => Stage::Greeting(Lane::In(at), greeting),
+                Greeted::Elsewhere(told) => {
+                    self.say(&told, None);
+                    Stage::TurnedAway
+                }
+                Greeted::Unknown => {
                     log::warn!(
                         "mirror: a connection from {} is of no node that is known here",
                         self.remote
@@ -130,6 +146,12 @@ impl Connection {
             return bytes.len();
         };
         let lane = *lane;
+        if let Lane::Out(at) = lane
+            && !lanes.out[at].answers(self.id, lanes.now)
+        {
+            self.stage = Stage::Over;
+            return bytes.len();
+        }
         let mut result = Ok((0, None));
         if !opening.is_empty() {
             result = greeting.receive(&opening);
@@ -147,6 +169,13 @@ impl Connection {
                 self.attach(lane, session, lanes);
                 taken
             }
+            Err(BadGreeting::Elsewhere) => {
+                if let Lane::Out(at) = lane {
+                    lanes.out[at].is_elsewhere(self.id, lanes.now);
+                }
+                self.stage = Stage::Over;
+                bytes.len()
+            }
             Err(bad) => {
                 log::warn!("mirror: the greeting with {} failed: {bad}", self.remote);
                 self.stage = Stage::Over;
@@ -157,23 +186,25 @@ impl Connection {
 
     fn attach(&mut self, lane: Lane, session: Session, lanes: &mut Lanes) {
         let now = lanes.now;
-        let (link, connection) = match lane {
-            Lane::Out(at) => {
-                let out = &mut lanes.out[at];
-                (&mut out.link, &mut out.connection)
-            }
-            Lane::In(at) => lanes.door.link(at),
+        let link = match lane {
+            Lane::Out(at) => &mut lanes.out[at].link,
+            Lane::In(at) => lanes.door.link(at).0,
         };
         self.stage = match link.attach(session, now) {
-            Ok(()) => {
-                *connection = Some(self.id);
-                Stage::Linked(lane)
-            }
+            Ok(()) => Stage::Linked(lane),
             Err(stale) => {
                 log::info!("mirror: {stale}");
                 Stage::Over
             }
         };
+        match (lane, &self.stage) {
+            (Lane::Out(at), Stage::Linked(_)) => lanes.out[at].begins(self.id),
+            (Lane::In(at), Stage::Linked(_)) => {
+                *lanes.door.link(at).1 = Some(self.id);
+                lanes.door.is_here(at);
+            }
+            _ => {}
+        }
         if let Lane::Out(at) = lane {
             lanes.take_events(at);
         }
@@ -314,9 +345,11 @@ impl Connection {
 
     /// Takes note of whether the connection is to end.
     pub fn look(&mut self, lanes: &mut Lanes) {
+        let is_late = lanes.now >= self.since + GREETING;
         self.is_over = match self.stage {
             Stage::Over => true,
-            Stage::Unknown(_) | Stage::Greeting(..) => lanes.now >= self.since + GREETING,
+            Stage::Greeting(Lane::Out(at), _) => is_late || !lanes.out[at].tries(self.id),
+            Stage::Unknown(_) | Stage::Greeting(..) | Stage::TurnedAway => is_late,
             Stage::Linked(lane) => !lanes.is_current(lane, self.id),
         };
     }
@@ -329,19 +362,12 @@ impl Connection {
     /// The connection is gone.
     pub fn close(&mut self, lanes: &mut Lanes) {
         let now = lanes.now;
-        // Whatever has become of it since it was opened.
-        if let Some(at) = lanes
-            .out
-            .iter()
-            .position(|out| out.connection == Some(self.id))
-        {
-            let out = &mut lanes.out[at];
-            (out.connection, out.connect_at) = (None, now + AGAIN);
-            if matches!(self.stage, Stage::Linked(_)) {
-                out.link.closed(now);
-                lanes.take_events(at);
-            }
+        if let Some(at) = lanes.out.iter().position(|out| out.has_session(self.id)) {
+            lanes.out[at].link.closed(now);
+            lanes.take_events(at);
         }
+        // Whatever has become of it since it was opened.
+        (lanes.out.iter_mut()).any(|out| out.failed(self.id, now));
         if let Stage::Linked(lane @ Lane::In(at)) = self.stage
             && lanes.is_current(lane, self.id)
         {
@@ -367,7 +393,7 @@ impl Connection {
 impl Lanes {
     fn is_current(&mut self, lane: Lane, id: u64) -> bool {
         match lane {
-            Lane::Out(at) => self.out[at].connection == Some(id) && self.out[at].link.is_up(),
+            Lane::Out(at) => self.out[at].has_session(id) && self.out[at].link.is_up(),
             Lane::In(at) => {
                 let (link, connection) = self.door.link(at);
                 *connection == Some(id) && link.is_up()
@@ -375,19 +401,28 @@ impl Lanes {
         }
     }
 
-    /// The greeting of one that came in and says that it is `caller`, and the lane's place at the door.
-    fn greets(&mut self, caller: Node) -> Option<(usize, Greeting)> {
-        let peer = self.out.iter().position(|out| out.peer.id == caller.id)?;
+    /// What becomes of one that came in and says that it is `caller`.
+    fn greets(&mut self, caller: Caller) -> Greeted {
+        let node = caller.node;
+        let Some(peer) = self.out.iter().position(|out| out.peer.id == node.id) else {
+            return Greeted::Unknown;
+        };
+        let number = ((self.random)() as u32).max(1);
+        if self.door.is_elsewhere(peer, &caller) && !cfg!(mutant = "pair-links-any-shard") {
+            return Greeted::Elsewhere(elsewhere(number, &caller));
+        }
         let me = Node {
             id: self.me.id,
-            shard: caller.shard,
+            shard: node.shard,
         };
         let patience = self.out[peer].peer.patience;
-        let at = self.door.lane(peer, me, caller.id, patience, self.now)?;
-        let (nonce, number) = (self.nonce(), ((self.random)() as u32).max(1));
+        let Some(at) = self.door.lane(peer, me, node.id, patience, self.now) else {
+            return Greeted::Unknown;
+        };
+        let nonce = self.nonce();
         let history = self.door.link(at).0.history();
         let key = &self.out[peer].peer.key;
-        let greeting = Greeting::new(Side::Acceptor, me, caller.id, history, number, nonce, key);
-        Some((at, greeting))
+        let greeting = Greeting::new(Side::Acceptor, me, node.id, history, number, nonce, key);
+        Greeted::Here(at, Box::new(greeting))
     }
 }

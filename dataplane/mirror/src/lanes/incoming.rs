@@ -8,11 +8,11 @@ use block::{Buffers, Completion, Fault, Flags, Io, Request, RequestId};
 use collections::Slab;
 use pages::{PageRun, RunPool, Slice};
 
-use super::manager::Mailbox;
+use super::manager::{Mailbox, Place};
 use super::{Carried, Lanes, MirroredVolume};
 use crate::commands::{CHANGES_MAX, ChangeOp, Changes, Comparison};
 use crate::frame::Command;
-use crate::greeting::Node;
+use crate::greeting::{Caller, Node};
 use crate::link::{Incoming, Link, Patience, Received, WINDOW};
 use crate::pair::nature;
 use crate::parameters::Refusal;
@@ -147,6 +147,24 @@ impl Door {
     pub(super) fn link(&mut self, at: usize) -> (&mut Link<Carried>, &mut Option<u64>) {
         let lane = &mut self.ins[at];
         (&mut lane.link, &mut lane.connection)
+    }
+
+    /// Whether what a caller remembers of a lane is at another shard, and nothing of it here.
+    pub(super) fn is_elsewhere(&self, peer: usize, caller: &Caller) -> bool {
+        let place = self.mailbox.place(peer, caller.node.shard);
+        place.is_some_and(|place| {
+            place.shard != self.shard && place.history == caller.history && caller.history != 0
+        })
+    }
+
+    /// A lane has a session at this shard.
+    pub(super) fn is_here(&self, at: usize) {
+        let lane = &self.ins[at];
+        let place = Place {
+            shard: self.shard,
+            history: lane.link.history(),
+        };
+        self.mailbox.set_place(lane.peer, lane.lane, place);
     }
 
     pub(super) fn links(&self) -> impl Iterator<Item = &Link<Carried>> {

@@ -1,6 +1,6 @@
 //! The pairs of a node, at one of its shards, and the mailbox by which others hand over what they hear.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,12 +28,22 @@ struct Mail {
 /// Answers, by what was heard.
 type Replies = Vec<(u64, Result<(), Refusal>)>;
 
+/// Where a lane that came in is, and what it remembers.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub(super) shard: u16,
+    /// Of messages of both, as [`Link::history`](crate::Link::history).
+    pub(super) history: u64,
+}
+
 /// Between the shards of a node and the one that has the pairs. Off the way of changes: a few messages for each meeting.
 pub struct Mailbox {
     heard: Mutex<VecDeque<Mail>>,
     replies: Vec<Mutex<Replies>>,
     /// By shard: there are some.
     has_replies: Vec<AtomicBool>,
+    /// Of lanes that came in, by peer and the peer's shard; looked at when connections greet.
+    places: Mutex<BTreeMap<(usize, u16), Place>>,
 }
 
 impl Mailbox {
@@ -43,7 +53,18 @@ impl Mailbox {
             heard: Mutex::default(),
             replies: (0..shards).map(|_| Mutex::default()).collect(),
             has_replies: (0..shards).map(|_| AtomicBool::new(false)).collect(),
+            places: Mutex::default(),
         })
+    }
+
+    pub(super) fn place(&self, peer: usize, lane: u16) -> Option<Place> {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.get(&(peer, lane)).copied()
+    }
+
+    pub(super) fn set_place(&self, peer: usize, lane: u16, place: Place) {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.insert((peer, lane), place);
     }
 
     pub(super) fn hear(
@@ -177,9 +198,14 @@ impl Manager {
         }
     }
 
-    /// As [`Pair::leased`].
-    pub fn leased(&mut self, until: Duration, now: Duration) {
-        (self.pairs.iter_mut()).for_each(|pair| pair.leased(until, now));
+    pub(super) fn leased(
+        &mut self,
+        volumes: &[MirroredVolume],
+        peer: usize,
+        until: Duration,
+        now: Duration,
+    ) {
+        Self::of_peer(&mut self.pairs, volumes, peer).for_each(|pair| pair.leased(until, now));
     }
 
     pub(super) fn next_ask(&mut self) -> Option<Ask> {

@@ -16,12 +16,14 @@ use shard::{
 };
 use volume::Volumes;
 
+use super::pair::MIRROR_PORT;
 use super::{Appliance, PairNode, Running, SUBSYSTEM, Shard, TCP_PORT, Turn};
 use crate::clock::{self, MICROSECOND, VirtualTime};
 use crate::device::{Device, Machine};
 use crate::disk::Disk;
 use crate::memory::Memory;
-use crate::plan::{LogPlan, NetworkPlan};
+use crate::plan::{AppliancePlan, LogPlan, NetworkPlan};
+use crate::port::Nic;
 use crate::wire::Node;
 
 /// Bytes of Ethernet, VLAN tag, IP and TCP in front of a segment's payload, at most.
@@ -38,15 +40,30 @@ pub(super) fn steering(shards: usize, queue: u16) -> rss::Steering {
     }
 }
 
+/// NICs, by port.
+pub(super) fn nics(plan: &AppliancePlan) -> Vec<Nic> {
+    let nic = |_| Nic::new(plan.nic, steering(plan.shards, 0), plan.shards);
+    (0..plan.ports).map(nic).collect()
+}
+
+/// An appliance at one of its ports.
+pub(crate) fn at_port(appliance: usize, port: usize) -> Node {
+    match port {
+        0 => Node::Appliance(appliance),
+        _ => Node::Second(appliance),
+    }
+}
+
 /// The address of a node.
 pub(crate) fn address(network: &NetworkPlan, node: Node) -> IpAddr {
-    let host = match node {
-        Node::Appliance(i) => 1 + i as u8,
-        Node::Host(i) => 101 + i as u8,
+    let (net, host) = match node {
+        Node::Appliance(i) => (0, 1 + i as u8),
+        Node::Second(i) => (1, 1 + i as u8),
+        Node::Host(i) => (0, 101 + i as u8),
     };
     match network.ipv6 {
-        true => IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(host)]),
-        false => IpAddr::from([192, 0, 2, host]),
+        true => IpAddr::from([0xfd00 + net, 0, 0, 0, 0, 0, 0, u16::from(host)]),
+        false => IpAddr::from([192, net as u8, 2, host]),
     }
 }
 
@@ -117,16 +134,21 @@ impl Appliance {
         for (shard, (ends, notices)) in shards.iter_mut().zip(links) {
             shard.join(ends, notices);
         }
-        let listener = (SocketAddr::new(ip, TCP_PORT), DoorKind::Nvme);
+        let mut listeners = vec![(SocketAddr::new(ip, TCP_PORT), DoorKind::Nvme)];
         let log = self.log.clone();
         match &log {
             Some(log) => {
                 let id = LogId(u128::from(self.random.word()).to_le_bytes());
                 shards[0].replay_log(self.log_plan(log, id));
+                let mirror = |port: usize| {
+                    let ip = address(&self.network, at_port(self.index, port));
+                    (SocketAddr::new(ip, MIRROR_PORT), DoorKind::Mirror)
+                };
+                listeners.extend((0..plan.ports).map(mirror));
             }
             None => {
                 for shard in &mut shards {
-                    shard.listen(&[listener]).expect("the port has the address");
+                    shard.listen(&listeners).expect("the port has the address");
                 }
             }
         }
@@ -134,7 +156,7 @@ impl Appliance {
         handle.expect_shards(
             plan.shards,
             clock::SECOND,
-            vec!["port0".into()],
+            (0..plan.ports).map(|port| format!("port{port}")).collect(),
             offer,
             &target,
         );
@@ -153,7 +175,7 @@ impl Appliance {
             handle,
             target,
             is_dead,
-            listener,
+            listeners,
             subsystem,
             stopping: None,
             is_replaying: log.is_some(),
@@ -166,7 +188,8 @@ impl Appliance {
 
     /// What hosts connect to.
     fn subsystem(&self) -> SubsystemConfig {
-        let namespaces = (self.volumes.iter().enumerate())
+        let has = |&(i, _): &(usize, _)| self.pair.as_ref().is_none_or(|node| node.has(i));
+        let namespaces = (self.volumes.iter().enumerate().filter(has))
             .map(|(i, volume)| NamespaceConfig {
                 nsid: i as u32 + 1,
                 store: format!("disk{i}"),
@@ -230,8 +253,11 @@ impl Appliance {
         let plan = &self.plan;
         let max_io = plan.max_io_bytes as usize;
         let memory = Memory::new(&plan.memory, max_io);
-        let stack = Stack::new(self.stack(index, secret)).expect("a stack that is valid");
-        let links = vec![Link::new(0, self.nic.port(index), stack)];
+        let link = |(port, nic): (usize, &Nic)| {
+            let stack = Stack::new(self.stack(index, port, secret)).expect("a stack that is valid");
+            Link::new(port as u16, nic.port(index), stack)
+        };
+        let links = self.nics.iter().enumerate().map(link).collect();
         let devices: Vec<_> = (self.disks.iter())
             .map(|disk| Device::new(index, disk, is_dead))
             .collect();
@@ -280,7 +306,7 @@ impl Appliance {
         shard
     }
 
-    fn stack(&self, index: usize, secret: u64) -> StackConfig {
+    fn stack(&self, index: usize, port: usize, secret: u64) -> StackConfig {
         let (plan, network) = (&self.plan, &self.network);
         let clusters = plan.memory.clusters as usize;
         StackConfig {
@@ -299,7 +325,7 @@ impl Appliance {
             receive_headroom: (clusters / 8).clamp(1, 4096),
             steering: (plan.shards > 1).then(|| steering(plan.shards, index as u16)),
             owns_addresses: index == 0,
-            ..stack_config(network, Node::Appliance(self.index), secret)
+            ..stack_config(network, at_port(self.index, port), secret)
         }
     }
 

@@ -179,8 +179,8 @@ impl Running {
                 ),
             },
             OfferChange::AllowHosts => Change::SetHosts { nqn, hosts: None },
-            OfferChange::RemoveListener => Change::RemoveListener(self.listener.0),
-            OfferChange::AddListener => Change::AddListener(self.listener.0),
+            OfferChange::RemoveListener => Change::RemoveListener(self.listeners[0].0),
+            OfferChange::AddListener => Change::AddListener(self.listeners[0].0),
         }
     }
 }

@@ -1,21 +1,23 @@
-//! An appliance as a node of a pair: its links, its pairs, and what it keeps of them in stable storage.
+//! An appliance as a node of pairs: its links, its pairs, and what it keeps of them in stable storage.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use block::{NamespaceIndex, VolumeId};
 use mirror::{
-    Changed, Content, Door, Generation, Lanes, Mailbox, Manager, Mirrored, MirroredVolume, Pair,
-    PairConfig, PairKey, Patience, Peer, ReplicaId, Role, Standing, VerifyReport, Wholeness,
+    Changed, Content, Door, Generation, LaneCounters, Lanes, Mailbox, Manager, Mirrored,
+    MirroredVolume, Pair, PairConfig, PairKey, Patience, Peer, ReplicaId, Role, Standing,
+    VerifyReport, Wholeness,
 };
 use shard::PairQuestion;
 use testkit::Random;
 use volume::LogStart;
 
 use super::{Appliance, Running};
-use crate::arbiter::{LEASE, Told};
+use crate::arbiter::{Asked, LEASE, Told};
 use crate::clock;
 
 /// The port that nodes listen on for each other.
@@ -23,19 +25,39 @@ pub(crate) const MIRROR_PORT: u16 = 4421;
 /// Changes of the other node that are placed at a time.
 const RUNS: usize = 64;
 
-/// What two nodes have in common.
+/// A volume of a pair.
+#[derive(Clone, Debug)]
+pub(crate) struct PairVolume {
+    /// Who has it, the first source first.
+    pub(crate) nodes: [usize; 2],
+    pub(crate) len: u64,
+    pub(crate) block: u32,
+}
+
+/// What nodes have in common.
 #[derive(Clone, Debug)]
 pub(crate) struct PairPlan {
     pub(crate) patience: Patience,
     /// How long a destination does not take over, if there is an arbiter.
     pub(crate) promise: Option<Duration>,
+    /// By volume.
+    pub(crate) volumes: Vec<PairVolume>,
 }
 
-/// A node of a pair: what outlives its runs.
+/// A volume that a node has of a pair.
+struct Own {
+    volume: usize,
+    /// Which of the node's peers has the other replica.
+    peer: usize,
+    len: u64,
+    block: u32,
+}
+
+/// A node of pairs: what outlives its runs.
 pub(crate) struct Node {
     id: [u8; 16],
-    peer: [u8; 16],
-    remote: SocketAddr,
+    /// The other nodes that it has volumes with, and where they are.
+    peers: Vec<(usize, Vec<SocketAddr>)>,
     patience: Patience,
     promise: Option<Duration>,
     /// What it knows of each volume before it has met the other one.
@@ -43,8 +65,7 @@ pub(crate) struct Node {
     /// What it knew when it was last off.
     known: Vec<Content>,
     logs_lost: u8,
-    /// By volume: bytes, and those of a block.
-    volumes: Vec<(u64, u32)>,
+    volumes: Vec<Own>,
 }
 
 /// Another one for each log that the node has had.
@@ -58,20 +79,50 @@ fn name(volume: usize) -> [u8; 16] {
     [0xd0 + volume as u8; 16]
 }
 
+fn id(node: usize) -> [u8; 16] {
+    [0xa0 + node as u8; 16]
+}
+
+/// The same on both nodes.
+fn key(a: usize, b: usize) -> PairKey {
+    PairKey::new([7 + (a * a + b * b) as u8; 32])
+}
+
 impl Node {
-    /// Node 0 is the first source of all volumes.
+    /// `addresses`: those of a node, by port.
     pub(crate) fn new(
         node: usize,
         plan: &PairPlan,
-        volumes: Vec<(u64, u32)>,
-        remote: SocketAddr,
+        addresses: impl Fn(usize) -> Vec<IpAddr>,
         random: &mut Random,
     ) -> Self {
-        let content = |volume: usize| {
-            let replica = replica(node, volume, 0);
-            let (standing, role) = match node {
-                0 => (Standing::first(replica, random.word()), Role::Source),
-                _ => (Standing::blank(replica), Role::Destination),
+        let with = |volume: &PairVolume| match volume.nodes {
+            [a, b] if a == node => Some(b),
+            [a, b] if b == node => Some(a),
+            _ => None,
+        };
+        let others: BTreeSet<_> = plan.volumes.iter().filter_map(with).collect();
+        let address = |ip| SocketAddr::new(ip, MIRROR_PORT);
+        let peers = others.iter().map(|&other| {
+            let addresses = addresses(other).into_iter().map(address);
+            (other, addresses.collect())
+        });
+        let peers: Vec<_> = peers.collect();
+        let own = |(at, volume): (usize, &PairVolume)| {
+            let other = with(volume)?;
+            Some(Own {
+                volume: at,
+                peer: others.iter().position(|&known| known == other)?,
+                len: volume.len,
+                block: volume.block,
+            })
+        };
+        let volumes: Vec<_> = plan.volumes.iter().enumerate().filter_map(own).collect();
+        let content = |own: &Own| {
+            let replica = replica(node, own.volume, 0);
+            let (standing, role) = match plan.volumes[own.volume].nodes[0] == node {
+                true => (Standing::first(replica, random.word()), Role::Source),
+                false => (Standing::blank(replica), Role::Destination),
             };
             Content {
                 standing,
@@ -80,11 +131,10 @@ impl Node {
                 severed: None,
             }
         };
-        let first: Vec<_> = (0..volumes.len()).map(content).collect();
+        let first: Vec<_> = volumes.iter().map(content).collect();
         Self {
-            id: [0xa0 + node as u8; 16],
-            peer: [0xa0 + (1 - node as u8); 16],
-            remote,
+            id: id(node),
+            peers,
             patience: plan.patience,
             promise: plan.promise,
             known: first.clone(),
@@ -97,9 +147,9 @@ impl Node {
     /// Its log's store is another one, in which nothing is: whoever runs it says that it is to be copied to.
     fn loses_log(&mut self, node: usize) {
         self.logs_lost += 1;
-        for (volume, content) in self.first.iter_mut().enumerate() {
+        for (own, content) in self.volumes.iter().zip(&mut self.first) {
             *content = Content {
-                standing: Standing::blank(replica(node, volume, self.logs_lost)),
+                standing: Standing::blank(replica(node, own.volume, self.logs_lost)),
                 role: Role::Destination,
                 peer: None,
                 severed: None,
@@ -108,9 +158,14 @@ impl Node {
         self.known.clone_from(&self.first);
     }
 
-    /// What it knew of a volume when it was last off, or at first.
-    pub(super) fn content(&self, volume: usize) -> &Content {
-        &self.known[volume]
+    /// Its own place of a volume.
+    fn place(&self, volume: usize) -> Option<usize> {
+        self.volumes.iter().position(|own| own.volume == volume)
+    }
+
+    /// Whether it has a volume.
+    pub(super) fn has(&self, volume: usize) -> bool {
+        self.place(volume).is_some()
     }
 
     /// It goes off, and knows this.
@@ -126,76 +181,61 @@ impl Node {
         let pages = self
             .volumes
             .iter()
-            .map(|&(len, _)| Changed::none(len).pages());
+            .map(|own| Changed::none(own.len).pages());
         (nvlog::ENTRY_PAGES + pages.sum::<u64>()) * nvlog::UNIT
     }
 }
 
 impl Appliance {
-    /// It is a node of a pair from now on.
+    /// It is a node of pairs from now on.
     pub(crate) fn pair_with(&mut self, node: Node) {
         self.pair = Some(node);
     }
 
-    /// Whether it serves hosts, all its volumes.
-    pub(crate) fn serves(&self) -> bool {
-        self.is_serving() && self.serves_any() && self.served().all(|serves| serves)
+    /// Its own place of a volume.
+    fn place(&self, volume: usize) -> Option<usize> {
+        self.pair.as_ref()?.place(volume)
     }
 
-    /// Whether it serves hosts, some of its volumes.
-    pub(crate) fn serves_any(&self) -> bool {
-        self.served().any(|serves| serves)
+    /// The pair of a volume, in this run.
+    fn pair(&mut self, volume: usize) -> Option<&mut Pair> {
+        let place = self.place(volume)?;
+        self.running.as_mut()?.pairs()?.pair(place)
     }
 
-    /// Which of its volumes it serves hosts; none of a run that is over.
-    pub(crate) fn served(&self) -> impl Iterator<Item = bool> {
-        self.running.iter().flat_map(Running::served)
+    /// Whether it serves hosts a volume.
+    pub(crate) fn serves(&self, volume: usize) -> bool {
+        let place = self.place(volume);
+        let running = self.running.as_ref().filter(|_| self.is_serving());
+        let place = place.zip(running);
+        place.is_some_and(|(place, running)| running.serves(place))
     }
 
-    /// Whether it says of all its volumes that the other node has the same.
-    pub(crate) fn is_in_sync(&mut self) -> bool {
-        let pairs = self.running.as_mut().and_then(Running::pairs);
-        pairs.is_some_and(|manager| manager.pairs().iter().all(mirror::Pair::is_in_sync))
-    }
-
-    /// Whether some volume went on without the other node, as far as it has stored.
-    pub(crate) fn has_gone_alone(&self) -> bool {
-        let Some(node) = &self.pair else { return false };
-        (0..self.volumes.len()).any(|volume| {
-            let content = node.content(volume);
-            content.role == Role::Source && content.is_alone()
-        })
-    }
-
-    /// What it knows of its volumes, or knew when it was last off.
-    fn contents(&mut self) -> Vec<&Content> {
-        let manager = self.running.as_mut().and_then(Running::pairs);
-        match (manager, &self.pair) {
-            (Some(manager), _) => manager.pairs().iter().map(Pair::content).collect(),
-            (None, Some(node)) => node.known.iter().collect(),
-            (None, None) => Vec::new(),
+    /// What it knows of a volume, or knew when it was last off.
+    fn content(&mut self, volume: usize) -> Option<&Content> {
+        let place = self.place(volume)?;
+        match self.running.as_mut().and_then(Running::pairs) {
+            Some(manager) => manager.pairs().get(place).map(Pair::content),
+            None => self.pair.as_ref()?.known.get(place),
         }
     }
 
-    /// Its replicas, and which generations they have, by volume.
-    pub(crate) fn replicas(&mut self) -> Vec<(ReplicaId, Generation)> {
-        let contents = self.contents().into_iter();
-        let standings = contents.map(|content| &content.standing);
-        standings
-            .map(|standing| (standing.replica, standing.generation))
-            .collect()
+    /// Its replica of a volume, and which generation that has.
+    pub(crate) fn replica(&mut self, volume: usize) -> Option<(ReplicaId, Generation)> {
+        let standing = &self.content(volume)?.standing;
+        Some((standing.replica, standing.generation))
     }
 
-    /// Whether all its volumes are states of them.
-    pub(crate) fn is_whole(&mut self) -> bool {
-        let is_whole = |content: &&Content| content.standing.wholeness == Wholeness::Whole;
-        self.contents().iter().all(is_whole)
+    /// Whether what it has of a volume is a state of it.
+    pub(crate) fn is_whole(&mut self, volume: usize) -> bool {
+        let content = self.content(volume);
+        content.is_some_and(|content| content.standing.wholeness == Wholeness::Whole)
     }
 
     /// Whether it has lost its log, and was not copied to since.
-    pub(crate) fn is_blank(&mut self) -> bool {
-        let is_blank = |content: &&Content| content.standing.wholeness == Wholeness::Blank;
-        self.contents().iter().any(is_blank)
+    pub(crate) fn is_blank(&mut self, volume: usize) -> bool {
+        let content = self.content(volume);
+        content.is_some_and(|content| content.standing.wholeness == Wholeness::Blank)
     }
 
     /// While it is off, its log's store is replaced by an empty one.
@@ -208,68 +248,76 @@ impl Appliance {
         }
     }
 
-    /// An operator says that it is the source; whether it can be. `is_forced`: whatever the arbiter says.
-    pub(crate) fn promote(&mut self, is_forced: bool) -> bool {
-        let Some(manager) = self.running.as_mut().and_then(Running::pairs) else {
-            return false;
-        };
-        (0..manager.pairs().len())
-            .all(|pair| (manager.pair(pair)).is_some_and(|pair| pair.promote(is_forced).is_ok()))
+    /// Whether it says of a volume that the other node has the same.
+    pub(crate) fn is_in_sync(&mut self, volume: usize) -> bool {
+        self.pair(volume).is_some_and(|pair| pair.is_in_sync())
+    }
+
+    /// Whether a volume went on without the other node, as far as this one had stored when it was last off.
+    pub(crate) fn had_gone_alone(&self, volume: usize) -> bool {
+        let known = |node: &Node| Some(is_alone(&node.known[node.place(volume)?]));
+        self.pair.as_ref().and_then(known).unwrap_or(false)
+    }
+
+    /// Whether a volume goes on without the other node.
+    pub(crate) fn goes_alone(&mut self, volume: usize) -> bool {
+        self.pair(volume)
+            .is_some_and(|pair| is_alone(pair.content()))
+    }
+
+    /// An operator says that it is the source of a volume; whether it can be. `is_forced`: whatever the arbiter says.
+    pub(crate) fn promote(&mut self, volume: usize, is_forced: bool) -> bool {
+        let pair = self.pair(volume);
+        pair.is_some_and(|pair| pair.promote(is_forced).is_ok())
     }
 
     /// An operator says of a volume that the other node is to be its source; whether it will be, if nothing goes wrong.
     pub(crate) fn demote(&mut self, volume: usize) -> bool {
-        let pair = self.pair_of(volume);
-        pair.is_some_and(|pair| pair.demote().is_ok())
+        self.pair(volume).is_some_and(|pair| pair.demote().is_ok())
     }
 
     /// An operator wants both replicas of a volume compared; whether that is begun.
     pub(crate) fn verify_pair(&mut self, volume: usize, mends: bool) -> bool {
-        let pair = self.pair_of(volume);
-        pair.is_some_and(|pair| pair.verify(mends).is_ok())
-    }
-
-    fn pair_of(&mut self, volume: usize) -> Option<&mut Pair> {
-        let manager = self.running.as_mut().and_then(Running::pairs)?;
-        manager.pair(volume)
+        self.pair(volume)
+            .is_some_and(|pair| pair.verify(mends).is_ok())
     }
 
     /// An operator severs a volume's pair; whether that is begun.
     pub(crate) fn sever(&mut self, volume: usize, now: u64) -> bool {
-        let pair = self.pair_of(volume);
+        let pair = self.pair(volume);
         pair.is_some_and(|pair| pair.sever(now).is_ok())
     }
 
     /// An operator ends that; whether it is begun.
     pub(crate) fn reestablish(&mut self, volume: usize) -> bool {
-        let pair = self.pair_of(volume);
+        let pair = self.pair(volume);
         pair.is_some_and(|pair| pair.reestablish().is_ok())
     }
 
     /// An operator says of a volume that it gives up what it has, and is copied to; whether that is begun.
     pub(crate) fn discard(&mut self, volume: usize) -> bool {
-        let pair = self.pair_of(volume);
+        let pair = self.pair(volume);
         pair.is_some_and(|pair| pair.discard(false).is_ok())
     }
 
     /// Something was written to a volume that the other node lacks.
     pub(crate) fn mark(&self, volume: usize, bytes: Range<u64>) {
-        if let Some(running) = &self.running {
-            running.mirrored[volume].mark(&bytes);
+        if let (Some(running), Some(place)) = (&self.running, self.place(volume)) {
+            running.mirrored[place].mark(&bytes);
         }
     }
 
     /// Whether what an operator has asked for last was done, once that is known.
     pub(crate) fn outcome(&mut self, volume: usize) -> Option<bool> {
-        Some(self.pair_of(volume)?.next_outcome()?.is_ok())
+        Some(self.pair(volume)?.next_outcome()?.is_ok())
     }
 
     /// How far the two nodes are with a volume, in a word.
     pub(crate) fn pair_state(&mut self, volume: usize) -> Option<&'static str> {
-        Some(self.pair_of(volume)?.state())
+        Some(self.pair(volume)?.state())
     }
 
-    /// Granules of all volumes that are to be copied to the other node.
+    /// Granules of all volumes that are to be copied to other nodes.
     pub(crate) fn granules_to_copy(&self) -> u64 {
         let running = self.running.iter();
         let mirrored = running.flat_map(|running| &running.mirrored);
@@ -278,14 +326,31 @@ impl Appliance {
 
     /// How the comparison of a volume stands that was begun last in this run.
     pub(crate) fn verification(&self, volume: usize) -> Option<VerifyReport> {
-        let running = self.running.as_ref()?;
-        running.mirrored.get(volume)?.verification().report()
+        let (running, place) = (self.running.as_ref()?, self.place(volume)?);
+        running.mirrored.get(place)?.verification().report()
+    }
+
+    /// What its lanes have done in this run.
+    pub(crate) fn lanes(&mut self) -> Vec<LaneCounters> {
+        let running = self
+            .running
+            .iter_mut()
+            .filter(|running| !running.is_replaying);
+        let shards = running.flat_map(|running| &mut running.shards);
+        shards.map(|shard| shard.lanes().counters()).collect()
     }
 
     /// What the arbiter is to be asked next.
-    pub(crate) fn next_question(&self) -> Option<PairQuestion> {
-        let running = self.running.as_ref()?;
-        running.handle.next_pair_question(Duration::ZERO)
+    pub(crate) fn next_question(&self) -> Option<(Asked, PairQuestion)> {
+        let (running, node) = (self.running.as_ref()?, self.pair.as_ref()?);
+        let next = |peer| running.handle.next_pair_question(peer, Duration::ZERO);
+        let question = (0..node.peers.len()).find_map(next)?;
+        let own = &node.volumes[question.pair];
+        let asked = Asked {
+            volume: own.volume,
+            peer: node.peers[own.peer].0,
+        };
+        Some((asked, question))
     }
 
     /// Which of its runs this is, while it serves.
@@ -295,7 +360,7 @@ impl Appliance {
 
     /// The arbiter tells it something.
     pub(crate) fn told(&mut self, told: Told) {
-        let Some(running) = &mut self.running else {
+        let (Some(running), Some(node)) = (&mut self.running, &self.pair) else {
             return;
         };
         let now = Duration::from_nanos(running.shards[0].now().0);
@@ -308,8 +373,9 @@ impl Appliance {
                     true => LEASE,
                     false => until.saturating_sub(clock::now()),
                 };
-                if let Some(manager) = running.pairs() {
-                    manager.leased(now + Duration::from_nanos(left), now);
+                let until = now + Duration::from_nanos(left);
+                for peer in 0..node.peers.len() {
+                    running.shards[0].lanes().leased(peer, until, now);
                 }
             }
         }
@@ -319,9 +385,13 @@ impl Appliance {
         let Some(manager) = self.running.as_mut().and_then(Running::pairs) else {
             return String::new();
         };
-        let pairs: Vec<_> = manager.pairs().iter().map(mirror::Pair::describe).collect();
+        let pairs: Vec<_> = manager.pairs().iter().map(Pair::describe).collect();
         pairs.join("\n    ")
     }
+}
+
+fn is_alone(content: &Content) -> bool {
+    content.role == Role::Source && content.is_alone()
 }
 
 impl Running {
@@ -340,18 +410,19 @@ impl Running {
             .volumes
             .iter()
             .enumerate()
-            .map(|(at, &(len, block))| MirroredVolume {
-                shared: Arc::new(Mirrored::new(len, count)),
-                volume: VolumeId(at as u16),
+            .map(|(at, own)| MirroredVolume {
+                shared: Arc::new(Mirrored::new(own.len, count)),
+                volume: VolumeId(own.volume as u16),
                 namespace: NamespaceIndex::mirrored(at as u16),
-                peer: 0,
-                len,
-                block,
+                peer: own.peer,
+                len: own.len,
+                block: own.block,
             });
         let volumes: Vec<MirroredVolume> = volumes.collect();
         let pairs = volumes.iter().enumerate().map(|(at, volume)| {
+            let name = name(volume.volume.0.into());
             let config = PairConfig {
-                volume: name(at),
+                volume: name,
                 number: at as u16,
                 len: volume.len,
                 block: volume.block,
@@ -380,15 +451,17 @@ impl Running {
             if let Some(promise) = node.promise {
                 pair.set_arbiter(promise);
             }
-            (name(at), pair)
+            (name, pair)
         });
         let mut manager = Some(Manager::new(pairs.collect(), &mailbox));
-        let peer = Peer {
-            id: node.peer,
-            key: PairKey::new([7; 32]),
-            addresses: vec![node.remote],
+        let me = usize::from(node.id[0] - id(0)[0]);
+        let peer = |(other, addresses): &(usize, Vec<SocketAddr>)| Peer {
+            id: id(*other),
+            key: key(me, *other),
+            addresses: addresses.clone(),
             patience: node.patience,
         };
+        let peers: Vec<_> = node.peers.iter().map(peer).collect();
         for (at, shard) in self.shards.iter_mut().enumerate() {
             for volume in &volumes {
                 shard.mirror_volume(volume);
@@ -401,7 +474,7 @@ impl Running {
                     id: node.id,
                     shard: at as u16,
                 },
-                vec![peer.clone()],
+                peers.clone(),
                 volumes.clone(),
                 door,
                 manager.take(),
@@ -412,11 +485,11 @@ impl Running {
         self.mirrored = volumes.into_iter().map(|volume| volume.shared).collect();
     }
 
-    /// Which of the pair's volumes it serves hosts.
-    pub(super) fn served(&self) -> impl Iterator<Item = bool> {
+    /// Whether it serves hosts the volume that is its own one of that place.
+    fn serves(&self, place: usize) -> bool {
         let now = self.shards.first().map_or(0, |shard| shard.now().0);
-        let now = Duration::from_nanos(now);
-        self.mirrored.iter().map(move |shared| shared.serves(now))
+        let shared = self.mirrored.get(place);
+        shared.is_some_and(|shared| shared.serves(Duration::from_nanos(now)))
     }
 
     pub(super) fn pairs(&mut self) -> Option<&mut Manager> {

@@ -79,7 +79,7 @@ impl Appliance {
         self.has_left_dirty = !is_clean;
         self.note_logs(&running, is_clean);
         self.offering.end();
-        self.nic.clear();
+        self.nics.iter().for_each(crate::port::Nic::clear);
         match running.give_back(is_clean) {
             Ok(()) => Stopped::Done,
             Err(what) => Stopped::Wrong(what),

@@ -1,4 +1,4 @@
-//! Drives of two appliances, and their logs', that are slow, hang, are full or fail for a while.
+//! Drives of appliances, and their logs', that are slow, hang, are full or fail for a while.
 
 use block::Fault;
 use testkit::Random;
@@ -9,15 +9,20 @@ use crate::disk::{Failing, Trouble};
 use crate::plan::Plan;
 
 /// In one run of three some drive of either node is in trouble, and a node whose log has failed starts again after it.
-pub(super) fn draw_disks(events: &mut Vec<(Nanoseconds, Event)>, plan: &Plan, random: &mut Random) {
+pub(super) fn draw_disks(
+    events: &mut Vec<(Nanoseconds, Event)>,
+    plan: &Plan,
+    appliances: usize,
+    random: &mut Random,
+) {
     if random.one_in(4) {
-        draw_loss_of_a_log(events, plan, random);
+        draw_loss_of_a_log(events, plan, appliances, random);
     }
     if random.chance(2, 3) {
         return;
     }
     for _ in 0..random.range(1..=2u32) {
-        let appliance = random.below(2usize);
+        let appliance = random.below(appliances);
         let disk = random.below(plan.volumes.len() + 1);
         let at = random.below(plan.active);
         let trouble = draw_trouble(random);
@@ -43,8 +48,13 @@ pub(super) fn draw_disks(events: &mut Vec<(Nanoseconds, Event)>, plan: &Plan, ra
     }
 }
 
-fn draw_loss_of_a_log(events: &mut Vec<(Nanoseconds, Event)>, plan: &Plan, random: &mut Random) {
-    let appliance = random.below(2usize);
+fn draw_loss_of_a_log(
+    events: &mut Vec<(Nanoseconds, Event)>,
+    plan: &Plan,
+    appliances: usize,
+    random: &mut Random,
+) {
+    let appliance = random.below(appliances);
     let at = random.below(plan.active);
     let power = random.chance(1, 2);
     events.push((at, Event::Kill { appliance, power }));

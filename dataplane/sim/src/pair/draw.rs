@@ -1,4 +1,4 @@
-//! What two appliances go through, drawn.
+//! What appliances go through, drawn.
 
 use block::WritePolicy;
 use testkit::Random;
@@ -6,8 +6,11 @@ use testkit::Random;
 use super::disks::draw_disks;
 use crate::clock::{MILLISECOND, Nanoseconds, SECOND};
 use crate::disk::Trouble;
-use crate::plan::Plan;
-use crate::wire::{Direction, Quality};
+use crate::plan::{HOSTS_MAX, Plan};
+use crate::wire::{Between, Direction, Quality};
+
+/// How long a link that was cut is there before another one is: TCP's and the lanes' patience, and a way that is tried in vain.
+const SETTLED: Nanoseconds = 4 * SECOND;
 
 /// What happens.
 #[derive(Clone, Debug)]
@@ -27,12 +30,16 @@ pub(super) enum Event {
         appliance: usize,
         length: Nanoseconds,
     },
-    /// A direction of the link between them.
+    /// A direction of a link between two of them.
     Cut {
+        link: Between,
         direction: Direction,
         is_cut: bool,
     },
-    Link(Quality),
+    Link {
+        link: Between,
+        quality: Quality,
+    },
     /// A drive of an appliance is in trouble, or no longer: those of its volumes, then its log's.
     Disk {
         appliance: usize,
@@ -70,6 +77,79 @@ pub(super) enum Event {
     },
 }
 
+/// Which appliances there are, what is between them, and which volumes they have in common.
+#[derive(Clone, Debug)]
+pub(super) struct Shape {
+    pub(super) appliances: usize,
+    /// Links between each two of them.
+    pub(super) ports: usize,
+    /// By appliance.
+    pub(super) shards: Vec<usize>,
+    /// By volume: who has it, the first source first.
+    pub(super) nodes: Vec<[usize; 2]>,
+    /// Nothing goes wrong but links, of which each two appliances have one all the while.
+    pub(super) links_alone: bool,
+}
+
+impl Shape {
+    /// Fits the plan to it.
+    pub(super) fn draw(plan: &mut Plan, links_alone: bool, random: &mut Random) -> Self {
+        let appliances = if random.one_in(4) { 3 } else { 2 };
+        let ports = if links_alone {
+            2
+        } else {
+            random.range(1..=2usize)
+        };
+        plan.appliance.ports = ports;
+        if appliances == 3 {
+            let volumes = plan.volumes.clone();
+            plan.volumes = volumes.into_iter().cycle().take(3).collect();
+        }
+        let nodes = |volume: usize| {
+            let two = match volume {
+                2 => [2, 0],
+                1 if appliances == 3 => [1, 2],
+                _ => [0, 1],
+            };
+            let [a, b] = two;
+            if random.chance(1, 2) { [a, b] } else { [b, a] }
+        };
+        let nodes = (0..plan.volumes.len()).map(nodes).collect();
+        // Each host has one volume: those that serve are several.
+        while plan.hosts.len() < plan.volumes.len() {
+            plan.hosts.push(plan.hosts[0].clone());
+        }
+        debug_assert!(plan.hosts.len() <= HOSTS_MAX);
+        for (i, host) in plan.hosts.iter_mut().enumerate() {
+            host.only = Some(i % plan.volumes.len());
+        }
+        let all = plan.appliance.shards;
+        let shards = (0..appliances).map(|_| match random.one_in(4) {
+            true => random.range(1..=all),
+            false => all,
+        });
+        Self {
+            shards: shards.collect(),
+            appliances,
+            ports,
+            nodes,
+            links_alone,
+        }
+    }
+
+    /// One of the others.
+    fn other(&self, appliance: usize, random: &mut Random) -> usize {
+        (appliance + 1 + random.below(self.appliances - 1)) % self.appliances
+    }
+
+    /// All links.
+    pub(super) fn links(&self) -> Vec<Between> {
+        let two = (0..self.appliances).flat_map(|high| (0..high).map(move |low| [low, high]));
+        let of = |nodes| (0..self.ports).map(move |port| Between { nodes, port });
+        two.flat_map(of).collect()
+    }
+}
+
 pub(super) fn draw(random: &mut Random) -> Plan {
     let mut plan = Plan::draw_logged(random);
     plan.volumes.truncate(2);
@@ -102,17 +182,23 @@ pub(super) fn draw(random: &mut Random) -> Plan {
 }
 
 pub(super) fn draw_events(
-    plan: &mut Plan,
+    plan: &Plan,
+    shape: &Shape,
     has_arbiter: bool,
     random: &mut Random,
 ) -> Vec<(Nanoseconds, Event)> {
     let mut events = Vec::new();
+    if shape.links_alone {
+        draw_links(&mut events, shape, plan.active, random);
+        heal(&mut events, shape, plan.active);
+        return events;
+    }
     let within = plan.active + 3 * SECOND;
     for _ in 0..random.range(0..=4u32) {
         let at = random.below(plan.active);
         let longest = *random.pick(&[50 * MILLISECOND, SECOND, 8 * SECOND]);
         let until = at + random.below(longest);
-        let appliance = random.below(2usize);
+        let appliance = random.below(shape.appliances);
         match random.below(12u32) {
             10..=11 => {
                 let length = until - at + random.below(longest);
@@ -123,7 +209,7 @@ pub(super) fn draw_events(
                 events.push((at, Event::Kill { appliance, power }));
                 events.push((until, Event::Start { appliance }));
                 if random.chance(1, 3) {
-                    let appliance = 1 - appliance;
+                    let appliance = shape.other(appliance, random);
                     events.push((
                         at + random.below(within),
                         Event::Kill {
@@ -144,10 +230,11 @@ pub(super) fn draw_events(
                     1 => &[Direction::Down],
                     _ => &[Direction::Up, Direction::Down],
                 };
-                let cut = |direction, is_cut| Event::Cut { direction, is_cut };
-                for &direction in ways {
-                    events.push((at, cut(direction, true)));
-                    events.push((until, cut(direction, false)));
+                for link in some_links(shape, random) {
+                    for &direction in ways {
+                        events.push((at, cut(link, direction, true)));
+                        events.push((until, cut(link, direction, false)));
+                    }
                 }
             }
             _ => {
@@ -160,40 +247,92 @@ pub(super) fn draw_events(
                     jitter: random.range(1..=500u64) * 1000,
                     byte_time: 0,
                 };
-                events.push((at, Event::Link(bad)));
-                events.push((until, Event::Link(good())));
+                for link in some_links(shape, random) {
+                    let event = |quality| Event::Link { link, quality };
+                    events.push((at, event(bad)));
+                    events.push((until, event(good())));
+                }
             }
         }
     }
-    draw_orders(&mut events, within, has_arbiter, random);
+    draw_orders(&mut events, shape, within, has_arbiter, random);
     if has_arbiter && random.one_in(4) {
-        draw_flap(&mut events, plan.active, random);
+        draw_flap(&mut events, shape, plan.active, random);
     }
-    draw_disks(&mut events, plan, random);
+    draw_disks(&mut events, plan, shape.appliances, random);
     events.sort_by_key(|&(at, _)| at);
-    heal(&mut events, plan.active);
+    heal(&mut events, shape, plan.active);
     events
 }
 
+fn cut(link: Between, direction: Direction, is_cut: bool) -> Event {
+    Event::Cut {
+        link,
+        direction,
+        is_cut,
+    }
+}
+
+/// All links between two appliances, or one of them.
+fn some_links(shape: &Shape, random: &mut Random) -> Vec<Between> {
+    let all = shape.links();
+    let chosen = *random.pick(&all);
+    let is_all = random.chance(1, 2);
+    let is_it = |link: &Between| link.nodes == chosen.nodes && (is_all || *link == chosen);
+    all.into_iter().filter(is_it).collect()
+}
+
+/// Links are cut by turns, one way or both: one that is there again is so for a while before the other one is cut.
+fn draw_links(
+    events: &mut Vec<(Nanoseconds, Event)>,
+    shape: &Shape,
+    active: Nanoseconds,
+    random: &mut Random,
+) {
+    for nodes in shape
+        .links()
+        .into_iter()
+        .filter(|link| link.port == 0)
+        .map(|link| link.nodes)
+    {
+        let mut at = random.below(active);
+        for _ in 0..random.range(1..=6u32) {
+            let link = Between {
+                nodes,
+                port: random.below(shape.ports),
+            };
+            let until = at + *random.pick(&[SECOND / 20, SECOND, 10 * SECOND]);
+            let ways: &[Direction] = match random.below(4u32) {
+                0 => &[Direction::Up],
+                1 => &[Direction::Down],
+                _ => &[Direction::Up, Direction::Down],
+            };
+            for &direction in ways {
+                events.push((at, cut(link, direction, true)));
+                events.push((until, cut(link, direction, false)));
+            }
+            at = until + SETTLED + random.below(2 * SECOND);
+        }
+    }
+    events.sort_by_key(|&(at, _)| at);
+}
+
 /// At the end everything is there.
-fn heal(events: &mut Vec<(Nanoseconds, Event)>, active: Nanoseconds) {
+fn heal(events: &mut Vec<(Nanoseconds, Event)>, shape: &Shape, active: Nanoseconds) {
     let end = events.last().map_or(0, |&(at, _)| at).max(active);
-    events.push((end, Event::Link(good())));
     events.push((end, Event::Arbiter { is_down: false }));
-    for appliance in 0..2 {
+    for appliance in 0..shape.appliances {
         let is_cut = false;
         events.push((end, Event::ArbiterCut { appliance, is_cut }));
     }
-    for direction in [Direction::Up, Direction::Down] {
-        events.push((
-            end,
-            Event::Cut {
-                direction,
-                is_cut: false,
-            },
-        ));
+    for link in shape.links() {
+        let quality = good();
+        events.push((end, Event::Link { link, quality }));
+        for direction in [Direction::Up, Direction::Down] {
+            events.push((end, cut(link, direction, false)));
+        }
     }
-    for appliance in 0..2 {
+    for appliance in 0..shape.appliances {
         events.push((end + MILLISECOND, Event::Start { appliance }));
     }
 }
@@ -209,7 +348,12 @@ pub(super) fn draw_lag(random: &mut Random) -> Nanoseconds {
 
 /// The nodes lose each other while the arbiter is away, meet again on a slow link, and one is lost before the other one has what
 /// was under way.
-fn draw_flap(events: &mut Vec<(Nanoseconds, Event)>, active: Nanoseconds, random: &mut Random) {
+fn draw_flap(
+    events: &mut Vec<(Nanoseconds, Event)>,
+    shape: &Shape,
+    active: Nanoseconds,
+    random: &mut Random,
+) {
     let at = random.below(active);
     let until = at + SECOND + random.below(2 * SECOND);
     let slow = Quality {
@@ -217,15 +361,17 @@ fn draw_flap(events: &mut Vec<(Nanoseconds, Event)>, active: Nanoseconds, random
         delay: random.range(1..=20u64) * MILLISECOND,
         ..Quality::default()
     };
-    let cut = |direction, is_cut| Event::Cut { direction, is_cut };
-    for direction in [Direction::Up, Direction::Down] {
-        events.push((at, cut(direction, true)));
-        events.push((until, cut(direction, false)));
+    for link in shape.links() {
+        for direction in [Direction::Up, Direction::Down] {
+            events.push((at, cut(link, direction, true)));
+            events.push((until, cut(link, direction, false)));
+        }
+        let quality = slow;
+        events.push((until, Event::Link { link, quality }));
     }
     events.push((at, Event::Arbiter { is_down: true }));
     events.push((until, Event::Arbiter { is_down: false }));
-    events.push((until, Event::Link(slow)));
-    let appliance = random.below(2usize);
+    let appliance = random.below(shape.appliances);
     let lost = until + random.below(SECOND);
     events.push((
         lost,
@@ -240,12 +386,13 @@ fn draw_flap(events: &mut Vec<(Nanoseconds, Event)>, active: Nanoseconds, random
 /// What an operator says, and ways to the arbiter that are cut.
 fn draw_orders(
     events: &mut Vec<(Nanoseconds, Event)>,
+    shape: &Shape,
     within: Nanoseconds,
     has_arbiter: bool,
     random: &mut Random,
 ) {
     for _ in 0..random.below(3u32) {
-        let appliance = random.below(2usize);
+        let appliance = random.below(shape.appliances);
         events.push((random.below(within), Event::Demote { appliance }));
     }
     for _ in 0..random.below(3u32) {
@@ -259,7 +406,7 @@ fn draw_orders(
     for _ in 0..if has_arbiter { random.below(4u32) } else { 0 } {
         let at = random.below(within);
         let until = at + random.below(12 * SECOND);
-        let appliance = random.below(2usize);
+        let appliance = random.below(shape.appliances);
         let event = |is_bad: bool, is_down: bool| match is_down {
             true => Event::Arbiter { is_down: is_bad },
             false => Event::ArbiterCut {

@@ -19,15 +19,15 @@ enum Order {
 /// What the operator has said, and was told.
 pub(super) struct Operator {
     /// By appliance and volume: what has no answer yet.
-    open: [Vec<Option<Order>>; 2],
+    open: Vec<Vec<Option<Order>>>,
     /// By volume: the appliance that has said that it is.
     severed: Vec<Option<usize>>,
 }
 
 impl Operator {
-    pub(super) fn new(volumes: usize) -> Self {
+    pub(super) fn new(appliances: usize, volumes: usize) -> Self {
         Self {
-            open: [vec![None; volumes], vec![None; volumes]],
+            open: vec![vec![None; volumes]; appliances],
             severed: vec![None; volumes],
         }
     }
@@ -84,21 +84,22 @@ impl World {
         }
     }
 
-    /// Both nodes go on without each other, by an operator's word, and each has something that the other one lacks. Nothing is
+    /// Of two appliances, both nodes go on without each other, by an operator's word, and each has something that the other one lacks. Nothing is
     /// overwritten until one of them is to give up what it has, or both are: then one does at most.
     pub(super) fn split_brain(&mut self) -> Result<(), Violation> {
-        let Some(source) = self.serving else {
-            return Err(Violation("in sync, and none serves".into()));
-        };
-        event!(self.trace, "split", [source], "");
-        self.is_split = true;
-        for direction in [Direction::Up, Direction::Down] {
-            self.wire.cut(self.pair_link, direction, true);
+        if self.appliances.len() != 2 {
+            return Ok(());
         }
+        event!(self.trace, "split", [self.steps], "");
+        self.is_split = true;
+        self.cut_all(true);
         let deadline = clock::now() + PHASE_MAX;
         self.run_until("the split", deadline, |world| {
-            let other = &mut world.appliances[1 - source];
-            other.serves() || (other.promote(false) && other.serves())
+            let volumes = 0..world.plan.volumes.len();
+            volumes.into_iter().all(|volume| {
+                let mut both = world.appliances.iter_mut();
+                both.all(|it| it.serves(volume) || (it.promote(volume, false) && it.serves(volume)))
+            })
         })?;
         let is_alone = |world: &mut World, at: usize| {
             let mut states =
@@ -119,13 +120,20 @@ impl World {
                 self.spoil(loser, volume, len);
             }
         }
-        for direction in [Direction::Up, Direction::Down] {
-            self.wire.cut(self.pair_link, direction, false);
-        }
+        self.cut_all(false);
         self.run_until("finding split brain", deadline, World::all_refused)?;
         self.give_up(loser, at_once)?;
         self.is_split = false;
         self.come_in_sync()
+    }
+
+    fn cut_all(&mut self, is_cut: bool) {
+        for between in self.shape.links() {
+            let link = self.wire.link(between);
+            for direction in [Direction::Up, Direction::Down] {
+                self.wire.cut(link, direction, is_cut);
+            }
+        }
     }
 
     fn all_refused(&mut self) -> bool {
@@ -185,7 +193,7 @@ impl World {
 
     /// What an appliance has said to be severed does not come together.
     pub(super) fn look_at_orders(&mut self) -> Result<(), Violation> {
-        for at in 0..2 {
+        for at in 0..self.appliances.len() {
             if !self.appliances[at].is_running() {
                 self.operator_knows.forget(at);
                 continue;

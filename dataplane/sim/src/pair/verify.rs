@@ -35,15 +35,17 @@ impl World {
 
     /// A sector of the destination's drive becomes another one, most often; it is found, and mended if that is asked for.
     pub(super) fn verify_replicas(&mut self) -> Result<(), Violation> {
-        let Some(source) = self.serving else {
+        let volume = self.random.below(self.plan.volumes.len());
+        let Some(source) = self.serving[volume].by else {
             return Err(Violation("in sync, and none serves".into()));
         };
-        let volume = self.random.below(self.plan.volumes.len());
+        let [a, b] = self.shape.nodes[volume];
+        let destination = if a == source { b } else { a };
         let len = self.plan.volumes[volume].disk.geometry.len();
         let sector = self.random.below(len / SECTOR as u64);
         let mends = self.random.chance(1, 2);
         let before = self.random.chance(3, 4).then(|| {
-            let mut disk = self.appliances[1 - source].disks()[volume].borrow_mut();
+            let mut disk = self.appliances[destination].disks()[volume].borrow_mut();
             let before = disk.sector(sector as usize).to_vec();
             let other: Vec<u8> = before.iter().map(|byte| byte ^ 0x55).collect();
             disk.spoil(sector as usize, &other);
@@ -74,7 +76,7 @@ impl World {
         }
         let is_found = report.differing > 0;
         // What is in the destination's cache is what was written: it is not read.
-        let disk = &self.appliances[1 - source].disks()[volume];
+        let disk = &self.appliances[destination].disks()[volume];
         if self.spoilt.is_some() && disk.borrow().was_read() && !is_found {
             return Err(Violation(format!(
                 "sector {sector} of volume {volume} differs, and: {report}"
@@ -87,7 +89,7 @@ impl World {
                 world.appliances[source].granules_to_copy() == 0
             })?;
         } else if let Some(before) = before {
-            let mut disk = self.appliances[1 - source].disks()[volume].borrow_mut();
+            let mut disk = self.appliances[destination].disks()[volume].borrow_mut();
             disk.spoil(sector as usize, &before);
         }
         Ok(())
