@@ -25,6 +25,7 @@ use crate::check;
 use crate::control::Client;
 use crate::host::Host;
 use crate::stats::Stats;
+use crate::text::Table;
 use crate::{logstore, report, top};
 
 /// Longer than the program itself waits for its shards.
@@ -178,6 +179,43 @@ pub(crate) fn pair_discard(
         "{store}: what this node had is given up, and it is copied to: `throughline pair report` says how far that is\n"
     ))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// `throughline pair set-frame-size`
+pub(crate) fn pair_set_frame_size(
+    socket: &Path,
+    store: &str,
+    kib: u32,
+) -> anyhow::Result<ExitCode> {
+    let params = json!({ "store": store, "kib": kib });
+    Client::connect(socket)?.call("throughline_pair_set_frame_size", params, PAIR)?;
+    print(&format!(
+        "frames to and from the other node have {kib} KiB of payload at most; `throughline config save` keeps it\n"
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `throughline pair update-tables`
+pub(crate) fn pair_update_tables(socket: &Path, store: &str) -> anyhow::Result<ExitCode> {
+    let params = json!({ "store": store });
+    let answer = Client::connect(socket)?.call("throughline_pair_update_tables", params, PAIR)?;
+    let lines = answer.as_array().cloned().unwrap_or_default();
+    let mut table = Table::new([store, "here", "there", ""]).left(&[1, 2, 3]);
+    for line in &lines {
+        let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+        let differs = if line["is_right"] == true { "" } else { "look" };
+        table.row(vec![
+            text("what"),
+            text("here"),
+            text("there"),
+            differs.into(),
+        ]);
+    }
+    print(&table.to_string())?;
+    Ok(match lines.iter().all(|line| line["is_right"] == true) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }
 
 /// `throughline pair verify`

@@ -260,6 +260,27 @@ enum PairAction {
         #[arg(long)]
         force: bool,
     },
+    /// Say how many KiB of payload frames to and from the other node have at most: 4 to 4096, and not more than that one takes.
+    /// Counts at once
+    SetFrameSize {
+        #[command(flatten)]
+        socket: SocketOptions,
+        /// A volume that both nodes have, by the name of its store
+        #[arg(value_name = "STORE")]
+        store: String,
+        /// KiB of payload
+        #[arg(value_name = "KIB")]
+        kib: u32,
+    },
+    /// Have both nodes tell each other what their tables say of a volume now, and print it side by side; exit status 0 if all
+    /// is as it is to be
+    UpdateTables {
+        #[command(flatten)]
+        socket: SocketOptions,
+        /// The volume, by the name of its store
+        #[arg(value_name = "STORE")]
+        store: String,
+    },
     /// Compare both nodes' data of a volume while hosts go on, on the node that is the source; exit status 0 if all of it is the same
     Verify {
         #[command(flatten)]
@@ -372,44 +393,50 @@ fn main() -> ExitCode {
 /// `throughline pair …`
 fn pair(action: PairAction) -> anyhow::Result<ExitCode> {
     match action {
-            PairAction::Report { socket, json } => socket
-                .path()
-                .and_then(|socket| commands::pair_report(&socket, json)),
-            PairAction::Promote {
-                socket,
-                store,
-                force,
-            } => socket
-                .path()
-                .and_then(|socket| commands::pair_promote(&socket, &store, force)),
-            PairAction::Demote { socket, store } => socket.path().and_then(|socket| {
-                let done = "the other node is about to be the source";
-                commands::pair_order(&socket, "demote", &store, done)
-            }),
-            PairAction::Sever { socket, store } => socket.path().and_then(|socket| {
-                let done = "severed: this node goes on alone until `throughline pair reestablish`";
-                commands::pair_order(&socket, "sever", &store, done)
-            }),
-            PairAction::Reestablish { socket, store } => socket.path().and_then(|socket| {
-                let done = "what was changed is copied when the other node is there: `throughline pair report` says how far it is";
-                commands::pair_order(&socket, "reestablish", &store, done)
-            }),
-            PairAction::Discard {
-                socket,
-                store,
-                volume_name,
-                force,
-            } => socket
-                .path()
-                .and_then(|socket| commands::pair_discard(&socket, &store, &volume_name, force)),
-            PairAction::Verify {
-                socket,
-                store,
-                mend,
-                no_wait,
-            } => socket
-                .path()
-                .and_then(|socket| commands::pair_verify(&socket, &store, mend, !no_wait)),
+        PairAction::Report { socket, json } => socket
+            .path()
+            .and_then(|socket| commands::pair_report(&socket, json)),
+        PairAction::Promote {
+            socket,
+            store,
+            force,
+        } => socket
+            .path()
+            .and_then(|socket| commands::pair_promote(&socket, &store, force)),
+        PairAction::Demote { socket, store } => socket.path().and_then(|socket| {
+            let done = "the other node is about to be the source";
+            commands::pair_order(&socket, "demote", &store, done)
+        }),
+        PairAction::Sever { socket, store } => socket.path().and_then(|socket| {
+            let done = "severed: this node goes on alone until `throughline pair reestablish`";
+            commands::pair_order(&socket, "sever", &store, done)
+        }),
+        PairAction::Reestablish { socket, store } => socket.path().and_then(|socket| {
+            let done = "what was changed is copied when the other node is there";
+            commands::pair_order(&socket, "reestablish", &store, done)
+        }),
+        PairAction::Discard {
+            socket,
+            store,
+            volume_name,
+            force,
+        } => socket
+            .path()
+            .and_then(|socket| commands::pair_discard(&socket, &store, &volume_name, force)),
+        PairAction::SetFrameSize { socket, store, kib } => socket
+            .path()
+            .and_then(|socket| commands::pair_set_frame_size(&socket, &store, kib)),
+        PairAction::UpdateTables { socket, store } => socket
+            .path()
+            .and_then(|socket| commands::pair_update_tables(&socket, &store)),
+        PairAction::Verify {
+            socket,
+            store,
+            mend,
+            no_wait,
+        } => socket
+            .path()
+            .and_then(|socket| commands::pair_verify(&socket, &store, mend, !no_wait)),
     }
 }
 

@@ -127,6 +127,12 @@ const METHODS: &[(&str, Read)] = &[
     ("throughline_pair_sever", |p| {
         pair::Order::sever(p).map(Request::PairOrder)
     }),
+    ("throughline_pair_set_frame_size", |p| {
+        pair::Order::set_frame_size(p).map(Request::PairOrder)
+    }),
+    ("throughline_pair_update_tables", |p| {
+        pair::Order::update_tables(p).map(Request::PairOrder)
+    }),
     ("throughline_pair_verify", |p| {
         pair::Order::verify(p).map(Request::PairOrder)
     }),
@@ -175,7 +181,7 @@ impl Rpc {
             Request::Capture(capture) => capture.answer(&program.handle, &program.capture, gone),
             Request::ConsistencyPoint(point) => point.answer(&program.handle),
             Request::PairReport(report) => Ok(report.answer(&program.handle)),
-            Request::PairOrder(order) => order.answer(&program.handle),
+            Request::PairOrder(order) => order.answer(&program.handle, running),
             Request::StopCapture(stop) => stop.answer(&program.capture),
             Request::GetConfig => program::get_config(running),
             Request::GetStats(get) => get.answer(program),

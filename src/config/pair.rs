@@ -25,6 +25,9 @@ const ETCD: &str = "[\"http://198.51.100.9:2379\"]";
 /// How long a lease lasts: seconds. An etcd gives none that is shorter than 2 s.
 const LEASE_S: RangeInclusive<u32> = 3..=30;
 
+/// KiB of payload of a frame.
+const FRAME_KIB: RangeInclusive<u32> = 4..=4096;
+
 pub(super) fn read(
     root: &Section<'_>,
     ports: &Ports,
@@ -141,6 +144,7 @@ fn read_pair(
     }
     known.check_nodes(&section, node, peer);
     let alert = section.get("alert").map(|item| command(&item));
+    let frame_kib = section.integer("frame_kib", FRAME_KIB, *FRAME_KIB.end());
     let arbiter = section.table("arbiter").and_then(read_arbiter);
     let volumes: Vec<_> = (section.tables("volume").into_iter())
         .filter_map(|volume| read_volume(volume, stores, known))
@@ -158,6 +162,7 @@ fn read_pair(
         peer: peer?,
         peer_listen: peer_listen?,
         key: key?,
+        frame_bytes: frame_kib * 1024,
         volumes,
         arbiter,
     };
@@ -553,6 +558,18 @@ mod tests {
         }
         let told = parsed_with_more("").map(|program| program.engine.pairs.len());
         assert_eq!(told.ok(), Some(1), "a list of one");
+    }
+
+    #[test]
+    fn r03_the_size_of_frames_is_read_and_what_is_none_is_refused() {
+        let bytes = |key: &str| parsed_with(key, "").unwrap().engine.pairs[0].frame_bytes;
+        assert_eq!(bytes(""), 4 << 20);
+        assert_eq!(bytes("frame_kib = 4"), 4096);
+        assert_eq!(bytes("frame_kib = 4096"), 4 << 20);
+        for key in ["frame_kib = 3", "frame_kib = 4097"] {
+            let told = parsed_with(key, "").map(drop).unwrap_err().to_string();
+            assert!(told.contains("frame_kib"), "{told}");
+        }
     }
 
     #[test]

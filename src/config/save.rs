@@ -9,7 +9,9 @@ mod tests;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
-use engine::{AnaState, CNTLIDS, NamespaceConfig, SubsystemConfig, TargetConfig, WritePolicy};
+use engine::{
+    AnaState, CNTLIDS, NamespaceConfig, PairConfig, SubsystemConfig, TargetConfig, WritePolicy,
+};
 use toml_edit::{
     Array, ArrayOfTables, DocumentMut, InlineTable, Item, RawString, Table, TableLike, Value,
 };
@@ -39,6 +41,34 @@ pub(super) fn with_target(
         put(target, "listen", Value::Array(listeners.collect()));
     }
     write_subsystems(&mut document, was, now);
+    Ok(document.to_string())
+}
+
+/// The file `text`, which says how long frames of pairs are `was`, made to say `now`.
+pub(super) fn with_frames(
+    text: &str,
+    was: &[PairConfig],
+    now: &[PairConfig],
+) -> Result<String, String> {
+    let bytes =
+        |pairs: &[PairConfig]| -> Vec<u32> { pairs.iter().map(|pair| pair.frame_bytes).collect() };
+    let (was, now) = (bytes(was), bytes(now));
+    if was == now {
+        return Ok(text.to_owned());
+    }
+    let document = text.parse::<DocumentMut>();
+    let mut document = document.map_err(|error| format!("the file is not TOML: {error}"))?;
+    for (at, (_, bytes)) in (was.iter().zip(&now).enumerate()).filter(|(_, (was, now))| was != now)
+    {
+        let pair = match document.get_mut("pair") {
+            Some(Item::ArrayOfTables(pairs)) => {
+                pairs.get_mut(at).map(|pair| pair as &mut dyn TableLike)
+            }
+            pair => pair.and_then(Item::as_table_like_mut),
+        };
+        let pair = pair.ok_or("`pair` is no table")?;
+        put(pair, "frame_kib", i64::from(bytes / 1024).into());
+    }
     Ok(document.to_string())
 }
 

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-use engine::TargetConfig;
+use engine::Config;
 
 use super::{Error, Program, Surroundings, parse, read_small, save};
 
@@ -12,8 +12,8 @@ use super::{Error, Program, Surroundings, parse, read_small, save};
 pub(crate) struct Source {
     path: PathBuf,
     text: String,
-    /// What the file configures of the target.
-    target: TargetConfig,
+    /// What the file configures.
+    engine: Config,
     named: Vec<(PathBuf, String)>,
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn load_source(path: &Path, cores: Option<&[u32]>) -> Result<(Program
     let source = Source {
         path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
         text,
-        target: program.engine.target.clone(),
+        engine: program.engine.clone(),
         named: named.into_inner(),
     };
     Ok((program, source))
@@ -52,13 +52,14 @@ impl Source {
         &self.text
     }
 
-    /// The file with another target: what the operator wrote stays, comments too,
+    /// The file with another target, and frames of pairs of another size: what the operator wrote stays, comments too,
     /// where it is still so.
     ///
     /// # Errors
     /// If what was written is not what would be read: nothing is given out then.
-    pub(crate) fn with(&self, target: &TargetConfig) -> Result<String, String> {
-        let text = save::with_target(&self.text, &self.target, target)?;
+    pub(crate) fn with(&self, now: &Config) -> Result<String, String> {
+        let text = save::with_target(&self.text, &self.engine.target, &now.target)?;
+        let text = save::with_frames(&text, &self.engine.pairs, &now.pairs)?;
         let read = |name: &Path| {
             let named = self.named.iter().find(|(named, _)| named == name);
             named
@@ -71,7 +72,12 @@ impl Source {
         };
         let again = parse(&self.path, &text, &surroundings)
             .map_err(|problems| format!("the configuration cannot be written:\n{problems}"))?;
-        if format!("{:?}", again.engine.target) != format!("{target:?}") {
+        let frames = |config: &Config| -> Vec<u32> {
+            config.pairs.iter().map(|pair| pair.frame_bytes).collect()
+        };
+        let is_same = format!("{:?}", again.engine.target) == format!("{:?}", now.target)
+            && frames(&again.engine) == frames(now);
+        if !is_same {
             return Err("the configuration cannot be written as it is".into());
         }
         Ok(text)

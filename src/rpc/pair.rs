@@ -2,10 +2,11 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use engine::{Handle, PairOrder, PairReport};
+use engine::{FRAME_BYTES, Handle, PairOrder, PairReport, TableLine};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::Running;
 use super::params::{Params, read};
 use crate::config::uuid_text;
 use crate::control::ErrorObject;
@@ -102,6 +103,14 @@ struct Discard {
     force: bool,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Frames {
+    store: String,
+    /// KiB of payload of a frame at most.
+    kib: u32,
+}
+
 impl Order {
     fn of(params: Params, order: PairOrder, not: &'static str) -> Result<Self, ErrorObject> {
         let Volume { store } = read(params)?;
@@ -158,11 +167,52 @@ impl Order {
         Ok(Self { store, order, not })
     }
 
-    pub(super) fn answer(self, handle: &Handle) -> Result<Value, ErrorObject> {
-        handle
-            .order_pair(&self.store, self.order, ANSWER)
-            .map_err(|why| ErrorObject::internal(format!("Not {}: {why}", self.not)))?;
-        Ok(Value::Bool(true))
+    /// `throughline_pair_update_tables`
+    pub(super) fn update_tables(params: Params) -> Result<Self, ErrorObject> {
+        Self::of(params, PairOrder::UpdateTables, "compared")
+    }
+
+    /// `throughline_pair_set_frame_size`
+    pub(super) fn set_frame_size(params: Params) -> Result<Self, ErrorObject> {
+        let Frames { store, kib } = read(params)?;
+        let bytes = kib
+            .checked_mul(1024)
+            .filter(|bytes| FRAME_BYTES.contains(bytes));
+        let Some(bytes) = bytes else {
+            let [least, most] = [FRAME_BYTES.start(), FRAME_BYTES.end()].map(|bytes| bytes / 1024);
+            return Err(ErrorObject::invalid_params(&format!(
+                "`kib` is {kib}: frames have {least} to {most} KiB of payload"
+            )));
+        };
+        let order = PairOrder::SetFrameSize { bytes };
+        let not = "set";
+        Ok(Self { store, order, not })
+    }
+
+    pub(super) fn answer(self, handle: &Handle, running: &Running) -> Result<Value, ErrorObject> {
+        match self.order {
+            PairOrder::SetFrameSize { bytes } => {
+                running.set_frame_size(&self.store, bytes, || self.give(handle).map(drop))?;
+                Ok(Value::Bool(true))
+            }
+            _ => self.give(handle),
+        }
+    }
+
+    fn give(&self, handle: &Handle) -> Result<Value, ErrorObject> {
+        let outcome = handle.order_pair(&self.store, self.order, ANSWER);
+        let not = |why| ErrorObject::internal(format!("Not {}: {why}", self.not));
+        Ok(outcome.map_err(not)?.map_or(Value::Bool(true), |tables| {
+            let line = |line: TableLine| {
+                json!({
+                    "what": line.what,
+                    "here": line.here,
+                    "there": line.there,
+                    "is_right": line.is_right,
+                })
+            };
+            tables.lines().into_iter().map(line).collect()
+        }))
     }
 }
 
@@ -173,12 +223,13 @@ mod tests {
     #[test]
     fn r04_what_cannot_be_done_with_a_pair_is_said() {
         type Read = fn(Params) -> Result<Order, ErrorObject>;
-        let orders: [(Read, &str, &str); 5] = [
+        let orders: [(Read, &str, &str); 6] = [
             (Order::promote, "force", "promoted"),
             (Order::demote, "", "demoted"),
             (Order::verify, "mend", "verified"),
             (Order::sever, "", "severed"),
             (Order::reestablish, "", "reestablished"),
+            (Order::update_tables, "", "compared"),
         ];
         for (read, option, not) in orders {
             let read = |params: Value| read(params.as_object().unwrap().clone());
@@ -188,12 +239,26 @@ mod tests {
             if !option.is_empty() {
                 params[option] = true.into();
             }
-            let told = read(params.clone()).unwrap().answer(&Handle::new());
+            let told = read(params.clone()).unwrap().give(&Handle::new());
             let told = told.unwrap_err().message;
             let expected = format!("Not {not}: there is no pair");
             assert!(told.starts_with(&expected), "{told}");
             params["other"] = true.into();
             assert!(read(params).is_err(), "{not}");
+        }
+    }
+
+    #[test]
+    fn r03_frames_that_cannot_be_are_refused() {
+        let read = |params: Value| Order::set_frame_size(params.as_object().unwrap().clone());
+        for kib in [0, 3, 4097, u32::MAX] {
+            let told = read(json!({ "store": "data", "kib": kib })).unwrap_err();
+            assert!(told.message.contains("4 to 4096 KiB"), "{}", told.message);
+        }
+        for kib in [4, 4096] {
+            let order = read(json!({ "store": "data", "kib": kib })).unwrap();
+            let bytes = kib * 1024;
+            assert_eq!(order.order, PairOrder::SetFrameSize { bytes });
         }
     }
 
@@ -207,7 +272,7 @@ mod tests {
         let told = read(other).unwrap_err().message;
         assert!(told.contains("is to be \"data\""), "{told}");
         let same = json!({ "store": "data", "volume_name": "data", "force": true });
-        let told = read(same).unwrap().answer(&Handle::new()).unwrap_err();
+        let told = read(same).unwrap().give(&Handle::new()).unwrap_err();
         assert!(told.message.starts_with("Not discarded: there is no pair"));
     }
 }

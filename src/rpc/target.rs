@@ -149,11 +149,28 @@ impl Running {
         }
     }
 
+    /// Frames of the pair that has the volume on a store are so long from now on, if `set` has it done.
+    pub(super) fn set_frame_size(
+        &self,
+        store: &str,
+        bytes: u32,
+        set: impl FnOnce() -> Result<(), ErrorObject>,
+    ) -> Result<(), ErrorObject> {
+        let mut state = self.state();
+        set()?;
+        for pair in &mut state.config.pairs {
+            if pair.volumes.iter().any(|volume| volume.store == store) {
+                pair.frame_bytes = bytes;
+            }
+        }
+        Ok(())
+    }
+
     /// The file with what was changed, where it is, and the digests of files that
     /// it may replace without a loss.
     pub(super) fn file(&self) -> Result<(String, String, Vec<String>), ErrorObject> {
         let mut state = self.state();
-        let text = (self.source.with(&state.config.target)).map_err(ErrorObject::internal)?;
+        let text = (self.source.with(&state.config)).map_err(ErrorObject::internal)?;
         let own = digest(&text);
         if !state.known.contains(&own) {
             state.known.push(own);

@@ -96,6 +96,8 @@ pub struct PairConfig {
     pub peer_listen: Vec<SocketAddr>,
     /// The secret that both have.
     pub key: [u8; 32],
+    /// Bytes of payload that frames to and from it have at most.
+    pub frame_bytes: u32,
     /// What both have.
     pub volumes: Vec<PairVolumeConfig>,
     /// What tells which one serves when they do not hear each other.

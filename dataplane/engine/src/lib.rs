@@ -38,8 +38,9 @@ pub use environment::{spdk_has_method, spdk_is_legacy};
 pub use error::Error;
 pub use events::{Counter, Histogram, Kind, Stage};
 pub use mirror::{
-    Alert, AlertEvent, Answer as ArbiterAnswer, Entry as ArbiterEntry, Generation,
-    Question as ArbiterQuestion, ReplicaId, Role, Seen as ArbiterSeen, counted as lease_counted,
+    Alert, AlertEvent, Answer as ArbiterAnswer, Entry as ArbiterEntry, FRAME_BYTES, Generation,
+    Question as ArbiterQuestion, ReplicaId, Role, Seen as ArbiterSeen, TableLine,
+    counted as lease_counted,
 };
 pub use net::{AddressState, ConnectionInfo, MacAddress};
 pub use nvmf::{AnaState, Cntlid, ControllerInfo, NamespaceConfig as OfferedNamespace};

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use block::{Device, NamespaceIndex, VolumeId};
 use mirror::{
-    Changed, Content, Door, Lanes, Mailbox, Manager, Mirrored, MirroredVolume, Node, Pair, PairKey,
-    Patience, Peer, ReplicaId, Role, Standing,
+    Changed, Content, Door, FrameSize, Lanes, Mailbox, Manager, Mirrored, MirroredVolume, Node,
+    Pair, PairKey, Patience, Peer, ReplicaId, Role, Standing,
 };
 use volume::LogStart;
 
@@ -81,6 +81,9 @@ impl Started {
         stores: &[(u64, u32)],
     ) -> Result<Self, Error> {
         let shards = config.cores.len();
+        let frames: Vec<_> = (config.pairs.iter())
+            .map(|pair| Arc::new(FrameSize::new(pair.frame_bytes)))
+            .collect();
         let (mut mirrored, mut pairs) = (Vec::new(), Vec::new());
         for (peer, volume) in volumes(config) {
             let number = mirrored.len() as u16;
@@ -108,6 +111,7 @@ impl Started {
             let changed = table.and_then(|table| table.changed.as_ref());
             let now = Duration::ZERO;
             let mut own = Pair::new(of_pair, content, changed, Arc::clone(&shared), random, now);
+            own.set_frames(&frames[peer]);
             if let Some(arbiter) = arbiter {
                 own.set_arbiter(arbiter.lease);
             }
@@ -121,18 +125,19 @@ impl Started {
                 block,
             });
         }
-        let peer = |pair: &PairConfig| Peer {
+        let peer = |(pair, frame): (&PairConfig, &Arc<FrameSize>)| Peer {
             id: pair.peer,
             key: PairKey::new(pair.key),
             addresses: pair.peer_listen.clone(),
             patience: Patience::default(),
+            frame: Arc::clone(frame),
         };
         Ok(Self {
             volumes: mirrored,
             mailbox: Mailbox::new(shards),
             manager: Mutex::new(Some(pairs)),
             node,
-            peers: config.pairs.iter().map(peer).collect(),
+            peers: config.pairs.iter().zip(&frames).map(peer).collect(),
             max_bytes: config.target.max_io_bytes as usize,
         })
     }

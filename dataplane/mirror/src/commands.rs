@@ -9,6 +9,7 @@ use std::fmt;
 
 use crate::bytes::{array, put, u16_at, u32_at, u64_at};
 use crate::frame::{Command, PARAMETERS_MAX};
+use crate::lanes::FRAME_BYTES;
 use crate::record::GRANULE;
 use crate::replica::{Generation, ReplicaId};
 use crate::standing::{Claim, RecordClaim, Wholeness};
@@ -32,6 +33,8 @@ impl Command {
     pub const VERIFY: Self = Self(23);
     /// Whether the receiver is the source, and keeps what it has: the sender is about to give up what that has. [`Discard`].
     pub const DISCARD: Self = Self(24);
+    /// What the sender's tables say, and what frames it takes: [`Meeting`]. It may be asked for the receiver's.
+    pub const TABLES: Self = Self(25);
 }
 
 /// Changes in a message at most.
@@ -40,6 +43,8 @@ pub const CHANGES_MAX: usize = 32;
 const CHANGES: usize = 32;
 const CHANGE: usize = 24;
 const MEETING: usize = 176;
+/// Bytes of payload of a frame if nothing else is said.
+const FRAME_MAX: u32 = *FRAME_BYTES.end();
 const DIFFERING: usize = 16;
 const READY: usize = 16;
 const COPYING: usize = 40;
@@ -218,7 +223,7 @@ impl Role {
     }
 }
 
-/// Parameters of [`Command::CLAIM`].
+/// Parameters of [`Command::CLAIM`], and of [`Command::TABLES`].
 ///
 /// | | bytes | |
 /// | --- | --- | --- |
@@ -231,7 +236,7 @@ impl Role {
 /// | 22 | 2 | 0 |
 /// | 24 | 8 | bytes of the volume |
 /// | 32 | 4 | bytes of a block |
-/// | 36 | 4 | 0 |
+/// | 36 | 4 | bytes of payload that frames to the sender are to have at most, from 4096 on; 0: 4 MiB |
 /// | 40 | 16 | the replica |
 /// | 56 | 16 | copying: of which replica; else zeros |
 /// | 72 | 16 | generation: number, tag |
@@ -254,6 +259,8 @@ pub struct Meeting {
     pub len: u64,
     /// Bytes of a block.
     pub block: u32,
+    /// Bytes of payload that frames to the sender are to have at most.
+    pub frame: u32,
     /// What its replica knows.
     pub claim: Claim,
     /// Granules that may differ, apart from its record.
@@ -284,6 +291,12 @@ impl Meeting {
         };
         put(&mut bytes, 24, &self.len.to_le_bytes());
         put(&mut bytes, 32, &self.block.to_le_bytes());
+        let frame = if self.frame == FRAME_MAX {
+            0
+        } else {
+            self.frame
+        };
+        put(&mut bytes, 36, &frame.to_le_bytes());
         put(&mut bytes, 40, &claim.replica.0);
         claim.generation.put(&mut bytes, 72);
         if let Some(record) = &claim.record {
@@ -322,6 +335,15 @@ impl Meeting {
         };
         let role = Role::of_code(bytes[18]);
         let role = role.ok_or(BadParameters("a node has no role"))?;
+        let frame = match u32_at(bytes, 36) {
+            0 => FRAME_MAX,
+            frame if FRAME_BYTES.contains(&frame) => frame,
+            _ => {
+                return Err(BadParameters(
+                    "frames are shorter or longer than frames are",
+                ));
+            }
+        };
         let record = (bytes[20] == 1).then(|| RecordClaim {
             peer: ReplicaId(array(bytes, 88)),
             common: [Generation::at(bytes, 104), Generation::at(bytes, 120)],
@@ -334,6 +356,7 @@ impl Meeting {
             role,
             len: u64_at(bytes, 24),
             block: u32_at(bytes, 32),
+            frame,
             claim: Claim {
                 replica: ReplicaId(array(bytes, 40)),
                 wholeness,

@@ -5,6 +5,7 @@
 //! at any shard; which one it is of the other node, its greeting says.
 
 mod connection;
+mod frames;
 mod incoming;
 mod manager;
 mod out;
@@ -32,6 +33,7 @@ use crate::pair::nature;
 use out::Out;
 
 pub use connection::Connection;
+pub use frames::{FRAME_BYTES, FrameSize};
 pub use incoming::Door;
 pub use manager::{Asked, Mailbox, Manager};
 
@@ -49,6 +51,8 @@ pub struct Peer {
     pub addresses: Vec<SocketAddr>,
     /// How patient lanes to it are.
     pub patience: Patience,
+    /// How long frames to it are.
+    pub frame: Arc<FrameSize>,
 }
 
 /// A mirrored volume, as shards know it.
@@ -275,7 +279,9 @@ impl Lanes {
     pub fn advance(&mut self, now: Duration) {
         self.now = now;
         for at in 0..self.out.len() {
-            self.out[at].link.advance(now);
+            let out = &mut self.out[at];
+            out.link.set_frame_size(out.peer.frame.bytes());
+            out.link.advance(now);
             self.take_events(at);
         }
         self.door.advance(now);

@@ -40,14 +40,16 @@ pub use frame::{Command, Header};
 pub use greeting::{BadGreeting, Caller, Greeting, Node, OPENING, Session, caller};
 pub use key::{Keyed, PairKey, Side};
 pub use lanes::{
-    Asked, Carried, Compare, Compared, Connection, Door, Forward, Lanes, Mailbox, Manager,
-    MirroredVolume, Opening, Peer,
+    Asked, Carried, Compare, Compared, Connection, Door, FRAME_BYTES, Forward, FrameSize, Lanes,
+    Mailbox, Manager, MirroredVolume, Opening, Peer,
 };
 pub use link::{
     Broken, Event, Incoming, Link, MessageId, Outgoing, Patience, Payload, Received, Stale, WINDOW,
 };
 pub use mirrored::{Mirrored, Mode};
-pub use pair::{Action, BadContent, Content, Pair, PairConfig, Unwilling, nature};
+pub use pair::{
+    Action, BadContent, Content, Pair, PairConfig, TableLine, Tables, Unwilling, nature,
+};
 pub use parameters::{ErrorReply, Refusal};
 pub use record::{Changed, GRANULE};
 pub use replica::{Generation, ReplicaId};

@@ -18,6 +18,7 @@ mod leases;
 mod orders;
 mod roles;
 mod source;
+mod tables;
 mod watch;
 
 use std::collections::VecDeque;
@@ -28,6 +29,7 @@ use crate::alert::{Alert, AlertEvent};
 use crate::arbiter::Question;
 use crate::commands::{BadParameters, Copying, Differing, Discard, Meeting, Ready, Role};
 use crate::frame::Command;
+use crate::lanes::FrameSize;
 use crate::mirrored::{Mirrored, Mode};
 use crate::parameters::Refusal;
 use crate::record::Changed;
@@ -35,6 +37,7 @@ use crate::standing::{Claim, Refused, Standing, Verdict, Which, Wholeness, meet}
 
 pub use content::{BadContent, Content};
 pub use roles::Unwilling;
+pub use tables::{TableLine, Tables};
 
 /// The number of a volume's record, of which there is one.
 pub const RECORD: u64 = 0;
@@ -182,6 +185,7 @@ pub struct Pair {
     /// If there is an arbiter.
     leases: Option<leases::Leases>,
     orders: orders::Orders,
+    frame: Arc<FrameSize>,
     /// The last comparison whose end was told.
     verified: u64,
     tokens: u64,
@@ -233,6 +237,7 @@ impl Pair {
             is_stopping: false,
             leases: None,
             orders: orders::Orders::default(),
+            frame: Arc::default(),
             verified: 0,
             tokens: 0,
             random: Box::new(random),
@@ -240,6 +245,11 @@ impl Pair {
             now,
             since: now,
         }
+    }
+
+    /// How long frames to the other node are, as its lanes have it.
+    pub fn set_frames(&mut self, frame: &Arc<FrameSize>) {
+        self.frame = Arc::clone(frame);
     }
 
     /// What all shards share of it.
@@ -393,6 +403,7 @@ impl Pair {
     /// A message of ours was answered.
     pub fn answered(&mut self, token: u64, result: Result<(), Refusal>) {
         self.renewed(token, result.is_ok());
+        self.tables_answered(token, &result);
         let Some((_, command)) = self.asked.take_if(|asked| asked.0 == token) else {
             return;
         };
@@ -453,6 +464,9 @@ impl Pair {
             Command::COPIED => {
                 Copying::decode(parameters).map(|copying| self.heard_copied(copying, reply))
             }
+            Command::TABLES => {
+                Meeting::decode(parameters).map(|theirs| self.heard_tables(theirs, reply))
+            }
             Command::DISCARD => {
                 Discard::decode(parameters).map(|discard| self.heard_discard(discard, reply))
             }
@@ -479,6 +493,7 @@ impl Pair {
             self.alert(AlertEvent::VolumesDiffer, text.clone());
             return self.refuse(reply, nature::VOLUME, text);
         }
+        self.frame.told(theirs.frame);
         self.answer(reply, Ok(()));
         let before = self.theirs.replace(theirs);
         let is_same = before.is_some_and(|before| before.meeting == theirs.meeting);
@@ -496,6 +511,22 @@ impl Pair {
             record.changed = if is_alone { self.shared.changed() } else { 0 };
         }
         claim
+    }
+
+    fn my_meeting(&self, claim: Claim, role: Role, meeting: u64, answers: u64) -> Meeting {
+        Meeting {
+            volume: self.config.volume,
+            number: self.config.number,
+            role,
+            len: self.config.len,
+            block: self.config.block,
+            frame: self.frame.both()[0],
+            claim,
+            differing: self.shared.differing().count(),
+            meeting,
+            answers,
+            severed: self.severed_at(role),
+        }
     }
 
     /// Whether the first change that this node answers alone came behind its claim, which says that there is none.
@@ -570,18 +601,7 @@ impl Pair {
             };
             self.claimed = Some((answers, claim, role));
             self.has_claimed = false;
-            let meeting = Meeting {
-                volume: self.config.volume,
-                number: self.config.number,
-                role,
-                len: self.config.len,
-                block: self.config.block,
-                claim,
-                differing: self.shared.differing().count(),
-                meeting: self.mine,
-                answers,
-                severed: self.severed_at(role),
-            };
+            let meeting = self.my_meeting(claim, role, self.mine, answers);
             return self.ask(Command::CLAIM, meeting.encode(), Vec::new());
         }
         if let (Some(theirs), Some((_, claim, role))) = (self.theirs, self.claimed)

@@ -377,3 +377,75 @@ fn r03_a_source_that_yields_to_one_without_data_stays_the_source() {
     meet(&mut nodes, 3 * T);
     assert_eq!(states(&nodes), ["source_in_sync", "destination_in_sync"]);
 }
+
+/// Both tell each other what they know, whatever they have in common, and no host notices.
+#[test]
+fn r03_tables_of_both_nodes_are_compared() {
+    let mut nodes = in_sync();
+    let wrong = |node: &mut Node| -> Vec<String> {
+        let lines = node
+            .pair
+            .take_tables()
+            .expect("they were asked for")
+            .lines();
+        let wrong = lines.into_iter().filter(|line| !line.is_right);
+        wrong.map(|line| line.to_string()).collect()
+    };
+    for at in [0, 1] {
+        assert_eq!(nodes[at].pair.update_tables(), Ok(()));
+        go_on(&mut nodes, 2 * T);
+        assert_eq!(nodes[at].pair.next_outcome(), Some(Ok(())));
+        assert_eq!(wrong(&mut nodes[at]), [""; 0]);
+        assert_eq!(states(&nodes), ["source_in_sync", "destination_in_sync"]);
+        assert_eq!(modes(&nodes), [Mode::Forward, Mode::Suspended]);
+    }
+    let mut nodes = split_brain();
+    assert_eq!(nodes[1].pair.update_tables(), Ok(()));
+    go_on(&mut nodes, 4 * T);
+    let told = wrong(&mut nodes[1]);
+    assert!(
+        told.contains(&"role: source here, source there".into()),
+        "{told:?}"
+    );
+    assert!(told.contains(&"granules changed alone: 1 here, 1 there".into()));
+    let mut nodes = [source(), destination(LEN + GRANULE)];
+    meet(&mut nodes, T);
+    nodes.iter_mut().for_each(|node| node.pair.up(true));
+    assert_eq!(nodes[0].pair.update_tables(), Ok(()));
+    go_on(&mut nodes, 2 * T);
+    let told = wrong(&mut nodes[0]);
+    let bytes = format!("bytes: {LEN} here, {} there", LEN + GRANULE);
+    assert!(told.contains(&bytes), "{told:?}");
+    nodes[0].pair.down();
+    assert_eq!(nodes[0].pair.update_tables(), Err(Unwilling::NotHeard));
+}
+
+/// Neither node is sent longer frames than it takes, and what an operator says counts on both at once.
+#[test]
+fn r03_frames_are_as_long_as_both_nodes_take_them() {
+    let mut nodes = in_sync();
+    let frames: [std::sync::Arc<mirror::FrameSize>; 2] = Default::default();
+    for (node, frame) in nodes.iter_mut().zip(&frames) {
+        node.pair.set_frames(frame);
+    }
+    let bytes = || frames.each_ref().map(|frame| frame.bytes());
+    assert_eq!(bytes(), [4 << 20; 2]);
+    assert_eq!(nodes[0].pair.set_frame_size(8192), Ok(()));
+    assert_eq!(frames[0].bytes(), 8192, "at once");
+    go_on(&mut nodes, 2 * T);
+    assert_eq!(bytes(), [8192; 2]);
+    assert_eq!(states(&nodes), ["source_in_sync", "destination_in_sync"]);
+    let refused = nodes[1].pair.set_frame_size(16384);
+    assert_eq!(refused, Err(Unwilling::FrameTooLong(8192)));
+    assert_eq!(nodes[1].pair.set_frame_size(4096), Ok(()));
+    go_on(&mut nodes, 3 * T);
+    assert_eq!(bytes(), [4096; 2]);
+    // It is told at the next contact, too: in claims.
+    nodes[1] = nodes[1].restarted();
+    nodes[1].pair.set_frames(&frames[1]);
+    nodes[0]
+        .pair
+        .set_frames(&std::sync::Arc::new(mirror::FrameSize::new(65536)));
+    meet(&mut nodes, 4 * T);
+    assert_eq!(frames[1].both(), [4096, 65536]);
+}

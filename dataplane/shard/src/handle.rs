@@ -17,7 +17,7 @@ use crate::capture_desk::CaptureDesk;
 use crate::change::{Change, ChangeError, Changes, ShardEnds};
 use crate::health::{Health, PortState, Seen};
 use crate::offer::{Offer, StoreInfo};
-use crate::pair_desk::{PairDesk, PairOrder, PairQuestion, PairReport};
+use crate::pair_desk::{PairDesk, PairOrder, PairOutcome, PairQuestion, PairReport};
 use crate::point_desk::{PointDesk, PointDone, PointError};
 use crate::reports::{Reports, TurnedAway};
 use crate::snapshot::{AnaSnapshot, Inventory, NamespaceName, ShardSnapshot, Snapshot};
@@ -148,12 +148,7 @@ impl Handle {
     ///
     /// # Errors
     /// A sentence: there is no such volume, or why that is not to be.
-    pub fn order_pair(
-        &self,
-        name: &str,
-        order: PairOrder,
-        timeout: Duration,
-    ) -> Result<(), String> {
+    pub fn order_pair(&self, name: &str, order: PairOrder, timeout: Duration) -> PairOutcome {
         self.shared.pairs.order(name, order, timeout)
     }
 

@@ -57,7 +57,7 @@ pub use link::Link;
 pub use machine::{Machine, Memory, Port, PortCounters};
 pub use notices::{NoticeCounters, Notices, between};
 pub use offer::{Offer, StoreInfo};
-pub use pair_desk::{PairOrder, PairQuestion, PairReport};
+pub use pair_desk::{PairOrder, PairOutcome, PairQuestion, PairReport};
 pub use point_desk::{PointDone, PointError};
 pub use poll::Shard;
 pub use sizing::{MemoryConfig, Sizing};

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use mirror::{Answer, Generation, Question, Role, VerifyReport};
+use mirror::{Answer, Generation, Question, Role, Tables, VerifyReport};
 
 /// How a volume of a pair stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +72,17 @@ pub enum PairOrder {
         /// Whether or not the other node is there, and the source.
         is_forced: bool,
     },
+    /// Both nodes' tables are compared.
+    UpdateTables,
+    /// Frames to and from the other node are so long at most.
+    SetFrameSize {
+        /// Bytes of payload.
+        bytes: u32,
+    },
 }
+
+/// What comes of an order, or why it is not carried out: tables, if those were asked for.
+pub type PairOutcome = Result<Option<Tables>, String>;
 
 /// Tells an order from others.
 pub(crate) type OrderNumber = u64;
@@ -97,7 +107,7 @@ struct Inner {
     reports: Vec<PairReport>,
     /// What operators said of which volume, and how it went.
     orders: VecDeque<(OrderNumber, usize, PairOrder)>,
-    done: VecDeque<(OrderNumber, Result<(), String>)>,
+    done: VecDeque<(OrderNumber, PairOutcome)>,
     /// How many there were.
     count: OrderNumber,
     /// What the arbiter is to be asked, and has answered: the pair, its token, and what.
@@ -177,7 +187,7 @@ impl PairDesk {
     }
 
     /// How an order went.
-    pub(crate) fn done(&self, order: OrderNumber, result: Result<(), String>) {
+    pub(crate) fn done(&self, order: OrderNumber, result: PairOutcome) {
         lock(&self.inner).done.push_back((order, result));
         self.changed.notify_all();
     }
@@ -217,12 +227,7 @@ impl PairDesk {
     }
 
     /// Has an order about the volume on a store carried out; says why it is not.
-    pub(crate) fn order(
-        &self,
-        name: &str,
-        order: PairOrder,
-        timeout: Duration,
-    ) -> Result<(), String> {
+    pub(crate) fn order(&self, name: &str, order: PairOrder, timeout: Duration) -> PairOutcome {
         let _turn = lock(&self.turn);
         let deadline = Instant::now() + timeout;
         let mut inner = lock(&self.inner);
@@ -284,7 +289,7 @@ mod tests {
                 }
             };
             // That of another one, who waits no more.
-            desk.done(1, Ok(()));
+            desk.done(1, Ok(None));
             assert_eq!(news.orders, [(2, 0, PairOrder::Demote)]);
             desk.done(2, Err("it is not whole".into()));
             assert_eq!(asked.join().unwrap(), Err("it is not whole".into()));

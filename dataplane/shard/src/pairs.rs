@@ -85,7 +85,7 @@ impl Pairs {
         if let Some(news) = handle.pairs().news() {
             for (number, pair, order) in news.orders {
                 match carry_out(manager, pair, order) {
-                    Ok(Progress::Done) => handle.pairs().done(number, Ok(())),
+                    Ok(Progress::Done) => handle.pairs().done(number, Ok(None)),
                     Ok(Progress::Begun) => self.ordered.push((pair, number)),
                     Err(why) => handle.pairs().done(number, Err(why)),
                 }
@@ -104,6 +104,9 @@ impl Pairs {
             let outcome = manager.and_then(|manager| manager.pair(pair)?.next_outcome());
             let is_open = outcome.is_none();
             if let Some(outcome) = outcome {
+                let manager = lanes.manager();
+                let tables = manager.and_then(|manager| manager.pair(pair)?.take_tables());
+                let outcome = outcome.map(|()| tables);
                 (handle.pairs()).done(number, outcome.map_err(|why| why.to_string()));
             }
             is_open
@@ -166,6 +169,8 @@ fn carry_out(manager: &mut Manager, pair: usize, order: PairOrder) -> Result<Pro
         PairOrder::Verify { mends } => pair.verify(mends).map(|()| Progress::Done),
         PairOrder::Sever { now } => pair.sever(now).map(|()| Progress::Begun),
         PairOrder::Discard { is_forced } => pair.discard(is_forced).map(|()| Progress::Begun),
+        PairOrder::UpdateTables => pair.update_tables().map(|()| Progress::Begun),
+        PairOrder::SetFrameSize { bytes } => pair.set_frame_size(bytes).map(|()| Progress::Done),
         PairOrder::Reestablish => pair.reestablish().map(|()| Progress::Begun),
     };
     result.map_err(|why| why.to_string())

@@ -578,6 +578,13 @@ impl World {
             }
             Event::Sever { appliance } => self.sever(appliance),
             Event::Discard { appliance } => self.discard(appliance),
+            Event::Tables { appliance } => self.update_tables(appliance),
+            Event::Frames {
+                appliance,
+                is_short,
+            } => {
+                self.appliances[appliance].set_frame_size(is_short);
+            }
             Event::Reestablish { appliance } => self.reestablish(appliance),
             Event::Verify => {
                 for volume in 0..self.plan.volumes.len() {

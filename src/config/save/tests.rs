@@ -424,3 +424,29 @@ proptest! {
         });
     }
 }
+
+#[test]
+fn r03_the_size_of_frames_is_written_where_it_stands_or_new() {
+    let pair = |kib: u32| PairConfig {
+        node: [1; 16],
+        listen: Vec::new(),
+        peer: [2; 16],
+        peer_listen: Vec::new(),
+        key: [3; 32],
+        frame_bytes: kib * 1024,
+        volumes: Vec::new(),
+        arbiter: None,
+    };
+    let sizes = |kib: &[u32]| -> Vec<PairConfig> { kib.iter().map(|&kib| pair(kib)).collect() };
+    let (was, now) = (sizes(&[4096]), sizes(&[64]));
+    let text = "# Ours.\n[pair]\nnode = \"n\" # this one\n";
+    let new = with_frames(text, &was, &now).unwrap();
+    assert_eq!(new, format!("{text}frame_kib = 64\n"));
+    let back = with_frames(&new, &now, &was).unwrap();
+    assert_eq!(back, format!("{text}frame_kib = 4096\n"));
+    assert_eq!(with_frames(text, &[], &[]).unwrap(), text);
+    assert_eq!(with_frames(text, &was, &was).unwrap(), text);
+    let both = "[[pair]]\nnode = \"n\"\n[[pair]]\nnode = \"n\"\n";
+    let new = with_frames(both, &sizes(&[4096, 4096]), &sizes(&[4096, 8])).unwrap();
+    assert_eq!(new, format!("{both}frame_kib = 8\n"));
+}

@@ -67,6 +67,7 @@ fn meeting() -> Meeting {
         role: Role::Source,
         len: 1 << 30,
         block: 4096,
+        frame: 65536,
         claim: Claim {
             replica: ReplicaId([1; 16]),
             wholeness: Wholeness::Copying {
@@ -94,7 +95,7 @@ fn r03_a_claim_is_read_as_it_was_written() {
     let fields: [(usize, &[u8]); 9] = [
         (0, &[7; 16]),
         (16, &[2, 0, 1, 2, 1, 1, 0, 0]),
-        (24, &[0, 0, 0, 0x40, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0]),
+        (24, &[0, 0, 0, 0x40, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 1, 0]),
         (40, &[1; 16]),
         (56, &[2; 16]),
         (72, &[3, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0]),
@@ -115,6 +116,22 @@ fn r03_a_claim_is_read_as_it_was_written() {
         let mut changed = bytes.clone();
         changed[at] ^= 0xff;
         assert_ne!(Meeting::decode(&changed), Ok(meeting()), "byte {at}");
+    }
+    for (bytes, is_good) in [
+        (4095, false),
+        (4096, true),
+        (1 << 22, true),
+        ((1 << 22) + 1, false),
+    ] {
+        let meeting = Meeting {
+            frame: bytes,
+            ..meeting()
+        };
+        assert_eq!(
+            Meeting::decode(&meeting.encode()).is_ok(),
+            is_good,
+            "{bytes}"
+        );
     }
     let destination = Meeting {
         role: Role::Destination,

@@ -252,7 +252,9 @@ impl Manager {
     pub(super) fn advance(&mut self, volumes: &[MirroredVolume], now: Duration) {
         while let Some(mail) = self.mailbox.next() {
             let place = match (mail.command, mail.parameters.get(..16)) {
-                (Command::CLAIM, Some(name)) => self.names.iter().position(|known| known == name),
+                (Command::CLAIM | Command::TABLES, Some(name)) => {
+                    self.names.iter().position(|known| known == name)
+                }
                 _ => mail
                     .parameters
                     .get(..2)

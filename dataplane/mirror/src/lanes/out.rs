@@ -161,6 +161,8 @@ impl Out {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::key::PairKey;
     use crate::link::Patience;
@@ -177,6 +179,7 @@ mod tests {
             key: PairKey::new([7; 32]),
             addresses: (1..=addresses).map(address).collect(),
             patience: Patience::default(),
+            frame: Arc::default(),
         };
         let me = Node {
             id: [1; 16],

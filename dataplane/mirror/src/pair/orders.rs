@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use super::source::Step;
-use super::{After, Content, Pair, Phase, Unwilling, nature};
+use super::{After, Content, Pair, Phase, Tables, Unwilling, nature};
 use crate::alert::AlertEvent;
 use crate::commands::{Discard, Role};
 use crate::frame::Command;
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(8);
 
 /// What an operator has asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
+pub(super) enum Order {
     /// The source gives up the other node.
     Sever {
         /// When that was said: seconds since 1970.
@@ -39,6 +39,13 @@ enum Order {
         /// The other node has the volume; or an operator knows better.
         is_let: bool,
     },
+    /// What both know of the volume.
+    Compare {
+        /// By which the other one's answer is known.
+        number: u64,
+        /// What this node's was told by.
+        token: Option<u64>,
+    },
 }
 
 /// What is asked for, and what came of the last one.
@@ -46,6 +53,8 @@ enum Order {
 pub(super) struct Orders {
     order: Option<(Order, Duration)>,
     outcome: Option<Result<(), Unwilling>>,
+    /// What both know, if that was asked for last.
+    pub(super) tables: Option<Tables>,
 }
 
 impl Orders {
@@ -61,6 +70,22 @@ impl Orders {
     pub(super) fn is_overtaken(&mut self) {
         if let Some((Order::Sever { is_at_arbiter, .. }, _)) = &mut self.order {
             *is_at_arbiter = false;
+        }
+    }
+
+    /// The number of the comparison that is under way.
+    pub(super) fn compares(&self) -> Option<u64> {
+        match self.order {
+            Some((Order::Compare { number, .. }, _)) => Some(number),
+            _ => None,
+        }
+    }
+
+    /// What this node's tables were told by.
+    pub(super) fn compares_by(&self) -> Option<u64> {
+        match self.order {
+            Some((Order::Compare { token, .. }, _)) => token,
+            _ => None,
         }
     }
 
@@ -146,7 +171,7 @@ impl Pair {
         self.orders.outcome.take()
     }
 
-    fn take_order(&mut self, order: Order) -> Result<(), Unwilling> {
+    pub(super) fn take_order(&mut self, order: Order) -> Result<(), Unwilling> {
         if self.is_stopping {
             return Err(Unwilling::Stops);
         }
@@ -206,6 +231,16 @@ impl Pair {
                 let (volume, meeting) = (theirs.number, theirs.meeting);
                 let discard = Discard { volume, meeting };
                 self.ask(Command::DISCARD, discard.encode(), Vec::new());
+            }
+            (
+                Order::Compare {
+                    number,
+                    token: None,
+                },
+                _,
+            ) => {
+                let token = Some(self.tell_tables(number, 0));
+                self.orders.order = Some((Order::Compare { number, token }, until));
             }
             _ if self.now >= until => self.end_order(Err(Unwilling::Late)),
             _ => {}

@@ -47,6 +47,10 @@ pub enum Unwilling {
     IsSource,
     /// The other node is not heard as the source.
     OtherIsNoSource,
+    /// The other node is not heard.
+    NotHeard,
+    /// The other node takes frames of so many bytes at most.
+    FrameTooLong(u32),
     /// The other node refuses, with these words.
     Refused(String),
     /// The arbiter does not take note.
@@ -100,6 +104,15 @@ impl fmt::Display for Unwilling {
             }
             Self::OtherIsNoSource => {
                 "the other node is not heard, or is not the source: what this one has may be all that there is. Bring that one up, and have it be the source (`throughline pair promote` there); --force loses what this one has"
+            }
+            Self::NotHeard => {
+                "the other node is not heard: `throughline pair report` says since when"
+            }
+            Self::FrameTooLong(bytes) => {
+                return write!(
+                    f,
+                    "the other node takes frames with {bytes} bytes of payload at most: say it there first"
+                );
             }
             Self::Refused(why) => return write!(f, "the other node refuses: {why}"),
             Self::Arbiter(why) => return write!(f, "{why}, and both nodes go on as before"),

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use block::{NamespaceIndex, VolumeId};
 use mirror::{
-    Changed, Content, Door, Generation, LaneCounters, Lanes, Mailbox, Manager, Mirrored,
-    MirroredVolume, Pair, PairConfig, PairKey, Patience, Peer, ReplicaId, Role, Standing,
-    VerifyReport, Wholeness,
+    Changed, Content, Door, FRAME_BYTES, FrameSize, Generation, LaneCounters, Lanes, Mailbox,
+    Manager, Mirrored, MirroredVolume, Pair, PairConfig, PairKey, Patience, Peer, ReplicaId, Role,
+    Standing, VerifyReport, Wholeness,
 };
 use shard::PairQuestion;
 use testkit::Random;
@@ -300,6 +300,24 @@ impl Appliance {
         pair.is_some_and(|pair| pair.discard(false).is_ok())
     }
 
+    /// An operator says how long frames are, of either length that there is: the other one takes what it likes.
+    pub(crate) fn set_frame_size(&mut self, is_short: bool) {
+        let bytes = if is_short {
+            *FRAME_BYTES.start()
+        } else {
+            *FRAME_BYTES.end()
+        };
+        if let Some(pair) = self.pair(0) {
+            let _ = pair.set_frame_size(bytes);
+        }
+    }
+
+    /// An operator wants both tables of a volume; whether they are asked for.
+    pub(crate) fn update_tables(&mut self, volume: usize) -> bool {
+        let pair = self.pair(volume);
+        pair.is_some_and(|pair| pair.update_tables().is_ok())
+    }
+
     /// Something was written to a volume that the other node lacks.
     pub(crate) fn mark(&self, volume: usize, bytes: Range<u64>) {
         if let (Some(running), Some(place)) = (&self.running, self.place(volume)) {
@@ -419,6 +437,7 @@ impl Running {
                 block: own.block,
             });
         let volumes: Vec<MirroredVolume> = volumes.collect();
+        let frames: Vec<Arc<FrameSize>> = node.peers.iter().map(|_| Arc::default()).collect();
         let pairs = volumes.iter().enumerate().map(|(at, volume)| {
             let name = name(volume.volume.0.into());
             let config = PairConfig {
@@ -448,6 +467,7 @@ impl Running {
                 numbers,
                 now,
             );
+            pair.set_frames(&frames[volume.peer]);
             if let Some(promise) = node.promise {
                 pair.set_arbiter(promise);
             }
@@ -455,13 +475,15 @@ impl Running {
         });
         let mut manager = Some(Manager::new(pairs.collect(), &mailbox));
         let me = usize::from(node.id[0] - id(0)[0]);
-        let peer = |(other, addresses): &(usize, Vec<SocketAddr>)| Peer {
-            id: id(*other),
-            key: key(me, *other),
-            addresses: addresses.clone(),
-            patience: node.patience,
-        };
-        let peers: Vec<_> = node.peers.iter().map(peer).collect();
+        let peer =
+            |((other, addresses), frame): (&(usize, Vec<SocketAddr>), &Arc<FrameSize>)| Peer {
+                id: id(*other),
+                key: key(me, *other),
+                addresses: addresses.clone(),
+                patience: node.patience,
+                frame: Arc::clone(frame),
+            };
+        let peers: Vec<_> = node.peers.iter().zip(&frames).map(peer).collect();
         for (at, shard) in self.shards.iter_mut().enumerate() {
             for volume in &volumes {
                 shard.mirror_volume(volume);

@@ -67,6 +67,15 @@ pub(super) enum Event {
     Discard {
         appliance: usize,
     },
+    /// The operator compares tables.
+    Tables {
+        appliance: usize,
+    },
+    /// The operator says how long frames are.
+    Frames {
+        appliance: usize,
+        is_short: bool,
+    },
     /// A node's way to the arbiter.
     ArbiterCut {
         appliance: usize,
@@ -402,6 +411,16 @@ fn draw_orders(
     if random.one_in(4) {
         let appliance = random.below(2usize);
         events.push((random.below(within), Event::Discard { appliance }));
+    }
+    for _ in 0..random.below(3u32) {
+        let appliance = random.below(2usize);
+        events.push((random.below(within), Event::Tables { appliance }));
+        let is_short = random.chance(2, 3);
+        let event = Event::Frames {
+            appliance,
+            is_short,
+        };
+        events.push((random.below(within), event));
     }
     for _ in 0..if has_arbiter { random.below(4u32) } else { 0 } {
         let at = random.below(within);

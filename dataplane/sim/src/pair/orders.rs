@@ -14,6 +14,7 @@ enum Order {
     Sever,
     Reestablish,
     Discard,
+    Tables,
 }
 
 /// What the operator has said, and was told.
@@ -81,6 +82,14 @@ impl World {
                 [at, volume, is_begun],
                 "appliance {at}: {is_begun}"
             );
+        }
+    }
+
+    pub(super) fn update_tables(&mut self, at: usize) {
+        for volume in 0..self.plan.volumes.len() {
+            if self.appliances[at].update_tables(volume) {
+                self.operator_knows.open[at][volume] = Some(Order::Tables);
+            }
         }
     }
 
