@@ -282,6 +282,7 @@ impl Lanes {
             let out = &mut self.out[at];
             out.link.set_frame_size(out.peer.frame.bytes());
             out.link.advance(now);
+            out.advance(now);
             self.take_events(at);
         }
         self.door.advance(now);

@@ -2,7 +2,8 @@
 //!
 //! A *way* is an address of the other node, and one of the ports by which it is reached. Ways are tried in turn: the first one
 //! at first, and the one behind that whose session ended afterwards. One that does not answer soon holds the next one up no
-//! longer; the first that answers gets the session.
+//! longer; the first that answers gets the session. What TCP and neighbour discovery lost at first they ask for again after a second:
+//! a connection that has no answer by then makes room for another one.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,6 +19,7 @@ const ELSEWHERE_MAX: u32 = 64;
 struct Attempt {
     connection: u64,
     way: usize,
+    since: Duration,
 }
 
 /// A lane that the shard has opened, or is about to.
@@ -32,6 +34,8 @@ pub(super) struct Out {
     next_at: Duration,
     next_way: usize,
     elsewhere: u32,
+    /// Connections that had no answer in time, since the last session.
+    late: u32,
 }
 
 impl Out {
@@ -45,7 +49,20 @@ impl Out {
             next_at: now,
             next_way: 0,
             elsewhere: 0,
+            late: 0,
         }
+    }
+
+    /// Connections that have no answer are waited for no longer: for a third of the time that an answer may take, and if that was too
+    /// short for longer.
+    pub(super) fn advance(&mut self, now: Duration) {
+        let patience = (self.peer.patience.answer / 3) * (1 << self.late.min(2));
+        let answered = self.answered.map(|(connection, _)| connection);
+        let before = self.attempts.len();
+        self.attempts.retain(|attempt| {
+            now < attempt.since + patience || answered == Some(attempt.connection)
+        });
+        self.late += u32::from(self.attempts.len() < before);
     }
 
     /// The way that is to be tried now, if one is: its address, and the port. `ports`: how many there are to an address.
@@ -68,7 +85,11 @@ impl Out {
             false => in_turn.into_iter().find(|way| !is_tried(way))?,
         };
         self.next_way = way + 1;
-        self.attempts.push(Attempt { connection, way });
+        self.attempts.push(Attempt {
+            connection,
+            way,
+            since: now,
+        });
         Some(ways[way])
     }
 
@@ -114,7 +135,7 @@ impl Out {
             .place(connection)
             .map(|place| self.attempts.swap_remove(place));
         self.attempts.clear();
-        (self.answered, self.elsewhere) = (None, 0);
+        (self.answered, self.elsewhere, self.late) = (None, 0, 0);
     }
 
     /// There is no session any more: the next way is tried.
@@ -197,8 +218,12 @@ mod tests {
         assert!(!out.wants(249 * MS), "it is given a moment");
         assert!(out.wants(250 * MS));
         assert_eq!(out.next(2, 250 * MS, one), Some((address(2), 0)));
-        // Each way once at a time.
-        assert_eq!(out.next(3, 500 * MS, one), None);
+        // Each way once at a time, and no longer than it may take.
+        out.advance(499 * MS);
+        assert_eq!(out.next(3, 499 * MS, one), None);
+        out.advance(500 * MS);
+        assert!(!out.tries(1) && out.tries(2));
+        assert_eq!(out.next(1, 500 * MS, one), Some((address(1), 0)));
         // The first that answers has it, and the other one is not needed.
         assert!(out.answers(2, 600 * MS));
         assert!(!out.answers(1, 601 * MS));
