@@ -127,6 +127,13 @@ impl Config {
         self
     }
 
+    /// With one more port.
+    #[must_use]
+    pub fn port(mut self, port: Section) -> Self {
+        self.ports.push(port);
+        self
+    }
+
     /// Sets a key of the first port.
     #[must_use]
     pub fn port_key(mut self, key: &str, value: impl Into<Value>) -> Self {

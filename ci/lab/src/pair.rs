@@ -28,6 +28,9 @@ const IDS: [&str; 2] = [
 ];
 const VOLUME: &str = "5d2a1c44-90b1-4f6e-9d0c-0f3a8f0b7c2e";
 
+/// Networks of links between the nodes alone, where there are two: node 1 is `.1`, node 2 `.2`.
+const LINKS: [&str; 2] = ["203.0.113", "233.252.0"];
+
 /// Where the kernels of the three are for each other: the host's has an etcd.
 const KERNELS: [&str; 3] = ["198.51.100.1", "198.51.100.2", "198.51.100.9"];
 
@@ -46,6 +49,8 @@ pub struct Pair {
     test: Test,
     /// The arbiter's leases, if there is one.
     lease_s: Option<u32>,
+    /// The nodes have two links of their own, and none by the network of hosts.
+    has_links: bool,
     /// What volumes and logs are on.
     pub medium: Medium,
     /// Where their files are.
@@ -88,6 +93,7 @@ impl Pair {
         Ok(Self {
             test: test.clone(),
             lease_s: None,
+            has_links: false,
             medium: Medium::Files,
             files: test.dir().into(),
             volume_mib: 64,
@@ -95,6 +101,45 @@ impl Pair {
             nodes,
             host,
         })
+    }
+
+    /// The same, with two links between the nodes, each in a network of its own.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    #[track_caller]
+    pub fn with_links(test: &Test) -> Result<Self> {
+        let mut pair = Self::new(test)?;
+        pair.has_links = true;
+        for link in 0..LINKS.len() {
+            let bridge = format!("link{link}");
+            pair.host
+                .run(&format!("ip link add {bridge} type bridge"))?;
+            pair.host.run(&format!("ip link set {bridge} up"))?;
+            for (at, node) in pair.nodes.iter().enumerate() {
+                veth((node, &bridge), (&pair.host, &format!("link{link}to{at}")))?;
+            }
+            pair.cut(link, false)?;
+        }
+        Ok(pair)
+    }
+
+    /// Cuts a link, silently: nobody's interface is down by it. Or mends it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn cut(&self, link: usize, is_cut: bool) -> Outcome {
+        for at in 0..self.nodes.len() {
+            let to = match is_cut {
+                true => "nomaster".to_owned(),
+                false => format!("master link{link}"),
+            };
+            self.host
+                .run(&format!("ip link set link{link}to{at} {to}"))?;
+        }
+        Ok(())
     }
 
     /// The same, with an etcd that kernels reach, and leases of so many seconds.
@@ -163,7 +208,13 @@ impl Pair {
             .key("store", STORE)
             .key("uuid", VOLUME)
             .key("first_role", ["source", "destination"][node]);
-        let listen = |node: usize| vec![format!("{}:4421", NODES[node])];
+        let listen = |node: usize| match self.has_links {
+            false => vec![format!("{}:4421", NODES[node])],
+            true => {
+                let address = |net| format!("{net}.{}:4421", node + 1);
+                LINKS.map(address).to_vec()
+            }
+        };
         let mut pair = Section::new()
             .key("node", IDS[node])
             .key("peer", IDS[1 - node])
@@ -186,6 +237,11 @@ impl Pair {
             .subsystem(Section::subsystem(NQN, "LAB0001", namespace))
             .section("log", log)
             .section("pair", pair);
+        let links = LINKS.iter().enumerate().filter(|_| self.has_links);
+        let config = links.fold(config, |config, (link, net)| {
+            let address = format!("{net}.{}/24", node + 1);
+            config.port(Section::port(&format!("link{link}"), &[&address]))
+        });
         match self.medium {
             Medium::Memory => Ok(config
                 .store(Section::malloc(STORE, self.volume_mib, 512))
@@ -254,6 +310,15 @@ impl Pair {
             expect::equal(&format!("{key} of {event}"), &alert[key], &json!(expected))?;
         }
         Ok(alert["generation"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// What a node's command was told so far.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn told(&self, node: usize) -> Result<String> {
+        Ok(fs::read_to_string(self.alerts_file(node))?)
     }
 
     /// Starts a node.

@@ -4,11 +4,12 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use lab::config::NQN;
 use lab::pair::{NODES, PORTS, Pair, is_in_sync, may_be_taken_over, report, reports, serves};
 use lab::writer::Writer;
-use lab::{Ended, MIB, Outcome, Program, Result, Test, Tool, expect, wait};
+use lab::{Ended, MIB, Outcome, Program, Result, Test, Tool, ensure, expect, wait};
 use serde_json::json;
 
 const WRITERS: u32 = 4;
@@ -454,7 +455,44 @@ fn r03_what_differs_is_found_and_mended(test: &Test) -> Outcome {
     expect::equal("where the drives differ", differs, None)
 }
 
+/// Two links, each cut by turns while hosts write: they wait a moment, and the pair stays in sync.
+fn r09_a_link_that_is_cut_leaves_the_pair_in_sync(test: &Test) -> Outcome {
+    let pair = Pair::with_links(test)?;
+    let mut writer = Writer::new(0, NODES[0]);
+    let (source, destination) = (pair.start(0)?, pair.start(1)?);
+    is_in_sync(&source, "source")?;
+    let generation = report(&source)?["generation"].clone();
+    let (mut longest, rounds) = (Duration::ZERO, if test.long() { 20 } else { 4 });
+    for round in 0..rounds {
+        pair.cut(round % 2, true)?;
+        let begun = Instant::now();
+        pair.host.within(|| writer.write_all(round as u32 + 1))?;
+        longest = longest.max(begun.elapsed());
+        let now = report(&source)?;
+        expect::equal("its generation", &now["generation"], &generation)?;
+        expect::equal("whether both have the same", &now["in_sync"], &json!(true))?;
+        pair.cut(round % 2, false)?;
+    }
+    test.figure(format!(
+        "{rounds} times a link was cut; all writes of a round took {:.1} s at most",
+        longest.as_secs_f64()
+    ));
+    pair.host.within(|| writer.verify())?;
+    for node in 0..2 {
+        let told = pair.told(node)?;
+        let is_quiet = !told.contains("severed") && !told.contains("peer_lost");
+        ensure!(is_quiet, "node {node} tells of {told}");
+    }
+    source.kill();
+    promote(&destination)?;
+    writer.goes_to(NODES[1]);
+    pair.host.within(|| writer.verify())?;
+    destination.kill();
+    Ok(())
+}
+
 lab::tests![
+    r09_a_link_that_is_cut_leaves_the_pair_in_sync,
     r03_what_differs_is_found_and_mended,
     r03_a_pair_that_an_operator_severs_stays_so,
     r03_after_split_brain_one_node_gives_up_what_it_has,
