@@ -29,3 +29,8 @@ fn r11_any_stranger_is_refused() {
 fn r11_a_peer_that_says_what_it_likes_breaks_nothing() {
     check(20_000, 400, inputs::peer);
 }
+
+#[test]
+fn r11_a_pair_that_hears_what_a_peer_likes_to_say_breaks_nothing() {
+    check(20_000, 400, inputs::commands);
+}

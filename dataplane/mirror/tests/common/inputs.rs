@@ -1,7 +1,11 @@
 //! What hostile bytes must not bring about: for tests with random bytes, and for fuzzing with chosen ones.
 
 use mirror::frame::{HEADER, MESSAGE_MAX};
-use mirror::{Command, Event, Greeting, Header, Incoming, Received, Side, WINDOW};
+use mirror::{
+    Action, Claim, Command, Content, Copying, Differing, Discard, Event, GRANULE, Generation,
+    Greeting, Header, Incoming, Meeting, Mirrored, Pair, PairConfig, Ready, Received, ReplicaId,
+    Role, Side, Standing, WINDOW, Wholeness,
+};
 
 use super::*;
 
@@ -151,4 +155,130 @@ pub fn peer(input: &[u8]) {
     }
     let left = link.sever(T0).into_iter().map(|(message, _)| message);
     assert!(left.eq(sent), "none is forgotten");
+}
+
+/// A claim as the other node of a pair may make it.
+fn meeting(number: u64, answers: u64) -> Meeting {
+    Meeting {
+        volume: [9; 16],
+        number: 0,
+        role: Role::Destination,
+        len: 8 * GRANULE,
+        block: 4096,
+        frame: 4096,
+        claim: Claim {
+            replica: ReplicaId([2; 16]),
+            wholeness: Wholeness::Blank,
+            generation: Generation { number: 0, tag: 0 },
+            record: None,
+        },
+        differing: 0,
+        meeting: number,
+        answers,
+        severed: 0,
+    }
+}
+
+/// Parameters of a command, as they may be.
+fn parameters(command: Command, meeting_of_ours: u64, number: u64) -> Vec<u8> {
+    let generation = Generation { number: 1, tag: 7 };
+    match command {
+        Command::CLAIM | Command::TABLES => meeting(number, meeting_of_ours).encode(),
+        Command::DIFFERING => Differing {
+            volume: 0,
+            page: 0,
+            meeting: meeting_of_ours,
+        }
+        .encode(),
+        Command::READY => Ready {
+            volume: 0,
+            meeting: meeting_of_ours,
+            ticket: number.max(1),
+        }
+        .encode(),
+        Command::DISCARD => Discard {
+            volume: 0,
+            meeting: meeting_of_ours,
+        }
+        .encode(),
+        _ => Copying {
+            volume: 0,
+            stays_whole: false,
+            ticket: number,
+            generation,
+        }
+        .encode(),
+    }
+}
+
+/// What a peer that has the key asks of a pair, in any order, with bytes changed: each message has one answer at most, and a source
+/// that was not told to is no source no more only if what it hears is a source's claim.
+pub fn commands(input: &[u8]) {
+    let len = 8 * GRANULE;
+    let config = PairConfig {
+        volume: [9; 16],
+        number: 0,
+        len,
+        block: 4096,
+    };
+    let content = Content {
+        standing: Standing::first(ReplicaId([1; 16]), 7),
+        role: Role::Source,
+        peer: None,
+        severed: None,
+    };
+    let shared = std::sync::Arc::new(Mirrored::new(len, 1));
+    let mut numbers = 0;
+    let random = move || {
+        numbers += 1;
+        numbers
+    };
+    let mut pair = Pair::new(config, content, None, shared, random, Duration::ZERO);
+    pair.up(true);
+    let mut source = Source(input);
+    let (mut ours, mut heard, mut answered) = (0, 0, 0);
+    let mut is_source_said = false;
+    for turn in 0..input.len() as u64 / 4 {
+        let command = Command(16 + source.byte() % 11);
+        let mut bytes = parameters(command, ours, source.number());
+        for _ in 0..source.byte() % 4 {
+            let at = usize::from(source.byte()) % bytes.len();
+            bytes[at] = source.byte();
+        }
+        is_source_said |= Meeting::decode(&bytes).is_ok_and(|it| it.role != Role::Destination);
+        pair.heard(command, bytes, Vec::new(), heard);
+        heard += 1;
+        let (_, word) = pair.shared().mode();
+        pair.shared().acts_by(0, word);
+        pair.advance(Duration::from_millis(turn));
+        while let Some(action) = pair.next_action() {
+            match action {
+                Action::Ask {
+                    command,
+                    parameters,
+                    token,
+                    ..
+                } => {
+                    if let (Command::CLAIM, Ok(claim)) = (command, Meeting::decode(&parameters)) {
+                        ours = claim.meeting;
+                    }
+                    pair.answered(token, Ok(()));
+                }
+                Action::Answer { reply, .. } => {
+                    assert!(reply < heard, "nobody asked that");
+                    answered += 1;
+                }
+                Action::Store { token, .. } => pair.stored(token, true),
+                Action::Arbitrate { .. } => unreachable!("there is no arbiter"),
+                Action::Alert(_) => {}
+            }
+        }
+    }
+    assert!(answered <= heard);
+    let role = pair.content().role;
+    assert!(
+        role == Role::Source || is_source_said,
+        "{}",
+        pair.describe()
+    );
 }
