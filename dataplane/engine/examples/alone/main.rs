@@ -67,7 +67,7 @@ fn config(options: &Options) -> Config {
             routes: Vec::new(),
             vlan: None,
         }],
-        pair: None,
+        pairs: Vec::new(),
         log: (options.write == WritePolicy::Logged).then(|| LogConfig {
             stores: (LOG_STORES.iter().take(options.log_stores))
                 .map(|&name| LogStoreConfig {

@@ -51,7 +51,7 @@ pub fn config(block_size: u32) -> Config {
             vlan: None,
         }],
         log: None,
-        pair: None,
+        pairs: Vec::new(),
         spdk_json: Some(format!(
             r#"{{"subsystems":[{{"subsystem":"bdev","config":[{{"method":"bdev_malloc_create",
             "params":{{"name":"Malloc0","num_blocks":{blocks},"block_size":{block_size}}}}}]}}]}}"#

@@ -29,7 +29,7 @@ pub(super) struct Out {
     /// The connection that has the session.
     session: Option<Attempt>,
     attempts: Vec<Attempt>,
-    /// Whom the other node has answered, and since when: others are not needed, unless that leads to nothing.
+    /// The attempt that the other node has answered, and when: others are not needed, unless that one leads to nothing.
     answered: Option<(u64, Duration)>,
     next_at: Duration,
     next_way: usize,
