@@ -475,6 +475,81 @@ mod tests {
     }
 
     #[test]
+    fn s08_an_etcd_is_asked_by_tls_as_files_say() {
+        let pem = |what: &str, mode: u32| {
+            let mut file = NamedTempFile::new().unwrap();
+            write!(file, "-----BEGIN {what}-----\nAAAA\n-----END {what}-----\n").unwrap();
+            set_permissions(file.path(), Permissions::from_mode(mode)).unwrap();
+            file
+        };
+        let (ca, key) = (pem("CERTIFICATE", 0o644), pem("PRIVATE KEY", 0o600));
+        let open = pem("PRIVATE KEY", 0o640);
+        let of = |endpoint: &str, keys: &[(&str, &NamedTempFile)]| {
+            let keys = keys.iter();
+            let keys = keys.map(|(key, file)| format!("{key} = \"{}\"\n", file.path().display()));
+            format!(
+                "[pair.arbiter]\netcd = [{endpoint}]\n{}",
+                keys.collect::<String>()
+            )
+        };
+        let secure = "\"https://198.51.100.9:2379\"";
+        let all = of(
+            secure,
+            &[("ca_file", &ca), ("cert_file", &ca), ("key_file", &key)],
+        );
+        let tls = parsed(&all)
+            .unwrap()
+            .engine
+            .pairs
+            .remove(0)
+            .arbiter
+            .unwrap()
+            .tls
+            .unwrap();
+        assert_eq!(tls.ca_file, ca.path());
+        assert_eq!(tls.client, Some((ca.path().into(), key.path().into())));
+        for (text, part) in [
+            (of(secure, &[]), "whose certificates"),
+            (
+                of(secure, &[("ca_file", &key)]),
+                "has no certificate in PEM",
+            ),
+            (
+                of(secure, &[("ca_file", &ca), ("cert_file", &ca)]),
+                "go together",
+            ),
+            (
+                of(secure, &[("ca_file", &ca), ("key_file", &key)]),
+                "go together",
+            ),
+            (
+                of(
+                    secure,
+                    &[("ca_file", &ca), ("cert_file", &ca), ("key_file", &open)],
+                ),
+                "others can read",
+            ),
+            (
+                of(
+                    secure,
+                    &[("ca_file", &ca), ("cert_file", &ca), ("key_file", &ca)],
+                ),
+                "has no private key in PEM",
+            ),
+            (
+                of("\"http://a:1\"", &[("ca_file", &ca)]),
+                "not asked by TLS",
+            ),
+            (
+                of(&format!("{secure}, \"http://a:1\""), &[("ca_file", &ca)]),
+                "some of the etcds",
+            ),
+        ] {
+            assert!(told(&text).contains(part), "{part}: {}", told(&text));
+        }
+    }
+
+    #[test]
     fn r06_a_command_for_alerts_is_read_and_what_is_none_is_refused() {
         let read = |key: &str| parsed_with(key, "");
         assert_eq!(read("").unwrap().alerts, [[""; 0]]);

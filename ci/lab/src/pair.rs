@@ -29,7 +29,7 @@ const IDS: [&str; 2] = [
 const VOLUME: &str = "5d2a1c44-90b1-4f6e-9d0c-0f3a8f0b7c2e";
 
 /// Networks of links between the nodes alone, where there are two: node 1 is `.1`, node 2 `.2`.
-const LINKS: [&str; 2] = ["203.0.113", "233.252.0"];
+const LINKS: [&str; 2] = ["203.0.113", "198.51.100"];
 
 /// Where the kernels of the three are for each other: the host's has an etcd.
 const KERNELS: [&str; 3] = ["198.51.100.1", "198.51.100.2", "198.51.100.9"];
@@ -49,6 +49,8 @@ pub struct Pair {
     test: Test,
     /// The arbiter's leases, if there is one.
     lease_s: Option<u32>,
+    /// Etcd is asked by TLS, and wants certificates.
+    has_tls: bool,
     /// The nodes have two links of their own, and none by the network of hosts.
     has_links: bool,
     /// What volumes and logs are on.
@@ -93,6 +95,7 @@ impl Pair {
         Ok(Self {
             test: test.clone(),
             lease_s: None,
+            has_tls: false,
             has_links: false,
             medium: Medium::Files,
             files: test.dir().into(),
@@ -149,7 +152,25 @@ impl Pair {
     /// The kernel refuses, or there is no etcd.
     #[track_caller]
     pub fn with_etcd(test: &Test, lease_s: u32) -> Result<(Self, Process)> {
+        Self::new(test)?.join_etcd(lease_s)
+    }
+
+    /// The same, by TLS: both sides have certificates, and want one of the other.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses, or there is no etcd or no openssl.
+    #[track_caller]
+    pub fn with_etcd_by_tls(test: &Test, lease_s: u32) -> Result<(Self, Process)> {
         let mut pair = Self::new(test)?;
+        pair.has_tls = true;
+        pair.make_certificates()?;
+        pair.join_etcd(lease_s)
+    }
+
+    #[track_caller]
+    fn join_etcd(self, lease_s: u32) -> Result<(Self, Process)> {
+        let mut pair = self;
         pair.lease_s = Some(lease_s);
         let host = &pair.host;
         host.run("ip link add bridge1 type bridge")?;
@@ -169,11 +190,56 @@ impl Pair {
         Ok((pair, etcd))
     }
 
+    /// Of one who signs, and of what all three show.
+    fn make_certificates(&self) -> Result<()> {
+        let openssl = |arguments: &str| {
+            let tool = self.host.tool("openssl").args(arguments.split(' '));
+            tool.succeeds().map(drop)
+        };
+        let file = |name: &str| self.pem(name);
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout";
+        let (ca, ca_key) = (file("ca"), file("ca-key"));
+        openssl(&format!(
+            "req -x509 {key} {ca_key} -out {ca} -subj /CN=lab -days 2"
+        ))?;
+        // Its gateway is a client of an etcd itself.
+        let usage = self.test.dir().join("usage");
+        let names = format!("subjectAltName = IP:{}", KERNELS[2]);
+        fs::write(
+            &usage,
+            format!("{names}\nextendedKeyUsage = serverAuth, clientAuth\n"),
+        )?;
+        let (request, usage) = (file("request"), usage.display());
+        openssl(&format!(
+            "req {key} {} -out {request} -subj /CN=etcd",
+            file("key")
+        ))?;
+        openssl(&format!(
+            "x509 -req -in {request} -CA {ca} -CAkey {ca_key} -CAcreateserial -out {} -days 2 -extfile {usage}",
+            file("certificate")
+        ))
+    }
+
+    fn pem(&self, name: &str) -> String {
+        let path = self.test.dir().join(format!("{name}.pem"));
+        path.display().to_string()
+    }
+
+    fn etcd_url(&self) -> String {
+        let scheme = if self.has_tls { "https" } else { "http" };
+        format!("{scheme}://{}:2379", KERNELS[2])
+    }
+
     /// An etcd, with what it had before.
     fn start_etcd(&self) -> Result<Process> {
-        let clients = format!("http://{}:2379", KERNELS[2]);
+        let clients = self.etcd_url();
         let peers = format!("http://{}:2380", KERNELS[2]);
-        let tool = self.host.tool("etcd").within(600);
+        let mut tool = self.host.tool("etcd").within(600);
+        if self.has_tls {
+            let (ca, certificate, key) = (self.pem("ca"), self.pem("certificate"), self.pem("key"));
+            tool = tool.args(["--client-cert-auth", "--trusted-ca-file", &ca]);
+            tool = tool.args(["--cert-file", &certificate, "--key-file", &key]);
+        }
         tool.arg("--data-dir")
             .arg(self.test.dir().join("etcd"))
             .args(["--unsafe-no-fsync", "--logger", "zap"])
@@ -224,8 +290,14 @@ impl Pair {
             .key("alert", self.alert_command(node))
             .key("volume", vec![toml::Value::from(volume)]);
         if let Some(lease_s) = self.lease_s {
-            let etcd = vec![format!("http://{}:2379", KERNELS[2])];
-            let arbiter = Section::new().key("etcd", etcd).key("lease_s", lease_s);
+            let etcd = vec![self.etcd_url()];
+            let mut arbiter = Section::new().key("etcd", etcd).key("lease_s", lease_s);
+            if self.has_tls {
+                arbiter = arbiter
+                    .key("ca_file", self.pem("ca"))
+                    .key("cert_file", self.pem("certificate"))
+                    .key("key_file", self.pem("key"));
+            }
             pair = pair.key("arbiter", toml::Value::from(arbiter));
         }
         let log = Section::new()

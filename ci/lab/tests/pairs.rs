@@ -207,9 +207,10 @@ fn shows(program: &Program<'_>, parts: [&str; 2], gauges: [u64; 3]) -> Outcome {
     Ok(())
 }
 
-/// With an etcd nobody has to say anything: the source is killed under load, the other one takes over and has all that was acknowledged.
+/// With an etcd, which is asked by TLS, nobody has to say anything: the source is killed under load, the other one takes over and has all
+/// that was acknowledged.
 fn s08_the_other_node_takes_over_by_itself(test: &Test) -> Outcome {
-    let (pair, etcd) = Pair::with_etcd(test, 4)?;
+    let (pair, etcd) = Pair::with_etcd_by_tls(test, 4)?;
     let (mut writers, mut programs) = (writers(), Programs::start(&pair)?);
     let mut writes = 0;
     let rounds = if test.long() { 50 } else { 2 };
