@@ -283,7 +283,9 @@ impl<D: Device> Log<D> {
             return;
         }
         self.write(cached, buffers, ends);
-        let is_stuck = self.pace.is_stuck(self.now, self.point_progress(cached));
+        // One that has not begun yet is behind nothing.
+        let has_stopped = self.pace.is_stuck(self.now, self.point_progress(cached));
+        let is_stuck = self.point.is_open() && has_stopped;
         let is_long = |since: Duration| self.now >= since + FULL_MAX;
         let is_full = (self.full_since).is_some_and(|since| is_stuck || is_long(since));
         if is_full || self.short_since.is_some_and(is_long) {

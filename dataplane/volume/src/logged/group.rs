@@ -35,8 +35,9 @@ impl Of {
 impl<D: Device> Log<D> {
     /// Makes groups of what waits, and writes them.
     pub(super) fn write(&mut self, cached: &mut Cached, buffers: &Buffers, ends: &mut Ends) {
+        // Nobody waits: what comes next waits as long as any.
         if cached.changes() == 0 {
-            self.short_since = None;
+            (self.short_since, self.full_since) = (None, None);
         }
         loop {
             let waiting = cached.changes();

@@ -152,6 +152,11 @@ impl Point {
         self.is_emptied
     }
 
+    /// A half is to be freed, by one that has begun.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
     /// The next one is due now.
     pub(super) fn hurry(&mut self, now: Duration) {
         self.next_at = self.next_at.min(now);
