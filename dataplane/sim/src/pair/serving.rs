@@ -45,7 +45,9 @@ impl World {
             }
             if by.is_some() && by != before.used {
                 // What was under way at the other one is over: it was killed, or refuses it.
-                self.oracle.settle_volume(volume);
+                if before.used.is_some() {
+                    self.oracle.settle_volume(volume);
+                }
                 self.serving[volume].used = by;
             }
             if by.is_none() {
