@@ -15,7 +15,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::Context;
-use engine::{Handle, PairAlert, PairConfig, PairVolumeConfig};
+use engine::{Handle, PairAlert, PairConfig, PairVolumeConfig, pair_volumes};
 use serde_json::json;
 
 use self::command::Patience;
@@ -116,14 +116,8 @@ impl Runner {
     }
 
     /// The pair of a volume, by its place among those of all pairs, and the volume.
-    fn find(&self, mut place: usize) -> Option<(usize, &PairVolumeConfig)> {
-        for (at, pair) in self.pairs.iter().enumerate() {
-            if let Some(volume) = pair.volumes.get(place) {
-                return Some((at, volume));
-            }
-            place -= pair.volumes.len();
-        }
-        None
+    fn find(&self, place: usize) -> Option<(usize, &PairVolumeConfig)> {
+        pair_volumes(&self.pairs).nth(place)
     }
 
     fn tell(&self, alert: &PairAlert) {

@@ -182,6 +182,22 @@ one_subsystem() {
 	printf '[[subsystem]]\nnqn = "%s"\nnamespaces = [%s]\n' "$nqn" "$names"
 }
 
+# logged_stores: volume and log on the first namespaces of two drives.
+DRIVE1=0000:02:00.0
+logged_stores() {
+	cat <<-END
+		[[store]]
+		name = "flash"
+		nvme = { transport_id = "trtype:PCIe traddr:$DRIVE", nsid = 1 }
+		[[store]]
+		name = "log"
+		nvme = { transport_id = "trtype:PCIe traddr:$DRIVE1", nsid = 1 }
+		[log]
+		store = "log"
+		consistency_point_s = 2
+	END
+}
+
 # serve: starts the program, and waits until it serves.
 serve() {
 	on "$node" 'throughline run --config /etc/throughline.toml >>/run/throughline.log 2>&1 & echo $! >/run/throughline.pid'

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use engine::{ArbiterConfig, ArbiterTls, FirstRole, PairConfig, PairVolumeConfig};
@@ -251,13 +251,8 @@ fn read_tls(section: &Section<'_>) -> Option<ArbiterTls> {
     }
     let client = match (certificate, &key) {
         (Some((_, certificate)), Some((item, key))) => {
-            let mode = std::fs::metadata(key).map(|metadata| metadata.mode());
-            if mode.is_ok_and(|mode| mode & 0o077 != 0) {
-                let key = key.display();
-                item.report(
-                    format!("others can read {key}, which has this node's key"),
-                    format!("`chmod 600 {key}`"),
-                );
+            if let Ok(metadata) = std::fs::metadata(key) {
+                is_private(item, key, metadata.mode(), "this node's key");
             }
             Some((certificate, key.clone()))
         }
@@ -343,6 +338,19 @@ fn addresses(item: &Item<'_>) -> Vec<SocketAddr> {
     elements.iter().filter_map(address).collect()
 }
 
+/// Whether its owner alone may read a file with `what` in it.
+fn is_private(item: &Item<'_>, path: &Path, mode: u32, what: &str) -> bool {
+    let is_private = mode & 0o077 == 0;
+    if !is_private {
+        let path = path.display();
+        item.report(
+            format!("others can read {path}, which has {what}"),
+            format!("`chmod 600 {path}`"),
+        );
+    }
+    is_private
+}
+
 /// 64 hexadecimal digits, in a file that its owner alone reads.
 fn key(item: &Item<'_>) -> Option<[u8; 32]> {
     let path = item.string("/etc/throughline/pair.key")?;
@@ -354,11 +362,7 @@ fn key(item: &Item<'_>) -> Option<[u8; 32]> {
     let (mode, text) = text
         .map_err(|error| item.report(format!("{path}: {error}"), make.clone()))
         .ok()?;
-    if mode & 0o077 != 0 {
-        item.report(
-            format!("others can read {path}, which has the pair's key"),
-            format!("`chmod 600 {path}`"),
-        );
+    if !is_private(item, Path::new(path), mode, "the pair's key") {
         return None;
     }
     let text = text.trim();

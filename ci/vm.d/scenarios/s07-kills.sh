@@ -9,15 +9,7 @@ boot_appliance() {
 }
 configured() {
 	configure <<-END
-		[[store]]
-		name = "flash"
-		nvme = { transport_id = "trtype:PCIe traddr:$DRIVE", nsid = 1 }
-		[[store]]
-		name = "log"
-		nvme = { transport_id = "trtype:PCIe traddr:$DRIVE1", nsid = 1 }
-		[log]
-		store = "log"
-		consistency_point_s = 2
+		$(logged_stores)
 		[[subsystem]]
 		nqn = "$nqn"
 		namespaces = [{ store = "flash", write = "logged" }]
@@ -26,7 +18,6 @@ configured() {
 # The sentence of the last start about its replay.
 replayed() { on appliance 'grep "were replayed" /run/throughline.log | tail -n 1'; }
 
-DRIVE1=0000:02:00.0
 boot_appliance
 client
 ready "$DRIVE1"

@@ -21,7 +21,6 @@ declare -A ids=([appliance]=9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d [partner]=0c7e3
 declare -A first=([appliance]=source [partner]=destination) cntlids=([appliance]=1-32767 [partner]=32768-65519)
 declare -A other=([appliance]=partner [partner]=appliance) path=([appliance]=0 [partner]=1)
 volume=5d2a1c44-90b1-4f6e-9d0c-0f3a8f0b7c2e
-DRIVE1=0000:02:00.0
 
 # The drives outlive the machine.
 boot_node() {
@@ -36,15 +35,7 @@ begin_node() {
 	take "$NIC" "$DRIVE" "$DRIVE1" >"$run/bound"
 	on "$node" "umask 077 && printf '%064d' 0 | tr 0 5 >/etc/pair.key"
 	configure <<-ENDS
-		[[store]]
-		name = "flash"
-		nvme = { transport_id = "trtype:PCIe traddr:$DRIVE", nsid = 1 }
-		[[store]]
-		name = "log"
-		nvme = { transport_id = "trtype:PCIe traddr:$DRIVE1", nsid = 1 }
-		[log]
-		store = "log"
-		consistency_point_s = 2
+		$(logged_stores)
 		[[subsystem]]
 		nqn = "$nqn"
 		serial = "PAIR0001"

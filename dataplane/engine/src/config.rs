@@ -104,6 +104,12 @@ pub struct PairConfig {
     pub arbiter: Option<ArbiterConfig>,
 }
 
+/// Volumes of all pairs, each with its pair's place: what names them everywhere is their order.
+pub fn pair_volumes(pairs: &[PairConfig]) -> impl Iterator<Item = (usize, &PairVolumeConfig)> {
+    let pairs = pairs.iter().enumerate();
+    pairs.flat_map(|(peer, pair)| pair.volumes.iter().map(move |volume| (peer, volume)))
+}
+
 /// An etcd that both nodes of a pair reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArbiterConfig {

@@ -32,7 +32,7 @@ pub use alone::{Alone, alone};
 pub use block::{DeviceState, IoCounters, IoKind, NamespaceCounters, Smart, WritePolicy};
 pub use config::{
     ArbiterConfig, ArbiterTls, Config, FirstRole, KnownStore, LogConfig, LogStoreConfig,
-    PairConfig, PairVolumeConfig, PortConfig, StoreConfig, StoreDevice, TargetConfig,
+    PairConfig, PairVolumeConfig, PortConfig, StoreConfig, StoreDevice, TargetConfig, pair_volumes,
 };
 pub use environment::{spdk_has_method, spdk_is_legacy};
 pub use error::Error;

@@ -11,7 +11,7 @@ use mirror::{
 use volume::LogStart;
 
 use crate::build::secret;
-use crate::config::{Config, FirstRole, PairConfig, PairVolumeConfig};
+use crate::config::{Config, FirstRole, PairConfig, PairVolumeConfig, pair_volumes};
 use crate::error::Error;
 use crate::machine::Shard;
 use crate::store::Store;
@@ -24,7 +24,7 @@ pub(crate) fn tables_len(config: &Config, stores: &[Store]) -> u64 {
     if config.pairs.is_empty() {
         return 0;
     }
-    let pages = volumes(config).filter_map(|(_, volume)| {
+    let pages = pair_volumes(&config.pairs).filter_map(|(_, volume)| {
         let place = place_of(config, volume)?;
         Some(2 * Changed::none(stores[place].geometry().len()).pages())
     });
@@ -32,18 +32,12 @@ pub(crate) fn tables_len(config: &Config, stores: &[Store]) -> u64 {
     (entries + pages.sum::<u64>()) * nvlog::UNIT
 }
 
-/// Volumes of all pairs, each with its pair's place: what names them everywhere is their order.
-fn volumes(config: &Config) -> impl Iterator<Item = (usize, &PairVolumeConfig)> {
-    let pairs = config.pairs.iter().enumerate();
-    pairs.flat_map(|(peer, pair)| pair.volumes.iter().map(move |volume| (peer, volume)))
-}
-
 /// What operators call them, in that order: the store, and the other node.
 pub(crate) fn names(config: &Config) -> Vec<(String, [u8; 16])> {
     let name = |(peer, volume): (usize, &PairVolumeConfig)| {
         (volume.store.clone(), config.pairs[peer].peer)
     };
-    volumes(config).map(name).collect()
+    pair_volumes(&config.pairs).map(name).collect()
 }
 
 fn place_of(config: &Config, volume: &PairVolumeConfig) -> Option<usize> {
@@ -85,7 +79,7 @@ impl Started {
             .map(|pair| Arc::new(FrameSize::new(pair.frame_bytes)))
             .collect();
         let (mut mirrored, mut pairs) = (Vec::new(), Vec::new());
-        for (peer, volume) in volumes(config) {
+        for (peer, volume) in pair_volumes(&config.pairs) {
             let number = mirrored.len() as u16;
             let Some(place) = place_of(config, volume) else {
                 continue;

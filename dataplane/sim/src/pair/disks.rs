@@ -1,6 +1,5 @@
 //! Drives of appliances, and their logs', that are slow, hang, are full or fail for a while.
 
-use block::Fault;
 use testkit::Random;
 
 use super::draw::Event;
@@ -66,18 +65,7 @@ fn draw_loss_of_a_log(
 
 fn draw_trouble(random: &mut Random) -> Trouble {
     let kind = random.below(5u32);
-    let (reads, writes, flushes) = *random.pick(&[
-        (false, true, false),
-        (false, false, true),
-        (true, false, false),
-        (true, true, true),
-    ]);
-    let failing = Failing {
-        ops: [reads, writes, writes, false, flushes],
-        fault: *random.pick(&[Fault::WriteError, Fault::Busy, Fault::Internal]),
-        one_in: random.range(1..=20),
-        at_submit: random.one_in(4),
-    };
+    let failing = Failing::draw(random);
     Trouble {
         slow: if kind == 0 { random.range(2..=200) } else { 0 },
         is_full: kind == 1,

@@ -70,6 +70,25 @@ impl Ambush {
     }
 }
 
+impl Failing {
+    /// Reads, writes or flushes, or all of them.
+    pub(crate) fn draw(random: &mut Random) -> Self {
+        let fault = *random.pick(&[Fault::WriteError, Fault::Busy, Fault::Internal]);
+        let (reads, writes, flushes) = *random.pick(&[
+            (false, true, false),
+            (false, false, true),
+            (true, false, false),
+            (true, true, true),
+        ]);
+        Self {
+            ops: [reads, writes, writes, false, flushes],
+            fault,
+            one_in: random.range(1..=20),
+            at_submit: random.one_in(4),
+        }
+    }
+}
+
 impl Plan {
     /// Draws what goes wrong between the beginning and `active`, and when that is over.
     pub(super) fn draw_trouble(&mut self, random: &mut Random, active: Nanoseconds) {
@@ -307,19 +326,7 @@ impl Plan {
         disk: usize,
         kinds: &[u32],
     ) {
-        let fault = *random.pick(&[Fault::WriteError, Fault::Busy, Fault::Internal]);
-        let (reads, writes, flushes) = *random.pick(&[
-            (false, true, false),
-            (false, false, true),
-            (true, false, false),
-            (true, true, true),
-        ]);
-        let failing = Failing {
-            ops: [reads, writes, writes, false, flushes],
-            fault,
-            one_in: random.range(1..=20),
-            at_submit: random.one_in(4),
-        };
+        let failing = Failing::draw(random);
         let kind = *random.pick(kinds);
         let trouble = Trouble {
             slow: if kind == 0 { random.range(2..=100) } else { 0 },

@@ -172,34 +172,29 @@ impl Forwarding {
                     // The other node's drive may leave what it had.
                     _ => ChangeOp::WriteZeroes,
                 };
-                let transfer = self.forward(change.volume, op, &range, change.io.run.as_deref());
-                let logged = if op == ChangeOp::Write {
-                    change.io.len
-                } else {
-                    0
-                };
-                self.unconfirmed_bytes += logged;
-                if let Some(last) = self.confirmed.back_mut() {
-                    last.logged = logged;
-                }
-                Ok(transfer)
+                let run = change.io.run.as_deref();
+                let logged = run.map_or(0, |_| change.io.len);
+                Ok(self.forward(change.volume, op, &range, run, logged))
             }
         }
     }
 
+    /// `logged`: bytes of its data that the log has, too.
     fn forward(
         &mut self,
         volume: VolumeId,
         op: ChangeOp,
         range: &Range<u64>,
         run: Option<&PageRun>,
+        logged: u64,
     ) -> u64 {
         let transfer = self.next;
         self.next += 1;
+        self.unconfirmed_bytes += logged;
         self.confirmed.push_back(Transfer {
             volume,
             is_confirmed: false,
-            logged: 0,
+            logged,
         });
         let segments = run.into_iter().flat_map(PageRun::segments);
         self.queue.push_back(Forward {
@@ -540,7 +535,7 @@ impl<D: Device> Log<D> {
                 copy.rest.start = range.end;
                 let next = forwarding.next;
                 copy.sent.push(next);
-                forwarding.forward(volume, ChangeOp::Write, &range, Some(&run));
+                forwarding.forward(volume, ChangeOp::Write, &range, Some(&run), 0);
                 // It is stable here, and those before it may not be.
                 if forwarding.stable == next {
                     forwarding.stable = next + 1;
