@@ -7,7 +7,7 @@ def figures: . as $samples
 	| . + {iops_spread: ($samples | map(.iops) | spread), copied_per_byte: ($samples | map(.copied_per_byte | values) | median)};
 def over($a; $b): if $b == null or $b == 0 then null else $a / $b end;
 {
-	title: "Throughline against \($peer), side by side", peer: $peer, device: $device, rounds: $rounds, seconds_each: $seconds,
+	title: "Throughline against \($peer_is), side by side", peer: $peer, device: $device, rounds: $rounds, seconds_each: $seconds,
 	machine: $machine[0],
 	wire: "veth, MTU \($mtu)\($digests), offloads \($offloads) on both ends; initiator on core 0, target on core 1",
 	loads: (group_by([.pattern, .bytes, .depth, .connections]) | map(

@@ -22,4 +22,11 @@ def hosts($name): (. as $f | ($name | left(34)) + ($f.iops | round | pad(10)) + 
 ("" | left(34)) + ("MiB" | pad(8)) + ("MiB/s" | pad(9)) + ("in sync after s" | pad(17)),
 (.copies[] | ((if .hosts then "hosts write, depth 8" else "hosts are silent" end) | left(34)) + (.mib | round | pad(8)) + (.mib_per_second | round | pad(9)) + (.back_in_sync_s | to(1) | pad(17))),
 (.copies[] | select(.hosts) | (("" | left(34)) + ("IOPS" | pad(10)) + ("p50 µs" | pad(9)) + ("p99 µs" | pad(9)) + ("p99.9 µs" | pad(10))),
-	(.meanwhile | hosts("  their writes meanwhile")), (.afterwards | hosts("  and when nothing is copied")))
+	(.meanwhile | hosts("  their writes meanwhile")), (.afterwards | hosts("  and when nothing is copied"))),
+(select(.beside) | .beside | "", "4 KiB writes at random beside a raid1 of \(.peer) on the same wires: programs that begin anew by turns; medians of \(.rounds) rounds",
+	("" | left(34)) + ("IOPS" | pad(10)) + ("p50 µs" | pad(9)) + ("p99 µs" | pad(9)) + ("p99.9 µs" | pad(10)) + ("cycles, source" | pad(16)) + ("destination" | pad(13))
+	+ ("link B/B" | pad(10)) + ("frames" | pad(8)),
+	(.depths[] | .depth as $depth
+	| def side($name): hosts("\($name), depth \($depth)") + (.source | round | pad(16)) + (.destination | round | pad(13)) + (.bytes_on_the_wire | to(3) | pad(10)) + (.frames | to(2) | pad(8));
+	  (.mirrored | side("mirrored")), (.raid1 | side("raid1")),
+	  (.ratio | "  ours to theirs: IOPS \(.iops | to(2)), p50 \(.p50 | to(2)), p99 \(.p99 | to(2)), cycles of the source \(.cycles | to(2))")))

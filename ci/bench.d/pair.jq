@@ -16,4 +16,11 @@ def of_hosts: medians(["iops", "p50_us", "p99_us", "p999_us"]);
 	   cycles: (.mirrored.cycles.source / .alone.cycles.source)}}],
  copies: [$told.copies | group_by(.hosts)[] | {hosts: .[0].hosts, rounds: length} + medians(["mib", "mib_per_second", "back_in_sync_s"])
 	+ if .[0].hosts then {meanwhile: (map(.meanwhile) | of_hosts), afterwards: (map(.afterwards) | of_hosts)} else {} end]}
+| if ($told.beside | length) > 0 then .beside = {peer: $peer, rounds: ([$told.beside[].round] | max + 1),
+	depths: [$told.beside | group_by(.depth)[] | .[0].depth as $depth
+	| map(. + {source: .cycles.source, destination: .cycles.destination, bytes_on_the_wire: .wire.bytes_per_byte, frames: .wire.frames_per_write})
+	| [group_by(.side)[] | {key: .[0].side, value: medians(["iops", "p50_us", "p99_us", "p999_us", "source", "destination", "bytes_on_the_wire", "frames"])}]
+	| from_entries | {depth: $depth, mirrored, raid1}
+	| . + {ratio: {iops: (.mirrored.iops / .raid1.iops), p50: (.mirrored.p50_us / .raid1.p50_us), p99: (.mirrored.p99_us / .raid1.p99_us),
+	   cycles: (.mirrored.source / .raid1.source)}}]} else . end
 | .met = ([.bytes[] | select(.bytes == 4096) | .stream <= 1.03] | all)

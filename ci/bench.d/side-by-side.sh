@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Sourced by ci/bench: Throughline and its peer take turns at the same end of a veth, SPDK's perf is on the other.
-: "${root:?}" "${dir:?}" "${release:?}" "${size:?}" "${device:?}" "${peer:?}" "${mtu:?}" "${offloads:?}" "${digests?}"
+: "${root:?}" "${dir:?}" "${release:?}" "${size:?}" "${device:?}" "${peer:?}" "${peer_program?}" "${mtu:?}" "${offloads:?}" "${digests?}"
 
 # shellcheck source=ci/lab/lib.sh
 . "$root/ci/lab/lib.sh"
@@ -79,14 +79,22 @@ tgt_rpc() {
 	[ -e "$rpc" ] || rpc=$LAB_BIN/spdk-rpc
 	"$rpc" -t 30 -s "$lab_dir/tgt.sock" "$@"
 }
+# The options are those with which a current one does best over a veth.
 nvmf_tgt_start() {
+	local options=()
+	if [ -n "$peer_program" ]; then
+		jq -n '{subsystems: [{subsystem: "sock", config: [{method: "sock_impl_set_options",
+			params: {impl_name: "posix", enable_zerocopy_send_server: false}}]}]}' >"$lab_dir/sock.json"
+		options=(-c "$lab_dir/sock.json")
+		if "$peer_program" --help 2>&1 | grep -qe --disable-cpumask-locks; then options+=(--disable-cpumask-locks); fi
+	fi
 	rm -f "$lab_dir/tgt.sock"
 	ip -n "$lab_target_ns" address add "$LAB_TARGET/24" dev wire0 || return
 	# shellcheck disable=SC2016
 	ip netns exec "$lab_target_ns" sh -c '
 		mkdir -p /dev/hugepages /run/dpdk
 		mount -t hugetlbfs -o pagesize=2M none /dev/hugepages && mount -t tmpfs none /run/dpdk && exec "$@"
-	' sh "$LAB_BIN/nvmf_tgt" -u -m $((1 << LAB_CORES)) -s 1024 -r "$lab_dir/tgt.sock" </dev/null >"$lab_dir/nvmf_tgt.log" 2>&1 &
+	' sh "${peer_program:-$LAB_BIN/nvmf_tgt}" "${options[@]}" -u -m $((1 << LAB_CORES)) -s 1024 -r "$lab_dir/tgt.sock" </dev/null >"$lab_dir/nvmf_tgt.log" 2>&1 &
 	tgt_pid=$!
 	local disk=(bdev_malloc_create -b Disk0 "$LAB_DISK_MIB" 512) deadline=$((SECONDS + 30))
 	case $device in
@@ -188,7 +196,9 @@ for round in $(seq $rounds); do
 	done
 done
 
-jq -s --arg peer "$peer" --arg device "$device" --argjson mtu "$mtu" --arg digests "${digests:+, digests}" --arg offloads "$offloads" --argjson rounds $rounds --argjson seconds $SECONDS_EACH --slurpfile machine "$dir/machine.json" \
+peer_is=$peer
+[ -z "$peer_program" ] || peer_is="$(spdk_version "$peer_program"), nvmf_tgt without zero-copy send"
+jq -s --arg peer "$peer" --arg peer_is "$peer_is" --arg device "$device" --argjson mtu "$mtu" --arg digests "${digests:+, digests}" --arg offloads "$offloads" --argjson rounds $rounds --argjson seconds $SECONDS_EACH --slurpfile machine "$dir/machine.json" \
 	-f "$root/ci/bench.d/compare.jq" "$dir/samples.jsonl" >"$dir/report.json"
 jq -r -f "$root/ci/bench.d/table.jq" "$dir/report.json" | tee "$dir/report.txt"
 jq -r -f "$root/ci/bench.d/plot.jq" "$dir/report.json" >"$dir/report.svg"

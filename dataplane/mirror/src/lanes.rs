@@ -220,11 +220,16 @@ impl Lanes {
         random: impl FnMut() -> u64 + 'static,
         now: Duration,
     ) -> Self {
+        let mut out: Vec<_> = (peers.into_iter())
+            .map(|peer| Out::new(peer, me, now))
+            .collect();
+        if manager.is_none() {
+            // The manager's lane tells whether the other node is there. Another one may come up later, when both are in sync.
+            (out.iter_mut()).for_each(|out| out.link.keep_while_idle());
+        }
         Self {
             me,
-            out: (peers.into_iter())
-                .map(|peer| Out::new(peer, me, now))
-                .collect(),
+            out,
             door,
             volumes,
             manager: manager.map(Box::new),

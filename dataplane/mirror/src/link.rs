@@ -233,6 +233,7 @@ pub struct Link<P> {
     /// Since when there is no session.
     absent: Duration,
     has_given_up: bool,
+    gives_up_idle: bool,
     sending: Sending<P>,
     receiving: Receiving,
     events: VecDeque<Event<P>>,
@@ -250,11 +251,17 @@ impl<P: Payload> Link<P> {
             current: None,
             absent: now,
             has_given_up: false,
+            gives_up_idle: true,
             sending: Sending::new(frame.clamp(1, PAYLOAD_MAX)),
             receiving: Receiving::new(),
             events: VecDeque::new(),
             counters: LaneCounters::default(),
         }
+    }
+
+    /// Without a session it is given up only if a message has waited for one for so long: another link tells whether the peer is there.
+    pub fn keep_while_idle(&mut self) {
+        self.gives_up_idle = false;
     }
 
     /// What it has done.
@@ -349,8 +356,15 @@ impl<P: Payload> Link<P> {
                     self.receiving.remind(now, patience.answer);
                 }
             }
-            None if now >= self.absent + patience.absence => self.give_up(),
-            None => {}
+            None => {
+                let since = match self.gives_up_idle {
+                    true => Some(self.absent),
+                    false => (self.sending.waits_since()).map(|since| since.max(self.absent)),
+                };
+                if since.is_some_and(|since| now >= since + patience.absence) {
+                    self.give_up();
+                }
+            }
         }
     }
 
@@ -396,6 +410,8 @@ impl<P: Payload> Link<P> {
         self.break_off(Broken::Closed, now);
         // The peer sees by it that this is so.
         self.history = 0;
+        // What waits from now on waits as long again.
+        self.has_given_up &= self.gives_up_idle;
         self.sending.forget()
     }
 

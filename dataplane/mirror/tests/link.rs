@@ -212,6 +212,31 @@ fn r06_a_peer_that_does_not_answer_is_tried_again_and_given_up() {
 }
 
 #[test]
+fn r06_a_lane_that_nobody_needs_is_given_up_only_when_something_has_waited() {
+    let mut links = pair();
+    let a = &mut links[0];
+    a.keep_while_idle();
+    let down = T0 + Duration::from_millis(1500);
+    a.advance(down);
+    assert_eq!(events(a), [Event::Down(Broken::Silent)]);
+    let mut waits = T0 + Duration::from_secs(60);
+    a.advance(waits);
+    assert_eq!(events(a), [], "nothing waits");
+    for _ in 0..2 {
+        let message = a.send(WRITE, Vec::new(), Bytes(vec![5]), waits).unwrap();
+        a.advance(waits + Duration::from_millis(3999));
+        assert_eq!(events(a), []);
+        a.advance(waits + Duration::from_secs(4));
+        assert_eq!(events(a), [Event::GaveUp]);
+        waits += Duration::from_secs(4);
+        assert_eq!(a.sever(waits), [(message, Bytes(vec![5]))]);
+        a.advance(waits + Duration::from_secs(60));
+        assert_eq!(events(a), [], "nothing waits any more");
+        waits += Duration::from_secs(60);
+    }
+}
+
+#[test]
 fn r06_a_peer_that_is_away_is_given_up_and_what_it_did_not_answer_comes_back() {
     let mut links = pair();
     let [a, b] = &mut links;

@@ -52,8 +52,8 @@ pub(crate) struct Host {
     trace: Trace,
     goal: Goal,
     session: Option<Session>,
-    /// Writes that were sent and whose end is not known, until the appliance knows that too.
-    lost: Vec<OpId>,
+    /// Writes that were sent and whose end is not known, until the appliance knows that too; and to which one they were sent.
+    lost: Vec<(Option<usize>, OpId)>,
     /// When it connects again.
     retry_at: Nanoseconds,
     /// When it gives its next command.
@@ -105,12 +105,20 @@ impl Host {
         if self.aim == appliance {
             return;
         }
+        self.leave(false, "another node serves", cx);
         self.aim = appliance;
         if let Some(appliance) = appliance {
             self.network.aim(&self.addresses, appliance);
         }
-        self.leave(false, "another node serves", cx);
         self.turn_at = clock::now();
+    }
+
+    /// What it has given to an appliance, which may do it later.
+    pub(crate) fn given_to(&self, appliance: usize) -> impl Iterator<Item = OpId> {
+        let session = (self.session.iter()).filter(move |_| self.aim == Some(appliance));
+        let lost = (self.lost.iter()).filter(move |(to, _)| *to == Some(appliance));
+        let lost = lost.map(|&(_, op)| op);
+        session.flat_map(Session::given).chain(lost)
     }
 
     /// Whether it has nothing left to do.
@@ -282,7 +290,8 @@ impl Host {
                 cx.oracle.lose(op, was_sent);
             }
             if was_sent {
-                self.lost.extend(&given.ops);
+                let sent = given.ops.iter().map(|&op| (self.aim, op));
+                self.lost.extend(sent);
             }
             // What was to be verified still is.
             if let (Goal::Verify(extents), Some(extent)) = (&mut self.goal, given.verifies) {
@@ -297,7 +306,7 @@ impl Host {
     fn fence_lost(&mut self, cx: &mut Context<'_>) {
         let is_ready = self.session.as_ref().is_some_and(Session::is_ready);
         if !self.lost.is_empty() && is_ready && cx.devices.controllers(&host_nqn(self.index)) == 1 {
-            for op in self.lost.drain(..) {
+            for (_, op) in self.lost.drain(..) {
                 cx.oracle.fence(op);
             }
         }

@@ -19,7 +19,7 @@
 mod history;
 mod report;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use testkit::pattern::{Found, Stamp, identify};
@@ -311,23 +311,23 @@ impl Oracle {
 
     /// No request is under way below: what was lost is done by now, or never will be.
     pub(crate) fn settle(&mut self) {
-        (0..self.volumes.len()).for_each(|volume| self.settle_volume(volume));
+        (0..self.volumes.len()).for_each(|volume| self.settle_volume(volume, &HashSet::new()));
     }
 
-    /// No request of a volume is.
-    pub(crate) fn settle_volume(&mut self, volume: usize) {
+    /// No request of a volume is, but these: another node has them, and may do them yet.
+    pub(crate) fn settle_volume(&mut self, volume: usize, elsewhere: &HashSet<OpId>) {
         let now = self.tick();
-        self.volumes[volume].1.settle(now);
+        self.volumes[volume].1.settle(now, elsewhere);
     }
 
     /// The appliance was killed: everything goes back to some state since its last promise.
     pub(crate) fn crash(&mut self) {
-        (0..self.volumes.len()).for_each(|volume| self.crash_volume(volume));
+        (0..self.volumes.len()).for_each(|volume| self.crash_volume(volume, &HashSet::new()));
     }
 
-    /// The appliance that served a volume was killed.
-    pub(crate) fn crash_volume(&mut self, volume: usize) {
-        self.settle_volume(volume);
+    /// The appliance that served a volume was killed. Another node has these.
+    pub(crate) fn crash_volume(&mut self, volume: usize, elsewhere: &HashSet<OpId>) {
+        self.settle_volume(volume, elsewhere);
         self.crashed[volume] = self.now;
         self.volumes[volume].1.crash();
     }

@@ -482,7 +482,10 @@ impl World {
             .filter(|&of| self.appliances[at].serves(of))
             .collect();
         self.appliances[at].kill(power).map_err(Violation)?;
-        (served.into_iter()).for_each(|volume| self.oracle.crash_volume(volume));
+        let elsewhere = self.given_to(|node| node != at);
+        for volume in served {
+            self.oracle.crash_volume(volume, &elsewhere);
+        }
         self.crashes += 1;
         self.disturb();
         Ok(())
@@ -521,14 +524,16 @@ impl World {
             Stopped::Wrong(what) => return Err(Violation(what)),
             Stopped::Abandoned => {
                 self.appliances[at].kill(false).map_err(Violation)?;
+                let elsewhere = self.given_to(|node| node != at);
                 for volume in self.unserved_of(at) {
-                    self.oracle.crash_volume(volume);
+                    self.oracle.crash_volume(volume, &elsewhere);
                 }
             }
             // It serves none since it was told to stop, or never did.
             Stopped::Done => {
+                let elsewhere = self.given_to(|node| node != at);
                 for volume in self.unserved_of(at) {
-                    self.oracle.settle_volume(volume);
+                    self.oracle.settle_volume(volume, &elsewhere);
                 }
             }
         }

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,14 +16,15 @@ use testkit::places::Pattern;
 
 use crate::lane::Lane;
 use crate::load::{End, Load};
+use crate::{beside, wire};
 
 /// The subsystem of the source's whose namespace is logged, but not mirrored.
 const NQN_ALONE: &str = "nqn.2026-01.com.example:alone";
-const VOLUME_MIB: u32 = 256;
+pub const VOLUME_MIB: u32 = 256;
 /// While the other node is away.
 const CHANGED: u64 = 192 * MIB;
-const IO: usize = 4096;
-const DEPTH: usize = 32;
+pub const IO: usize = 4096;
+pub const DEPTH: usize = 32;
 /// Of the hosts that write while a copy is under way.
 const DEPTH_MEANWHILE: usize = 8;
 
@@ -33,7 +35,8 @@ struct Bench<'n> {
     is_quick: bool,
 }
 
-pub fn run(test: &Test, is_quick: bool) -> Outcome {
+/// With the `nvmf_tgt` of a current SPDK: its raid1 beside the pair.
+pub fn run(test: &Test, is_quick: bool, peer: Option<&Path>) -> Outcome {
     let mut pair = Pair::new(test)?;
     pair.medium = Medium::Memory;
     pair.volume_mib = VOLUME_MIB;
@@ -53,10 +56,16 @@ pub fn run(test: &Test, is_quick: bool) -> Outcome {
     let bytes = bench.bytes()?;
     let latency = bench.latency()?;
     let copies = bench.copies()?;
-    let told = json!({ "quick": is_quick, "bytes": bytes, "latency": latency, "copies": copies });
-    fs::write(test.dir().join("report.json"), told.to_string())?;
     bench.source.stop()?;
-    bench.destination.stop()
+    bench.destination.stop()?;
+    let beside = match peer {
+        Some(peer) => beside::run(test, &pair, peer, is_quick)?,
+        None => Vec::new(),
+    };
+    let told = json!({
+        "quick": is_quick, "bytes": bytes, "latency": latency, "copies": copies, "beside": beside,
+    });
+    Ok(fs::write(test.dir().join("report.json"), told.to_string())?)
 }
 
 /// Counters of both nodes.
@@ -64,13 +73,7 @@ struct Counted {
     source: Stats,
     destination: Stats,
     /// Of the interface by which frames go to the destination: sent to it, and received from it.
-    wire: [Frames; 2],
-}
-
-#[derive(Clone, Copy)]
-struct Frames {
-    bytes: u64,
-    packets: u64,
+    wire: [wire::Frames; 2],
 }
 
 impl Bench<'_> {
@@ -93,22 +96,10 @@ impl Bench<'_> {
     }
 
     fn counted(&self) -> Result<Counted> {
-        let shown = (self.pair.host.tool("ip"))
-            .args(["-s", "-j", "link", "show", "dev", PORTS[1]])
-            .succeeds()?;
-        let shown: Value = serde_json::from_str(&shown.stdout)?;
-        let frames = |way: &str| {
-            let counted = &shown[0]["stats64"][way];
-            let number = |key: &str| counted[key].as_u64().unwrap_or(0);
-            Frames {
-                bytes: number("bytes"),
-                packets: number("packets"),
-            }
-        };
         Ok(Counted {
             source: self.source.stats()?,
             destination: with_connections(&self.destination)?,
-            wire: [frames("tx"), frames("rx")],
+            wire: wire::to_destination(self.pair)?,
         })
     }
 
@@ -280,13 +271,7 @@ fn bytes_of(before: &Counted, after: &Counted, load: &Load<'_>, name: &str, dept
         let of = |stats: &Stats| of_the_link(stats, key);
         (of(&after.destination) - of(&before.destination)) as f64 / modified
     };
-    let frames = |way: usize| {
-        let (then, now) = (before.wire[way], after.wire[way]);
-        json!({
-            "bytes_per_byte": (now.bytes - then.bytes) as f64 / modified,
-            "frames_per_write": (now.packets - then.packets) as f64 / load.writes() as f64,
-        })
-    };
+    let frames = |way: usize| before.wire[way].until(after.wire[way], load);
     let of_source = |path: &str| after.source.since(&before.source, path);
     let points = of_source("counters.log.points");
     json!({

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! pair demo DIR IMAGE PLACE   IMAGE is written, the source killed, and what follows; volumes and logs are files in PLACE; DIR/report.json
-//! pair bench DIR [quick]      bytes on the link, latencies, cycles, the rate of a copy; DIR/report.json
+//! pair bench DIR [quick] [NVMF_TGT]
+//!                             bytes on the link, latencies, cycles, the rate of a copy; beside SPDK's raid1 with a current one's
+//!                             program; DIR/report.json
 //! ```
 //!
 //! DIR is emptied. The exit status is 0 only if everything that was compared matched.
@@ -12,11 +14,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 mod bench;
+mod beside;
 mod demo;
 mod lane;
 mod load;
 mod multipath;
+mod peer;
 mod timeline;
+mod wire;
 
 fn main() -> ExitCode {
     let words: Vec<_> = std::env::args().skip(1).collect();
@@ -25,12 +30,13 @@ fn main() -> ExitCode {
         ["demo", dir, image, place] => lab::harness::alone(Path::new(dir), |test| {
             demo::run(test, Path::new(image), Path::new(place))
         }),
-        ["bench", dir] => lab::harness::alone(Path::new(dir), |test| bench::run(test, false)),
-        ["bench", dir, "quick"] => {
-            lab::harness::alone(Path::new(dir), |test| bench::run(test, true))
+        ["bench", dir, ref rest @ ..] => {
+            let is_quick = rest.first() == Some(&"quick");
+            let peer = rest.get(usize::from(is_quick)).map(Path::new);
+            lab::harness::alone(Path::new(dir), |test| bench::run(test, is_quick, peer))
         }
         _ => {
-            eprintln!("pair demo DIR IMAGE PLACE | pair bench DIR [quick]");
+            eprintln!("pair demo DIR IMAGE PLACE | pair bench DIR [quick] [NVMF_TGT]");
             return ExitCode::from(2);
         }
     };

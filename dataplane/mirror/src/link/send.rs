@@ -62,6 +62,11 @@ impl<P: Payload> Sending<P> {
         self.requests.len()
     }
 
+    /// Since when something waits for an answer without getting any, if something does.
+    pub(super) fn waits_since(&self) -> Option<Duration> {
+        (!self.requests.is_empty()).then_some(self.progress)
+    }
+
     pub(super) fn has_room(&self) -> bool {
         self.requests.len() < self.window
     }

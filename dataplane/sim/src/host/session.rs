@@ -96,6 +96,13 @@ impl Session {
             && self.shutdown.is_none()
     }
 
+    /// What the appliance has.
+    pub(super) fn given(&self) -> impl Iterator<Item = OpId> {
+        self.given
+            .values()
+            .flat_map(|given| given.ops.iter().copied())
+    }
+
     /// Begins a shutdown; every command has ended.
     pub(super) fn shut_down(&mut self, given: Given) {
         self.association.shut_down();

@@ -1,6 +1,6 @@
 //! The history of a volume's sectors.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
 use super::{End, Extent, OpId};
@@ -228,9 +228,10 @@ impl History {
             .retain(|entry| !(entry.is_gone && entry.superseded < oldest_read));
     }
 
-    /// Nothing is under way.
-    pub(super) fn settle(&mut self, now: Tick) {
-        for entry in self.sectors.iter_mut().flatten() {
+    /// Nothing is under way, but these.
+    pub(super) fn settle(&mut self, now: Tick, but: &HashSet<OpId>) {
+        let entries = self.sectors.iter_mut().flatten();
+        for entry in entries.filter(|entry| !but.contains(&entry.write)) {
             entry.by = entry.by.min(now);
         }
     }

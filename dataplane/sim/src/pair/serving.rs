@@ -1,9 +1,11 @@
 //! Which node serves each volume, what nodes ask the arbiter, and what the operator does.
 
+use std::collections::HashSet;
+
 use super::World;
 use crate::arbiter::Run;
 use crate::clock::{self, Nanoseconds};
-use crate::oracle::Violation;
+use crate::oracle::{OpId, Violation};
 use crate::trace::event;
 
 /// Which node serves a volume.
@@ -43,10 +45,14 @@ impl World {
                 );
                 self.disturb();
             }
-            if by.is_some() && by != before.used {
-                // What was under way at the other one is over: it was killed, or refuses it.
+            if let Some(at) = by
+                && by != before.used
+            {
+                // What was under way at the other one is over: it was killed, or refuses it. What hosts gave this one before it
+                // served, it may do yet: it has waited for data.
                 if before.used.is_some() {
-                    self.oracle.settle_volume(volume);
+                    let there = self.given_to(|node| node == at);
+                    self.oracle.settle_volume(volume, &there);
                 }
                 self.serving[volume].used = by;
             }
@@ -58,6 +64,14 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// What hosts have given to some of the nodes.
+    pub(super) fn given_to(&self, is_it: impl Fn(usize) -> bool) -> HashSet<OpId> {
+        let nodes = (0..self.appliances.len()).filter(|&node| is_it(node));
+        nodes
+            .flat_map(|node| self.hosts.iter().flat_map(move |host| host.given_to(node)))
+            .collect()
     }
 
     /// Volumes of a node that nobody serves.

@@ -68,9 +68,12 @@ impl World {
             report.is_none_or(|report| report.is_over)
         })?;
         let report = self.appliances[source].verification(volume);
-        let Some(report) = report.filter(|report| !report.is_cut && report.skipped == 0) else {
+        let Some(report) = report else {
             return Err(Violation(format!("volume {volume} was not compared")));
         };
+        if report.is_cut || report.skipped > 0 {
+            return Err(Violation(format!("volume {volume}: {report}")));
+        }
         if report.compared != report.granules {
             return Err(Violation(format!("volume {volume} in part: {report}")));
         }
