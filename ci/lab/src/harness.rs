@@ -17,8 +17,8 @@ use crate::{Failure, Outcome, Test, machine};
 /// A test's name, and what it does.
 pub type Named = (&'static str, fn(&Test) -> Outcome);
 
-/// What one test may take, whatever it waits for.
-const LIMIT: Duration = Duration::from_secs(900);
+/// What one test may take, whatever it waits for: short, and with `--long`.
+const LIMITS: [Duration; 2] = [Duration::from_secs(900), Duration::from_secs(5400)];
 
 /// The tests of a file, in the order in which they run:
 ///
@@ -176,7 +176,7 @@ fn run((name, test): &Named, long: bool, tally: &mut Tally) {
         Ok(context) => context,
         Err(failure) => return tally.end(name, &[], Err(failure), start.elapsed()),
     };
-    let over = watch(name);
+    let over = watch(name, LIMITS[usize::from(long)]);
     let outcome = catch_unwind(AssertUnwindSafe(|| test(&context)))
         .unwrap_or_else(|_| Err(Failure::new("it panicked: see above")));
     drop(over);
@@ -189,11 +189,11 @@ fn run((name, test): &Named, long: bool, tally: &mut Tally) {
 
 /// Ends the run when a test does not end. The watch is over when what this
 /// returns is dropped.
-fn watch(name: &'static str) -> mpsc::Sender<()> {
+fn watch(name: &'static str, limit: Duration) -> mpsc::Sender<()> {
     let (over, ended) = mpsc::channel();
     thread::spawn(move || {
-        if ended.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
-            println!("FAILED\n  {name} is not done after {} s", LIMIT.as_secs());
+        if ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            println!("FAILED\n  {name} is not done after {} s", limit.as_secs());
             process::exit(102);
         }
     });

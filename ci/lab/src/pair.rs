@@ -155,6 +155,16 @@ impl Pair {
         Self::new(test)?.join_etcd(lease_s)
     }
 
+    /// The same, with two links between the nodes.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses, or there is no etcd.
+    #[track_caller]
+    pub fn with_links_and_etcd(test: &Test, lease_s: u32) -> Result<(Self, Process)> {
+        Self::with_links(test)?.join_etcd(lease_s)
+    }
+
     /// The same, by TLS: both sides have certificates, and want one of the other.
     ///
     /// # Errors
@@ -231,7 +241,11 @@ impl Pair {
     }
 
     /// An etcd, with what it had before.
-    fn start_etcd(&self) -> Result<Process> {
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub fn start_etcd(&self) -> Result<Process> {
         let clients = self.etcd_url();
         let peers = format!("http://{}:2380", KERNELS[2]);
         let mut tool = self.host.tool("etcd").within(600);

@@ -3,11 +3,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use testkit::blocking::{PATIENCE, Queue};
 use testkit::pattern::{Found, Stamp, identify};
-use testkit::{Command, Config as HostConfig, Payload, Random, Status};
+use testkit::{Command, Completion, Config as HostConfig, Payload, Random, Status};
 
 use crate::config::NQN;
 
@@ -15,6 +16,24 @@ use crate::config::NQN;
 pub const BLOCK: usize = 4096;
 /// Blocks that one writer writes, over and over.
 pub const BLOCKS: u64 = 512;
+
+/// How often a writer looks whether the program was killed.
+const LOOK: Duration = Duration::from_millis(250);
+/// How long a node has for each answer while a writer connects that may go to another one.
+const CONNECT: Duration = Duration::from_secs(1);
+/// Between two nodes that do not serve.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What writers have to know that use whichever node serves.
+#[derive(Debug, Default)]
+pub struct Course {
+    /// How often each node was killed: counted before it is, and when it is gone.
+    pub kills: [AtomicU64; 2],
+    /// Writes that were acknowledged.
+    pub acknowledged: AtomicU64,
+    /// They are to end.
+    pub is_over: AtomicBool,
+}
 
 /// A host that writes its own blocks, and what it knows of them.
 #[derive(Debug)]
@@ -51,10 +70,14 @@ impl Writer {
     /// # Errors
     /// The target does not answer.
     pub fn connect(&self) -> io::Result<(Queue, Queue)> {
+        self.connect_within(PATIENCE)
+    }
+
+    fn connect_within(&self, patience: Duration) -> io::Result<(Queue, Queue)> {
         let target: SocketAddr = format!("{}:4420", self.address)
             .parse()
             .expect("an address");
-        Queue::controller(target, HostConfig::new(NQN))
+        Queue::controller_within(patience, target, HostConfig::new(NQN))
     }
 
     /// Writes until the target is gone; how many writes were acknowledged is counted.
@@ -68,28 +91,9 @@ impl Writer {
         is_killed: &AtomicBool,
     ) -> io::Result<()> {
         // Nobody resets the connections of a program that was killed: writers look themselves, so often.
-        queue.set_patience(Duration::from_millis(250));
+        queue.set_patience(LOOK);
         loop {
-            let count = *self.random.pick(&[1u64, 1, 1, 2, 4, 16]);
-            let at = self.random.below(BLOCKS - count + 1);
-            let range = at as usize..(at + count) as usize;
-            let mut data = vec![0; count as usize * BLOCK];
-            for (i, bytes) in range.clone().zip(data.chunks_mut(BLOCK)) {
-                let (_, sent) = &mut self.blocks[i];
-                *sent += 1;
-                let stamp = Stamp {
-                    volume: self.number,
-                    block: i as u64,
-                    version: *sent,
-                };
-                stamp.fill(bytes);
-            }
-            let payload = match count <= 2 && self.random.chance(1, 2) {
-                true => Payload::Capsule(data),
-                false => Payload::Asked(data),
-            };
-            let command = Command::write(1, self.first() + at, count as u32, payload);
-            match ended(&mut queue, command, is_killed) {
+            match self.write_some(&mut queue, &|| is_killed.load(Ordering::Acquire)) {
                 Ok(0) => {}
                 Ok(status) => {
                     return Err(io::Error::other(format!("a write has status {status:#x}")));
@@ -97,11 +101,107 @@ impl Writer {
                 Err(_) if is_killed.load(Ordering::Acquire) => return Ok(()),
                 Err(error) => return Err(error),
             }
+            acknowledged.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Writes and reads until it is over, at whichever node serves, as a host with several paths does.
+    ///
+    /// # Errors
+    /// A command fails otherwise than for its path, a node that lives does not answer, or what was acknowledged is not read.
+    pub fn roam(&mut self, nodes: &[&str; 2], course: &Course) -> io::Result<()> {
+        let mut node = self.random.below(nodes.len());
+        while !course.is_over.load(Ordering::Acquire) {
+            self.goes_to(nodes[node]);
+            let kills = course.kills[node].load(Ordering::Acquire);
+            let is_gone = || course.kills[node].load(Ordering::Acquire) != kills;
+            match self.connect_within(CONNECT) {
+                Ok(queues) => self
+                    .use_path(queues, course, &is_gone)
+                    .map_err(|error| io::Error::other(format!("at {}: {error}", nodes[node])))?,
+                Err(_) => thread::sleep(PAUSE),
+            }
+            node = 1 - node;
+        }
+        Ok(())
+    }
+
+    /// As long as the node serves, and it is not over.
+    fn use_path(
+        &mut self,
+        (_admin, mut queue): (Queue, Queue),
+        course: &Course,
+        is_gone: &dyn Fn() -> bool,
+    ) -> io::Result<()> {
+        queue.set_patience(LOOK);
+        while !course.is_over.load(Ordering::Acquire) {
+            let reads = self.random.one_in(8);
+            let done = match reads {
+                true => self.read_some(&mut queue, is_gone),
+                false => self.write_some(&mut queue, is_gone),
+            };
+            match done {
+                Ok(0) if reads => {}
+                Ok(0) => drop(course.acknowledged.fetch_add(1, Ordering::Release)),
+                // Path Related Status: another node may serve.
+                Ok(status) if status >> 8 & 7 == 3 => {
+                    thread::sleep(PAUSE);
+                    return Ok(());
+                }
+                Ok(status) => {
+                    let what = if reads { "read" } else { "write" };
+                    return Err(io::Error::other(format!("a {what} has status {status:#x}")));
+                }
+                Err(_) if is_gone() => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// One write of some of its blocks: its status.
+    fn write_some(&mut self, queue: &mut Queue, is_gone: &dyn Fn() -> bool) -> io::Result<Status> {
+        let count = *self.random.pick(&[1u64, 1, 1, 2, 4, 16]);
+        let at = self.random.below(BLOCKS - count + 1);
+        let range = at as usize..(at + count) as usize;
+        let mut data = vec![0; count as usize * BLOCK];
+        for (i, bytes) in range.clone().zip(data.chunks_mut(BLOCK)) {
+            let (_, sent) = &mut self.blocks[i];
+            *sent += 1;
+            let stamp = Stamp {
+                volume: self.number,
+                block: i as u64,
+                version: *sent,
+            };
+            stamp.fill(bytes);
+        }
+        let payload = match count <= 2 && self.random.chance(1, 2) {
+            true => Payload::Capsule(data),
+            false => Payload::Asked(data),
+        };
+        let command = Command::write(1, self.first() + at, count as u32, payload);
+        let status = ended(queue, command, is_gone)?.status;
+        if status == 0 {
             for block in &mut self.blocks[range] {
                 block.0 = block.1;
             }
-            acknowledged.fetch_add(1, Ordering::Release);
         }
+        Ok(status)
+    }
+
+    /// One read of some of its blocks, which are what they may be: its status.
+    fn read_some(&mut self, queue: &mut Queue, is_gone: &dyn Fn() -> bool) -> io::Result<Status> {
+        let count = *self.random.pick(&[1u64, 4, 16]);
+        let at = self.random.below(BLOCKS - count + 1);
+        let bytes = count as usize * BLOCK;
+        let command = Command::read(1, self.first() + at, count as u32, bytes);
+        let done = ended(queue, command, is_gone)?;
+        if done.status == 0 {
+            for (i, bytes) in (at..).zip(done.data.chunks(BLOCK)) {
+                self.look_at(i, bytes).map_err(io::Error::other)?;
+            }
+        }
+        Ok(done.status)
     }
 
     /// Writes this version of every block, one after the other.
@@ -179,7 +279,11 @@ impl Writer {
 }
 
 /// Sends a command and waits for its end, with patience as long as the program lives.
-fn ended(queue: &mut Queue, command: Command, is_killed: &AtomicBool) -> io::Result<Status> {
+fn ended(
+    queue: &mut Queue,
+    command: Command,
+    is_gone: &dyn Fn() -> bool,
+) -> io::Result<Completion> {
     let (begun, cid) = (Instant::now(), queue.host.command(command));
     loop {
         match queue.wait(cid) {
@@ -187,9 +291,9 @@ fn ended(queue: &mut Queue, command: Command, is_killed: &AtomicBool) -> io::Res
                 if matches!(
                     error.kind(),
                     io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-                ) && !is_killed.load(Ordering::Acquire)
+                ) && !is_gone()
                     && begun.elapsed() < PATIENCE => {}
-            end => return end.map(|completion| completion.status),
+            end => return end,
         }
     }
 }

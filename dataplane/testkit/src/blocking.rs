@@ -28,14 +28,21 @@ pub struct Queue {
 impl Queue {
     /// Connects TCP and exchanges ICReq and ICResp (NVMe/TCP 3.6.2.2).
     pub fn initialize(target: SocketAddr, config: Config) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&target, PATIENCE)?;
+        Self::initialize_within(PATIENCE, target, config)
+    }
+
+    fn initialize_within(
+        patience: Duration,
+        target: SocketAddr,
+        config: Config,
+    ) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&target, patience)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
         let mut queue = Self {
             stream,
             host: Host::new(config),
         };
+        queue.set_patience(patience);
         queue.host.initialize();
         queue.until(|host| host.initialized())?;
         let agreed = queue.host.format();
@@ -45,7 +52,17 @@ impl Queue {
 
     /// A queue after Connect; `cntlid` is FFFFh for an Admin Queue.
     pub fn connect(target: SocketAddr, config: Config, qid: u16, cntlid: u16) -> io::Result<Self> {
-        let mut queue = Self::initialize(target, config)?;
+        Self::connect_within(PATIENCE, target, config, qid, cntlid)
+    }
+
+    fn connect_within(
+        patience: Duration,
+        target: SocketAddr,
+        config: Config,
+        qid: u16,
+        cntlid: u16,
+    ) -> io::Result<Self> {
+        let mut queue = Self::initialize_within(patience, target, config)?;
         let cid = queue.host.connect(qid, cntlid);
         let done = queue.wait(cid)?;
         match done.status {
@@ -56,8 +73,18 @@ impl Queue {
 
     /// An enabled controller's Admin Queue, and its I/O queue 1.
     pub fn controller(target: SocketAddr, config: Config) -> io::Result<(Self, Self)> {
+        Self::controller_within(PATIENCE, target, config)
+    }
+
+    /// As [`Queue::controller`], of a target that has so long for each answer, from the first on.
+    pub fn controller_within(
+        patience: Duration,
+        target: SocketAddr,
+        config: Config,
+    ) -> io::Result<(Self, Self)> {
         let entries = 32;
-        let mut admin = Self::connect(
+        let mut admin = Self::connect_within(
+            patience,
             target,
             Config {
                 entries,
@@ -70,12 +97,12 @@ impl Queue {
         // It may wait until nothing is under way of what the host did before (base 2.0, 3.1.3.6).
         let begun = Instant::now();
         while admin.property_get(property::CSTS)?.1 & 1 == 0 {
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > patience {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "CSTS.RDY stays 0"));
             }
             thread::sleep(LOOK);
         }
-        let io = Self::connect(target, config, 1, admin.cntlid())?;
+        let io = Self::connect_within(patience, target, config, 1, admin.cntlid())?;
         Ok((admin, io))
     }
 
