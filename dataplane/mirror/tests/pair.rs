@@ -365,3 +365,19 @@ fn s08_split_brain_is_found_whenever_the_first_change_comes() {
         }
     }
 }
+
+/// A shard that still acts by the meeting before would wait for answers that nobody gives.
+#[test]
+fn r06_a_source_forwards_when_every_shard_has_seen_the_end_of_the_meeting_before() {
+    let mut nodes = [source(), destination(LEN)];
+    meet(&mut nodes, T1);
+    assert!(nodes[0].pair.is_in_sync());
+    nodes[0].is_late = true;
+    nodes[0].pair.gave_up();
+    meet(&mut nodes, T2);
+    assert_eq!(nodes[0].pair.state(), "source_hearing");
+    assert_eq!(nodes[0].mode(), Mode::Alone);
+    nodes[0].is_late = false;
+    go_on(&mut nodes, 3 * T1);
+    assert_eq!(nodes[0].pair.state(), "source_in_sync");
+}

@@ -99,7 +99,8 @@ impl Pair {
 
     pub(super) fn source_advances(&mut self, step: Step) {
         match step {
-            Step::Hearing if self.ticket != 0 => self.mark(),
+            // A shard that had not seen that the meeting before is over would take what nobody confirms for being on its way still.
+            Step::Hearing if self.ticket != 0 && self.shared.is_settled() => self.mark(),
             Step::Copying if self.shared.is_settled() && self.shared.changed() == 0 => {
                 if self.stays_whole() {
                     self.shared.set_mode(Mode::Forward);

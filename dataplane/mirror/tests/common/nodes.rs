@@ -19,6 +19,8 @@ pub struct Node {
     pub pair: Pair,
     pub stored: Vec<u8>,
     pub alerts: Vec<Alert>,
+    /// Its shards do not look at the mode.
+    pub is_late: bool,
     /// Granules that were copied to the other node.
     pub copied: Vec<u64>,
     replies: u64,
@@ -49,6 +51,7 @@ pub fn node(content: Content, len: u64, run: u64) -> Node {
         pair: Pair::new(config(len), content, None, shared, numbers, Duration::ZERO),
         stored,
         alerts: Vec::new(),
+        is_late: false,
         copied: Vec::new(),
         replies: 0,
         asked: VecDeque::new(),
@@ -100,6 +103,9 @@ impl Node {
 
     /// Its shards act by the mode; granules are copied at once.
     fn work(&mut self) {
+        if self.is_late {
+            return;
+        }
         let shared = self.pair.shared();
         let (mode, word) = shared.mode();
         (0..SHARDS).for_each(|shard| shared.acts_by(shard, word));
