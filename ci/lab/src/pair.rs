@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -84,14 +84,7 @@ impl Pair {
         }
         host.run("ip link set bridge0 up")?;
         host.run(&format!("ip address add {HOST}/24 dev bridge0"))?;
-        let key = test.dir().join("pair.key");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(key)?;
-        file.write_all("5a".repeat(32).as_bytes())?;
+        write_key(&test.dir().join("pair.key"))?;
         Ok(Self {
             test: test.clone(),
             lease_s: None,
@@ -337,28 +330,16 @@ impl Pair {
     }
 
     fn with_files(&self, config: Config, node: usize) -> Result<Config> {
-        let bdev = |name: &str, file: &str, mib: u32| -> Result<Value> {
-            let path = self.files.join(format!("{file}{node}"));
-            if !path.exists() {
-                File::create(&path)?.set_len(u64::from(mib) * MIB)?;
-            }
-            Ok(
-                json!({ "method": "bdev_aio_create", "params": { "name": name, "filename": path.display().to_string(), "block_size": 4096 } }),
-            )
-        };
-        let bdevs = [
-            bdev("Disk", "disk", self.volume_mib)?,
-            bdev("Log", "log", self.log_mib)?,
+        let file = |name: &str| self.files.join(format!("{name}{node}"));
+        let stores = [
+            (STORE, file("disk"), self.volume_mib),
+            ("log0", file("log"), self.log_mib),
         ];
-        let spdk = json!({ "subsystems": [{ "subsystem": "bdev", "config": bdevs }] });
-        let file = self.test.dir().join(format!("spdk{node}.json"));
-        fs::write(&file, spdk.to_string())?;
-        let store = |name: &str, bdev: &str| Section::new().key("name", name).key("bdev", bdev);
-        let spdk = Section::new().key("config", file.display().to_string());
-        Ok(config
-            .store(store(STORE, "Disk"))
-            .store(store("log0", "Log"))
-            .section("spdk", spdk))
+        on_files(
+            config,
+            &self.test.dir().join(format!("spdk{node}.json")),
+            &stores,
+        )
     }
 
     fn alerts_file(&self, node: usize) -> PathBuf {
@@ -416,6 +397,42 @@ impl Pair {
     pub fn start(&self, node: usize) -> Result<Program<'_>> {
         Program::start(&self.test, &self.nodes[node], &self.config(node)?)
     }
+}
+
+/// What both nodes of a pair prove themselves by, in a file of this name.
+///
+/// # Errors
+///
+/// It cannot be written.
+pub fn write_key(path: &Path) -> Outcome {
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(true);
+    let mut file = options.mode(0o600).open(path)?;
+    Ok(file.write_all("5a".repeat(32).as_bytes())?)
+}
+
+/// With stores on files, which outlive the program, in blocks of 4096 bytes: their names, files and MiB. `spdk` is where SPDK's
+/// configuration is written to.
+///
+/// # Errors
+///
+/// A file cannot be made.
+pub fn on_files(config: Config, spdk: &Path, stores: &[(&str, PathBuf, u32)]) -> Result<Config> {
+    let mut bdevs = Vec::new();
+    let mut config = config;
+    for (store, file, mib) in stores {
+        if !file.exists() {
+            File::create(file)?.set_len(u64::from(*mib) * MIB)?;
+        }
+        let bdev = format!("file-{store}");
+        bdevs.push(json!({ "method": "bdev_aio_create", "params": {
+            "name": bdev, "filename": file.display().to_string(), "block_size": 4096 } }));
+        config = config.store(Section::new().key("name", *store).key("bdev", bdev));
+    }
+    let json = json!({ "subsystems": [{ "subsystem": "bdev", "config": bdevs }] });
+    fs::write(spdk, json.to_string())?;
+    let spdk = Section::new().key("config", spdk.display().to_string());
+    Ok(config.section("spdk", spdk))
 }
 
 /// What a node says of the volume.

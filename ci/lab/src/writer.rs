@@ -39,6 +39,7 @@ pub struct Course {
 #[derive(Debug)]
 pub struct Writer {
     number: u32,
+    nqn: &'static str,
     address: String,
     random: Random,
     /// Of each block the last version that was acknowledged, and the last that was sent.
@@ -50,10 +51,17 @@ impl Writer {
     pub fn new(number: u32, address: &str) -> Self {
         Self {
             number,
+            nqn: NQN,
             address: address.into(),
             random: Random::new(u64::from(number) + 1),
             blocks: vec![(0, 0); BLOCKS as usize],
         }
+    }
+
+    /// The same, of another subsystem's namespace 1.
+    #[must_use]
+    pub fn of(self, nqn: &'static str) -> Self {
+        Self { nqn, ..self }
     }
 
     /// The volume is at another address from now on.
@@ -77,7 +85,7 @@ impl Writer {
         let target: SocketAddr = format!("{}:4420", self.address)
             .parse()
             .expect("an address");
-        Queue::controller_within(patience, target, HostConfig::new(NQN))
+        Queue::controller_within(patience, target, HostConfig::new(self.nqn))
     }
 
     /// Writes until the target is gone; how many writes were acknowledged is counted.
