@@ -19,7 +19,7 @@ use pages::Arena;
 use shard::{DoorKind, Handle, SubsystemConfig};
 use testkit::Random;
 
-use crate::clock::{self, MICROSECOND, MILLISECOND, Nanoseconds};
+use crate::clock::{self, MICROSECOND, MILLISECOND, Nanoseconds, VirtualTime};
 use crate::device::Machine;
 use crate::disk::Disk;
 use crate::dma::Reach;
@@ -61,6 +61,8 @@ pub(crate) struct Appliance {
     disks: Vec<Rc<RefCell<Disk>>>,
     /// By port.
     nics: Vec<Nic>,
+    /// How its time goes by.
+    clock: VirtualTime,
     random: Random,
     trace: Trace,
     running: Option<Running>,
@@ -161,6 +163,7 @@ impl Appliance {
             logs: Logs::new(disks.len() - volumes.len(), lies),
             disks,
             nics: build::nics(plan),
+            clock: VirtualTime::default(),
             random: random.fork(),
             trace: trace.clone(),
             running: None,
@@ -256,6 +259,11 @@ impl Appliance {
         let running = self.running.iter();
         let controllers = running.flat_map(|running| running.target.controllers());
         controllers.filter(|known| known.host == host).count()
+    }
+
+    /// Its time goes by as this clock says.
+    pub(crate) fn set_clock(&mut self, clock: VirtualTime) {
+        self.clock = clock;
     }
 
     pub(crate) fn is_running(&self) -> bool {

@@ -1,9 +1,8 @@
 //! An arbiter of pairs, as `etcd` is one: keys with revisions, keys of nodes that go with their leases, and ways to it that
-//! are slow, lose what goes by them, and are cut.
+//! are slow, lose what goes by them, and are cut. Its clock goes faster or slower than those of nodes; and when it comes back, as another
+//! member of `etcd` that leads now, leases that it knew may begin anew, but never end early.
 
-use std::time::Duration;
-
-use mirror::{Answer, Entry, Generation, Question, ReplicaId, Seen, counted};
+use mirror::{Answer, Entry, Generation, Question, ReplicaId, Seen};
 use shard::PairQuestion;
 use testkit::Random;
 
@@ -11,7 +10,7 @@ use crate::clock::{self, MILLISECOND, Nanoseconds, SECOND};
 
 /// How long a node waits for an answer.
 const PATIENCE: Nanoseconds = SECOND;
-/// How long nothing is heard of a node until its key is gone.
+/// How long nothing is heard of a node until its key is gone, by the arbiter's clock.
 pub(crate) const LEASE: Nanoseconds = 4 * SECOND;
 
 /// A node in one of its runs.
@@ -32,7 +31,7 @@ pub(crate) struct Asked {
 #[derive(Debug)]
 pub(crate) enum Told {
     Answer(PairQuestion, Answer),
-    /// Its lease lasts until then at least.
+    /// Its lease was renewed by what it sent then.
     Leased(Nanoseconds),
 }
 
@@ -60,21 +59,28 @@ pub(crate) struct Arbiter {
     lives: Vec<Nanoseconds>,
     renews_at: Vec<Nanoseconds>,
     is_cut: Vec<bool>,
+    /// By node: how much longer answers to its renewals take.
+    late: Vec<Nanoseconds>,
     is_down: bool,
+    /// What a lease lasts.
+    lease: Nanoseconds,
     mail: Vec<(Nanoseconds, u64, Mail)>,
     count: u64,
     random: Random,
 }
 
 impl Arbiter {
-    pub(crate) fn new(nodes: usize, volumes: usize, random: Random) -> Self {
+    /// Its clock counts so many nanoseconds in a microsecond.
+    pub(crate) fn new(nodes: usize, volumes: usize, rate: u64, random: Random) -> Self {
         Self {
             keys: vec![(0, None); volumes],
             revision: 0,
             lives: vec![0; nodes],
             renews_at: vec![0; nodes],
             is_cut: vec![false; nodes],
+            late: vec![0; nodes],
             is_down: false,
+            lease: LEASE * 1000 / rate,
             mail: Vec::new(),
             count: 0,
             random,
@@ -85,8 +91,27 @@ impl Arbiter {
         self.is_cut[node] = is_cut;
     }
 
+    /// Answers to a node's renewals take so much longer from now on.
+    pub(crate) fn set_late(&mut self, node: usize, late: Nanoseconds) {
+        self.late[node] = late;
+    }
+
+    /// It has lost its data: it knows neither volumes nor leases.
+    pub(crate) fn forget(&mut self) {
+        self.keys.fill((0, None));
+        self.lives.fill(0);
+    }
+
     pub(crate) fn set_down(&mut self, is_down: bool) {
+        let is_back = self.is_down && !is_down;
         self.is_down = is_down;
+        // Whichever member leads from now on gives all leases that have not ended their whole time.
+        if is_back && self.random.chance(1, 2) {
+            let now = clock::now();
+            for lives in self.lives.iter_mut().filter(|lives| now < **lives) {
+                *lives = now + self.lease;
+            }
+        }
     }
 
     /// Whether it knows that the destination of a volume may take over from this source, of this generation.
@@ -169,10 +194,9 @@ impl Arbiter {
                     if self.is_lost(from.node) {
                         continue;
                     }
-                    self.lives[from.node] = self.lives[from.node].max(now + LEASE);
-                    let at = now + self.delay();
-                    let until = sent + counted(Duration::from_nanos(LEASE)).as_nanos() as u64;
-                    self.post(at, Mail::ToNode(from, Told::Leased(until)));
+                    self.lives[from.node] = self.lives[from.node].max(now + self.lease);
+                    let at = now + self.delay() + self.late[from.node];
+                    self.post(at, Mail::ToNode(from, Told::Leased(sent)));
                 }
                 Mail::Question {
                     from,

@@ -19,13 +19,36 @@ thread_local! {
     static NOW: Cell<Nanoseconds> = const { Cell::new(0) };
 }
 
-/// The counter that shards read: virtual nanoseconds.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct VirtualTime;
+/// The counter that a node's shards read: virtual nanoseconds, which may go by faster or slower there than elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct VirtualTime {
+    /// What it said when the run began.
+    offset: Nanoseconds,
+    /// Its nanoseconds in a microsecond.
+    rate: u64,
+}
+
+impl VirtualTime {
+    /// One that began at `offset`, and counts so many nanoseconds in a microsecond.
+    pub(crate) fn new(offset: Nanoseconds, rate: u64) -> Self {
+        Self { offset, rate }
+    }
+
+    /// What it says at a time of the run.
+    pub(crate) fn at(&self, time: Nanoseconds) -> Nanoseconds {
+        self.offset + time / 1000 * self.rate + time % 1000 * self.rate / 1000
+    }
+}
+
+impl Default for VirtualTime {
+    fn default() -> Self {
+        Self::new(0, 1000)
+    }
+}
 
 impl Ticks for VirtualTime {
     fn now(&self) -> u64 {
-        now()
+        self.at(now())
     }
 
     fn hz(&self) -> u64 {

@@ -11,6 +11,7 @@ mod draw;
 mod links;
 mod orders;
 mod serving;
+mod traps;
 mod verify;
 
 use std::time::Duration;
@@ -20,7 +21,7 @@ use testkit::Random;
 
 use crate::appliance::{Appliance, PairNode, PairPlan, PairVolume, Stopped, address, at_port};
 use crate::arbiter::Arbiter;
-use crate::clock::{self, MILLISECOND, Nanoseconds, SECOND};
+use crate::clock::{self, MILLISECOND, Nanoseconds, SECOND, VirtualTime};
 use crate::devices::Devices;
 use crate::host::{Context, Host};
 use crate::oracle::{Extent, Oracle, SECTOR, Violation, VolumeRules};
@@ -28,12 +29,15 @@ use crate::plan::Plan;
 use crate::trace::{Trace, event};
 use crate::wire::{Node, Wire};
 use crate::world::Summary;
-use draw::{Event, Shape, draw, draw_events, draw_lag, good};
+use draw::{Event, Shape, draw, draw_events, draw_lag, draw_rate, good};
 use links::Links;
 use serving::Serving;
+use traps::Trap;
 
 /// How long a phase may take.
 const PHASE_MAX: Nanoseconds = 180 * SECOND;
+/// What clocks said at most when a run began.
+const HOUR: Nanoseconds = 3600 * SECOND;
 
 /// What a host knows of devices: anything may fail for a while, and nothing may be wrong.
 struct Lenient<'a> {
@@ -119,6 +123,7 @@ struct World {
     operator_knows: orders::Operator,
     /// What of which volume was changed at one node behind everybody's back: a sector.
     spoilt: Option<(usize, u64)>,
+    trap: Option<Trap>,
 }
 
 /// Draws what appliances go through, and runs it to its end; `links_alone`: nothing goes wrong but links.
@@ -188,6 +193,8 @@ impl World {
                 (0..shape.ports).map(address).collect()
             };
             appliance.pair_with(PairNode::new(index, &pairs, addresses, random));
+            let rate = draw_rate(&shape, random);
+            appliance.set_clock(VirtualTime::new(random.below(HOUR), rate));
             appliance
         });
         let appliances = appliances.collect();
@@ -203,6 +210,10 @@ impl World {
         let rules: Vec<_> = plan.volumes.iter().map(rules).collect();
         events.reverse();
         let nodes = shape.appliances;
+        let arbiter = has_arbiter.then(|| {
+            let rate = draw_rate(&shape, random);
+            Arbiter::new(nodes, plan.volumes.len(), rate, random.fork())
+        });
         Self {
             events,
             wire,
@@ -221,7 +232,8 @@ impl World {
             links: Links::new(patience),
             operator_knows: orders::Operator::new(nodes, plan.volumes.len()),
             spoilt: None,
-            arbiter: has_arbiter.then(|| Arbiter::new(nodes, plan.volumes.len(), random.fork())),
+            trap: None,
+            arbiter,
             plan,
             shape,
         }
@@ -263,7 +275,8 @@ impl World {
         }
         let deadline = clock::now() + PHASE_MAX;
         self.run_until("the work", deadline, |world| {
-            world.events.is_empty() && world.are_on() && world.hosts.iter().all(Host::is_done)
+            let is_over = world.events.is_empty() && world.trap.is_none();
+            is_over && world.are_on() && world.hosts.iter().all(Host::is_done)
         })?;
         self.cease_to_watch_links();
         self.lags.fill(0);
@@ -406,6 +419,7 @@ impl World {
             self.events.last().map(|&(at, _)| at),
             self.wire.next_time(),
             self.arbiter.as_ref().and_then(Arbiter::next_time),
+            self.trap_time(),
         ];
         let hosts = self.hosts.iter().map(Host::next_time);
         let appliances = self.appliances.iter().filter_map(Appliance::next_time);
@@ -444,6 +458,7 @@ impl World {
         for at in 0..self.appliances.len() {
             self.look_at_the_stop(at)?;
         }
+        self.look_at_trap()?;
         self.look_at_comparisons()?;
         self.look_at_orders()?;
         self.look_at_links()?;
@@ -576,6 +591,7 @@ impl World {
                 disk.borrow_mut().set_trouble(trouble);
             }
             Event::LoseLog { appliance } => self.lose_log(appliance),
+            Event::Trap => self.set_trap(),
             Event::Demote { appliance } => {
                 for volume in 0..self.plan.volumes.len() {
                     self.appliances[appliance].demote(volume);
@@ -601,6 +617,11 @@ impl World {
             Event::ArbiterCut { appliance, is_cut } => {
                 if let Some(arbiter) = &mut self.arbiter {
                     arbiter.cut(appliance, is_cut);
+                }
+            }
+            Event::ArbiterForgets => {
+                if let Some(arbiter) = &mut self.arbiter {
+                    arbiter.forget();
                 }
             }
             Event::Arbiter { is_down } => {

@@ -90,7 +90,9 @@ impl<P: Payload> Sending<P> {
         }
         let (message, sequence) = (self.next_message, self.next_sequence);
         let frames = payload.len().div_ceil(self.frame).max(1) as u64;
-        self.next_message += 1;
+        if !(cfg!(mutant = "mirror-message-reused") && message.is_multiple_of(32)) {
+            self.next_message += 1;
+        }
         self.next_sequence += frames;
         self.requests.push_back(Request {
             message,

@@ -324,7 +324,10 @@ impl Pair {
                 && entry.generation.number == standing.generation.number + 1;
             is_alike || is_late
         });
-        has_all && standing.wholeness == Wholeness::Whole && self.content.severed.is_none()
+        let is_new = seen.entry.is_none() && cfg!(mutant = "pair-arbiter-seeded");
+        (has_all || is_new)
+            && standing.wholeness == Wholeness::Whole
+            && self.content.severed.is_none()
     }
 
     /// This replica, as it goes on alone.

@@ -18,7 +18,7 @@ use volume::Volumes;
 
 use super::pair::MIRROR_PORT;
 use super::{Appliance, PairNode, Running, SUBSYSTEM, Shard, TCP_PORT, Turn};
-use crate::clock::{self, MICROSECOND, VirtualTime};
+use crate::clock::{self, MICROSECOND};
 use crate::device::{Device, Machine};
 use crate::disk::Disk;
 use crate::memory::Memory;
@@ -298,8 +298,8 @@ impl Appliance {
             },
             memory,
         };
-        let (core, start) = (index as u32, clock::now());
-        let mut shard = Shard::new(index, core, common, links, Machine, VirtualTime, start);
+        let (core, start) = (index as u32, self.clock.at(clock::now()));
+        let mut shard = Shard::new(index, core, common, links, Machine, self.clock, start);
         if !logs.is_empty() {
             shard.attach_log(logs, sizes.elements, || ());
         }

@@ -10,7 +10,7 @@ use block::{NamespaceIndex, VolumeId};
 use mirror::{
     Changed, Content, Door, FRAME_BYTES, FrameSize, Generation, LaneCounters, Lanes, Mailbox,
     Manager, Mirrored, MirroredVolume, Pair, PairConfig, PairKey, Patience, Peer, ReplicaId, Role,
-    Standing, VerifyReport, Wholeness,
+    Standing, VerifyReport, Wholeness, counted,
 };
 use shard::PairQuestion;
 use testkit::Random;
@@ -386,12 +386,16 @@ impl Appliance {
             Told::Answer(question, answer) => {
                 running.handle.pair_question_answered(&question, answer);
             }
-            Told::Leased(until) => {
-                let left = match cfg!(mutant = "pair-lease-from-answer") {
-                    true => LEASE,
-                    false => until.saturating_sub(clock::now()),
+            Told::Leased(sent) => {
+                let from = match cfg!(mutant = "pair-lease-from-answer") {
+                    true => clock::now(),
+                    false => sent,
                 };
-                let until = now + Duration::from_nanos(left);
+                // By the node's own clock, as everything it counts.
+                let since = self.clock.at(clock::now()) - self.clock.at(from);
+                let left = counted(Duration::from_nanos(LEASE))
+                    .saturating_sub(Duration::from_nanos(since));
+                let until = now + left;
                 for peer in 0..node.peers.len() {
                     running.shards[0].lanes().leased(peer, until, now);
                 }

@@ -50,6 +50,8 @@ pub(super) enum Event {
     LoseLog {
         appliance: usize,
     },
+    /// Something happens to whichever one serves, when the pair is so far.
+    Trap,
     /// The operator says that the other one is to be the source.
     Demote {
         appliance: usize,
@@ -84,6 +86,8 @@ pub(super) enum Event {
     Arbiter {
         is_down: bool,
     },
+    /// It loses its data.
+    ArbiterForgets,
 }
 
 /// Which appliances there are, what is between them, and which volumes they have in common.
@@ -268,6 +272,9 @@ pub(super) fn draw_events(
     if has_arbiter && random.one_in(4) {
         draw_flap(&mut events, shape, plan.active, random);
     }
+    if random.one_in(4) {
+        events.push((random.below(plan.active), Event::Trap));
+    }
     draw_disks(&mut events, plan, shape.appliances, random);
     events.sort_by_key(|&(at, _)| at);
     heal(&mut events, shape, plan.active);
@@ -346,6 +353,14 @@ fn heal(events: &mut Vec<(Nanoseconds, Event)>, shape: &Shape, active: Nanosecon
     }
 }
 
+/// How fast a clock goes: so many nanoseconds in a microsecond. Of two, none goes by a quarter slower than the other one.
+pub(super) fn draw_rate(shape: &Shape, random: &mut Random) -> u64 {
+    match shape.links_alone || random.chance(1, 2) {
+        true => 1000,
+        false => random.range(900..=1170u64),
+    }
+}
+
 /// How long after another node serves a host knows it: until then it asks the one that it knew, which may be back.
 pub(super) fn draw_lag(random: &mut Random) -> Nanoseconds {
     match random.below(4u32) {
@@ -421,6 +436,9 @@ fn draw_orders(
             is_short,
         };
         events.push((random.below(within), event));
+    }
+    if has_arbiter && random.one_in(4) {
+        events.push((random.below(within), Event::ArbiterForgets));
     }
     for _ in 0..if has_arbiter { random.below(4u32) } else { 0 } {
         let at = random.below(within);

@@ -188,14 +188,18 @@ impl Forwarding {
         run: Option<&PageRun>,
         logged: u64,
     ) -> u64 {
-        let transfer = self.next;
-        self.next += 1;
+        let last = self.confirmed.back().filter(|last| !last.is_confirmed);
+        let is_reused = cfg!(mutant = "pair-transfer-reused") && last.is_some();
+        let transfer = self.next - u64::from(is_reused);
         self.unconfirmed_bytes += logged;
-        self.confirmed.push_back(Transfer {
-            volume,
-            is_confirmed: false,
-            logged,
-        });
+        if !is_reused {
+            self.next += 1;
+            self.confirmed.push_back(Transfer {
+                volume,
+                is_confirmed: false,
+                logged,
+            });
+        }
         let segments = run.into_iter().flat_map(PageRun::segments);
         self.queue.push_back(Forward {
             transfer,

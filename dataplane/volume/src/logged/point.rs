@@ -217,7 +217,8 @@ impl<D: Device> Log<D> {
                 self.point.hurry(self.now);
             }
             Stage::Settling { half } => {
-                if self.unmerged[half] == 0 && self.region.is_settled(half) {
+                let is_merged = self.unmerged[half] == 0 || cfg!(mutant = "pair-point-unconfirmed");
+                if is_merged && self.region.is_settled(half) {
                     self.pace.flushes(cached);
                     let left = cached.flush_logged(buffers, ends);
                     self.point.stage = Stage::flushing(left, false);
