@@ -280,6 +280,8 @@ impl Pair {
                 self.shared.join_pending();
                 self.content.role = Role::Source;
                 self.content.standing = standing;
+                // It may have given up what it had since they were in sync, and be another replica.
+                self.content.peer = Some(peer);
                 if let Some(since) = self.orders.severs() {
                     self.content.severed = Some(since);
                 }
