@@ -19,6 +19,8 @@ pub enum AlertEvent {
     NotServed,
     /// The source is gone, and this node is about to be it.
     TakesOver,
+    /// This node's log has failed: the other one is to take over.
+    HandsOver,
     /// This node was to yield, and stays the source.
     NotDemoted,
     /// Both went on without each other: nothing is overwritten.
@@ -41,13 +43,14 @@ pub enum AlertEvent {
 
 impl AlertEvent {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::InSync,
         Self::PeerLost,
         Self::Severed,
         Self::SeveredThere,
         Self::NotServed,
         Self::TakesOver,
+        Self::HandsOver,
         Self::NotDemoted,
         Self::SplitBrain,
         Self::NotAlike,
@@ -68,6 +71,7 @@ impl AlertEvent {
             Self::SeveredThere => "severed_there",
             Self::NotServed => "not_served",
             Self::TakesOver => "takes_over",
+            Self::HandsOver => "hands_over",
             Self::NotDemoted => "not_demoted",
             Self::SplitBrain => "split_brain",
             Self::NotAlike => "not_alike",

@@ -233,7 +233,8 @@ impl Role {
 /// | 19 | 1 | 0: blank, 1: whole, 2: copying |
 /// | 20 | 1 | 1: it has a record; else 0, and zeros in its fields |
 /// | 21 | 1 | record: something of it was copied |
-/// | 22 | 2 | 0 |
+/// | 22 | 1 | 1: the log of the sender, a source, has failed, and it serves hosts no more |
+/// | 23 | 1 | 0 |
 /// | 24 | 8 | bytes of the volume |
 /// | 32 | 4 | bytes of a block |
 /// | 36 | 4 | bytes of payload that frames to the sender are to have at most, from 4096 on; 0: 4 MiB |
@@ -271,6 +272,8 @@ pub struct Meeting {
     pub answers: u64,
     /// When an operator severed the pair at the sender; 0: none did.
     pub severed: u64,
+    /// The sender's log has failed: it was the source, and serves hosts no more in this run.
+    pub has_failed: bool,
 }
 
 impl Meeting {
@@ -289,6 +292,7 @@ impl Meeting {
                 2
             }
         };
+        bytes[22] = self.has_failed.into();
         put(&mut bytes, 24, &self.len.to_le_bytes());
         put(&mut bytes, 32, &self.block.to_le_bytes());
         let frame = if self.frame == FRAME_MAX {
@@ -367,11 +371,15 @@ impl Meeting {
             meeting: u64_at(bytes, 152),
             answers: u64_at(bytes, 160),
             severed: u64_at(bytes, 168),
+            has_failed: bytes[22] == 1,
         };
         if meeting.severed != 0 && role != Role::Source {
             return Err(BadParameters(
                 "a pair is severed at a node that is not its source",
             ));
+        }
+        if meeting.has_failed && role != Role::Source {
+            return Err(BadParameters("a node that is no source has failed as one"));
         }
         match meeting.encode() == bytes {
             true => Ok(meeting),

@@ -125,6 +125,8 @@ pub struct Mirrored {
     is_broken: AtomicBool,
     /// What was to be stored last could not be.
     is_in_vain: AtomicBool,
+    /// The log of some shard has failed: nothing is changed in this run any more.
+    has_failed: AtomicBool,
     verification: Verification,
 }
 
@@ -152,6 +154,7 @@ impl Mirrored {
             number: AtomicU64::new(0),
             is_broken: AtomicBool::new(false),
             is_in_vain: AtomicBool::new(false),
+            has_failed: AtomicBool::new(false),
             verification: Verification::new(granules, shards),
         }
     }
@@ -211,6 +214,11 @@ impl Mirrored {
     /// The shard acts by a mode from now on.
     pub fn acts_by(&self, shard: usize, word: u64) {
         self.seen[shard].store(word, SeqCst);
+    }
+
+    /// The shard's log has failed: it takes no change any more.
+    pub fn log_failed(&self) {
+        self.has_failed.store(true, SeqCst);
     }
 
     /// The other replica lacks bytes `range`.
@@ -334,6 +342,11 @@ impl Mirrored {
     /// Whether no change of the other node is under way.
     pub(crate) fn is_quiet(&self) -> bool {
         self.executing.load(SeqCst) == 0
+    }
+
+    /// Whether the log of some shard has failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.has_failed.load(SeqCst)
     }
 
     pub(crate) fn take_broken(&self) -> bool {

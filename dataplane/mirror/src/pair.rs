@@ -14,7 +14,9 @@
 
 mod content;
 mod destination;
+mod failed;
 mod leases;
+mod meeting;
 mod orders;
 mod roles;
 mod source;
@@ -33,7 +35,7 @@ use crate::lanes::FrameSize;
 use crate::mirrored::{Mirrored, Mode};
 use crate::parameters::Refusal;
 use crate::record::Changed;
-use crate::standing::{Claim, Refused, Standing, Verdict, Which, Wholeness, meet};
+use crate::standing::{Claim, Refused, Standing, Verdict};
 
 pub use content::{BadContent, Content};
 pub use roles::Unwilling;
@@ -136,6 +138,10 @@ enum Phase {
     Severed,
     /// This node gives up what it has.
     Discarding,
+    /// This node was the source, and its log has failed: the other one goes on without it.
+    Failed,
+    /// The other node was, and this one takes over when the arbiter has taken note.
+    TakingOver,
 }
 
 /// What follows a store.
@@ -182,6 +188,8 @@ pub struct Pair {
     /// The arbiter has taken note of it.
     severs_now: bool,
     is_stopping: bool,
+    /// It was the source when its log failed: it is none any more in this run.
+    has_failed: bool,
     /// If there is an arbiter.
     leases: Option<leases::Leases>,
     orders: orders::Orders,
@@ -235,6 +243,7 @@ impl Pair {
             severs: false,
             severs_now: false,
             is_stopping: false,
+            has_failed: false,
             leases: None,
             orders: orders::Orders::default(),
             frame: Arc::default(),
@@ -362,6 +371,10 @@ impl Pair {
     pub fn up(&mut self, anew: bool) {
         self.is_up = true;
         self.forget_arbiter();
+        if self.phase == Phase::TakingOver {
+            // It may be another run of the other one, which serves.
+            self.begin_anew();
+        }
         if anew {
             // What was claimed may have gone to a run that is over.
             self.claimed = None;
@@ -526,6 +539,7 @@ impl Pair {
             meeting,
             answers,
             severed: self.severed_at(role),
+            has_failed: self.has_failed && role == Role::Source,
         }
     }
 
@@ -543,6 +557,7 @@ impl Pair {
         self.now = now;
         self.keep_lease();
         self.tell_of_verification();
+        self.look_at_log();
         if self.shared.take_broken() && matches!(self.phase, Phase::Source(step) if step.forwards())
         {
             self.severs = true;
@@ -552,7 +567,10 @@ impl Pair {
                 self.again = None;
                 self.store(after);
             }
-            return;
+            // One whose log has failed waits for nothing to be stable.
+            if !self.has_failed {
+                return;
+            }
         }
         while self.storing.is_none()
             && let Some((command, parameters, payload, reply)) = self.heard.pop_front()
@@ -578,16 +596,23 @@ impl Pair {
             Phase::Source(step) => self.source_advances(step),
             Phase::Destination(step) => self.destination_advances(step),
             Phase::Promoting => self.promote_on(),
-            Phase::Sourceless | Phase::Refused(_) | Phase::Severed | Phase::Discarding => {}
+            Phase::Sourceless
+            | Phase::Refused(_)
+            | Phase::Severed
+            | Phase::Discarding
+            | Phase::Failed
+            | Phase::TakingOver => {}
         }
-        if self.storing.is_none() && self.shared.wants_to_be_stored() {
+        let can_store = self.storing.is_none() && self.again.is_none();
+        if can_store && self.shared.wants_to_be_stored() {
             self.store(After::Nothing);
         }
     }
 
     /// Tells the other one, and decides when both know of each other.
     fn meet(&mut self) {
-        if !self.is_up || self.asked.is_some() {
+        let still_serves = self.has_failed && !self.shared.is_settled();
+        if !self.is_up || self.asked.is_some() || still_serves {
             return;
         }
         let answers = self.theirs.map_or(0, |theirs| theirs.meeting);
@@ -613,57 +638,6 @@ impl Pair {
             }
             self.decide(&claim, role, &theirs);
         }
-    }
-
-    fn decide(&mut self, claim: &Claim, role: Role, theirs: &Meeting) {
-        self.verdict = meet(claim, &theirs.claim);
-        let source = match self.verdict {
-            Verdict::Refused(refused) => {
-                return self.leave_as_they_are(refused);
-            }
-            Verdict::CopyChanged { source } | Verdict::CopyAll { source } => source,
-            Verdict::InSync if role == theirs.role && role == Role::Source => {
-                return self.leave_as_they_are(Refused::SplitBrain);
-            }
-            Verdict::InSync => match (role, theirs.role) {
-                (Role::Source, _) | (Role::Destination, Role::Yielding) => Which::First,
-                _ => Which::Second,
-            },
-        };
-        let (roles, is_mine) = match source {
-            Which::First => ((role, theirs.role), true),
-            Which::Second => ((theirs.role, role), false),
-        };
-        let is_given =
-            self.verdict == Verdict::InSync && roles == (Role::Destination, Role::Yielding);
-        // The one that was to be the source has given up what it had.
-        let is_left = roles == (Role::Yielding, Role::Destination)
-            && [claim.wholeness, theirs.claim.wholeness].contains(&Wholeness::Blank);
-        if roles.0 != Role::Source && !is_given && !is_left {
-            self.alert(
-                AlertEvent::NoSource,
-                "neither replica that is whole is the source: an operator is to say which one is",
-            );
-            return self.enter(Phase::Sourceless);
-        }
-        let severed = match is_mine {
-            true => self.severed_at(role),
-            false => theirs.severed,
-        };
-        if severed != 0 {
-            return self.stays_severed(is_mine, severed);
-        }
-        match is_mine {
-            true => self.enter(Phase::Source(source::Step::Hearing)),
-            false => self.become_destination(),
-        }
-    }
-
-    /// Nothing is overwritten.
-    fn leave_as_they_are(&mut self, refused: Refused) {
-        let text = format!("the two replicas are not made alike: {refused}");
-        self.alert(refused.into(), text);
-        self.enter(Phase::Refused(refused));
     }
 
     /// The standing, and what it has recorded.

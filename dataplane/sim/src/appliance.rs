@@ -181,6 +181,11 @@ impl Appliance {
         &self.disks[self.volumes.len()..]
     }
 
+    /// Whether a command of its log's has failed since it was started.
+    pub(crate) fn has_failed_logs(&self) -> bool {
+        self.logs().iter().any(|log| log.borrow().has_failed())
+    }
+
     /// Whether one device of the log alone may lie, or be in trouble, and nobody sees it.
     pub(crate) fn has_two_logs(&self) -> bool {
         self.logs().len() > 1

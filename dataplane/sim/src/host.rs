@@ -143,6 +143,13 @@ impl Host {
         self.turn_at = clock::now();
     }
 
+    /// It gives so many more commands, one soon after the other.
+    pub(crate) fn work(&mut self, commands: u32) {
+        self.plan.pause = self.plan.pause.min(10 * MILLISECOND);
+        self.goal = Goal::Work(commands);
+        self.turn_at = clock::now();
+    }
+
     /// It gives no more commands.
     pub(crate) fn rest(&mut self) {
         self.goal = Goal::Work(0);

@@ -8,6 +8,7 @@
 
 mod disks;
 mod draw;
+mod failing;
 mod links;
 mod orders;
 mod serving;
@@ -288,7 +289,11 @@ impl World {
             let Some(source) = self.serving[volume].by else {
                 return Err(Violation("in sync, and none serves".into()));
             };
-            self.kill(source, true)?;
+            if self.random.one_in(3) {
+                self.fail_log(source)?;
+            } else {
+                self.kill(source, true)?;
+            }
             self.verify()?;
             if self
                 .serving

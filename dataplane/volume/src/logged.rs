@@ -384,6 +384,7 @@ impl<D: Device> Log<D> {
                 "the log's store {what}: {fault}. Writes to logged volumes are refused until a restart; what was acknowledged is safe, and goes to its drives now"
             );
             self.failed = Some(fault);
+            self.forwarding.log_failed();
             self.decided_at = self.now + UNDECIDED_MAX;
             self.point.hurry(self.now);
         }

@@ -85,6 +85,7 @@ fn meeting() -> Meeting {
         meeting: 10,
         answers: 11,
         severed: 12,
+        has_failed: false,
     }
 }
 

@@ -239,7 +239,7 @@ impl Pair {
         };
         // Nodes that do not hear each other look again; others now and then: what was asked long ago may be done late.
         let is_due = self.phase == Phase::Source(Step::InSync) && self.now >= next;
-        let looks = self.misses_other() || is_due;
+        let looks = self.misses_other() || is_due || self.phase == Phase::TakingOver;
         let question = question.or(looks.then_some(Question::Look));
         if let Some(question) = question {
             self.ask_arbiter(question);
@@ -276,6 +276,9 @@ impl Pair {
         let wants_alone = self.leases.as_ref().is_some_and(|it| it.wants_alone);
         let is_mine = seen.entry.is_some_and(|entry| entry.source == me);
         match self.phase {
+            _ if self.has_failed => None,
+            // It has said itself that it serves no more, whatever its node's key says.
+            Phase::TakingOver => self.has_all(seen).then(|| set(self.alone(), false)),
             Phase::Source(_) if wants_alone => is_mine.then(|| set(self.alone(), false)),
             Phase::Source(Step::InSync) => {
                 let entry = self.entry(false);
@@ -368,7 +371,8 @@ impl Pair {
             (Answer::Seen(seen), _) => {
                 leases.known = Some(seen);
                 // Whoever wants something does not wait for the next look.
-                if matches!(question, Question::Look) && leases.wants_alone {
+                let wants = leases.wants_alone || self.phase == Phase::TakingOver;
+                if matches!(question, Question::Look) && wants {
                     leases.ask_at = self.now;
                 }
                 if self.waits_for_arbiter() {
@@ -438,6 +442,7 @@ impl Pair {
                 self.alert(AlertEvent::TakesOver, text);
                 self.take_over();
             }
+            Phase::TakingOver => self.take_over(),
             // They have met meanwhile: what they agree on is told next.
             _ => {}
         }

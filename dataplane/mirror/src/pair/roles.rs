@@ -51,6 +51,8 @@ pub enum Unwilling {
     NotHeard,
     /// The other node takes frames of so many bytes at most.
     FrameTooLong(u32),
+    /// Its log has failed.
+    LogFailed,
     /// The other node refuses, with these words.
     Refused(String),
     /// The arbiter does not take note.
@@ -114,6 +116,9 @@ impl fmt::Display for Unwilling {
                     "the other node takes frames with {bytes} bytes of payload at most: say it there first"
                 );
             }
+            Self::LogFailed => {
+                "this node's log has failed: mend its store, and start the program again"
+            }
             Self::Refused(why) => return write!(f, "the other node refuses: {why}"),
             Self::Arbiter(why) => return write!(f, "{why}, and both nodes go on as before"),
             Self::Busy => "what was asked for before is not done yet",
@@ -138,6 +143,9 @@ impl Pair {
         }
         if self.content.role == Role::Source && self.shared.mode().0 != Mode::Suspended {
             return Ok(());
+        }
+        if self.shared.has_failed() {
+            return Err(Unwilling::LogFailed);
         }
         if self.is_up && matches!(self.phase, Phase::Destination(_)) {
             return Err(Unwilling::OtherServes);

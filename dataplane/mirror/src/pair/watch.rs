@@ -19,6 +19,8 @@ impl Phase {
             Self::Promoting => "promoting\0",
             Self::Severed => "severed\0",
             Self::Discarding => "discarding\0",
+            Self::Failed => "failed\0",
+            Self::TakingOver => "taking_over\0",
             Self::Source(From::Hearing) => "source_hearing\0",
             Self::Source(From::Marked) => "source_marked\0",
             Self::Source(From::Beginning) => "source_beginning\0",
@@ -56,6 +58,8 @@ impl Pair {
             Phase::Promoting => "is about to be the source".into(),
             Phase::Severed => "severed".into(),
             Phase::Discarding => "gives up what it has".into(),
+            Phase::Failed => "its log has failed: the other node takes over".into(),
+            Phase::TakingOver => "takes over when the arbiter has taken note".into(),
         };
         let (generation, changed) = (self.content.standing.generation, self.shared.changed());
         let since = (self.now - self.since).as_secs();

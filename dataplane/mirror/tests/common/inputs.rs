@@ -176,6 +176,7 @@ fn meeting(number: u64, answers: u64) -> Meeting {
         meeting: number,
         answers,
         severed: 0,
+        has_failed: false,
     }
 }
 

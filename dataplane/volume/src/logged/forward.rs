@@ -128,6 +128,11 @@ impl Forwarding {
         self.entries.iter().any(is(Mode::Suspended)) && self.entries.iter().any(is(Mode::Forward))
     }
 
+    /// The log has failed: sources hand over to the other node.
+    pub(super) fn log_failed(&self) {
+        (self.entries.iter()).for_each(|entry| entry.shared.log_failed());
+    }
+
     pub(super) fn in_progress(&self) -> usize {
         let reads = self.entries.iter().filter(|entry| entry.check.reads());
         self.awaiting.len() + self.copies.len() + reads.count()

@@ -1,0 +1,109 @@
+//! A source whose log has failed hands over by itself (rows R6, S8).
+
+#[path = "common/nodes.rs"]
+mod nodes;
+
+use std::time::Duration;
+
+use mirror::{AlertEvent, Mode, Role, Unwilling};
+
+use nodes::*;
+
+const PROMISE: Duration = Duration::from_secs(4);
+const T1: Duration = Duration::from_secs(1);
+
+fn modes(nodes: &[Node; 2]) -> [Mode; 2] {
+    [nodes[0].mode(), nodes[1].mode()]
+}
+
+/// The other one serves soon; the one that failed serves nobody in this run, and is copied to when it begins again.
+#[test]
+fn s08_a_source_whose_log_fails_hands_over() {
+    let mut nodes = [source(), destination(LEN)];
+    meet(&mut nodes, T1);
+    nodes[0].pair.shared().log_failed();
+    let stored = nodes[0].stored.clone();
+    go_on(&mut nodes, 2 * T1);
+    assert_eq!(modes(&nodes), [Mode::Suspended, Mode::Alone]);
+    assert!(nodes[0].has_told(AlertEvent::HandsOver));
+    assert!(nodes[1].has_told(AlertEvent::TakesOver));
+    assert_eq!(nodes[0].pair.promote(true), Err(Unwilling::LogFailed));
+    assert_eq!(nodes[0].stored, stored, "nothing can be written there");
+    nodes[0] = nodes[0].restarted();
+    meet(&mut nodes, 3 * T1);
+    assert_eq!(modes(&nodes), [Mode::Suspended, Mode::Forward]);
+    assert!(nodes.iter().all(|node| node.pair.is_in_sync()));
+    assert_eq!(nodes[0].pair.content().role, Role::Destination);
+}
+
+/// One that does not hear the other one goes on as it is, and hands over when they meet.
+#[test]
+fn s08_a_source_whose_log_fails_hands_over_to_one_that_has_the_same_alone() {
+    let mut nodes = [source(), destination(LEN)];
+    meet(&mut nodes, T1);
+    nodes.iter_mut().for_each(|node| node.pair.down());
+    nodes[0].pair.shared().log_failed();
+    go_on(&mut nodes, 2 * T1);
+    assert_eq!(modes(&nodes), [Mode::Forward, Mode::Suspended]);
+    meet(&mut nodes, 3 * T1);
+    assert_eq!(modes(&nodes), [Mode::Suspended, Mode::Alone]);
+    // One that went on alone has what the other one lacks.
+    let mut nodes = [source(), destination(LEN)];
+    meet(&mut nodes, T1);
+    assert_eq!(nodes[0].pair.sever(7), Ok(()));
+    go_on(&mut nodes, 2 * T1);
+    nodes[0].pair.shared().log_failed();
+    go_on(&mut nodes, 3 * T1);
+    assert_eq!(modes(&nodes), [Mode::Alone, Mode::Suspended]);
+}
+
+/// With an arbiter, as soon as that has taken note, though the node's key is there; and not at all if it does not.
+#[test]
+fn s08_a_source_whose_log_fails_hands_over_with_the_arbiters_knowledge() {
+    let mut arbiter = Arbiter {
+        is_reached: [true; 2],
+        lives: [true; 2],
+        ..Arbiter::default()
+    };
+    let mut nodes = [source(), destination(LEN)];
+    for node in &mut nodes {
+        node.pair.set_arbiter(PROMISE);
+        node.pair.up(true);
+    }
+    go_on_with(&mut nodes, &mut arbiter, T1, 400);
+    nodes[0].pair.shared().log_failed();
+    arbiter.is_reached = [false; 2];
+    go_on_with(&mut nodes, &mut arbiter, 2 * T1, 5000);
+    assert_eq!(modes(&nodes), [Mode::Suspended; 2]);
+    arbiter.is_reached = [true; 2];
+    go_on_with(&mut nodes, &mut arbiter, 7 * T1, 1500);
+    assert_eq!(modes(&nodes), [Mode::Suspended, Mode::Alone]);
+    let entry = arbiter.entry.expect("it knows the volume");
+    assert_eq!((entry.source, entry.is_alone), (replica(1), true));
+}
+
+/// Another run of the one that failed, which can serve, is not taken for the one before.
+#[test]
+fn s08_a_source_that_failed_and_began_again_may_stay_the_source() {
+    let mut arbiter = Arbiter {
+        is_reached: [true; 2],
+        lives: [true; 2],
+        ..Arbiter::default()
+    };
+    let mut nodes = [source(), destination(LEN)];
+    for node in &mut nodes {
+        node.pair.set_arbiter(PROMISE);
+        node.pair.up(true);
+    }
+    go_on_with(&mut nodes, &mut arbiter, T1, 400);
+    nodes[0].pair.shared().log_failed();
+    arbiter.is_reached = [false; 2];
+    go_on_with(&mut nodes, &mut arbiter, 2 * T1, 400);
+    assert_eq!(nodes[1].pair.state(), "taking_over");
+    nodes[0] = nodes[0].restarted();
+    nodes[0].pair.set_arbiter(PROMISE);
+    (nodes.iter_mut()).for_each(|node| node.pair.up(true));
+    arbiter.is_reached = [true; 2];
+    go_on_with(&mut nodes, &mut arbiter, 3 * T1, 3000);
+    assert_eq!(modes(&nodes), [Mode::Forward, Mode::Suspended]);
+}
