@@ -181,6 +181,49 @@ pub(crate) fn pair_discard(
     Ok(ExitCode::SUCCESS)
 }
 
+/// `throughline pair resize`
+pub(crate) fn pair_resize(
+    socket: &Path,
+    store: &str,
+    bytes: Option<u64>,
+    volume_name: Option<&str>,
+    waits: bool,
+) -> anyhow::Result<ExitCode> {
+    let mut params = json!({ "store": store });
+    if let Some(bytes) = bytes {
+        params["bytes"] = bytes.into();
+    }
+    if let Some(name) = volume_name {
+        params["volume_name"] = name.into();
+    }
+    let before = pair_of(socket, store)?["bytes"].clone();
+    Client::connect(socket)?.call("throughline_pair_resize", params, PAIR)?;
+    if !waits {
+        print("begun: `throughline pair report` says how far it is\n")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let volume = loop {
+        let volume = pair_of(socket, store)?;
+        if volume["resizes_to"].is_null() {
+            break volume;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    };
+    print(&format!("{store}: {} bytes\n", volume["bytes"]))?;
+    Ok(match volume["bytes"] == before {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    })
+}
+
+/// What the report says of the volume on a store.
+fn pair_of(socket: &Path, store: &str) -> anyhow::Result<Value> {
+    let answer = Client::connect(socket)?.call("throughline_pair_report", json!({}), ANSWER)?;
+    let volumes = answer.as_array().cloned().unwrap_or_default();
+    let volume = volumes.into_iter().find(|volume| volume["store"] == store);
+    volume.with_context(|| format!("no pair has a volume on store {store:?}"))
+}
+
 /// `throughline pair set-frame-size`
 pub(crate) fn pair_set_frame_size(
     socket: &Path,
@@ -234,11 +277,7 @@ pub(crate) fn pair_verify(
     }
     let verify = loop {
         std::thread::sleep(Duration::from_millis(200));
-        let answer = call("throughline_pair_report", json!({}))?;
-        let volumes = answer.as_array().cloned().unwrap_or_default();
-        let volume = volumes.into_iter().find(|volume| volume["store"] == store);
-        let verify = volume.map(|volume| volume["verify"].clone());
-        let verify = verify.context("the program has forgotten the volume")?;
+        let verify = pair_of(socket, store)?["verify"].clone();
         if verify["has_ended"] == true {
             break verify;
         }

@@ -260,6 +260,23 @@ enum PairAction {
         #[arg(long)]
         force: bool,
     },
+    /// Give a volume another size, on the node that is its source, and on the other one: as many bytes as this node's device has, or so many
+    Resize {
+        #[command(flatten)]
+        socket: SocketOptions,
+        /// The volume, by the name of its store
+        #[arg(value_name = "STORE")]
+        store: String,
+        /// Bytes, in whole blocks
+        #[arg(long, value_name = "BYTES")]
+        bytes: Option<u64>,
+        /// The store once more, if the volume is to be smaller: what is behind is lost
+        #[arg(long, value_name = "STORE")]
+        volume_name: Option<String>,
+        /// Do not wait until it is so: `throughline pair report` says how far it is
+        #[arg(long)]
+        no_wait: bool,
+    },
     /// Say how many KiB of payload frames to and from the other node have at most: 4 to 4096, and not more than that one takes.
     /// Counts at once
     SetFrameSize {
@@ -423,6 +440,15 @@ fn pair(action: PairAction) -> anyhow::Result<ExitCode> {
         } => socket
             .path()
             .and_then(|socket| commands::pair_discard(&socket, &store, &volume_name, force)),
+        PairAction::Resize {
+            socket,
+            store,
+            bytes,
+            volume_name,
+            no_wait,
+        } => socket.path().and_then(|socket| {
+            commands::pair_resize(&socket, &store, bytes, volume_name.as_deref(), !no_wait)
+        }),
         PairAction::SetFrameSize { socket, store, kib } => socket
             .path()
             .and_then(|socket| commands::pair_set_frame_size(&socket, &store, kib)),

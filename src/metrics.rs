@@ -202,6 +202,14 @@ impl<'s> Writer<'s> {
             "What is to be copied to the other node, in granules of 64 KiB.",
             |pair| Some(pair.to_copy_bytes()),
         );
+        each("throughline_pair_bytes", "Bytes of the volume.", |pair| {
+            Some(pair.bytes)
+        });
+        each(
+            "throughline_pair_growing_bytes",
+            "What is to be copied before the volume is as large as it is to be, in granules of 64 KiB.",
+            |pair| Some(pair.growing_bytes()),
+        );
         each(
             "throughline_pair_state_seconds",
             "Seconds since how far the two nodes are last changed.",

@@ -124,6 +124,9 @@ const METHODS: &[(&str, Read)] = &[
     ("throughline_pair_report", |p| {
         read(p).map(Request::PairReport)
     }),
+    ("throughline_pair_resize", |p| {
+        pair::Order::resize(p).map(Request::PairOrder)
+    }),
     ("throughline_pair_sever", |p| {
         pair::Order::sever(p).map(Request::PairOrder)
     }),

@@ -31,6 +31,8 @@ impl Report {
                 "in_sync": report.is_in_sync,
                 "takeover": report.takeover,
                 "generation": report.generation.to_string(),
+                "bytes": report.bytes,
+                "resizes_to": report.resizes_to,
                 "kib_to_copy": report.to_copy_bytes() / 1024,
                 "verify": report.verification.map(|verify| json!({
                     "text": verify.to_string(),
@@ -111,6 +113,16 @@ struct Frames {
     kib: u32,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Resize {
+    store: String,
+    /// None: as many as the device of this node has.
+    bytes: Option<u64>,
+    /// The store once more: what is behind may be lost.
+    volume_name: Option<String>,
+}
+
 impl Order {
     fn of(params: Params, order: PairOrder, not: &'static str) -> Result<Self, ErrorObject> {
         let Volume { store } = read(params)?;
@@ -164,6 +176,24 @@ impl Order {
         }
         let order = PairOrder::Discard { is_forced: force };
         let not = "discarded";
+        Ok(Self { store, order, not })
+    }
+
+    /// `throughline_pair_resize`
+    pub(super) fn resize(params: Params) -> Result<Self, ErrorObject> {
+        let Resize {
+            store,
+            bytes,
+            volume_name,
+        } = read(params)?;
+        if let Some(name) = volume_name.as_ref().filter(|&name| *name != store) {
+            return Err(ErrorObject::invalid_params(&format!(
+                "What {store:?} has behind its new size would be lost: `volume_name` is to be {store:?}, and is {name:?}"
+            )));
+        }
+        let is_named = volume_name.is_some();
+        let order = PairOrder::Resize { bytes, is_named };
+        let not = "resized";
         Ok(Self { store, order, not })
     }
 
@@ -260,6 +290,31 @@ mod tests {
             let bytes = kib * 1024;
             assert_eq!(order.order, PairOrder::SetFrameSize { bytes });
         }
+    }
+
+    /// What is behind a smaller size is lost, and named twice.
+    #[test]
+    fn r03_a_size_is_read_with_what_may_be_lost() {
+        let read = |params: Value| Order::resize(params.as_object().unwrap().clone());
+        let order = |params| read(params).unwrap().order;
+        let grows = json!({ "store": "data" });
+        let expected = PairOrder::Resize {
+            bytes: None,
+            is_named: false,
+        };
+        assert_eq!(order(grows.clone()), expected);
+        let shrinks = json!({ "store": "data", "bytes": 4096, "volume_name": "data" });
+        let expected = PairOrder::Resize {
+            bytes: Some(4096),
+            is_named: true,
+        };
+        assert_eq!(order(shrinks), expected);
+        let other = json!({ "store": "data", "bytes": 4096, "volume_name": "date" });
+        let told = read(other).unwrap_err().message;
+        assert!(told.contains("is to be \"data\""), "{told}");
+        assert!(read(json!({ "store": "data", "bytes": -1 })).is_err());
+        let told = read(grows).unwrap().give(&Handle::new()).unwrap_err();
+        assert!(told.message.starts_with("Not resized: there is no pair"));
     }
 
     /// What is lost is named twice.

@@ -456,6 +456,116 @@ fn r03_what_differs_is_found_and_mended(test: &Test) -> Outcome {
     expect::equal("where the drives differ", differs, None)
 }
 
+/// Both devices become larger, and the volume does not before an operator says so; hosts see what is new when both nodes have it. Then it
+/// becomes smaller, when its store is named once more.
+fn r03_a_volume_grows_and_shrinks_on_both_nodes(test: &Test) -> Outcome {
+    const SIZES: [u64; 3] = [64 * MIB, 96 * MIB, 32 * MIB];
+    const BLOCK: u64 = 4096;
+    let pair = Pair::new(test)?;
+    let mut writer = Writer::new(0, NODES[0]);
+    let has = |program: &Program<'_>, bytes: u64| {
+        reports(program, "it has that size", |report| {
+            report["bytes"] == bytes && report["resizes_to"].is_null()
+        })
+    };
+    // Of the block at the end of a volume of so many bytes.
+    let reads = |node: usize, bytes: u64| -> Result<(u16, Vec<u8>)> {
+        let (_admin, mut queue) = pair.host.within(|| Writer::new(0, NODES[node]).connect())?;
+        Ok(queue.read(bytes / BLOCK - 1, BLOCK as usize, BLOCK as usize)?)
+    };
+    let ends_at = |node: usize, bytes: u64| {
+        wait::until("hosts see its end", || {
+            let (there, behind) = (reads(node, bytes)?.0, reads(node, bytes + BLOCK)?.0);
+            Ok(match (there, behind) {
+                (0, 1..) => Ok(()),
+                found => Err(format!(
+                    "status of the last block, and of one behind: {found:x?}"
+                )),
+            })
+        })
+    };
+    let (source, destination) = (pair.start(0)?, pair.start(1)?);
+    is_in_sync(&source, "source")?;
+    pair.host.within(|| writer.write_all(1))?;
+    destination.stop()?;
+    source.stop()?;
+    for node in 0..2 {
+        let disk = OpenOptions::new()
+            .write(true)
+            .open(test.dir().join(format!("disk{node}")))?;
+        disk.set_len(SIZES[1])?;
+        // What is new is not alike.
+        for at in (SIZES[0]..SIZES[1]).step_by(MIB as usize) {
+            disk.write_all_at(&[0xa0 + node as u8; 8192], at)?;
+        }
+    }
+    let (source, destination) = (pair.start(0)?, pair.start(1)?);
+    is_in_sync(&source, "source")?;
+    is_in_sync(&destination, "destination")?;
+    for program in [&source, &destination] {
+        has(program, SIZES[0])?;
+    }
+    ends_at(0, SIZES[0])?;
+    let refused = pair_command(test, &destination, &["resize", "disk0"])?.fails()?;
+    expect::contains("why not", &refused.output(), "not the source")?;
+    let too_large = pair_command(test, &source, &["resize", "disk0", "--bytes", "134217728"])?;
+    let refused = too_large.fails()?.output();
+    expect::contains("why not", &refused, "device has 100663296 bytes")?;
+    // A host writes meanwhile.
+    let grows = pair_command(test, &source, &["resize", "disk0"])?.start()?;
+    pair.host.within(|| writer.write_all(2))?;
+    let grown = grows.ends()?;
+    expect::contains("what it says", &grown.output(), "disk0: 100663296 bytes")?;
+    for (node, program) in [&source, &destination].into_iter().enumerate() {
+        has(program, SIZES[1])?;
+        let role = ["source", "destination"][node];
+        if node == 0 {
+            pair.is_told(node, "resized", 1, role)?;
+        }
+    }
+    ends_at(0, SIZES[1])?;
+    let data = vec![0x5c; BLOCK as usize];
+    let (_admin, mut queue) = pair.host.within(|| writer.connect())?;
+    let status = queue.write(SIZES[1] / BLOCK - 1, BLOCK as usize, &data, false)?;
+    expect::equal("status of a write at its end", status, 0)?;
+    // The other node has all of it, whichever restarts.
+    destination.stop()?;
+    let destination = pair.start(1)?;
+    is_in_sync(&source, "source")?;
+    is_in_sync(&destination, "destination")?;
+    source.kill();
+    promote(&destination)?;
+    writer.goes_to(NODES[1]);
+    pair.host.within(|| writer.verify())?;
+    ends_at(1, SIZES[1])?;
+    expect::equal("the last block", reads(1, SIZES[1])?, (0, data))?;
+    let (source, destination) = (destination, pair.start(0)?);
+    is_in_sync(&source, "source")?;
+    is_in_sync(&destination, "destination")?;
+    let smaller = [
+        "resize",
+        "disk0",
+        "--bytes",
+        "33554432",
+        "--volume-name",
+        "disk0",
+    ];
+    let refused = pair_command(test, &source, &smaller[..4])?.fails()?;
+    expect::contains("why not", &refused.output(), "--volume-name")?;
+    let shrunk = pair_command(test, &source, &smaller)?.succeeds()?;
+    expect::contains("what it says", &shrunk.output(), "disk0: 33554432 bytes")?;
+    ends_at(1, SIZES[2])?;
+    pair.host.within(|| writer.verify())?;
+    for program in [&source, &destination] {
+        has(program, SIZES[2])?;
+    }
+    destination.stop()?;
+    source.stop()?;
+    let [first, second] = [0, 1].map(|node| fs::read(test.dir().join(format!("disk{node}"))));
+    let differs = first?.iter().zip(&second?).position(|(a, b)| a != b);
+    expect::equal("where the drives differ", differs, None)
+}
+
 /// Two links, each cut by turns while hosts write: they wait a moment, and the pair stays in sync.
 fn r09_a_link_that_is_cut_leaves_the_pair_in_sync(test: &Test) -> Outcome {
     let pair = Pair::with_links(test)?;
@@ -495,6 +605,7 @@ fn r09_a_link_that_is_cut_leaves_the_pair_in_sync(test: &Test) -> Outcome {
 lab::tests![
     r09_a_link_that_is_cut_leaves_the_pair_in_sync,
     r03_what_differs_is_found_and_mended,
+    r03_a_volume_grows_and_shrinks_on_both_nodes,
     r03_a_pair_that_an_operator_severs_stays_so,
     r03_after_split_brain_one_node_gives_up_what_it_has,
     s08_the_other_node_has_what_was_acknowledged,

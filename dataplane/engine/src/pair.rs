@@ -6,7 +6,7 @@ use std::time::Duration;
 use block::{Device, NamespaceIndex, VolumeId};
 use mirror::{
     Changed, Content, Door, FrameSize, Lanes, Mailbox, Manager, Mirrored, MirroredVolume, Node,
-    Pair, PairKey, Patience, Peer, ReplicaId, Role, Standing,
+    Pair, PairKey, Patience, Peer, ReplicaId, Role, Standing, room_of,
 };
 use volume::LogStart;
 
@@ -19,14 +19,16 @@ use crate::store::Store;
 /// Changes of the other node that a shard has in work at a time.
 const RUNS: usize = 128;
 
-/// Bytes of the log's tables area: entries, and a record of each volume, twice, so that one may become larger.
+/// Bytes of the log's tables area: entries, and of each volume a record and room for one that is larger.
 pub(crate) fn tables_len(config: &Config, stores: &[Store]) -> u64 {
     if config.pairs.is_empty() {
         return 0;
     }
     let pages = pair_volumes(&config.pairs).filter_map(|(_, volume)| {
         let place = place_of(config, volume)?;
-        Some(2 * Changed::none(stores[place].geometry().len()).pages())
+        let device = stores[place].geometry().len();
+        let pages = |len| Changed::none(len).pages();
+        Some(pages(device) + pages(room_of(device)))
     });
     let entries = 2 * nvlog::VOLUMES_MAX as u64;
     (entries + pages.sum::<u64>()) * nvlog::UNIT
@@ -84,17 +86,19 @@ impl Started {
             let Some(place) = place_of(config, volume) else {
                 continue;
             };
-            let (len, block) = stores[place];
+            let (device, block) = stores[place];
             let place = VolumeId(place as u16);
             let table = start.tables.iter().find(|table| table.volume == place);
-            let content = match table {
-                Some(table) => Content::decode(&table.content, len).map_err(|bad| Error::Log {
-                    store: volume.store.clone(),
-                    why: format!("what it says of the pair's volume cannot be used: {bad}"),
-                })?,
-                None => first_content(volume.first_role),
+            let (content, len) = match table {
+                Some(table) => {
+                    Content::decode(&table.content, device).map_err(|bad| Error::Log {
+                        store: volume.store.clone(),
+                        why: format!("what it says of the pair's volume cannot be used: {bad}"),
+                    })?
+                }
+                None => (first_content(volume.first_role), device),
             };
-            let shared = Arc::new(Mirrored::new(len, shards));
+            let shared = Arc::new(Mirrored::new(len, device, shards));
             let arbiter = config.pairs[peer].arbiter.as_ref();
             let of_pair = mirror::PairConfig {
                 volume: volume.id,
@@ -115,7 +119,6 @@ impl Started {
                 volume: place,
                 namespace: NamespaceIndex::mirrored(number),
                 peer,
-                len,
                 block,
             });
         }
@@ -134,6 +137,11 @@ impl Started {
             peers: config.pairs.iter().zip(&frames).map(peer).collect(),
             max_bytes: config.target.max_io_bytes as usize,
         })
+    }
+
+    /// Their volumes.
+    pub(crate) fn volumes(&self) -> &[MirroredVolume] {
+        &self.volumes
     }
 
     /// Joins a shard, whose log takes changes.

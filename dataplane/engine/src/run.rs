@@ -280,6 +280,9 @@ impl Plan<'_> {
             let started = pair::Started::new(self.config, first.node, &start, &self.sizes)?;
             started.join(shard, 0);
             self.handle.expect_pairs(pair::names(self.config));
+            for volume in started.volumes() {
+                self.handle.expect_mirrored(volume.volume, &volume.shared);
+            }
             let _ = self.pair.set(started);
         }
         // Nobody else sets them.

@@ -35,6 +35,10 @@ pub enum AlertEvent {
     PeerRefuses,
     /// An operator said that this node gives up what it has: it is to be copied to.
     Discarded,
+    /// The volume has another size now.
+    Resized,
+    /// It was to have another size, and does not.
+    NotResized,
     /// A comparison ended, or was cut off, and nothing that differs was found.
     Verified,
     /// A comparison ended, or was cut off, and blocks that differ were found.
@@ -43,7 +47,7 @@ pub enum AlertEvent {
 
 impl AlertEvent {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::InSync,
         Self::PeerLost,
         Self::Severed,
@@ -58,6 +62,8 @@ impl AlertEvent {
         Self::NoSource,
         Self::PeerRefuses,
         Self::Discarded,
+        Self::Resized,
+        Self::NotResized,
         Self::Verified,
         Self::Differs,
     ];
@@ -79,6 +85,8 @@ impl AlertEvent {
             Self::NoSource => "no_source",
             Self::PeerRefuses => "peer_refuses",
             Self::Discarded => "discarded",
+            Self::Resized => "resized",
+            Self::NotResized => "not_resized",
             Self::Verified => "verified",
             Self::Differs => "differs",
         }

@@ -2,6 +2,7 @@
 //!
 //! A volume is named by the number that the *receiver* has given it in its own claim.
 
+mod resize;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,8 @@ use crate::lanes::FRAME_BYTES;
 use crate::record::GRANULE;
 use crate::replica::{Generation, ReplicaId};
 use crate::standing::{Claim, RecordClaim, Wholeness};
+
+pub use resize::Resize;
 
 impl Command {
     /// Changes of a volume: [`Changes`], and their data.
@@ -35,6 +38,8 @@ impl Command {
     pub const DISCARD: Self = Self(24);
     /// What the sender's tables say, and what frames it takes: [`Meeting`]. It may be asked for the receiver's.
     pub const TABLES: Self = Self(25);
+    /// What size the volume is to have: [`Resize`].
+    pub const RESIZE: Self = Self(26);
 }
 
 /// Changes in a message at most.
@@ -234,7 +239,7 @@ impl Role {
 /// | 20 | 1 | 1: it has a record; else 0, and zeros in its fields |
 /// | 21 | 1 | record: something of it was copied |
 /// | 22 | 1 | 1: the log of the sender, a source, has failed, and it serves hosts no more |
-/// | 23 | 1 | 0 |
+/// | 23 | 1 | 1: the size is one that an operator has said, and not the device's; else 0 |
 /// | 24 | 8 | bytes of the volume |
 /// | 32 | 4 | bytes of a block |
 /// | 36 | 4 | bytes of payload that frames to the sender are to have at most, from 4096 on; 0: 4 MiB |
@@ -256,6 +261,8 @@ pub struct Meeting {
     pub number: u16,
     /// Its role there.
     pub role: Role,
+    /// The size is not that of the sender's device.
+    pub is_sized: bool,
     /// Bytes.
     pub len: u64,
     /// Bytes of a block.
@@ -293,6 +300,7 @@ impl Meeting {
             }
         };
         bytes[22] = self.has_failed.into();
+        bytes[23] = self.is_sized.into();
         put(&mut bytes, 24, &self.len.to_le_bytes());
         put(&mut bytes, 32, &self.block.to_le_bytes());
         let frame = if self.frame == FRAME_MAX {
@@ -358,6 +366,7 @@ impl Meeting {
             volume: array(bytes, 0),
             number: u16_at(bytes, 16),
             role,
+            is_sized: bytes[23] == 1,
             len: u64_at(bytes, 24),
             block: u32_at(bytes, 32),
             frame,

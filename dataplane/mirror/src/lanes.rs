@@ -66,8 +66,6 @@ pub struct MirroredVolume {
     pub namespace: NamespaceIndex,
     /// Which of the peers has the other replica.
     pub peer: usize,
-    /// Bytes.
-    pub len: u64,
     /// Bytes of a block.
     pub block: u32,
 }

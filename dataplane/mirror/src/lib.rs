@@ -33,7 +33,7 @@ pub use alert::{Alert, AlertEvent};
 pub use arbiter::{Answer, Entry, Question, Seen, counted};
 pub use commands::{
     BadParameters, CHANGES_MAX, COMPARED, Change, ChangeOp, Changes, Comparison, Copying,
-    Differing, Discard, Meeting, Ready, Role,
+    Differing, Discard, Meeting, Ready, Resize, Role,
 };
 pub use counters::LaneCounters;
 pub use frame::{Command, Header};
@@ -46,7 +46,7 @@ pub use lanes::{
 pub use link::{
     Broken, Event, Incoming, Link, MessageId, Outgoing, Patience, Payload, Received, Stale, WINDOW,
 };
-pub use mirrored::{Mirrored, Mode};
+pub use mirrored::{Mirrored, Mode, room_of};
 pub use pair::{
     Action, BadContent, Content, Pair, PairConfig, TableLine, Tables, Unwilling, nature,
 };

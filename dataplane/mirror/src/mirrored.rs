@@ -45,7 +45,14 @@ impl Mode {
     }
 }
 
-/// Bits for granules, which any thread may set.
+/// Bytes that a volume whose device had `device` when this node began may have before it begins again: what it keeps of granules has room
+/// for so many.
+pub fn room_of(device: u64) -> u64 {
+    const SPARE: u64 = 16 << 30;
+    device.saturating_mul(2).saturating_add(SPARE)
+}
+
+/// Bits for granules, which any thread may set. Those that there is no room for are never set.
 #[derive(Debug)]
 struct Bits(Box<[AtomicU64]>);
 
@@ -60,24 +67,33 @@ impl Bits {
 
     /// Whether it was not set.
     fn set(&self, granule: u64) -> bool {
-        let bit = 1 << (granule % 64);
-        self.0[(granule / 64) as usize].fetch_or(bit, SeqCst) & bit == 0
+        let (word, bit) = (self.0.get((granule / 64) as usize), 1 << (granule % 64));
+        word.is_some_and(|word| word.fetch_or(bit, SeqCst) & bit == 0)
     }
 
     fn clear(&self, granule: u64) -> bool {
-        let bit = 1 << (granule % 64);
-        self.0[(granule / 64) as usize].fetch_and(!bit, SeqCst) & bit != 0
+        let (word, bit) = (self.0.get((granule / 64) as usize), 1 << (granule % 64));
+        word.is_some_and(|word| word.fetch_and(!bit, SeqCst) & bit != 0)
     }
 
     fn word(&self, at: usize) -> u64 {
         self.0.get(at).map_or(0, |word| word.load(SeqCst))
     }
 
-    fn count(&self) -> u64 {
-        self.0
-            .iter()
-            .map(|word| u64::from(word.load(SeqCst).count_ones()))
-            .sum()
+    /// Of the first `granules` of them, those of word `at`.
+    fn word_of(&self, at: usize, granules: u64) -> u64 {
+        match granules.saturating_sub(at as u64 * 64) {
+            0 => 0,
+            left @ 1..64 => self.word(at) & ((1 << left) - 1),
+            _ => self.word(at),
+        }
+    }
+
+    /// How many of the first `granules` are set.
+    fn count(&self, granules: u64) -> u64 {
+        let words = 0..granules.div_ceil(64) as usize;
+        let ones = |at| u64::from(self.word_of(at, granules).count_ones());
+        words.map(ones).sum()
     }
 
     fn first_from(&self, granule: u64) -> Option<u64> {
@@ -92,10 +108,24 @@ impl Bits {
     }
 }
 
+/// Pages of a record of `len` bytes.
+fn pages_of(len: u64) -> usize {
+    len.div_ceil(GRANULE).div_ceil(PER_PAGE) as usize
+}
+
 /// What all shards share of a mirrored volume.
+///
+/// Its *size* is what hosts may use, and what the record is of. It *reaches* further while it grows, and for a while after it has shrunk:
+/// so far changes go to both nodes. The *device* may have more.
 #[derive(Debug)]
 pub struct Mirrored {
-    granules: u64,
+    len: AtomicU64,
+    reach: AtomicU64,
+    device: AtomicU64,
+    /// Bytes that there is room for a record of.
+    room: AtomicU64,
+    /// The size that hosts were told last.
+    shown: AtomicU64,
     /// The mode, and above it how often it was set.
     mode: AtomicU64,
     /// How often hosts' service was suspended.
@@ -131,11 +161,16 @@ pub struct Mirrored {
 }
 
 impl Mirrored {
-    /// A volume of `len` bytes of a node of so many shards.
-    pub fn new(len: u64, shards: usize) -> Self {
-        let granules = len.div_ceil(GRANULE);
+    /// A volume of `len` bytes, on a device of `device`, of a node of so many shards.
+    pub fn new(len: u64, device: u64, shards: usize) -> Self {
+        let room = room_of(device.max(len));
+        let granules = room.div_ceil(GRANULE);
         Self {
-            granules,
+            len: AtomicU64::new(len),
+            reach: AtomicU64::new(len),
+            device: AtomicU64::new(device),
+            room: AtomicU64::new(room),
+            shown: AtomicU64::new(len),
             mode: AtomicU64::new(0),
             suspensions: AtomicU64::new(0),
             leased_until: AtomicU64::new(u64::MAX),
@@ -155,7 +190,7 @@ impl Mirrored {
             is_broken: AtomicBool::new(false),
             is_in_vain: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
-            verification: Verification::new(granules, shards),
+            verification: Verification::new(shards),
         }
     }
 
@@ -164,8 +199,66 @@ impl Mirrored {
         &self.verification
     }
 
+    /// Bytes that hosts may use.
+    pub fn len(&self) -> u64 {
+        self.len.load(SeqCst)
+    }
+
+    /// Whether hosts may use none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes that changes may be of.
+    #[inline]
+    pub fn reach(&self) -> u64 {
+        self.reach.load(SeqCst)
+    }
+
+    /// Bytes of the device.
+    pub fn device(&self) -> u64 {
+        self.device.load(SeqCst)
+    }
+
+    /// The device has another size.
+    pub fn set_device(&self, device: u64) {
+        self.device.store(device, SeqCst);
+    }
+
+    /// The size that hosts were told last.
+    pub fn shown(&self) -> u64 {
+        self.shown.load(SeqCst)
+    }
+
+    /// Hosts are told that it has so many bytes.
+    pub fn show(&self, len: u64) {
+        self.shown.store(len, SeqCst);
+    }
+
+    /// Bytes that the volume may have before this node begins again.
+    pub fn room(&self) -> u64 {
+        self.room.load(SeqCst)
+    }
+
+    /// In stable storage there is room for a record of so many pages.
+    pub fn set_pages(&self, pages: u64) {
+        let bits = (self.changed.0.len() as u64 * 64).saturating_mul(GRANULE);
+        let room = pages.saturating_mul(PER_PAGE * GRANULE).min(bits);
+        self.room.store(room, SeqCst);
+    }
+
+    fn granules(&self) -> u64 {
+        self.len().div_ceil(GRANULE)
+    }
+
     fn granules_of(&self, range: &Range<u64>) -> Range<u64> {
-        range.start / GRANULE..range.end.div_ceil(GRANULE).min(self.granules)
+        range.start / GRANULE..range.end.min(self.reach()).div_ceil(GRANULE)
+    }
+
+    fn is_dirty(&self, granule: u64) {
+        if let Some(dirty) = self.dirty.get((granule / PER_PAGE) as usize) {
+            dirty.store(true, SeqCst);
+        }
     }
 
     // What shards do.
@@ -225,7 +318,7 @@ impl Mirrored {
     pub fn mark(&self, range: &Range<u64>) {
         for granule in self.granules_of(range) {
             if !cfg!(mutant = "pair-change-unmarked") && self.changed.set(granule) {
-                self.dirty[(granule / PER_PAGE) as usize].store(true, SeqCst);
+                self.is_dirty(granule);
             }
         }
     }
@@ -234,7 +327,7 @@ impl Mirrored {
     pub fn pend(&self, range: &Range<u64>) {
         for granule in self.granules_of(range) {
             if self.pending.set(granule) {
-                self.dirty[(granule / PER_PAGE) as usize].store(true, SeqCst);
+                self.is_dirty(granule);
             }
         }
     }
@@ -247,19 +340,22 @@ impl Mirrored {
     /// A granule was copied, and not changed since.
     pub fn copied(&self, granule: u64) {
         if self.changed.clear(granule) {
-            self.dirty[(granule / PER_PAGE) as usize].store(true, SeqCst);
+            self.is_dirty(granule);
         }
     }
 
     /// The first granule to be copied, from `granule` on.
     pub fn first_from(&self, granule: u64) -> Option<u64> {
-        self.changed.first_from(granule)
+        let reach = self.reach().div_ceil(GRANULE);
+        let first = self.changed.first_from(granule);
+        first.filter(|&granule| granule < reach)
     }
 
     /// Wants all marks that were made by now in stable storage: what to [ask](Mirrored::has_stored) for; `None` if they are.
     pub fn want_stored(&self) -> Option<u64> {
         // In this order: what is being stored is dirty no more.
-        let is_dirty = self.dirty.iter().any(|dirty| dirty.load(SeqCst));
+        let mut dirty = self.dirty.iter().take(pages_of(self.len()));
+        let is_dirty = dirty.any(|dirty| dirty.load(SeqCst));
         let begun = self.begun.load(SeqCst);
         if !is_dirty && begun == self.done.load(SeqCst) {
             return None;
@@ -355,20 +451,52 @@ impl Mirrored {
 
     /// Granules that the other replica lacks.
     pub fn changed(&self) -> u64 {
-        self.changed.count()
+        self.changed.count(self.granules())
     }
 
-    /// Granules that may differ, for either reason.
-    pub(crate) fn differing(&self) -> Changed {
-        let words = (0..self.granules.div_ceil(64) as usize)
-            .map(|at| self.changed.word(at) | self.pending.word(at));
-        Changed::of_words(self.granules, words)
+    /// Granules that are to be copied before the volume has grown.
+    pub fn growing(&self) -> u64 {
+        let all = self.changed.count(self.reach().div_ceil(GRANULE));
+        all.saturating_sub(self.changed())
     }
 
-    /// What the other replica lacks.
-    pub(crate) fn lacking(&self) -> Changed {
-        let words = (0..self.granules.div_ceil(64) as usize).map(|at| self.changed.word(at));
-        Changed::of_words(self.granules, words)
+    /// Granules of `len` bytes that may differ, for either reason.
+    pub(crate) fn differing(&self, len: u64) -> Changed {
+        let granules = len.div_ceil(GRANULE);
+        let (changed, pending) = (&self.changed, &self.pending);
+        let word = |at| changed.word_of(at, granules) | pending.word_of(at, granules);
+        let words = (0..granules.div_ceil(64) as usize).map(word);
+        Changed::of_words(granules, words)
+    }
+
+    /// What of `len` bytes the other replica lacks.
+    pub(crate) fn lacking(&self, len: u64) -> Changed {
+        let granules = len.div_ceil(GRANULE);
+        let word = |at| self.changed.word_of(at, granules);
+        let words = (0..granules.div_ceil(64) as usize).map(word);
+        Changed::of_words(granules, words)
+    }
+
+    /// The volume has so many bytes.
+    pub(crate) fn set_len(&self, len: u64) {
+        self.len.store(len, SeqCst);
+        self.reach.fetch_max(len, SeqCst);
+    }
+
+    /// Changes may be of so many bytes: of those that are new, the other replica lacks all.
+    pub(crate) fn grow(&self, len: u64) {
+        let before = self.reach.fetch_max(len, SeqCst);
+        self.mark(&(before.min(self.len())..len));
+    }
+
+    /// Changes may be of so many bytes, and not of fewer than before.
+    pub(crate) fn let_reach(&self, len: u64) {
+        self.reach.fetch_max(len, SeqCst);
+    }
+
+    /// What is beyond the size is nobody's any more.
+    pub(crate) fn crop(&self) {
+        self.reach.store(self.len(), SeqCst);
     }
 
     /// What is `in` it was changed, too.
@@ -382,7 +510,7 @@ impl Mirrored {
 
     /// What this node did for the other one, that may not have it: it lacks that from now on.
     pub(crate) fn join_pending(&self) {
-        for at in 0..self.granules.div_ceil(64) as usize {
+        for at in 0..self.reach().div_ceil(GRANULE).div_ceil(64) as usize {
             for bit in (0..64).filter(|bit| self.pending.word(at) >> bit & 1 == 1) {
                 let granule = at as u64 * 64 + bit;
                 self.mark(&(granule * GRANULE..(granule + 1) * GRANULE));
@@ -393,10 +521,10 @@ impl Mirrored {
 
     /// The other node has taken over what there was: nothing differs that it does not know of.
     pub(crate) fn clear(&self) {
-        for granule in 0..self.granules {
+        for granule in 0..self.reach().div_ceil(GRANULE) {
             let was = self.changed.clear(granule) | self.pending.clear(granule);
             if was {
-                self.dirty[(granule / PER_PAGE) as usize].store(true, SeqCst);
+                self.is_dirty(granule);
             }
         }
     }
@@ -406,10 +534,10 @@ impl Mirrored {
         self.wanted.load(SeqCst) > self.done.load(SeqCst)
     }
 
-    /// Pages to be stored now: until [`Mirrored::stored`] they are on their way.
-    pub(crate) fn begins_to_store(&self) -> Vec<u64> {
+    /// Pages of a record of `len` bytes to be stored now: until [`Mirrored::stored`] they are on their way.
+    pub(crate) fn begins_to_store(&self, len: u64) -> Vec<u64> {
         self.begun.fetch_add(1, SeqCst);
-        let dirty = (0..).zip(self.dirty.iter());
+        let dirty = (0..).zip(self.dirty.iter().take(pages_of(len)));
         let dirty = dirty.filter(|(_, dirty)| dirty.swap(false, SeqCst));
         dirty.map(|(page, _)| page).collect()
     }
@@ -423,5 +551,52 @@ impl Mirrored {
         for &page in pages {
             self.dirty[page as usize].store(true, SeqCst);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r03_what_is_beyond_the_size_is_marked_while_it_grows_and_counted_apart() {
+        let shared = Mirrored::new(3 * GRANULE + 512, 70 * GRANULE, 1);
+        shared.mark(&(2 * GRANULE..100 * GRANULE));
+        assert_eq!((shared.changed(), shared.growing()), (2, 0));
+        assert_eq!(shared.first_from(4), None);
+        shared.grow(66 * GRANULE);
+        assert_eq!((shared.changed(), shared.growing()), (2, 62));
+        assert_eq!(shared.first_from(4), Some(4));
+        let record = shared.differing(shared.len());
+        assert_eq!((record.granules(), record.count()), (4, 2));
+        assert_eq!(shared.differing(66 * GRANULE).count(), 64);
+        (4..66).for_each(|granule| shared.copied(granule));
+        assert_eq!((shared.changed(), shared.growing()), (2, 0));
+        shared.set_len(66 * GRANULE);
+        assert_eq!((shared.len(), shared.reach()), (66 * GRANULE, 66 * GRANULE));
+        // Changes that are under way reach as far as they did.
+        shared.set_len(GRANULE);
+        assert_eq!((shared.len(), shared.reach()), (GRANULE, 66 * GRANULE));
+        assert_eq!((shared.changed(), shared.growing()), (0, 2));
+        shared.crop();
+        assert_eq!((shared.reach(), shared.growing()), (GRANULE, 0));
+        assert_eq!(shared.first_from(0), None);
+        // What it grows by again may be otherwise, whatever was known of it.
+        shared.grow(2 * GRANULE);
+        assert_eq!(shared.first_from(0), Some(1));
+    }
+
+    #[test]
+    fn r03_what_there_is_no_room_for_is_left_alone() {
+        let shared = Mirrored::new(GRANULE, GRANULE, 1);
+        let room = shared.room();
+        assert!(room >= 2 * GRANULE);
+        shared.set_pages(1);
+        assert_eq!(shared.room(), PER_PAGE * GRANULE);
+        shared.set_pages(u64::MAX);
+        assert!(shared.room() >= room);
+        shared.grow(room + 200 * GRANULE);
+        shared.copied(u64::MAX / GRANULE);
+        shared.settle(u64::MAX / GRANULE);
     }
 }

@@ -18,6 +18,7 @@ mod failed;
 mod leases;
 mod meeting;
 mod orders;
+mod resize;
 mod roles;
 mod source;
 mod tables;
@@ -29,7 +30,7 @@ use std::time::Duration;
 
 use crate::alert::{Alert, AlertEvent};
 use crate::arbiter::Question;
-use crate::commands::{BadParameters, Copying, Differing, Discard, Meeting, Ready, Role};
+use crate::commands::{BadParameters, Copying, Differing, Discard, Meeting, Ready, Resize, Role};
 use crate::frame::Command;
 use crate::lanes::FrameSize;
 use crate::mirrored::{Mirrored, Mode};
@@ -73,7 +74,7 @@ pub struct PairConfig {
     pub volume: [u8; 16],
     /// This node's number of it.
     pub number: u16,
-    /// Bytes.
+    /// Bytes, as this node's tables have it; without tables those of the device.
     pub len: u64,
     /// Bytes of a block.
     pub block: u32,
@@ -152,6 +153,7 @@ enum After {
     Ordered,
     Alone,
     Yielding,
+    Resized,
     Source(source::Step),
     Quiet,
     /// A message of the source is answered, and the destination is so far.
@@ -193,6 +195,8 @@ pub struct Pair {
     /// If there is an arbiter.
     leases: Option<leases::Leases>,
     orders: orders::Orders,
+    /// The size that the volume is about to have.
+    resizing: Option<resize::Resizing>,
     frame: Arc<FrameSize>,
     /// The last comparison whose end was told.
     verified: u64,
@@ -246,6 +250,7 @@ impl Pair {
             has_failed: false,
             leases: None,
             orders: orders::Orders::default(),
+            resizing: None,
             frame: Arc::default(),
             verified: 0,
             tokens: 0,
@@ -291,6 +296,7 @@ impl Pair {
 
     fn enter(&mut self, phase: Phase) {
         let before = std::mem::replace(&mut self.phase, phase);
+        self.cease_to_resize();
         self.since = self.now;
         self.entered(before);
         if phase == Phase::Source(source::Step::InSync) {
@@ -325,11 +331,11 @@ impl Pair {
     }
 
     fn store(&mut self, after: After) {
-        let pages = self.shared.begins_to_store();
+        let pages = self.shared.begins_to_store(self.config.len);
         let token = self.token();
         self.actions.push_back(Action::Store {
             content: self.content.encode(self.config.len),
-            differing: self.shared.differing(),
+            differing: self.shared.differing(self.config.len),
             pages: pages.clone(),
             token,
         });
@@ -350,8 +356,10 @@ impl Pair {
             self.again = Some((self.now + RETRY, after));
             return;
         }
+        self.has_size();
         match after {
             After::Nothing => {}
+            After::Resized => self.resize_stored(),
             After::Ordered => self.order_stored(),
             After::Alone => self.is_alone(),
             After::Yielding => self.yields(),
@@ -428,6 +436,7 @@ impl Pair {
                 self.is_up = false;
             }
             (Command::DISCARD, result) => self.may_discard_now(result),
+            (Command::RESIZE, result) => self.resize_answered(result),
             (_, Err(refusal)) if refusal.nature == nature::STALE => self.part(),
             (_, Err(refusal)) => {
                 let text = format!("the other node refuses: {refusal}");
@@ -450,6 +459,7 @@ impl Pair {
 
     fn begin_anew(&mut self) {
         self.shared.let_in(0);
+        self.shared.crop();
         self.mine = (self.random)();
         (self.claimed, self.has_claimed) = (None, false);
         self.asked = None;
@@ -483,6 +493,9 @@ impl Pair {
             Command::DISCARD => {
                 Discard::decode(parameters).map(|discard| self.heard_discard(discard, reply))
             }
+            Command::RESIZE => {
+                Resize::decode(parameters).map(|resize| self.heard_resize(resize, reply))
+            }
             Command::RENEW => {
                 Copying::decode(parameters).map(|copying| self.heard_renewal(copying, reply))
             }
@@ -498,7 +511,7 @@ impl Pair {
         if theirs.volume != config.volume {
             return self.refuse(reply, nature::VOLUME, "the volume is not known");
         }
-        if (theirs.len, theirs.block) != (config.len, config.block) {
+        if !self.fits(&theirs) {
             let text = format!(
                 "the volume has {} bytes in blocks of {} here, and {} in blocks of {} there: make both alike",
                 config.len, config.block, theirs.len, theirs.block
@@ -531,11 +544,12 @@ impl Pair {
             volume: self.config.volume,
             number: self.config.number,
             role,
+            is_sized: self.is_sized(),
             len: self.config.len,
             block: self.config.block,
             frame: self.frame.both()[0],
             claim,
-            differing: self.shared.differing().count(),
+            differing: self.shared.differing(self.config.len).count(),
             meeting,
             answers,
             severed: self.severed_at(role),
@@ -644,7 +658,7 @@ impl Pair {
     fn standing(&self) -> Standing {
         let mut standing = self.content.standing.clone();
         if let Some(record) = &mut standing.record {
-            record.changed = self.shared.lacking();
+            record.changed = self.shared.lacking(self.config.len);
         }
         standing
     }

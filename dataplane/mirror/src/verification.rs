@@ -69,7 +69,7 @@ impl fmt::Display for VerifyReport {
 /// The comparison of a volume that was begun last, as all shards see it.
 #[derive(Debug)]
 pub struct Verification {
-    granules: u64,
+    granules: AtomicU64,
     /// Its number; 0: there was none.
     run: AtomicU64,
     mends: AtomicBool,
@@ -83,9 +83,9 @@ pub struct Verification {
 }
 
 impl Verification {
-    pub(crate) fn new(granules: u64, shards: usize) -> Self {
+    pub(crate) fn new(shards: usize) -> Self {
         Self {
-            granules,
+            granules: AtomicU64::new(0),
             run: AtomicU64::new(0),
             mends: AtomicBool::new(false),
             is_cut: AtomicBool::new(false),
@@ -103,11 +103,12 @@ impl Verification {
         self.ended.iter().all(|ended| ended.load(SeqCst) == run)
     }
 
-    /// Begins one; false if another one is under way.
-    pub(crate) fn begin(&self, mends: bool) -> bool {
+    /// Begins one of so many granules; false if another one is under way.
+    pub(crate) fn begin(&self, granules: u64, mends: bool) -> bool {
         if !self.is_over() {
             return false;
         }
+        self.granules.store(granules, SeqCst);
         self.mends.store(mends, SeqCst);
         self.is_cut.store(false, SeqCst);
         for counter in [&self.compared, &self.differing, &self.skipped] {
@@ -164,7 +165,7 @@ impl Verification {
             found.sort_by_key(|range| range.start);
             VerifyReport {
                 compared: self.compared.load(SeqCst),
-                granules: self.granules,
+                granules: self.granules.load(SeqCst),
                 differing: self.differing.load(SeqCst),
                 skipped: self.skipped.load(SeqCst),
                 mends: self.mends.load(SeqCst),
@@ -219,10 +220,10 @@ mod tests {
 
     #[test]
     fn r03_a_comparison_has_ended_when_every_shard_has() {
-        let verification = Verification::new(10, 2);
+        let verification = Verification::new(2);
         assert_eq!(verification.report(), None);
-        assert!(verification.begin(true));
-        assert!(!verification.begin(false), "one is under way");
+        assert!(verification.begin(10, true));
+        assert!(!verification.begin(10, false), "one is under way");
         let run = verification.run();
         verification.compared(true);
         verification.compared(false);
@@ -246,7 +247,7 @@ mod tests {
             found,
         };
         assert_eq!(report, expected);
-        assert!(verification.begin(false));
+        assert!(verification.begin(10, false));
         let report = verification.report().expect("it begins anew");
         assert_eq!(
             report,

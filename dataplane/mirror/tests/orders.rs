@@ -252,7 +252,7 @@ fn r04_what_an_operator_severed_lies_as_is_documented() {
     let content = nodes[0].pair.content();
     assert_eq!(content.role, Role::Source);
     assert_eq!(
-        Content::decode(bytes, LEN).unwrap().severed,
+        Content::decode(bytes, LEN).unwrap().0.severed,
         content.severed
     );
 }

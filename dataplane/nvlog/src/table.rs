@@ -238,7 +238,7 @@ impl Tables {
     }
 
     /// A new version of a volume's entry, with `content` and a record of so many `pages`. A record that has as many
-    /// as before keeps its pages. Without content and record the slot is free from then on.
+    /// as before, or fewer, keeps its pages, the first ones. Without content and record the slot is free from then on.
     ///
     /// Versions are to be written one after the other: what one gives free a later one may take.
     ///
@@ -263,11 +263,11 @@ impl Tables {
         let place = place.ok_or(NoTable::Slots)?;
         let before = self.slots[place].as_ref();
         let had = before.and_then(|slot| slot.record.clone());
-        let is_new = pages > 0 && had.as_ref().is_none_or(|had| had.end - had.start != pages);
+        let is_new = pages > 0 && had.as_ref().is_none_or(|had| had.end - had.start < pages);
         let record = match pages {
             0 => None,
             _ if is_new => Some(self.first_fit(pages).ok_or(NoTable::Pages(pages))?),
-            _ => had,
+            _ => had.map(|had| had.start..had.start + pages),
         };
         let (sequence, copy) = before.map_or((1, 0), |slot| (slot.sequence + 1, 1 - slot.copy));
         let entry = Entry {
@@ -286,13 +286,30 @@ impl Tables {
         })
     }
 
-    /// The first pages in one piece that no record has.
-    fn first_fit(&self, pages: u64) -> Option<Range<u64>> {
+    /// Pages that the record of a volume may have: as many as it has, or the most that are free in one piece.
+    pub fn room(&self, name: &str, identity: [u8; 16]) -> u64 {
+        let (mut at, mut most) = (ENTRY_PAGES, 0);
+        for range in self.taken() {
+            most = range.start.saturating_sub(at).max(most);
+            at = at.max(range.end);
+        }
+        let had = self.record(name, identity);
+        let had = had.map_or(0, |had| had.end - had.start);
+        had.max(most).max((self.len / UNIT).saturating_sub(at))
+    }
+
+    /// Pages of records, in their order.
+    fn taken(&self) -> Vec<Range<u64>> {
         let slots = self.slots.iter().flatten();
         let mut taken: Vec<_> = slots.filter_map(|slot| slot.record.clone()).collect();
         taken.sort_by_key(|range| range.start);
+        taken
+    }
+
+    /// The first pages in one piece that no record has.
+    fn first_fit(&self, pages: u64) -> Option<Range<u64>> {
         let mut at = ENTRY_PAGES;
-        for range in taken {
+        for range in self.taken() {
             if range.start >= at.checked_add(pages)? {
                 break;
             }

@@ -139,6 +139,15 @@ impl Handle {
         self.shared.pairs.expect(names);
     }
 
+    /// A volume is mirrored, which shards are about to serve: hosts see as much of it as it has.
+    pub fn expect_mirrored(&self, volume: VolumeId, shared: &Arc<mirror::Mirrored>) {
+        if let Some(changes) = lock(&self.shared.changes).as_mut()
+            && let Err(error) = changes.mirror(volume, shared)
+        {
+            log::error!("hosts do not see the size of a mirrored volume: {error}");
+        }
+    }
+
     /// How volumes of pairs stand (row R3).
     pub fn pair_reports(&self) -> Vec<PairReport> {
         self.shared.pairs.reports()
@@ -432,7 +441,9 @@ impl Handle {
             let name = store.clone();
             match self.begin_change(Change::Resize { store }) {
                 Ok(()) => {
-                    log::info!("the device of store `{name}` has another size: hosts are told")
+                    log::info!(
+                        "store `{name}`: its device, or the volume on it, has another size: hosts are told"
+                    )
                 }
                 Err(error) => log::debug!("not yet: {error}"),
             }

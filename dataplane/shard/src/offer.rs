@@ -1,8 +1,10 @@
 //! From what an operator says of subsystems and namespaces to what hosts see.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use block::{Geometry, LastSmart, NamespaceIndex, VolumeId, WritePolicy};
+use mirror::Mirrored;
 use nvmf::{BlockSize, Hosts, Nsid};
 
 use crate::config::{NamespaceConfig, SubsystemConfig};
@@ -21,6 +23,8 @@ pub struct StoreInfo {
     pub smart: LastSmart,
     /// Its device's blocks, if they are other ones than those that hosts know.
     pub(crate) resized: Option<u64>,
+    /// What all shards share of its volume, if that is mirrored: it has its own size.
+    pub(crate) mirrored: Option<Arc<Mirrored>>,
     /// The log is on it: it is nobody's namespace.
     pub(crate) is_log: bool,
     /// The last in order of the policies that namespaces on it have had: shards leave no volume that was
@@ -36,6 +40,7 @@ impl StoreInfo {
             geometry,
             smart: LastSmart::default(),
             resized: None,
+            mirrored: None,
             is_log: false,
             policy: WritePolicy::Through,
         }
@@ -47,6 +52,19 @@ impl StoreInfo {
             is_log: true,
             ..self
         }
+    }
+
+    /// Bytes that hosts see.
+    pub(crate) fn len(&self) -> u64 {
+        let device = self.geometry.len();
+        let mirrored = self.mirrored.as_ref();
+        mirrored.map_or(device, |mirrored| mirrored.len().min(device))
+    }
+
+    /// Whether hosts are to see another size than they were told.
+    pub(crate) fn is_resized(&self) -> bool {
+        let is_other = |mirrored: &Arc<Mirrored>| mirrored.len() != mirrored.shown();
+        self.resized.is_some() || self.mirrored.as_ref().is_some_and(is_other)
     }
 
     /// A namespace on it has this policy.
@@ -128,7 +146,7 @@ pub(crate) fn namespace(
         nsid: Nsid(config.nsid),
         index,
         block_size,
-        blocks: geometry.len() / u64::from(block),
+        blocks: store.len() / u64::from(block),
         uuid: config.uuid_in(nqn),
         nguid: config.nguid_in(nqn),
         eui64: [0; 8],

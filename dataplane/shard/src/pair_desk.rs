@@ -24,6 +24,12 @@ pub struct PairReport {
     pub takeover: Option<bool>,
     /// The generation of this node's replica.
     pub generation: Generation,
+    /// Bytes of the volume.
+    pub bytes: u64,
+    /// Bytes that it is about to have.
+    pub resizes_to: Option<u64>,
+    /// Granules of 64 KiB that are to be copied before it has grown.
+    pub growing: u64,
     /// Granules of 64 KiB that are to be copied to the other node.
     pub granules: u64,
     /// How the comparison that was begun last stands, if there was one.
@@ -39,6 +45,11 @@ pub struct PairReport {
 }
 
 impl PairReport {
+    /// Bytes that are to be copied before the volume has grown.
+    pub fn growing_bytes(&self) -> u64 {
+        self.growing * mirror::GRANULE
+    }
+
     /// Bytes that are to be copied to the other node.
     pub fn to_copy_bytes(&self) -> u64 {
         self.granules * mirror::GRANULE
@@ -71,6 +82,13 @@ pub enum PairOrder {
     Discard {
         /// Whether or not the other node is there, and the source.
         is_forced: bool,
+    },
+    /// The volume has another size, on both nodes.
+    Resize {
+        /// Bytes; `None`: those of this node's device.
+        bytes: Option<u64>,
+        /// What is behind may be lost.
+        is_named: bool,
     },
     /// Both nodes' tables are compared.
     UpdateTables,
@@ -333,6 +351,9 @@ mod tests {
             is_in_sync: false,
             takeover: None,
             generation: Generation { number: 1, tag: 7 },
+            bytes: 1 << 20,
+            resizes_to: None,
+            growing: 0,
             granules: 0,
             verification: None,
             step: "apart",

@@ -23,6 +23,8 @@ pub(crate) struct Pairs {
     /// Those that are being written, and what the pair knows it by.
     under_way: Vec<(TableToken, usize, u64)>,
     tell_at: Instant,
+    /// Pairs know how much room there is for tables.
+    knows_room: bool,
     /// What operators wait for: the pair, and the order.
     ordered: Vec<(usize, OrderNumber)>,
     /// Which ones served hosts when that was done last.
@@ -39,7 +41,9 @@ impl Pairs {
         let Some(manager) = lanes.manager() else {
             return;
         };
+        let mut has_room_otherwise = !std::mem::replace(&mut self.knows_room, true);
         while let Some((token, result)) = volumes.next_table_end() {
+            has_room_otherwise = true;
             let place = self.under_way.iter().position(|known| known.0 == token);
             if let Some(place) = place {
                 let (_, pair, token) = self.under_way.swap_remove(place);
@@ -49,6 +53,16 @@ impl Pairs {
         while let Some(asked) = manager.next_store() {
             self.waiting.push_back(asked);
         }
+        if has_room_otherwise {
+            for volume in lanes.volumes() {
+                if let Some(pages) = volumes.table_room(volume.volume) {
+                    volume.shared.set_pages(pages);
+                }
+            }
+        }
+        let Some(manager) = lanes.manager() else {
+            return;
+        };
         while let Some(asked) = self.waiting.pop_front() {
             let first = asked.pages.first().copied().unwrap_or(0);
             let end = asked.pages.last().map_or(0, |last| last + 1);
@@ -139,6 +153,9 @@ impl Pairs {
             is_in_sync: pair.is_in_sync(),
             takeover: pair.may_be_taken_over(),
             generation: pair.content().standing.generation,
+            bytes: pair.len(),
+            resizes_to: pair.resizes_to(),
+            growing: pair.shared().growing(),
             granules: pair.shared().changed(),
             verification: pair.shared().verification().report(),
             step: pair.state(),
@@ -171,6 +188,9 @@ fn carry_out(manager: &mut Manager, pair: usize, order: PairOrder) -> Result<Pro
         PairOrder::Discard { is_forced } => pair.discard(is_forced).map(|()| Progress::Begun),
         PairOrder::UpdateTables => pair.update_tables().map(|()| Progress::Begun),
         PairOrder::SetFrameSize { bytes } => pair.set_frame_size(bytes).map(|()| Progress::Done),
+        PairOrder::Resize { bytes, is_named } => {
+            pair.resize(bytes, is_named).map(|()| Progress::Begun)
+        }
         PairOrder::Reestablish => pair.reestablish().map(|()| Progress::Begun),
     };
     result.map_err(|why| why.to_string())

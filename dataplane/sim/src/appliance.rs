@@ -533,7 +533,7 @@ impl Appliance {
             let counters = (snapshot
                 .counters
                 .iter()
-                .filter(|layer| layer.name == "cache"))
+                .filter(|layer| ["cache", "log", "mirror"].contains(&layer.name)))
             .flat_map(|layer| &layer.counters)
             .map(|counter| format!("{} {}", counter.name, counter.value));
             text += &format!(
@@ -596,6 +596,9 @@ impl Running {
         let busy = shard.poll();
         if random.one_in(4) {
             shard.housekeep(&self.handle);
+            if index == 0 && !self.mirrored.is_empty() {
+                self.show_sizes();
+            }
         }
         busy
     }

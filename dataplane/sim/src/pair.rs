@@ -170,13 +170,22 @@ impl World {
         let volume = |(volume, &nodes): (&crate::plan::VolumePlan, &[usize; 2])| PairVolume {
             nodes,
             len: volume.disk.geometry.len(),
+            device: 0,
             block: volume.disk.geometry.block_size,
         };
-        let pairs = PairPlan {
+        let mut pairs = PairPlan {
             patience,
             promise: has_arbiter.then_some(promise),
             volumes: volumes.map(volume).collect(),
         };
+        // Drives have more than hosts use, in which there is anything.
+        let mut drives = plan.volumes.clone();
+        for ((volume, spare), own) in (drives.iter_mut().zip(&shape.spare)).zip(&mut pairs.volumes)
+        {
+            let geometry = &mut volume.disk.geometry;
+            geometry.blocks += spare / u64::from(geometry.block_size);
+            own.device = geometry.len();
+        }
         let appliances = (0..shape.appliances).map(|index| {
             let mut own = plan.appliance.clone();
             own.shards = shape.shards[index];
@@ -184,7 +193,7 @@ impl World {
                 index,
                 &own,
                 &plan.network,
-                &plan.volumes,
+                &drives,
                 plan.log.as_ref(),
                 random,
                 trace,
@@ -196,6 +205,14 @@ impl World {
             appliance.pair_with(PairNode::new(index, &pairs, addresses, random));
             let rate = draw_rate(&shape, random);
             appliance.set_clock(VirtualTime::new(random.below(HOUR), rate));
+            for (volume, disk) in plan.volumes.iter().zip(appliance.disks()) {
+                let first = volume.disk.geometry.len() as usize / SECTOR;
+                let sectors = disk.borrow().geometry().len() as usize / SECTOR;
+                for sector in first..sectors {
+                    let bytes = [random.word() as u8; SECTOR];
+                    disk.borrow_mut().spoil(sector, &bytes);
+                }
+            }
             appliance
         });
         let appliances = appliances.collect();
@@ -324,7 +341,10 @@ impl World {
     fn come_in_sync(&mut self) -> Result<(), Violation> {
         let deadline = clock::now() + PHASE_MAX;
         self.run_until("the copy", deadline, |world| {
-            world.are_on() && !world.operator_knows.waits() && world.is_in_sync()
+            world.are_on()
+                && !world.operator_knows.waits()
+                && world.is_in_sync()
+                && world.sizes_have_settled()
         })
     }
 
@@ -376,11 +396,17 @@ impl World {
     }
 
     /// Both drives have the same.
-    fn compare(&self) -> Result<(), Violation> {
+    fn compare(&mut self) -> Result<(), Violation> {
         for volume in 0..self.plan.volumes.len() {
             let nodes = self.shape.nodes[volume];
+            let lens = nodes.map(|at| self.appliances[at].volume_len(volume));
+            if lens[0] != lens[1] {
+                return Err(Violation(format!(
+                    "volume {volume} has two sizes: {lens:?}"
+                )));
+            }
             let [first, second] = nodes.map(|at| self.appliances[at].disks()[volume].borrow());
-            let sectors = self.plan.volumes[volume].disk.geometry.len() / SECTOR as u64;
+            let sectors = lens[0].unwrap_or(0) / SECTOR as u64;
             for sector in 0..sectors as usize {
                 if first.sector(sector) != second.sector(sector) {
                     return Err(Violation(format!(
@@ -603,6 +629,7 @@ impl World {
                 }
             }
             Event::Sever { appliance } => self.sever(appliance),
+            Event::Resize { appliance, eighths } => self.resize(appliance, eighths),
             Event::Discard { appliance } => self.discard(appliance),
             Event::Tables { appliance } => self.update_tables(appliance),
             Event::Frames {

@@ -65,6 +65,7 @@ fn meeting() -> Meeting {
         volume: [7; 16],
         number: 2,
         role: Role::Source,
+        is_sized: true,
         len: 1 << 30,
         block: 4096,
         frame: 65536,
@@ -95,7 +96,7 @@ fn r03_a_claim_is_read_as_it_was_written() {
     assert_eq!(Meeting::decode(&bytes), Ok(meeting()));
     let fields: [(usize, &[u8]); 9] = [
         (0, &[7; 16]),
-        (16, &[2, 0, 1, 2, 1, 1, 0, 0]),
+        (16, &[2, 0, 1, 2, 1, 1, 0, 1]),
         (24, &[0, 0, 0, 0x40, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 1, 0]),
         (40, &[1; 16]),
         (56, &[2; 16]),

@@ -372,10 +372,10 @@ impl Lanes {
         let Some(volume) = self.volume_of(at, changes.volume) else {
             return refusal(nature::VOLUME, "the volume is not known");
         };
-        let block = u64::from(volume.block);
+        let (block, reach) = (u64::from(volume.block), volume.shared.reach());
         let fits = changes.changes.iter().all(|change| {
             let end = change.offset + change.len;
-            end <= volume.len && change.offset.is_multiple_of(block) && end.is_multiple_of(block)
+            end <= reach && change.offset.is_multiple_of(block) && end.is_multiple_of(block)
         });
         if !fits {
             return refusal(
@@ -410,7 +410,7 @@ impl Lanes {
             return refusal(nature::VOLUME, "the volume is not known");
         };
         let end = comparison.offset + comparison.len;
-        let fits = end <= volume.len && end.is_multiple_of(u64::from(volume.block));
+        let fits = end <= volume.shared.reach() && end.is_multiple_of(u64::from(volume.block));
         match fits && comparison.len <= self.door.runs.max_bytes() as u64 {
             true => Assembly::Compare(comparison),
             false => refusal(

@@ -49,8 +49,13 @@ pub struct Content {
 pub enum BadContent {
     /// The standing is none.
     Standing(BadStanding),
-    /// It is of a volume of so many bytes.
-    Len(u64),
+    /// The volume has more bytes than its device.
+    Len {
+        /// Its.
+        volume: u64,
+        /// The device's.
+        device: u64,
+    },
     /// It has what later versions know.
     Version(u8),
     /// They say what cannot be.
@@ -61,9 +66,9 @@ impl fmt::Display for BadContent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Standing(bad) => bad.fmt(f),
-            Self::Len(len) => write!(
+            Self::Len { volume, device } => write!(
                 f,
-                "the replica's volume had {len} bytes, and has others now"
+                "the volume has {volume} bytes, and its device {device}: make it as large as it was"
             ),
             Self::Version(version) => write!(
                 f,
@@ -109,17 +114,19 @@ impl Content {
         bytes
     }
 
-    /// From bytes, of a volume of `len`.
+    /// From bytes, of a volume on a device of so many; and how many bytes the volume has.
     ///
     /// # Errors
     /// [`BadContent`].
-    pub fn decode(bytes: &[u8], len: u64) -> Result<Self, BadContent> {
+    pub fn decode(bytes: &[u8], device: u64) -> Result<(Self, u64), BadContent> {
         if bytes.len() != LEN {
             return Err(BadContent::Field("something is missing"));
         }
         let on_disk = OnDisk::decode(&array(bytes, 0)).map_err(BadContent::Standing)?;
-        if on_disk.len != len {
-            return Err(BadContent::Len(on_disk.len));
+        let len = on_disk.len;
+        if len > device {
+            let volume = len;
+            return Err(BadContent::Len { volume, device });
         }
         let version = bytes[STANDING + 2];
         if version > SEVERED {
@@ -134,7 +141,7 @@ impl Content {
             severed: (version == SEVERED).then(|| u64_at(bytes, STANDING + 32)),
         };
         match content.encode(len) == bytes {
-            true => Ok(content),
+            true => Ok((content, len)),
             false => Err(BadContent::Field("something stands where zeros are to be")),
         }
     }

@@ -43,6 +43,7 @@ impl Pair {
             }
             self.content.peer = self.peer();
             self.content.severed = None;
+            self.take_size();
             self.page = 0;
             self.store(After::Quiet);
         }
@@ -58,7 +59,7 @@ impl Pair {
         if self.phase != Phase::Destination(Step::Telling) {
             self.enter(Phase::Destination(Step::Telling));
         }
-        let differing = self.shared.differing();
+        let differing = self.shared.differing(self.config.len);
         let next = differing.first_from(self.page * PER_PAGE);
         let next = next.filter(|_| !matches!(self.verdict, Verdict::CopyAll { .. }));
         let meeting = theirs.meeting;

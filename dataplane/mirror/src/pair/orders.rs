@@ -39,6 +39,11 @@ pub(super) enum Order {
         /// The other node has the volume; or an operator knows better.
         is_let: bool,
     },
+    /// The volume is to have another size.
+    Resize {
+        /// Bytes.
+        len: u64,
+    },
     /// What both know of the volume.
     Compare {
         /// By which the other one's answer is known.
@@ -71,6 +76,11 @@ impl Orders {
         if let Some((Order::Sever { is_at_arbiter, .. }, _)) = &mut self.order {
             *is_at_arbiter = false;
         }
+    }
+
+    /// Whether the size is what was asked for last.
+    pub(super) fn resizes(&self) -> bool {
+        matches!(self.order, Some((Order::Resize { .. }, _)))
     }
 
     /// The number of the comparison that is under way.
@@ -241,6 +251,10 @@ impl Pair {
             ) => {
                 let token = Some(self.tell_tables(number, 0));
                 self.orders.order = Some((Order::Compare { number, token }, until));
+            }
+            (Order::Resize { .. }, _) if self.resizing.is_some() => {}
+            (Order::Resize { len }, Phase::Source(Step::InSync)) if self.asked.is_none() => {
+                self.begin_to_resize(len);
             }
             _ if self.now >= until => self.end_order(Err(Unwilling::Late)),
             _ => {}

@@ -57,6 +57,18 @@ pub enum Unwilling {
     Refused(String),
     /// The arbiter does not take note.
     Arbiter(&'static str),
+    /// The volume is about to have another size.
+    Resizes,
+    /// It has that size.
+    SameSize,
+    /// It is no size of a volume with blocks of so many bytes.
+    NotBlocks(u32),
+    /// This node's device has so many bytes.
+    DeviceTooSmall(u64),
+    /// This node has room for a record of so many bytes.
+    NoRoom(u64),
+    /// What is behind so many bytes would be lost, and the volume was not named.
+    NotNamed(u64),
     /// What an operator said before is not done yet.
     Busy,
     /// It could not be begun in time.
@@ -121,6 +133,31 @@ impl fmt::Display for Unwilling {
             }
             Self::Refused(why) => return write!(f, "the other node refuses: {why}"),
             Self::Arbiter(why) => return write!(f, "{why}, and both nodes go on as before"),
+            Self::Resizes => {
+                "the volume is about to have another size: `throughline pair report` says how far that is"
+            }
+            Self::SameSize => "the volume has that size",
+            Self::NotBlocks(block) => {
+                return write!(f, "a size is in whole blocks of {block} bytes, and not 0");
+            }
+            Self::DeviceTooSmall(bytes) => {
+                return write!(
+                    f,
+                    "this node's device has {bytes} bytes: make it larger first, and the other node's, too"
+                );
+            }
+            Self::NoRoom(bytes) => {
+                return write!(
+                    f,
+                    "this node has room for a record of what is changed of {bytes} bytes: start the program again, and it makes some for what the device has"
+                );
+            }
+            Self::NotNamed(bytes) => {
+                return write!(
+                    f,
+                    "what the volume has behind {bytes} bytes would be lost: say its store once more with --volume-name if that is to be"
+                );
+            }
             Self::Busy => "what was asked for before is not done yet",
             Self::Late => {
                 "the nodes are about to meet, or to lose each other: ask again, `throughline pair report` says how far they are"
@@ -189,6 +226,7 @@ impl Pair {
     pub fn demote(&mut self) -> Result<(), Unwilling> {
         match self.phase {
             Phase::Source(Step::Draining | Step::Drained) => Ok(()),
+            Phase::Source(Step::InSync) if self.resizing.is_some() => Err(Unwilling::Resizes),
             Phase::Source(Step::InSync) if self.is_up => {
                 self.shared.set_mode(Mode::Draining);
                 self.enter(Phase::Source(Step::Draining));
@@ -207,8 +245,10 @@ impl Pair {
     /// [`Unwilling`].
     pub fn verify(&mut self, mends: bool) -> Result<(), Unwilling> {
         match self.phase {
+            Phase::Source(Step::InSync) if self.resizing.is_some() => Err(Unwilling::Resizes),
             Phase::Source(Step::InSync) if self.is_up => {
-                let begins = self.shared.verification().begin(mends);
+                let granules = self.config.len.div_ceil(crate::GRANULE);
+                let begins = self.shared.verification().begin(granules, mends);
                 begins.then_some(()).ok_or(Unwilling::Verifies)
             }
             Phase::Source(_) => Err(Unwilling::NotInSync),

@@ -111,6 +111,7 @@ impl Pair {
                     self.store(After::Source(Step::Copied));
                 }
             }
+            Step::InSync => self.resize_on(),
             Step::Draining => self.drain(),
             Step::Ended => match self.standing().in_sync() {
                 Some(standing) => {

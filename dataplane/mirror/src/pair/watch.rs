@@ -80,8 +80,9 @@ impl Pair {
                 "; an operator severed the pair at the other node: what there is here is out of date"
             }
         };
+        let resizes = self.resizing_text();
         format!(
-            "{role}, {mode:?}; {phase} since {since} s; generation {generation}; {changed} granules to be copied{takeover}{severed}"
+            "{role}, {mode:?}; {phase} since {since} s; generation {generation}; {changed} granules to be copied{takeover}{severed}{resizes}"
         )
     }
 

@@ -4,7 +4,7 @@ use mirror::frame::{HEADER, MESSAGE_MAX};
 use mirror::{
     Action, Claim, Command, Content, Copying, Differing, Discard, Event, GRANULE, Generation,
     Greeting, Header, Incoming, Meeting, Mirrored, Pair, PairConfig, Ready, Received, ReplicaId,
-    Role, Side, Standing, WINDOW, Wholeness,
+    Resize, Role, Side, Standing, WINDOW, Wholeness,
 };
 
 use super::*;
@@ -163,6 +163,7 @@ fn meeting(number: u64, answers: u64) -> Meeting {
         volume: [9; 16],
         number: 0,
         role: Role::Destination,
+        is_sized: false,
         len: 8 * GRANULE,
         block: 4096,
         frame: 4096,
@@ -202,6 +203,13 @@ fn parameters(command: Command, meeting_of_ours: u64, number: u64) -> Vec<u8> {
             meeting: meeting_of_ours,
         }
         .encode(),
+        Command::RESIZE => Resize {
+            volume: 0,
+            is_made: number.is_multiple_of(2),
+            ticket: number,
+            len: (1 + number % 12) * GRANULE,
+        }
+        .encode(),
         _ => Copying {
             volume: 0,
             stays_whole: false,
@@ -228,7 +236,7 @@ pub fn commands(input: &[u8]) {
         peer: None,
         severed: None,
     };
-    let shared = std::sync::Arc::new(Mirrored::new(len, 1));
+    let shared = std::sync::Arc::new(Mirrored::new(len, len, 1));
     let mut numbers = 0;
     let random = move || {
         numbers += 1;
@@ -240,7 +248,7 @@ pub fn commands(input: &[u8]) {
     let (mut ours, mut heard, mut answered) = (0, 0, 0);
     let mut is_source_said = false;
     for turn in 0..input.len() as u64 / 4 {
-        let command = Command(16 + source.byte() % 11);
+        let command = Command(16 + source.byte() % 12);
         let mut bytes = parameters(command, ours, source.number());
         for _ in 0..source.byte() % 4 {
             let at = usize::from(source.byte()) % bytes.len();

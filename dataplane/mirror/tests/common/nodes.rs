@@ -43,7 +43,12 @@ pub fn replica(node: usize) -> ReplicaId {
 }
 
 pub fn node(content: Content, len: u64, run: u64) -> Node {
-    let shared = Arc::new(Mirrored::new(len, SHARDS));
+    node_on(content, len, len, run)
+}
+
+/// The same, on a device of so many bytes.
+pub fn node_on(content: Content, len: u64, device: u64, run: u64) -> Node {
+    let shared = Arc::new(Mirrored::new(len, device, SHARDS));
     let mut random = Random::new(u64::from(content.standing.replica.0[0]) << 32 | run);
     let stored = content.encode(len);
     let numbers = move || random.word();
@@ -96,9 +101,15 @@ impl Node {
 
     /// As it is after a restart.
     pub fn restarted(&self) -> Node {
-        let content = Content::decode(&self.stored, LEN).expect("it was written so");
-        assert_eq!(content.encode(LEN), self.stored);
-        node(content, LEN, self.run + 1)
+        let device = self.pair.shared().device();
+        let (content, len) = Content::decode(&self.stored, device).expect("it was written so");
+        assert_eq!(content.encode(len), self.stored);
+        node_on(content, len, device, self.run + 1)
+    }
+
+    /// What it was asked before it answers to nobody.
+    pub fn forget_asked(&mut self) {
+        self.asked.iter_mut().for_each(|asked| asked.1 = u64::MAX);
     }
 
     /// Its shards act by the mode; granules are copied at once.
@@ -109,6 +120,7 @@ impl Node {
         let shared = self.pair.shared();
         let (mode, word) = shared.mode();
         (0..SHARDS).for_each(|shard| shared.acts_by(shard, word));
+        shared.show(shared.len());
         while mode == Mode::Forward
             && let Some(granule) = shared.first_from(0)
         {
@@ -170,44 +182,53 @@ pub fn go_on_with(nodes: &mut [Node; 2], arbiter: &mut Arbiter, from: Duration, 
     for turn in 0..turns {
         let now = from + Duration::from_millis(turn);
         for at in 0..2 {
-            nodes[at].work();
-            nodes[at].pair.advance(now);
-            while let Some(action) = nodes[at].pair.next_action() {
-                match action {
-                    Action::Ask {
-                        command,
-                        parameters,
-                        payload,
-                        token,
-                    } => {
-                        let other = &mut nodes[1 - at];
-                        let reply = other.replies;
-                        other.replies += 1;
-                        other.asked.push_back((reply, token));
-                        other.pair.heard(command, parameters, payload, reply);
-                    }
-                    Action::Answer { reply, result } => {
-                        let asked = &mut nodes[at].asked;
-                        let place = asked.iter().position(|&(known, _)| known == reply);
-                        let (_, token) = asked
-                            .remove(place.expect("it was asked"))
-                            .expect("it is there");
-                        nodes[1 - at].pair.answered(token, result);
-                    }
-                    Action::Store { content, token, .. } => {
-                        nodes[at].stored = content;
-                        nodes[at].pair.stored(token, true);
-                    }
-                    Action::Arbitrate { question, token } => {
-                        let answer = arbiter.answer(at, question);
-                        match arbiter.is_late[at] {
-                            true => arbiter.held.push((at, token, answer)),
-                            false => nodes[at].pair.arbitrated(token, answer),
-                        }
-                    }
-                    Action::Alert(alert) => nodes[at].alerts.push(alert),
+            goes_on(nodes, at, arbiter, now);
+        }
+    }
+}
+
+/// The first one alone goes on.
+pub fn half_a_turn(nodes: &mut [Node; 2], now: Duration) {
+    goes_on(nodes, 0, &mut Arbiter::default(), now);
+}
+
+fn goes_on(nodes: &mut [Node; 2], at: usize, arbiter: &mut Arbiter, now: Duration) {
+    nodes[at].work();
+    nodes[at].pair.advance(now);
+    while let Some(action) = nodes[at].pair.next_action() {
+        match action {
+            Action::Ask {
+                command,
+                parameters,
+                payload,
+                token,
+            } => {
+                let other = &mut nodes[1 - at];
+                let reply = other.replies;
+                other.replies += 1;
+                other.asked.push_back((reply, token));
+                other.pair.heard(command, parameters, payload, reply);
+            }
+            Action::Answer { reply, result } => {
+                let asked = &mut nodes[at].asked;
+                let place = asked.iter().position(|&(known, _)| known == reply);
+                let (_, token) = asked
+                    .remove(place.expect("it was asked"))
+                    .expect("it is there");
+                nodes[1 - at].pair.answered(token, result);
+            }
+            Action::Store { content, token, .. } => {
+                nodes[at].stored = content;
+                nodes[at].pair.stored(token, true);
+            }
+            Action::Arbitrate { question, token } => {
+                let answer = arbiter.answer(at, question);
+                match arbiter.is_late[at] {
+                    true => arbiter.held.push((at, token, answer)),
+                    false => nodes[at].pair.arbitrated(token, answer),
                 }
             }
+            Action::Alert(alert) => nodes[at].alerts.push(alert),
         }
     }
 }

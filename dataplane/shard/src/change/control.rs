@@ -438,24 +438,24 @@ impl Changes {
         let Some(volume) = offer::volume_of(&self.stores, store) else {
             return Err(ChangeError::NoStore(store.to_owned()));
         };
-        let Some(blocks) = self.stores[volume.index()].resized else {
-            return Ok((Vec::new(), Vec::new()));
+        let info = &self.stores[volume.index()];
+        let Some(blocks) = info.resized else {
+            // The volume alone has another size: shards know it.
+            let publish = move |changes: &mut Changes| changes.show_size(volume);
+            let todo = vec![Do::Target(Box::new(publish) as Box<_>)];
+            return Ok((
+                if info.is_resized() { todo } else { Vec::new() },
+                Vec::new(),
+            ));
         };
         let publish = move |changes: &mut Changes| {
             let info = &mut changes.stores[volume.index()];
             info.geometry.blocks = blocks;
             info.resized = None;
-            let len = info.geometry.len();
-            let of_volume = changes.namespaces.iter().filter(|ns| ns.volume == volume);
-            for namespace in of_volume.cloned().collect::<Vec<_>>() {
-                changes.edit_namespaces(&namespace.nqn, |list| {
-                    let own = list.iter_mut().find(|ns| ns.index == namespace.index);
-                    if let Some(own) = own {
-                        own.blocks = len / u64::from(own.block_size.bytes());
-                    }
-                })?;
+            if let Some(mirrored) = &info.mirrored {
+                mirrored.set_device(info.geometry.len());
             }
-            Ok(())
+            changes.show_size(volume)
         };
         let grows = blocks > self.stores[volume.index()].geometry.blocks;
         let (step, publish) = (
@@ -470,6 +470,41 @@ impl Changes {
         Ok((todo, Vec::new()))
     }
 
+    /// Hosts see a volume's namespaces as large as they are.
+    fn show_size(&mut self, volume: block::VolumeId) -> Result<(), ChangeError> {
+        let info = &self.stores[volume.index()];
+        let (device, mirrored) = (info.geometry.len(), info.mirrored.clone());
+        // It may become another one meanwhile.
+        let size = mirrored.as_ref().map(|mirrored| mirrored.len());
+        let len = size.map_or(device, |size| size.min(device));
+        let of_volume = self.namespaces.iter().filter(|ns| ns.volume == volume);
+        for namespace in of_volume.cloned().collect::<Vec<_>>() {
+            self.edit_namespaces(&namespace.nqn, |list| {
+                let own = list.iter_mut().find(|ns| ns.index == namespace.index);
+                if let Some(own) = own {
+                    own.blocks = len / u64::from(own.block_size.bytes());
+                }
+            })?;
+        }
+        if let (Some(mirrored), Some(size)) = (mirrored, size) {
+            mirrored.show(size);
+        }
+        Ok(())
+    }
+
+    /// A volume is mirrored from now on, before hosts are served: it has its own size.
+    pub(crate) fn mirror(
+        &mut self,
+        volume: block::VolumeId,
+        shared: &Arc<mirror::Mirrored>,
+    ) -> Result<(), ChangeError> {
+        if let Some(info) = self.stores.get_mut(volume.index()) {
+            info.mirrored = Some(Arc::clone(shared));
+            self.show_size(volume)?;
+        }
+        Ok(())
+    }
+
     /// A shard says that a store's device has so many blocks now.
     pub(crate) fn note_resized(&mut self, volume: block::VolumeId, blocks: u64) {
         if let Some(store) = self.stores.get_mut(volume.index()) {
@@ -479,7 +514,7 @@ impl Changes {
 
     /// The first store whose device was resized, and whose namespaces were not yet.
     pub(crate) fn resized(&self) -> Option<String> {
-        let store = self.stores.iter().find(|store| store.resized.is_some())?;
+        let store = self.stores.iter().find(|store| store.is_resized())?;
         Some(store.name.clone())
     }
 

@@ -12,9 +12,9 @@ use mirror::{
     Manager, Mirrored, MirroredVolume, Pair, PairConfig, PairKey, Patience, Peer, ReplicaId, Role,
     Standing, VerifyReport, Wholeness, counted,
 };
-use shard::PairQuestion;
+use shard::{Change, PairQuestion};
 use testkit::Random;
-use volume::LogStart;
+use volume::{LogStart, TableEntry};
 
 use super::{Appliance, Running};
 use crate::arbiter::{Asked, LEASE, Told};
@@ -30,7 +30,10 @@ const RUNS: usize = 64;
 pub(crate) struct PairVolume {
     /// Who has it, the first source first.
     pub(crate) nodes: [usize; 2],
+    /// Bytes, at first.
     pub(crate) len: u64,
+    /// Bytes of the drives of both.
+    pub(crate) device: u64,
     pub(crate) block: u32,
 }
 
@@ -49,7 +52,9 @@ struct Own {
     volume: usize,
     /// Which of the node's peers has the other replica.
     peer: usize,
+    /// Bytes as long as its tables do not say how many.
     len: u64,
+    device: u64,
     block: u32,
 }
 
@@ -64,6 +69,8 @@ pub(crate) struct Node {
     first: Vec<Content>,
     /// What it knew when it was last off.
     known: Vec<Content>,
+    /// And how many bytes of each there are.
+    known_len: Vec<u64>,
     logs_lost: u8,
     volumes: Vec<Own>,
 }
@@ -114,6 +121,7 @@ impl Node {
                 volume: at,
                 peer: others.iter().position(|&known| known == other)?,
                 len: volume.len,
+                device: volume.device,
                 block: volume.block,
             })
         };
@@ -138,6 +146,7 @@ impl Node {
             patience: plan.patience,
             promise: plan.promise,
             known: first.clone(),
+            known_len: volumes.iter().map(|own| own.len).collect(),
             logs_lost: 0,
             first,
             volumes,
@@ -147,7 +156,8 @@ impl Node {
     /// Its log's store is another one, in which nothing is: whoever runs it says that it is to be copied to.
     fn loses_log(&mut self, node: usize) {
         self.logs_lost += 1;
-        for (own, content) in self.volumes.iter().zip(&mut self.first) {
+        for (own, content) in self.volumes.iter_mut().zip(&mut self.first) {
+            own.len = own.device;
             *content = Content {
                 standing: Standing::blank(replica(node, own.volume, self.logs_lost)),
                 role: Role::Destination,
@@ -173,6 +183,7 @@ impl Node {
         if let Some(manager) = running.pairs() {
             let pairs = manager.pairs().iter();
             self.known = pairs.map(|pair| pair.content().clone()).collect();
+            self.known_len = manager.pairs().iter().map(Pair::len).collect();
         }
     }
 
@@ -181,7 +192,7 @@ impl Node {
         let pages = self
             .volumes
             .iter()
-            .map(|own| Changed::none(own.len).pages());
+            .map(|own| Changed::none(own.device).pages());
         (nvlog::ENTRY_PAGES + pages.sum::<u64>()) * nvlog::UNIT
     }
 }
@@ -312,6 +323,35 @@ impl Appliance {
         }
     }
 
+    /// An operator says that a volume is to have so many bytes; whether that is begun.
+    pub(crate) fn resize(&mut self, volume: usize, len: u64) -> bool {
+        let pair = self.pair(volume);
+        pair.is_some_and(|pair| pair.resize(Some(len), true).is_ok())
+    }
+
+    /// Bytes that a volume has, or had when this was last off.
+    pub(crate) fn volume_len(&mut self, volume: usize) -> Option<u64> {
+        if let Some(pair) = self.pair(volume) {
+            return Some(pair.len());
+        }
+        let place = self.place(volume)?;
+        self.pair.as_ref()?.known_len.get(place).copied()
+    }
+
+    /// Whether a volume has one size, and hosts know it.
+    pub(crate) fn has_settled_size(&mut self, volume: usize) -> bool {
+        let pair = self.pair(volume);
+        let len = pair.and_then(|pair| pair.resizes_to().is_none().then(|| pair.len()));
+        let (Some(running), Some(len)) = (&self.running, len) else {
+            return false;
+        };
+        let (_, namespaces) = running.handle.offered();
+        let mut own = namespaces
+            .iter()
+            .filter(|(_, ns)| ns.nsid.0 == volume as u32 + 1);
+        own.all(|(_, ns)| ns.blocks * u64::from(ns.block_size.bytes()) == len)
+    }
+
     /// An operator wants both tables of a volume; whether they are asked for.
     pub(crate) fn update_tables(&mut self, volume: usize) -> bool {
         let pair = self.pair(volume);
@@ -428,16 +468,25 @@ impl Running {
         let count = self.shards.len();
         let mailbox = Mailbox::new(count);
         let now = Duration::from_nanos(self.shards[0].now().0);
+        let table = |own: &Own| {
+            let is_it = |table: &&TableEntry| usize::from(table.volume.0) == own.volume;
+            start.tables.iter().find(is_it)
+        };
+        let content = |(own, first): (&Own, &Content)| match table(own) {
+            Some(table) => Content::decode(&table.content, own.device).expect("it was written so"),
+            None => (first.clone(), own.len),
+        };
+        let found: Vec<_> = node.volumes.iter().zip(&node.first).map(content).collect();
         let volumes = node
             .volumes
             .iter()
             .enumerate()
-            .map(|(at, own)| MirroredVolume {
-                shared: Arc::new(Mirrored::new(own.len, count)),
+            .zip(&found)
+            .map(|((at, own), (_, len))| MirroredVolume {
+                shared: Arc::new(Mirrored::new(*len, own.device, count)),
                 volume: VolumeId(own.volume as u16),
                 namespace: NamespaceIndex::mirrored(at as u16),
                 peer: own.peer,
-                len: own.len,
                 block: own.block,
             });
         let volumes: Vec<MirroredVolume> = volumes.collect();
@@ -447,20 +496,11 @@ impl Running {
             let config = PairConfig {
                 volume: name,
                 number: at as u16,
-                len: volume.len,
+                len: found[at].1,
                 block: volume.block,
             };
-            let table = start
-                .tables
-                .iter()
-                .find(|table| table.volume == volume.volume);
-            let content = match table {
-                Some(table) => {
-                    Content::decode(&table.content, volume.len).expect("it was written so")
-                }
-                None => node.first[at].clone(),
-            };
-            let changed = table.and_then(|table| table.changed.as_ref());
+            let content = found[at].0.clone();
+            let changed = table(&node.volumes[at]).and_then(|table| table.changed.as_ref());
             let mut random = random.fork();
             let numbers = move || random.word();
             let mut pair = Pair::new(
@@ -508,7 +548,19 @@ impl Running {
                 now,
             ));
         }
+        for volume in &volumes {
+            self.handle.expect_mirrored(volume.volume, &volume.shared);
+        }
         self.mirrored = volumes.into_iter().map(|volume| volume.shared).collect();
+    }
+
+    /// Hosts are told of volumes that have another size.
+    pub(super) fn show_sizes(&mut self) {
+        if let Some(store) = self.handle.resized() {
+            // It is made at once, as no shard has a step of it; or another one is under way.
+            let _ = self.handle.begin_change(Change::Resize { store });
+            self.handle.poll_change();
+        }
     }
 
     /// Whether it serves hosts the volume that is its own one of that place.

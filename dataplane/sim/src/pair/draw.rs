@@ -6,7 +6,7 @@ use testkit::Random;
 use super::disks::draw_disks;
 use crate::clock::{MILLISECOND, Nanoseconds, SECOND};
 use crate::disk::Trouble;
-use crate::plan::{HOSTS_MAX, Plan};
+use crate::plan::{HOSTS_MAX, Plan, VolumePlan};
 use crate::wire::{Between, Direction, Quality};
 
 /// How long a link that was cut is there before another one is: TCP's and the lanes' patience, and a way that is tried in vain.
@@ -69,6 +69,11 @@ pub(super) enum Event {
     Discard {
         appliance: usize,
     },
+    /// The operator says that volumes are to have so many eighths of what drives have beyond what hosts use.
+    Resize {
+        appliance: usize,
+        eighths: u64,
+    },
     /// The operator compares tables.
     Tables {
         appliance: usize,
@@ -100,6 +105,8 @@ pub(super) struct Shape {
     pub(super) shards: Vec<usize>,
     /// By volume: who has it, the first source first.
     pub(super) nodes: Vec<[usize; 2]>,
+    /// By volume: bytes that both drives have beyond those that hosts use.
+    pub(super) spare: Vec<u64>,
     /// Nothing goes wrong but links, of which each two appliances have one all the while.
     pub(super) links_alone: bool,
 }
@@ -128,6 +135,11 @@ impl Shape {
             if random.chance(1, 2) { [a, b] } else { [b, a] }
         };
         let nodes = (0..plan.volumes.len()).map(nodes).collect();
+        let spare = |_: &VolumePlan| match random.chance(1, 2) {
+            true => 4096 * random.range(1..=80u64),
+            false => 0,
+        };
+        let spare = plan.volumes.iter().map(spare).collect();
         // Each host has one volume: those that serve are several.
         while plan.hosts.len() < plan.volumes.len() {
             plan.hosts.push(plan.hosts[0].clone());
@@ -146,6 +158,7 @@ impl Shape {
             appliances,
             ports,
             nodes,
+            spare,
             links_alone,
         }
     }
@@ -423,6 +436,14 @@ fn draw_orders(
         events.push((random.below(within), Event::Verify));
     }
     draw_severing(events, within, random);
+    for _ in 0..random.below(4u32) {
+        let at = random.below(within);
+        let eighths = random.range(0..=8u64);
+        // Which one is the source then, nobody knows yet.
+        for appliance in 0..shape.appliances {
+            events.push((at, Event::Resize { appliance, eighths }));
+        }
+    }
     if random.one_in(4) {
         let appliance = random.below(2usize);
         events.push((random.below(within), Event::Discard { appliance }));

@@ -14,6 +14,7 @@ enum Order {
     Sever,
     Reestablish,
     Discard,
+    Resize,
     Tables,
 }
 
@@ -83,6 +84,35 @@ impl World {
                 "appliance {at}: {is_begun}"
             );
         }
+    }
+
+    pub(super) fn resize(&mut self, at: usize, eighths: u64) {
+        for volume in 0..self.plan.volumes.len() {
+            let used = self.plan.volumes[volume].disk.geometry.len();
+            let len = used + self.shape.spare[volume] / 4096 * eighths / 8 * 4096;
+            let is_begun = self.appliances[at].resize(volume, len);
+            if is_begun {
+                self.operator_knows.open[at][volume] = Some(Order::Resize);
+            }
+            event!(
+                self.trace,
+                "resize",
+                [at, volume, len, is_begun],
+                "appliance {at}, volume {volume}: {len}: {is_begun}"
+            );
+        }
+    }
+
+    /// Both nodes have one size of each volume, and hosts know it.
+    pub(super) fn sizes_have_settled(&mut self) -> bool {
+        (0..self.plan.volumes.len()).all(|volume| {
+            let nodes = self.shape.nodes[volume];
+            let lens = nodes.map(|at| self.appliances[at].volume_len(volume));
+            lens[0] == lens[1]
+                && nodes
+                    .iter()
+                    .all(|&at| self.appliances[at].has_settled_size(volume))
+        })
     }
 
     pub(super) fn update_tables(&mut self, at: usize) {

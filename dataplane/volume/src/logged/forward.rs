@@ -27,7 +27,6 @@ const COPIES: usize = 2;
 pub(super) struct Entry {
     pub(super) shared: Arc<Mirrored>,
     pub(super) volume: VolumeId,
-    pub(super) len: u64,
     pub(super) mode: Mode,
     word: u64,
     /// While it is drained: hosts have requests of it.
@@ -392,11 +391,10 @@ pub(super) fn touches(range: &Range<u64>, granule: u64) -> bool {
 
 impl<D: Device> Log<D> {
     /// A volume is mirrored from now on, as `shared` says.
-    pub(crate) fn mirror(&mut self, volume: VolumeId, len: u64, shared: Arc<Mirrored>) {
+    pub(crate) fn mirror(&mut self, volume: VolumeId, shared: Arc<Mirrored>) {
         self.forwarding.entries.push(Entry {
             shared,
             volume,
-            len,
             mode: Mode::Suspended,
             word: 0,
             is_in_flight: true,
@@ -455,7 +453,7 @@ impl<D: Device> Log<D> {
         self.forwarding.look();
         for at in 0..self.forwarding.entries.len() {
             let entry = &self.forwarding.entries[at];
-            let (volume, len) = (entry.volume, entry.len);
+            let volume = entry.volume;
             while matches!(
                 self.forwarding.entries[at].mode,
                 Mode::Forward | Mode::Draining
@@ -468,10 +466,11 @@ impl<D: Device> Log<D> {
                     break;
                 }
                 let start = granule * GRANULE;
+                let reach = self.forwarding.entries[at].shared.reach();
                 self.forwarding.copies.push(Copy {
                     volume,
                     granule,
-                    rest: start..(start + GRANULE).min(len),
+                    rest: start..(start + GRANULE).min(reach).max(start),
                     reads: false,
                     was_changed: false,
                     is_void: false,

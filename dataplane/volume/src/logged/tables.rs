@@ -123,6 +123,11 @@ impl<D: Device> Log<D> {
         self.stores.write_table(write)
     }
 
+    /// Pages that the record of a volume may have.
+    pub(crate) fn table_room(&self, volume: VolumeId) -> Option<u64> {
+        self.stores.table_room(volume)
+    }
+
     /// The next write of a table that ended.
     pub(crate) fn next_table_end(&mut self) -> Option<(TableToken, Result<(), Fault>)> {
         self.stores.next_table_end()

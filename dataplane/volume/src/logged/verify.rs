@@ -90,7 +90,7 @@ impl<D: Device> Log<D> {
             if entry.check.run != run {
                 entry.check = Check::begin(run, now);
                 let first = owned_from(entry.volume, 0, shard, self.forwarding.shards);
-                entry.check.enter(first, entry.len, now);
+                entry.check.enter(first, entry.shared.len(), now);
             }
             let forwards = matches!(entry.mode, Mode::Forward | Mode::Draining);
             if entry.check.step != Step::Waits {
@@ -109,29 +109,28 @@ impl<D: Device> Log<D> {
     fn verify_on(&mut self, at: usize, cached: &mut Cached, buffers: &Buffers, ends: &mut Ends) {
         let (shard, shards, now) = (self.forwarding.shard, self.forwarding.shards, self.now);
         let entry = &mut self.forwarding.entries[at];
+        let len = entry.shared.len();
         let (volume, check) = (entry.volume, &mut entry.check);
         let verification = entry.shared.verification();
         let is_late = now >= check.since + GRANULE_MAX;
-        let begins = check.granule * GRANULE < entry.len;
+        let begins = check.granule * GRANULE < len;
         if begins && (check.rest.is_empty() || is_late) {
             verification.compared(check.rest.is_empty());
             if check.mends {
                 let start = check.granule * GRANULE;
-                entry
-                    .shared
-                    .mark(&(start..(start + GRANULE).min(entry.len)));
+                entry.shared.mark(&(start..(start + GRANULE).min(len)));
             }
-            check.enter(check.granule + 1, entry.len, now);
+            check.enter(check.granule + 1, len, now);
         }
         // What is this shard's.
-        while check.granule * GRANULE < entry.len {
+        while check.granule * GRANULE < len {
             let owned = owned_from(volume, check.granule, shard, shards);
             if owned == check.granule {
                 break;
             }
-            check.enter(owned, entry.len, now);
+            check.enter(owned, len, now);
         }
-        if check.granule * GRANULE >= entry.len {
+        if check.granule * GRANULE >= len {
             check.step = Step::Over;
             return verification.ends(shard, check.run, false);
         }
@@ -173,7 +172,7 @@ impl<D: Device> Log<D> {
             check.step = Step::Waits;
             if result.is_err() {
                 entry.shared.verification().compared(false);
-                check.enter(check.granule + 1, entry.len, self.now);
+                check.enter(check.granule + 1, entry.shared.len(), self.now);
             } else if !check.was_changed {
                 check.step = Step::Asks;
                 self.forwarding.compares.push_back(Compare {

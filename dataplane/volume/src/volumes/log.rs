@@ -117,10 +117,9 @@ impl<D: Device> Volumes<D> {
     /// A logged volume is mirrored from now on, as `shared` says; changes of the other node go to `namespace`. The log takes changes
     /// already.
     pub fn mirror(&mut self, volume: VolumeId, shared: &Arc<Mirrored>, namespace: NamespaceIndex) {
-        let len = self.jobs.geometry(volume).len();
         self.cached.set_mirrored(volume);
         if let LogState::Ready(log) = &mut self.log {
-            log.mirror(volume, len, Arc::clone(shared));
+            log.mirror(volume, Arc::clone(shared));
         }
         self.gates.push((volume, Arc::clone(shared)));
         self.close_gates();
@@ -224,6 +223,14 @@ impl<D: Device> Volumes<D> {
         match &mut self.log {
             LogState::Ready(log) => log.write_table(write),
             _ => Err(TableRefusal::NotHere),
+        }
+    }
+
+    /// Pages that the record of a volume's table may have: in one piece. Of the shard that writes tables.
+    pub fn table_room(&self, volume: VolumeId) -> Option<u64> {
+        match &self.log {
+            LogState::Ready(log) => log.table_room(volume),
+            _ => None,
         }
     }
 

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use block::{Buffers, Device, Fault, Op};
+use block::{Buffers, Device, Fault, Op, VolumeId};
 use mirror::Changed;
 use nvlog::{Tables, UNIT};
 use pages::{Cluster, PAGE_SIZE};
@@ -145,6 +145,13 @@ impl<D: Device> LogStores<D> {
             writer.fail(fault);
         }
         Ok(token)
+    }
+
+    /// Pages that the record of a volume may have.
+    pub(in crate::logged) fn table_room(&self, volume: VolumeId) -> Option<u64> {
+        let TableArea { tables, volumes } = &self.tables.as_ref()?.area;
+        let (name, identity) = volumes.get(usize::from(volume.0))?;
+        Some(tables.room(name, *identity))
     }
 
     /// The next write that ended.
