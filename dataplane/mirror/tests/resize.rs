@@ -98,7 +98,7 @@ fn r03_a_volume_shrinks_when_it_is_named_and_hosts_were_told() {
 #[test]
 fn r03_what_is_no_size_is_said_and_changes_nothing() {
     let mut nodes = [on(0, LEN, DEVICE), on(1, LEN, 45 * GRANULE)];
-    let mut refuses = |pair: &mut Pair, len: u64, why: Unwilling| {
+    let refuses = |pair: &mut Pair, len: u64, why: Unwilling| {
         assert_eq!(pair.resize(Some(len), true), Err(why));
     };
     refuses(&mut nodes[0].pair, LARGE, Unwilling::NotInSync);

@@ -6,6 +6,7 @@
 //! one serves; what is called alike is so, byte for byte; every copy ends. Where links alone are cut, and never all at once, no
 //! pair is severed.
 
+mod build;
 mod disks;
 mod draw;
 mod failing;
@@ -20,9 +21,9 @@ use std::time::Duration;
 use mirror::Patience;
 use testkit::Random;
 
-use crate::appliance::{Appliance, PairNode, PairPlan, PairVolume, Stopped, address, at_port};
+use crate::appliance::{Appliance, Stopped};
 use crate::arbiter::Arbiter;
-use crate::clock::{self, MILLISECOND, Nanoseconds, SECOND, VirtualTime};
+use crate::clock::{self, MILLISECOND, Nanoseconds, SECOND};
 use crate::devices::Devices;
 use crate::host::{Context, Host};
 use crate::oracle::{Extent, Oracle, SECTOR, Violation, VolumeRules};
@@ -37,8 +38,6 @@ use traps::Trap;
 
 /// How long a phase may take.
 const PHASE_MAX: Nanoseconds = 180 * SECOND;
-/// What clocks said at most when a run began.
-const HOUR: Nanoseconds = 3600 * SECOND;
 
 /// What a host knows of devices: anything may fail for a while, and nothing may be wrong.
 struct Lenient<'a> {
@@ -166,56 +165,8 @@ impl World {
             absence: Duration::from_millis(400) * fast,
         };
         let promise = Duration::from_millis(random.range(200..=800u64)) * fast;
-        let volumes = plan.volumes.iter().zip(&shape.nodes);
-        let volume = |(volume, &nodes): (&crate::plan::VolumePlan, &[usize; 2])| PairVolume {
-            nodes,
-            len: volume.disk.geometry.len(),
-            device: 0,
-            block: volume.disk.geometry.block_size,
-        };
-        let mut pairs = PairPlan {
-            patience,
-            promise: has_arbiter.then_some(promise),
-            volumes: volumes.map(volume).collect(),
-        };
-        // Drives have more than hosts use, in which there is anything.
-        let mut drives = plan.volumes.clone();
-        for ((volume, spare), own) in (drives.iter_mut().zip(&shape.spare)).zip(&mut pairs.volumes)
-        {
-            let geometry = &mut volume.disk.geometry;
-            geometry.blocks += spare / u64::from(geometry.block_size);
-            own.device = geometry.len();
-        }
-        let appliances = (0..shape.appliances).map(|index| {
-            let mut own = plan.appliance.clone();
-            own.shards = shape.shards[index];
-            let mut appliance = Appliance::new(
-                index,
-                &own,
-                &plan.network,
-                &drives,
-                plan.log.as_ref(),
-                random,
-                trace,
-            );
-            let addresses = |other: usize| {
-                let address = |port| address(&plan.network, at_port(other, port));
-                (0..shape.ports).map(address).collect()
-            };
-            appliance.pair_with(PairNode::new(index, &pairs, addresses, random));
-            let rate = draw_rate(&shape, random);
-            appliance.set_clock(VirtualTime::new(random.below(HOUR), rate));
-            for (volume, disk) in plan.volumes.iter().zip(appliance.disks()) {
-                let first = volume.disk.geometry.len() as usize / SECTOR;
-                let sectors = disk.borrow().geometry().len() as usize / SECTOR;
-                for sector in first..sectors {
-                    let bytes = [random.word() as u8; SECTOR];
-                    disk.borrow_mut().spoil(sector, &bytes);
-                }
-            }
-            appliance
-        });
-        let appliances = appliances.collect();
+        let promise = has_arbiter.then_some(promise);
+        let appliances = build::appliances(&plan, &shape, patience, promise, random, trace);
         let hosts = (plan.hosts.iter().enumerate())
             .map(|(i, host)| Host::new(i, host, &plan.network, &plan.volumes, random, trace))
             .collect();
