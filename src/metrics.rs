@@ -198,6 +198,11 @@ impl<'s> Writer<'s> {
             |pair| Some(pair.severed.is_some().into()),
         );
         each(
+            "throughline_pair_readable_as_backup",
+            "Whether what this node has, which is out of date, may be read as a backup.",
+            |pair| Some(pair.is_backup.into()),
+        );
+        each(
             "throughline_pair_to_copy_bytes",
             "What is to be copied to the other node, in granules of 64 KiB.",
             |pair| Some(pair.to_copy_bytes()),

@@ -296,6 +296,7 @@ pub(crate) mod tests {
             step: "source_copying",
             since: Duration::from_secs(75),
             severed: None,
+            is_backup: false,
             state: "source, Forward; source, Copying since 75 s".into(),
         }
     }

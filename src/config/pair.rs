@@ -378,7 +378,7 @@ fn key(item: &Item<'_>) -> Option<[u8; 32]> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fs::{Permissions, set_permissions};
     use std::io::Write;
     use std::os::unix::fs::PermissionsExt;
@@ -392,7 +392,7 @@ mod tests {
     use super::*;
 
     /// A node of a pair, whose volume is the one of the smallest configuration, with `arbiter` behind it.
-    fn parsed(arbiter: &str) -> Result<Program, Problems> {
+    pub(in crate::config) fn parsed(arbiter: &str) -> Result<Program, Problems> {
         parsed_with("", arbiter)
     }
 

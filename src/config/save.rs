@@ -286,7 +286,8 @@ fn write_namespace(value: &mut Value, ns: &NamespaceConfig, implied: u32) {
         && ns.uuid.is_none()
         && ns.nguid.is_none()
         && ns.write == WritePolicy::Through
-        && ns.block_size.is_none();
+        && ns.block_size.is_none()
+        && ns.backup_of.is_none();
     if !value.is_inline_table() {
         if plain {
             return;
@@ -320,6 +321,8 @@ fn write_namespace(value: &mut Value, ns: &NamespaceConfig, implied: u32) {
         }
     }
     let write = match ns.write {
+        // What a backup has in place of it.
+        _ if ns.backup_of.is_some() => "through",
         WritePolicy::Through => "through",
         WritePolicy::Back => "back",
         WritePolicy::Logged => "logged",
@@ -331,6 +334,10 @@ fn write_namespace(value: &mut Value, ns: &NamespaceConfig, implied: u32) {
             Some(size) => put(table, "block_size", i64::from(size).into()),
             None => drop(table.remove("block_size")),
         }
+    }
+    let said = table.get("backup").and_then(Value::as_bool);
+    if said.unwrap_or(false) != ns.backup_of.is_some() {
+        put(table, "backup", ns.backup_of.is_some().into());
     }
     if table.to_string() != before {
         table.fmt();

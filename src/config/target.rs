@@ -151,6 +151,7 @@ fn read_listeners(item: &Item<'_>, ports: &Ports, warnings: &Sink) -> Vec<(IpAdd
 struct Taken {
     nqns: HashSet<String>,
     stores: HashMap<String, (String, u32)>,
+    backups: HashMap<String, (String, u32)>,
     uuids: HashMap<[u8; 16], (String, u32)>,
     nguids: HashMap<[u8; 16], (String, u32)>,
 }
@@ -190,6 +191,14 @@ fn read_subsystems(root: &Section<'_>, known: Known<'_>, warnings: &Sink) -> Vec
         }
     }
     subsystems
+}
+
+impl Known<'_> {
+    /// This node, if it has a pair with a volume on this store.
+    fn node_of(&self, store: &str) -> Option<[u8; 16]> {
+        let has_it = |pair: &&PairConfig| pair.volumes.iter().any(|volume| volume.store == store);
+        self.pairs.iter().find(has_it).map(|pair| pair.node)
+    }
 }
 
 /// What subsystems are made of.
@@ -270,11 +279,20 @@ fn read_subsystem(
     }
     read_namespaces(&section, &mut subsystem, known, taken, warnings);
     // Hosts learn by it which node of the pair serves.
-    let mirrored = known.pairs.iter().flat_map(|pair| &pair.volumes);
-    let mut mirrored = mirrored.map(|volume| &volume.store);
-    let is_mirrored =
-        mirrored.any(|store| subsystem.namespaces.iter().any(|ns| ns.store == *store));
-    if is_mirrored && subsystem.ana.is_none() {
+    let is_backup = |ns: &NamespaceConfig| ns.backup_of.is_some();
+    let is_mirrored = |ns: &NamespaceConfig| !is_backup(ns) && known.node_of(&ns.store).is_some();
+    let has_mirrored = subsystem.namespaces.iter().any(is_mirrored);
+    let has_backup = subsystem.namespaces.iter().any(is_backup);
+    if has_backup
+        && (has_mirrored || !subsystem.peer_listeners.is_empty())
+        && let Some(item) = &nqn
+    {
+        item.report(
+            "other nodes show this subsystem, and none has what a backup here has",
+            "put the namespaces with `backup = true` into a subsystem of this node's own",
+        );
+    }
+    if has_mirrored && subsystem.ana.is_none() {
         subsystem.ana = Some(AnaState::Optimized);
         if let Some(item) = nqn {
             refuse_short_ana(&item, known.max_io_bytes);
@@ -378,7 +396,7 @@ fn read_namespaces(
             .max()
             .unwrap_or(0)
             + 1;
-        let Some((namespace, named)) = read_namespace(&element, nsid, known.log) else {
+        let Some((namespace, named)) = read_namespace(&element, nsid, known) else {
             continue;
         };
         refuse_unknown(&named, &namespace.store, known.stores);
@@ -397,7 +415,12 @@ fn read_namespaces(
             element.report(message, "write another `nsid`, or leave it out");
         }
         let owner = (subsystem.nqn.clone(), namespace.nsid);
-        if let Some((nqn, nsid)) = taken.stores.insert(namespace.store.clone(), owner) {
+        // A volume of a pair is one namespace, and one more that it is read by as a backup.
+        let stores = match namespace.backup_of {
+            None => &mut taken.stores,
+            Some(_) => &mut taken.backups,
+        };
+        if let Some((nqn, nsid)) = stores.insert(namespace.store.clone(), owner) {
             named.report(
                 format!(
                     "store `{}` is namespace {nsid} of {nqn} already",
@@ -451,7 +474,7 @@ pub(super) fn refuse_unknown(item: &Item<'_>, store: &str, stores: &Stores) {
 fn read_namespace<'t>(
     element: &Item<'t>,
     next: u32,
-    log: Option<&LogConfig>,
+    known: Known<'_>,
 ) -> Option<(NamespaceConfig, Item<'t>)> {
     const MOST: u32 = 1024;
     if !element.is_table() {
@@ -466,6 +489,7 @@ fn read_namespace<'t>(
                 nguid: None,
                 write,
                 block_size: None,
+                backup_of: None,
             },
             element.clone(),
         ));
@@ -481,6 +505,7 @@ fn read_namespace<'t>(
         block_size: table
             .get("block_size")
             .and_then(|item| read_block_size(&item)),
+        backup_of: None,
     };
     if let Some(item) = table.get("uuid") {
         let text = item.string("6f1b0c1e-3b5e-4c57-9f1a-0d5f0a7b2c11");
@@ -496,7 +521,7 @@ fn read_namespace<'t>(
         match text {
             "through" => namespace.write = WritePolicy::Through,
             "back" => namespace.write = WritePolicy::Back,
-            "logged" if log.is_none() => item.report(
+            "logged" if known.log.is_none() => item.report(
                 "there is no log",
                 "add `[log]` with `store = \"log0\"`, a store for the log alone",
             ),
@@ -507,8 +532,87 @@ fn read_namespace<'t>(
             ),
         }
     }
+    let is_backup = table.boolean("backup", false);
+    let backup = table.get("backup").filter(|_| is_backup);
+    if let (Some(backup), Some(_)) = (&backup, table.get("write")) {
+        backup.report("nobody writes to a backup", "leave `write` out");
+    }
     table.finish();
     let store = store?;
     namespace.store = store.string("disk0")?.to_owned();
+    if let Some(backup) = backup {
+        namespace.write = WritePolicy::Logged;
+        namespace.backup_of = known.node_of(&namespace.store);
+        if namespace.backup_of.is_none() {
+            backup.report(
+                format!("store `{}` has no volume of a pair", namespace.store),
+                "leave `backup` out, or name the store in a [[pair.volume]]",
+            );
+        }
+    }
     Some((namespace, store))
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::WritePolicy;
+
+    use super::super::pair::tests::parsed;
+
+    /// A subsystem with these lines, beside that of a volume of a pair on `disk0`.
+    fn beside(lines: &str) -> Result<engine::TargetConfig, String> {
+        let subsystem = format!("[[subsystem]]\nnqn = \"nqn.2026-01.com.example:b\"\n{lines}");
+        let program = parsed(&subsystem);
+        (program.map(|program| program.engine.target)).map_err(|problems| problems.to_string())
+    }
+
+    #[test]
+    fn r07_a_backup_is_a_second_namespace_of_a_store_of_a_pair() {
+        let target = beside("namespaces = [{ store = \"disk0\", backup = true }]").unwrap();
+        let [volume, backup] = &target.subsystems[..] else {
+            panic!("{:?}", target.subsystems);
+        };
+        assert!(volume.ana.is_some() && backup.ana.is_none());
+        let (own, other) = (&volume.namespaces[0], &backup.namespaces[0]);
+        assert_eq!((own.backup_of, other.write), (None, WritePolicy::Logged));
+        assert!(other.backup_of.is_some());
+        let alone = engine::NamespaceConfig {
+            backup_of: None,
+            ..other.clone()
+        };
+        let nqn = &backup.nqn;
+        assert_ne!(alone.uuid_in(nqn), other.uuid_in(nqn), "the node is in it");
+        let not = "namespaces = [{ store = \"log0\", backup = false }]";
+        assert!(
+            beside(not)
+                .unwrap_err()
+                .contains("the log is on this store")
+        );
+    }
+
+    #[test]
+    fn r07_what_is_no_backup_is_refused() {
+        const BACKUP: &str = "{ store = \"disk0\", backup = true }";
+        for (lines, why) in [
+            (
+                "namespaces = [{ store = \"log0\", backup = true }]".to_owned(),
+                "has no volume of a pair",
+            ),
+            (
+                format!("namespaces = [{BACKUP}, {BACKUP}]"),
+                "is namespace 1 of nqn.2026-01.com.example:b already",
+            ),
+            (
+                "namespaces = [{ store = \"disk0\", backup = true, write = \"logged\" }]".into(),
+                "nobody writes to a backup",
+            ),
+            (
+                format!("peer_listen = [\"192.0.2.2:4420\"]\nnamespaces = [{BACKUP}]"),
+                "other nodes show this subsystem",
+            ),
+        ] {
+            let told = beside(&lines).unwrap_err();
+            assert!(told.contains(why), "{why}: {told}");
+        }
+    }
 }

@@ -126,7 +126,11 @@ fn check_namespace(
         return Err(ChangeError::NoStore(store.clone()));
     }
     for other in config.target.subsystems.iter().chain([subsystem]) {
-        if let Some(taken) = other.namespaces.iter().find(|ns| ns.store == *store) {
+        // A volume is one namespace, and one more that it is read by as a backup.
+        let is_same = |ns: &&NamespaceConfig| {
+            ns.store == *store && ns.backup_of.is_some() == namespace.backup_of.is_some()
+        };
+        if let Some(taken) = other.namespaces.iter().find(is_same) {
             let nqn = other.nqn.clone();
             return Err(ChangeError::StoreTaken(store.clone(), nqn, taken.nsid));
         }

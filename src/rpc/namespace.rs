@@ -1,6 +1,6 @@
 //! Namespaces: `nvmf_subsystem_add_ns`, `nvmf_subsystem_remove_ns`.
 
-use engine::{Config, NamespaceConfig, StoreDevice, WritePolicy};
+use engine::{Config, NamespaceConfig, PairConfig, StoreDevice, WritePolicy};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ pub(super) struct Add {
     namespace: Namespace,
 }
 
-/// The namespace. `write` and `block_size` are our own, as in the configuration.
+/// The namespace. `write`, `block_size` and `backup` are our own, as in the configuration.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Namespace {
@@ -27,15 +27,15 @@ struct Namespace {
     nsid: Option<params::Within<0, { NSID_MAX as u64 }>>,
     uuid: Option<Uuid>,
     nguid: Option<Nguid>,
-    #[serde(default)]
-    write: Write,
+    write: Option<Write>,
     block_size: Option<u32>,
+    #[serde(default)]
+    backup: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Write {
-    #[default]
     Through,
     Back,
     Logged,
@@ -72,19 +72,32 @@ impl Add {
             };
             let store = self.namespace.bdev_name;
             suggest_store(config, &store)?;
-            let uuid =
-                (self.namespace.uuid).map_or_else(|| derive(&self.nqn, nsid, &store), |u| u.0);
+            let backup_of = match self.namespace.backup {
+                true => {
+                    refuse_shared(config, &self.nqn)?;
+                    Some(node_of(config, &store, self.namespace.write)?)
+                }
+                false => None,
+            };
+            let given = self.namespace.uuid.map(|uuid| uuid.0);
+            // That of a backup is derived from the node's, too.
+            let uuid = match backup_of {
+                None => given.or_else(|| Some(derive(&self.nqn, nsid, &store))),
+                Some(_) => given,
+            };
             let namespace = NamespaceConfig {
                 nsid,
                 store,
-                uuid: Some(uuid),
+                uuid,
                 nguid: self.namespace.nguid.map(|nguid| nguid.0),
                 write: match self.namespace.write {
-                    Write::Through => WritePolicy::Through,
-                    Write::Back => WritePolicy::Back,
-                    Write::Logged => WritePolicy::Logged,
+                    _ if backup_of.is_some() => WritePolicy::Logged,
+                    None | Some(Write::Through) => WritePolicy::Through,
+                    Some(Write::Back) => WritePolicy::Back,
+                    Some(Write::Logged) => WritePolicy::Logged,
                 },
                 block_size: self.namespace.block_size,
+                backup_of,
             };
             let nqn = self.nqn;
             Ok((Some(Change::AddNamespace { nqn, namespace }), json!(nsid)))
@@ -97,6 +110,32 @@ impl Add {
 fn derive(nqn: &str, nsid: u32, store: &str) -> [u8; 16] {
     let name = format!("{nqn}/{nsid}/{store}");
     uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, name.as_bytes()).into_bytes()
+}
+
+/// Refuses a subsystem that other nodes show, of which none has what a backup here has.
+fn refuse_shared(config: &Config, nqn: &str) -> Result<(), ErrorObject> {
+    let mut subsystems = config.target.subsystems.iter();
+    match subsystems.find(|subsystem| subsystem.nqn == nqn) {
+        Some(shared) if shared.ana.is_some() || !shared.peer_listeners.is_empty() => {
+            let why = "other nodes show this subsystem: a backup is in one of this node's own";
+            Err(ErrorObject::invalid_params(why))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// This node, whose volume on a store is to be read as a backup.
+fn node_of(config: &Config, store: &str, write: Option<Write>) -> Result<[u8; 16], ErrorObject> {
+    if write.is_some() {
+        let why = "nobody writes to a backup: leave `namespace.write` out";
+        return Err(ErrorObject::invalid_params(why));
+    }
+    let has_it = |pair: &&PairConfig| pair.volumes.iter().any(|volume| volume.store == store);
+    let pair = config.pairs.iter().find(has_it);
+    pair.map(|pair| pair.node).ok_or_else(|| {
+        let why = format!("store \"{store}\" has no volume of a pair, of which there are backups");
+        ErrorObject::invalid_params(&why)
+    })
 }
 
 /// The lowest number that no namespace of the subsystem has, as SPDK gives them.

@@ -51,6 +51,7 @@ impl Report {
                 "severed_by_operator": report.severed.map(|since| {
                     time_text(UNIX_EPOCH + Duration::from_secs(since))
                 }),
+                "readable_as_backup": report.is_backup,
                 "step": report.step,
                 "since_s": report.since.as_secs(),
                 "state": report.state,

@@ -212,6 +212,9 @@ fn show_namespace(
         WritePolicy::Logged => "logged",
     }
     .into();
+    if namespace.backup_of.is_some() {
+        shown["backup"] = true.into();
+    }
     if let Some(size) = namespace.block_size {
         shown["block_size"] = size.into();
     }

@@ -24,6 +24,9 @@ pub(crate) struct Pair {
     /// An operator severed it, here or at the other node.
     #[serde(default)]
     pub(crate) severed_by_operator: bool,
+    /// What this node has may be read as a backup.
+    #[serde(default)]
+    pub(crate) readable_as_backup: bool,
     /// How far the two nodes are, in a word, and since when.
     pub(crate) step: String,
     pub(crate) since_seconds: u64,
@@ -41,6 +44,7 @@ impl Pair {
             generation: report.generation.to_string(),
             to_copy_bytes: report.to_copy_bytes(),
             severed_by_operator: report.severed.is_some(),
+            readable_as_backup: report.is_backup,
             step: report.step.into(),
             since_seconds: report.since.as_secs(),
         }

@@ -58,6 +58,13 @@ impl Writer {
         }
     }
 
+    /// The same, of which every block has this version.
+    #[must_use]
+    pub fn having(self, version: u32) -> Self {
+        let blocks = vec![(version, version); BLOCKS as usize];
+        Self { blocks, ..self }
+    }
+
     /// The same, of another subsystem's namespace 1.
     #[must_use]
     pub fn of(self, nqn: &'static str) -> Self {
@@ -252,6 +259,22 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// Reads some of its blocks after another, which are what they may be, until that is refused: how many reads were answered, and
+    /// the status of the one that was not.
+    ///
+    /// # Errors
+    /// They are not, or the target does not answer.
+    pub fn read_until_refused(&mut self) -> io::Result<(u64, Status)> {
+        let (_admin, mut queue) = self.connect()?;
+        for reads in 0.. {
+            match self.read_some(&mut queue, &|| false)? {
+                0 => {}
+                status => return Ok((reads, status)),
+            }
+        }
+        unreachable!("there are fewer")
     }
 
     fn look_at(&mut self, block: u64, bytes: &[u8]) -> std::result::Result<(), String> {

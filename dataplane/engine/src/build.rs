@@ -6,7 +6,7 @@ use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use block::{Device, Geometry, VolumeId, WritePolicy};
+use block::{Device, Geometry, NamespaceIndex, VolumeId, WritePolicy};
 use net::{Cidr, MacAddress, Offload, Route, Stack, StackConfig, rss};
 use nvmf::{Listener, Target};
 use shard::{Common, DoorKind, Doors, Link, MirrorDoor, NvmeDoor, Offer, Sizing, StoreInfo};
@@ -26,7 +26,7 @@ use crate::tsc::{Tsc, epoch};
 /// Payload segments that may be on their way to a NIC, by reference, per queue pair.
 const TRANSMIT_SEGMENTS: u32 = 8192;
 /// The volume of each namespace, and the policy of each volume.
-pub(crate) type VolumePlan = (Vec<VolumeId>, Vec<WritePolicy>);
+pub(crate) type VolumePlan = (Vec<VolumeId>, Vec<WritePolicy>, Vec<NamespaceIndex>);
 
 /// A shard's stores, and its way to those that the log is on, as they are configured: one of two may not be there.
 pub(crate) struct Stores {
@@ -255,6 +255,9 @@ pub(crate) fn shard(
     };
     let core_machine = Core::new(spdk);
     let mut shard = Shard::new(index, core, common, links, core_machine, Tsc, epoch());
+    for &backup in &volumes.2 {
+        shard.set_backup(backup);
+    }
     if !stores.logs.is_empty() {
         shard.attach_log(stores.logs, sizes.elements, StoreSlot::new);
     }

@@ -92,6 +92,7 @@ fn k03_k05_z10_what_the_devices_see_is_where_the_frames_are() {
         nguid: None,
         write: WritePolicy::Through,
         block_size: None,
+        backup_of: None,
     }];
     support::with_engine(&config, |handle| {
         let (_admin, mut io) = support::controller();

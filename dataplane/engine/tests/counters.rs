@@ -25,6 +25,7 @@ fn k08_counters_by_namespace_and_connection() {
             nguid: None,
             write: WritePolicy::Through,
             block_size: None,
+            backup_of: None,
         }],
         ..config.target.subsystems[0].clone()
     };

@@ -132,6 +132,10 @@ pub struct Mirrored {
     suspensions: AtomicU64,
     /// Until when this node may serve hosts while the other one is able to take over: nanoseconds of the shards' time.
     leased_until: AtomicU64,
+    /// How often what this replica has began to be read as a backup, and ceased to: odd while it is.
+    backups: AtomicU64,
+    /// Hosts were served in this run, and the other node has not taken over what there was since: something of theirs may be under way.
+    has_served: AtomicBool,
     /// By shard: the mode that it acts by.
     seen: Box<[AtomicU64]>,
     /// What the other replica lacks.
@@ -174,6 +178,8 @@ impl Mirrored {
             mode: AtomicU64::new(0),
             suspensions: AtomicU64::new(0),
             leased_until: AtomicU64::new(u64::MAX),
+            backups: AtomicU64::new(0),
+            has_served: AtomicBool::new(false),
             seen: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             changed: Bits::new(granules),
             pending: Bits::new(granules),
@@ -304,6 +310,14 @@ impl Mirrored {
         self.suspensions.load(SeqCst) as u16
     }
 
+    /// Which time it is that what this replica has may be read as a backup; `None`: it may not. The last 16 bits tell one time from
+    /// the next.
+    #[inline]
+    pub fn backup(&self) -> Option<u16> {
+        let times = self.backups.load(SeqCst);
+        (times % 2 == 1).then_some(times as u16)
+    }
+
     /// The shard acts by a mode from now on.
     pub fn acts_by(&self, shard: usize, word: u64) {
         self.seen[shard].store(word, SeqCst);
@@ -408,6 +422,9 @@ impl Mirrored {
         if Mode::of(word) != mode {
             if mode == Mode::Suspended {
                 self.suspensions.fetch_add(1, SeqCst);
+            } else {
+                self.has_served.store(true, SeqCst);
+                self.end_backup();
             }
             self.mode.store(((word & !3) + 4) | mode.bits(), SeqCst);
         }
@@ -432,6 +449,9 @@ impl Mirrored {
 
     /// Lets changes in that come with a ticket; 0: none.
     pub(crate) fn let_in(&self, ticket: u64) {
+        if ticket != 0 {
+            self.end_backup();
+        }
         self.lets_in.store(ticket, SeqCst);
     }
 
@@ -443,6 +463,25 @@ impl Mirrored {
     /// Whether the log of some shard has failed.
     pub(crate) fn has_failed(&self) -> bool {
         self.has_failed.load(SeqCst)
+    }
+
+    /// What this replica has may be read as a backup from now on, if nobody changes it: no host of this node, and not the other node.
+    /// It ends before either can.
+    pub(crate) fn begin_backup(&self) {
+        let is_left_alone = Mode::of(self.mode.load(SeqCst)) == Mode::Suspended
+            && !self.has_served.load(SeqCst)
+            && self.lets_in.load(SeqCst) == 0
+            && self.is_quiet();
+        if is_left_alone && self.backup().is_none() {
+            self.backups.fetch_add(1, SeqCst);
+        }
+    }
+
+    /// It may not any more: what was read since then is not answered.
+    pub(crate) fn end_backup(&self) {
+        if self.backup().is_some() {
+            self.backups.fetch_add(1, SeqCst);
+        }
     }
 
     pub(crate) fn take_broken(&self) -> bool {
@@ -521,6 +560,7 @@ impl Mirrored {
 
     /// The other node has taken over what there was: nothing differs that it does not know of.
     pub(crate) fn clear(&self) {
+        self.has_served.store(false, SeqCst);
         for granule in 0..self.reach().div_ceil(GRANULE) {
             let was = self.changed.clear(granule) | self.pending.clear(granule);
             if was {

@@ -12,6 +12,7 @@
 //! it did for the other one that the other one has not confirmed. Those granules have the same at the end of the next
 //! meeting. A source serves alone after its *generation* is another one, in stable storage.
 
+mod backup;
 mod content;
 mod destination;
 mod failed;
@@ -197,6 +198,8 @@ pub struct Pair {
     orders: orders::Orders,
     /// The size that the volume is about to have.
     resizing: Option<resize::Resizing>,
+    /// Since when the other node was not heard, if this one did not act by itself since.
+    unheard: Option<Duration>,
     frame: Arc<FrameSize>,
     /// The last comparison whose end was told.
     verified: u64,
@@ -251,6 +254,7 @@ impl Pair {
             leases: None,
             orders: orders::Orders::default(),
             resizing: None,
+            unheard: None,
             frame: Arc::default(),
             verified: 0,
             tokens: 0,
@@ -570,6 +574,7 @@ impl Pair {
     pub fn advance(&mut self, now: Duration) {
         self.now = now;
         self.keep_lease();
+        self.keep_backup();
         self.tell_of_verification();
         self.look_at_log();
         if self.shared.take_broken() && matches!(self.phase, Phase::Source(step) if step.forwards())

@@ -137,6 +137,8 @@ pub struct NamespaceConfig {
     pub volatile_write_cache: bool,
     /// Whether deallocated blocks read back as zeros (DLFEAT).
     pub deallocated_reads_zero: bool,
+    /// Read-only, and there while [`Target::show_backups`](crate::Target::show_backups) says so; not at first.
+    pub is_backup: bool,
     /// What its drive says of its health, for the SMART log.
     pub smart: LastSmart,
 }

@@ -70,7 +70,7 @@
 //! | 3.2.3 | Dataset Management: up to 256 ranges deallocated, all of them checked first | `queue/flow`, `requests` |
 //! | 3.2.4, 3.2.6 | Read and Write up to MDTS, inside the namespace; FUA, which every write has while the host disables the write cache | `queue/plan` |
 //! | 3.2.8 | Write Zeroes of up to 65,536 blocks, with DEAC | `queue/plan` |
-//! | 4.1.5.1 | Identify Namespace: blocks of 512 or 4,096 bytes, DLFEAT, optimal sizes of 4 KiB for small blocks | `controller/identify` |
+//! | 4.1.5.1 | Identify Namespace: blocks of 512 or 4,096 bytes, DLFEAT, optimal sizes of 4 KiB for small blocks; a backup is write protected (NSATTR), and what would change it is refused so | `controller/identify`, `queue/plan` |
 //!
 //! NVM Express TCP Transport Specification 1.0:
 //!

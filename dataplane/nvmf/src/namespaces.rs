@@ -5,6 +5,7 @@ use crate::config::NamespaceConfig;
 use crate::listener::Listener;
 use crate::status::Status;
 use crate::units::Nsid;
+use block::NamespaceIndex;
 
 /// The namespaces of a subsystem at some time, by number, and the states of their ANA groups by
 /// some of its listeners.
@@ -24,6 +25,8 @@ pub(crate) struct Namespaces {
 enum Entry {
     /// No namespace.
     Inactive,
+    /// A backup that is not to be read now: to hosts, no namespace.
+    Hidden(NamespaceConfig),
     /// A namespace that commands get to.
     Serving(NamespaceConfig),
     /// A namespace whose group is in a state in which they do not (base 8.1.3).
@@ -48,7 +51,7 @@ pub(crate) struct Group {
 }
 
 impl Namespaces {
-    /// Those that a subsystem begins with.
+    /// Those that a subsystem begins with: its backups are not among them.
     pub fn new(
         namespaces: Vec<NamespaceConfig>,
         states: Option<&AnaStates>,
@@ -61,15 +64,16 @@ impl Namespaces {
         };
         Self {
             generation: 0,
-            ..Self::after(&none, namespaces, states, listener)
+            ..Self::after(&none, namespaces, states, &[], listener)
         }
     }
 
-    /// Those that come after `before`, in the states that `states` has for `listener`.
+    /// Those that come after `before`, in the states that `states` has for `listener`; of backups, those that are `readable`.
     pub fn after(
         before: &Self,
         namespaces: Vec<NamespaceConfig>,
         states: Option<&AnaStates>,
+        readable: &[NamespaceIndex],
         listener: Option<Listener>,
     ) -> Self {
         let highest = namespaces.iter().map(|ns| ns.nsid.0).max().unwrap_or(0);
@@ -78,6 +82,7 @@ impl Namespaces {
             let state = states.map(|states| states.of(listener, ns.nsid));
             let at = ns.nsid.0 as usize - 1;
             by_nsid[at] = match state {
+                _ if ns.is_backup && !readable.contains(&ns.index) => Entry::Hidden(ns),
                 Some(state) if !state.is_accessible() => Entry::Withheld(ns),
                 _ => Entry::Serving(ns),
             };
@@ -94,7 +99,7 @@ impl Namespaces {
     /// The namespace `nsid`, if it is active.
     pub fn get(&self, nsid: Nsid) -> Option<&NamespaceConfig> {
         match self.entry(nsid)? {
-            Entry::Inactive => None,
+            Entry::Inactive | Entry::Hidden(_) => None,
             Entry::Serving(ns) | Entry::Withheld(ns) => Some(ns),
         }
     }
@@ -124,8 +129,16 @@ impl Namespaces {
     /// The active namespaces, in the order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = &NamespaceConfig> {
         self.by_nsid.iter().filter_map(|entry| match entry {
-            Entry::Inactive => None,
+            Entry::Inactive | Entry::Hidden(_) => None,
             Entry::Serving(ns) | Entry::Withheld(ns) => Some(ns),
+        })
+    }
+
+    /// The same, and those that are hidden.
+    pub fn all(&self) -> impl Iterator<Item = &NamespaceConfig> {
+        self.by_nsid.iter().filter_map(|entry| match entry {
+            Entry::Inactive => None,
+            Entry::Hidden(ns) | Entry::Serving(ns) | Entry::Withheld(ns) => Some(ns),
         })
     }
 

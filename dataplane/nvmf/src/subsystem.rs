@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use block::NamespaceIndex;
 use sync::Watched;
 
 use crate::ana::{AnaState, AnaStates};
@@ -103,6 +104,8 @@ pub(crate) struct Subsystem {
 struct Shown {
     /// None if the subsystem does not report asymmetric access.
     states: Option<AnaStates>,
+    /// Backups that may be read.
+    readable: Vec<NamespaceIndex>,
     /// By listeners that are like all others.
     anywhere: Arc<Namespaces>,
     /// By those of which something of its own was said.
@@ -117,6 +120,7 @@ impl Subsystem {
         let shown = Shown {
             anywhere: Arc::new(Namespaces::new(namespaces, states.as_ref(), None)),
             by_listener: Vec::new(),
+            readable: Vec::new(),
             states,
         };
         Self {
@@ -173,10 +177,26 @@ impl Subsystem {
             let like_others = Arc::clone(&shown.anywhere);
             shown.by_listener.push((listener, like_others));
         }
-        let namespaces: Vec<_> = shown.anywhere.iter().cloned().collect();
+        let namespaces: Vec<_> = shown.anywhere.all().cloned().collect();
         shown.show(&namespaces);
         self.namespaces.publish(&shown, shown.anywhere.generation);
         Ok(())
+    }
+
+    /// Shows those backups that may be read, and no others.
+    pub fn show_backups(&self, is_readable: impl Fn(NamespaceIndex) -> bool) {
+        let shown = self.namespaces();
+        let mut backups = shown.all().filter(|ns| ns.is_backup);
+        if backups.all(|ns| shown.get(ns.nsid).is_some() == is_readable(ns.index)) {
+            return;
+        }
+        let mut shown = self.namespaces.lock();
+        let namespaces: Vec<_> = shown.anywhere.all().cloned().collect();
+        let backups = namespaces.iter().filter(|ns| ns.is_backup);
+        let readable = backups.filter(|ns| is_readable(ns.index));
+        shown.readable = readable.map(|ns| ns.index).collect();
+        shown.show(&namespaces);
+        self.namespaces.publish(&shown, shown.anywhere.generation);
     }
 
     /// The namespaces now, and the states of their groups by listeners that are like all others.
@@ -202,12 +222,13 @@ impl Subsystem {
 impl Shown {
     /// Shows `namespaces` from now on, in the states that were said.
     fn show(&mut self, namespaces: &[NamespaceConfig]) {
-        let states = self.states.as_ref();
+        let (states, readable) = (self.states.as_ref(), &self.readable);
         let next = |listener, before: &Namespaces| {
             Arc::new(Namespaces::after(
                 before,
                 namespaces.to_vec(),
                 states,
+                readable,
                 listener,
             ))
         };

@@ -153,10 +153,10 @@ impl Target {
         self.subsystems().listeners().to_vec()
     }
 
-    /// The namespaces of the subsystem `nqn`; `None` if there is no such subsystem.
+    /// The namespaces of the subsystem `nqn`, backups that are not shown included; `None` if there is no such subsystem.
     pub fn namespaces(&self, nqn: &str) -> Option<Vec<NamespaceConfig>> {
         let namespaces = self.subsystems().find(nqn)?.namespaces();
-        Some(namespaces.iter().cloned().collect())
+        Some(namespaces.all().cloned().collect())
     }
 
     /// Replaces the namespaces of the subsystem `nqn`: added, removed, resized.
@@ -216,6 +216,14 @@ impl Target {
                     let _ = subsystem.set_ana_state(None, Some(ns.nsid), state);
                 }
             }
+        }
+    }
+
+    /// Shows hosts those backups that may be read, in all subsystems, and hides the others: they come and go as other namespaces do
+    /// (base 5.2, Namespace Attribute Changed).
+    pub fn show_backups(&self, is_readable: impl Fn(NamespaceIndex) -> bool) {
+        for subsystem in self.subsystems().iter() {
+            subsystem.show_backups(&is_readable);
         }
     }
 

@@ -49,13 +49,19 @@ pub struct NamespaceConfig {
     /// Bytes of a block as hosts see it; the device's when not given. Smaller
     /// ones than the device's are completed in the page cache (row Z11).
     pub block_size: Option<u32>,
+    /// For backups, of a volume of a pair that this node, of that UUID, is out of date with: read, and not written. Its own UUID is
+    /// derived from the node's, too, as what another node shows under the same number is something else.
+    pub backup_of: Option<[u8; 16]>,
 }
 
 impl NamespaceConfig {
     /// Its UUID as a namespace of the subsystem `nqn`, given or derived.
     pub fn uuid_in(&self, nqn: &str) -> [u8; 16] {
         self.uuid.unwrap_or_else(|| {
-            let name = format!("{nqn}/{}", self.nsid);
+            let mut name = format!("{nqn}/{}", self.nsid);
+            if let Some(node) = self.backup_of {
+                name += &format!("/{}", uuid::Uuid::from_bytes(node));
+            }
             uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, name.as_bytes()).into_bytes()
         })
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use block::NamespaceIndex;
 use mirror::MirroredVolume;
 use net::{ConnectError, Instant};
 use nvmf::{AnaState, Timestamp};
@@ -26,6 +27,11 @@ impl<M: Machine> Shard<M> {
     /// A logged volume is mirrored from now on; the log takes changes already.
     pub fn mirror_volume(&mut self, volume: &MirroredVolume) {
         (self.common.volumes).mirror(volume.volume, &volume.shared, volume.namespace);
+    }
+
+    /// A namespace is read as a backup, and not served otherwise.
+    pub fn set_backup(&mut self, namespace: NamespaceIndex) {
+        self.common.volumes.set_backup(namespace);
     }
 
     /// What the log has for other nodes goes to their links, and what they have answered to the log.
@@ -73,12 +79,14 @@ impl<M: Machine> Shard<M> {
         }
     }
 
-    /// Tells the control side how pairs stand, and hosts by which node they reach mirrored namespaces, those that were added since included.
+    /// Tells the control side how pairs stand, and hosts by which node they reach mirrored namespaces and which backups they may read, those
+    /// that were added since included.
     pub(crate) fn tell_of_pairs(&mut self, handle: &Handle, now: Instant) {
         let (volumes, doors) = (&self.common.volumes, &mut self.common.doors);
         if !self.pairs.tell(&mut doors.mirror, handle, now) {
             return;
         }
+        (doors.nvme.target).show_backups(|namespace| volumes.is_readable_backup(namespace));
         doors.nvme.target.set_ana_states(|namespace| {
             let gate = volumes.gate(namespace)?;
             Some(match gate.serves(Duration::from_nanos(now.0)) {

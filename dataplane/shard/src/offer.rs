@@ -90,6 +90,8 @@ pub(crate) struct Offered {
     pub(crate) index: NamespaceIndex,
     pub(crate) volume: VolumeId,
     pub(crate) policy: WritePolicy,
+    /// Read as a backup, and not served otherwise.
+    pub(crate) is_backup: bool,
 }
 
 /// The volume of the store called `name`.
@@ -160,6 +162,7 @@ pub(crate) fn namespace(
         deallocated_reads_zero: geometry.unmap
             && geometry.deallocated_zeros
             && policy.max(store.policy) == WritePolicy::Through,
+        is_backup: config.backup_of.is_some(),
         smart: store.smart.clone(),
     })
 }
@@ -210,6 +213,7 @@ pub(crate) fn entry(
         index,
         volume: volume_of(stores, &config.store)?,
         policy: config.write,
+        is_backup: config.backup_of.is_some(),
     })
 }
 
@@ -255,6 +259,12 @@ impl Offer {
         self.namespaces.iter().map(|ns| ns.volume).collect()
     }
 
+    /// Namespaces that are read as backups.
+    pub fn backups(&self) -> Vec<NamespaceIndex> {
+        let backups = self.namespaces.iter().filter(|ns| ns.is_backup);
+        backups.map(|ns| ns.index).collect()
+    }
+
     /// The policy of each volume: behind the cache if a namespace on it is.
     pub fn policies(&self) -> Vec<WritePolicy> {
         let mut policies = vec![WritePolicy::Through; self.stores.len()];
@@ -296,6 +306,7 @@ mod tests {
             nguid: None,
             write: WritePolicy::Through,
             block_size: None,
+            backup_of: None,
         }
     }
 
@@ -315,6 +326,13 @@ mod tests {
         assert_ne!(derived.nguid, [0; 16]);
         let other = seen(&config, "nqn.2026-01.com.example:b");
         assert_ne!((other.uuid, other.nguid), (derived.uuid, derived.nguid));
+        // Another node shows something else as a backup.
+        let backup = |node| NamespaceConfig {
+            backup_of: Some([node; 16]),
+            ..config.clone()
+        };
+        let (one, two) = (seen(&backup(1), NQN), seen(&backup(2), NQN));
+        assert!(one.is_backup && one.uuid != two.uuid && one.uuid != derived.uuid);
         config.uuid = Some([7; 16]);
         assert_eq!(seen(&config, NQN).nguid, nvmf::nguid_of([7; 16]));
         config.nguid = Some([9; 16]);

@@ -40,6 +40,8 @@ pub struct PairReport {
     pub since: Duration,
     /// When an operator severed the pair, here or, if this node is not the source, at the other one: seconds since 1970.
     pub severed: Option<u64>,
+    /// What this node has may be read as a backup.
+    pub is_backup: bool,
     /// All of it in words.
     pub state: String,
 }
@@ -359,6 +361,7 @@ mod tests {
             step: "apart",
             since: Duration::ZERO,
             severed: None,
+            is_backup: false,
             state: String::new(),
         }]);
         assert_eq!(desk.reports()[0].name, "data");

@@ -27,8 +27,8 @@ pub(crate) struct Pairs {
     knows_room: bool,
     /// What operators wait for: the pair, and the order.
     ordered: Vec<(usize, OrderNumber)>,
-    /// Which ones served hosts when that was done last.
-    serving: Vec<bool>,
+    /// Which ones served hosts, and which ones were readable as backups, when that was done last.
+    shown: Vec<[bool; 2]>,
 }
 
 impl Pairs {
@@ -138,13 +138,14 @@ impl Pairs {
         };
         let time = Duration::from_nanos(now.0);
         let serving = |pair: &Pair| pair.shared().serves(time);
-        let has_moved = (manager.pairs().iter().map(serving)).ne(self.serving.iter().copied());
+        let shown = |pair: &Pair| [serving(pair), pair.shared().backup().is_some()];
+        let has_moved = (manager.pairs().iter().map(shown)).ne(self.shown.iter().copied());
         if !has_moved && now < self.tell_at {
             return false;
         }
         self.tell_at = now + TELL;
-        self.serving.clear();
-        (self.serving).extend(manager.pairs().iter().map(serving));
+        self.shown.clear();
+        (self.shown).extend(manager.pairs().iter().map(shown));
         let reports = manager.pairs().iter().map(|pair| PairReport {
             name: String::new(),
             peer: [0; 16],
@@ -161,6 +162,7 @@ impl Pairs {
             step: pair.state(),
             since: pair.in_state(),
             severed: pair.content().severed,
+            is_backup: pair.shared().backup().is_some(),
             state: pair.describe(),
         });
         handle.pairs().tell(reports.collect());

@@ -547,6 +547,7 @@ fn namespaces_and_listeners_come_grow_and_go_while_a_shard_runs() {
         nguid: None,
         write: WritePolicy::Back,
         block_size: None,
+        backup_of: None,
     };
     let add = Change::AddNamespace {
         nqn: NQN.into(),
@@ -632,6 +633,7 @@ fn k06_a_device_that_goes_is_seen_by_its_namespaces() {
         nguid: None,
         write: WritePolicy::Through,
         block_size: None,
+        backup_of: None,
     };
     let nqn = NQN.into();
     change(&handle, &mut shard, Change::AddNamespace { nqn, namespace }).unwrap();

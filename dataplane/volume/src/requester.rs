@@ -22,8 +22,8 @@ pub(crate) struct Caller {
     pub(crate) kind: IoKind,
     pub(crate) bytes: u64,
     pub(crate) namespace: NamespaceIndex,
-    /// Of a mirrored volume: how often its service had been suspended when it came.
-    pub(crate) suspensions: u16,
+    /// Of a mirrored volume: how often its service had been suspended when it came; of a backup, which time it was there.
+    pub(crate) begun: u16,
     /// When it came, in ticks.
     pub(crate) started: u64,
 }

@@ -1,6 +1,7 @@
 //! From a door's request on a namespace to its device, straight or through the
 //! page cache, and back.
 
+mod gate;
 mod log;
 
 use std::collections::VecDeque;
@@ -24,6 +25,7 @@ use crate::remote::{Context, Remote, RemoteCounters};
 use crate::requester::{Caller, Ended, Ends, Origin, Requester, begin_anew};
 use crate::sizes::Sizes;
 
+use self::gate::Gate;
 use self::log::LogState;
 
 /// The end of a request that went past the cache.
@@ -69,8 +71,7 @@ struct Namespace {
     in_flight: u32,
     /// Takes no more requests: it is about to go.
     closed: bool,
-    /// Of a mirrored volume: whether hosts are served. Not of the one that the other node's changes go to.
-    gate: Option<Arc<Mirrored>>,
+    gate: Gate,
     counters: NamespaceCounters,
 }
 
@@ -80,7 +81,7 @@ impl Namespace {
             volume,
             in_flight: 0,
             closed: false,
-            gate: None,
+            gate: Gate::Open,
             counters: NamespaceCounters::default(),
         }))
     }
@@ -163,13 +164,10 @@ impl<D: Device> Volumes<D> {
         let Some(entry) = entry_of(namespaces, namespace).filter(|entry| !entry.closed) else {
             return self.refuse(origin, request, Fault::Gone, stages);
         };
-        let mut suspensions = 0;
-        if let Some(gate) = &entry.gate {
-            suspensions = gate.suspensions();
-            if !gate.serves(self.now) {
-                return self.refuse(origin, request, Fault::Elsewhere, stages);
-            }
-        }
+        let begun = match entry.gate.lets_in(request.io.op, self.now) {
+            Ok(begun) => begun,
+            Err(fault) => return self.refuse(origin, request, fault, stages),
+        };
         entry.in_flight += 1;
         let volume = entry.volume;
         let Request { id, io, .. } = request;
@@ -185,7 +183,7 @@ impl<D: Device> Volumes<D> {
             kind: IoKind::of(io.op),
             bytes: io.len,
             namespace,
-            suspensions,
+            begun,
             started: stages.lap(),
         };
         tracepoint::request_start(
@@ -298,7 +296,7 @@ impl<D: Device> Volumes<D> {
             kind: IoKind::of(request.io.op),
             bytes: request.io.len,
             namespace: request.namespace,
-            suspensions: 0,
+            begun: 0,
             started: stages.lap(),
         };
         let requester = Requester::Refused(caller);
@@ -317,6 +315,14 @@ impl<D: Device> Volumes<D> {
             self.namespaces.resize_with(namespace.index() + 1, || None);
         }
         self.namespaces[namespace.index()] = Namespace::of(volume);
+        self.close_gates();
+    }
+
+    /// A namespace that was just added is to be read as a [backup](Mirrored::backup), and not to be served otherwise.
+    pub fn set_backup(&mut self, namespace: NamespaceIndex) {
+        if let Some(Some(entry)) = self.namespaces.get_mut(namespace.index()) {
+            entry.gate = Gate::Backup(None);
+        }
         self.close_gates();
     }
 
@@ -655,11 +661,8 @@ impl<D: Device> Volumes<D> {
         let namespaces = (&mut self.namespaces, &mut self.mirrored);
         if let Some(entry) = entry_of(namespaces, caller.namespace) {
             entry.in_flight -= 1;
-            if let Some(gate) = &entry.gate
-                && !gate.may_answer(caller.suspensions, self.now)
-            {
-                // It was done, or was not: the node that serves has the truth.
-                result = Err(Fault::Elsewhere);
+            if let Err(fault) = entry.gate.lets_out(caller.begun, self.now) {
+                result = Err(fault);
             }
             (entry.counters).count(caller.kind, caller.bytes, nanoseconds, result.is_ok());
         }

@@ -91,6 +91,7 @@ fn namespace(nsid: u32, store: &str) -> NamespaceConfig {
         nguid: None,
         write: WritePolicy::Through,
         block_size: None,
+        backup_of: None,
     }
 }
 
@@ -334,7 +335,7 @@ prop_compose! {
         write in 0usize..2, block_size in option::of(prop::sample::select(vec![512u32, 4096])),
     ) -> NamespaceConfig {
         let (uuid, nguid) = (uuid.map(u128::to_be_bytes), nguid.map(u128::to_be_bytes));
-        NamespaceConfig { nsid, store: format!("s{store}"), uuid, nguid, write: WRITE[write], block_size }
+        NamespaceConfig { nsid, store: format!("s{store}"), uuid, nguid, write: WRITE[write], block_size, backup_of: None }
     }
 }
 

@@ -103,6 +103,7 @@ fn config(options: &Options) -> Config {
                     nguid: None,
                     write: options.write,
                     block_size: None,
+                    backup_of: None,
                 }],
             }],
         },

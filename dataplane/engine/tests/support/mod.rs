@@ -81,6 +81,7 @@ pub fn config(block_size: u32) -> Config {
                     nguid: None,
                     write: WritePolicy::Through,
                     block_size: None,
+                    backup_of: None,
                 }],
             }],
         },

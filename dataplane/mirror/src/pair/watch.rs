@@ -71,6 +71,10 @@ impl Pair {
             }
             _ => "",
         };
+        let backup = match self.shared.backup() {
+            Some(_) => "; readable as a backup",
+            None => "",
+        };
         let severed = match (self.content.severed, self.content.role) {
             (None, _) => "",
             (Some(_), Role::Source) => {
@@ -82,7 +86,7 @@ impl Pair {
         };
         let resizes = self.resizing_text();
         format!(
-            "{role}, {mode:?}; {phase} since {since} s; generation {generation}; {changed} granules to be copied{takeover}{severed}{resizes}"
+            "{role}, {mode:?}; {phase} since {since} s; generation {generation}; {changed} granules to be copied{takeover}{severed}{backup}{resizes}"
         )
     }
 

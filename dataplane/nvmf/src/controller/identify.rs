@@ -105,8 +105,10 @@ impl Identify<'_> {
             (Structure::ActiveNamespaces, _) => self.active_namespaces(nsid, &mut w),
             (Structure::Namespace, Some(ns)) => namespace_structure(ns, group, &mut w),
             (Structure::Descriptors, Some(ns)) => descriptors(ns, &mut w),
-            (Structure::Independent, Some(_)) => {
+            (Structure::Independent, Some(ns)) => {
                 w.put(1, [NMIC_SHARED]);
+                // NSATTR: write protected.
+                w.put(8, [u8::from(ns.is_backup)]);
                 if group.is_some() {
                     // ANAGRPID.
                     w.put(4, nsid.0.to_le_bytes());
@@ -255,6 +257,8 @@ fn namespace_structure(ns: &NamespaceConfig, group: Option<Group>, w: &mut Windo
             w.put(at, 7u16.to_le_bytes());
         }
     }
+    // NSATTR: write protected.
+    w.put(99, [u8::from(ns.is_backup)]);
     w.put(104, ns.nguid);
     w.put(120, ns.eui64);
     // LBAF0: MS 0, LBADS, RP 0.
@@ -284,7 +288,7 @@ pub(super) fn highest_nsid(namespaces: &Namespaces) -> u32 {
     if namespaces.has_groups() {
         return NamespaceConfig::NSID_MAX;
     }
-    let highest = namespaces.iter().map(|ns| ns.nsid.0).max().unwrap_or(1);
+    let highest = namespaces.all().map(|ns| ns.nsid.0).max().unwrap_or(1);
     highest.next_multiple_of(32)
 }
 

@@ -334,6 +334,9 @@ impl IoQueue {
         let Some(namespace) = namespaces.serving(nsid) else {
             return Err(namespaces.refusal(nsid));
         };
+        if namespace.is_backup && !matches!(command, NvmCommand::Read { .. } | NvmCommand::Flush) {
+            return Err(Status::NAMESPACE_WRITE_PROTECTED);
+        }
         let block_size = namespace.block_size;
         let found = NamespaceRef {
             nsid,

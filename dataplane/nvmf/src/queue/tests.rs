@@ -100,6 +100,7 @@ fn target() -> Arc<Target> {
         eui64: [0; 8],
         volatile_write_cache: false,
         deallocated_reads_zero: true,
+        is_backup: false,
         smart: LastSmart::default(),
     };
     Target::new(TargetConfig {

@@ -163,6 +163,7 @@ pub fn namespace(nsid: u32, block_size: BlockSize, bytes: u64) -> NamespaceConfi
         eui64: [0; 8],
         volatile_write_cache: nsid == 1,
         deallocated_reads_zero: true,
+        is_backup: false,
         smart: LastSmart::default(),
     }
 }

@@ -39,8 +39,12 @@ impl<M: Machine> Shard<M> {
                 index,
                 volume,
                 policy,
+                is_backup,
             } => {
                 volumes.add_namespace(index, volume, policy);
+                if is_backup {
+                    volumes.set_backup(index);
+                }
                 self.common.doors.nvme.commands.offer(index);
             }
             Step::CloseNamespace(index) => {

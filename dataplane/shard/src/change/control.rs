@@ -263,7 +263,11 @@ impl Changes {
         if offer::volume_of(&self.stores, store).is_none() {
             return Err(ChangeError::NoStore(store.clone()));
         }
-        match self.namespaces.iter().find(|other| other.store == *store) {
+        // A volume is one namespace, and one more that it is read by as a backup.
+        let is_same = |other: &&Offered| {
+            other.store == *store && other.is_backup == namespace.backup_of.is_some()
+        };
+        match self.namespaces.iter().find(is_same) {
             None => Ok(()),
             Some(other) => Err(ChangeError::StoreTaken(
                 store.clone(),
@@ -280,7 +284,10 @@ impl Changes {
         for (i, namespace) in config.namespaces.iter().enumerate() {
             self.check_store(namespace)?;
             let mut before = config.namespaces[..i].iter();
-            if before.any(|other| other.store == namespace.store) {
+            let is_backup = |namespace: &NamespaceConfig| namespace.backup_of.is_some();
+            if before.any(|other| {
+                other.store == namespace.store && is_backup(other) == is_backup(namespace)
+            }) {
                 let (store, nqn) = (namespace.store.clone(), config.nqn.clone());
                 return Err(ChangeError::StoreTaken(store, nqn, namespace.nsid));
             }
@@ -545,6 +552,7 @@ fn add_step(namespace: &Offered) -> Do {
         index: namespace.index,
         volume: namespace.volume,
         policy: namespace.policy,
+        is_backup: namespace.is_backup,
     })
 }
 

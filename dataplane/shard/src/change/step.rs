@@ -15,6 +15,7 @@ pub(crate) enum Step {
         index: NamespaceIndex,
         volume: VolumeId,
         policy: WritePolicy,
+        is_backup: bool,
     },
     /// A namespace takes no more requests; done when it has none.
     CloseNamespace(NamespaceIndex),

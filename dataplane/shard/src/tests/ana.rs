@@ -22,6 +22,7 @@ fn k06_how_hosts_reach_namespaces_changes_while_a_shard_runs() {
         nguid: None,
         write: WritePolicy::Through,
         block_size: None,
+        backup_of: None,
     };
     let subsystem = SubsystemConfig {
         nqn: REPORTING.into(),

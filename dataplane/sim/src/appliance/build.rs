@@ -197,6 +197,7 @@ impl Appliance {
                 nguid: None,
                 write: volume.policy,
                 block_size: Some(volume.block),
+                backup_of: None,
             })
             .collect();
         SubsystemConfig {

@@ -8,6 +8,7 @@ use block::{Buffers, Device, Fault, IoKind, NamespaceIndex, VolumeId};
 use mirror::{Compare, Compared, Forward, Mirrored, Mode};
 
 use super::Volumes;
+use super::gate::Gate;
 use crate::logged::{
     Log, LogCounters, LogPlan, LogStart, LogStores, PointEnd, Replay, ReplayEnd, ReplayProgress,
     TableRefusal, TableToken, TableWrite, Warm,
@@ -134,7 +135,12 @@ impl<D: Device> Volumes<D> {
     pub(super) fn close_gates(&mut self) {
         for entry in self.namespaces.iter_mut().flatten() {
             let gate = self.gates.iter().find(|(of, _)| *of == entry.volume);
-            entry.gate = gate.map(|(_, shared)| Arc::clone(shared));
+            let gate = gate.map(|(_, shared)| Arc::clone(shared));
+            entry.gate = match (&entry.gate, gate) {
+                (Gate::Backup(_), gate) => Gate::Backup(gate),
+                (_, Some(gate)) => Gate::Served(gate),
+                (_, None) => Gate::Open,
+            };
         }
     }
 
@@ -154,11 +160,20 @@ impl<D: Device> Volumes<D> {
 
     /// What a mirrored volume's shards share, by a namespace of hosts.
     pub fn gate(&self, namespace: NamespaceIndex) -> Option<&Arc<Mirrored>> {
-        self.namespaces
-            .get(namespace.index())?
-            .as_ref()?
-            .gate
-            .as_ref()
+        match &self.namespaces.get(namespace.index())?.as_ref()?.gate {
+            Gate::Served(mirrored) => Some(mirrored),
+            Gate::Open | Gate::Backup(_) => None,
+        }
+    }
+
+    /// Whether hosts may read a namespace as a backup now.
+    pub fn is_readable_backup(&self, namespace: NamespaceIndex) -> bool {
+        let entry = self.namespaces.get(namespace.index());
+        let entry = entry.and_then(Option::as_ref);
+        entry.is_some_and(|entry| match &entry.gate {
+            Gate::Backup(Some(mirrored)) => mirrored.backup().is_some(),
+            _ => false,
+        })
     }
 
     /// Changes that are to go to the other node, and below which number transfers are stable here.
