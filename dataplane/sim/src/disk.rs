@@ -171,6 +171,12 @@ impl Disk {
         self.image = Image::new(geometry.len() as usize, geometry.write_cache);
     }
 
+    /// One write in so many is told to be done and is not from now on, and one in as many goes elsewhere; 0: none does.
+    pub(crate) fn lie(&mut self, one_in: u64) {
+        self.config.lost_one_in = one_in;
+        self.config.misdirected_one_in = one_in;
+    }
+
     /// Something else than what was written is there, for good.
     pub(crate) fn spoil(&mut self, sector: usize, bytes: &[u8]) {
         self.image.spoil(sector, bytes);

@@ -10,6 +10,7 @@ mod build;
 mod disks;
 mod draw;
 mod failing;
+mod lies;
 mod links;
 mod orders;
 mod serving;
@@ -124,6 +125,8 @@ struct World {
     /// What of which volume was changed at one node behind everybody's back: a sector.
     spoilt: Option<(usize, u64)>,
     trap: Option<Trap>,
+    /// A volume whose drive at one node has lied, and is compared.
+    lied: Option<usize>,
 }
 
 /// Draws what appliances go through, and runs it to its end; `links_alone`: nothing goes wrong but links.
@@ -202,6 +205,7 @@ impl World {
             operator_knows: orders::Operator::new(nodes, plan.volumes.len()),
             spoilt: None,
             trap: None,
+            lied: None,
             arbiter,
             plan,
             shape,
@@ -277,7 +281,10 @@ impl World {
             self.split_brain()?;
         }
         self.verify()?;
-        self.verify_replicas()?;
+        match self.random.one_in(3) {
+            true => self.outlive_lies()?,
+            false => self.verify_replicas()?,
+        }
         self.hosts.iter_mut().for_each(Host::rest);
         self.stop_all()?;
         self.compare()

@@ -21,6 +21,9 @@ impl World {
                 };
                 let spoilt = self.spoilt.and_then(block);
                 let is_it = |range: &std::ops::Range<u64>| Some(range.start) == spoilt;
+                if self.lied == Some(volume) {
+                    continue;
+                }
                 let is_right = report.found.iter().all(is_it) && report.differing <= 1;
                 if !is_right {
                     return Err(Violation(format!(
