@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn r07_a_read_that_outlives_the_backup_is_not_answered() {
         let len = 4 * GRANULE;
-        let shared = Arc::new(Mirrored::new(len, 1));
+        let shared = Arc::new(Mirrored::new(len, len, 1));
         let content = Content {
             standing: Standing::first(ReplicaId([1; 16]), 7),
             role: Role::Destination,
