@@ -32,6 +32,13 @@ fn start<'n>(test: &Test, pair: &'n Pair, node: usize) -> Result<Program<'n>> {
     Program::start(test, &pair.nodes[node], &config)
 }
 
+/// A pair whose first copy takes a moment on a busy machine, too.
+fn small(test: &Test) -> Result<Pair> {
+    let mut pair = Pair::new(test)?;
+    pair.volume_mib = 16;
+    Ok(pair)
+}
+
 fn pair_command(test: &Test, program: &Program<'_>, words: &[&str]) -> Outcome {
     let tool = Tool::new(test, lab::throughline()?).arg("pair").args(words);
     tool.arg("--socket").arg(program.socket()).succeeds()?;
@@ -79,7 +86,7 @@ fn has_none(pair: &Pair, node: usize) -> Outcome {
 
 /// A severed node's volume is read while hosts change the other one's, and not any more when the copy begins.
 fn r07_a_severed_volume_is_read_until_it_is_copied_to(test: &Test) -> Outcome {
-    let pair = Pair::new(test)?;
+    let pair = small(test)?;
     let mut writer = Writer::new(0, NODES[0]);
     let (source, destination) = (start(test, &pair, 0)?, start(test, &pair, 1)?);
     is_in_sync(&source, "source")?;
@@ -168,7 +175,7 @@ fn r07_a_severed_volume_is_read_until_it_is_copied_to(test: &Test) -> Outcome {
 
 /// A backup comes and goes over JSON-RPC, and not where other nodes show a subsystem, nor of a store that no pair has.
 fn r07_a_backup_is_added_while_the_program_runs(test: &Test) -> Outcome {
-    let pair = Pair::new(test)?;
+    let pair = small(test)?;
     let mut writer = Writer::new(0, NODES[0]);
     let (source, destination) = (start(test, &pair, 0)?, start(test, &pair, 1)?);
     is_in_sync(&source, "source")?;
