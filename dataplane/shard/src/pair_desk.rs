@@ -220,14 +220,20 @@ impl PairDesk {
 
     /// What the arbiter of the pair with a peer is to be asked next; waits for it so long at most.
     pub(crate) fn next_question(&self, peer: usize, timeout: Duration) -> Option<PairQuestion> {
-        let deadline = Instant::now() + timeout;
+        let mut deadline = None;
         let mut inner = lock(&self.inner);
         loop {
             let mut questions = inner.questions.iter();
             if let Some(place) = questions.position(|question| question.peer == peer) {
                 return inner.questions.remove(place);
             }
-            let left = deadline.checked_duration_since(Instant::now())?;
+            if timeout.is_zero() {
+                return None;
+            }
+            let now = Instant::now();
+            let left = deadline
+                .get_or_insert(now + timeout)
+                .checked_duration_since(now)?;
             let waited = self.changed.wait_timeout(inner, left);
             inner = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
