@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use block::{Op, VolumeId};
 use collections::List;
+use mutant::mutant;
 use pages::{PAGE_SIZE, PullUp};
 
 use crate::PageCache;
@@ -36,7 +37,7 @@ impl PageCache {
         // Nothing overtakes what is held already.
         let holds =
             self.has_some_of(&of.deallocating, &pages) || self.has_some_of(&of.held_back, &pages);
-        if holds && !cfg!(mutant = "log-deallocation-overtaken") {
+        if holds && !mutant!("log-deallocation-overtaken") {
             self.requests[id].is_held = true;
             (self.volumes[volume].held_back).push_back(&mut self.requests, id);
             return true;

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use block::{Op, VolumeId};
+use mutant::mutant;
 use pages::{LogicalPage, PAGE_SIZE, PageRun, PullUp};
 
 use crate::PageCache;
@@ -299,7 +300,7 @@ impl PageCache {
         }
         let e = self.table.get_mut(entry);
         let touched = Sectors::touched(&page.extent());
-        let older = match cfg!(mutant = "read-over-newer") {
+        let older = match mutant!("read-over-newer") {
             true => touched,
             false => touched.without(e.valid),
         };

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use block::{Fault, Io, Op, RequestId, VolumeId, WritePolicy};
+use mutant::mutant;
 use pages::PullUp;
 
 use crate::PageCache;
@@ -76,7 +77,7 @@ impl PageCache {
         slot.phase = match io.op {
             Op::Read => Phase::Reading,
             Op::Write => Phase::Merging {
-                durable: through || io.flags.fua && !cfg!(mutant = "fua-in-cache-ignored"),
+                durable: through || io.flags.fua && !mutant!("fua-in-cache-ignored"),
                 fua: io.flags.fua && device_cache,
             },
             Op::Deallocate => Phase::Deallocating,

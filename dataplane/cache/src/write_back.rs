@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use block::{Fault, Op, VolumeId};
+use mutant::mutant;
 use pages::{PAGE_SIZE, PageRun};
 
 use crate::PageCache;
@@ -128,7 +129,7 @@ impl PageCache {
                 .expect("a page in flight has an entry");
             let entry = self.table.get_mut(id);
             entry.in_flight = false;
-            if result.is_err() && !cfg!(mutant = "failed-write-forgotten") {
+            if result.is_err() && !mutant!("failed-write-forgotten") {
                 // Never lost: it is dirty as before, and the next flush tries again.
                 entry.dirty = entry.dirty.or(Sectors::touched(&part));
                 entry.since = entry.since.min(entry.in_flight_since);
@@ -274,8 +275,7 @@ impl PageCache {
             let target = self.requests[id].target;
             let dirty = volume.dirty.first();
             let is_dirty = dirty.is_some_and(|entry| self.table.get(entry).since <= target);
-            if is_dirty || self.is_writing(number, target) && !cfg!(mutant = "flush-before-writes")
-            {
+            if is_dirty || self.is_writing(number, target) && !mutant!("flush-before-writes") {
                 continue;
             }
             let failed = self.requests[id].error.is_some();

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use mutant::mutant;
+
 use crate::VERSION;
 use crate::bytes::{put, u32_at, u64_at};
 use crate::key::Keyed;
@@ -179,7 +181,7 @@ impl Header {
             return Err(BadHeader::Checksum);
         }
         let expected = keyed.map_or(0, |keyed| keyed.next(&bytes[..KEYED]));
-        if u64_at(bytes, KEYED) != expected && !cfg!(mutant = "mirror-keyless") {
+        if u64_at(bytes, KEYED) != expected && !mutant!("mirror-keyless") {
             return Err(BadHeader::Key);
         }
         let header = Self {

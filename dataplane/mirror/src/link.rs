@@ -12,6 +12,7 @@ use std::fmt;
 use std::time::Duration;
 
 use events::tracepoint::Name;
+use mutant::mutant;
 
 use crate::counters::LaneCounters;
 use crate::frame::{BadHeader, Command, PAYLOAD_MAX};
@@ -302,7 +303,7 @@ impl<P: Payload> Link<P> {
         }
         self.break_off(Broken::Replaced, now);
         let anew = mine.history == 0 || mine.history != theirs.history;
-        if anew && !cfg!(mutant = "mirror-history-ignored") {
+        if anew && !mutant!("mirror-history-ignored") {
             for (message, payload) in self.sending.forget() {
                 self.events.push_back(Event::Lost { message, payload });
             }

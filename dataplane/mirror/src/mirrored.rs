@@ -8,6 +8,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
+use mutant::mutant;
+
 use crate::record::{Changed, GRANULE, PER_PAGE};
 use crate::verification::Verification;
 
@@ -299,9 +301,7 @@ impl Mirrored {
     /// Whether the other node cannot have taken over.
     fn is_leased(&self, now: Duration) -> bool {
         let until = self.leased_until.load(SeqCst);
-        until == u64::MAX
-            || now < Duration::from_nanos(until)
-            || cfg!(mutant = "pair-served-past-lease")
+        until == u64::MAX || now < Duration::from_nanos(until) || mutant!("pair-served-past-lease")
     }
 
     /// How often service was suspended, of which the last 16 bits tell one time from the next.
@@ -331,7 +331,7 @@ impl Mirrored {
     /// The other replica lacks bytes `range`.
     pub fn mark(&self, range: &Range<u64>) {
         for granule in self.granules_of(range) {
-            if !cfg!(mutant = "pair-change-unmarked") && self.changed.set(granule) {
+            if !mutant!("pair-change-unmarked") && self.changed.set(granule) {
                 self.is_dirty(granule);
             }
         }

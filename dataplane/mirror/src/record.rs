@@ -19,6 +19,8 @@
 
 use std::ops::Range;
 
+use mutant::mutant;
+
 use crate::bytes::{array, put, u32_at, u64_at};
 use crate::replica::ReplicaId;
 
@@ -100,7 +102,7 @@ impl Changed {
         for granule in granules {
             let word = &mut self.words[(granule / 64) as usize];
             let bit = 1 << (granule % 64);
-            if *word & bit == 0 && !cfg!(mutant = "replicas-bit-forgotten") {
+            if *word & bit == 0 && !mutant!("replicas-bit-forgotten") {
                 *word |= bit;
                 self.count += 1;
                 let page = granule / PER_PAGE;

@@ -13,6 +13,8 @@ mod disk;
 
 use std::fmt;
 
+use mutant::mutant;
+
 use crate::record::Changed;
 use crate::replica::{Generation, ReplicaId};
 
@@ -165,7 +167,7 @@ impl Claim {
 
     /// Whether its record is of what the other one has.
     fn knows(&self, other: &Claim) -> bool {
-        if cfg!(mutant = "replicas-record-of-another-generation") {
+        if mutant!("replicas-record-of-another-generation") {
             return self.record_of(other).is_some();
         }
         self.record_of(other).is_some_and(|record| {

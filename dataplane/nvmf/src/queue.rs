@@ -30,6 +30,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use mutant::mutant;
 use pages::prefetch;
 
 use crate::controller::{AdminQueue, Controller};
@@ -395,7 +396,7 @@ impl Queue {
         let mut index = self.held.first();
         while index != SlotIndex::NONE {
             let next = resources.commands.slots.after(index);
-            if resources.commands.slots[index].at_device == 0 && !cfg!(mutant = "slot-kept") {
+            if resources.commands.slots[index].at_device == 0 && !mutant!("slot-kept") {
                 self.release(index, resources);
             }
             index = next;

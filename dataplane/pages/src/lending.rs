@@ -9,6 +9,7 @@
 use std::ptr::NonNull;
 
 use collections::Slab;
+use mutant::mutant;
 
 use crate::segment::Segment;
 
@@ -88,7 +89,7 @@ impl LentTable {
             return Err(segment);
         };
         let len = segment.len() as u32;
-        let slot = match cfg!(mutant = "lent-and-freed") {
+        let slot = match mutant!("lent-and-freed") {
             true => self.lent.insert(Segment::null(segment.len()))?,
             false => self.lent.insert(segment)?,
         };

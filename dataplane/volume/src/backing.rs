@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use block::{Command, Device, DeviceState, Geometry, Op};
+use mutant::mutant;
 use sgl::{Chain, Divider, Element, Refused, RequestState};
 
 /// How often devices are looked at for commands that they keep.
@@ -137,7 +138,7 @@ impl<D: Device> Backing<D> {
         }
         if self.recoveries < RECOVERIES {
             self.recoveries += 1;
-            if !cfg!(mutant = "recovery-forgotten") {
+            if !mutant!("recovery-forgotten") {
                 self.device.recover();
             }
             Some(Due::Recovery)

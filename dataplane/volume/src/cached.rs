@@ -12,6 +12,7 @@ use block::{Buffers, Device, Fault, Flags, Geometry, Io, Op, RequestId, VolumeId
 use cache::{CacheConfig, OperationId, PageCache, VolumeConfig};
 use collections::Slab;
 use events::Counter;
+use mutant::mutant;
 use pages::{ClusterPool, PageRun};
 
 use crate::change::{Change, Merging};
@@ -278,7 +279,7 @@ impl Cached {
                     io,
                 });
             }
-            (Logging::Yes, Op::Deallocate) if !cfg!(mutant = "log-deallocation-unlogged") => {
+            (Logging::Yes, Op::Deallocate) if !mutant!("log-deallocation-unlogged") => {
                 return self.start_deallocation(requester, volume, &io, ends);
             }
             (Logging::Over, Op::Write | Op::WriteZeroes) => io.flags.fua = true,
@@ -377,9 +378,7 @@ impl Cached {
     ) {
         let zeros = match io.op {
             Op::Read | Op::Write | Op::Flush => None,
-            Op::Deallocate if merging.is_some() || cfg!(mutant = "log-deallocation-unlogged") => {
-                None
-            }
+            Op::Deallocate if merging.is_some() || mutant!("log-deallocation-unlogged") => None,
             Op::WriteZeroes => Some(Zeros {
                 offset: io.offset,
                 len: io.len,
@@ -388,7 +387,7 @@ impl Cached {
             // Advice (NVM 3.2.3), which a cache in between may keep to itself if no log has it.
             Op::Deallocate => return ends.push_back((requester, Ok(()), io.run)),
         };
-        let commits = io.op == Op::Read && io.flags.fua && !cfg!(mutant = "fua-of-reads-ignored");
+        let commits = io.op == Op::Read && io.flags.fua && !mutant!("fua-of-reads-ignored");
         let admitted = Admitted {
             requester,
             volume,
@@ -642,7 +641,7 @@ impl Cached {
             if let Some(run) = run.take() {
                 buffers.runs.put(run);
             }
-            if result.is_ok() && zeros.len > 0 && !cfg!(mutant = "zeroes-without-tail") {
+            if result.is_ok() && zeros.len > 0 && !mutant!("zeroes-without-tail") {
                 return self.waiting.push_back(tag);
             }
         }

@@ -13,6 +13,7 @@ use block::{
     VolumeId,
 };
 use collections::Slab;
+use mutant::mutant;
 use pages::{CopyReason, PAGE_SIZE, PageRun};
 use sgl::{Element, PageCursor, Refused, RequestState};
 
@@ -221,8 +222,8 @@ impl<D: Device, T> Jobs<D, T> {
             // Of a read it makes non-volatile what was read (NVM 3.2.4).
             then_flush: fua
                 && geometry.write_cache
-                && !(cfg!(mutant = "fua-of-reads-ignored") && io.op == Op::Read)
-                && !(cfg!(mutant = "fua-without-flush") && io.op == Op::Write),
+                && !(mutant!("fua-of-reads-ignored") && io.op == Op::Read)
+                && !(mutant!("fua-without-flush") && io.op == Op::Write),
             result: Ok(()),
         };
         let Ok(index) = self.jobs.insert(job) else {
@@ -245,7 +246,7 @@ impl<D: Device, T> Jobs<D, T> {
     /// Ends the job that `is_it`, with [`Fault::Aborted`], if no device has or had any of it; whether
     /// there was one.
     pub(crate) fn abort(&mut self, is_it: impl Fn(&T) -> bool) -> bool {
-        if cfg!(mutant = "aborted-at-device") && self.abort_at_device(&is_it) {
+        if mutant!("aborted-at-device") && self.abort_at_device(&is_it) {
             return true;
         }
         let Self { jobs, backings, .. } = self;
@@ -564,7 +565,7 @@ impl<D: Device, T> Jobs<D, T> {
         let Some(job) = self.jobs.get_mut(completed.request) else {
             return;
         };
-        if cfg!(mutant = "lost-completion") && job.op == Op::Write && job.in_flight > 2 {
+        if mutant!("lost-completion") && job.op == Op::Write && job.in_flight > 2 {
             return;
         }
         job.in_flight -= 1;

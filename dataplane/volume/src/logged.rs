@@ -23,6 +23,7 @@ use std::time::Duration;
 use block::{Buffers, Device, DeviceState, Fault, VolumeId};
 use collections::Slab;
 use events::tracepoint;
+use mutant::mutant;
 use nvlog::{Crcs, Region};
 use pages::Cluster;
 use sgl::Element;
@@ -62,7 +63,9 @@ const UNDECIDED_MAX: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_millis(20);
 
 /// Faults put in on purpose: changes are merged when their group is sent.
-const IS_EARLY: bool = cfg!(mutant = "log-acknowledged-early") || cfg!(mutant = "log-read-early");
+fn is_early() -> bool {
+    mutant!("log-acknowledged-early") || mutant!("log-read-early")
+}
 
 /// A change that is stable, or will be.
 struct Logged {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use block::VolumeId;
+use mutant::mutant;
 
 /// Bytes of a volume that have one owner: a request that does not cross a
 /// border of this size concerns one shard alone.
@@ -42,11 +43,7 @@ pub(crate) fn by_owner(
         while at < range.end && owner(volume, at, shards) == shard {
             at = (at / OWNED_RANGE + 1)
                 .saturating_mul(OWNED_RANGE)
-                .saturating_add(if cfg!(mutant = "part-too-long") {
-                    512
-                } else {
-                    0
-                })
+                .saturating_add(if mutant!("part-too-long") { 512 } else { 0 })
                 .min(range.end);
         }
         Some((shard, start..at))

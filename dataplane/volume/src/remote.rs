@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use block::{Buffers, Fault, Flags, Io, Op, VolumeId};
 use collections::Slab;
+use mutant::mutant;
 use pages::{PageRun, PullUp, RunPool, Segment, SegmentKind, Slice};
 
 use ask::NotAsked;
@@ -193,7 +194,7 @@ impl Remote {
             flags: io.flags,
             offset: io.offset,
             rest: match io.op {
-                Op::Flush if cfg!(mutant = "flush-of-one-shard") => Rest::Shards(0..1),
+                Op::Flush if mutant!("flush-of-one-shard") => Rest::Shards(0..1),
                 Op::Flush => Rest::Shards(0..self.shards),
                 _ => Rest::Bytes(io.offset..io.end()),
             },

@@ -13,6 +13,7 @@ use block::{
     NamespaceIndex, Op, Request, RequestId, VolumeId, WritePolicy,
 };
 use events::{Counter, Stage, StageClock, Ticks, tracepoint};
+use mutant::mutant;
 use pages::{PAGE_SIZE, PageRun};
 
 use mirror::Mirrored;
@@ -228,7 +229,7 @@ impl<D: Device> Volumes<D> {
             let entry = self.namespaces.get(namespace.index());
             entry.is_some_and(|entry| entry.as_ref().is_some_and(|entry| entry.volume == volume))
         };
-        let changes = !cfg!(mutant = "fence-ignored") && !self.jobs.is_gone(volume);
+        let changes = !mutant!("fence-ignored") && !self.jobs.is_gone(volume);
         changes && self.fences.covers(io.offset, io.len, of_volume)
     }
 
@@ -468,7 +469,7 @@ impl<D: Device> Volumes<D> {
         stages: &StageClock<impl Ticks>,
     ) -> Option<Ended> {
         loop {
-            if cfg!(mutant = "log-read-early") && self.holds_back() {
+            if mutant!("log-read-early") && self.holds_back() {
                 return None;
             }
             let end = self.ends.pop_front();

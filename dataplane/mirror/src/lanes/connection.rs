@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use block::{Buffers, Completion, Request};
+use mutant::mutant;
 use pages::{Chunk, Inline, Slice};
 
 use super::{Carried, Lanes, Peer, parts};
@@ -408,7 +409,7 @@ impl Lanes {
             return Greeted::Unknown;
         };
         let number = ((self.random)() as u32).max(1);
-        if self.door.is_elsewhere(peer, &caller) && !cfg!(mutant = "pair-links-any-shard") {
+        if self.door.is_elsewhere(peer, &caller) && !mutant!("pair-links-any-shard") {
             return Greeted::Elsewhere(elsewhere(number, &caller));
         }
         let me = Node {

@@ -8,6 +8,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use mutant::mutant;
+
 use super::{Carried, Peer};
 use crate::greeting::Node;
 use crate::link::Link;
@@ -80,7 +82,7 @@ impl Out {
         self.next_at = now + self.peer.patience.next_way();
         let in_turn = (0..ways.len()).map(|n| (self.next_way + n) % ways.len());
         let is_tried = |way: &usize| self.attempts.iter().any(|attempt| attempt.way == *way);
-        let way = match cfg!(mutant = "pair-links-first-way") {
+        let way = match mutant!("pair-links-first-way") {
             true => Some(0).filter(|way| !is_tried(way))?,
             false => in_turn.into_iter().find(|way| !is_tried(way))?,
         };

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use checksum::Crc32c;
+use mutant::mutant;
 
 use super::send::frame;
 use super::{Broken, Incoming, Received, WINDOW};
@@ -195,8 +196,8 @@ impl Receiving {
                     }
                 }
                 Next::End { header, is_wanted } => {
-                    let is_intact = self.crc.end() == header.payload_crc
-                        || cfg!(mutant = "mirror-damage-unseen");
+                    let is_intact =
+                        self.crc.end() == header.payload_crc || mutant!("mirror-damage-unseen");
                     if !is_wanted || !is_intact {
                         let is_damaged = self.unwanted(&header);
                         counters.frames_damaged += u64::from(is_damaged);
@@ -243,7 +244,7 @@ impl Receiving {
         if header.sequence > self.expected && !self.is_behind {
             return Err(Broken::Protocol("a frame was left out"));
         }
-        if header.sequence != self.expected && !cfg!(mutant = "mirror-executed-twice") {
+        if header.sequence != self.expected && !mutant!("mirror-executed-twice") {
             return Ok(false);
         }
         let bad = |what| Err(Broken::Protocol(what));

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use mutant::mutant;
+
 use super::{Broken, Event, MessageId, Outgoing, Payload, WINDOW};
 use crate::bytes::u64_at;
 use crate::counters::LaneCounters;
@@ -90,7 +92,7 @@ impl<P: Payload> Sending<P> {
         }
         let (message, sequence) = (self.next_message, self.next_sequence);
         let frames = payload.len().div_ceil(self.frame).max(1) as u64;
-        if !(cfg!(mutant = "mirror-message-reused") && message.is_multiple_of(32)) {
+        if !(mutant!("mirror-message-reused") && message.is_multiple_of(32)) {
             self.next_message += 1;
         }
         self.next_sequence += frames;

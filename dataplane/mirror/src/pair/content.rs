@@ -17,6 +17,8 @@
 
 use std::fmt;
 
+use mutant::mutant;
+
 use crate::bytes::{array, put, u64_at};
 use crate::commands::Role;
 use crate::replica::ReplicaId;
@@ -104,10 +106,7 @@ impl Content {
             bytes[STANDING + 1] = 1;
             put(&mut bytes, STANDING + 16, &peer.0);
         }
-        if let Some(severed) = self
-            .severed
-            .filter(|_| !cfg!(mutant = "pair-sever-forgotten"))
-        {
+        if let Some(severed) = self.severed.filter(|_| !mutant!("pair-sever-forgotten")) {
             bytes[STANDING + 2] = SEVERED;
             put(&mut bytes, STANDING + 32, &severed.to_le_bytes());
         }

@@ -12,6 +12,8 @@
 
 use std::time::Duration;
 
+use mutant::mutant;
+
 use super::source::Step;
 use super::{Action, Pair, Phase, Unwilling, destination};
 use crate::alert::AlertEvent;
@@ -156,7 +158,7 @@ impl Pair {
         };
         let until = leases.until();
         let has_lapsed = std::mem::take(&mut leases.has_lapsed) || self.now >= until;
-        let is_over = has_lapsed && !cfg!(mutant = "pair-lapse-ignored");
+        let is_over = has_lapsed && !mutant!("pair-lapse-ignored");
         let forwards = matches!(self.phase, Phase::Source(step) if step.forwards());
         // Whatever becomes of the lease: the other one may have taken over since.
         if forwards && is_over {
@@ -292,8 +294,8 @@ impl Pair {
                 .filter(|&entry| entry != self.entry(true))
                 .map(|_| set(self.entry(true), false)),
             _ if self.content.role == Role::Destination => {
-                let is_free = self.is_free(seen) || cfg!(mutant = "pair-promoted-without-lease");
-                let unless_peer_lives = !cfg!(mutant = "pair-promoted-without-lease");
+                let is_free = self.is_free(seen) || mutant!("pair-promoted-without-lease");
+                let unless_peer_lives = !mutant!("pair-promoted-without-lease");
                 (is_free && self.has_all(seen)).then(|| set(self.alone(), unless_peer_lives))
             }
             // What the other one does, if it is there after all, the revision tells.
@@ -327,7 +329,7 @@ impl Pair {
                 && entry.generation.number == standing.generation.number + 1;
             is_alike || is_late
         });
-        let is_new = seen.entry.is_none() && cfg!(mutant = "pair-arbiter-seeded");
+        let is_new = seen.entry.is_none() && mutant!("pair-arbiter-seeded");
         (has_all || is_new)
             && standing.wholeness == Wholeness::Whole
             && self.content.severed.is_none()

@@ -9,6 +9,8 @@
 
 use std::time::Duration;
 
+use mutant::mutant;
+
 use super::source::Step;
 use super::{After, Content, Pair, Phase, Tables, Unwilling, nature};
 use crate::alert::AlertEvent;
@@ -158,7 +160,7 @@ impl Pair {
         if !is_forced {
             self.may_discard()?;
         }
-        let is_let = is_forced || cfg!(mutant = "pair-discard-unasked");
+        let is_let = is_forced || mutant!("pair-discard-unasked");
         self.take_order(Order::Discard { is_let })
     }
 
@@ -303,7 +305,7 @@ impl Pair {
         let mut id = [0; 16];
         (id.chunks_mut(8)).for_each(|half| half.copy_from_slice(&(self.random)().to_le_bytes()));
         self.content = Content {
-            standing: match cfg!(mutant = "pair-discard-keeps-record") {
+            standing: match mutant!("pair-discard-keeps-record") {
                 true => self.content.standing.clone(),
                 false => Standing::blank(ReplicaId(id)),
             },

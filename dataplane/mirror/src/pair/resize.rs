@@ -9,6 +9,8 @@
 //! So what a destination has in stable storage is never less than what its source has. In whichever moment either is lost, the
 //! destination of the next meeting takes the size that the source has; of what is new to it, it tells that it may have it otherwise.
 
+use mutant::mutant;
+
 use super::source::Step;
 use super::{After, Pair, Phase, Unwilling, destination, nature};
 use crate::alert::AlertEvent;
@@ -176,7 +178,7 @@ impl Pair {
         };
         let is_copied = self.shared.growing() == 0 && self.shared.changed() == 0;
         match how {
-            How::Copies if is_copied || cfg!(mutant = "pair-growth-uncopied") => {
+            How::Copies if is_copied || mutant!("pair-growth-uncopied") => {
                 let how = How::IsMadeThere;
                 self.resizing = Some(Resizing { len, how });
                 self.ask_to_resize(len, true);
@@ -280,7 +282,7 @@ impl Pair {
         let Some(theirs) = self.theirs.filter(|theirs| theirs.len != self.config.len) else {
             return;
         };
-        if cfg!(mutant = "pair-size-untaken") {
+        if mutant!("pair-size-untaken") {
             return;
         }
         self.config.len = theirs.len;

@@ -1,5 +1,7 @@
 //! The source's side of a meeting, and of what follows.
 
+use mutant::mutant;
+
 use super::{After, Pair, Phase, nature};
 use crate::commands::{Copying, Differing, Ready, Role};
 use crate::frame::Command;
@@ -136,11 +138,7 @@ impl Pair {
             self.shared.join(&Changed::all(len));
         }
         self.shared.join_pending();
-        if let Some(told) = self
-            .told
-            .take()
-            .filter(|_| !cfg!(mutant = "pair-told-ignored"))
-        {
+        if let Some(told) = self.told.take().filter(|_| !mutant!("pair-told-ignored")) {
             self.shared.join(&told);
         }
         self.content.peer = Some(theirs.claim.replica);
@@ -192,7 +190,7 @@ impl Pair {
         // be promoted: hosts do not see it before both have it.
         let is_seen = self.stays_whole() && self.shared.changed() > 0;
         self.shared
-            .set_mode(match is_seen && !cfg!(mutant = "pair-seen-early") {
+            .set_mode(match is_seen && !mutant!("pair-seen-early") {
                 true => Mode::Draining,
                 false => Mode::Forward,
             });

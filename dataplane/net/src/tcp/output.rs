@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use collections::TableIndex;
+use mutant::mutant;
 
 use crate::config::Offload;
 use crate::frame::{Payload, PortFull, Transmit, TxFrame};
@@ -257,7 +258,7 @@ impl Connection {
         let record = cx.records[index];
         let is_fin = record.is(mark::FIN);
         let draft = Draft {
-            seq: record.seq + u32::from(cfg!(mutant = "resent-one-off")),
+            seq: record.seq + u32::from(mutant!("resent-one-off")),
             flags: flag::ACK | if is_fin { flag::FIN } else { flag::PSH },
             place: record.place,
             len: if is_fin { 0 } else { u32::from(record.len) },

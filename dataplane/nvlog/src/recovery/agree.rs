@@ -4,6 +4,8 @@
 //! one is given up by name, or if the log is closed and configured to be on one: it cannot be told from its own
 //! superblocks that the other one has not gone on without it.
 
+use mutant::mutant;
+
 use super::begin::PARTED;
 use super::look::View;
 use super::{Highest, Opened, Refusal, STORES_MAX};
@@ -121,7 +123,7 @@ pub fn agree<E>(found: &[Found]) -> Result<Agreed, (usize, Refusal<E>)> {
             let is_left = found.len() == 1 && newest.is_closed && !is_first;
             let is_blank = matches!(other, Some(Found::Seen(view)) if view.is_blank);
             let is_trusted = is_given_up || is_left || is_first && is_blank;
-            let is_trusted = is_trusted || cfg!(mutant = "log-two-stale-trusted");
+            let is_trusted = is_trusted || mutant!("log-two-stale-trusted");
             if !is_trusted || reads == [false; STORES_MAX] {
                 let is_closed = newest.is_closed && !is_first;
                 return Err((lead, Refusal::OneOfTwo { is_closed }));

@@ -1,5 +1,7 @@
 //! A log is made empty and ready for a run.
 
+use mutant::mutant;
+
 use super::{Agreed, Highest, STORES_MAX, Store, Stores, tables};
 use crate::layout::{Layout, REGION_SUPERBLOCK, UNIT};
 use crate::superblock::{Members, RegionSuperblock, Superblock, WAVES};
@@ -233,7 +235,7 @@ async fn begin_one<S: Store>(
                 let at = Layout::region_superblock(len, number, copy);
                 let mut unit = vec![0; UNIT as usize];
                 let bytes = region.encode(superblock.log, number);
-                if cfg!(mutant = "log-replayed-twice") && agreed.opened.is_some() {
+                if mutant!("log-replayed-twice") && agreed.opened.is_some() {
                     continue;
                 }
                 unit[..REGION_SUPERBLOCK].copy_from_slice(&bytes);

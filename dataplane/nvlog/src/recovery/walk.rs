@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use mutant::mutant;
+
 use super::{
     Buffer, Drives, Loss, Opened, PART, RANGES_MAX, Refusal, RegionSurvey, Replayed, Store, Stores,
     Survey, VolumeSurvey,
@@ -24,7 +26,7 @@ pub async fn replay<S: Store>(
     let mut walk = Walk::new(stores, opened);
     // What one region has lost is no reason to keep from the drives what the others have.
     for region in 0..opened.regions.len() {
-        if cfg!(mutant = "log-region-forgotten") && region >= 2 {
+        if mutant!("log-region-forgotten") && region >= 2 {
             continue;
         }
         walk.region = region;
@@ -247,7 +249,7 @@ impl<'a, S: Store> Walk<'a, S> {
             {
                 return Ok(Some((i, found)));
             }
-            if cfg!(mutant = "log-two-lies-unmended") {
+            if mutant!("log-two-lies-unmended") {
                 break;
             }
         }
@@ -352,7 +354,7 @@ impl<'a, S: Store> Walk<'a, S> {
                 return Ok(false);
             };
             let is_good = check.take(buffer.slices(0..n.min(payload_len - at)));
-            if !is_good && !cfg!(mutant = "log-checksum-ignored") {
+            if !is_good && !mutant!("log-checksum-ignored") {
                 return Ok(false);
             }
             kept = (len <= PART).then_some(buffer);
@@ -408,7 +410,7 @@ impl<'a, S: Store> Walk<'a, S> {
             ..
         } = *record;
         let applied = match (record.op, kept) {
-            (RecordOp::Deallocate, _) if cfg!(mutant = "log-deallocation-forgotten") => Ok(()),
+            (RecordOp::Deallocate, _) if mutant!("log-deallocation-forgotten") => Ok(()),
             (RecordOp::Deallocate, _) => drives.deallocate(volume, offset, len).await,
             (RecordOp::WriteZeroes, _) => drives.write_zeroes(volume, offset, len).await,
             (RecordOp::Write, Some((buffer, place))) => {
@@ -499,7 +501,7 @@ impl Behind {
         let Self {
             next, acknowledged, ..
         } = self;
-        if acknowledged < next || cfg!(mutant = "log-loss-ignored") {
+        if acknowledged < next || mutant!("log-loss-ignored") {
             return None;
         }
         let count = self.ranges.len();

@@ -1,6 +1,7 @@
 //! Requests to the volumes, and their completions.
 
 use block::{Completion, Flags, Io, Request, RequestId};
+use mutant::mutant;
 
 use super::slots::{Fifo, Slot, SlotIndex, SlotState, Slots};
 use super::{Queue, Role, Transport, flow};
@@ -209,7 +210,7 @@ impl Queue {
             let slot = &mut resources.commands.slots[index];
             if slot.at_device > 0
                 && let Some((offset, len)) = changes(slot)
-                && !cfg!(mutant = "orphan-not-fenced")
+                && !mutant!("orphan-not-fenced")
             {
                 slot.fence = Some(fences.raise(slot.namespace.index, offset, len));
             }

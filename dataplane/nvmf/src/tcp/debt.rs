@@ -4,6 +4,8 @@
 //! probes its closed window for as long as it answers (RFC 9293, 3.8.6.1). What ends that
 //! is for us to say (RFC 6429: whoever needs the memory may abort).
 
+use mutant::mutant;
+
 use crate::queue::slots::PROGRESS_BYTES;
 use crate::units::Timestamp;
 
@@ -44,11 +46,7 @@ impl Debt {
     #[inline]
     pub fn add(&mut self, bytes: u64, now: Timestamp) {
         let owed_nothing = self.bytes() == 0;
-        let bytes = if cfg!(mutant = "debt-forgotten") {
-            0
-        } else {
-            bytes
-        };
+        let bytes = if mutant!("debt-forgotten") { 0 } else { bytes };
         self.sent += bytes;
         if owed_nothing {
             self.ask(now);

@@ -1,6 +1,8 @@
 //! Ready to Transfer: how data that is not in a capsule is fetched over TCP
 //! (NVMe/TCP 3.3.3.1, 3.6.2.10).
 
+use mutant::mutant;
+
 use super::pdu::{FatalError, FatalStatus, H2cData, R2t};
 use crate::queue::slots::{Slot, SlotIndex, SlotState};
 use crate::units::{Timestamp, Ttag};
@@ -43,7 +45,7 @@ impl R2ts {
             ttag: Ttag(index.0),
             offset: slot.moved,
             len: self.bytes_max.min(slot.len - slot.moved)
-                + if cfg!(mutant = "r2t-too-long") { 4 } else { 0 },
+                + if mutant!("r2t-too-long") { 4 } else { 0 },
         }
     }
 

@@ -3,6 +3,7 @@
 //! A header that lies whole in one slice is read where it is. One that is cut
 //! is gathered; data never is.
 
+use mutant::mutant;
 use pages::{PageRun, PlaceError, Refusal, Slice};
 
 use super::data_digest::DataDigest;
@@ -601,7 +602,7 @@ impl Session {
         }
         self.rx.state = State::Header { have: 0 };
         let digest = body.digest.end(run_of(body.sink, resources));
-        if self.rx.gather[..4] != digest.to_le_bytes() && !cfg!(mutant = "digest-unverified") {
+        if self.rx.gather[..4] != digest.to_le_bytes() && !mutant!("digest-unverified") {
             resources.counters.data_digest_errors += 1;
             // Not fatal: the command alone fails (NVMe/TCP 3.3.2.2, 3.5.1).
             if let Sink::Slot(index) = body.sink {

@@ -12,6 +12,7 @@ use mirror::{
     Manager, Mirrored, MirroredVolume, Pair, PairConfig, PairKey, Patience, Peer, ReplicaId, Role,
     Standing, VerifyReport, Wholeness, counted,
 };
+use mutant::mutant;
 use shard::{Change, PairQuestion};
 use testkit::Random;
 use volume::{LogStart, TableEntry};
@@ -427,7 +428,7 @@ impl Appliance {
                 running.handle.pair_question_answered(&question, answer);
             }
             Told::Leased(sent) => {
-                let from = match cfg!(mutant = "pair-lease-from-answer") {
+                let from = match mutant!("pair-lease-from-answer") {
                     true => clock::now(),
                     false => sent,
                 };

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use block::{Fault, Flags, Geometry, Io, VolumeId};
 use collections::Slab;
+use mutant::mutant;
 
 use super::{Cached, Logging};
 use crate::change::Change;
@@ -170,7 +171,7 @@ impl Cached {
             deallocating.rest
         );
         deallocating.from[volume.index()] = Some(deallocating.now + deallocating.rest);
-        if cfg!(mutant = "log-deallocation-failed-kept") {
+        if mutant!("log-deallocation-failed-kept") {
             return ends.push_back((requester, Ok(()), None));
         }
         // Of the host's it can be aborted no more: the drive may have done some of it.

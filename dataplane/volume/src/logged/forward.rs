@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use block::{Buffers, Device, Fault, Flags, Io, Op, VolumeId};
 use mirror::{ChangeOp, Compare, Forward, GRANULE, Mirrored, Mode};
+use mutant::mutant;
 use pages::PageRun;
 
 use super::verify::Check;
@@ -193,7 +194,7 @@ impl Forwarding {
         logged: u64,
     ) -> u64 {
         let last = self.confirmed.back().filter(|last| !last.is_confirmed);
-        let is_reused = cfg!(mutant = "pair-transfer-reused") && last.is_some();
+        let is_reused = mutant!("pair-transfer-reused") && last.is_some();
         let transfer = self.next - u64::from(is_reused);
         self.unconfirmed_bytes += logged;
         if !is_reused {
@@ -249,7 +250,7 @@ impl Forwarding {
 
     /// What of changes that are stable waits for the other node; it is kept.
     pub(super) fn holds(&mut self, logged: Logged) -> Option<Logged> {
-        if logged.transfer == 0 || cfg!(mutant = "pair-answered-early") {
+        if logged.transfer == 0 || mutant!("pair-answered-early") {
             return Some(logged);
         }
         self.awaiting.push_back(logged);
@@ -504,7 +505,7 @@ impl<D: Device> Log<D> {
             }
             return;
         }
-        if self.has_change_of(volume, granule) && !cfg!(mutant = "pair-copied-too-early") {
+        if self.has_change_of(volume, granule) && !mutant!("pair-copied-too-early") {
             return;
         }
         let Some(mut run) = buffers.runs.take() else {
@@ -537,7 +538,7 @@ impl<D: Device> Log<D> {
         if let Some(copy) = copies.find(is_it) {
             copy.reads = false;
             copy.is_void |= result.is_err();
-            let is_old = copy.was_changed && !cfg!(mutant = "pair-copied-over");
+            let is_old = copy.was_changed && !mutant!("pair-copied-over");
             if !copy.is_void && !is_old {
                 let range = copy.rest.start..copy.rest.start + run.len() as u64;
                 copy.rest.start = range.end;

@@ -7,7 +7,7 @@ use pages::{Cluster, CopyReason, MAX_SEGMENTS, PAGE_SIZE, PageRun, Segment};
 use sgl::Element;
 
 use super::point::Why;
-use super::{ELEMENTS, GROUP_BYTES, GROUP_RECORDS, GROUPS, IDLE, IS_EARLY, Log, Logged, Writing};
+use super::{ELEMENTS, GROUP_BYTES, GROUP_RECORDS, GROUPS, IDLE, Log, Logged, Writing, is_early};
 use crate::cached::Cached;
 use crate::change::Change;
 use crate::requester::Ends;
@@ -211,7 +211,7 @@ impl<D: Device> Log<D> {
         }
         let elements = std::mem::take(&mut writing.elements);
         self.stores.write(ticket, at, len, elements);
-        if IS_EARLY {
+        if is_early() {
             self.keep(ticket);
             (self.stable).extend(self.writing[ticket as usize].changes.drain(..));
         }

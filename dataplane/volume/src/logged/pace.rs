@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use block::Device;
+use mutant::mutant;
 
 use super::{FULL_MAX, Log};
 use crate::cached::Cached;
@@ -101,7 +102,7 @@ impl<D: Device> Log<D> {
     /// free before the other node has all that is in it, and that may wait for the same here: so of equal halves two or three nodes
     /// never wait for each other in a circle.
     pub(super) fn leaves_no_room(&self, change: &Change, payload: u64) -> bool {
-        let is_own = !change.io.flags.forwarded && !cfg!(mutant = "pair-links-own-first");
+        let is_own = !change.io.flags.forwarded && !mutant!("pair-links-own-first");
         if !is_own || !self.forwarding.is_both() {
             return false;
         }

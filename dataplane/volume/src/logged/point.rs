@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use block::{Buffers, Device, Fault};
 use events::tracepoint::{self, Name};
+use mutant::mutant;
 use nvlog::RegionSuperblock;
 
 use super::Log;
@@ -217,7 +218,7 @@ impl<D: Device> Log<D> {
                 self.point.hurry(self.now);
             }
             Stage::Settling { half } => {
-                let is_merged = self.unmerged[half] == 0 || cfg!(mutant = "pair-point-unconfirmed");
+                let is_merged = self.unmerged[half] == 0 || mutant!("pair-point-unconfirmed");
                 if is_merged && self.region.is_settled(half) {
                     self.pace.flushes(cached);
                     let left = cached.flush_logged(buffers, ends);
@@ -229,7 +230,7 @@ impl<D: Device> Log<D> {
                 result,
                 is_last,
             } => {
-                if left == 0 || cfg!(mutant = "log-half-freed-before-flush") {
+                if left == 0 || mutant!("log-half-freed-before-flush") {
                     self.drives_have_it(result, is_last);
                 }
             }
@@ -352,7 +353,7 @@ impl<D: Device> Log<D> {
     /// The drives have what they are to: what the other node of a pair may lack of it is to be stable before
     /// the log's records of it are gone.
     fn store_marks(&mut self, empties: bool) {
-        let wanted = match cfg!(mutant = "pair-marks-not-stored") {
+        let wanted = match mutant!("pair-marks-not-stored") {
             true => Vec::new(),
             false => self.want_stored(),
         };
@@ -369,7 +370,7 @@ impl<D: Device> Log<D> {
         }
         let superblock = self.region.without_the_other();
         self.begin_superblock(superblock, false);
-        if cfg!(mutant = "log-half-reused-early") {
+        if mutant!("log-half-reused-early") {
             self.region.freed();
             self.point_is_over();
         }

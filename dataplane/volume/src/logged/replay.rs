@@ -17,6 +17,7 @@ use std::task::{self, Poll, Waker};
 use std::time::Duration;
 
 use block::{Buffers, Device, Fault, Flags, Io, Op, VolumeId};
+use mutant::mutant;
 use nvlog::recovery::{self, Agreed, Buffer, Found, Refusal, Replayed, Store, View};
 use nvlog::{Layout, LogId, RegionSuperblock, Superblock};
 use pages::{Cluster, PAGE_SIZE, PageRun};
@@ -275,7 +276,7 @@ async fn run(desk: Desk, plan: LogPlan, mut sides: Vec<Option<Side>>) -> ReplayE
     let places = sides.iter().map(Option::as_ref);
     let mut stores: Vec<_> = places.map(|side| Some((side?, side?.len))).collect();
     if let Some(opened) = &mut agreed.opened {
-        if cfg!(mutant = "log-map-of-this-run") {
+        if mutant!("log-map-of-this-run") {
             opened.regions.truncate(plan.shards);
         }
         let layout = &opened.superblock.layout;
@@ -349,7 +350,7 @@ async fn replay(
     let (written, warm, marks) = targets.into_written();
     for volume in written
         .into_iter()
-        .filter(|_| !cfg!(mutant = "log-replay-not-flushed"))
+        .filter(|_| !mutant!("log-replay-not-flushed"))
     {
         let flushed = desk.ask(Ask::DriveFlush(volume)).await;
         flushed.map_err(|fault| format!("a drive failed in the replay: {fault}"))?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use block::{Command, Device, DeviceState, Fault, Geometry, NotStarted, Op, OpIndex, OpTable};
 use collections::Slab;
+use mutant::mutant;
 use sgl::{Element, RequestState};
 
 use crate::backing::{Backing, LOOK};
@@ -103,7 +104,7 @@ impl<D: Device> LogStore<D> {
     /// If there is no room.
     pub(crate) fn start(&mut self, ticket: u32, op: Op, at: u64, len: u64, elements: Vec<Element>) {
         let caches = self.backing.geometry.write_cache;
-        let is_skipped = cfg!(mutant = "log-not-flushed") && op == Op::Write;
+        let is_skipped = mutant!("log-not-flushed") && op == Op::Write;
         let transfer = Transfer {
             ticket,
             op,

@@ -14,12 +14,13 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use block::{Buffers, Device, DeviceState, Fault, Op, VolumeId};
+use mutant::mutant;
 use nvlog::recovery::STORES_MAX;
 use pages::{Cluster, Segment};
 use sgl::Element;
 
 use super::store::{Ended, LogStore};
-use super::{GROUPS, IS_EARLY, LogStart, TRANSFERS};
+use super::{GROUPS, LogStart, TRANSFERS, is_early};
 use crate::backing::LOOK;
 use say::Saying;
 use table::Writer;
@@ -257,7 +258,7 @@ impl<D: Device> LogStores<D> {
         }
         if !self.kept.is_empty() {
             let sides = self.sides.iter().flatten();
-            let mut outs = sides.filter(|side| !side.is_in || IS_EARLY);
+            let mut outs = sides.filter(|side| !side.is_in || is_early());
             if outs.all(|side| side.store.in_flight() == 0) {
                 self.kept.clear();
             }
@@ -303,7 +304,7 @@ impl<D: Device> LogStores<D> {
         let is_told = self.saying.as_ref().is_none_or(Saying::is_told);
         for ticket in 0..GROUPS {
             let sent = &mut self.sent[ticket];
-            let is_early = cfg!(mutant = "log-two-first-is-enough") && sent.good != 0;
+            let is_early = mutant!("log-two-first-is-enough") && sent.good != 0;
             let mut sides = self.sides.iter().flatten();
             let is_early = is_early && sides.all(|side| side.store.in_flight() < 2);
             if !sent.is_open || sent.pending & ins != 0 && !is_early {
@@ -311,7 +312,7 @@ impl<D: Device> LogStores<D> {
             }
             let result = match self.failed {
                 Some(fault) => Err(fault),
-                None if !is_told && !cfg!(mutant = "log-two-untold") => continue,
+                None if !is_told && !mutant!("log-two-untold") => continue,
                 None => Ok(()),
             };
             sent.is_open = false;

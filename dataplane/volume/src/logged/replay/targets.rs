@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
 use block::{Fault, VolumeId};
+use mutant::mutant;
 use nvlog::recovery::Drives;
 
 use super::tables::Marks;
@@ -50,7 +51,7 @@ impl Targets {
         let volume = volume.ok_or(Fault::Internal)?;
         self.written.borrow_mut().insert(volume);
         if let Some(changed) = self.marks.borrow_mut().get_mut(&volume)
-            && !cfg!(mutant = "log-tables-unmarked")
+            && !mutant!("log-tables-unmarked")
         {
             changed.mark(range);
         }
