@@ -156,6 +156,30 @@ fn s08_an_answer_that_is_lost_is_asked_for_again() {
     }
 }
 
+/// A change that the source asked for and heard nothing of may be made later, when the nodes have met: nobody says that the other one may
+/// take over before it cannot.
+#[test]
+fn s08_a_note_that_comes_late_keeps_nobody_from_taking_over() {
+    let mut arbiter = reached();
+    let mut nodes = in_sync(&mut arbiter);
+    part(&mut nodes);
+    arbiter.delays = true;
+    go_on_with(&mut nodes, &mut arbiter, LATE, 8000);
+    assert!(arbiter.late.contains(&arbiter.revision));
+    (nodes.iter_mut()).for_each(|node| node.pair.up(true));
+    arbiter.is_reached[0] = false;
+    go_on_with(&mut nodes, &mut arbiter, LATE + Duration::from_secs(8), 400);
+    assert!(nodes[0].pair.is_in_sync());
+    (arbiter.is_reached[0], arbiter.delays) = (true, false);
+    for turn in 0..2000 {
+        let now = LATE + LATE + Duration::from_millis(turn);
+        go_on_with(&mut nodes, &mut arbiter, now, 1);
+        let may_come = arbiter.late.contains(&arbiter.revision);
+        assert!(!may_come || nodes[0].pair.may_be_taken_over() == Some(false));
+    }
+    assert_eq!(nodes[0].pair.may_be_taken_over(), Some(true));
+}
+
 /// A node that did not run for a while has another lease before it looks at the one that it had: the other one may have
 /// taken over in between.
 #[test]

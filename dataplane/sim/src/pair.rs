@@ -310,11 +310,11 @@ impl World {
         (0..self.serving.len()).all(|volume| {
             let nodes = self.shape.nodes[volume];
             let source = self.appliances.iter_mut().find(|it| it.serves(volume));
-            let replica = source.and_then(|source| source.replica(volume));
-            let arbiter = self.arbiter.as_ref();
-            let knows =
-                |arbiter: &Arbiter| replica.is_some_and(|replica| arbiter.knows(volume, replica));
-            arbiter.is_none_or(knows)
+            let known = source.and_then(|it| Some((it.replica(volume)?, it.takeover(volume)?)));
+            let knows = |arbiter: &Arbiter| {
+                known.is_some_and(|(replica, takeover)| takeover && arbiter.knows(volume, replica))
+            };
+            self.arbiter.as_ref().is_none_or(knows)
                 && nodes
                     .iter()
                     .all(|&at| self.appliances[at].is_in_sync(volume))

@@ -48,6 +48,8 @@ pub(super) struct Leases {
     /// What the arbiter said last, if nothing was asked since that may have changed it.
     known: Option<Seen>,
     asked: Option<(u64, Question)>,
+    /// A change of the key in this revision was asked for, and nobody knows whether it is made, or will be: it cannot in another one.
+    late: Option<u64>,
     ask_at: Duration,
     /// The source is to go on alone.
     wants_alone: bool,
@@ -67,6 +69,7 @@ impl Leases {
             renewed: now,
             known: None,
             asked: None,
+            late: None,
             ask_at: now,
             wants_alone: false,
             tag: 0,
@@ -76,6 +79,18 @@ impl Leases {
     /// Until when the other node cannot have taken over.
     fn until(&self) -> Duration {
         self.node_until.max(self.promised_until)
+    }
+
+    /// Nobody hears what becomes of what was asked.
+    fn is_unheard(&mut self, question: Question) {
+        if let Question::Set { revision, .. } = question {
+            self.late = Some(revision);
+        }
+    }
+
+    /// Whether what was asked before may still be made, in place of what the arbiter says.
+    fn may_change(&self, seen: Seen) -> bool {
+        self.late == Some(seen.revision) && !mutant!("pair-late-note-forgotten")
     }
 
     /// Whether the arbiter says nothing against an operator who promotes replica `me`.
@@ -102,7 +117,8 @@ impl Pair {
 
     /// Whether the arbiter says that the other node may take over, as far as this source knows; `None` if there is no arbiter.
     pub fn may_be_taken_over(&self) -> Option<bool> {
-        let known = self.leases.as_ref()?.known;
+        let leases = self.leases.as_ref()?;
+        let known = leases.known.filter(|&seen| !leases.may_change(seen));
         let says_so = known.is_some_and(|seen| seen.entry == Some(self.entry(false)));
         Some(self.phase == Phase::Source(Step::InSync) && says_so)
     }
@@ -224,7 +240,10 @@ impl Pair {
     /// The nodes meet: what the arbiter was asked before is not what they agree on, whatever it answers.
     pub(super) fn forget_arbiter(&mut self) {
         if let Some(leases) = &mut self.leases {
-            (leases.asked, leases.known) = (None, None);
+            if let Some((_, question)) = leases.asked.take() {
+                leases.is_unheard(question);
+            }
+            leases.known = None;
         }
     }
 
@@ -284,7 +303,9 @@ impl Pair {
             Phase::Source(_) if wants_alone => is_mine.then(|| set(self.alone(), false)),
             Phase::Source(Step::InSync) => {
                 let entry = self.entry(false);
-                (seen.entry != Some(entry)).then(|| set(entry, false))
+                // Another revision, in which what was asked before cannot be made.
+                let may_change = (self.leases.as_ref()).is_some_and(|it| it.may_change(seen));
+                (seen.entry != Some(entry) || may_change).then(|| set(entry, false))
             }
             _ if !self.misses_other() => None,
             // By an operator's word.
@@ -393,6 +414,7 @@ impl Pair {
             }
             (Answer::Unreachable | Answer::Made(_), _) => {
                 leases.known = None;
+                leases.is_unheard(question);
                 if self.waits_for_arbiter() {
                     self.may_not_go_alone("the arbiter does not answer");
                 }

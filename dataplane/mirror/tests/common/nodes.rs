@@ -143,11 +143,19 @@ pub struct Arbiter {
     pub is_late: [bool; 2],
     /// Those answers: who asked, and by what number.
     pub held: Vec<(usize, u64, Answer)>,
+    /// Changes take longer than anybody waits.
+    pub delays: bool,
+    /// Those: in which revision.
+    pub late: Vec<u64>,
 }
 
 impl Arbiter {
     fn answer(&mut self, node: usize, question: Question) -> Answer {
         if !self.is_reached[node] {
+            return Answer::Unreachable;
+        }
+        if let (true, Question::Set { revision, .. }) = (self.delays, question) {
+            self.late.push(revision);
             return Answer::Unreachable;
         }
         let peer_lives = self.lives[1 - node];

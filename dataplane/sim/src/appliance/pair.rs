@@ -238,6 +238,11 @@ impl Appliance {
         Some((standing.replica, standing.generation))
     }
 
+    /// Whether it knows that the other node may take a volume over; `None` without an arbiter.
+    pub(crate) fn takeover(&mut self, volume: usize) -> Option<bool> {
+        self.pair(volume)?.may_be_taken_over()
+    }
+
     /// Whether what it has of a volume is a state of it.
     pub(crate) fn is_whole(&mut self, volume: usize) -> bool {
         let content = self.content(volume);
