@@ -11,8 +11,10 @@
 //! * An arbiter that both reach, such as etcd, is [asked](Question) which node serves when they do not hear each other.
 #![forbid(unsafe_code)]
 
+mod admission;
 mod alert;
 mod arbiter;
+mod atomics;
 mod bytes;
 mod commands;
 mod counters;
@@ -21,6 +23,7 @@ mod greeting;
 mod key;
 mod lanes;
 mod link;
+mod marks;
 mod mirrored;
 mod pair;
 mod parameters;

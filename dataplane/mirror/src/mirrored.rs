@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use mutant::mutant;
 
+use crate::admission::Admission;
+use crate::marks::Marks;
 use crate::record::{Changed, GRANULE, PER_PAGE};
 use crate::verification::Verification;
 
@@ -54,62 +56,6 @@ pub fn room_of(device: u64) -> u64 {
     device.saturating_mul(2).saturating_add(SPARE)
 }
 
-/// Bits for granules, which any thread may set. Those that there is no room for are never set.
-#[derive(Debug)]
-struct Bits(Box<[AtomicU64]>);
-
-impl Bits {
-    fn new(granules: u64) -> Self {
-        Self(
-            (0..granules.div_ceil(64))
-                .map(|_| AtomicU64::new(0))
-                .collect(),
-        )
-    }
-
-    /// Whether it was not set.
-    fn set(&self, granule: u64) -> bool {
-        let (word, bit) = (self.0.get((granule / 64) as usize), 1 << (granule % 64));
-        word.is_some_and(|word| word.fetch_or(bit, SeqCst) & bit == 0)
-    }
-
-    fn clear(&self, granule: u64) -> bool {
-        let (word, bit) = (self.0.get((granule / 64) as usize), 1 << (granule % 64));
-        word.is_some_and(|word| word.fetch_and(!bit, SeqCst) & bit != 0)
-    }
-
-    fn word(&self, at: usize) -> u64 {
-        self.0.get(at).map_or(0, |word| word.load(SeqCst))
-    }
-
-    /// Of the first `granules` of them, those of word `at`.
-    fn word_of(&self, at: usize, granules: u64) -> u64 {
-        match granules.saturating_sub(at as u64 * 64) {
-            0 => 0,
-            left @ 1..64 => self.word(at) & ((1 << left) - 1),
-            _ => self.word(at),
-        }
-    }
-
-    /// How many of the first `granules` are set.
-    fn count(&self, granules: u64) -> u64 {
-        let words = 0..granules.div_ceil(64) as usize;
-        let ones = |at| u64::from(self.word_of(at, granules).count_ones());
-        words.map(ones).sum()
-    }
-
-    fn first_from(&self, granule: u64) -> Option<u64> {
-        let first = (granule / 64) as usize;
-        let words = (first..self.0.len()).map(|at| (at, self.word(at)));
-        let mut words = words.map(|(at, word)| match at == first {
-            true => (at, word & u64::MAX << (granule % 64)),
-            false => (at, word),
-        });
-        let (at, word) = words.find(|&(_, word)| word != 0)?;
-        Some(at as u64 * 64 + u64::from(word.trailing_zeros()))
-    }
-}
-
 /// Pages of a record of `len` bytes.
 fn pages_of(len: u64) -> usize {
     len.div_ceil(GRANULE).div_ceil(PER_PAGE) as usize
@@ -140,27 +86,14 @@ pub struct Mirrored {
     has_served: AtomicBool,
     /// By shard: the mode that it acts by.
     seen: Box<[AtomicU64]>,
-    /// What the other replica lacks.
-    changed: Bits,
-    /// What the other node asked for, and has not said to have in stable storage itself.
-    pending: Bits,
-    /// Pages of the record that are not in stable storage as they are.
-    dirty: Box<[AtomicBool]>,
-    /// Times that they were begun to be written; that they were, the last time of which marks are stable; and that is wanted.
-    begun: AtomicU64,
-    done: AtomicU64,
-    wanted: AtomicU64,
-    /// Changes that came with this ticket are let in; 0: none are.
-    lets_in: AtomicU64,
+    marks: Marks,
     /// Messages of changes of the other node that are under way.
-    executing: AtomicU64,
+    admission: Admission,
     /// What changes go to the other node with, and its number of the volume.
     ticket: AtomicU64,
     number: AtomicU64,
     /// Some change that went to the other node may be there, or not.
     is_broken: AtomicBool,
-    /// What was to be stored last could not be.
-    is_in_vain: AtomicBool,
     /// The log of some shard has failed: nothing is changed in this run any more.
     has_failed: AtomicBool,
     verification: Verification,
@@ -170,7 +103,6 @@ impl Mirrored {
     /// A volume of `len` bytes, on a device of `device`, of a node of so many shards.
     pub fn new(len: u64, device: u64, shards: usize) -> Self {
         let room = room_of(device.max(len));
-        let granules = room.div_ceil(GRANULE);
         Self {
             len: AtomicU64::new(len),
             reach: AtomicU64::new(len),
@@ -183,20 +115,11 @@ impl Mirrored {
             backups: AtomicU64::new(0),
             has_served: AtomicBool::new(false),
             seen: (0..shards).map(|_| AtomicU64::new(0)).collect(),
-            changed: Bits::new(granules),
-            pending: Bits::new(granules),
-            dirty: (0..granules.div_ceil(PER_PAGE))
-                .map(|_| AtomicBool::new(false))
-                .collect(),
-            begun: AtomicU64::new(0),
-            done: AtomicU64::new(0),
-            wanted: AtomicU64::new(0),
-            lets_in: AtomicU64::new(0),
-            executing: AtomicU64::new(0),
+            marks: Marks::new(room.div_ceil(GRANULE)),
+            admission: Admission::new(),
             ticket: AtomicU64::new(0),
             number: AtomicU64::new(0),
             is_broken: AtomicBool::new(false),
-            is_in_vain: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
             verification: Verification::new(shards),
         }
@@ -250,7 +173,7 @@ impl Mirrored {
 
     /// In stable storage there is room for a record of so many pages.
     pub fn set_pages(&self, pages: u64) {
-        let bits = (self.changed.0.len() as u64 * 64).saturating_mul(GRANULE);
+        let bits = self.marks.room().saturating_mul(GRANULE);
         let room = pages.saturating_mul(PER_PAGE * GRANULE).min(bits);
         self.room.store(room, SeqCst);
     }
@@ -261,12 +184,6 @@ impl Mirrored {
 
     fn granules_of(&self, range: &Range<u64>) -> Range<u64> {
         range.start / GRANULE..range.end.min(self.reach()).div_ceil(GRANULE)
-    }
-
-    fn is_dirty(&self, granule: u64) {
-        if let Some(dirty) = self.dirty.get((granule / PER_PAGE) as usize) {
-            dirty.store(true, SeqCst);
-        }
     }
 
     // What shards do.
@@ -330,78 +247,58 @@ impl Mirrored {
 
     /// The other replica lacks bytes `range`.
     pub fn mark(&self, range: &Range<u64>) {
-        for granule in self.granules_of(range) {
-            if !mutant!("pair-change-unmarked") && self.changed.set(granule) {
-                self.is_dirty(granule);
-            }
+        if !mutant!("pair-change-unmarked") {
+            self.granules_of(range)
+                .for_each(|granule| self.marks.mark(granule));
         }
     }
 
     /// Bytes `range` are being changed because the other node asked for it.
     pub fn pend(&self, range: &Range<u64>) {
-        for granule in self.granules_of(range) {
-            if self.pending.set(granule) {
-                self.is_dirty(granule);
-            }
-        }
+        self.granules_of(range)
+            .for_each(|granule| self.marks.pend(granule));
     }
 
     /// The other node has a granule in stable storage as it is here.
     pub fn settle(&self, granule: u64) {
-        self.pending.clear(granule);
+        self.marks.settle(granule);
     }
 
     /// A granule was copied, and not changed since.
     pub fn copied(&self, granule: u64) {
-        if self.changed.clear(granule) {
-            self.is_dirty(granule);
-        }
+        self.marks.copied(granule);
     }
 
     /// The first granule to be copied, from `granule` on.
     pub fn first_from(&self, granule: u64) -> Option<u64> {
         let reach = self.reach().div_ceil(GRANULE);
-        let first = self.changed.first_from(granule);
+        let first = self.marks.first_from(granule);
         first.filter(|&granule| granule < reach)
     }
 
     /// Wants all marks that were made by now in stable storage: what to [ask](Mirrored::has_stored) for; `None` if they are.
     pub fn want_stored(&self) -> Option<u64> {
-        // In this order: what is being stored is dirty no more.
-        let mut dirty = self.dirty.iter().take(pages_of(self.len()));
-        let is_dirty = dirty.any(|dirty| dirty.load(SeqCst));
-        let begun = self.begun.load(SeqCst);
-        if !is_dirty && begun == self.done.load(SeqCst) {
-            return None;
-        }
-        // The one that was begun last may be without some of them.
-        self.wanted.fetch_max(begun + 1, SeqCst);
-        Some(begun + 1)
+        self.marks.want_stored(pages_of(self.len()))
     }
 
     /// Whether they are.
     pub fn has_stored(&self, wanted: u64) -> bool {
-        self.done.load(SeqCst) >= wanted
+        self.marks.has_stored(wanted)
     }
 
     /// Whether what was to be stored last could not be.
     pub fn stores_in_vain(&self) -> bool {
-        self.is_in_vain.load(SeqCst)
+        self.marks.stores_in_vain()
     }
 
     /// Whether changes of the other node with this ticket are let in. If so, [`Mirrored::executed`] is to follow.
     pub fn lets_in(&self, ticket: u64) -> bool {
-        self.executing.fetch_add(1, SeqCst);
-        let is_in = ticket != 0 && self.lets_in.load(SeqCst) == ticket;
-        if !is_in {
-            self.executed();
-        }
-        is_in
+        self.admission.enter(ticket)
     }
 
     /// They were executed, or were not and never will be.
     pub fn executed(&self) {
-        self.executing.fetch_sub(1, SeqCst);
+        self.admission.leave();
     }
 
     /// The ticket that changes go with, and the other node's number of the volume.
@@ -452,12 +349,12 @@ impl Mirrored {
         if ticket != 0 {
             self.end_backup();
         }
-        self.lets_in.store(ticket, SeqCst);
+        self.admission.open(ticket);
     }
 
     /// Whether no change of the other node is under way.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.executing.load(SeqCst) == 0
+        self.admission.is_quiet()
     }
 
     /// Whether the log of some shard has failed.
@@ -470,7 +367,7 @@ impl Mirrored {
     pub(crate) fn begin_backup(&self) {
         let is_left_alone = Mode::of(self.mode.load(SeqCst)) == Mode::Suspended
             && !self.has_served.load(SeqCst)
-            && self.lets_in.load(SeqCst) == 0
+            && !self.admission.is_open()
             && self.is_quiet();
         if is_left_alone && self.backup().is_none() {
             self.backups.fetch_add(1, SeqCst);
@@ -490,30 +387,23 @@ impl Mirrored {
 
     /// Granules that the other replica lacks.
     pub fn changed(&self) -> u64 {
-        self.changed.count(self.granules())
+        self.marks.changed(self.granules())
     }
 
     /// Granules that are to be copied before the volume has grown.
     pub fn growing(&self) -> u64 {
-        let all = self.changed.count(self.reach().div_ceil(GRANULE));
+        let all = self.marks.changed(self.reach().div_ceil(GRANULE));
         all.saturating_sub(self.changed())
     }
 
     /// Granules of `len` bytes that may differ, for either reason.
     pub(crate) fn differing(&self, len: u64) -> Changed {
-        let granules = len.div_ceil(GRANULE);
-        let (changed, pending) = (&self.changed, &self.pending);
-        let word = |at| changed.word_of(at, granules) | pending.word_of(at, granules);
-        let words = (0..granules.div_ceil(64) as usize).map(word);
-        Changed::of_words(granules, words)
+        self.marks.differing(len.div_ceil(GRANULE))
     }
 
     /// What of `len` bytes the other replica lacks.
     pub(crate) fn lacking(&self, len: u64) -> Changed {
-        let granules = len.div_ceil(GRANULE);
-        let word = |at| self.changed.word_of(at, granules);
-        let words = (0..granules.div_ceil(64) as usize).map(word);
-        Changed::of_words(granules, words)
+        self.marks.lacking(len.div_ceil(GRANULE))
     }
 
     /// The volume has so many bytes.
@@ -549,48 +439,28 @@ impl Mirrored {
 
     /// What this node did for the other one, that may not have it: it lacks that from now on.
     pub(crate) fn join_pending(&self) {
-        for at in 0..self.reach().div_ceil(GRANULE).div_ceil(64) as usize {
-            for bit in (0..64).filter(|bit| self.pending.word(at) >> bit & 1 == 1) {
-                let granule = at as u64 * 64 + bit;
-                self.mark(&(granule * GRANULE..(granule + 1) * GRANULE));
-                self.pending.clear(granule);
-            }
-        }
+        self.marks.join_pending(self.reach().div_ceil(GRANULE));
     }
 
     /// The other node has taken over what there was: nothing differs that it does not know of.
     pub(crate) fn clear(&self) {
         self.has_served.store(false, SeqCst);
-        for granule in 0..self.reach().div_ceil(GRANULE) {
-            let was = self.changed.clear(granule) | self.pending.clear(granule);
-            if was {
-                self.is_dirty(granule);
-            }
-        }
+        (0..self.reach().div_ceil(GRANULE)).for_each(|granule| self.marks.clear(granule));
     }
 
     /// Whether somebody wants marks to be stored that are not.
     pub(crate) fn wants_to_be_stored(&self) -> bool {
-        self.wanted.load(SeqCst) > self.done.load(SeqCst)
+        self.marks.wants_to_be_stored()
     }
 
     /// Pages of a record of `len` bytes to be stored now: until [`Mirrored::stored`] they are on their way.
     pub(crate) fn begins_to_store(&self, len: u64) -> Vec<u64> {
-        self.begun.fetch_add(1, SeqCst);
-        let dirty = (0..).zip(self.dirty.iter().take(pages_of(len)));
-        let dirty = dirty.filter(|(_, dirty)| dirty.swap(false, SeqCst));
-        dirty.map(|(page, _)| page).collect()
+        self.marks.begins_to_store(pages_of(len))
     }
 
     /// They are stable; or not, and are to be written again.
     pub(crate) fn stored(&self, pages: &[u64], is_good: bool) {
-        self.is_in_vain.store(!is_good, SeqCst);
-        if is_good {
-            return self.done.store(self.begun.load(SeqCst), SeqCst);
-        }
-        for &page in pages {
-            self.dirty[page as usize].store(true, SeqCst);
-        }
+        self.marks.stored(pages, is_good);
     }
 }
 
