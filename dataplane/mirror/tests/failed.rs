@@ -107,3 +107,41 @@ fn s08_a_source_that_failed_and_began_again_may_stay_the_source() {
     go_on_with(&mut nodes, &mut arbiter, 3 * T1, 3000);
     assert_eq!(modes(&nodes), [Mode::Forward, Mode::Suspended]);
 }
+
+/// A destination that hears the source, and can store nothing, keeps hosts waiting for a while and no longer.
+#[test]
+fn s08_a_destination_whose_log_has_failed_is_as_good_as_gone() {
+    for has_arbiter in [false, true] {
+        let mut arbiter = Arbiter {
+            is_reached: [true; 2],
+            lives: [true; 2],
+            ..Arbiter::default()
+        };
+        let mut nodes = [source(), destination(LEN)];
+        if has_arbiter {
+            (nodes.iter_mut()).for_each(|node| node.pair.set_arbiter(PROMISE));
+        }
+        nodes.iter_mut().for_each(|node| node.pair.up(true));
+        go_on_with(&mut nodes, &mut arbiter, T1, 400);
+        nodes[0] = nodes[0].restarted();
+        if has_arbiter {
+            nodes[0].pair.set_arbiter(PROMISE);
+        }
+        nodes[1].pair.down();
+        nodes[1].stores_nothing = true;
+        nodes.iter_mut().for_each(|node| node.pair.up(true));
+        go_on_with(&mut nodes, &mut arbiter, 2 * T1, 4000);
+        assert_eq!(nodes[0].mode(), Mode::Suspended);
+        go_on_with(&mut nodes, &mut arbiter, 6 * T1, 2000);
+        assert_eq!(modes(&nodes), [Mode::Alone, Mode::Suspended]);
+        nodes[0].pair.down();
+        nodes[0].pair.gave_up();
+        nodes[1] = nodes[1].restarted();
+        if has_arbiter {
+            nodes[1].pair.set_arbiter(PROMISE);
+        }
+        nodes.iter_mut().for_each(|node| node.pair.up(true));
+        go_on_with(&mut nodes, &mut arbiter, 9 * T1, 4000);
+        assert!(nodes.iter().all(|node| node.pair.is_in_sync()));
+    }
+}

@@ -2,12 +2,17 @@
 
 use mutant::mutant;
 
+use std::time::Duration;
+
 use super::{After, Pair, Phase, nature};
 use crate::commands::{Copying, Differing, Ready, Role};
 use crate::frame::Command;
 use crate::mirrored::Mode;
 use crate::record::{Changed, PAGE, PER_PAGE};
 use crate::standing::Verdict;
+
+/// How long hosts that are not served wait for what the destination has to tell: then it is as good as gone.
+const HEARING: Duration = Duration::from_secs(5);
 
 /// How far a source is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +108,12 @@ impl Pair {
         match step {
             // A shard that had not seen that the meeting before is over would take what nobody confirms for being on its way still.
             Step::Hearing if self.ticket != 0 && self.shared.is_settled() => self.mark(),
+            // Hosts wait for one that has its own troubles: a log that has failed, or drives that hang.
+            Step::Hearing
+                if self.now >= self.since + HEARING && self.shared.mode().0 == Mode::Suspended =>
+            {
+                self.go_on_without();
+            }
             Step::Copying if self.shared.is_settled() && self.shared.changed() == 0 => {
                 if self.stays_whole() {
                     self.shared.set_mode(Mode::Forward);

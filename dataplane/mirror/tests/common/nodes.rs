@@ -21,6 +21,8 @@ pub struct Node {
     pub alerts: Vec<Alert>,
     /// Its shards do not look at the mode.
     pub is_late: bool,
+    /// Its log has failed.
+    pub stores_nothing: bool,
     /// Granules that were copied to the other node.
     pub copied: Vec<u64>,
     replies: u64,
@@ -57,6 +59,7 @@ pub fn node_on(content: Content, len: u64, device: u64, run: u64) -> Node {
         stored,
         alerts: Vec::new(),
         is_late: false,
+        stores_nothing: false,
         copied: Vec::new(),
         replies: 0,
         asked: VecDeque::new(),
@@ -224,6 +227,9 @@ fn goes_on(nodes: &mut [Node; 2], at: usize, arbiter: &mut Arbiter, now: Duratio
                     .remove(place.expect("it was asked"))
                     .expect("it is there");
                 nodes[1 - at].pair.answered(token, result);
+            }
+            Action::Store { token, .. } if nodes[at].stores_nothing => {
+                nodes[at].pair.stored(token, false);
             }
             Action::Store { content, token, .. } => {
                 nodes[at].stored = content;
