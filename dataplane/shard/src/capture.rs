@@ -24,9 +24,8 @@ use crate::handle::Handle;
 const RING_WORDS: usize = 2 << 20;
 /// How often the rings are looked at.
 const LOOK: Duration = Duration::from_millis(10);
-/// A frame is in its ring so long after its time at the latest, unless its core stands still:
-/// until then a frame of another shard may come before it.
-const SETTLED: Duration = Duration::from_millis(100);
+/// How much the clocks by which shards and this thread count may differ.
+const CLOCKS: Duration = Duration::from_millis(1);
 /// Bytes that wait for that at most; then frames are written as they are.
 const PENDING_MAX: usize = 64 << 20;
 /// How long shards have to give up their rings at the end.
@@ -80,6 +79,11 @@ pub struct Capture {
     start: Start,
     snap: usize,
     pending: Vec<Frame>,
+    /// A moment, and which round each shard was in: when all are in a later one, what they took before is in their rings. Until then a
+    /// frame of a shard whose core stands still may come before those of the others.
+    moment: Option<(u64, Vec<u64>)>,
+    /// What was taken before is in the rings.
+    settled: u64,
     /// A frame as the file has it.
     record: Vec<u8>,
     taken: Captured,
@@ -150,6 +154,8 @@ impl Capture {
             start,
             snap,
             pending: Vec::new(),
+            moment: None,
+            settled: 0,
             record: Vec::new(),
             taken: Captured::default(),
         };
@@ -173,7 +179,8 @@ impl Capture {
             && !self.handle.is_stopping()
             && !gone()
         {
-            let mut settled = self.start.unix_ns() - SETTLED.as_nanos() as u64;
+            self.settle();
+            let mut settled = self.settled;
             self.collect();
             let pending = self.pending.iter().map(|frame| frame.bytes.len());
             if pending.sum::<usize>() > PENDING_MAX {
@@ -198,6 +205,18 @@ impl Capture {
         while !self.rings.iter().all(Reader::is_closed) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Looks how far shards are; the rings are to be looked at afterwards.
+    fn settle(&mut self) {
+        let rounds = self.handle.rounds();
+        if let Some((at, before)) = &self.moment {
+            if !rounds.iter().zip(before).all(|(now, then)| now > then) {
+                return;
+            }
+            self.settled = at.saturating_sub(CLOCKS.as_nanos() as u64);
+        }
+        self.moment = Some((self.start.unix_ns(), rounds));
     }
 
     /// Takes everything out of the rings.

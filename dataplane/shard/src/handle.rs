@@ -288,11 +288,11 @@ impl Handle {
     }
 
     /// How often each shard was between turns, which is every few dozens of
-    /// polls. A number that stays says that its shard is stuck. Empty before shards poll.
+    /// polls. A number that stays says that its shard is stuck; who sees a later one sees what the shard did before. Empty before shards poll.
     pub fn rounds(&self) -> Vec<u64> {
         let rounds = self.shared.rounds.get().into_iter().flatten();
         rounds
-            .map(|shard| shard.0.load(Ordering::Relaxed))
+            .map(|shard| shard.0.load(Ordering::Acquire))
             .collect()
     }
 
@@ -300,7 +300,7 @@ impl Handle {
     pub(crate) fn heartbeat(&self, shard: usize) {
         if let Some(rounds) = self.shared.rounds.get() {
             let round = &rounds[shard].0;
-            round.store(round.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            round.store(round.load(Ordering::Relaxed) + 1, Ordering::Release);
         }
     }
 

@@ -96,10 +96,12 @@ impl Pairs {
             log::warn!("pair {}: {}", handle.pairs().name(pair), alert.text);
             handle.alerts().tell(pair, alert);
         }
+        // Who is told that something is done finds it in the report.
+        let mut done = Vec::new();
         if let Some(news) = handle.pairs().news() {
             for (number, pair, order) in news.orders {
                 match carry_out(manager, pair, order) {
-                    Ok(Progress::Done) => handle.pairs().done(number, Ok(None)),
+                    Ok(Progress::Done) => done.push((number, Ok(None))),
                     Ok(Progress::Begun) => self.ordered.push((pair, number)),
                     Err(why) => handle.pairs().done(number, Err(why)),
                 }
@@ -121,7 +123,7 @@ impl Pairs {
                 let manager = lanes.manager();
                 let tables = manager.and_then(|manager| manager.pair(pair)?.take_tables());
                 let outcome = outcome.map(|()| tables);
-                (handle.pairs()).done(number, outcome.map_err(|why| why.to_string()));
+                done.push((number, outcome.map_err(|why| why.to_string())));
             }
             is_open
         });
@@ -140,7 +142,7 @@ impl Pairs {
         let serving = |pair: &Pair| pair.shared().serves(time);
         let shown = |pair: &Pair| [serving(pair), pair.shared().backup().is_some()];
         let has_moved = (manager.pairs().iter().map(shown)).ne(self.shown.iter().copied());
-        if !has_moved && now < self.tell_at {
+        if !has_moved && done.is_empty() && now < self.tell_at {
             return false;
         }
         self.tell_at = now + TELL;
@@ -166,6 +168,9 @@ impl Pairs {
             state: pair.describe(),
         });
         handle.pairs().tell(reports.collect());
+        for (number, outcome) in done {
+            handle.pairs().done(number, outcome);
+        }
         true
     }
 }
