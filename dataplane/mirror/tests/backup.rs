@@ -13,19 +13,9 @@ const T: Duration = Duration::from_secs(1);
 /// Seconds since 1970.
 const NOW: u64 = 1_800_000_000;
 
-fn in_sync() -> [Node; 2] {
-    let mut nodes = [source(), destination(LEN)];
-    meet(&mut nodes, T);
-    assert!(nodes.iter().all(|node| node.pair.is_in_sync()));
-    nodes
-}
-
 fn apart() -> [Node; 2] {
     let mut nodes = in_sync();
-    for node in &mut nodes {
-        node.pair.down();
-        node.pair.gave_up();
-    }
+    part(&mut nodes);
     go_on(&mut nodes, 2 * T);
     nodes
 }

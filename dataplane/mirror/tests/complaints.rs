@@ -9,22 +9,7 @@ use mirror::{GRANULE, Mode};
 
 use nodes::*;
 
-const PROMISE: Duration = Duration::from_secs(4);
 const T1: Duration = Duration::from_secs(1);
-
-fn in_sync() -> [Node; 2] {
-    let mut nodes = [source(), destination(LEN)];
-    meet(&mut nodes, T1);
-    assert!(nodes.iter().all(|node| node.pair.is_in_sync()));
-    nodes
-}
-
-fn part(nodes: &mut [Node; 2]) {
-    for node in nodes {
-        node.pair.down();
-        node.pair.gave_up();
-    }
-}
 
 /// "A full copy after every reboot": of two in sync either restarts, or both do, and nothing is copied; of a source that was alone meanwhile,
 /// what it changed.
@@ -86,21 +71,11 @@ fn s08_after_a_rolling_restart_both_have_the_same() {
 /// sync and have said so; hosts are served while they hear each other.
 #[test]
 fn s08_an_arbiter_that_lost_its_data_decides_nothing() {
-    let reached = || Arbiter {
-        is_reached: [true; 2],
-        lives: [true; 2],
-        ..Arbiter::default()
-    };
-    let mut arbiter = reached();
-    let mut nodes = [source(), destination(LEN)];
-    for node in &mut nodes {
-        node.pair.set_arbiter(PROMISE);
-        node.pair.up(true);
-    }
-    go_on_with(&mut nodes, &mut arbiter, T1, 400);
+    let mut arbiter = Arbiter::reached();
+    let mut nodes = in_sync_with(&mut arbiter);
     // It is lost when they have parted: the source cannot be told from one that was taken over from.
     part(&mut nodes);
-    arbiter = reached();
+    arbiter = Arbiter::reached();
     arbiter.lives[0] = false;
     go_on_with(&mut nodes, &mut arbiter, 2 * T1, 20_000);
     assert_eq!(arbiter.entry, None);

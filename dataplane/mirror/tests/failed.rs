@@ -9,18 +9,12 @@ use mirror::{AlertEvent, Mode, Role, Unwilling};
 
 use nodes::*;
 
-const PROMISE: Duration = Duration::from_secs(4);
 const T1: Duration = Duration::from_secs(1);
-
-fn modes(nodes: &[Node; 2]) -> [Mode; 2] {
-    [nodes[0].mode(), nodes[1].mode()]
-}
 
 /// The other one serves soon; the one that failed serves nobody in this run, and is copied to when it begins again.
 #[test]
 fn s08_a_source_whose_log_fails_hands_over() {
-    let mut nodes = [source(), destination(LEN)];
-    meet(&mut nodes, T1);
+    let mut nodes = in_sync();
     nodes[0].pair.shared().log_failed();
     let stored = nodes[0].stored.clone();
     go_on(&mut nodes, 2 * T1);
@@ -39,8 +33,7 @@ fn s08_a_source_whose_log_fails_hands_over() {
 /// One that does not hear the other one goes on as it is, and hands over when they meet.
 #[test]
 fn s08_a_source_whose_log_fails_hands_over_to_one_that_has_the_same_alone() {
-    let mut nodes = [source(), destination(LEN)];
-    meet(&mut nodes, T1);
+    let mut nodes = in_sync();
     nodes.iter_mut().for_each(|node| node.pair.down());
     nodes[0].pair.shared().log_failed();
     go_on(&mut nodes, 2 * T1);
@@ -48,8 +41,7 @@ fn s08_a_source_whose_log_fails_hands_over_to_one_that_has_the_same_alone() {
     meet(&mut nodes, 3 * T1);
     assert_eq!(modes(&nodes), [Mode::Suspended, Mode::Alone]);
     // One that went on alone has what the other one lacks.
-    let mut nodes = [source(), destination(LEN)];
-    meet(&mut nodes, T1);
+    let mut nodes = in_sync();
     assert_eq!(nodes[0].pair.sever(7), Ok(()));
     go_on(&mut nodes, 2 * T1);
     nodes[0].pair.shared().log_failed();
@@ -60,17 +52,8 @@ fn s08_a_source_whose_log_fails_hands_over_to_one_that_has_the_same_alone() {
 /// With an arbiter, as soon as that has taken note, though the node's key is there; and not at all if it does not.
 #[test]
 fn s08_a_source_whose_log_fails_hands_over_with_the_arbiters_knowledge() {
-    let mut arbiter = Arbiter {
-        is_reached: [true; 2],
-        lives: [true; 2],
-        ..Arbiter::default()
-    };
-    let mut nodes = [source(), destination(LEN)];
-    for node in &mut nodes {
-        node.pair.set_arbiter(PROMISE);
-        node.pair.up(true);
-    }
-    go_on_with(&mut nodes, &mut arbiter, T1, 400);
+    let mut arbiter = Arbiter::reached();
+    let mut nodes = in_sync_with(&mut arbiter);
     nodes[0].pair.shared().log_failed();
     arbiter.is_reached = [false; 2];
     go_on_with(&mut nodes, &mut arbiter, 2 * T1, 5000);
@@ -85,17 +68,8 @@ fn s08_a_source_whose_log_fails_hands_over_with_the_arbiters_knowledge() {
 /// Another run of the one that failed, which can serve, is not taken for the one before.
 #[test]
 fn s08_a_source_that_failed_and_began_again_may_stay_the_source() {
-    let mut arbiter = Arbiter {
-        is_reached: [true; 2],
-        lives: [true; 2],
-        ..Arbiter::default()
-    };
-    let mut nodes = [source(), destination(LEN)];
-    for node in &mut nodes {
-        node.pair.set_arbiter(PROMISE);
-        node.pair.up(true);
-    }
-    go_on_with(&mut nodes, &mut arbiter, T1, 400);
+    let mut arbiter = Arbiter::reached();
+    let mut nodes = in_sync_with(&mut arbiter);
     nodes[0].pair.shared().log_failed();
     arbiter.is_reached = [false; 2];
     go_on_with(&mut nodes, &mut arbiter, 2 * T1, 400);
@@ -112,17 +86,11 @@ fn s08_a_source_that_failed_and_began_again_may_stay_the_source() {
 #[test]
 fn s08_a_destination_whose_log_has_failed_is_as_good_as_gone() {
     for has_arbiter in [false, true] {
-        let mut arbiter = Arbiter {
-            is_reached: [true; 2],
-            lives: [true; 2],
-            ..Arbiter::default()
+        let mut arbiter = Arbiter::reached();
+        let mut nodes = match has_arbiter {
+            true => in_sync_with(&mut arbiter),
+            false => in_sync(),
         };
-        let mut nodes = [source(), destination(LEN)];
-        if has_arbiter {
-            (nodes.iter_mut()).for_each(|node| node.pair.set_arbiter(PROMISE));
-        }
-        nodes.iter_mut().for_each(|node| node.pair.up(true));
-        go_on_with(&mut nodes, &mut arbiter, T1, 400);
         nodes[0] = nodes[0].restarted();
         if has_arbiter {
             nodes[0].pair.set_arbiter(PROMISE);

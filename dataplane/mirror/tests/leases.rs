@@ -9,37 +9,9 @@ use mirror::{AlertEvent, Entry, GRANULE, Mode, Role, Unwilling};
 
 use nodes::*;
 
-const PROMISE: Duration = Duration::from_secs(4);
 const T1: Duration = Duration::from_secs(1);
 /// Everybody is patient no more.
 const LATE: Duration = Duration::from_secs(20);
-
-fn reached() -> Arbiter {
-    Arbiter {
-        is_reached: [true; 2],
-        lives: [true; 2],
-        ..Arbiter::default()
-    }
-}
-
-/// Two nodes in sync, of which the arbiter knows it.
-fn in_sync(arbiter: &mut Arbiter) -> [Node; 2] {
-    let mut nodes = [source(), destination(LEN)];
-    for node in &mut nodes {
-        node.pair.set_arbiter(PROMISE);
-        node.pair.up(true);
-    }
-    go_on_with(&mut nodes, arbiter, T1, 400);
-    assert!(nodes.iter().all(|node| node.pair.is_in_sync()));
-    nodes
-}
-
-fn part(nodes: &mut [Node; 2]) {
-    for node in nodes {
-        node.pair.down();
-        node.pair.gave_up();
-    }
-}
 
 fn entry(node: &Node, is_alone: bool) -> Option<Entry> {
     Some(Entry {
@@ -51,10 +23,10 @@ fn entry(node: &Node, is_alone: bool) -> Option<Entry> {
 
 #[test]
 fn s08_a_pair_in_sync_tells_the_arbiter_and_one_that_never_was_does_not() {
-    let mut arbiter = reached();
-    let nodes = in_sync(&mut arbiter);
+    let mut arbiter = Arbiter::reached();
+    let nodes = in_sync_with(&mut arbiter);
     assert_eq!(arbiter.entry, entry(&nodes[0], false));
-    let mut arbiter = reached();
+    let mut arbiter = Arbiter::reached();
     let mut nodes = [source(), destination(LEN)];
     (nodes.iter_mut()).for_each(|node| node.pair.set_arbiter(PROMISE));
     go_on_with(&mut nodes, &mut arbiter, LATE, 2000);
@@ -68,8 +40,8 @@ fn s08_a_pair_in_sync_tells_the_arbiter_and_one_that_never_was_does_not() {
 /// Of two that lost each other, and both reach the arbiter, the source goes on.
 #[test]
 fn s08_a_source_goes_on_alone_when_the_arbiter_knows() {
-    let mut arbiter = reached();
-    let mut nodes = in_sync(&mut arbiter);
+    let mut arbiter = Arbiter::reached();
+    let mut nodes = in_sync_with(&mut arbiter);
     part(&mut nodes);
     go_on_with(&mut nodes, &mut arbiter, LATE, 8000);
     let modes = [nodes[0].mode(), nodes[1].mode()];
@@ -81,8 +53,8 @@ fn s08_a_source_goes_on_alone_when_the_arbiter_knows() {
 /// The source is gone, and its lease: the destination takes over, and no sooner.
 #[test]
 fn s08_a_destination_takes_over_when_the_sources_lease_is_over() {
-    let mut arbiter = reached();
-    let mut nodes = in_sync(&mut arbiter);
+    let mut arbiter = Arbiter::reached();
+    let mut nodes = in_sync_with(&mut arbiter);
     part(&mut nodes);
     arbiter.is_reached[0] = false;
     go_on_with(&mut nodes, &mut arbiter, LATE, 3000);
@@ -110,8 +82,8 @@ fn s08_a_destination_takes_over_when_the_sources_lease_is_over() {
 /// The arbiter is away: while the nodes hear each other hosts are served, and then nobody is, until they do again.
 #[test]
 fn s08_without_the_arbiter_hosts_are_served_while_the_nodes_hear_each_other() {
-    let mut arbiter = reached();
-    let mut nodes = in_sync(&mut arbiter);
+    let mut arbiter = Arbiter::reached();
+    let mut nodes = in_sync_with(&mut arbiter);
     arbiter.is_reached = [false; 2];
     go_on_with(&mut nodes, &mut arbiter, LATE, 10_000);
     let now = LATE + 10 * T1;
@@ -134,8 +106,8 @@ fn s08_without_the_arbiter_hosts_are_served_while_the_nodes_hear_each_other() {
 #[test]
 fn s08_an_answer_that_is_lost_is_asked_for_again() {
     for node in 0..2 {
-        let mut arbiter = reached();
-        let mut nodes = in_sync(&mut arbiter);
+        let mut arbiter = Arbiter::reached();
+        let mut nodes = in_sync_with(&mut arbiter);
         part(&mut nodes);
         arbiter.lives[1 - node] = false;
         arbiter.is_reached[1 - node] = false;
@@ -160,8 +132,8 @@ fn s08_an_answer_that_is_lost_is_asked_for_again() {
 /// take over before it cannot.
 #[test]
 fn s08_a_note_that_comes_late_keeps_nobody_from_taking_over() {
-    let mut arbiter = reached();
-    let mut nodes = in_sync(&mut arbiter);
+    let mut arbiter = Arbiter::reached();
+    let mut nodes = in_sync_with(&mut arbiter);
     part(&mut nodes);
     arbiter.delays = true;
     go_on_with(&mut nodes, &mut arbiter, LATE, 8000);
@@ -184,8 +156,8 @@ fn s08_a_note_that_comes_late_keeps_nobody_from_taking_over() {
 /// taken over in between.
 #[test]
 fn s08_a_lease_that_was_over_does_not_count_again() {
-    let mut arbiter = reached();
-    let mut nodes = in_sync(&mut arbiter);
+    let mut arbiter = Arbiter::reached();
+    let mut nodes = in_sync_with(&mut arbiter);
     assert_eq!(nodes[0].mode(), Mode::Forward);
     let now = LATE + LATE;
     nodes[0].pair.leased(now + PROMISE, now);
@@ -193,8 +165,8 @@ fn s08_a_lease_that_was_over_does_not_count_again() {
     go_on_with(&mut nodes, &mut arbiter, now, 1);
     assert_eq!(nodes[0].mode(), Mode::Suspended);
     // One that follows another is another matter.
-    let mut arbiter = reached();
-    let mut nodes = in_sync(&mut arbiter);
+    let mut arbiter = Arbiter::reached();
+    let mut nodes = in_sync_with(&mut arbiter);
     let now = T1 + Duration::from_millis(400);
     nodes[0].pair.leased(now + PROMISE, now);
     go_on_with(&mut nodes, &mut arbiter, now, 1);
@@ -204,8 +176,8 @@ fn s08_a_lease_that_was_over_does_not_count_again() {
 /// What the arbiter says late, of before the nodes met again, counts no more: the source serves meanwhile.
 #[test]
 fn s08_leave_to_take_over_that_comes_after_the_nodes_have_met_is_none() {
-    let mut arbiter = reached();
-    let mut nodes = in_sync(&mut arbiter);
+    let mut arbiter = Arbiter::reached();
+    let mut nodes = in_sync_with(&mut arbiter);
     part(&mut nodes);
     (arbiter.lives[0], arbiter.is_reached[0]) = (false, false);
     go_on_with(&mut nodes, &mut arbiter, LATE, 1);
@@ -246,8 +218,8 @@ fn s08_leave_to_take_over_that_comes_after_the_nodes_have_met_is_none() {
 /// What a node asked for as a source may be done when the other one is it again: in that generation neither answered alone.
 #[test]
 fn s08_a_destination_that_the_arbiter_still_calls_the_source_takes_over() {
-    let mut arbiter = reached();
-    let mut nodes = in_sync(&mut arbiter);
+    let mut arbiter = Arbiter::reached();
+    let mut nodes = in_sync_with(&mut arbiter);
     part(&mut nodes);
     arbiter.entry = entry(&nodes[1], false);
     arbiter.revision += 1;
@@ -261,8 +233,8 @@ fn s08_a_destination_that_the_arbiter_still_calls_the_source_takes_over() {
 /// A node that lacks what hosts were told is there never takes over.
 #[test]
 fn s08_nobody_takes_over_from_a_source_that_went_on_alone() {
-    let mut arbiter = reached();
-    let mut nodes = in_sync(&mut arbiter);
+    let mut arbiter = Arbiter::reached();
+    let mut nodes = in_sync_with(&mut arbiter);
     part(&mut nodes);
     go_on_with(&mut nodes, &mut arbiter, LATE, 3000);
     nodes[0].pair.shared().mark(&(0..GRANULE));

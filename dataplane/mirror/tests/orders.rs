@@ -9,17 +9,9 @@ use mirror::{AlertEvent, BadContent, Content, GRANULE, Mode, Role, Unwilling};
 
 use nodes::*;
 
-const PROMISE: Duration = Duration::from_secs(4);
 const T: Duration = Duration::from_secs(1);
 /// Seconds since 1970.
 const NOW: u64 = 1_800_000_000;
-
-fn in_sync() -> [Node; 2] {
-    let mut nodes = [source(), destination(LEN)];
-    meet(&mut nodes, T);
-    assert!(nodes.iter().all(|node| node.pair.is_in_sync()));
-    nodes
-}
 
 fn severed() -> [Node; 2] {
     let mut nodes = in_sync();
@@ -31,10 +23,6 @@ fn severed() -> [Node; 2] {
 
 fn states(nodes: &[Node; 2]) -> [&'static str; 2] {
     nodes.each_ref().map(|node| node.pair.state())
-}
-
-fn modes(nodes: &[Node; 2]) -> [Mode; 2] {
-    nodes.each_ref().map(Node::mode)
 }
 
 /// The source goes on in another generation, though both hear each other; both say so.
@@ -155,26 +143,11 @@ fn r03_what_cannot_be_severed_is_said() {
     assert_eq!(nodes[1].pair.sever(NOW), Err(Unwilling::Stops));
 }
 
-fn with_arbiter() -> ([Node; 2], Arbiter) {
-    let mut arbiter = Arbiter {
-        is_reached: [true; 2],
-        lives: [true; 2],
-        ..Arbiter::default()
-    };
-    let mut nodes = [source(), destination(LEN)];
-    for node in &mut nodes {
-        node.pair.set_arbiter(PROMISE);
-        node.pair.up(true);
-    }
-    go_on_with(&mut nodes, &mut arbiter, T, 400);
-    assert!(nodes.iter().all(|node| node.pair.is_in_sync()));
-    (nodes, arbiter)
-}
-
 /// The arbiter takes note first; without it nothing changes, and hosts are served as before.
 #[test]
 fn r03_a_pair_is_severed_with_the_arbiters_knowledge_or_not_at_all() {
-    let (mut nodes, mut arbiter) = with_arbiter();
+    let mut arbiter = Arbiter::reached();
+    let mut nodes = in_sync_with(&mut arbiter);
     arbiter.is_reached = [false; 2];
     assert_eq!(nodes[0].pair.sever(NOW), Ok(()));
     go_on_with(&mut nodes, &mut arbiter, 2 * T, 400);
@@ -210,7 +183,8 @@ fn r03_a_pair_is_severed_with_the_arbiters_knowledge_or_not_at_all() {
 /// It was alone by an operator's word, and the arbiter was away: it is told when it is back, though the nodes hear each other.
 #[test]
 fn r03_the_arbiter_hears_of_a_pair_that_was_severed_without_it() {
-    let (mut nodes, mut arbiter) = with_arbiter();
+    let mut arbiter = Arbiter::reached();
+    let mut nodes = in_sync_with(&mut arbiter);
     arbiter.is_reached = [false; 2];
     for node in &mut nodes {
         node.pair.down();

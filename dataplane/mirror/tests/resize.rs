@@ -30,7 +30,8 @@ fn on(at: usize, len: u64, device: u64) -> Node {
     node_on(content, len, device, 0)
 }
 
-fn in_sync() -> [Node; 2] {
+/// In sync, on devices that have more.
+fn sized() -> [Node; 2] {
     let mut nodes = [on(0, LEN, DEVICE), on(1, LEN, DEVICE)];
     meet(&mut nodes, T);
     assert!(nodes.iter().all(|node| node.pair.is_in_sync()));
@@ -54,7 +55,7 @@ fn stored(nodes: &[Node; 2]) -> [u64; 2] {
 
 #[test]
 fn r03_a_volume_grows_when_what_is_new_is_on_both_nodes() {
-    let mut nodes = in_sync();
+    let mut nodes = sized();
     assert_eq!(nodes[0].pair.resize(Some(LARGE), false), Ok(()));
     assert_eq!(lens(&nodes), [LEN; 2], "nothing is changed yet");
     go_on(&mut nodes, 2 * T);
@@ -77,7 +78,7 @@ fn r03_a_volume_grows_when_what_is_new_is_on_both_nodes() {
 
 #[test]
 fn r03_a_volume_shrinks_when_it_is_named_and_hosts_were_told() {
-    let mut nodes = in_sync();
+    let mut nodes = sized();
     let refused = nodes[0].pair.resize(Some(SMALL), false);
     assert_eq!(refused, Err(Unwilling::NotNamed(SMALL)));
     assert_eq!(nodes[0].pair.resize(Some(SMALL), true), Ok(()));
@@ -165,7 +166,7 @@ fn r03_two_that_are_lost_on_the_way_have_one_size_when_they_meet() {
             for turns in 0..16 {
                 for first in [0, 1] {
                     let what = format!("{len} bytes, {turns} turns and {first}: {lost:?}");
-                    let mut nodes = in_sync();
+                    let mut nodes = sized();
                     assert_eq!(nodes[0].pair.resize(Some(len), true), Ok(()));
                     go_on_with(&mut nodes, &mut Arbiter::default(), 2 * T, turns);
                     // In the middle of a turn: one of both has made it.

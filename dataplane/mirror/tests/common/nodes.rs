@@ -13,6 +13,10 @@ use testkit::Random;
 
 pub const LEN: u64 = 40 * GRANULE;
 const SHARDS: usize = 2;
+/// How long a destination promises not to take over, where there is an arbiter.
+pub const PROMISE: Duration = Duration::from_secs(4);
+/// When two nodes first meet.
+const FIRST: Duration = Duration::from_secs(1);
 
 /// A node with one pair, its storage, and a shard or two that do what they are told at once.
 pub struct Node {
@@ -153,6 +157,15 @@ pub struct Arbiter {
 }
 
 impl Arbiter {
+    /// One that both nodes reach, and whose keys are there.
+    pub fn reached() -> Self {
+        Self {
+            is_reached: [true; 2],
+            lives: [true; 2],
+            ..Self::default()
+        }
+    }
+
     fn answer(&mut self, node: usize, question: Question) -> Answer {
         if !self.is_reached[node] {
             return Answer::Unreachable;
@@ -250,4 +263,36 @@ fn goes_on(nodes: &mut [Node; 2], at: usize, arbiter: &mut Arbiter, now: Duratio
 pub fn meet(nodes: &mut [Node; 2], from: Duration) {
     nodes.iter_mut().for_each(|node| node.pair.up(true));
     go_on(nodes, from);
+}
+
+/// Two nodes that have met, and have the same.
+pub fn in_sync() -> [Node; 2] {
+    let mut nodes = [source(), destination(LEN)];
+    meet(&mut nodes, FIRST);
+    assert!(nodes.iter().all(|node| node.pair.is_in_sync()));
+    nodes
+}
+
+/// The same, of which the arbiter knows it.
+pub fn in_sync_with(arbiter: &mut Arbiter) -> [Node; 2] {
+    let mut nodes = [source(), destination(LEN)];
+    for node in &mut nodes {
+        node.pair.set_arbiter(PROMISE);
+        node.pair.up(true);
+    }
+    go_on_with(&mut nodes, arbiter, FIRST, 400);
+    assert!(nodes.iter().all(|node| node.pair.is_in_sync()));
+    nodes
+}
+
+/// They hear each other no more.
+pub fn part(nodes: &mut [Node; 2]) {
+    for node in nodes {
+        node.pair.down();
+        node.pair.gave_up();
+    }
+}
+
+pub fn modes(nodes: &[Node; 2]) -> [Mode; 2] {
+    nodes.each_ref().map(Node::mode)
 }
