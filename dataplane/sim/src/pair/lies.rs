@@ -15,11 +15,7 @@ impl World {
     /// Both nodes are in sync, and nothing else is wrong.
     pub(super) fn outlive_lies(&mut self) -> Result<(), Violation> {
         let volume = self.random.below(self.plan.volumes.len());
-        let Some(source) = self.serving[volume].by else {
-            return Err(Violation("in sync, and none serves".into()));
-        };
-        let [a, b] = self.shape.nodes[volume];
-        let destination = if a == source { b } else { a };
+        let [_, destination] = self.source_and_destination(volume)?;
         let one_in = self.random.range(2..=10u64);
         event!(
             self.trace,
@@ -71,26 +67,10 @@ impl World {
 
     /// Compares the replicas, and mends what differs: blocks that did.
     fn mend(&mut self, volume: usize) -> Result<u64, Violation> {
-        let Some(source) = self.serving[volume].by else {
-            return Err(Violation("in sync, and none serves".into()));
-        };
-        if !self.appliances[source].verify_pair(volume, true) {
-            return Err(Violation(format!("volume {volume} is not compared")));
-        }
-        let deadline = clock::now() + PHASE_MAX;
-        self.run_until("the comparison", deadline, |world| {
-            let report = world.appliances[source].verification(volume);
-            report.is_none_or(|report| report.is_over)
-        })?;
-        let report = self.appliances[source].verification(volume);
-        let Some(report) = report.filter(|report| !report.is_cut && report.skipped == 0) else {
-            return Err(Violation(format!("volume {volume} was not compared")));
-        };
+        let [source, _] = self.source_and_destination(volume)?;
+        let report = self.compare_replicas(source, volume, true)?;
         event!(self.trace, "mended", [volume], "{report}");
-        self.come_in_sync()?;
-        self.run_until("the mending", deadline, |world| {
-            world.appliances[source].granules_to_copy() == 0
-        })?;
+        self.await_mending(source)?;
         Ok(report.differing)
     }
 }

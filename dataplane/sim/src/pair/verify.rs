@@ -1,6 +1,6 @@
 //! Comparisons of the two replicas: they find what differs, and nothing else.
 
-use mirror::COMPARED;
+use mirror::{COMPARED, VerifyReport};
 
 use super::{PHASE_MAX, World};
 use crate::clock::{self};
@@ -39,11 +39,7 @@ impl World {
     /// A sector of the destination's drive becomes another one, most often; it is found, and mended if that is asked for.
     pub(super) fn verify_replicas(&mut self) -> Result<(), Violation> {
         let volume = self.random.below(self.plan.volumes.len());
-        let Some(source) = self.serving[volume].by else {
-            return Err(Violation("in sync, and none serves".into()));
-        };
-        let [a, b] = self.shape.nodes[volume];
-        let destination = if a == source { b } else { a };
+        let [source, destination] = self.source_and_destination(volume)?;
         let len = self.plan.volumes[volume].disk.geometry.len();
         let sector = self.random.below(len / SECTOR as u64);
         let mends = self.random.chance(1, 2);
@@ -62,24 +58,7 @@ impl World {
             "volume {volume}, spoilt {:?}, mends {mends}",
             self.spoilt
         );
-        if !self.appliances[source].verify_pair(volume, mends) {
-            return Err(Violation(format!("volume {volume} is not compared")));
-        }
-        let deadline = clock::now() + PHASE_MAX;
-        self.run_until("the comparison", deadline, |world| {
-            let report = world.appliances[source].verification(volume);
-            report.is_none_or(|report| report.is_over)
-        })?;
-        let report = self.appliances[source].verification(volume);
-        let Some(report) = report else {
-            return Err(Violation(format!("volume {volume} was not compared")));
-        };
-        if report.is_cut || report.skipped > 0 {
-            return Err(Violation(format!("volume {volume}: {report}")));
-        }
-        if report.compared != report.granules {
-            return Err(Violation(format!("volume {volume} in part: {report}")));
-        }
+        let report = self.compare_replicas(source, volume, mends)?;
         let is_found = report.differing > 0;
         // What is in the destination's cache is what was written: it is not read.
         let disk = &self.appliances[destination].disks()[volume];
@@ -89,15 +68,56 @@ impl World {
             )));
         }
         if is_found && mends {
-            self.come_in_sync()?;
-            let deadline = clock::now() + PHASE_MAX;
-            self.run_until("the mending", deadline, |world| {
-                world.appliances[source].granules_to_copy() == 0
-            })?;
+            self.await_mending(source)?;
         } else if let Some(before) = before {
             let mut disk = self.appliances[destination].disks()[volume].borrow_mut();
             disk.spoil(sector as usize, &before);
         }
         Ok(())
+    }
+
+    /// The nodes of a volume that are in sync.
+    pub(super) fn source_and_destination(&self, volume: usize) -> Result<[usize; 2], Violation> {
+        let Some(source) = self.serving[volume].by else {
+            return Err(Violation("in sync, and none serves".into()));
+        };
+        let [a, b] = self.shape.nodes[volume];
+        Ok([source, if a == source { b } else { a }])
+    }
+
+    /// Compares all of a volume.
+    pub(super) fn compare_replicas(
+        &mut self,
+        source: usize,
+        volume: usize,
+        mends: bool,
+    ) -> Result<VerifyReport, Violation> {
+        if !self.appliances[source].verify_pair(volume, mends) {
+            return Err(Violation(format!("volume {volume} is not compared")));
+        }
+        let deadline = clock::now() + PHASE_MAX;
+        self.run_until("the comparison", deadline, |world| {
+            let report = world.appliances[source].verification(volume);
+            report.is_none_or(|report| report.is_over)
+        })?;
+        let Some(report) = self.appliances[source].verification(volume) else {
+            return Err(Violation(format!("volume {volume} was not compared")));
+        };
+        if report.is_cut || report.skipped > 0 {
+            return Err(Violation(format!("volume {volume}: {report}")));
+        }
+        if report.compared != report.granules {
+            return Err(Violation(format!("volume {volume} in part: {report}")));
+        }
+        Ok(report)
+    }
+
+    /// What differed is copied.
+    pub(super) fn await_mending(&mut self, source: usize) -> Result<(), Violation> {
+        self.come_in_sync()?;
+        let deadline = clock::now() + PHASE_MAX;
+        self.run_until("the mending", deadline, |world| {
+            world.appliances[source].granules_to_copy() == 0
+        })
     }
 }
