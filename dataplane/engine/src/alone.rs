@@ -106,7 +106,7 @@ fn drive_shard(
         &config,
         &ports,
         &target,
-        &(offer.volumes(), offer.policies(), offer.backups()),
+        &build::VolumePlan::from(&offer),
         &secret,
         0,
         core,

@@ -25,8 +25,26 @@ use crate::tsc::{Tsc, epoch};
 
 /// Payload segments that may be on their way to a NIC, by reference, per queue pair.
 const TRANSMIT_SEGMENTS: u32 = 8192;
-/// The volume of each namespace, and the policy of each volume.
-pub(crate) type VolumePlan = (Vec<VolumeId>, Vec<WritePolicy>, Vec<NamespaceIndex>);
+
+/// What a shard knows of namespaces and volumes when it begins.
+pub(crate) struct VolumePlan {
+    /// The volume of each namespace.
+    volumes: Vec<VolumeId>,
+    /// The policy of each volume.
+    policies: Vec<WritePolicy>,
+    /// Namespaces that are read as backups.
+    backups: Vec<NamespaceIndex>,
+}
+
+impl From<&Offer> for VolumePlan {
+    fn from(offer: &Offer) -> Self {
+        Self {
+            volumes: offer.volumes(),
+            policies: offer.policies(),
+            backups: offer.backups(),
+        }
+    }
+}
 
 /// A shard's stores, and its way to those that the log is on, as they are configured: one of two may not be there.
 pub(crate) struct Stores {
@@ -203,7 +221,7 @@ pub(crate) fn shard(
     config: &Config,
     ports: &[Port],
     target: &Arc<Target>,
-    volumes: &VolumePlan,
+    plan: &VolumePlan,
     secret: &[u8; 32],
     index: usize,
     core: u32,
@@ -237,8 +255,8 @@ pub(crate) fn shard(
         volumes: Volumes::new(
             index,
             stores.volumes,
-            volumes.1.as_slice(),
-            volumes.0.as_slice(),
+            plan.policies.as_slice(),
+            plan.volumes.as_slice(),
             &sizes,
             target.fences(),
             StoreSlot::new,
@@ -255,7 +273,7 @@ pub(crate) fn shard(
     };
     let core_machine = Core::new(spdk);
     let mut shard = Shard::new(index, core, common, links, core_machine, Tsc, epoch());
-    for &backup in &volumes.2 {
+    for &backup in &plan.backups {
         shard.set_backup(backup);
     }
     if !stores.logs.is_empty() {

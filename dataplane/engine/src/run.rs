@@ -111,7 +111,7 @@ fn serve(
         .collect();
     let log_plan = (config.log.as_ref()).map(|log| logged::plan(config, log, &stores.volumes));
     let target = build::target(config, &offer)?;
-    let volumes = (offer.volumes(), offer.policies(), offer.backups());
+    let volumes = build::VolumePlan::from(&offer);
     let names = config.ports.iter().map(|port| port.name.clone()).collect();
     handle.expect_shards(lcores.len(), tsc_hz(), names, offer, &target);
     let links = (build::rings(config).into_iter()).zip(shard::between(lcores.len()));
