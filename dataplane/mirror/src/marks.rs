@@ -133,7 +133,7 @@ impl Marks {
         self.pages.get((granule / PER_PAGE) as usize)
     }
 
-    fn is_dirty(&self, granule: u64) {
+    fn dirty(&self, granule: u64) {
         if let Some(page) = self.page(granule) {
             page.fetch_or(DIRTY, SeqCst);
         }
@@ -147,14 +147,14 @@ impl Marks {
     /// The other replica has a granule now.
     pub(crate) fn copied(&self, granule: u64) {
         if self.changed.clear(granule) {
-            self.is_dirty(granule);
+            self.dirty(granule);
         }
     }
 
     /// A granule is alike on both.
     pub(crate) fn clear(&self, granule: u64) {
         if self.changed.clear(granule) | self.pending.clear(granule) {
-            self.is_dirty(granule);
+            self.dirty(granule);
         }
     }
 
