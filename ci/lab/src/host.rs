@@ -160,10 +160,6 @@ impl Load {
     }
 }
 
-/// Runs a command with hugepages and run-time files of its own, which vanish with it.
-const ALONE: &str = "mkdir -p /dev/hugepages /run/dpdk
-    mount -t hugetlbfs -o pagesize=2M none /dev/hugepages && mount -t tmpfs none /run/dpdk && exec taskset -c 0 \"$@\"";
-
 /// A machine with an initiator: a namespace, and core 0.
 #[derive(Debug)]
 pub struct Host {
@@ -183,8 +179,8 @@ impl Host {
 
     /// Any command, as one of SPDK's tools is run.
     pub fn tool(&self, program: impl AsRef<std::ffi::OsStr>) -> Tool {
-        let tool = Tool::new(&self.test, program).through(["sh", "-c", ALONE, "sh"]);
-        self.namespace.inside(tool)
+        let tool = Tool::new(&self.test, program).through(["taskset", "-c", "0"]);
+        self.namespace.alone(tool)
     }
 
     fn spdk(&self, name: &str) -> Result<Tool> {

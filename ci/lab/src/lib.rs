@@ -67,5 +67,5 @@ pub use self::lab::Lab;
 pub use self::machine::throughline;
 pub use self::namespace::{Door, End, Namespace, mtu, veth};
 pub use self::process::{Ended, Process, Tool};
-pub use self::program::{Program, check};
+pub use self::program::{Program, check, json_rpc};
 pub use self::stats::Stats;

@@ -213,16 +213,7 @@ impl<'n> Program<'n> {
     /// Nothing comes back, or something that is no JSON.
     #[track_caller]
     pub fn control(&self, request: &str) -> Result<Value> {
-        let mut socket = UnixStream::connect(self.socket())?;
-        socket.set_read_timeout(Some(wait::SOON))?;
-        socket.write_all(request.as_bytes())?;
-        let mut reader = serde_json::Deserializer::from_reader(&mut socket).into_iter();
-        match reader.next() {
-            Some(answer) => Ok(answer?),
-            None => Err(Failure::new(
-                "the control socket was closed without an answer",
-            )),
-        }
+        json_rpc(self.socket(), request)
     }
 
     /// Calls a method of it by `throughline rpc`, which succeeds: its result.
@@ -474,5 +465,24 @@ impl Section {
         let device = self.get("device")?.as_str()?;
         // Not a PCI address, and not a virtual device of DPDK.
         (!device.contains([':', ',']) && !device.starts_with("net_")).then(|| device.to_owned())
+    }
+}
+
+/// Writes this to a control socket, ours or SPDK's; the first line, or JSON value, that comes back.
+///
+/// # Errors
+///
+/// Nothing comes back, or something that is no JSON.
+#[track_caller]
+pub fn json_rpc(socket: &Path, request: &str) -> Result<Value> {
+    let mut socket = UnixStream::connect(socket)?;
+    socket.set_read_timeout(Some(wait::SOON))?;
+    socket.write_all(request.as_bytes())?;
+    let mut reader = serde_json::Deserializer::from_reader(&mut socket).into_iter();
+    match reader.next() {
+        Some(answer) => Ok(answer?),
+        None => Err(Failure::new(
+            "the control socket was closed without an answer",
+        )),
     }
 }

@@ -2,13 +2,11 @@
 //! of the pair: the same namespaces, addresses, wires, cores and hosts.
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use lab::config::{NQN, WIRE};
 use lab::pair::{NODES, Pair};
-use lab::{MIB, Outcome, Process, Result, Test, wait};
+use lab::{MIB, Outcome, Process, Result, Test, Tool, ensure, json_rpc, wait};
 use serde_json::{Value, json};
 
 use crate::lane::Lane;
@@ -16,10 +14,6 @@ use crate::lane::Lane;
 /// Which core a node polls: as the pair's.
 const CORES: [&str; 2] = ["0x2", "0x1"];
 const BLOCK: u64 = 512;
-/// Hugepages and files of run time of its own, which vanish with it.
-const ALONE: &str = "mkdir -p /dev/hugepages /run/dpdk
-    mount -t hugetlbfs -o pagesize=2M none /dev/hugepages && mount -t tmpfs none /run/dpdk && exec \"$@\"";
-
 /// Two `nvmf_tgt`: the first one has the raid1 that hosts see.
 pub struct Raid<'p> {
     pair: &'p Pair,
@@ -37,8 +31,7 @@ impl<'p> Raid<'p> {
             let config = test.dir().join(format!("peer{node}.json"));
             let socket = test.dir().join(format!("peer{node}.sock"));
             fs::write(&config, configuration(pair, node).to_string())?;
-            let tool = pair.nodes[node].tool("sh").called("nvmf_tgt");
-            let mut tool = tool.args(["-c", ALONE, "sh"]).arg(program);
+            let mut tool = pair.nodes[node].alone(Tool::new(test, program));
             if locks_cores(program)? {
                 tool = tool.arg("--disable-cpumask-locks");
             }
@@ -62,21 +55,12 @@ impl<'p> Raid<'p> {
     /// Cycles in which a node was busy, as it counts them.
     pub fn busy(&self) -> Result<[u64; 2]> {
         let busy = |node: usize| -> Result<u64> {
-            let mut socket = UnixStream::connect(&self.nodes[node].1)?;
-            socket.set_read_timeout(Some(wait::SOON))?;
             let request = json!({ "jsonrpc": "2.0", "id": 1, "method": "thread_get_stats" });
-            socket.write_all(request.to_string().as_bytes())?;
-            let mut reader =
-                serde_json::Deserializer::from_reader(&mut socket).into_iter::<Value>();
-            let told = reader.next().unwrap_or(Ok(Value::Null))?;
-            let threads = told["result"]["threads"]
-                .as_array()
-                .cloned()
-                .unwrap_or_default();
-            Ok(threads
-                .iter()
-                .filter_map(|thread| thread["busy"].as_u64())
-                .sum())
+            let told = json_rpc(&self.nodes[node].1, &request.to_string())?;
+            let threads = told["result"]["threads"].as_array();
+            ensure!(threads.is_some(), "no threads: {told}");
+            let busy = threads.into_iter().flatten();
+            Ok(busy.filter_map(|thread| thread["busy"].as_u64()).sum())
         };
         Ok([busy(0)?, busy(1)?])
     }
