@@ -228,6 +228,14 @@ enum PairAction {
         #[arg(value_name = "STORE")]
         store: String,
     },
+    /// Say that what this node's store has is the volume, of which neither node has data yet: the other one is copied to
+    Establish {
+        #[command(flatten)]
+        socket: SocketOptions,
+        /// The volume, by the name of its store
+        #[arg(value_name = "STORE")]
+        store: String,
+    },
     /// Give up the other node on purpose, on the node that is the source: it goes on alone, and the nodes stay apart, restarts
     /// included, until `reestablish` ends that
     Sever {
@@ -423,6 +431,10 @@ fn pair(action: PairAction) -> anyhow::Result<ExitCode> {
         PairAction::Demote { socket, store } => socket.path().and_then(|socket| {
             let done = "the other node is about to be the source";
             commands::pair_order(&socket, "demote", &store, done)
+        }),
+        PairAction::Establish { socket, store } => socket.path().and_then(|socket| {
+            let done = "established: this node is the source, and the other one is copied to";
+            commands::pair_order(&socket, "establish", &store, done)
         }),
         PairAction::Sever { socket, store } => socket.path().and_then(|socket| {
             let done = "severed: this node goes on alone until `throughline pair reestablish`";

@@ -115,6 +115,9 @@ const METHODS: &[(&str, Read)] = &[
     ("throughline_pair_discard", |p| {
         pair::Order::discard(p).map(Request::PairOrder)
     }),
+    ("throughline_pair_establish", |p| {
+        pair::Order::establish(p).map(Request::PairOrder)
+    }),
     ("throughline_pair_promote", |p| {
         pair::Order::promote(p).map(Request::PairOrder)
     }),

@@ -300,25 +300,31 @@ fn read_volume(
         .require("uuid", "\"5d2a…\"")
         .and_then(|item| uuid(&item));
     known.check_volume(&section, store.as_ref(), id);
-    let first = section.require("first_role", "\"source\"").and_then(|item| {
-        match item.string("source")? {
-            "source" => Some(FirstRole::Source),
-            "destination" => Some(FirstRole::Destination),
-            other => {
-                item.report(
-                    format!("{other:?} is no role"),
-                    "write \"source\" on the node whose data are the volume's, \"destination\" on the other one",
-                );
-                None
-            }
-        }
-    });
+    // Without a word, `throughline pair establish` says later which node is the source.
+    let first = match section.get("first_role") {
+        Some(item) => first_role(&item),
+        None => Some(FirstRole::Destination),
+    };
     section.finish();
     Some(PairVolumeConfig {
         store: store?,
         id: id?,
         first_role: first?,
     })
+}
+
+fn first_role(item: &Item<'_>) -> Option<FirstRole> {
+    match item.string("source")? {
+        "source" => Some(FirstRole::Source),
+        "destination" => Some(FirstRole::Destination),
+        other => {
+            item.report(
+                format!("{other:?} is no role"),
+                "write \"source\" on the node whose data are the volume's, \"destination\" on the other one, or leave it out on both: `throughline pair establish` says it then",
+            );
+            None
+        }
+    }
 }
 
 fn uuid(item: &Item<'_>) -> Option<[u8; 16]> {
@@ -637,6 +643,28 @@ pub(super) mod tests {
         }
         let told = parsed_with_more("").map(|program| program.engine.pairs.len());
         assert_eq!(told.ok(), Some(1), "a list of one");
+    }
+
+    #[test]
+    fn r03_a_first_role_may_be_left_out() {
+        const NODE: &str = "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d";
+        const PEER: &str = "3f0a6b1e-6c52-4a53-9c6e-1f6f1b8f1a33";
+        const VOLUME: &str = "6e8f1c44-90b1-4f6e-9d0c-0f3a8f0b7c2e";
+        let with = |role: &str| {
+            let pair = second(NODE, PEER, VOLUME);
+            parsed_with_more(&pair.replace("first_role = \"destination\"", role))
+        };
+        let program = with("").unwrap();
+        let volume = &program.engine.pairs[1].volumes[0];
+        assert_eq!(volume.first_role, FirstRole::Destination);
+        let told = with("first_role = \"both\"")
+            .map(drop)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            told.contains("no role") && told.contains("establish"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -151,6 +151,11 @@ impl Order {
         Ok(Self { store, order, not })
     }
 
+    /// `throughline_pair_establish`
+    pub(super) fn establish(params: Params) -> Result<Self, ErrorObject> {
+        Self::of(params, PairOrder::Establish, "established")
+    }
+
     /// `throughline_pair_sever`
     pub(super) fn sever(params: Params) -> Result<Self, ErrorObject> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -254,10 +259,11 @@ mod tests {
     #[test]
     fn r04_what_cannot_be_done_with_a_pair_is_said() {
         type Read = fn(Params) -> Result<Order, ErrorObject>;
-        let orders: [(Read, &str, &str); 6] = [
+        let orders: [(Read, &str, &str); 7] = [
             (Order::promote, "force", "promoted"),
             (Order::demote, "", "demoted"),
             (Order::verify, "mend", "verified"),
+            (Order::establish, "", "established"),
             (Order::sever, "", "severed"),
             (Order::reestablish, "", "reestablished"),
             (Order::update_tables, "", "compared"),

@@ -57,6 +57,8 @@ pub struct Pair {
     pub medium: Medium,
     /// Where their files are.
     pub files: PathBuf,
+    /// `first_role` of each node; none, and the pair is to be established.
+    pub first_roles: Option<[&'static str; 2]>,
     /// MiB of the volume.
     pub volume_mib: u32,
     /// MiB of the log.
@@ -92,6 +94,7 @@ impl Pair {
             has_links: false,
             medium: Medium::Files,
             files: test.dir().into(),
+            first_roles: Some(["source", "destination"]),
             volume_mib: 64,
             log_mib: 48,
             nodes,
@@ -277,10 +280,10 @@ impl Pair {
             .key("store", STORE)
             .key("write", "logged")
             .key("uuid", VOLUME);
-        let volume = Section::new()
-            .key("store", STORE)
-            .key("uuid", VOLUME)
-            .key("first_role", ["source", "destination"][node]);
+        let mut volume = Section::new().key("store", STORE).key("uuid", VOLUME);
+        if let Some(roles) = self.first_roles {
+            volume = volume.key("first_role", roles[node]);
+        }
         let listen = |node: usize| match self.has_links {
             false => vec![format!("{}:4421", NODES[node])],
             true => {

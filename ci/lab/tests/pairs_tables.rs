@@ -1,5 +1,5 @@
-//! What an operator asks both nodes of a pair for, by the command line and by JSON-RPC: their tables side by side, and the size of
-//! frames.
+//! What an operator asks both nodes of a pair for, by the command line and by JSON-RPC: which one's data are the volume, their tables side
+//! by side, and the size of frames.
 
 use lab::pair::{NODES, Pair, is_in_sync, reports};
 use lab::writer::Writer;
@@ -157,7 +157,56 @@ fn r03_the_size_of_frames_is_said_and_kept(test: &Test) -> Outcome {
     Ok(())
 }
 
+/// Neither node serves before an operator says whose data are the volume; then it may not be said again.
+fn r03_a_pair_is_established_at_the_node_that_an_operator_says(test: &Test) -> Outcome {
+    let mut pair = Pair::new(test)?;
+    pair.first_roles = None;
+    let mut writer = Writer::new(1, NODES[1]);
+    let (first, second) = (pair.start(0)?, pair.start(1)?);
+    for program in [&first, &second] {
+        reports(program, "both wait for an operator", |report| {
+            let state = report["state"].as_str().unwrap_or_default();
+            report["step"] == "refused" && state.contains("throughline pair establish")
+        })?;
+    }
+    let refused = pair_command(test, &first, &["promote", "disk0"])?;
+    expect::contains("why not", &refused.fails()?.output(), "not whole")?;
+    let refused = pair_command(test, &second, &["establish", "disk1"])?;
+    expect::contains("why not", &refused.fails()?.output(), "disk1")?;
+    let established = pair_command(test, &second, &["establish", "disk0"])?;
+    expect::contains(
+        "what it says",
+        &established.succeeds()?.stdout,
+        "is the source",
+    )?;
+    is_in_sync(&second, "source")?;
+    is_in_sync(&first, "destination")?;
+    pair.is_told(1, "established", 1, "source")?;
+    pair.host.within(|| writer.write_all(1))?;
+    for program in [&first, &second] {
+        let refused = ask(program, "establish", &json!({ "store": "disk0" }))?;
+        let why = refused["message"].as_str().unwrap_or_default();
+        expect::contains("why not", why, "Not established: ")?;
+    }
+    let verify = pair_command(test, &second, &["verify", "disk0"])?;
+    expect::contains(
+        "the comparison",
+        &verify.succeeds()?.output(),
+        "none differs",
+    )?;
+    // It is so after both were away.
+    let second = second.kill_and_start_again()?;
+    let first = first.kill_and_start_again()?;
+    is_in_sync(&second, "source")?;
+    is_in_sync(&first, "destination")?;
+    pair.host.within(|| writer.verify())?;
+    second.kill();
+    first.kill();
+    Ok(())
+}
+
 lab::tests![
+    r03_a_pair_is_established_at_the_node_that_an_operator_says,
     r03_tables_of_both_nodes_are_told_side_by_side,
     r03_the_size_of_frames_is_said_and_kept,
 ];

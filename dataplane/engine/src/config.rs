@@ -146,7 +146,7 @@ pub struct PairVolumeConfig {
 pub enum FirstRole {
     /// What it has is the volume.
     Source,
-    /// What it has is overwritten.
+    /// What it has is overwritten, unless an operator [establishes](shard::PairOrder::Establish) the pair here.
     Destination,
 }
 

@@ -33,6 +33,8 @@ pub enum AlertEvent {
     NoSource,
     /// The other node refuses the volume, or what it was asked for.
     PeerRefuses,
+    /// An operator said that what this node's store has is the volume, of which nobody had data.
+    Established,
     /// An operator said that this node gives up what it has: it is to be copied to.
     Discarded,
     /// The volume has another size now.
@@ -47,7 +49,7 @@ pub enum AlertEvent {
 
 impl AlertEvent {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::InSync,
         Self::PeerLost,
         Self::Severed,
@@ -61,6 +63,7 @@ impl AlertEvent {
         Self::VolumesDiffer,
         Self::NoSource,
         Self::PeerRefuses,
+        Self::Established,
         Self::Discarded,
         Self::Resized,
         Self::NotResized,
@@ -84,6 +87,7 @@ impl AlertEvent {
             Self::VolumesDiffer => "volumes_differ",
             Self::NoSource => "no_source",
             Self::PeerRefuses => "peer_refuses",
+            Self::Established => "established",
             Self::Discarded => "discarded",
             Self::Resized => "resized",
             Self::NotResized => "not_resized",
@@ -97,7 +101,10 @@ impl From<Refused> for AlertEvent {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::SplitBrain => Self::SplitBrain,
-            Refused::Unrelated | Refused::NoneWhole | Refused::SameReplica => Self::NotAlike,
+            Refused::Unrelated
+            | Refused::NoneWhole
+            | Refused::NotEstablished
+            | Refused::SameReplica => Self::NotAlike,
         }
     }
 }

@@ -34,12 +34,14 @@ impl Command {
     pub const RENEW: Self = Self(22);
     /// Whether the receiver has the same: [`Comparison`].
     pub const VERIFY: Self = Self(23);
-    /// Whether the receiver is the source, and keeps what it has: the sender is about to give up what that has. [`Discard`].
+    /// Whether the receiver is the source, and keeps what it has: the sender is about to give up what that has. [`Intent`].
     pub const DISCARD: Self = Self(24);
     /// What the sender's tables say, and what frames it takes: [`Meeting`]. It may be asked for the receiver's.
     pub const TABLES: Self = Self(25);
     /// What size the volume is to have: [`Resize`].
     pub const RESIZE: Self = Self(26);
+    /// Whether the receiver has no data either: what the sender's device has is about to be the volume. [`Intent`].
+    pub const ESTABLISH: Self = Self(27);
 }
 
 /// Changes in a message at most.
@@ -54,7 +56,7 @@ const DIFFERING: usize = 16;
 const READY: usize = 16;
 const COPYING: usize = 40;
 const COMPARISON: usize = 32;
-const DISCARD: usize = 16;
+const INTENT: usize = 16;
 
 /// Parameters that are none of their command's: a peer that breaks the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -540,8 +542,9 @@ impl Copying {
     }
 }
 
-/// Parameters of [`Command::DISCARD`]. The receiver refuses with [`nature::SOURCE`](crate::nature::SOURCE) if it is not the source, does
-/// not serve hosts, or is about to give up what it has itself.
+/// What the sender is about to do, if the receiver lets it: parameters of [`Command::DISCARD`] and [`Command::ESTABLISH`]. The receiver
+/// refuses with [`nature::SOURCE`](crate::nature::SOURCE): to give up what the sender has, if it is not the source, does not serve hosts, or
+/// is about to do the same; to begin the volume, if it has data of it, or is about to begin it itself.
 ///
 /// | | bytes | |
 /// | --- | --- | --- |
@@ -549,17 +552,17 @@ impl Copying {
 /// | 2 | 6 | 0 |
 /// | 8 | 8 | the receiver's meeting |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Discard {
+pub struct Intent {
     /// The volume.
     pub volume: u16,
     /// The receiver's meeting.
     pub meeting: u64,
 }
 
-impl Discard {
+impl Intent {
     /// As parameters.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![0; DISCARD];
+        let mut bytes = vec![0; INTENT];
         put(&mut bytes, 0, &self.volume.to_le_bytes());
         put(&mut bytes, 8, &self.meeting.to_le_bytes());
         bytes
@@ -570,8 +573,10 @@ impl Discard {
     /// # Errors
     /// [`BadParameters`].
     pub fn decode(bytes: &[u8]) -> Result<Self, BadParameters> {
-        if bytes.len() != DISCARD || bytes[2..8] != [0; 6] {
-            return Err(BadParameters("what is to be given up is not told so"));
+        if bytes.len() != INTENT || bytes[2..8] != [0; 6] {
+            return Err(BadParameters(
+                "what the sender is about to do is not told so",
+            ));
         }
         Ok(Self {
             volume: u16_at(bytes, 0),

@@ -36,7 +36,7 @@ pub use alert::{Alert, AlertEvent};
 pub use arbiter::{Answer, Entry, Question, Seen, counted};
 pub use commands::{
     BadParameters, CHANGES_MAX, COMPARED, Change, ChangeOp, Changes, Comparison, Copying,
-    Differing, Discard, Meeting, Ready, Resize, Role,
+    Differing, Intent, Meeting, Ready, Resize, Role,
 };
 pub use counters::LaneCounters;
 pub use frame::{Command, Header};

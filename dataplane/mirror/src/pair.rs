@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use crate::alert::{Alert, AlertEvent};
 use crate::arbiter::Question;
-use crate::commands::{BadParameters, Copying, Differing, Discard, Meeting, Ready, Resize, Role};
+use crate::commands::{BadParameters, Copying, Differing, Intent, Meeting, Ready, Resize, Role};
 use crate::frame::Command;
 use crate::lanes::FrameSize;
 use crate::mirrored::{Mirrored, Mode};
@@ -439,7 +439,7 @@ impl Pair {
                 self.alert(AlertEvent::PeerRefuses, text);
                 self.is_up = false;
             }
-            (Command::DISCARD, result) => self.may_discard_now(result),
+            (Command::DISCARD | Command::ESTABLISH, result) => self.is_let(result),
             (Command::RESIZE, result) => self.resize_answered(result),
             (_, Err(refusal)) if refusal.nature == nature::STALE => self.part(),
             (_, Err(refusal)) => {
@@ -495,7 +495,10 @@ impl Pair {
                 Meeting::decode(parameters).map(|theirs| self.heard_tables(theirs, reply))
             }
             Command::DISCARD => {
-                Discard::decode(parameters).map(|discard| self.heard_discard(discard, reply))
+                Intent::decode(parameters).map(|discard| self.heard_discard(discard, reply))
+            }
+            Command::ESTABLISH => {
+                Intent::decode(parameters).map(|establish| self.heard_establish(establish, reply))
             }
             Command::RESIZE => {
                 Resize::decode(parameters).map(|resize| self.heard_resize(resize, reply))

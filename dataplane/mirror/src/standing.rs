@@ -127,6 +127,8 @@ pub enum Refused {
     Unrelated,
     /// None of them is whole.
     NoneWhole,
+    /// None of them has data of the volume, and none had: nobody has said which device has what the volume begins with.
+    NotEstablished,
     /// They have the same identity: one's drive was copied.
     SameReplica,
 }
@@ -142,6 +144,9 @@ impl fmt::Display for Refused {
             }
             Self::NoneWhole => {
                 "neither replica is whole: a copy into each was cut off. Bring back the one that it came from"
+            }
+            Self::NotEstablished => {
+                "neither node has data of the volume yet: `throughline pair establish` says on one of them that what its store has is the volume"
             }
             Self::SameReplica => {
                 "both say that they are the same replica: the drive of one was copied from the other"
@@ -207,6 +212,7 @@ pub fn meet(first: &Claim, second: &Claim) -> Verdict {
         (Whole, Whole) => both_whole(first, second),
         (Whole, other) => one_whole(Which::First, first, second, other),
         (other, Whole) => one_whole(Which::Second, second, first, other),
+        (Blank, Blank) => Verdict::Refused(Refused::NotEstablished),
         (Blank | Copying { .. }, Blank | Copying { .. }) => Verdict::Refused(Refused::NoneWhole),
     }
 }

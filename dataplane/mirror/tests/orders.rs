@@ -5,7 +5,7 @@ mod nodes;
 
 use std::time::Duration;
 
-use mirror::{AlertEvent, BadContent, Content, GRANULE, Mode, Role, Unwilling};
+use mirror::{AlertEvent, BadContent, Content, GRANULE, Mode, Role, Standing, Unwilling};
 
 use nodes::*;
 
@@ -422,4 +422,87 @@ fn r03_frames_are_as_long_as_both_nodes_take_them() {
         .set_frames(&std::sync::Arc::new(mirror::FrameSize::new(65536)));
     meet(&mut nodes, 4 * T);
     assert_eq!(frames[1].both(), [4096, 65536]);
+}
+
+/// Neither node has data, and nobody serves hosts; what an operator says on one is asked of the other one first.
+fn unestablished() -> [Node; 2] {
+    let blank = |at: usize| Content {
+        standing: Standing::blank(replica(at)),
+        role: Role::Destination,
+        peer: None,
+        severed: None,
+    };
+    let mut nodes = [0, 1].map(|at| node(blank(at), LEN, 0));
+    meet(&mut nodes, T);
+    nodes
+}
+
+#[test]
+fn r03_a_pair_is_established_at_the_node_that_an_operator_says() {
+    let mut nodes = unestablished();
+    assert_eq!(states(&nodes), ["refused", "refused"]);
+    assert_eq!(modes(&nodes), [Mode::Suspended; 2]);
+    let told = nodes[0].pair.describe();
+    assert!(told.contains("throughline pair establish"), "{told}");
+    assert_eq!(nodes[0].pair.promote(false), Err(Unwilling::NotWhole));
+    assert_eq!(nodes[1].pair.establish(), Ok(()));
+    go_on(&mut nodes, 2 * T);
+    assert_eq!(nodes[1].pair.next_outcome(), Some(Ok(())));
+    assert_eq!(states(&nodes), ["destination_in_sync", "source_in_sync"]);
+    assert_eq!(nodes[1].copied.len() as u64, LEN / GRANULE, "all of it");
+    assert_eq!(
+        nodes[1].told(),
+        [
+            AlertEvent::NotAlike,
+            AlertEvent::Established,
+            AlertEvent::InSync
+        ]
+    );
+    for at in [0, 1] {
+        assert_eq!(nodes[at].pair.establish(), Err(Unwilling::HasData));
+        nodes[at] = nodes[at].restarted();
+    }
+    meet(&mut nodes, 3 * T);
+    assert_eq!(states(&nodes), ["destination_in_sync", "source_in_sync"]);
+}
+
+/// Of two that are told to at once neither overwrites the other one, whatever is lost between them.
+#[test]
+fn r03_both_nodes_do_not_establish_what_they_have() {
+    let mut nodes = unestablished();
+    for node in &mut nodes {
+        assert_eq!(node.pair.establish(), Ok(()));
+    }
+    go_on(&mut nodes, 2 * T);
+    let outcomes = nodes.each_mut().map(|node| node.pair.next_outcome());
+    let done = outcomes.iter().filter(|it| matches!(it, Some(Ok(()))));
+    assert!(done.count() < 2, "{outcomes:?}");
+    let refused = outcomes.iter().flatten().find_map(|it| it.clone().err());
+    let refused = refused.expect("one is refused").to_string();
+    assert!(refused.contains("say so on one of them"), "{refused}");
+}
+
+/// Nothing that the other node has is overwritten by what an operator says here.
+#[test]
+fn r03_what_cannot_be_established_is_said() {
+    let mut nodes = unestablished();
+    nodes.iter_mut().for_each(|node| node.pair.down());
+    assert_eq!(nodes[0].pair.establish(), Err(Unwilling::NotHeard));
+    let mut nodes = [source(), destination(LEN)];
+    assert_eq!(nodes[0].pair.establish(), Err(Unwilling::HasData));
+    assert_eq!(nodes[1].pair.establish(), Err(Unwilling::NotHeard));
+    // The other one has data that are not copied as long as an operator says so.
+    let mut nodes = severed();
+    nodes[1] = destination(LEN);
+    meet(&mut nodes, 3 * T);
+    assert_eq!(nodes[1].pair.establish(), Err(Unwilling::OtherHasData));
+    // It is asked, and has data by the time that it hears it.
+    let mut nodes = unestablished();
+    assert_eq!(nodes[0].pair.establish(), Ok(()));
+    nodes[1] = source();
+    meet(&mut nodes, 3 * T);
+    go_on_with(&mut nodes, &mut Arbiter::default(), 4 * T, 9_000);
+    let outcome = nodes[0].pair.next_outcome();
+    assert!(matches!(outcome, Some(Err(_))), "{outcome:?}");
+    assert_eq!(nodes[0].pair.content().role, Role::Destination);
 }

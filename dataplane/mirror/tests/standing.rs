@@ -149,6 +149,10 @@ fn r07_without_a_record_all_is_copied_to_what_is_no_state_of_the_volume() {
     );
     let none = Verdict::Refused(Refused::NoneWhole);
     assert_eq!(verdict(&a.copying(B), &b.copying(A)), none);
-    assert_eq!(verdict(&Standing::blank(A), &Standing::blank(B)), none);
+    assert_eq!(verdict(&Standing::blank(A), &b.copying(A)), none);
+    // Nobody ever said whose data the volume begins with.
+    let blank = [A, B].map(Standing::blank);
+    let none = Verdict::Refused(Refused::NotEstablished);
+    assert_eq!(verdict(&blank[0], &blank[1]), none);
     assert_eq!(Standing::blank(A).wholeness, Wholeness::Blank);
 }

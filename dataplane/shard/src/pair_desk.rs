@@ -80,6 +80,8 @@ pub enum PairOrder {
     },
     /// That ends.
     Reestablish,
+    /// What this node's store has is the volume, of which neither node has data.
+    Establish,
     /// This node gives up what it has, and is copied to.
     Discard {
         /// Whether or not the other node is there, and the source.

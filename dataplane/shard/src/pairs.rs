@@ -192,6 +192,7 @@ fn carry_out(manager: &mut Manager, pair: usize, order: PairOrder) -> Result<Pro
         PairOrder::Demote => pair.demote().map(|()| Progress::Done),
         PairOrder::Verify { mends } => pair.verify(mends).map(|()| Progress::Done),
         PairOrder::Sever { now } => pair.sever(now).map(|()| Progress::Begun),
+        PairOrder::Establish => pair.establish().map(|()| Progress::Begun),
         PairOrder::Discard { is_forced } => pair.discard(is_forced).map(|()| Progress::Begun),
         PairOrder::UpdateTables => pair.update_tables().map(|()| Progress::Begun),
         PairOrder::SetFrameSize { bytes } => pair.set_frame_size(bytes).map(|()| Progress::Done),

@@ -9,6 +9,7 @@
 mod build;
 mod disks;
 mod draw;
+mod establish;
 mod failing;
 mod lies;
 mod links;
@@ -33,6 +34,7 @@ use crate::trace::{Trace, event};
 use crate::wire::{Node, Wire};
 use crate::world::Summary;
 use draw::{Event, Shape, draw, draw_events, draw_lag, draw_rate, good};
+use establish::Unestablished;
 use links::Links;
 use serving::Serving;
 use traps::Trap;
@@ -127,6 +129,8 @@ struct World {
     trap: Option<Trap>,
     /// A volume whose drive at one node has lied, and is compared.
     lied: Option<usize>,
+    /// By volume: neither node has data of it yet.
+    unestablished: Vec<Option<Unestablished>>,
 }
 
 /// Draws what appliances go through, and runs it to its end; `links_alone`: nothing goes wrong but links.
@@ -134,7 +138,8 @@ pub(crate) fn run(seed: u64, links_alone: bool, trace: &Trace) -> Result<Summary
     let mut random = Random::new(seed);
     let mut plan = draw(&mut random);
     let has_arbiter = random.chance(1, 2);
-    let shape = Shape::draw(&mut plan, links_alone, &mut random);
+    let mut shape = Shape::draw(&mut plan, links_alone, &mut random);
+    shape.draw_first_roles(seed);
     let events = draw_events(&plan, &shape, has_arbiter, &mut random);
     if trace.prints() {
         println!("{plan:#?}\n{shape:#?}\n{events:#?}");
@@ -206,6 +211,7 @@ impl World {
             spoilt: None,
             trap: None,
             lied: None,
+            unestablished: shape.unestablished.clone(),
             arbiter,
             plan,
             shape,
@@ -449,6 +455,7 @@ impl World {
         }
         self.look_at_trap()?;
         self.look_at_comparisons()?;
+        self.establish()?;
         self.look_at_orders()?;
         self.look_at_links()?;
         self.arbitrate();

@@ -163,7 +163,7 @@ fn r03_other_parameters_are_read_as_they_were_written() {
         generation: Generation { number: 3, tag: 4 },
     };
     assert_eq!(Copying::decode(&copying.encode()), Ok(copying));
-    let discard = Discard {
+    let discard = Intent {
         volume: 1,
         meeting: 2,
     };
@@ -171,8 +171,8 @@ fn r03_other_parameters_are_read_as_they_were_written() {
         discard.encode(),
         [1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]
     );
-    assert_eq!(Discard::decode(&discard.encode()), Ok(discard));
-    assert!(Discard::decode(&[1; 16]).is_err() && Discard::decode(&[0; 15]).is_err());
+    assert_eq!(Intent::decode(&discard.encode()), Ok(discard));
+    assert!(Intent::decode(&[1; 16]).is_err() && Intent::decode(&[0; 15]).is_err());
     assert!(Differing::decode(&[0; 17]).is_err() && Differing::decode(&[1; 16]).is_err());
     assert!(Ready::decode(&[0; 24]).is_err(), "no ticket");
     assert!(Copying::decode(&[9; 40]).is_err());
@@ -209,7 +209,7 @@ fn r11_any_parameters_are_some_or_refused() {
         if let Ok(differing) = Differing::decode(&bytes) {
             assert_eq!(differing.encode(), bytes);
         }
-        if let Ok(discard) = Discard::decode(&bytes) {
+        if let Ok(discard) = Intent::decode(&bytes) {
             assert_eq!(discard.encode(), bytes);
         }
         if let Ok(ready) = Ready::decode(&bytes) {

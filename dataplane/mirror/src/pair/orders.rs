@@ -1,5 +1,8 @@
-//! What an operator says of a pair that takes more than a moment (row R3): severing it on purpose, ending that, and giving up what this
-//! node has.
+//! What an operator says of a pair that takes more than a moment (row R3): establishing it, severing it on purpose, ending that, and giving
+//! up what this node has.
+//!
+//! **Established.** What the device of a node without data of the volume has becomes the volume's first state, if the other node says that it
+//! has no data either, and is not about to say the same: of two that are told to at once one refuses, or both.
 //!
 //! **Severed by an operator.** The source goes on alone, as if it had lost the other one, and says so in each claim: two that meet
 //! stay as they are until an operator says otherwise there. That is in stable storage with the generation that it goes on alone in.
@@ -14,12 +17,12 @@ use mutant::mutant;
 use super::source::Step;
 use super::{After, Content, Pair, Phase, Tables, Unwilling, nature};
 use crate::alert::AlertEvent;
-use crate::commands::{Discard, Role};
+use crate::commands::{Intent, Role};
 use crate::frame::Command;
 use crate::mirrored::Mode;
 use crate::parameters::Refusal;
 use crate::replica::ReplicaId;
-use crate::standing::{Standing, Wholeness};
+use crate::standing::{Refused, Standing, Wholeness};
 
 /// How long an order may wait until it can be begun.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -36,6 +39,11 @@ pub(super) enum Order {
     },
     /// What was severed comes together.
     Reestablish,
+    /// What this node's device has is the volume.
+    Establish {
+        /// The other node has no data.
+        is_let: bool,
+    },
     /// What this node has is given up.
     Discard {
         /// The other node has the volume; or an operator knows better.
@@ -151,6 +159,33 @@ impl Pair {
         }
     }
 
+    /// An operator says that what this node's device has is the volume, of which neither node has data yet: it is the source then, and the other
+    /// one, which is asked first, is copied to. [`Pair::next_outcome`] tells when that is stable, or why not.
+    ///
+    /// # Errors
+    /// [`Unwilling`].
+    pub fn establish(&mut self) -> Result<(), Unwilling> {
+        self.may_establish()?;
+        let is_let = mutant!("pair-establish-unasked");
+        self.take_order(Order::Establish { is_let })
+    }
+
+    /// Whether neither node has data, as far as this one knows.
+    fn may_establish(&self) -> Result<(), Unwilling> {
+        if self.content.standing.wholeness != Wholeness::Blank {
+            return Err(Unwilling::HasData);
+        }
+        let theirs = self.theirs.filter(|_| self.is_up);
+        match (theirs, self.phase) {
+            (Some(_), Phase::Refused(Refused::NotEstablished)) => Ok(()),
+            (Some(_), Phase::Refused(refused)) => Err(Unwilling::NotAlike(refused)),
+            (Some(theirs), _) if theirs.claim.wholeness != Wholeness::Blank => {
+                Err(Unwilling::OtherHasData)
+            }
+            _ => Err(Unwilling::NotHeard),
+        }
+    }
+
     /// An operator says that this node is to give up what it has, and to be copied to; the other one, which is the source, is asked first.
     /// `is_forced`: whatever that is, and whether it is there. [`Pair::next_outcome`] tells when that is stable, or why not.
     ///
@@ -236,12 +271,24 @@ impl Pair {
                 self.gives_up();
                 return true;
             }
+            (Order::Establish { is_let: true }, _) => {
+                self.begins_volume();
+                return true;
+            }
+            (Order::Establish { .. }, _)
+                if self.asked.is_none()
+                    && let Some(theirs) = self.theirs.filter(|_| self.may_establish().is_ok()) =>
+            {
+                let (volume, meeting) = (theirs.number, theirs.meeting);
+                let establish = Intent { volume, meeting };
+                self.ask(Command::ESTABLISH, establish.encode(), Vec::new());
+            }
             (Order::Discard { .. }, _)
                 if self.asked.is_none()
                     && let Some(theirs) = self.theirs.filter(|_| self.may_discard().is_ok()) =>
             {
                 let (volume, meeting) = (theirs.number, theirs.meeting);
-                let discard = Discard { volume, meeting };
+                let discard = Intent { volume, meeting };
                 self.ask(Command::DISCARD, discard.encode(), Vec::new());
             }
             (
@@ -264,9 +311,10 @@ impl Pair {
         false
     }
 
-    /// The other node has answered whether it keeps what it has.
-    pub(super) fn may_discard_now(&mut self, result: Result<(), Refusal>) {
-        let Some((Order::Discard { is_let }, _)) = &mut self.orders.order else {
+    /// The other node has answered whether it keeps what it has, or has nothing.
+    pub(super) fn is_let(&mut self, result: Result<(), Refusal>) {
+        let order = self.orders.order.as_mut().map(|(order, _)| order);
+        let Some(Order::Discard { is_let } | Order::Establish { is_let }) = order else {
             return;
         };
         match result {
@@ -276,7 +324,7 @@ impl Pair {
     }
 
     /// The other node wants to give up what it has.
-    pub(super) fn heard_discard(&mut self, discard: Discard, reply: u64) {
+    pub(super) fn heard_discard(&mut self, discard: Intent, reply: u64) {
         if discard.meeting != self.mine {
             return self.refuse(reply, nature::STALE, "the meeting is over");
         }
@@ -290,6 +338,33 @@ impl Pair {
             return self.refuse(reply, nature::SOURCE, text);
         }
         self.answer(reply, Ok(()));
+    }
+
+    /// The other node says that what its device has is to be the volume.
+    pub(super) fn heard_establish(&mut self, establish: Intent, reply: u64) {
+        if establish.meeting != self.mine {
+            return self.refuse(reply, nature::STALE, "the meeting is over");
+        }
+        if self.content.standing.wholeness != Wholeness::Blank {
+            let text = "it has data of the volume";
+            return self.refuse(reply, nature::SOURCE, text);
+        }
+        if matches!(self.orders.order, Some((Order::Establish { .. }, _))) {
+            let text = "what its own store has is about to be the volume: say so on one of them";
+            return self.refuse(reply, nature::SOURCE, text);
+        }
+        self.answer(reply, Ok(()));
+    }
+
+    /// What the device has is the volume from now on.
+    fn begins_volume(&mut self) {
+        let replica = self.content.standing.replica;
+        self.content.standing = Standing::first(replica, (self.random)());
+        self.content.role = Role::Source;
+        let text =
+            "what this node's store has is the volume from now on, and the other node is copied to";
+        self.alert(AlertEvent::Established, text);
+        self.store(After::Ordered);
     }
 
     /// Hosts are served no more; when nothing is under way, there is nothing here any more.

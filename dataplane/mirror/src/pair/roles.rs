@@ -69,6 +69,10 @@ pub enum Unwilling {
     NoRoom(u64),
     /// What is behind so many bytes would be lost, and the volume was not named.
     NotNamed(u64),
+    /// This node has data of it.
+    HasData,
+    /// The other node has data of it.
+    OtherHasData,
     /// What an operator said before is not done yet.
     Busy,
     /// It could not be begun in time.
@@ -157,6 +161,12 @@ impl fmt::Display for Unwilling {
                     f,
                     "what the volume has behind {bytes} bytes would be lost: say its store once more with --volume-name if that is to be"
                 );
+            }
+            Self::HasData => {
+                "the volume has been established: this node has data of it, or a part of them. `throughline pair report` says how it stands"
+            }
+            Self::OtherHasData => {
+                "the other node has data of the volume, or a part of them: this one is copied to as soon as that one is whole"
             }
             Self::Busy => "what was asked for before is not done yet",
             Self::Late => {

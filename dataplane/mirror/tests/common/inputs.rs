@@ -2,8 +2,8 @@
 
 use mirror::frame::{HEADER, MESSAGE_MAX};
 use mirror::{
-    Action, Claim, Command, Content, Copying, Differing, Discard, Event, GRANULE, Generation,
-    Greeting, Header, Incoming, Meeting, Mirrored, Pair, PairConfig, Ready, Received, ReplicaId,
+    Action, Claim, Command, Content, Copying, Differing, Event, GRANULE, Generation, Greeting,
+    Header, Incoming, Intent, Meeting, Mirrored, Pair, PairConfig, Ready, Received, ReplicaId,
     Resize, Role, Side, Standing, WINDOW, Wholeness,
 };
 
@@ -198,7 +198,7 @@ fn parameters(command: Command, meeting_of_ours: u64, number: u64) -> Vec<u8> {
             ticket: number.max(1),
         }
         .encode(),
-        Command::DISCARD => Discard {
+        Command::DISCARD | Command::ESTABLISH => Intent {
             volume: 0,
             meeting: meeting_of_ours,
         }
@@ -248,7 +248,7 @@ pub fn commands(input: &[u8]) {
     let (mut ours, mut heard, mut answered) = (0, 0, 0);
     let mut is_source_said = false;
     for turn in 0..input.len() as u64 / 4 {
-        let command = Command(16 + source.byte() % 12);
+        let command = Command(16 + source.byte() % 13);
         let mut bytes = parameters(command, ours, source.number());
         for _ in 0..source.byte() % 4 {
             let at = usize::from(source.byte()) % bytes.len();

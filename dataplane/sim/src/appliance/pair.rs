@@ -31,6 +31,8 @@ const RUNS: usize = 64;
 pub(crate) struct PairVolume {
     /// Who has it, the first source first.
     pub(crate) nodes: [usize; 2],
+    /// That one is it at first; else neither is.
+    pub(crate) is_established: bool,
     /// Bytes, at first.
     pub(crate) len: u64,
     /// Bytes of the drives of both.
@@ -129,7 +131,8 @@ impl Node {
         let volumes: Vec<_> = plan.volumes.iter().enumerate().filter_map(own).collect();
         let content = |own: &Own| {
             let replica = replica(node, own.volume, 0);
-            let (standing, role) = match plan.volumes[own.volume].nodes[0] == node {
+            let volume = &plan.volumes[own.volume];
+            let (standing, role) = match volume.nodes[0] == node && volume.is_established {
                 true => (Standing::first(replica, random.word()), Role::Source),
                 false => (Standing::blank(replica), Role::Destination),
             };
@@ -303,6 +306,12 @@ impl Appliance {
     pub(crate) fn sever(&mut self, volume: usize, now: u64) -> bool {
         let pair = self.pair(volume);
         pair.is_some_and(|pair| pair.sever(now).is_ok())
+    }
+
+    /// An operator says that what a volume's drive has is the volume; whether that is begun.
+    pub(crate) fn establish(&mut self, volume: usize) -> bool {
+        let pair = self.pair(volume);
+        pair.is_some_and(|pair| pair.establish().is_ok())
     }
 
     /// An operator ends that; whether it is begun.

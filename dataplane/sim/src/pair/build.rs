@@ -24,13 +24,19 @@ pub(super) fn appliances(
     random: &mut Random,
     trace: &Trace,
 ) -> Vec<Appliance> {
-    let volumes = plan.volumes.iter().zip(&shape.nodes);
-    let volume = |(volume, &nodes): (&VolumePlan, &[usize; 2])| PairVolume {
-        nodes,
-        len: volume.disk.geometry.len(),
-        device: 0,
-        block: volume.disk.geometry.block_size,
-    };
+    let volumes = plan
+        .volumes
+        .iter()
+        .zip(&shape.nodes)
+        .zip(&shape.unestablished);
+    let volume =
+        |((volume, &nodes), unestablished): ((&VolumePlan, &[usize; 2]), &Option<_>)| PairVolume {
+            nodes,
+            is_established: unestablished.is_none(),
+            len: volume.disk.geometry.len(),
+            device: 0,
+            block: volume.disk.geometry.block_size,
+        };
     let mut pairs = PairPlan {
         patience,
         promise,

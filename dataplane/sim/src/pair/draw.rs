@@ -4,6 +4,7 @@ use block::WritePolicy;
 use testkit::Random;
 
 use super::disks::draw_disks;
+use super::establish::Unestablished;
 use crate::clock::{MILLISECOND, Nanoseconds, SECOND};
 use crate::disk::Trouble;
 use crate::plan::{HOSTS_MAX, Plan, VolumePlan};
@@ -109,6 +110,8 @@ pub(super) struct Shape {
     pub(super) spare: Vec<u64>,
     /// Nothing goes wrong but links, of which each two appliances have one all the while.
     pub(super) links_alone: bool,
+    /// By volume: neither node is its source at first.
+    pub(super) unestablished: Vec<Option<Unestablished>>,
 }
 
 impl Shape {
@@ -160,6 +163,18 @@ impl Shape {
             nodes,
             spare,
             links_alone,
+            unestablished: vec![None; plan.volumes.len()],
+        }
+    }
+
+    /// Volumes that are to be established. By numbers of their own: what is drawn besides stays what it was.
+    pub(super) fn draw_first_roles(&mut self, seed: u64) {
+        let mut random = Random::new(!seed);
+        if !self.links_alone && random.one_in(4) {
+            for volume in &mut self.unestablished {
+                let at_once = random.chance(1, 2);
+                *volume = random.chance(2, 3).then(|| Unestablished::new(at_once));
+            }
         }
     }
 

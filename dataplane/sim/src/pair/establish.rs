@@ -1,0 +1,74 @@
+//! Volumes of which nobody has data yet: an operator says which node's drive has what they begin with, on both nodes at once if that comes
+//! to his mind, and says it again until it is so (row R3).
+
+use super::World;
+use crate::oracle::Violation;
+use crate::trace::event;
+
+/// Of a volume of which neither node has data.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unestablished {
+    /// Said on both nodes.
+    at_once: bool,
+    /// By node: what was said has no outcome yet.
+    is_open: [bool; 2],
+    /// It was done at a node.
+    is_done: bool,
+}
+
+impl Unestablished {
+    pub(super) fn new(at_once: bool) -> Self {
+        Self {
+            at_once,
+            is_open: [false; 2],
+            is_done: false,
+        }
+    }
+}
+
+impl World {
+    /// Says what is to be said, and hears what came of it.
+    pub(super) fn establish(&mut self) -> Result<(), Violation> {
+        for volume in 0..self.unestablished.len() {
+            let Some(mut known) = self.unestablished[volume] else {
+                continue;
+            };
+            let nodes = self.shape.nodes[volume];
+            for (is_open, at) in known.is_open.iter_mut().zip(nodes) {
+                let outcome = self.appliances[at].outcome(volume);
+                if !self.appliances[at].is_running() || outcome.is_some() {
+                    *is_open = false;
+                }
+                if let Some(is_done) = outcome {
+                    event!(
+                        self.trace,
+                        "established",
+                        [at, volume, is_done],
+                        "appliance {at}: {is_done}"
+                    );
+                    if is_done && known.is_done {
+                        return Err(Violation(format!(
+                            "what both nodes' drives have is to be volume {volume}"
+                        )));
+                    }
+                    known.is_done |= is_done;
+                    known.at_once &= is_done;
+                }
+            }
+            // The operator may not hear that it is.
+            let is_whole = nodes.map(|at| self.appliances[at].is_whole(volume));
+            if is_whole.contains(&true) && known.is_open == [false; 2] {
+                self.unestablished[volume] = None;
+                continue;
+            }
+            for (is_open, (nth, at)) in known.is_open.iter_mut().zip(nodes.into_iter().enumerate())
+            {
+                if !*is_open && (nth == 0 || known.at_once) {
+                    *is_open = self.appliances[at].establish(volume);
+                }
+            }
+            self.unestablished[volume] = Some(known);
+        }
+        Ok(())
+    }
+}
