@@ -269,6 +269,11 @@ impl Mirrored {
         self.marks.copied(granule);
     }
 
+    /// Whether the other replica lacks a granule.
+    pub fn lacks(&self, granule: u64) -> bool {
+        self.marks.lacks(granule)
+    }
+
     /// The first granule to be copied, from `granule` on.
     pub fn first_from(&self, granule: u64) -> Option<u64> {
         let reach = self.reach().div_ceil(GRANULE);

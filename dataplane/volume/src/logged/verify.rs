@@ -136,8 +136,7 @@ impl<D: Device> Log<D> {
         }
         let (granule, rest) = (check.granule, check.rest.clone());
         // It is copied first, if it is to be.
-        let is_marked = entry.shared.first_from(granule) == Some(granule);
-        if is_marked || self.has_change_of(volume, granule) {
+        if entry.shared.lacks(granule) || self.has_change_of(volume, granule) {
             return;
         }
         let Some(mut run) = buffers.runs.take() else {
