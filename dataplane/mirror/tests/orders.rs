@@ -506,3 +506,18 @@ fn r03_what_cannot_be_established_is_said() {
     assert!(matches!(outcome, Some(Err(_))), "{outcome:?}");
     assert_eq!(nodes[0].pair.content().role, Role::Destination);
 }
+
+/// The other one has become another replica, and is lost before it was copied to: the source goes on alone, and knows that after a restart.
+#[test]
+fn r03_a_source_that_loses_one_that_gave_up_serves_after_a_restart() {
+    for turns in 1..30 {
+        let mut nodes = in_sync();
+        assert_eq!(nodes[1].pair.discard(false), Ok(()));
+        go_on_with(&mut nodes, &mut Arbiter::default(), 2 * T, turns);
+        part(&mut nodes);
+        go_on(&mut nodes, 3 * T);
+        assert_eq!(nodes[0].mode(), Mode::Alone, "after {turns}");
+        let restarted = nodes[0].restarted();
+        assert_eq!(restarted.mode(), Mode::Alone, "after {turns}");
+    }
+}
