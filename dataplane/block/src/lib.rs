@@ -8,6 +8,7 @@
 //! * A [`Device`] takes [`Command`]s over scatter-gather lists, whose memory an
 //!   [`OpTable`] keeps in place until the device is done. [`Geometry`] says
 //!   what it takes.
+//! * A [`Span`] says where a volume lies that is on several devices.
 //! * [`LastSmart`] is what the drive behind a device last said of its health.
 //! * [`Buffers`] are the pools that requests draw on.
 //!
@@ -24,6 +25,7 @@ mod op_table;
 mod policy;
 mod share;
 mod smart;
+mod span;
 
 pub use buffers::Buffers;
 pub use counters::{IoCounters, IoKind, NamespaceCounters};
@@ -35,3 +37,4 @@ pub use op_table::{Completed, OpEnds, OpEntry, OpIndex, OpTable};
 pub use policy::WritePolicy;
 pub use share::may_take;
 pub use smart::{LastSmart, Smart};
+pub use span::{SPAN_UNIT, Span, SpanError, SpanPart};

@@ -72,9 +72,9 @@ impl Smart {
 /// What a drive last said of its health, for everybody who wants to know: whoever asks the drive
 /// writes it, and clones read it.
 ///
-/// One word, so that nobody reads half of an answer.
+/// One word of a drive, so that nobody reads half of an answer. Of what lies on several drives there are several.
 #[derive(Clone, Debug, Default)]
-pub struct LastSmart(Option<Arc<AtomicU64>>);
+pub struct LastSmart(Vec<Arc<AtomicU64>>);
 
 /// The drive has said something: above the bytes of its log.
 const SAID: u64 = 1 << 63;
@@ -82,7 +82,13 @@ const SAID: u64 = 1 << 63;
 impl LastSmart {
     /// Of a drive that is going to be asked. The default is that of a device that says nothing.
     pub fn of_drive() -> Self {
-        Self(Some(Arc::default()))
+        Self(vec![Arc::default()])
+    }
+
+    /// Of all of these: the worst of what they say.
+    pub fn of_all<'a>(drives: impl IntoIterator<Item = &'a Self>) -> Self {
+        let drives = drives.into_iter();
+        Self(drives.flat_map(|drive| drive.0.iter().cloned()).collect())
     }
 
     /// The drive said that; `None`: it gives no answer any more.
@@ -92,27 +98,27 @@ impl LastSmart {
             word[..Smart::LEN].copy_from_slice(&log);
             SAID | u64::from_le_bytes(word)
         });
-        if let Some(word) = &self.0 {
+        for word in &self.0 {
             word.store(said, Ordering::Relaxed);
         }
     }
 
     /// What it last said; `None` if that is nothing.
     pub fn get(&self) -> Option<Smart> {
-        let word = self.0.as_ref()?.load(Ordering::Relaxed);
-        let [a, b, c, d, e, f, ..] = word.to_le_bytes();
-        (word & SAID != 0).then(|| Smart::of_log([a, b, c, d, e, f]))
+        let said = |word: &Arc<AtomicU64>| {
+            let word = word.load(Ordering::Relaxed);
+            let [a, b, c, d, e, f, ..] = word.to_le_bytes();
+            (word & SAID != 0).then(|| Smart::of_log([a, b, c, d, e, f]))
+        };
+        self.0.iter().filter_map(said).reduce(Smart::worst)
     }
 }
 
 /// Whether it is one and the same drive, whatever that says.
 impl PartialEq for LastSmart {
     fn eq(&self, other: &Self) -> bool {
-        match (&self.0, &other.0) {
-            (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
-            (None, None) => true,
-            _ => false,
-        }
+        let mut both = self.0.iter().zip(&other.0);
+        self.0.len() == other.0.len() && both.all(|(ours, theirs)| Arc::ptr_eq(ours, theirs))
     }
 }
 
@@ -146,6 +152,19 @@ mod tests {
         drive.set(None);
         assert_eq!(reader.get(), None);
         assert!(reader == drive && drive != LastSmart::of_drive() && drive != mute);
+    }
+
+    #[test]
+    fn r08_of_several_drives_the_worst_is_said() {
+        let (one, two) = (LastSmart::of_drive(), LastSmart::of_drive());
+        let both = LastSmart::of_all([&one, &LastSmart::default(), &two]);
+        assert_eq!(both.get(), None);
+        two.set(Some([0, 0x20, 0x01, 50, 10, 3]));
+        assert_eq!(both.get(), two.get());
+        one.set(Some([1, 0x60, 0x01, 90, 10, 1]));
+        let worst = Smart::of_log([1, 0x60, 0x01, 50, 10, 3]);
+        assert_eq!(both.get(), Some(worst));
+        assert!(both == both.clone() && both != one);
     }
 
     #[test]

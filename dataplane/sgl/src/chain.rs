@@ -64,6 +64,13 @@ pub struct PageCursor {
     segment: u32,
 }
 
+impl PageCursor {
+    /// At the beginning of a page of the run.
+    pub(crate) fn of_page(page: u32) -> Self {
+        Self { page, segment: 0 }
+    }
+}
+
 /// The segments of a run, one element each; contiguous ones become one in the
 /// descriptor. A NULL segment has address 0, which a [`Divider`] refuses.
 ///

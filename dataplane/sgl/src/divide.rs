@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::chain::{Chain, Element};
+use crate::chain::{Chain, Element, PageCursor};
 use crate::limits::Limits;
 
 /// How far a request has been formatted (row C3): the current element, the
@@ -29,6 +29,20 @@ impl<C: Default> RequestState<C> {
             remote,
             len,
             formatted: 0,
+        }
+    }
+}
+
+impl RequestState<PageCursor> {
+    /// Nothing formatted yet of `len` bytes against remote address `remote`, which are those of a run from its
+    /// page number `page` on.
+    ///
+    /// # Panics
+    /// If the range ends beyond the 64-bit address space.
+    pub fn from_page(page: u32, remote: u64, len: u64) -> Self {
+        Self {
+            element: PageCursor::of_page(page),
+            ..Self::new(remote, len)
         }
     }
 }

@@ -5,23 +5,26 @@
 //! are handed to the device to fill (row Z10). Where a device cannot take
 //! fragments, the page is copied together first, and the copy counted (row Z14).
 
+mod command;
+mod parts;
+
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::Duration;
 
 use block::{
     Buffers, Command, Completed, Device, DeviceState, Fault, Geometry, Io, NotStarted, Op, OpTable,
-    VolumeId,
+    Span, VolumeId,
 };
 use collections::Slab;
 use mutant::mutant;
-use pages::{CopyReason, PAGE_SIZE, PageRun};
-use sgl::{Element, PageCursor, Refused, RequestState};
+use pages::{CopyReason, PageRun};
+use sgl::{PageCursor, RequestState};
 
 use crate::backing::{Backing, Due, LOOK, may_take};
-
-/// Blocks that one command can name: a range of Dataset Management (NVM 3.2.3.1), and Write Zeroes (NVM 3.2.8).
-const DEALLOCATED_BLOCKS: u64 = u32::MAX as u64;
-const ZEROED_BLOCKS: u64 = 1 << 16;
+use crate::devices::Devices;
+use command::{data_command, range_command};
+use parts::Whole;
 
 /// How a job ended; its run is back.
 pub(crate) struct Done<T> {
@@ -30,9 +33,49 @@ pub(crate) struct Done<T> {
     pub(crate) run: Option<Box<PageRun>>,
 }
 
+/// What follows the commands for a job's bytes.
+#[derive(Clone, Copy, PartialEq)]
+struct Follows(u8);
+
+impl Follows {
+    const NOTHING: Self = Self(0);
+    /// A flush: force unit access on a device that caches.
+    const FLUSH: Self = Self(1);
+    /// What lies on the next device.
+    const PART: Self = Self(2);
+
+    /// What follows at a device.
+    fn of(op: Op, fua: bool, geometry: &Geometry) -> Self {
+        // Of a read it makes non-volatile what was read (NVM 3.2.4).
+        let is_flushed = (fua || op == Op::Flush)
+            && geometry.write_cache
+            && !(mutant!("fua-of-reads-ignored") && op == Op::Read)
+            && !(mutant!("fua-without-flush") && op == Op::Write);
+        Self(is_flushed.into())
+    }
+
+    fn add(&mut self, what: Self) {
+        self.0 |= what.0;
+    }
+
+    fn remove(&mut self, what: Self) {
+        self.0 &= !what.0;
+    }
+}
+
+/// How much of `len` bytes a device is told.
+fn len_at(op: Op, len: u64, geometry: &Geometry) -> u64 {
+    match op {
+        // Advice (NVM 3.2.3): a device that cannot has nothing to do.
+        Op::Deallocate if !geometry.unmap => 0,
+        _ => len,
+    }
+}
+
 /// A job at its device.
 struct Job<T> {
     ticket: T,
+    /// The device, which has it all, or a part.
     volume: VolumeId,
     op: Op,
     run: Option<Box<PageRun>>,
@@ -50,12 +93,33 @@ struct Job<T> {
     is_refused: bool,
     /// Since when it waits for memory.
     short_since: Option<Duration>,
-    /// A flush is still to follow: force unit access on a device that caches.
-    then_flush: bool,
+    follows: Follows,
+    /// Its volume lies on several devices; whether each makes its part non-volatile.
+    in_parts: Option<bool>,
     result: Result<(), Fault>,
 }
 
 impl<T> Job<T> {
+    #[inline]
+    fn new(ticket: T, volume: VolumeId, geometry: &Geometry, io: Io, now: Duration) -> Self {
+        Self {
+            ticket,
+            volume,
+            op: io.op,
+            run: io.run,
+            state: RequestState::new(io.offset, len_at(io.op, io.len, geometry)),
+            in_flight: 0,
+            since: now,
+            pages: 0,
+            stalled: false,
+            is_refused: false,
+            short_since: None,
+            follows: Follows::of(io.op, io.flags.fua, geometry),
+            in_parts: None,
+            result: Ok(()),
+        }
+    }
+
     /// Whether its device has, and had, nothing of it.
     fn is_untouched(&self) -> bool {
         self.in_flight == 0 && self.state.formatted() == 0 && self.result.is_ok()
@@ -64,7 +128,7 @@ impl<T> Job<T> {
     /// Whether no command is to follow those at the device.
     #[inline]
     fn is_over(&self) -> bool {
-        self.result.is_err() || self.state.is_formatted() && !self.then_flush
+        self.result.is_err() || self.state.is_formatted() && self.follows == Follows::NOTHING
     }
 }
 
@@ -85,6 +149,10 @@ enum Stop {
 pub(crate) struct Jobs<D: Device, T> {
     /// By [`VolumeId`].
     backings: Vec<Backing<D>>,
+    /// Volumes that lie on several of these devices: their ids come behind those.
+    spans: Vec<Span>,
+    /// What jobs of such volumes are parts of, by job.
+    wholes: Box<[Whole]>,
     ops: OpTable<D::Slot>,
     jobs: Slab<Job<T>>,
     /// Jobs that wait for an operation, pages, or room at their device.
@@ -124,7 +192,7 @@ impl<D: Device, T> Jobs<D, T> {
     /// `jobs`: how many may be under way at once. `ops`: operations at the devices.
     /// `elements`: of one list.
     pub(crate) fn new(
-        devices: Vec<D>,
+        devices: Devices<D>,
         jobs: usize,
         ops: usize,
         elements: usize,
@@ -133,7 +201,12 @@ impl<D: Device, T> Jobs<D, T> {
     ) -> Self {
         let backing = |device| Backing::new(device, elements, jobs);
         Self {
-            backings: devices.into_iter().map(backing).collect(),
+            backings: devices.devices.into_iter().map(backing).collect(),
+            wholes: match devices.spans.is_empty() {
+                true => Box::default(),
+                false => vec![Whole::default(); jobs].into(),
+            },
+            spans: devices.spans,
             // Jobs that find none wait.
             ops: OpTable::new(ops, elements, slot),
             jobs: Slab::new(jobs),
@@ -149,12 +222,16 @@ impl<D: Device, T> Jobs<D, T> {
     }
 
     pub(crate) fn geometry(&self, volume: VolumeId) -> &Geometry {
-        &self.backings[volume.index()].geometry
+        match self.backings.get(volume.index()) {
+            Some(backing) => &backing.geometry,
+            None => self.geometry_of_span(volume),
+        }
     }
 
-    /// How each device does, by [`VolumeId`].
+    /// How each volume's devices do, by [`VolumeId`].
     pub(crate) fn device_states(&self) -> impl Iterator<Item = DeviceState> {
-        self.backings.iter().map(Backing::state)
+        let devices = self.backings.iter().map(Backing::state);
+        devices.chain(self.states_of_spans())
     }
 
     /// An operation of a device ended, and it failed, or others before it had.
@@ -174,17 +251,21 @@ impl<D: Device, T> Jobs<D, T> {
     /// The next volume, from `first` on, whose device has another size than it had; what
     /// is the same of a device as long as it is open is not looked at again.
     pub(crate) fn resized(&self, first: VolumeId) -> Option<(VolumeId, u64)> {
-        let rest = (0..).map(VolumeId).zip(&self.backings).skip(first.index());
-        let mut open = rest.filter(|(_, backing)| !backing.device.is_gone());
-        open.find_map(|(volume, backing)| {
-            let blocks = backing.device.geometry().blocks;
-            (blocks != backing.geometry.blocks).then_some((volume, blocks))
-        })
+        let resized = |backing: &Backing<D>| {
+            let open = (!backing.device.is_gone()).then(|| backing.device.geometry().blocks);
+            open.filter(|&blocks| blocks != backing.geometry.blocks)
+        };
+        let devices = self.backings.iter().map(resized);
+        let sizes = devices.chain(self.spans.iter().map(|span| self.resized_span(span)));
+        let mut rest = (0..).map(VolumeId).zip(sizes).skip(first.index());
+        rest.find_map(|(volume, blocks)| Some((volume, blocks?)))
     }
 
     /// Takes the size of a volume's device as it is now.
     pub(crate) fn resize(&mut self, volume: VolumeId) -> Geometry {
-        let backing = &mut self.backings[volume.index()];
+        let Some(backing) = self.backings.get_mut(volume.index()) else {
+            return self.resize_span(volume);
+        };
         backing.geometry.blocks = backing.device.geometry().blocks;
         backing.geometry
     }
@@ -200,35 +281,25 @@ impl<D: Device, T> Jobs<D, T> {
     /// If there is no room.
     #[inline]
     pub(crate) fn start(&mut self, ticket: T, volume: VolumeId, io: Io, buffers: &Buffers) {
-        let geometry = &self.backings[volume.index()].geometry;
-        let len = match io.op {
-            // Advice (NVM 3.2.3): a device that cannot has nothing to do.
-            Op::Deallocate if !geometry.unmap => 0,
-            _ => io.len,
+        let Some(backing) = self.backings.get(volume.index()) else {
+            return self.start_in_parts(ticket, volume, io, buffers);
         };
-        let fua = io.flags.fua || io.op == Op::Flush;
-        let job = Job {
-            ticket,
-            volume,
-            op: io.op,
-            run: io.run,
-            state: RequestState::new(io.offset, len),
-            in_flight: 0,
-            since: self.now,
-            pages: 0,
-            stalled: false,
-            is_refused: false,
-            short_since: None,
-            // Of a read it makes non-volatile what was read (NVM 3.2.4).
-            then_flush: fua
-                && geometry.write_cache
-                && !(mutant!("fua-of-reads-ignored") && io.op == Op::Read)
-                && !(mutant!("fua-without-flush") && io.op == Op::Write),
-            result: Ok(()),
-        };
+        let job = Job::new(ticket, volume, &backing.geometry, io, self.now);
+        let index = self.insert(job);
+        self.begin(index, volume, buffers);
+    }
+
+    #[inline]
+    fn insert(&mut self, job: Job<T>) -> u32 {
         let Ok(index) = self.jobs.insert(job) else {
             panic!("the caller looked for room");
         };
+        index
+    }
+
+    /// A job begins at its device, or waits there.
+    #[inline]
+    fn begin(&mut self, index: u32, volume: VolumeId, buffers: &Buffers) {
         let first = self.backings[volume.index()].stalled.front().copied();
         if let Some(first) = first {
             // It takes no memory before those that came before it have theirs.
@@ -249,10 +320,17 @@ impl<D: Device, T> Jobs<D, T> {
         if mutant!("aborted-at-device") && self.abort_at_device(&is_it) {
             return true;
         }
-        let Self { jobs, backings, .. } = self;
+        let Self {
+            jobs,
+            backings,
+            wholes,
+            ..
+        } = self;
         let mut waits = |index: u32| {
             let job = jobs.get_mut(index);
-            job.is_some_and(|job| is_it(&job.ticket) && job.is_untouched())
+            let is_at_first =
+                |job: &Job<T>| job.in_parts.is_none() || wholes[index as usize].is_at_first(job);
+            job.is_some_and(|job| is_it(&job.ticket) && job.is_untouched() && is_at_first(job))
         };
         let mut stalled = backings.iter_mut().map(|backing| &mut backing.stalled);
         let found = stalled.find_map(|stalled| {
@@ -350,9 +428,12 @@ impl<D: Device, T> Jobs<D, T> {
         }
     }
 
-    /// Whether the device went away for good.
-    pub(crate) fn is_gone(&self, volume: VolumeId) -> bool {
-        self.backings[volume.index()].device.is_gone()
+    /// Whether the device went away for good that a range of the volume lies on.
+    pub(crate) fn is_gone(&self, volume: VolumeId, range: Range<u64>) -> bool {
+        match self.backings.get(volume.index()) {
+            Some(backing) => backing.device.is_gone(),
+            None => self.is_gone_of_span(volume, range),
+        }
     }
 
     pub(crate) fn has_done(&self) -> bool {
@@ -417,9 +498,7 @@ impl<D: Device, T> Jobs<D, T> {
 
     /// Hands over commands until all bytes are at the device or something is short.
     fn go_on(&mut self, index: u32, buffers: &Buffers) {
-        let prepared = self.prepare(index, buffers);
-        let is_short = matches!(prepared, Err(Stop::Short));
-        let result = prepared.and_then(|()| {
+        let result = self.prepare(index, buffers).and_then(|()| {
             while self.submit_next(index, buffers)? {}
             Ok(())
         });
@@ -431,7 +510,7 @@ impl<D: Device, T> Jobs<D, T> {
             Err(stop @ (Stop::Later | Stop::Full | Stop::Short)) => {
                 job.is_refused = matches!(stop, Stop::Full);
                 let since = job.short_since.unwrap_or(self.now);
-                job.short_since = is_short.then_some(since);
+                job.short_since = matches!(stop, Stop::Short).then_some(since);
                 // Before those that came later: what has memory never waits for others to have theirs.
                 self.stall(index, VecDeque::push_front);
             }
@@ -520,6 +599,10 @@ impl<D: Device, T> Jobs<D, T> {
         let op = self.ops.take(index).ok_or(Stop::Later)?;
         let before = job.state;
         let formatted = match job.op {
+            _ if flush && job.follows == Follows::PART => {
+                self.ops.release(op);
+                return self.next_part(index, buffers);
+            }
             _ if flush => Ok((Command::FLUSH, 0)),
             Op::Read | Op::Write => data_command(job, backing, self.ops.list(op)),
             _ => Ok(range_command(
@@ -550,7 +633,7 @@ impl<D: Device, T> Jobs<D, T> {
             });
         }
         if flush {
-            job.then_flush = false;
+            job.follows.remove(Follows::FLUSH);
         }
         job.is_refused = false;
         job.in_flight += 1;
@@ -586,53 +669,4 @@ impl<D: Device, T> Jobs<D, T> {
             false => self.go_on(completed.request, buffers),
         }
     }
-}
-
-/// The next command of a read or write: its list is made of the run's segments.
-fn data_command<D: Device, T>(
-    job: &mut Job<T>,
-    backing: &Backing<D>,
-    list: &mut [Element],
-) -> Result<(Command, usize), Refused> {
-    let run = job.run.as_deref().ok_or(Refused::ChainTooShort)?;
-    backing.data_command(job.op, &mut job.state, run, list)
-}
-
-/// The next command of a job without data. A device that cannot write zeros
-/// itself is given lists of the page of zeros.
-fn range_command<T>(
-    job: &mut Job<T>,
-    geometry: &Geometry,
-    list: &mut [Element],
-    buffers: &Buffers,
-) -> (Command, usize) {
-    let size = u64::from(geometry.block_size);
-    let block = (job.state.remote() + job.state.formatted()) / size;
-    let rest = job.state.remaining();
-    let command = |op, len: u64| Command {
-        op,
-        block,
-        blocks: len / size,
-    };
-    let most = match job.op {
-        Op::Deallocate => Some(DEALLOCATED_BLOCKS),
-        _ => geometry.write_zeroes.then_some(ZEROED_BLOCKS),
-    };
-    if let Some(most) = most {
-        let len = rest.min(most * size);
-        job.state.skip(len);
-        return (command(job.op, len), 0);
-    }
-    let page = PAGE_SIZE as u64;
-    let most = (list.len() as u64 * page)
-        .min(u64::from(geometry.max_bytes))
-        .min(u64::from(geometry.max_elements) * page);
-    let len = rest.min(most / size * size);
-    let elements = len.div_ceil(page) as usize;
-    let zeros = buffers.zero_page.address().as_ptr() as u64;
-    for (i, element) in list[..elements].iter_mut().enumerate() {
-        *element = Element::new(zeros, (len - i as u64 * page).min(page));
-    }
-    job.state.skip(len);
-    (command(Op::Write, len), elements)
 }

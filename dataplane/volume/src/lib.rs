@@ -14,6 +14,7 @@
 mod backing;
 mod cached;
 mod change;
+mod devices;
 mod jobs;
 mod logged;
 mod message;
@@ -24,6 +25,7 @@ mod requester;
 mod sizes;
 mod volumes;
 
+pub use devices::Devices;
 pub use jobs::JobCounters;
 pub use logged::{
     LogCounters, LogMember, LogPlan, LogStart, LogStorePlan, Lost, PointEnd, RecordPages,

@@ -19,6 +19,7 @@ use pages::{PAGE_SIZE, PageRun};
 use mirror::Mirrored;
 
 use crate::cached::{self, Cached, JobTicket};
+use crate::devices::Devices;
 use crate::jobs::{Done, JobCounters, Jobs};
 use crate::logged::Warm;
 use crate::other_shard::RingEnds;
@@ -118,7 +119,7 @@ impl<D: Device> Volumes<D> {
     /// `slot` makes what a device keeps in each operation; `fences` are those of all shards.
     pub fn new(
         shard: usize,
-        devices: Vec<D>,
+        devices: impl Into<Devices<D>>,
         policies: &[WritePolicy],
         namespaces: &[VolumeId],
         sizes: &Sizes,
@@ -128,7 +129,7 @@ impl<D: Device> Volumes<D> {
         // A cached request may need a device for itself and for what it pushes out.
         let jobs = sizes.requests + cached::OPERATIONS;
         let ops = sizes.cached + cached::OPERATIONS;
-        let jobs = Jobs::new(devices, jobs, ops, sizes.elements, slot, sizes.copy);
+        let jobs = Jobs::new(devices.into(), jobs, ops, sizes.elements, slot, sizes.copy);
         Self {
             cached: Cached::new(&jobs, policies, sizes),
             remote: Remote::new(shard, policies.len(), sizes),
@@ -229,7 +230,8 @@ impl<D: Device> Volumes<D> {
             let entry = self.namespaces.get(namespace.index());
             entry.is_some_and(|entry| entry.as_ref().is_some_and(|entry| entry.volume == volume))
         };
-        let changes = !mutant!("fence-ignored") && !self.jobs.is_gone(volume);
+        let changes =
+            !mutant!("fence-ignored") && !self.jobs.is_gone(volume, io.offset..io.offset + io.len);
         changes && self.fences.covers(io.offset, io.len, of_volume)
     }
 
@@ -238,7 +240,10 @@ impl<D: Device> Volumes<D> {
     fn resume_fenced(&mut self, buffers: &Buffers) {
         let lowered = self.fences.lowered();
         let same = std::mem::replace(&mut self.lowered, lowered) == lowered;
-        if same && !(self.fenced.iter()).any(|&(_, volume, _)| self.jobs.is_gone(volume)) {
+        let is_gone = |(_, volume, io): &(Caller, VolumeId, Io)| {
+            self.jobs.is_gone(*volume, io.offset..io.offset + io.len)
+        };
+        if same && !self.fenced.iter().any(is_gone) {
             return;
         }
         for _ in 0..self.fenced.len() {

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use block::{
     Buffers, Command, Completed, Device, Fault, Fences, Flags, Geometry, Io, NamespaceIndex,
-    NotStarted, Op, OpEnds, OpIndex, OpTable, Request, RequestId, VolumeId, WritePolicy,
+    NotStarted, Op, OpEnds, OpIndex, OpTable, Request, RequestId, Span, VolumeId, WritePolicy,
 };
 use events::{StageClock, Ticks};
 use nvlog::recovery::Replayed;
 use nvlog::{Layout, LogId, Members, RegionSuperblock, Tables};
 use pages::{Arena, ClusterPool, CopyLedger, HeapRegion, PAGE_SIZE, RunPool};
-use volume::{LogMember, LogStart, Lost, Origin, Sizes, TableArea, Volumes};
+use volume::{Devices, LogMember, LogStart, Lost, Origin, Sizes, TableArea, Volumes};
 
 /// What a device has, and what it was ever given.
 #[derive(Default)]
@@ -35,6 +35,10 @@ pub struct Bench {
     pub fault: Option<Fault>,
     /// Bytes of the tables area of a log in it.
     pub tables_len: u64,
+    /// Blocks that it has more, or less, than others.
+    pub more_blocks: i64,
+    /// Writes can be lost until a flush.
+    pub caches: bool,
 }
 
 pub struct Disk(Rc<RefCell<Bench>>);
@@ -45,13 +49,14 @@ impl Device for Disk {
     fn geometry(&self) -> Geometry {
         Geometry {
             block_size: 4096,
-            blocks: 1024 + self.0.borrow().tables_len / 4096,
+            blocks: (1024 + self.0.borrow().tables_len / 4096)
+                .saturating_add_signed(self.0.borrow().more_blocks),
             metadata: 0,
             alignment: 1,
             prp: self.0.borrow().prp,
             max_elements: 16,
             max_bytes: 1 << 17,
-            write_cache: false,
+            write_cache: self.0.borrow().caches,
             write_zeroes: true,
             unmap: true,
             deallocated_zeros: !self.0.borrow().keeps_deallocated,
@@ -168,6 +173,14 @@ impl Lab {
         Self::shard([0, 1], policy, &benches(devices), requests, LONGEST)
     }
 
+    /// One volume, which is the last, that lies on all of these drives.
+    pub fn spanned(policy: WritePolicy, drives: Vec<Bench>) -> Self {
+        let drives: Vec<_> = (drives.into_iter())
+            .map(|drive| Rc::new(RefCell::new(drive)))
+            .collect();
+        Self::shard_of([0, 1], policy, &drives, 16, LONGEST, true)
+    }
+
     /// One volume, whose changes go to a log, on a device that is the bench behind its own.
     pub fn logged() -> Self {
         Self::logged_or(false)
@@ -279,6 +292,18 @@ impl Lab {
         requests: usize,
         max_bytes: usize,
     ) -> Self {
+        Self::shard_of([me, shards], policy, benches, requests, max_bytes, false)
+    }
+
+    /// `spans`: all of them are one volume.
+    fn shard_of(
+        [me, shards]: [usize; 2],
+        policy: WritePolicy,
+        benches: &[Rc<RefCell<Bench>>],
+        requests: usize,
+        max_bytes: usize,
+        spans: bool,
+    ) -> Self {
         let arena = Arena::new(HeapRegion::new(2 + 64 + 64));
         let zero_page = arena.zero_page().unwrap();
         let buffers = Buffers {
@@ -304,12 +329,21 @@ impl Lab {
             seed: 1,
         };
         let fences = Arc::new(Fences::with_capacity(4));
-        let devices = benches.iter().map(|bench| Disk(Rc::clone(bench))).collect();
-        let volumes: Vec<_> = (0..benches.len() as u16).map(VolumeId).collect();
+        let devices: Vec<_> = benches.iter().map(|bench| Disk(Rc::clone(bench))).collect();
+        let mut volumes: Vec<_> = (0..benches.len() as u16).map(VolumeId).collect();
+        let mut policies = vec![policy; benches.len()];
+        let members = volumes.iter().zip(&devices);
+        let members: Vec<_> = members.map(|(&id, disk)| (id, disk.geometry())).collect();
+        let span = spans.then(|| Span::new(&members).expect("drives that fit"));
+        if spans {
+            policies.fill(WritePolicy::Through);
+            policies.push(policy);
+            volumes = vec![VolumeId(benches.len() as u16)];
+        }
         let volumes = Volumes::new(
             me,
-            devices,
-            &vec![policy; benches.len()],
+            Devices::new(devices, span.into_iter().collect()),
+            &policies,
             &volumes,
             &sizes,
             &fences,
@@ -338,8 +372,20 @@ impl Lab {
 
     /// Reads `pages` pages of a namespace.
     pub fn read_at(&mut self, namespace: NamespaceIndex, origin: Origin, id: u64, pages: usize) {
+        self.read_from(namespace, origin, id, 0, pages);
+    }
+
+    /// The same from a page on.
+    pub fn read_from(
+        &mut self,
+        namespace: NamespaceIndex,
+        origin: Origin,
+        id: u64,
+        first: u64,
+        pages: usize,
+    ) {
         let mut run = self.buffers.runs.take().expect("a run");
-        run.begin(0, pages * PAGE_SIZE)
+        run.begin(first * PAGE_SIZE as u64, pages * PAGE_SIZE)
             .expect("a run that is long enough");
         self.start(namespace, origin, id, Io::read(run, Flags::fua(false)));
     }
