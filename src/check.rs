@@ -5,6 +5,7 @@ mod identify;
 mod log;
 mod memory;
 mod numa;
+mod span;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -120,6 +121,9 @@ pub(crate) fn program(host: &Host, program: &Program) -> Report {
     }
     for store in &program.engine.stores {
         devices::store(host, store, &mut report);
+    }
+    for span in &program.engine.spans {
+        span::store(host, program, span, &mut report);
     }
     log::store(host, program, &mut report);
     for command in program.alerts.iter().filter_map(|alert| alert.first()) {

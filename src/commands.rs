@@ -95,8 +95,7 @@ pub(crate) fn show_log(
     let shown = match (config, store) {
         (Some(config), store) => {
             let program = crate::config::load(config, None)?;
-            let stores = program.engine.stores.iter();
-            let names: Vec<&str> = stores.map(|store| store.name.as_str()).collect();
+            let names: Vec<&str> = program.engine.store_names().collect();
             logstore::look(&logstore::file_of(&program, store)?, Some(&names))?
         }
         (None, Some(file)) => logstore::look(Path::new(file), None)?,

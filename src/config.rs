@@ -171,6 +171,7 @@ fn read_program(root: Section<'_>, warnings: &Sink, surroundings: &Surroundings<
         ports: ports.into_configs(),
         spdk_json: spdk.json,
         stores: stores.configs(),
+        spans: stores.spans(),
         log,
         pairs,
         target,

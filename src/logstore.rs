@@ -47,6 +47,9 @@ struct Log {
 #[derive(Debug, PartialEq, Serialize)]
 struct Volume {
     name: String,
+    /// The volume that it is a part of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    part_of: Option<String>,
     identity: String,
     bytes: u64,
     block_size: u32,
@@ -121,6 +124,12 @@ pub(crate) fn file_of(program: &Program, store: Option<&str>) -> anyhow::Result<
         (None, None) => bail!("the configuration has no [log]; name a store, or a file"),
     };
     let stores = &program.engine.stores;
+    if let Some(span) = program.engine.spans.iter().find(|span| span.name == name) {
+        bail!(
+            "store {name} lies on {}, and the log on none of those: name the log's store",
+            span.stores.join(", ")
+        );
+    }
     let config = (stores.iter().find(|store| store.name == name)).with_context(|| {
         let names: Vec<_> = stores.iter().map(|store| store.name.as_str()).collect();
         format!(
@@ -225,6 +234,10 @@ impl Log {
             volumes: volumes
                 .map(|(volume, has)| Volume {
                     name: volume.name.clone(),
+                    part_of: volume.part_of.and_then(|part| {
+                        let span = superblock.volumes.get(usize::from(part.span));
+                        span.map(|span| span.name.clone())
+                    }),
                     identity: hex(&volume.identity),
                     bytes: volume.len,
                     block_size: volume.block,

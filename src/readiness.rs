@@ -119,6 +119,15 @@ impl Source {
         let mut health = self.handle.health();
         let mut presence = lock(&self.presence);
         presence.look();
+        for (span, store, state) in &mut health.parts {
+            if presence.is_gone(store) {
+                *state = DeviceState::Gone;
+            }
+            let mut namespaces = health.namespaces.iter_mut();
+            if let Some((_, whole)) = namespaces.find(|(name, _)| name.store == *span) {
+                *whole = (*whole).max(*state);
+            }
+        }
         for (name, state) in &mut health.namespaces {
             if presence.is_gone(&name.store) {
                 *state = DeviceState::Gone;
@@ -154,7 +163,13 @@ impl Readiness {
         };
         let namespace = |(name, state): &(NamespaceName, DeviceState)| Part {
             name: name.clone(),
-            wrong: wrong_with_device(*state, &name.store),
+            wrong: match worst_part(health, &name.store) {
+                Some((store, state)) => {
+                    let whole = format!(", a part of `{}`,", name.store);
+                    wrong_with_device(state, &format!("`{store}`{whole}"))
+                }
+                None => wrong_with_device(*state, &format!("`{}`", name.store)),
+            },
         };
         let log = |(name, state): &(String, DeviceState)| Part {
             name: name.clone(),
@@ -284,14 +299,21 @@ fn wrong_with_log(state: DeviceState, store: &str) -> Option<String> {
     })
 }
 
+/// Of the stores that a store lies on the one that is worst off, if one does not work.
+fn worst_part<'h>(health: &'h Health, store: &str) -> Option<(&'h str, DeviceState)> {
+    let parts = health.parts.iter().filter(|(span, ..)| span == store);
+    let worst = parts.max_by_key(|(_, _, state)| *state)?;
+    (worst.2 != DeviceState::Works).then_some((worst.1.as_str(), worst.2))
+}
+
 fn wrong_with_device(state: DeviceState, store: &str) -> Option<String> {
     match state {
         DeviceState::Works => None,
         DeviceState::Failing => Some(format!(
-            "the device of store `{store}` fails whatever it is asked: see `dmesg`, and to the device"
+            "the device of store {store} fails whatever it is asked: see `dmesg`, and to the device"
         )),
         DeviceState::Gone => Some(format!(
-            "the device of store `{store}` is gone: put it back, and restart throughline"
+            "the device of store {store} is gone: put it back, and restart throughline"
         )),
     }
 }

@@ -18,9 +18,9 @@ const TOPIC: &str = "log";
 
 /// What is known of the store before the program has it.
 #[derive(Debug, Default)]
-struct Known {
+pub(super) struct Known {
     /// Its bytes, and those of a block.
-    size: Option<(u64, u32)>,
+    pub(super) size: Option<(u64, u32)>,
     /// It has a volatile write cache.
     caches: Option<bool>,
     /// What it has is gone with the program, or with the power.
@@ -223,7 +223,8 @@ fn memory(program: &Program) -> String {
     )
 }
 
-fn known(host: &Host, program: &Program, store: &StoreConfig) -> Known {
+/// What is known of a store.
+pub(super) fn known(host: &Host, program: &Program, store: &StoreConfig) -> Known {
     let known = (program.known_stores.iter()).find(|known| known.name == store.name);
     if let Some(known) = known {
         return Known {

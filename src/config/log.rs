@@ -6,7 +6,7 @@ use engine::{LogConfig, LogStoreConfig};
 
 use super::reader::{Item, Section};
 use super::stores::Stores;
-use super::target::refuse_unknown;
+use super::target::{refuse_part, refuse_unknown};
 
 /// Seconds between two consistency points, at most.
 const CONSISTENCY_POINT_S: u32 = 10;
@@ -16,6 +16,15 @@ pub(super) fn read(root: &Section<'_>, stores: &Stores) -> Option<LogConfig> {
     let named = |item: &Item<'_>, example: &str| {
         let store = item.string(example)?;
         refuse_unknown(item, store, stores);
+        refuse_part(item, store, stores);
+        if stores.is_span(store) {
+            item.report(
+                format!(
+                    "store `{store}` lies on several others, and the log on one or two by itself"
+                ),
+                "name a store that is a device",
+            );
+        }
         Some(store.to_owned())
     };
     let store = section.require("store", "\"log0\"");

@@ -11,7 +11,7 @@ use engine::{ArbiterConfig, ArbiterTls, FirstRole, PairConfig, PairVolumeConfig}
 use super::ports::{Ports, accept};
 use super::reader::{Item, Section};
 use super::stores::Stores;
-use super::target::refuse_unknown;
+use super::target::{refuse_part, refuse_unknown};
 use super::values;
 
 /// Where a node is reached when nothing else is said.
@@ -294,6 +294,7 @@ fn read_volume(
     let store = section.require("store", "\"data\"").and_then(|item| {
         let store = item.string("data")?;
         refuse_unknown(&item, store, stores);
+        refuse_part(&item, store, stores);
         Some(store.to_owned())
     });
     let id = section

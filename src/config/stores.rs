@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::time::Duration;
 
-use engine::{StoreConfig, StoreDevice};
+use engine::{SpanConfig, StoreConfig, StoreDevice};
 
 use super::ports::accept;
-use super::reader::{Item, Section};
+use super::reader::{Item, Section, nearest};
 use super::values;
 
 /// A RAM disk to create, as `bdev_malloc_create` takes it.
@@ -23,9 +23,18 @@ impl Malloc {
     }
 }
 
+/// A store that lies on several others.
+struct Span {
+    config: SpanConfig,
+    place: Range<usize>,
+    /// Where each of those is named.
+    named: Vec<Range<usize>>,
+}
+
 /// The stores, and what creating them takes.
 pub(super) struct Stores {
     list: Vec<(StoreConfig, Range<usize>)>,
+    spans: Vec<Span>,
     pub(super) mallocs: Vec<Malloc>,
     /// Bdevs that something else must create, and where they are named.
     pub(super) bdevs: Vec<(String, Range<usize>)>,
@@ -33,17 +42,28 @@ pub(super) struct Stores {
 
 impl Stores {
     pub(super) fn names(&self) -> Vec<&str> {
-        self.list
-            .iter()
-            .map(|(store, _)| store.name.as_str())
-            .collect()
+        let stores = self.list.iter().map(|(store, _)| store.name.as_str());
+        let spans = self.spans.iter().map(|span| span.config.name.as_str());
+        stores.chain(spans).collect()
+    }
+
+    /// The name of the store that lies on this one and others.
+    pub(super) fn span_on(&self, store: &str) -> Option<&str> {
+        let mut spans = self.spans.iter().map(|span| &span.config);
+        let span = spans.find(|span| span.stores.iter().any(|name| name == store))?;
+        Some(&span.name)
+    }
+
+    pub(super) fn is_span(&self, store: &str) -> bool {
+        self.spans.iter().any(|span| span.config.name == store)
     }
 
     /// Each store's name and its place in the file.
     pub(super) fn places(&self) -> impl Iterator<Item = (&str, Range<usize>)> {
-        self.list
-            .iter()
-            .map(|(store, span)| (store.name.as_str(), span.clone()))
+        let stores = self.list.iter();
+        let stores = stores.map(|(store, place)| (store.name.as_str(), place.clone()));
+        let spans = self.spans.iter();
+        stores.chain(spans.map(|span| (span.config.name.as_str(), span.place.clone())))
     }
 
     pub(super) fn malloc_mib(&self) -> u32 {
@@ -74,10 +94,65 @@ impl Stores {
     pub(super) fn configs(&self) -> Vec<StoreConfig> {
         self.list.iter().map(|(store, _)| store.clone()).collect()
     }
+
+    pub(super) fn spans(&self) -> Vec<SpanConfig> {
+        self.spans.iter().map(|span| span.config.clone()).collect()
+    }
+
+    /// Refuses what cannot be of stores that lie on others.
+    fn check_spans(&self, root: &Section<'_>) {
+        let mut earlier: Vec<(&str, &str)> = Vec::new();
+        for span in &self.spans {
+            let whole = span.config.name.as_str();
+            for (name, at) in span.config.stores.iter().zip(&span.named) {
+                let report = |message: String, help: &str| root.report(at.clone(), message, help);
+                if self.is_span(name) {
+                    let message = format!("store `{name}` lies on others itself");
+                    report(message, "name the stores that are devices, in their order");
+                } else if !self.list.iter().any(|(store, _)| store.name == *name) {
+                    let known: Vec<_> = self.list.iter().map(|(s, _)| s.name.as_str()).collect();
+                    let help = match nearest(name, &known) {
+                        Some(near) => format!("did you mean `{near}`?"),
+                        None => format!("add `[[store]]` with `name = \"{name}\"`"),
+                    };
+                    report(format!("there is no store `{name}`"), &help);
+                }
+                let before = earlier.iter().find(|(before, _)| before == name);
+                match before {
+                    Some((_, other)) if *other == whole => {
+                        report(format!("store `{name}` is named twice"), "leave one out");
+                    }
+                    Some((_, other)) => {
+                        let message = format!("store `{name}` is a part of `{other}` already");
+                        report(message, "leave it out of one: a device has one owner");
+                    }
+                    None => earlier.push((name, whole)),
+                }
+            }
+            self.check_blocks(root, span);
+        }
+    }
+
+    /// RAM disks are known to have the blocks that they are asked to have.
+    fn check_blocks(&self, root: &Section<'_>, span: &Span) {
+        let size = |name: &String| self.mallocs.iter().find(|malloc| malloc.name == *name);
+        let named = span.config.stores.iter().zip(&span.named);
+        let mut sizes = named.filter_map(|(name, at)| Some((name, size(name)?.block_size, at)));
+        let Some((first, block, _)) = sizes.next() else {
+            return;
+        };
+        for (name, other, at) in sizes.filter(|&(_, other, _)| other != block) {
+            root.report(
+                at.clone(),
+                format!("blocks of {other} bytes on `{name}`, and of {block} on `{first}`"),
+                "stores that one lies on have the same `block_size`",
+            );
+        }
+    }
 }
 
-const EXAMPLES: &str = "write `malloc = { size_mib = 256 }`, `bdev = \"Nvme0n1\"` or \
-    `nvme = { transport_id = \"trtype:PCIe traddr:0000:01:00.0\" }`";
+const EXAMPLES: &str = "write `malloc = { size_mib = 256 }`, `bdev = \"Nvme0n1\"`, \
+    `nvme = { transport_id = \"trtype:PCIe traddr:0000:01:00.0\" }`, or `span = [\"disk0\", \"disk1\"]`";
 
 pub(super) fn read(root: &Section<'_>) -> Stores {
     let sections = root.tables("store");
@@ -90,6 +165,7 @@ pub(super) fn read(root: &Section<'_>) -> Stores {
     }
     let mut stores = Stores {
         list: Vec::new(),
+        spans: Vec::new(),
         mallocs: Vec::new(),
         bdevs: Vec::new(),
     };
@@ -97,6 +173,7 @@ pub(super) fn read(root: &Section<'_>) -> Stores {
     for section in sections {
         read_store(section, &mut stores, &mut names);
     }
+    stores.check_spans(root);
     for (index, (store, span)) in stores.list.iter().enumerate() {
         let earlier = stores.list[..index]
             .iter()
@@ -149,6 +226,7 @@ fn read_store(section: Section<'_>, stores: &mut Stores, names: &mut HashSet<Str
         section.get("bdev"),
         section.get("malloc"),
         section.get("nvme"),
+        section.get("span"),
     ];
     let given = ways.iter().flatten().count();
     if given != 1 {
@@ -163,7 +241,14 @@ fn read_store(section: Section<'_>, stores: &mut Stores, names: &mut HashSet<Str
             .map_or(section.span.clone(), |i| i.span.clone());
         section.report(span, message, EXAMPLES);
     }
-    let [bdev, malloc, nvme] = ways;
+    let [bdev, malloc, nvme, span] = ways;
+    if given == 1
+        && let Some(item) = span
+    {
+        let span = read_span(&item, name, section.span.clone());
+        stores.spans.push(span);
+        return section.finish();
+    }
     let device = if let Some(item) = bdev {
         let bdev = read_bdev(&item);
         if given == 1 {
@@ -192,6 +277,28 @@ fn read_store(section: Section<'_>, stores: &mut Stores, names: &mut HashSet<Str
         },
         span,
     ));
+}
+
+fn read_span(item: &Item<'_>, name: String, place: Range<usize>) -> Span {
+    const EXAMPLE: &str = "[\"disk0\", \"disk1\"]";
+    if item.is_empty_array() {
+        item.report(
+            "the store lies on no other",
+            format!("write `span = {EXAMPLE}`, in the order of their data, or leave the store out"),
+        );
+    }
+    let (mut stores, mut named) = (Vec::new(), Vec::new());
+    for element in item.elements(EXAMPLE) {
+        if let Some(text) = element.string("disk0") {
+            stores.push(text.to_owned());
+            named.push(element.span.clone());
+        }
+    }
+    Span {
+        config: SpanConfig { name, stores },
+        place,
+        named,
+    }
 }
 
 fn read_bdev(item: &Item<'_>) -> Option<String> {

@@ -184,7 +184,7 @@ fn read_subsystems(root: &Section<'_>, known: Known<'_>, warnings: &Sink) -> Vec
         );
     }
     for (store, span) in stores.places() {
-        let is_log = log.is_some_and(|log| log.is_on(store));
+        let is_log = log.is_some_and(|log| log.is_on(store)) || stores.span_on(store).is_some();
         if !taken.stores.contains_key(store) && !is_log {
             let help = "name it in a subsystem's `namespaces`, or leave it out";
             warnings.report(span, format!("store `{store}` is no namespace's"), help);
@@ -400,6 +400,7 @@ fn read_namespaces(
             continue;
         };
         refuse_unknown(&named, &namespace.store, known.stores);
+        refuse_part(&named, &namespace.store, known.stores);
         if known.log.is_some_and(|log| log.is_on(&namespace.store)) {
             named.report(
                 "the log is on this store",
@@ -468,6 +469,16 @@ pub(super) fn refuse_unknown(item: &Item<'_>, store: &str, stores: &Stores) {
         None => format!("stores are: {}", known.join(", ")),
     };
     item.report(format!("there is no store `{store}`"), help);
+}
+
+/// Refuses a store that another one lies on.
+pub(super) fn refuse_part(item: &Item<'_>, store: &str, stores: &Stores) {
+    if let Some(span) = stores.span_on(store) {
+        item.report(
+            format!("store `{store}` is a part of `{span}`, and nothing by itself"),
+            format!("write `{span}`, or take it out of that store's `span`"),
+        );
+    }
 }
 
 /// A store's name alone, or a table; and the item that names the store.

@@ -1,6 +1,7 @@
 //! Whole files: what they give, what they are told, and that nothing panics.
 
 mod mistakes;
+mod spans;
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -174,7 +175,7 @@ t.toml:4:1: unknown key `adresses` in [[port]]
 t.toml:6:1: unknown key `colour` in [[store]]
    |
  6 | colour = 1
-   | ^^^^^^ known here: bdev, malloc, name, nvme, timeout_s
+   | ^^^^^^ known here: bdev, malloc, name, nvme, span, timeout_s
 "
     );
     assert!(told("cores = [1]", "cores = [1]\ntargte = {}").contains("did you mean `target`?"));

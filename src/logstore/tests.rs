@@ -57,6 +57,7 @@ impl Made {
             identity: [0xab; 16],
             len: 1 << 30,
             block: 4096,
+            part_of: None,
         };
         let superblock = Superblock {
             log: LogId(*b"0123456789abcdef"),

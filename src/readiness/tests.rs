@@ -13,6 +13,7 @@ fn health(ports: &[PortState], stores: &[DeviceState]) -> Readiness {
     let health = Health {
         ports: ports.iter().enumerate().map(port).collect(),
         namespaces: (1..).zip(stores).map(namespace).collect(),
+        parts: Vec::new(),
         logs: Vec::new(),
     };
     Readiness::new(None, &health, &["eth1".into(), "0000:01:00.0".into()])
@@ -63,6 +64,32 @@ fn k06_each_wrong_is_told_with_what_to_do() {
     for (reason, told) in reasons.iter().zip(told) {
         assert!(reason.starts_with(told), "{reason}");
     }
+}
+
+#[test]
+fn r08_of_a_store_on_several_the_one_that_fails_is_named() {
+    use DeviceState::{Failing, Gone, Works};
+    let part = |store: &str, state| ("big".to_owned(), store.to_owned(), state);
+    let of = |first, second| {
+        let name = NamespaceName {
+            subsystem: "nqn.2026-01.com.example:a".into(),
+            nsid: 1,
+            store: "big".into(),
+        };
+        let health = Health {
+            namespaces: vec![(name, Ord::max(first, second))],
+            parts: vec![part("flash0", first), part("flash1", second)],
+            ..Health::default()
+        };
+        Readiness::new(None, &health, &[]).line()
+    };
+    assert_eq!(of(Works, Works), "ready");
+    let failing = of(Works, Failing);
+    let told = "the device of store `flash1`, a part of `big`, fails";
+    assert!(failing.contains(told), "{failing}");
+    let gone = of(Gone, Failing);
+    let told = "the device of store `flash0`, a part of `big`, is gone";
+    assert!(gone.contains(told), "{gone}");
 }
 
 #[test]

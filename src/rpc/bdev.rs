@@ -1,6 +1,6 @@
 //! Stores, which SPDK's users know as bdevs: `bdev_get_bdevs`.
 
-use engine::{Config, StoreConfig, StoreDevice};
+use engine::{Config, SpanConfig, StoreConfig, StoreDevice};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -29,11 +29,12 @@ impl Get {
 
     pub(super) fn answer(self, running: &Running) -> Result<Value, ErrorObject> {
         let (config, description) = (running.config(), running.describe());
-        let wanted = |store: &&StoreConfig| self.name.as_ref().is_none_or(|n| *n == store.name);
-        let stores = config.stores.iter().filter(wanted);
-        let shown: Vec<Value> = stores
-            .map(|store| show(&config, store, &description))
-            .collect();
+        let wanted = |name: &str| self.name.as_ref().is_none_or(|n| n == name);
+        let stores = config.stores.iter().filter(|store| wanted(&store.name));
+        let spans = config.spans.iter().filter(|span| wanted(&span.name));
+        let stores = stores.map(|store| show(&config, store, &description));
+        let spans = spans.map(|span| show_span(&config, span, &description));
+        let shown: Vec<Value> = stores.chain(spans).collect();
         match self.name {
             Some(name) if shown.is_empty() => {
                 let why = format!("No such device: there is no store `{name}`");
@@ -51,16 +52,9 @@ fn show(config: &Config, store: &StoreConfig, description: &Description) -> Valu
         StoreDevice::Nvme { .. } => ("NVMe disk", Vec::new()),
     };
     let mut shown = json!({ "name": store.name, "aliases": aliases, "product_name": product });
-    let described = description
-        .stores
-        .iter()
-        .find(|open| open.name == store.name);
-    if let Some(open) = described {
-        shown["block_size"] = open.block_size.into();
-        shown["num_blocks"] = open.blocks.into();
-    }
-    let mut namespaces = config.target.subsystems.iter().flat_map(|s| &s.namespaces);
-    shown["claimed"] = namespaces.any(|ns| ns.store == store.name).into();
+    add_size(&mut shown, &store.name, description);
+    let is_part = config.span_on(&store.name).is_some();
+    shown["claimed"] = (is_part || is_namespace(config, &store.name)).into();
     shown["driver_specific"] = match &store.device {
         StoreDevice::Bdev(_) => json!({}),
         StoreDevice::Nvme { transport_id, nsid } => {
@@ -68,6 +62,28 @@ fn show(config: &Config, store: &StoreConfig, description: &Description) -> Valu
         }
     };
     shown
+}
+
+/// What lies on several stores, much as SPDK shows a raid of level `concat`.
+fn show_span(config: &Config, span: &SpanConfig, description: &Description) -> Value {
+    let mut shown = json!({ "name": span.name, "aliases": [], "product_name": "Span" });
+    add_size(&mut shown, &span.name, description);
+    shown["claimed"] = is_namespace(config, &span.name).into();
+    shown["driver_specific"] = json!({ "span": { "base_bdevs_list": span.stores } });
+    shown
+}
+
+fn add_size(shown: &mut Value, store: &str, description: &Description) {
+    let mut open = description.stores.iter();
+    if let Some(open) = open.find(|open| open.name == store) {
+        shown["block_size"] = open.block_size.into();
+        shown["num_blocks"] = open.blocks.into();
+    }
+}
+
+fn is_namespace(config: &Config, store: &str) -> bool {
+    let mut namespaces = config.target.subsystems.iter().flat_map(|s| &s.namespaces);
+    namespaces.any(|ns| ns.store == store)
 }
 
 /// A transport id as an object, as SPDK shows it.

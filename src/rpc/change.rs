@@ -122,7 +122,7 @@ fn check_namespace(
     if subsystem.namespaces.iter().any(|ns| ns.nsid == nsid) {
         return Err(ChangeError::NamespaceExists(subsystem.nqn.clone(), nsid));
     }
-    if !config.stores.iter().any(|known| known.name == *store) {
+    if !config.store_names().any(|known| known == store) {
         return Err(ChangeError::NoStore(store.clone()));
     }
     for other in config.target.subsystems.iter().chain([subsystem]) {

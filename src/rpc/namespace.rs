@@ -154,7 +154,7 @@ fn free_nsid(config: &Config, nqn: &str) -> Result<u32, ErrorObject> {
 
 /// Refuses a bdev's name where the store of that bdev has another.
 fn suggest_store(config: &Config, name: &str) -> Result<(), ErrorObject> {
-    let named = config.stores.iter().any(|store| store.name == name);
+    let named = config.store_names().any(|store| store == name);
     let of_bdev = |device: &StoreDevice| matches!(device, StoreDevice::Bdev(bdev) if bdev == name);
     let store = config.stores.iter().find(|store| of_bdev(&store.device));
     match store {

@@ -206,7 +206,7 @@ pub(super) fn error_of(config: &Config, error: &ChangeError) -> ErrorObject {
         }
         ChangeError::NamespaceExists(..) => "take another `nsid`, or leave it out".into(),
         ChangeError::NsidOutOfRange(_) => "leave it out for the lowest that is free".into(),
-        ChangeError::NoStore(_) => list(config.stores.iter().map(|s| s.name.clone()).collect()),
+        ChangeError::NoStore(_) => list(config.store_names().map(str::to_owned).collect()),
         ChangeError::StoreTaken(..) => {
             "remove that namespace first: a store is one namespace at most".into()
         }

@@ -97,16 +97,17 @@ fn drive_shard(
     }
     let spdk = SpdkThread::create("shard0", core)?;
     let stores = Stores::open(&config, &Controllers::new())?;
-    let log_plan =
-        (config.log.as_ref()).map(|log| (log, logged::plan(&config, log, &stores.volumes)));
-    let offer = build::offer(&config, &stores.volumes)?;
+    let spans = build::spans(&config, &stores.volumes)?;
+    let plan = |log| logged::plan(&config, log, &stores.volumes, &spans);
+    let log_plan = config.log.as_ref().map(|log| (log, plan(log)));
+    let offer = build::offer(&config, &stores.volumes, &spans)?;
     let target = build::target(&config, &offer)?;
     let secret = build::secret();
     let mut shard = build::shard(
         &config,
         &ports,
         &target,
-        &build::VolumePlan::from(&offer),
+        &build::VolumePlan::new(&offer, spans),
         &secret,
         0,
         core,

@@ -6,14 +6,14 @@ use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use block::{Device, Geometry, NamespaceIndex, VolumeId, WritePolicy};
+use block::{Device, Geometry, NamespaceIndex, Span, SpanError, VolumeId, WritePolicy};
 use net::{Cidr, MacAddress, Offload, Route, Stack, StackConfig, rss};
 use nvmf::{Listener, Target};
 use shard::{Common, DoorKind, Doors, Link, MirrorDoor, NvmeDoor, Offer, Sizing, StoreInfo};
-use volume::{RingEnds, Volumes};
+use volume::{Devices, RingEnds, Volumes};
 
 use crate::config::{
-    Config, KnownStore, LogConfig, LogStoreConfig, PortConfig, StoreConfig, StoreDevice,
+    Config, KnownStore, LogConfig, LogStoreConfig, PortConfig, SpanConfig, StoreConfig, StoreDevice,
 };
 use crate::error::Error;
 use crate::machine::{Core, Shard};
@@ -34,11 +34,14 @@ pub(crate) struct VolumePlan {
     policies: Vec<WritePolicy>,
     /// Namespaces that are read as backups.
     backups: Vec<NamespaceIndex>,
+    /// Volumes that lie on several stores: as the first shard has found those.
+    spans: Vec<Span>,
 }
 
-impl From<&Offer> for VolumePlan {
-    fn from(offer: &Offer) -> Self {
+impl VolumePlan {
+    pub(crate) fn new(offer: &Offer, spans: Vec<Span>) -> Self {
         Self {
+            spans,
             volumes: offer.volumes(),
             policies: offer.policies(),
             backups: offer.backups(),
@@ -103,15 +106,60 @@ impl Config {
     }
 }
 
+/// Where volumes lie that are on several stores.
+pub(crate) fn spans(config: &Config, stores: &[Store]) -> Result<Vec<Span>, Error> {
+    let find = |name: &String| {
+        let place = config.stores.iter().position(|store| store.name == *name)?;
+        Some((VolumeId(place as u16), stores[place].geometry()))
+    };
+    let span = |span: &SpanConfig| {
+        // The configuration was checked to have them.
+        let devices: Vec<_> = span.stores.iter().filter_map(find).collect();
+        span_of(span, &devices)
+    };
+    config.spans.iter().map(span).collect()
+}
+
+/// Where a volume lies whose stores these are.
+fn span_of(config: &SpanConfig, devices: &[(VolumeId, Geometry)]) -> Result<Span, Error> {
+    let block = |place: usize| devices[place].1.block_size;
+    Span::new(devices).map_err(|error| Error::StoreConfig {
+        name: config.name.clone(),
+        why: match error {
+            SpanError::Blocks(place) => format!(
+                "{error}: {} bytes on {}, and {} on {}; give it stores with the same",
+                block(0),
+                config.stores[0],
+                block(place),
+                config.stores[place]
+            ),
+            SpanError::Short(place) => format!("{error}: {}", config.stores[place]),
+            SpanError::Empty => error.to_string(),
+        },
+    })
+}
+
+/// Bytes of every store, and of its blocks.
+pub(crate) fn sizes(stores: &[Store], spans: &[Span]) -> Vec<(u64, u32)> {
+    let devices = stores.iter().map(Device::geometry);
+    let all = devices.chain(spans.iter().map(|span| *span.geometry()));
+    all.map(|geometry| (geometry.len(), geometry.block_size))
+        .collect()
+}
+
 /// What the engine offers when it starts.
-pub(crate) fn offer(config: &Config, stores: &[Store]) -> Result<Offer, Error> {
+pub(crate) fn offer(config: &Config, stores: &[Store], spans: &[Span]) -> Result<Offer, Error> {
     let log = config.log.as_ref();
     let info = |(config, store): (&StoreConfig, &Store)| {
         let mut info = StoreInfo::new(config.name.clone(), store.geometry());
         info.smart = store.smart();
         with_the_log(log, info)
     };
-    let stores = config.stores.iter().zip(stores).map(info).collect();
+    let mut stores: Vec<_> = config.stores.iter().zip(stores).map(info).collect();
+    for (config, span) in config.spans.iter().zip(spans) {
+        let info = StoreInfo::of_span(config.name.clone(), span, &mut stores);
+        stores.push(info);
+    }
     Offer::new(&config.target.subsystems, stores).map_err(Error::Target)
 }
 
@@ -151,16 +199,34 @@ impl Config {
     /// # Errors
     /// As [`run()`](crate::run()) would end with.
     pub fn check_target(&self, known: &[KnownStore]) -> Result<(), Error> {
+        let info = |store: &KnownStore| with_the_log(self.log.as_ref(), store.info());
+        let mut stores: Vec<_> = known.iter().map(info).collect();
+        self.add_known_spans(&mut stores)?;
         let mut subsystems = self.target.subsystems.clone();
         for subsystem in &mut subsystems {
-            (subsystem.namespaces).retain(|ns| known.iter().any(|store| store.name == ns.store));
+            (subsystem.namespaces).retain(|ns| stores.iter().any(|store| store.name == ns.store));
         }
-        let info = |store: &KnownStore| with_the_log(self.log.as_ref(), store.info());
-        let stores = known.iter().map(info).collect();
         let offer = Offer::new(&subsystems, stores).map_err(Error::Target)?;
         let mut target = target_config(self);
         target.subsystems = offer.subsystems;
         (target.validate()).map_err(|error| Error::Target(error.to_string()))
+    }
+
+    /// Puts what lies on `stores` alone, which are known, behind them.
+    fn add_known_spans(&self, stores: &mut Vec<StoreInfo>) -> Result<(), Error> {
+        for config in &self.spans {
+            let find = |name: &String| {
+                let place = stores.iter().position(|store| store.name == *name)?;
+                Some((VolumeId(place as u16), stores[place].geometry))
+            };
+            let devices: Vec<_> = config.stores.iter().filter_map(find).collect();
+            if devices.len() == config.stores.len() {
+                let span = span_of(config, &devices)?;
+                let info = StoreInfo::of_span(config.name.clone(), &span, stores);
+                stores.push(info);
+            }
+        }
+        Ok(())
     }
 
     /// Whether one of its ports can be used, as far as that is known without taking it.
@@ -254,7 +320,7 @@ pub(crate) fn shard(
     let common = Common {
         volumes: Volumes::new(
             index,
-            stores.volumes,
+            Devices::new(stores.volumes, plan.spans.clone()),
             plan.policies.as_slice(),
             plan.volumes.as_slice(),
             &sizes,

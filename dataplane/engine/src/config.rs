@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use block::VolumeId;
 use shard::{MemoryConfig, SubsystemConfig};
 
 /// Everything an engine needs to start.
@@ -21,6 +22,8 @@ pub struct Config {
     pub spdk_json: Option<String>,
     /// Devices by name.
     pub stores: Vec<StoreConfig>,
+    /// Volumes that lie on several of them.
+    pub spans: Vec<SpanConfig>,
     /// The log, if there is one.
     pub log: Option<LogConfig>,
     /// Other nodes that have the same volumes, each of which is a peer.
@@ -68,6 +71,37 @@ impl StoreConfig {
     /// How long a store may have a command unless it is said otherwise: longer than a drive
     /// tries to read a bad block, and less than hosts wait (Linux: 30 s).
     pub const TIMEOUT: Duration = Duration::from_secs(20);
+}
+
+/// A volume that lies on several stores, one behind the other (row R8). It is a store itself, for namespaces and pairs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpanConfig {
+    /// What namespaces call it.
+    pub name: String,
+    /// The stores, in their order.
+    pub stores: Vec<String>,
+}
+
+impl Config {
+    /// Every store by its name, in the order in which they are known by everywhere: devices, and then what lies on
+    /// several of them.
+    pub fn store_names(&self) -> impl Iterator<Item = &str> {
+        let stores = self.stores.iter().map(|store| &store.name);
+        let all = stores.chain(self.spans.iter().map(|span| &span.name));
+        all.map(String::as_str)
+    }
+
+    /// What lies on that store and others.
+    pub fn span_on(&self, store: &str) -> Option<&SpanConfig> {
+        let has_it = |span: &&SpanConfig| span.stores.iter().any(|name| name == store);
+        self.spans.iter().find(has_it)
+    }
+
+    /// The place of a store among all.
+    pub(crate) fn volume_of(&self, name: &str) -> Option<VolumeId> {
+        let place = self.store_names().position(|store| store == name)?;
+        Some(VolumeId(place as u16))
+    }
 }
 
 /// The log of acknowledged writes (rows S1, S4, S6, S7).

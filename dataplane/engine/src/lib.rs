@@ -29,10 +29,13 @@ mod tsc;
 mod watch;
 
 pub use alone::{Alone, alone};
-pub use block::{DeviceState, IoCounters, IoKind, NamespaceCounters, Smart, WritePolicy};
+pub use block::{
+    DeviceState, IoCounters, IoKind, NamespaceCounters, SPAN_UNIT, Smart, WritePolicy,
+};
 pub use config::{
     ArbiterConfig, ArbiterTls, Config, FirstRole, KnownStore, LogConfig, LogStoreConfig,
-    PairConfig, PairVolumeConfig, PortConfig, StoreConfig, StoreDevice, TargetConfig, pair_volumes,
+    PairConfig, PairVolumeConfig, PortConfig, SpanConfig, StoreConfig, StoreDevice, TargetConfig,
+    pair_volumes,
 };
 pub use environment::{spdk_has_method, spdk_is_legacy};
 pub use error::Error;

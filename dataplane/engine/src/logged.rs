@@ -2,27 +2,33 @@
 
 use std::time::{Duration, Instant};
 
-use block::{Device, VolumeId};
-use nvlog::LogId;
+use block::{Device, Span, VolumeId};
+use nvlog::{LogId, PartOf};
 use volume::{LogPlan, LogStart, LogStorePlan, ReplayProgress};
 
 use crate::build::secret;
-use crate::config::{Config, LogConfig, LogStoreConfig, StoreConfig};
+use crate::config::{Config, LogConfig, LogStoreConfig, SpanConfig, StoreConfig};
 use crate::error::Error;
 use crate::machine::Shard;
 use crate::store::Store;
 
 /// How the log is to be, whose shards have opened `stores`.
-pub(crate) fn plan(config: &Config, log: &LogConfig, stores: &[Store]) -> LogPlan {
+pub(crate) fn plan(config: &Config, log: &LogConfig, stores: &[Store], spans: &[Span]) -> LogPlan {
     let volume = |(config, store): (&StoreConfig, &Store)| nvlog::Volume {
         name: config.name.clone(),
         identity: store.identity(),
         len: store.geometry().len(),
         block: store.geometry().block_size,
+        part_of: None,
     };
+    let mut volumes: Vec<_> = config.stores.iter().zip(stores).map(volume).collect();
+    for (config, span) in config.spans.iter().zip(spans) {
+        add_span(&mut volumes, config, span);
+    }
     let store = |log: &LogStoreConfig| LogStorePlan {
         name: log.name.clone(),
-        volume: volume_of(config, &log.name),
+        // The configuration was checked to have it.
+        volume: config.volume_of(&log.name).unwrap_or(VolumeId(u16::MAX)),
         discard: log.discard,
     };
     let mut id = [0; 16];
@@ -30,11 +36,11 @@ pub(crate) fn plan(config: &Config, log: &LogConfig, stores: &[Store]) -> LogPla
     LogPlan {
         shards: config.cores.len(),
         half_len: log.half_len,
-        tables_len: crate::pair::tables_len(config, stores),
+        tables_len: crate::pair::tables_len(config, &crate::build::sizes(stores, spans)),
         interval: log.interval,
         through_after_failure: log.through_after_failure,
         max_bytes: config.target.max_io_bytes as usize,
-        volumes: config.stores.iter().zip(stores).map(volume).collect(),
+        volumes,
         id: LogId(id),
         stores: log.stores.iter().map(store).collect(),
     }
@@ -43,10 +49,23 @@ pub(crate) fn plan(config: &Config, log: &LogConfig, stores: &[Store]) -> LogPla
 /// How often a replay tells how far it is.
 const PROGRESS: Duration = Duration::from_secs(5);
 
-/// The place of a store, which the configuration was checked to have.
-fn volume_of(config: &Config, name: &str) -> VolumeId {
-    let place = config.stores.iter().position(|store| store.name == name);
-    VolumeId(place.unwrap_or(usize::from(u16::MAX)) as u16)
+/// Puts a volume that lies on several of `volumes` behind them.
+fn add_span(volumes: &mut Vec<nvlog::Volume>, config: &SpanConfig, span: &Span) {
+    let number = volumes.len() as u16;
+    for (place, volume) in span.volumes().enumerate() {
+        volumes[volume.index()].part_of = Some(PartOf {
+            span: number,
+            place: place as u16,
+        });
+    }
+    volumes.push(nvlog::Volume {
+        name: config.name.clone(),
+        // What it lies on tells it from others.
+        identity: [0; 16],
+        len: span.geometry().len(),
+        block: span.geometry().block_size,
+        part_of: None,
+    });
 }
 
 /// Replays the log, for all shards, and starts it on this one. `between` is called at each turn, and

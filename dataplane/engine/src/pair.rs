@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use block::{Device, NamespaceIndex, VolumeId};
+use block::NamespaceIndex;
 use mirror::{
     Changed, Content, Door, FrameSize, Lanes, Mailbox, Manager, Mirrored, MirroredVolume, Node,
     Pair, PairKey, Patience, Peer, ReplicaId, Role, Standing, room_of,
@@ -14,19 +14,17 @@ use crate::build::secret;
 use crate::config::{Config, FirstRole, PairConfig, PairVolumeConfig, pair_volumes};
 use crate::error::Error;
 use crate::machine::Shard;
-use crate::store::Store;
 
 /// Changes of the other node that a shard has in work at a time.
 const RUNS: usize = 128;
 
 /// Bytes of the log's tables area: entries, and of each volume a record and room for one that is larger.
-pub(crate) fn tables_len(config: &Config, stores: &[Store]) -> u64 {
+pub(crate) fn tables_len(config: &Config, stores: &[(u64, u32)]) -> u64 {
     if config.pairs.is_empty() {
         return 0;
     }
     let pages = pair_volumes(&config.pairs).filter_map(|(_, volume)| {
-        let place = place_of(config, volume)?;
-        let device = stores[place].geometry().len();
+        let (device, _) = stores[config.volume_of(&volume.store)?.index()];
         let pages = |len| Changed::none(len).pages();
         Some(pages(device) + pages(room_of(device)))
     });
@@ -40,13 +38,6 @@ pub(crate) fn names(config: &Config) -> Vec<(String, [u8; 16])> {
         (volume.store.clone(), config.pairs[peer].peer)
     };
     pair_volumes(&config.pairs).map(name).collect()
-}
-
-fn place_of(config: &Config, volume: &PairVolumeConfig) -> Option<usize> {
-    config
-        .stores
-        .iter()
-        .position(|store| store.name == volume.store)
 }
 
 /// Numbers that nobody guesses.
@@ -83,11 +74,10 @@ impl Started {
         let (mut mirrored, mut pairs) = (Vec::new(), Vec::new());
         for (peer, volume) in pair_volumes(&config.pairs) {
             let number = mirrored.len() as u16;
-            let Some(place) = place_of(config, volume) else {
+            let Some(place) = config.volume_of(&volume.store) else {
                 continue;
             };
-            let (device, block) = stores[place];
-            let place = VolumeId(place as u16);
+            let (device, block) = stores[place.index()];
             let table = start.tables.iter().find(|table| table.volume == place);
             let (content, len) = match table {
                 Some(table) => {

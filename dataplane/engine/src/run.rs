@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use block::Device;
 use nvmf::Target;
 use shard::{Handle, Notices};
 use sync::Progress;
@@ -105,13 +104,13 @@ fn serve(
     // The first shard's stores say what the namespaces look like.
     let spdk = SpdkThread::create("shard0", lcores[0])?;
     let stores = Stores::open(config, &controllers)?;
-    let offer = build::offer(config, &stores.volumes)?;
-    let sizes = (stores.volumes.iter().map(Device::geometry))
-        .map(|geometry| (geometry.len(), geometry.block_size))
-        .collect();
-    let log_plan = (config.log.as_ref()).map(|log| logged::plan(config, log, &stores.volumes));
+    let spans = build::spans(config, &stores.volumes)?;
+    let offer = build::offer(config, &stores.volumes, &spans)?;
+    let sizes = build::sizes(&stores.volumes, &spans);
+    let plan = |log| logged::plan(config, log, &stores.volumes, &spans);
+    let log_plan = config.log.as_ref().map(plan);
     let target = build::target(config, &offer)?;
-    let volumes = build::VolumePlan::from(&offer);
+    let volumes = build::VolumePlan::new(&offer, spans);
     let names = config.ports.iter().map(|port| port.name.clone()).collect();
     handle.expect_shards(lcores.len(), tsc_hz(), names, offer, &target);
     let links = (build::rings(config).into_iter()).zip(shard::between(lcores.len()));

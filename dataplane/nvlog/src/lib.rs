@@ -14,7 +14,8 @@
 //!
 //! # On disk
 //!
-//! Version 2; the superblock of a store with tables, and their entries, are of version 3. Numbers are little-endian, offsets and lengths bytes, checksums CRC32C (RFC 3720, B.4).
+//! Version 2; the superblock of a store with tables, and their entries, are of version 3; that of a log with volumes that lie on
+//! several drives, with tables or without, is of version 4. Numbers are little-endian, offsets and lengths bytes, checksums CRC32C (RFC 3720, B.4).
 //! A checksum covers what it is in, with its own four bytes taken as zeros. Fields that are not named
 //! are written as zeros. What has another version is refused, and so is what cannot be. Generations, epochs and
 //! sequences are less than 2^56; sequences begin at 1.
@@ -32,7 +33,7 @@
 //! | store's superblock | bytes | |
 //! | --- | --- | --- |
 //! | 0 | 8 | `TL-NVLOG` |
-//! | 8 | 4 | version: 3, or without tables 2: a program that knows none would take their place for halves |
+//! | 8 | 4 | version: 3, or without tables 2: a program that knows none would take their place for halves; 4 if a drive is part of a volume |
 //! | 12 | 4 | checksum of the 16384 bytes |
 //! | 16 | 16 | which log it is |
 //! | 32 | 8 | generation |
@@ -44,7 +45,10 @@
 //! | 68 | 4 | volumes, at most 254 |
 //! | 72 | 1 | which of the log's stores this one is: 0 or 1 |
 //! | 80 | 8 | *tables_len*: at least 2080768, a multiple of 4096; without tables 0 |
-//! | 128 + 64·*i* | 64 | volume *i*: identity of its drive (16), bytes (8), bytes of a block (4), zeros (4), name (32, UTF-8, zeros behind it) |
+//! | 128 + 64·*i* | 64 | volume *i*: identity of its drive (16), bytes (8), bytes of a block (4), what it is part of: number of that volume, from 1 on, or 0 (2), and drives of that volume before this one (2), name (32, UTF-8, zeros behind it) |
+//!
+//! A volume that lies on several drives has an entry of its own, with an identity of zeros and the bytes of all, and each of
+//! its drives has one. It begins with its first drive; each but the last gives as many of its bytes as are a multiple of 65536.
 //!
 //! | region's superblock | bytes | |
 //! | --- | --- | --- |
@@ -294,7 +298,7 @@ pub use layout::{
     UNIT, Unfit, VOLUMES_MAX,
 };
 pub use region::{Group, Region};
-pub use superblock::{Bad, Members, RegionSuperblock, Superblock, Volume, WAVES};
+pub use superblock::{Bad, Members, PartOf, RegionSuperblock, Superblock, Volume, WAVES};
 pub use table::{CONTENT_MAX, ENTRY, Entry, NoTable, Put, Tables};
 
 /// What generations, epochs and sequences are less than: a transfer ID has no room for more.
@@ -305,6 +309,9 @@ pub const VERSION: u32 = 2;
 
 /// Version of the superblock of a store with tables, and of their entries.
 pub const VERSION_TABLES: u32 = 3;
+
+/// That of the superblock of a log with volumes that lie on several drives.
+pub const VERSION_SPANS: u32 = 4;
 
 /// Which log something is of: chosen at random when it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

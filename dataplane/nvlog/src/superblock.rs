@@ -4,9 +4,9 @@
 //! flushed: then it counts. Whenever the power goes, two copies agree on the version before, or
 //! on the new one. [`newest`] takes the newest version that two agree on.
 
-use crate::bytes::{array, put, u32_at, u64_at};
+use crate::bytes::{array, put, u16_at, u32_at, u64_at};
 use crate::layout::{AREAS, Layout, REGION_SUPERBLOCK, REGIONS_MAX, SUPERBLOCK, VOLUMES_MAX};
-use crate::{LogId, NUMBERS_END, VERSION, VERSION_TABLES};
+use crate::{LogId, NUMBERS_END, VERSION, VERSION_SPANS, VERSION_TABLES};
 
 const MAGIC: [u8; 8] = *b"TL-NVLOG";
 const REGION_MAGIC: [u8; 8] = *b"TL-REGIO";
@@ -57,6 +57,17 @@ pub struct Volume {
     pub len: u64,
     /// Bytes of its blocks.
     pub block: u32,
+    /// The volume that it is a part of, if that lies on several drives.
+    pub part_of: Option<PartOf>,
+}
+
+/// Where a drive stands among those of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartOf {
+    /// The volume's place in the list.
+    pub span: u16,
+    /// How many drives of it are before this one.
+    pub place: u16,
 }
 
 /// The superblock of a log store.
@@ -150,8 +161,10 @@ impl Superblock {
     pub fn encode(&self) -> Vec<u8> {
         assert!(self.volumes.len() <= VOLUMES_MAX, "too many volumes");
         let mut bytes = vec![0; SUPERBLOCK];
-        // A program that knows no tables would take their place for halves.
+        // A program that knows no tables would take their place for halves, and one that knows no spans forgets what
+        // they lie on.
         let version = match self.layout.tables_len {
+            _ if self.volumes.iter().any(|volume| volume.part_of.is_some()) => VERSION_SPANS,
             0 => VERSION,
             _ => VERSION_TABLES,
         };
@@ -170,6 +183,10 @@ impl Superblock {
             put(&mut bytes, at, &volume.identity);
             put(&mut bytes, at + 16, &volume.len.to_le_bytes());
             put(&mut bytes, at + 24, &volume.block.to_le_bytes());
+            if let Some(part) = volume.part_of {
+                put(&mut bytes, at + 28, &(part.span + 1).to_le_bytes());
+                put(&mut bytes, at + 30, &part.place.to_le_bytes());
+            }
             put(&mut bytes, at + 32, volume.name.as_bytes());
         }
         seal(&mut bytes);
@@ -181,12 +198,12 @@ impl Superblock {
     /// # Errors
     /// It is [`Bad`].
     pub fn decode(bytes: &[u8]) -> Result<Self, Bad> {
-        let version = look(bytes, MAGIC, &[VERSION, VERSION_TABLES])?;
+        let version = look(bytes, MAGIC, &[VERSION, VERSION_TABLES, VERSION_SPANS])?;
         let (len, block) = (u64_at(bytes, 40), u32_at(bytes, 48));
         let (regions, half_len) = (u32_at(bytes, 52), u64_at(bytes, 56));
         let tables_len = match version {
             VERSION_TABLES if u64_at(bytes, 80) == 0 => return Err(Bad::Fields),
-            VERSION_TABLES => u64_at(bytes, 80),
+            VERSION_TABLES | VERSION_SPANS => u64_at(bytes, 80),
             _ => 0,
         };
         let layout = Layout::new(len, block, regions, Some(half_len), tables_len)
@@ -207,18 +224,46 @@ impl Superblock {
                 identity: array(bytes, at),
                 len: u64_at(bytes, at + 16),
                 block: u32_at(bytes, at + 24),
+                part_of: match (u16_at(bytes, at + 28), u16_at(bytes, at + 30)) {
+                    _ if version != VERSION_SPANS => None,
+                    (0, 0) => None,
+                    (0, _) => return Err(Bad::Fields),
+                    (number, place) => Some(PartOf {
+                        span: number - 1,
+                        place,
+                    }),
+                },
             })
         };
         let places = (VOLUMES..).step_by(VOLUME).take(count);
+        let volumes: Vec<Volume> = places.map(volume).collect::<Result<_, _>>()?;
+        if !are_spans(&volumes, version) {
+            return Err(Bad::Fields);
+        }
         Ok(Self {
             log: LogId(array(bytes, 16)),
             generation,
             layout,
             placement: u32_at(bytes, 64),
             member,
-            volumes: places.map(volume).collect::<Result<_, _>>()?,
+            volumes,
         })
     }
+}
+
+/// Whether what drives are parts of can be: volumes that are no parts themselves, whose drives follow each other.
+fn are_spans(volumes: &[Volume], version: u32) -> bool {
+    let parts = || volumes.iter().filter_map(|volume| volume.part_of);
+    let is_whole = |part: PartOf| {
+        let span = volumes.get(usize::from(part.span));
+        let of_span = |other: &PartOf| other.span == part.span;
+        let places = parts().filter(of_span).count();
+        let same = parts().filter(|other| *other == part).count();
+        span.is_some_and(|span| span.part_of.is_none())
+            && usize::from(part.place) < places
+            && same == 1
+    };
+    parts().all(is_whole) && (version == VERSION_SPANS) == parts().next().is_some()
 }
 
 impl RegionSuperblock {

@@ -5,9 +5,9 @@ mod common;
 
 use common::dumps::{documented, dump, undump};
 use nvlog::{
-    Bad, Checksums, Crcs, HEADER_MAX, Header, Layout, LogId, Members, PAGE, PAGES_MAX, Record,
-    RecordOp, Region, RegionSuperblock, SUPERBLOCK, Superblock, TABLES, UNIT, VERSION,
-    VERSION_TABLES, VOLUMES_MAX, Volume,
+    Bad, Checksums, Crcs, HEADER_MAX, Header, Layout, LogId, Members, PAGE, PAGES_MAX, PartOf,
+    Record, RecordOp, Region, RegionSuperblock, SUPERBLOCK, Superblock, TABLES, UNIT, VERSION,
+    VERSION_SPANS, VOLUMES_MAX, Volume,
 };
 use testkit::Random;
 
@@ -34,15 +34,26 @@ fn superblock_of(random: &mut Random) -> Superblock {
         identity: random.bytes(16).try_into().expect("16 bytes"),
         len: random.word(),
         block: *random.pick(&[512, 4096]),
+        part_of: None,
     };
     let count = *random.pick(&[0, 1, 3, VOLUMES_MAX]);
+    let mut volumes: Vec<_> = (0..count).map(|_| volume(random)).collect();
+    if count > 1 && random.chance(1, 2) {
+        // The last is one on several drives; another one may be, too.
+        for (place, volume) in volumes.iter_mut().take(random.range(1..count)).enumerate() {
+            volume.part_of = Some(PartOf {
+                span: (count - 1) as u16,
+                place: place as u16,
+            });
+        }
+    }
     Superblock {
         log: log_of(random),
         generation: random.word() >> 8,
         layout: Layout::new(len, block, regions, half_len, tables_len).expect("room"),
         placement: random.word() as u32,
         member: random.below(2u8),
-        volumes: (0..count).map(|_| volume(random)).collect(),
+        volumes,
     }
 }
 
@@ -126,7 +137,7 @@ fn superblocks_that_cannot_be_are_refused() {
     };
     assert_eq!(Superblock::decode(&[0; SUPERBLOCK]), Err(Bad::Blank));
     assert_eq!(changed(0, b"TL-NVLOX"), Err(Bad::Foreign));
-    for version in [0, VERSION - 1, VERSION_TABLES + 1, u32::MAX] {
+    for version in [0, VERSION - 1, VERSION_SPANS + 1, u32::MAX] {
         let refused = changed(8, &version.to_le_bytes());
         assert_eq!(refused, Err(Bad::Version(version)));
     }
@@ -481,6 +492,7 @@ fn example_superblock() -> Superblock {
         identity: *identity,
         len,
         block,
+        part_of: None,
     };
     Superblock {
         log: LOG,

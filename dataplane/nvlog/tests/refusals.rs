@@ -77,7 +77,7 @@ fn a_log_of_another_version_is_refused() {
         devices
             .disk
             .damage(Layout::area(len, copy) as usize, |bytes| {
-                bytes[8] = 4;
+                bytes[8] = 5;
                 bytes[12..16].fill(0);
                 let crc = testkit::crc32c(&bytes[..SUPERBLOCK]);
                 bytes[12..16].copy_from_slice(&crc.to_le_bytes());
@@ -89,9 +89,9 @@ fn a_log_of_another_version_is_refused() {
     make(2);
     assert!(devices.open().is_ok());
     make(1);
-    assert_eq!(devices.open().err(), Some(Refusal::Version(4)));
+    assert_eq!(devices.open().err(), Some(Refusal::Version(5)));
     make(3);
-    assert_eq!(devices.open().err(), Some(Refusal::Version(4)));
+    assert_eq!(devices.open().err(), Some(Refusal::Version(5)));
 }
 
 #[test]

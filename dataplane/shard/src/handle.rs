@@ -239,8 +239,11 @@ impl Handle {
     /// How ports and namespaces are; empty before shards are expected.
     pub fn health(&self) -> Health {
         let (ports, _) = self.ports_and_shards();
-        let (namespaces, logs) = (lock(&self.shared.changes).as_ref())
-            .map(|changes| (changes.namespaces_on_volumes(), changes.logs_on_volumes()))
+        let (namespaces, logs, parts) = (lock(&self.shared.changes).as_ref())
+            .map(|changes| {
+                let (logs, parts) = (changes.logs_on_volumes(), changes.parts_on_volumes());
+                (changes.namespaces_on_volumes(), logs, parts)
+            })
             .unwrap_or_default();
         let is_pair = logs.len() > 1;
         let seen = lock(&self.shared.seen);
@@ -250,6 +253,9 @@ impl Handle {
                 .collect(),
             namespaces: (namespaces.into_iter())
                 .map(|(name, volume)| (name, seen.device(volume)))
+                .collect(),
+            parts: (parts.into_iter())
+                .map(|(span, name, volume)| (span, name, seen.device(volume)))
                 .collect(),
             logs: (logs.into_iter())
                 .filter(|_| is_pair)
@@ -485,7 +491,9 @@ impl Handle {
         let changes = lock(&self.shared.changes);
         let stores = changes.as_ref().map_or(&[][..], Changes::stores);
         let smart = |store: &StoreInfo| Some((store.name.clone(), store.smart.get()?));
-        stores.iter().filter_map(smart).collect()
+        // One that lies on several has said nothing that they have not.
+        let drives = stores.iter().filter(|store| !store.is_span);
+        drives.filter_map(smart).collect()
     }
 
     /// A shard's ends of the rings that changes cross; each has them once.

@@ -27,6 +27,8 @@ pub struct Health {
     pub ports: Vec<(String, PortState)>,
     /// Namespaces that are offered, and how their devices are.
     pub namespaces: Vec<(NamespaceName, DeviceState)>,
+    /// Stores that others lie on: the name of that, of the store, and how its device is.
+    pub parts: Vec<(String, String, DeviceState)>,
     /// Stores of the log, if there are two: one that is out fails, or is gone.
     pub logs: Vec<(String, DeviceState)>,
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use block::{Geometry, LastSmart, NamespaceIndex, VolumeId, WritePolicy};
+use block::{Geometry, LastSmart, NamespaceIndex, Span, VolumeId, WritePolicy};
 use mirror::Mirrored;
 use nvmf::{BlockSize, Hosts, Nsid};
 
@@ -27,6 +27,10 @@ pub struct StoreInfo {
     pub(crate) mirrored: Option<Arc<Mirrored>>,
     /// The log is on it: it is nobody's namespace.
     pub(crate) is_log: bool,
+    /// It lies on several of the others.
+    pub(crate) is_span: bool,
+    /// What lies on it and others: it is nobody's namespace itself.
+    pub(crate) part_of: Option<String>,
     /// The last in order of the policies that namespaces on it have had: shards leave no volume that was
     /// behind the cache, or logged, less than that.
     policy: WritePolicy,
@@ -42,7 +46,22 @@ impl StoreInfo {
             resized: None,
             mirrored: None,
             is_log: false,
+            is_span: false,
+            part_of: None,
             policy: WritePolicy::Through,
+        }
+    }
+
+    /// A store that lies on several of `stores`, which are nobody's namespaces any more.
+    pub fn of_span(name: String, span: &Span, stores: &mut [StoreInfo]) -> Self {
+        for volume in span.volumes() {
+            stores[volume.index()].part_of = Some(name.clone());
+        }
+        let drives = span.volumes().map(|volume| &stores[volume.index()].smart);
+        Self {
+            smart: LastSmart::of_all(drives),
+            is_span: true,
+            ..Self::new(name, *span.geometry())
         }
     }
 
@@ -114,6 +133,12 @@ pub(crate) fn namespace(
     if store.is_log {
         return Err(refuse(format!(
             "the log is on store {:?}: take another one",
+            config.store
+        )));
+    }
+    if let Some(span) = &store.part_of {
+        return Err(refuse(format!(
+            "store {:?} is a part of store {span:?}: take that",
             config.store
         )));
     }
@@ -337,6 +362,32 @@ mod tests {
         assert_eq!(seen(&config, NQN).nguid, nvmf::nguid_of([7; 16]));
         config.nguid = Some([9; 16]);
         assert_eq!(seen(&config, NQN).nguid, [9; 16]);
+    }
+
+    #[test]
+    fn r08_a_volume_on_several_stores_is_one_namespace_and_they_are_none() {
+        let info =
+            |name: &str, blocks| StoreInfo::new(name.into(), Geometry { blocks, ..GEOMETRY });
+        let mut stores = vec![info("a", 1000), info("b", 500)];
+        let members = [
+            (VolumeId(1), stores[1].geometry),
+            (VolumeId(0), stores[0].geometry),
+        ];
+        let span = Span::new(&members).unwrap();
+        let big = StoreInfo::of_span("big".into(), &span, &mut stores);
+        stores.push(big);
+        let on = |store: &str| {
+            let config = NamespaceConfig {
+                store: store.into(),
+                ..config()
+            };
+            namespace(NQN, &config, &stores, NamespaceIndex(0))
+        };
+        assert_eq!(on("big").unwrap().blocks, 384 + 1000);
+        for part in ["a", "b"] {
+            let why = on(part).unwrap_err();
+            assert!(why.contains("is a part of store \"big\""), "{why}");
+        }
     }
 
     /// DLFEAT (NVM 4.1.5.1).

@@ -57,7 +57,7 @@ pub(crate) struct Appliance {
     logs: Logs,
     /// Where the log has room for them.
     tables: Option<Tables>,
-    /// By volume; behind them those of the log, if there is one.
+    /// By volume; behind them those of the log, if there is one, and what else volumes lie on.
     disks: Vec<Rc<RefCell<Disk>>>,
     /// By port.
     nics: Vec<Nic>,
@@ -130,20 +130,24 @@ pub(crate) enum Stopped {
 }
 
 impl Appliance {
-    pub(crate) fn new(
+    pub(crate) fn new<'a>(
         index: usize,
         plan: &AppliancePlan,
         network: &NetworkPlan,
-        volumes: &[VolumePlan],
-        log: Option<&LogPlan>,
+        volumes: &'a [VolumePlan],
+        log: Option<&'a LogPlan>,
         random: &mut Random,
         trace: &Trace,
     ) -> Self {
-        let configs = volumes.iter().map(|volume| &volume.disk);
+        let first = |volume: &'a VolumePlan| volume.parts.first().unwrap_or(&volume.disk);
+        let configs = volumes.iter().map(first);
+        let more = volumes
+            .iter()
+            .flat_map(|volume| volume.parts.iter().skip(1));
         let lies = log.is_some_and(LogPlan::lies);
         let of_log = log.map(|log| [Some(&log.disk), log.mirror.as_ref()]);
         let of_log = of_log.into_iter().flatten().flatten();
-        let disks: Vec<_> = (configs.chain(of_log).enumerate())
+        let disks: Vec<_> = (configs.chain(of_log).chain(more).enumerate())
             .map(|(i, config)| {
                 let disk = Disk::new(i, config.clone(), random.fork(), trace);
                 Rc::new(RefCell::new(disk))
@@ -151,7 +155,7 @@ impl Appliance {
             .collect();
         let logged = (volumes.iter().enumerate())
             .filter(|(_, volume)| volume.policy == WritePolicy::Logged)
-            .map(|(i, volume)| (i, volume.disk.geometry.len()));
+            .map(|(i, volume)| (i, build::volume_id(volumes, disks.len(), i), volume));
         let has_tables = log.is_some_and(|log| log.tables_len > 0);
         Self {
             index,
@@ -160,7 +164,7 @@ impl Appliance {
             network: network.clone(),
             volumes: volumes.to_vec(),
             log: log.cloned(),
-            logs: Logs::new(disks.len() - volumes.len(), lies),
+            logs: Logs::new(log.map_or(0, LogPlan::disks), lies),
             disks,
             nics: build::nics(plan),
             clock: VirtualTime::default(),
@@ -178,7 +182,8 @@ impl Appliance {
 
     /// The devices that the log is on.
     pub(crate) fn logs(&self) -> &[Rc<RefCell<Disk>>] {
-        &self.disks[self.volumes.len()..]
+        let first = self.volumes.len();
+        &self.disks[first..first + self.logs.count]
     }
 
     /// Whether a command of its log's has failed since it was started.
@@ -217,9 +222,13 @@ impl Appliance {
 
     /// The devices of logged volumes.
     pub(crate) fn logged(&self) -> impl Iterator<Item = &Rc<RefCell<Disk>>> {
-        let volumes = self.volumes.iter().zip(&self.disks);
-        let logged = volumes.filter(|(volume, _)| volume.policy == WritePolicy::Logged);
-        logged.map(|(_, disk)| disk)
+        let logged = (0..self.volumes.len()).filter(|&volume| self.is_logged(volume));
+        logged.flat_map(|volume| self.disks_of(volume))
+    }
+
+    /// What a volume lies on.
+    pub(crate) fn disks_of(&self, volume: usize) -> impl Iterator<Item = &Rc<RefCell<Disk>>> {
+        build::places(&self.volumes, self.logs.count, volume).map(|place| &self.disks[place])
     }
 
     pub(crate) fn is_logged(&self, volume: usize) -> bool {
@@ -234,6 +243,10 @@ impl Appliance {
     /// Whether a device is gone: what was dirty for it keeps its memory until another start.
     pub(crate) fn has_lost_a_device(&self) -> bool {
         self.disks.iter().any(|disk| disk.borrow().is_gone())
+    }
+
+    pub(crate) fn volumes(&self) -> usize {
+        self.volumes.len()
     }
 
     pub(crate) fn disks(&self) -> &[Rc<RefCell<Disk>>] {

@@ -7,7 +7,7 @@ use crate::clock::{self, Nanoseconds, SECOND};
 pub(crate) trait Devices {
     /// Commands of a volume's device that failed so far.
     fn faults(&self, volume: usize) -> u64;
-    /// Whether the device went away for good.
+    /// Whether the device, or one of several, went away for good.
     fn is_gone(&self, volume: usize) -> bool;
     /// When the device, or its log's, last had commands that it would not have ended by itself.
     fn stuck_until(&self, volume: usize) -> Nanoseconds;
@@ -32,15 +32,19 @@ pub(crate) trait Devices {
 
 impl Devices for Appliance {
     fn faults(&self, volume: usize) -> u64 {
-        self.disks()[volume].borrow().faults()
+        self.disks_of(volume)
+            .map(|disk| disk.borrow().faults())
+            .sum()
     }
 
     fn is_gone(&self, volume: usize) -> bool {
-        self.disks()[volume].borrow().is_gone()
+        self.disks_of(volume).any(|disk| disk.borrow().is_gone())
     }
 
     fn stuck_until(&self, volume: usize) -> Nanoseconds {
-        let stuck_until = self.disks()[volume].borrow().stuck_until();
+        let disks = self.disks_of(volume);
+        let stuck_until = disks.map(|disk| disk.borrow().stuck_until()).max();
+        let stuck_until = stuck_until.unwrap_or(0);
         let logs = self.logs_in_use().filter(|_| self.is_logged(volume));
         let log = logs.map(|log| log.borrow().stuck_until()).min();
         log.map_or(stuck_until, |log| stuck_until.max(log))
@@ -53,8 +57,7 @@ impl Devices for Appliance {
     }
 
     fn any_held_until(&self) -> Nanoseconds {
-        let volumes = 0..self.disks().len() - self.logs().len();
-        volumes
+        (0..self.volumes())
             .map(|volume| self.held_until(volume))
             .max()
             .unwrap_or(0)
@@ -83,9 +86,7 @@ impl Devices for Appliance {
     }
 
     fn all_faults(&self) -> u64 {
-        (0..self.disks().len())
-            .map(|volume| self.faults(volume))
-            .sum()
+        self.disks().iter().map(|disk| disk.borrow().faults()).sum()
     }
 
     fn controllers(&self, host: &str) -> usize {

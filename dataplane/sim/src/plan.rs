@@ -1,6 +1,7 @@
 //! What a run consists of: everything that is drawn before it begins.
 
 mod changes;
+mod spans;
 mod trouble;
 
 use std::time::Duration;
@@ -40,7 +41,10 @@ pub(crate) struct NetworkPlan {
 /// A namespace, and the device behind it.
 #[derive(Clone, Debug)]
 pub(crate) struct VolumePlan {
+    /// As hosts know it.
     pub(crate) disk: DiskConfig,
+    /// What it lies on, if that is several.
+    pub(crate) parts: Vec<DiskConfig>,
     pub(crate) policy: WritePolicy,
     /// Bytes of a block as hosts see it.
     pub(crate) block: u32,
@@ -355,6 +359,14 @@ impl Plan {
         self
     }
 
+    /// Every device: those of volumes, of the log, and what else volumes lie on.
+    fn disks(&self) -> usize {
+        let logs = self.log.as_ref().map_or(0, LogPlan::disks);
+        let parts = self.volumes.iter();
+        let more = parts.map(|volume| volume.parts.len().saturating_sub(1));
+        self.volumes.len() + logs + more.sum::<usize>()
+    }
+
     fn draw_mirror(&mut self, random: &mut Random) {
         let mut other = LogPlan::draw(random, &self.appliance).disk;
         if let Some(log) = &mut self.log {
@@ -481,6 +493,7 @@ impl VolumePlan {
                 ]),
                 recovery: random.range(1..=1000u64) * MILLISECOND,
             },
+            parts: Vec::new(),
             policy,
             block,
             windows: Self::draw_windows(random, bytes),
@@ -507,6 +520,11 @@ impl VolumePlan {
 }
 
 impl LogPlan {
+    /// Its devices.
+    pub(crate) fn disks(&self) -> usize {
+        1 + usize::from(self.mirror.is_some())
+    }
+
     /// Whether a device of it says of some writes that they are done, and they are not.
     pub(crate) fn lies(&self) -> bool {
         let mut disks = [Some(&self.disk), self.mirror.as_ref()]

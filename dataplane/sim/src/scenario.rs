@@ -31,6 +31,8 @@ pub enum Scenario {
     /// A log of several volumes, the drive of one of which hangs for a minute while hosts keep their queues full of
     /// commands for it: the others go on.
     LogHangs,
+    /// An appliance with a log or without, whose volumes lie on several drives.
+    Spans,
     /// The link of a mirrored pair alone: two nodes, and connections that break.
     Link,
     /// Two replicas of a volume that lose each other and meet again.
@@ -56,13 +58,14 @@ pub struct Failure {
 
 impl Scenario {
     /// Every scenario.
-    pub const ALL: [Scenario; 10] = [
+    pub const ALL: [Scenario; 11] = [
         Scenario::Target,
         Scenario::Log,
         Scenario::LogLies,
         Scenario::LogTwo,
         Scenario::LogTwoLies,
         Scenario::LogHangs,
+        Scenario::Spans,
         Scenario::Link,
         Scenario::Replicas,
         Scenario::Pair,
@@ -78,6 +81,7 @@ impl Scenario {
             Scenario::LogTwo => "log-two",
             Scenario::LogTwoLies => "log-two-lies",
             Scenario::LogHangs => "log-hangs",
+            Scenario::Spans => "spans",
             Scenario::Link => "link",
             Scenario::Replicas => "replicas",
             Scenario::Pair => "pair",
@@ -113,6 +117,7 @@ impl Scenario {
             ),
             Scenario::LogTwoLies => run(seed, Plan::draw_two_lies, &trace),
             Scenario::LogHangs => run(seed, Plan::draw_hangs, &trace),
+            Scenario::Spans => run(seed, Plan::draw_spans, &trace),
             Scenario::Link => link::run(seed, &trace),
             Scenario::Replicas => replicas::run(seed, &trace),
             Scenario::Pair => pair::run(seed, false, &trace),

@@ -109,6 +109,7 @@ fn config(options: &Options) -> Config {
         },
         copy: options.copy,
         pci_allow: Vec::new(),
+        spans: Vec::new(),
         native_memory_mib: 1024,
     }
 }

@@ -87,6 +87,7 @@ pub fn config(block_size: u32) -> Config {
         },
         copy: false,
         pci_allow: Vec::new(),
+        spans: Vec::new(),
         native_memory_mib: 512,
     }
 }

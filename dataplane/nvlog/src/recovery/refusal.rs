@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::{VERSION, VERSION_TABLES};
+use crate::{VERSION, VERSION_SPANS};
 
 /// Why a log cannot be opened, or replayed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl<E: fmt::Display> fmt::Display for Refusal<E> {
             Refusal::Foreign => f.write_str("it holds something else than a log"),
             Refusal::Version(version) => write!(
                 f,
-                "its log is of version {version}, and this program knows versions {VERSION} and {VERSION_TABLES}: run the one that wrote it, or a later one"
+                "its log is of version {version}, and this program knows versions {VERSION} to {VERSION_SPANS}: run the one that wrote it, or a later one"
             ),
             Refusal::Size { was, is } => write!(
                 f,

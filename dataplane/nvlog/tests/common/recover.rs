@@ -72,6 +72,7 @@ pub fn superblock(log: LogId, layout: Layout) -> Superblock {
         identity: [i as u8; 16],
         len: VOLUME as u64,
         block: SECTOR as u32,
+        part_of: None,
     };
     Superblock {
         log,

@@ -49,16 +49,15 @@ pub struct Log {
 pub fn superblock(bytes: &[u8], len: usize) -> Option<Vec<u8>> {
     let bytes = &bytes[..16384];
     let version = number(bytes, 8, 4);
-    let is_one = bytes[..8] == *b"TL-NVLOG" && matches!(version, 2 | 3) && is_whole(bytes, 12);
-    let tables_len = if version == 3 {
-        number(bytes, 80, 8)
-    } else {
-        0
-    };
+    let is_one = bytes[..8] == *b"TL-NVLOG" && matches!(version, 2..=4) && is_whole(bytes, 12);
+    let tables_len = if version > 2 { number(bytes, 80, 8) } else { 0 };
     let is_area = (508 * 4096..1 << 60).contains(&tables_len) && tables_len.is_multiple_of(4096);
     let volumes = number(bytes, 68, 4) as usize;
     let (regions, half_len) = (number(bytes, 52, 4), number(bytes, 56, 8));
-    if !is_one || is_area != (version == 3) || volumes > 254 || number(bytes, 32, 8) >= NUMBERS_END
+    if !is_one
+        || !is_area && (version == 3 || tables_len > 0)
+        || volumes > 254
+        || number(bytes, 32, 8) >= NUMBERS_END
     {
         return None;
     }
@@ -77,11 +76,37 @@ pub fn superblock(bytes: &[u8], len: usize) -> Option<Vec<u8>> {
         let volume = &bytes[128 + 64 * i..][..64];
         let name = volume[32..].split(|&byte| byte == 0).next()?;
         std::str::from_utf8(name).ok()?;
-        meaning.extend(&volume[..28]);
+        meaning.extend(&volume[..if version == 4 { 32 } else { 28 }]);
         meaning.extend(name);
         meaning.push(0);
     }
-    (fits && is_sound).then_some(meaning)
+    let parts = || {
+        (0..volumes).map(|i| {
+            (
+                i,
+                number(bytes, 156 + 64 * i, 2),
+                number(bytes, 158 + 64 * i, 2),
+            )
+        })
+    };
+    let mut are_parts = version != 4 || parts().any(|(_, span, _)| span > 0);
+    for (_, span, place) in parts().filter(|_| version == 4) {
+        let of_span: Vec<_> = parts().filter(|&(_, other, _)| other == span).collect();
+        let is_device = |(i, its, _): (usize, u64, u64)| i as u64 + 1 == span && its == 0;
+        are_parts &= match span {
+            0 => place == 0,
+            _ => {
+                parts().any(is_device)
+                    && place < of_span.len() as u64
+                    && of_span
+                        .iter()
+                        .filter(|&&(_, _, other)| other == place)
+                        .count()
+                        == 1
+            }
+        };
+    }
+    (fits && is_sound && are_parts).then_some(meaning)
 }
 
 /// The bytes of a table's entry that mean something, if it is one of `slot` in the log `id`.

@@ -106,6 +106,15 @@ impl Changes {
             .collect()
     }
 
+    /// Stores that others lie on, by the names of both.
+    pub(crate) fn parts_on_volumes(&self) -> Vec<(String, String, block::VolumeId)> {
+        let stores = (0..).map(block::VolumeId).zip(&self.stores);
+        let part = |(volume, store): (block::VolumeId, &StoreInfo)| {
+            Some((store.part_of.clone()?, store.name.clone(), volume))
+        };
+        stores.filter_map(part).collect()
+    }
+
     /// The stores that are open.
     pub(crate) fn stores(&self) -> &[StoreInfo] {
         &self.stores

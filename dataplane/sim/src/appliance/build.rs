@@ -6,15 +6,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use block::{Device as _, VolumeId, WritePolicy};
+use block::{Device as _, Geometry, Span, VolumeId, WritePolicy};
 use net::{Cidr, MacAddress, Offload, Stack, StackConfig, TcpConfig, rss};
-use nvlog::LogId;
+use nvlog::{LogId, PartOf};
 use nvmf::{Listener, Target, TargetConfig};
 use shard::{
     Common, DoorKind, Doors, Handle, Link, MirrorDoor, NamespaceConfig, NvmeDoor, Offer, Sizing,
     StoreInfo, SubsystemConfig,
 };
-use volume::Volumes;
+use volume::{Devices, Volumes};
 
 use super::pair::MIRROR_PORT;
 use super::{Appliance, PairNode, Running, SUBSYSTEM, Shard, TCP_PORT, Turn};
@@ -22,7 +22,7 @@ use crate::clock::{self, MICROSECOND};
 use crate::device::{Device, Machine};
 use crate::disk::Disk;
 use crate::memory::Memory;
-use crate::plan::{AppliancePlan, LogPlan, NetworkPlan};
+use crate::plan::{AppliancePlan, LogPlan, NetworkPlan, VolumePlan};
 use crate::port::Nic;
 use crate::wire::Node;
 
@@ -93,19 +93,46 @@ pub(crate) fn stack_config(network: &NetworkPlan, node: Node, secret: u64) -> St
     }
 }
 
+/// Where the disks are that a volume lies on.
+pub(super) fn places(
+    volumes: &[VolumePlan],
+    logs: usize,
+    volume: usize,
+) -> impl Iterator<Item = usize> {
+    let more = |volume: &VolumePlan| volume.parts.len().saturating_sub(1);
+    let before: usize = volumes[..volume].iter().map(more).sum();
+    let first = volumes.len() + logs + before;
+    std::iter::once(volume).chain(first..first + more(&volumes[volume]))
+}
+
+/// What an appliance of so many disks knows a volume by.
+pub(super) fn volume_id(volumes: &[VolumePlan], disks: usize, volume: usize) -> VolumeId {
+    let is_span = |volume: &&VolumePlan| !volume.parts.is_empty();
+    let spans = volumes[..volume].iter().filter(is_span).count();
+    VolumeId(match is_span(&&volumes[volume]) {
+        true => disks + spans,
+        false => volume,
+    } as u16)
+}
+
 impl Appliance {
     pub(super) fn build(&mut self) -> Running {
         let plan = &self.plan;
         let secret = self.random.word();
         let is_dead = Rc::new(Cell::new(false));
+        let of_log = self.volumes.len()..self.volumes.len() + self.logs.count;
         let store = |(i, disk): (usize, &Rc<RefCell<Disk>>)| {
             let store = StoreInfo::new(format!("disk{i}"), disk.borrow().geometry());
-            match i < self.volumes.len() {
-                true => store,
-                false => store.with_the_log(),
+            match of_log.contains(&i) {
+                false => store,
+                true => store.with_the_log(),
             }
         };
-        let stores = self.disks.iter().enumerate().map(store).collect();
+        let mut stores: Vec<_> = self.disks.iter().enumerate().map(store).collect();
+        for (volume, span) in self.spans() {
+            let info = StoreInfo::of_span(self.store_name(volume), &span, &mut stores);
+            stores.push(info);
+        }
         let subsystem = self.subsystem();
         let offer = Offer::new(std::slice::from_ref(&subsystem), stores)
             .expect("namespaces that fit their devices");
@@ -192,7 +219,7 @@ impl Appliance {
         let namespaces = (self.volumes.iter().enumerate().filter(has))
             .map(|(i, volume)| NamespaceConfig {
                 nsid: i as u32 + 1,
-                store: format!("disk{i}"),
+                store: self.store_name(i),
                 uuid: None,
                 nguid: None,
                 write: volume.policy,
@@ -212,13 +239,55 @@ impl Appliance {
         }
     }
 
-    fn log_plan(&self, log: &LogPlan, id: LogId) -> volume::LogPlan {
-        let volume = |(i, volume): (usize, &crate::plan::VolumePlan)| nvlog::Volume {
-            name: format!("disk{i}"),
-            identity: [i as u8; 16],
-            len: volume.disk.geometry.len(),
-            block: volume.disk.geometry.block_size,
+    /// Volumes that lie on several drives.
+    fn spans(&self) -> Vec<(usize, Span)> {
+        let span = |(i, volume): (usize, &VolumePlan)| {
+            let places = places(&self.volumes, self.logs.count, i);
+            let ids: Vec<_> = places.map(|place| VolumeId(place as u16)).collect();
+            Some((i, volume.span(&ids)?))
         };
+        self.volumes.iter().enumerate().filter_map(span).collect()
+    }
+
+    fn store_name(&self, volume: usize) -> String {
+        match self.volumes[volume].parts.is_empty() {
+            true => format!("disk{volume}"),
+            false => format!("span{volume}"),
+        }
+    }
+
+    /// What the log is to know of volumes; of all drives, if some are parts of one.
+    fn logged_volumes(&self) -> Vec<nvlog::Volume> {
+        let volume = |name, identity: u8, geometry: Geometry| nvlog::Volume {
+            name,
+            identity: [identity; 16],
+            len: geometry.len(),
+            block: geometry.block_size,
+            part_of: None,
+        };
+        let spans = self.spans();
+        let count = match spans.is_empty() {
+            true => self.volumes.len(),
+            false => self.disks.len(),
+        };
+        let disks = self.disks[..count].iter().enumerate();
+        let disk = |(i, disk): (usize, &Rc<RefCell<Disk>>)| {
+            volume(format!("disk{i}"), i as u8, disk.borrow().geometry())
+        };
+        let mut all: Vec<_> = disks.map(disk).collect();
+        for (i, span) in spans {
+            for (place, id) in span.volumes().enumerate() {
+                all[id.index()].part_of = Some(PartOf {
+                    span: all.len() as u16,
+                    place: place as u16,
+                });
+            }
+            all.push(volume(self.store_name(i), 0, *span.geometry()));
+        }
+        all
+    }
+
+    fn log_plan(&self, log: &LogPlan, id: LogId) -> volume::LogPlan {
         let store = |place: usize| volume::LogStorePlan {
             name: format!("disk{}", self.volumes.len() + place),
             volume: VolumeId((self.volumes.len() + place) as u16),
@@ -237,7 +306,7 @@ impl Appliance {
             interval: Duration::from_nanos(log.interval),
             through_after_failure: log.through_after_failure,
             max_bytes: self.plan.max_io_bytes as usize,
-            volumes: self.volumes.iter().enumerate().map(volume).collect(),
+            volumes: self.logged_volumes(),
             id,
             stores: self.logs.configured().into_iter().map(store).collect(),
         }
@@ -262,6 +331,7 @@ impl Appliance {
         let devices: Vec<_> = (self.disks.iter())
             .map(|disk| Device::new(index, disk, is_dead))
             .collect();
+        let spans = self.spans().into_iter().map(|(_, span)| span).collect();
         let log = |place: usize| {
             let disk = (self.logs().get(place)).filter(|_| self.logs.absent != Some(place));
             disk.map(|disk| Device::new(index, disk, is_dead))
@@ -282,7 +352,7 @@ impl Appliance {
         let common = Common {
             volumes: Volumes::new(
                 index,
-                devices,
+                Devices::new(devices, spans),
                 &volumes.1,
                 &volumes.0,
                 &sizes,

@@ -12,6 +12,7 @@ use volume::{LogStart, RecordPages, TableToken, TableWrite};
 use super::Shard;
 use crate::clock::{self, Nanoseconds};
 use crate::oracle::{Oracle, SECTOR};
+use crate::plan::VolumePlan;
 
 const PEER: ReplicaId = ReplicaId([0xbb; 16]);
 /// One turn of the shard that writes tables in so many writes one.
@@ -30,6 +31,7 @@ struct Version {
 
 /// A volume with a table.
 struct Owned {
+    id: VolumeId,
     len: u64,
     /// The last one acknowledged first, then later ones.
     may_be: Vec<Version>,
@@ -63,10 +65,14 @@ fn replica(volume: usize) -> ReplicaId {
 }
 
 impl Tables {
-    /// Of volumes with their bytes.
-    pub(super) fn new(volumes: impl Iterator<Item = (usize, u64)>) -> Self {
-        let owned = |(volume, len)| {
+    /// Of volumes, by their places, which appliances know by these ids.
+    pub(super) fn new<'a>(
+        volumes: impl Iterator<Item = (usize, VolumeId, &'a VolumePlan)>,
+    ) -> Self {
+        let owned = |(volume, id, plan): (usize, VolumeId, &VolumePlan)| {
+            let len = plan.disk.geometry.len();
             let owned = Owned {
+                id,
                 len,
                 may_be: vec![Version::default()],
                 changed: Changed::none(len),
@@ -95,7 +101,7 @@ impl Tables {
         self.logged_from = clock::now();
         for (&volume, owned) in &mut self.owned {
             let mut tables = start.tables.iter();
-            let table = tables.find(|table| usize::from(table.volume.0) == volume);
+            let table = tables.find(|table| table.volume == owned.id);
             let content = table.map_or(&[][..], |table| &table.content);
             let mut may_be = owned.may_be.drain(..);
             let Some(found) = may_be.find(|version| version.content == content) else {
@@ -214,7 +220,7 @@ impl Tables {
             });
         }
         let write = TableWrite {
-            volume: VolumeId(volume as u16),
+            volume: owned.id,
             content: marked.is_none().then_some(&content[..]),
             record: Some(record(&owned.changed, owned.number)),
         };

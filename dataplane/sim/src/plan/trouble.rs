@@ -5,7 +5,7 @@ use testkit::Random;
 
 use crate::clock::{MICROSECOND, MILLISECOND, Nanoseconds};
 use crate::disk::{Failing, Trouble};
-use crate::plan::{OfferChange, Plan};
+use crate::plan::{LogPlan, OfferChange, Plan};
 use crate::wire::{Direction, Quality};
 
 /// Something that happens to a run.
@@ -228,6 +228,61 @@ impl Plan {
         let until = at + 60_000 * MILLISECOND;
         self.add(until, Event::Disk { disk, trouble });
         self.healed_at = until;
+    }
+
+    /// Drives of volumes that lie on several, each by itself.
+    pub(super) fn draw_trouble_of_parts(&mut self, random: &mut Random) {
+        let (volumes, all) = (self.volumes.len(), self.disks());
+        let logs = self.log.as_ref().map_or(0, LogPlan::disks);
+        for disk in volumes + logs..all {
+            if random.chance(2, 3) {
+                continue;
+            }
+            let at = self.sometime(random);
+            let most = *random.pick(&[50u64, 3000]);
+            let trouble = match random.below(4u32) {
+                0 => Trouble {
+                    slow: random.range(2..=200),
+                    is_full: random.one_in(4),
+                    ..Trouble::default()
+                },
+                1 => Trouble {
+                    held: random.range(1..=most) * MILLISECOND,
+                    ..Trouble::default()
+                },
+                2 => {
+                    let hangs = Trouble {
+                        hangs: true,
+                        ..Trouble::default()
+                    };
+                    self.add(
+                        at,
+                        Event::Disk {
+                            disk,
+                            trouble: hangs,
+                        },
+                    );
+                    let most = *random.pick(&[1000, 10_000, 60_000u64]);
+                    let until = at + random.range(1..=most) * MILLISECOND;
+                    let trouble = Trouble::default();
+                    self.add(until, Event::Disk { disk, trouble });
+                    continue;
+                }
+                _ => Trouble {
+                    failing: Some(Failing::draw(random)),
+                    ..Trouble::default()
+                },
+            };
+            self.disk_trouble(random, at, disk, trouble);
+        }
+        if self.log.is_none() && random.one_in(8) && all > volumes {
+            let at = self.sometime(random);
+            let disk = random.range(volumes..all);
+            self.add(at, Event::Gone { disk });
+        }
+        self.events.sort_by_key(|&(at, _)| at);
+        let last = self.events.iter().map(|&(at, _)| at).max();
+        self.healed_at = self.healed_at.max(last.unwrap_or(0));
     }
 
     /// The log's device is slow, full, silent, or fails what it is told.

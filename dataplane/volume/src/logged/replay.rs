@@ -2,6 +2,7 @@
 //! is made ready. One shard does it for all, before any of them takes a request.
 
 mod explain;
+mod spans;
 mod tables;
 mod targets;
 #[cfg(test)]
@@ -271,6 +272,10 @@ async fn run(desk: Desk, plan: LogPlan, mut sides: Vec<Option<Side>>) -> ReplayE
         }
     }
     let mut agreed = recovery::agree(&found).map_err(|(i, refusal)| refused(&refusal, i, &plan))?;
+    if let Some(opened) = &agreed.opened {
+        let log: Vec<_> = plan.stores.iter().map(|store| store.name.clone()).collect();
+        spans::check(&opened.superblock.volumes, &plan.volumes, &log)?;
+    }
     let tables_len = plan.tables_len.max(agreed.tables_len());
     let layout = layout(&plan, &sides, tables_len)?;
     let places = sides.iter().map(Option::as_ref);

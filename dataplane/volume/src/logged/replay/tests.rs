@@ -96,6 +96,7 @@ impl Bench {
             identity: self.identity.get(),
             len: 1 << 20,
             block: 512,
+            part_of: None,
         };
         let plan = LogPlan {
             shards: 1,
