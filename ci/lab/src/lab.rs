@@ -2,6 +2,7 @@
 //! the other.
 
 use crate::config::{HOST, WIRE};
+use crate::program;
 use crate::{
     Carried, Config, Host, Namespace, Outcome, Program, Result, Test, mtu, namespace, veth,
 };
@@ -44,6 +45,16 @@ impl Lab {
     #[track_caller]
     pub fn start(&self, config: &Config) -> Result<Program<'_>> {
         Program::start(&self.test, &self.target, config)
+    }
+
+    /// What the program says on the target's side when it does not come up.
+    ///
+    /// # Errors
+    ///
+    /// It does.
+    #[track_caller]
+    pub fn refusal(&self, config: &Config) -> Result<String> {
+        program::refusal(&self.test, &self.target, config)
     }
 
     #[track_caller]

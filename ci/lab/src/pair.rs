@@ -61,6 +61,8 @@ pub struct Pair {
     pub first_roles: Option<[&'static str; 2]>,
     /// MiB of the volume.
     pub volume_mib: u32,
+    /// MiB of the files that a node's volume lies on, if that is several.
+    pub parts_mib: [Vec<u32>; 2],
     /// MiB of the log.
     pub log_mib: u32,
     /// Where the programs run.
@@ -96,6 +98,7 @@ impl Pair {
             files: test.dir().into(),
             first_roles: Some(["source", "destination"]),
             volume_mib: 64,
+            parts_mib: [Vec::new(), Vec::new()],
             log_mib: 48,
             nodes,
             host,
@@ -334,15 +337,21 @@ impl Pair {
 
     fn with_files(&self, config: Config, node: usize) -> Result<Config> {
         let file = |name: &str| self.files.join(format!("{name}{node}"));
-        let stores = [
-            (STORE, file("disk"), self.volume_mib),
-            ("log0", file("log"), self.log_mib),
-        ];
-        on_files(
-            config,
-            &self.test.dir().join(format!("spdk{node}.json")),
-            &stores,
-        )
+        let parts = &self.parts_mib[node];
+        let names: Vec<_> = (0..parts.len()).map(|i| format!("part{i}")).collect();
+        let mut stores = vec![("log0", file("log"), self.log_mib)];
+        match parts.is_empty() {
+            true => stores.push((STORE, file("disk"), self.volume_mib)),
+            false => stores.extend(
+                (names.iter().zip(parts)).map(|(name, &mib)| (name.as_str(), file(name), mib)),
+            ),
+        }
+        let spdk = self.test.dir().join(format!("spdk{node}.json"));
+        let config = on_files(config, &spdk, &stores)?;
+        Ok(match parts.is_empty() {
+            true => config,
+            false => config.store(Section::new().key("name", STORE).key("span", names)),
+        })
     }
 
     fn alerts_file(&self, node: usize) -> PathBuf {

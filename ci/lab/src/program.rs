@@ -85,6 +85,16 @@ pub fn check(test: &Test, namespace: &Namespace, config: &Config) -> Result<Tool
     command(namespace, "check", &Files::write(test, config)?)
 }
 
+/// What `throughline run` says when it does not come up.
+///
+/// # Errors
+///
+/// It does.
+pub fn refusal(test: &Test, namespace: &Namespace, config: &Config) -> Result<String> {
+    let ended = command(namespace, "run", &Files::write(test, config)?)?.fails()?;
+    Ok(ended.output())
+}
+
 impl<'n> Program<'n> {
     /// Starts it in a namespace and waits until it serves.
     ///
