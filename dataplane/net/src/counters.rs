@@ -79,6 +79,8 @@ events::counters! {
         tcp_segments_received,
         /// Segments sent, retransmissions included.
         tcp_segments_sent,
+        /// Segments sent without payload: acknowledgments, probes, resets.
+        tcp_bare_sent,
         /// Segments that took the short path: in order, nothing unusual.
         tcp_predicted,
         /// Segments that no connection and no listener wants.

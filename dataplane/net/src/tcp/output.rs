@@ -543,6 +543,7 @@ impl Connection {
             len
         };
         cx.counters.count_sent(len);
+        cx.counters.tcp_bare_sent += u64::from(bare);
         if window == 0 {
             cx.counters.tcp_zero_windows_sent += 1;
         }
