@@ -141,6 +141,12 @@ impl<S> OpTable<S> {
         !self.ends.borrow().is_empty()
     }
 
+    /// Ends that wait to be taken.
+    #[inline]
+    pub fn ended(&self) -> usize {
+        self.ends.borrow().len()
+    }
+
     /// Ends an operation that a device has, for devices that keep their
     /// operations' places and not their addresses.
     pub fn ends(&self) -> OpEnds {

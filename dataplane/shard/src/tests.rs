@@ -2,6 +2,7 @@
 //! changes while it runs.
 
 mod ana;
+mod ends;
 mod slots;
 
 use std::cell::{Cell, RefCell};
@@ -12,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use block::{
-    Buffers, Command, Device, DeviceState, Flags, Geometry, Io, NamespaceIndex, NotStarted,
-    OpIndex, OpTable, Request, RequestId, VolumeId, WritePolicy,
+    Buffers, Command, Completed, Device, DeviceState, Flags, Geometry, Io, NamespaceIndex,
+    NotStarted, OpEnds, OpIndex, OpTable, Request, RequestId, VolumeId, WritePolicy,
 };
 use events::{StageClock, Ticks};
 use net::{MacAddress, PortFull, RxFrame, Stack, StackConfig, Transmit, TxFrame};
@@ -39,6 +40,9 @@ const SIZES: MemoryConfig = MemoryConfig {
 
 thread_local! {
     static NOW: Cell<u64> = const { Cell::new(1) };
+    /// Requests that a poll of the machine ends; none: all end where they are submitted.
+    static ENDS_A_POLL: Cell<usize> = const { Cell::new(0) };
+    static HELD: RefCell<VecDeque<(OpEnds, Completed)>> = const { RefCell::new(VecDeque::new()) };
 }
 
 #[derive(Clone, Copy)]
@@ -200,11 +204,15 @@ impl Device for Disk {
     ) -> Result<(), NotStarted> {
         let request = ops.request(op);
         let result = Ok(());
-        (ops.ends()).push(block::Completed {
+        let end = Completed {
             op,
             request,
             result,
-        });
+        };
+        match ENDS_A_POLL.get() {
+            0 => ops.ends().push(end),
+            _ => HELD.with_borrow_mut(|held| held.push_back((ops.ends(), end))),
+        }
         Ok(())
     }
 }
@@ -220,7 +228,11 @@ impl Machine for World {
     fn enter(&self) {}
 
     fn poll(&mut self) -> bool {
-        false
+        HELD.with_borrow_mut(|held| {
+            let most = ENDS_A_POLL.get().min(held.len());
+            held.drain(..most).for_each(|(ends, end)| ends.push(end));
+            most > 0
+        })
     }
 }
 

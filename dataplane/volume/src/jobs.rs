@@ -436,6 +436,12 @@ impl<D: Device, T> Jobs<D, T> {
         }
     }
 
+    /// Operations that devices have ended, and that nobody has looked at.
+    #[inline]
+    pub(crate) fn ended(&self) -> usize {
+        self.ops.ended()
+    }
+
     pub(crate) fn has_done(&self) -> bool {
         !self.finished.is_empty() || self.ops.has_completed()
     }

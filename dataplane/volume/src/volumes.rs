@@ -461,6 +461,12 @@ impl<D: Device> Volumes<D> {
         self.pump(buffers);
     }
 
+    /// Operations that devices have ended since they were last looked at.
+    #[inline]
+    pub fn ended(&self) -> usize {
+        self.jobs.ended()
+    }
+
     /// Whether some request may have ended.
     pub fn has_completed(&self) -> bool {
         !self.ends.is_empty() || self.jobs.has_done()
