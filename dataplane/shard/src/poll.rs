@@ -25,8 +25,10 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How often an idle moment is used to write dirty pages back.
 const IDLE: Duration = Duration::from_millis(1);
 
-/// Times that what drives devices is asked in one turn, as long as it ends something each time.
+/// Times that what drives devices is polled in one turn, as long as it has work; and those in a row that end nothing: there are
+/// pollers that always say that they were busy.
 const MACHINE_POLLS: usize = 64;
+const MACHINE_POLLS_IDLE: usize = 16;
 
 /// One core's share of an appliance.
 pub struct Shard<M: Machine> {
@@ -249,20 +251,29 @@ impl<M: Machine> Shard<M> {
         busy
     }
 
-    /// Lets what drives devices work until nothing more ends, within bounds. SPDK runs eight messages a poll, and a bdev that is
-    /// done with a request while it is submitted ends it by a message: asked once a turn, hundreds of requests would end eight at
-    /// a time in the order they came in, which are of as many connections, and each response would have a frame of its own.
+    /// Lets what drives devices work until it has nothing more to do, within bounds. SPDK runs eight messages a poll, and a bdev
+    /// that is done with a request while it is submitted ends it by a message, to which another one on top of it may add its own:
+    /// polled once a turn, hundreds of requests would end eight at a time in the order they came in, which are of as many
+    /// connections, and each response would have a frame of its own.
     pub(crate) fn poll_machine(&mut self) -> bool {
         self.machine.enter();
-        let mut completed = false;
+        let (mut worked, mut idle) = (false, 0);
         for _ in 0..MACHINE_POLLS {
-            let before = self.common.volumes.ended();
-            completed |= self.machine.poll();
-            if self.common.volumes.ended() == before {
+            let ended = self.common.volumes.ended();
+            if !self.machine.poll() {
+                break;
+            }
+            worked = true;
+            idle = if self.common.volumes.ended() > ended {
+                0
+            } else {
+                idle + 1
+            };
+            if idle == MACHINE_POLLS_IDLE {
                 break;
             }
         }
-        completed
+        worked
     }
 
     /// Shares pages and notices with other shards from now on; `ends` by shard.
