@@ -342,9 +342,13 @@ impl Connection {
         let reported = sample.duplicate.is_some_and(|(_, to)| to == probe.end);
         if !probe.resent || reported {
             self.recovery.tail = None;
+            if probe.resent {
+                self.set(has::ACKS_LATE);
+            }
         } else if segment.ack > probe.end {
             // The probe repaired a loss that nobody else would have told of.
             self.recovery.tail = None;
+            self.clear(has::ACKS_LATE);
             cx.counters.tcp_tail_losses_repaired += 1;
             if self.recovery.phase == Phase::Open {
                 let pipe = self.snd.pipe();

@@ -12,8 +12,8 @@ use crate::time::Instant;
 
 /// Retransmissions and probes for a connection that the application has released.
 const ORPHAN_RETRIES: u8 = 8;
-/// RFC 8985, 7.2: what a peer may delay an ACK for a single segment.
-const TAIL_ACK_DELAY: u64 = 25_000_000;
+/// RFC 8985, 7.2: what a peer may delay an ACK (TLP.max_ack_delay). Linux and FreeBSD do for 40 ms, to a tick of their clocks.
+const TAIL_ACK_DELAY: u64 = 50_000_000;
 
 impl Connection {
     /// Sets the alarm that fits what is out (RFC 6298, 5; RFC 8985, 7.2 and 8).
@@ -67,9 +67,11 @@ impl Connection {
     /// RFC 8985, 7.2: PTO.
     fn tail_timeout(&self) -> Duration {
         let srtt = self.rtt.smoothed().unwrap_or(0);
-        let single = self.snd.flight.count == 1;
+        // A peer owes an ACK at once for two full segments (RFC 9293, 3.8.6.3), not for as many responses.
+        let bytes = self.snd.nxt.since(self.snd.una);
+        let may_delay = bytes < 2 * self.snd.mss || self.has(has::ACKS_LATE);
         // Never so soon that the wheel's tick and the peer's turn would be outrun.
-        let delay = 2 * srtt + if single { TAIL_ACK_DELAY } else { 2_000_000 };
+        let delay = 2 * srtt + if may_delay { TAIL_ACK_DELAY } else { 2_000_000 };
         Duration::from_nanos(delay)
     }
 

@@ -60,6 +60,8 @@ pub(crate) mod flag {
     pub(crate) const LEAVING: u32 = 1 << 25;
     /// What it brings keeps others alive: it is taken when there is hardly any room.
     pub(crate) const HEARD: u32 = 1 << 26;
+    /// The peer had what it was probed for: it acknowledges late, though it owes it at once.
+    pub(crate) const ACKS_LATE: u32 = 1 << 30;
     /// What a segment is not taken the shortest way for; but timestamps it must have.
     pub(crate) const UNUSUAL: u32 = TIMESTAMPS | ORPHAN | SEND_RST | PROBING;
     /// Send what fits a small window, to get past silly windows (RFC 9293, 3.8.6.2.1).
