@@ -49,8 +49,8 @@ pub struct TargetConfig {
     /// Whether a host that requests data digests gets them.
     pub data_digest: bool,
     /// Whether the last C2HData PDU may carry the SUCCESS flag in place of a
-    /// response capsule. Done only on queues with SQ flow control disabled,
-    /// as the flag carries no SQ Head Pointer.
+    /// response capsule, as it does by default. Done only on queues with SQ flow
+    /// control disabled, as the flag carries no SQ Head Pointer (NVMe/TCP 3.6.2.9).
     pub success_flag: bool,
     /// Time for ICReq and Connect to arrive on a new connection, in milliseconds.
     pub handshake_ms: u32,
@@ -71,7 +71,7 @@ impl Default for TargetConfig {
             max_controllers: 1024,
             header_digest: true,
             data_digest: true,
-            success_flag: false,
+            success_flag: true,
             handshake_ms: 10_000,
             data_ms: 30_000,
         }

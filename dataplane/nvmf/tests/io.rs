@@ -282,9 +282,10 @@ fn base_6_3_responses_carry_the_submission_queue_head() {
 
 #[test]
 fn the_success_flag_is_used_only_without_flow_control() {
-    for no_flow_control in [false, true] {
+    let mut without = None;
+    for (default, no_flow_control) in [(true, false), (true, true), (false, true)] {
         let mut config = config();
-        config.success_flag = true;
+        config.success_flag &= default;
         let mut rig = Rig::with(config, rig::Sizes::default());
         let manners = Manners {
             no_flow_control,
@@ -300,6 +301,11 @@ fn the_success_flag_is_used_only_without_flow_control() {
         // With flow control a response capsule came and told SQHD.
         let expected = if no_flow_control { 0xffff } else { 2 };
         assert_eq!(answer.sq_head, expected);
+        // One each for ICReq, Connect and the data; the response is a PDU more.
+        let pdus = rig.counters.pdus_out;
+        let others = *without.get_or_insert(pdus - 1);
+        let by_flag = default && no_flow_control;
+        assert_eq!(pdus - others, u64::from(!by_flag));
         closed(rig, [&mut io, &mut admin]);
     }
 }
