@@ -2,7 +2,7 @@
 def median: sort | if length == 0 then null elif length % 2 == 1 then .[(length - 1) / 2] else (.[length / 2 - 1] + .[length / 2]) / 2 end;
 def spread: if (length == 0) or (median == 0) then null else (max - min) / median end;
 def figures: . as $samples
-	| [("iops", "p50_us", "p99_us", "p999_us", "busy_cycles_per_io") as $name | {key: $name, value: ($samples | map(.[$name]) | median)}]
+	| [("iops", "p50_us", "p99_us", "p999_us", "busy_cycles_per_io", "frames_in_per_io", "frames_out_per_io") as $name | {key: $name, value: ($samples | map(.[$name]) | median)}]
 	| from_entries
 	| . + {iops_spread: ($samples | map(.iops) | spread), copied_per_byte: ($samples | map(.copied_per_byte | values) | median)};
 def over($a; $b): if $b == null or $b == 0 then null else $a / $b end;

@@ -148,18 +148,25 @@ stable() {
 		"${flush[@]}" 2>>"$LOG"
 }
 
+# Frames that the target's end of the wire has received and sent, as JSON: before segments are cut, where offloads are on.
+frames() {
+	ip netns exec "$lab_target_ns" sh -c 'cd /sys/class/net/wire0/statistics && echo "{\"in\": $(cat rx_packets), \"out\": $(cat tx_packets)}"'
+}
+
 # measure SIDE PATTERN BYTES DEPTH CONNECTIONS ROUND: appends one line to samples.
 measure() {
-	local side=$1 pattern=$2 bytes=$3 depth=$4 connections=$5 round=$6 before after figures
-	before=$("${side}_busy")
+	local side=$1 pattern=$2 bytes=$3 depth=$4 connections=$5 round=$6 before after frames_before frames_after figures
+	before=$("${side}_busy") frames_before=$(frames)
 	figures=$("$load_with" "${@:1:5}") || die "$load_with failed against $side ($pattern $bytes, depth $depth, $connections connections)."
-	after=$("${side}_busy")
+	after=$("${side}_busy") frames_after=$(frames)
 	jq -c --arg side "$side" --arg pattern "$pattern" --argjson bytes "$bytes" --argjson depth "$depth" --argjson seconds $SECONDS_EACH \
-		--argjson connections "$connections" --argjson round "$round" --argjson before "$before" --argjson after "$after" '
+		--argjson connections "$connections" --argjson round "$round" --argjson before "$before" --argjson after "$after" \
+		--argjson frames_before "$frames_before" --argjson frames_after "$frames_after" '
 		if .iops <= 0 then error("there are no figures") else . end
 		| (.iops * $seconds) as $commands
 		| {side: $side, pattern: $pattern, bytes: $bytes, depth: $depth, connections: $connections, round: $round} + .
 		+ {busy_cycles_per_io: (($after.busy - $before.busy) / $commands),
+		   frames_in_per_io: (($frames_after.in - $frames_before.in) / $commands), frames_out_per_io: (($frames_after.out - $frames_before.out) / $commands),
 		   copied_per_byte: (if $after.copied == null then null else ($after.copied - $before.copied) / ($commands * $bytes) end)}
 	' <<<"$figures" >>"$dir/samples.jsonl"
 }
