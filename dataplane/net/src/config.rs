@@ -141,6 +141,9 @@ pub struct TcpConfig {
     pub rto_max: Duration,
     /// Longest delay of an ACK (RFC 9293, 3.8.6.3: below 500 ms).
     pub ack_delay: Duration,
+    /// Longest wait of output that fills no segment, while the peer is behind, for more; and of an ACK for an answer that is to come
+    /// ([`Stack::set_answers`](crate::Stack::set_answers)). Zero: neither waits.
+    pub gather_max: Duration,
     /// Retransmissions of one segment before the peer is given up (RFC 9293, 3.8.3: R2).
     pub retries_max: u8,
     /// Retransmissions of a SYN or SYN-ACK before the attempt is given up.
@@ -167,6 +170,7 @@ impl Default for TcpConfig {
             rto_min: Duration::from_millis(200),
             rto_max: Duration::from_secs(60),
             ack_delay: Duration::from_millis(40),
+            gather_max: Duration::from_micros(100),
             retries_max: 12,
             syn_retries_max: 5,
             keepalive_idle: Some(Duration::from_secs(7200)),

@@ -81,6 +81,8 @@ events::counters! {
         tcp_segments_sent,
         /// Segments sent without payload: acknowledgments, probes, resets.
         tcp_bare_sent,
+        /// Times that output which fills no segment began to wait for more, because the peer was behind.
+        tcp_gathered,
         /// Segments that took the short path: in order, nothing unusual.
         tcp_predicted,
         /// Segments that no connection and no listener wants.

@@ -92,7 +92,7 @@
 //! | urgent data (RFC 6093) | no storage protocol uses it; the bytes stay in the stream, the pointer is ignored |
 //! | TCP Fast Open, MPTCP, TCP-AO, MD5 | connections live for hours; a round trip at their start does not matter |
 //! | data in a SYN | legal and unheard of; it is not acknowledged, so the peer sends it again |
-//! | Nagle's algorithm | the application queues whole PDUs in one turn, and one turn makes one train of segments |
+//! | Nagle's algorithm | its wait has no bound but the peer's; what fills no segment waits 100 µs at most, for peers that are behind (`tcp/gather`) |
 //! | probing for larger MTUs (RFC 4821) | a narrower path is forgotten after ten minutes by new connections; old ones keep what works |
 //! | seconds of probes before an IPv4 address is used (RFC 5227, 1.1) | three in 300 ms find whoever has it on a storage network, and hosts wait |
 //! | router advertisements, redirects, SLAAC, DHCP | addresses and routes are configured; an appliance does not take them from strangers |

@@ -33,7 +33,7 @@ use crate::link::interface::Interface;
 use crate::link::neighbor::Neighbors;
 use crate::link::pmtu::PathMtus;
 use crate::pcap::Tap;
-use crate::tcp::{Connection, Numbers, Shared, State, TimeWaits, event};
+use crate::tcp::{Connection, Numbers, Shared, State, TimeWaits, event, has};
 use crate::time::Instant;
 use crate::util::siphash::SipKey;
 use crate::util::table::Table;
@@ -315,6 +315,19 @@ impl Stack {
         match self.find(connection) {
             Some(index) => self.connections[index].send(&mut self.cx, chunk),
             None => Err(SendError::Closed(chunk)),
+        }
+    }
+
+    /// Says whether an answer to something that was received is to come: it may carry the acknowledgment of that, too.
+    #[inline]
+    pub fn set_answers(&mut self, connection: ConnectionId, answers: bool) {
+        if let Some(index) = self.find(connection) {
+            let connection = &mut self.connections[index];
+            if answers {
+                connection.set(has::ANSWERS);
+            } else {
+                connection.clear(has::ANSWERS);
+            }
         }
     }
 

@@ -8,6 +8,7 @@
 //! | `input`, `ack`, `text` | SEGMENT ARRIVES |
 //! | `next` | the same, for the next segment of a train |
 //! | `output` | segments out |
+//! | `gather` | what waits for more, or for data that carries it |
 //! | `timers`, `rtt` | retransmission, persist, keep-alive, delayed ACK |
 //! | `recovery`, `loss`, `flight` | RACK-TLP, PRR, undoing; what is lost, and what is in flight |
 //! | `congestion` | CUBIC and NewReno behind a seam |
@@ -22,6 +23,7 @@ mod chunks;
 mod congestion;
 mod connection;
 mod flight;
+mod gather;
 mod handshake;
 mod header;
 mod input;

@@ -87,7 +87,7 @@ fn k04_nothing_is_allocated_after_the_start() {
     let before = here();
     let (mut now, mut received, mut closed) = (Instant::from_millis(1), 0u64, 0);
     let mut open = Some(a.stack.connect(now, to, None).unwrap());
-    for turn in 0..20_000u64 {
+    for turn in 0..60_000u64 {
         now += Duration::from_micros(50);
         // Every so often a time of loss: recovery allocates nothing either.
         let lose_every = if turn % 1000 < 300 { 9 } else { u64::MAX };

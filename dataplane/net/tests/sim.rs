@@ -36,6 +36,7 @@ impl World {
         for config in [&mut a, &mut b] {
             config.tcp.ecn = random.chance(300, 1000);
             config.tcp.pacing = random.chance(700, 1000);
+            config.tcp.gather_max = Duration::from_micros([0, 100, 5000][random.below(3) as usize]);
             if random.chance(300, 1000) {
                 config.tcp.congestion = CongestionAlgorithm::NewReno;
             }

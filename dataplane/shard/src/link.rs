@@ -3,6 +3,7 @@
 
 mod ending;
 mod reach;
+mod wire;
 mod withhold;
 
 use std::collections::VecDeque;
@@ -15,8 +16,8 @@ use net::{
     AddressState, ConnectError, ConnectionId, Event, Instant, ListenError, ListenerId, Notice,
     Stack, Tap,
 };
-use nvmf::{Timestamp, Wire};
-use pages::{Chunk, prefetch};
+use nvmf::Timestamp;
+use pages::prefetch;
 use volume::{Ended, Origin};
 
 use crate::common::{Common, Resources};
@@ -27,6 +28,7 @@ use crate::reports::TurnedAway;
 use crate::snapshot::{ConnectionSnapshot, Layer};
 
 pub(crate) use reach::leading_to;
+use wire::StackWire;
 
 /// Slots looked at per millisecond for session timers, at least: 10,000 connections in 160 ms.
 const SWEEP: usize = 64;
@@ -53,6 +55,8 @@ struct Connection {
     gone: bool,
     /// It is a queue of a controller: nobody else gets its slot.
     kept: bool,
+    /// Its host has answers to come, as the stack was told.
+    answers: bool,
     /// TCP gave it up: the peer acknowledged nothing any more.
     is_unresponsive: bool,
     io: IoCounters,
@@ -439,6 +443,7 @@ impl<P: Port> Link<P> {
             waiting: false,
             gone: false,
             kept: false,
+            answers: false,
             is_unresponsive: false,
             io: IoCounters::default(),
             latency_ns: 0,
@@ -551,6 +556,11 @@ impl<P: Port> Link<P> {
         let (buffers, doors) = common.for_doors();
         let done = connection.session.transmit(&mut wire, buffers, doors);
         connection.sent += wire.sent;
+        let answers = connection.session.outstanding() > 0;
+        if connection.answers != answers {
+            connection.answers = answers;
+            self.stack.set_answers(id, answers);
+        }
         if let Some(ending) = connection.session.ending()
             && (done || ending == Ending::Abort)
         {
@@ -647,28 +657,6 @@ impl<P: Port> Link<P> {
                 self.reap(id);
             }
         }
-    }
-}
-
-/// A session's way into the TCP send queue.
-struct StackWire<'a> {
-    stack: &'a mut Stack,
-    connection: ConnectionId,
-    sent: u64,
-}
-
-impl Wire for StackWire<'_> {
-    fn send(&mut self, chunk: Chunk) -> Result<(), Chunk> {
-        let len = chunk.len() as u64;
-        self.stack
-            .send(self.connection, chunk)
-            .map_err(net::SendError::into_chunk)?;
-        self.sent += len;
-        Ok(())
-    }
-
-    fn taken(&self) -> u64 {
-        self.sent
     }
 }
 

@@ -141,7 +141,7 @@ impl Stack {
         }
         let now = self.cx.now;
         let connection = &self.connections[index];
-        let (key, owes) = (connection.key, connection.has(has::ACK_NOW));
+        let (key, owes) = (connection.key, connection.has(has::ACK_NOW | has::ACK_SOON));
         let mac = connection.headers.destination();
         let remembered = self.time_waits.remember(connection, now);
         self.connections[index].finish(&mut self.cx, CloseReason::Finished);

@@ -213,11 +213,19 @@ impl Connection {
         cx.wake(self.index);
     }
 
+    /// Asks for one that data may carry, if some is about to leave.
+    #[inline]
+    pub(crate) fn ack_soon(&mut self, cx: &mut Shared) {
+        self.set(flag::ACK_SOON);
+        cx.wake(self.index);
+    }
+
     /// The earliest of its timers.
     #[inline]
     pub(crate) fn deadline(&self) -> Instant {
         let t = &self.timers;
-        t.alarm_at.min(t.ack_at).min(t.idle_at).min(t.pace_at)
+        let soon = t.ack_at.min(t.pace_at).min(t.gather_at);
+        t.alarm_at.min(t.idle_at).min(soon)
     }
 
     /// Whether anything arrives for the application without end, or can.

@@ -73,7 +73,7 @@ impl Connection {
         self.grow_window(cx, len);
         self.publish(cx, event::READABLE);
         if self.owes_ack(len, false) {
-            self.ack_now(cx);
+            self.ack_soon(cx);
         } else if self.timers.ack_at == NEVER {
             self.timers.ack_at = cx.now + Duration::from_nanos(cx.params.ack_delay);
             cx.arm(self.index, self.timers.ack_at);

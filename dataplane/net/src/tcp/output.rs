@@ -73,7 +73,10 @@ impl Connection {
             turn = self.output_data(cx, port)?;
             self.output_probes(cx, port)?;
         }
-        if self.has(has::ACK_NOW) && self.state.is_synchronized() {
+        if self.has(has::ACK_NOW | has::ACK_SOON)
+            && self.state.is_synchronized()
+            && !self.ack_waits(cx)
+        {
             self.emit_bare(cx, port, self.snd.nxt, flag::ACK)?;
         }
         Ok(turn)
@@ -178,11 +181,14 @@ impl Connection {
         if DEEP {
             len = self.fitting(cx, len);
         }
+        let last = len == self.snd.unsent;
+        if last && self.gathers(cx, len) {
+            return Ok(0);
+        }
         if !Flight::has_room(&cx.records) {
             cx.counters.tcp_flight_exhausted += 1;
             return Ok(0);
         }
-        let last = len == self.snd.unsent;
         let cwr = self.has(has::SEND_CWR) && self.has(has::ECN);
         let draft = Draft {
             seq: self.snd.nxt,
@@ -192,7 +198,8 @@ impl Connection {
             new: true,
         };
         self.emit(cx, port, draft)?;
-        self.clear(has::OVERRIDE | has::SEND_CWR);
+        self.clear(has::OVERRIDE | has::SEND_CWR | has::GATHERED);
+        self.timers.gather_at = NEVER;
         self.snd.flight.push(
             &mut cx.records,
             draft.seq,
@@ -439,7 +446,7 @@ impl Connection {
         cx.counters.count_sent(len);
         self.snd.nxt = self.snd.iss + 1;
         self.snd.last_sent = cx.now;
-        self.clear(has::SEND_SYN | has::ACK_NOW);
+        self.clear(has::SEND_SYN | has::ACK_NOW | has::ACK_SOON);
         if self.timers.alarm_at == NEVER {
             self.timers.set_alarm(
                 Alarm::Handshake,
@@ -553,7 +560,7 @@ impl Connection {
         self.timers.ack_at = NEVER;
         if reports || self.rcv.sacks.is_empty() {
             // With blocks to report, data does not do for an ACK.
-            self.clear(has::ACK_NOW);
+            self.clear(has::ACK_NOW | has::ACK_SOON);
             self.rcv.sacks.reported();
         }
         Ok(())

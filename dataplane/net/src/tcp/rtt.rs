@@ -60,6 +60,12 @@ impl Rtt {
         (self.smoothed > 0).then_some(self.smoothed)
     }
 
+    /// How much longer than the least round trip the others take: what segments wait for on the way, and at the peer.
+    #[inline]
+    pub(crate) fn queueing(&self) -> u64 {
+        self.smoothed.saturating_sub(self.least)
+    }
+
     pub(crate) fn least(&self) -> Option<u64> {
         (self.least != u64::MAX).then_some(self.least)
     }

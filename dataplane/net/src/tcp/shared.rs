@@ -22,6 +22,7 @@ pub(crate) struct Params {
     pub(crate) rto_min: u64,
     pub(crate) rto_max: u64,
     pub(crate) ack_delay: u64,
+    pub(crate) gather_max: u64,
     pub(crate) retries_max: u8,
     pub(crate) syn_retries_max: u8,
     /// `u64::MAX`: no keep-alive.
@@ -52,6 +53,7 @@ impl Params {
             rto_min: tcp.rto_min.as_nanos() as u64,
             rto_max: tcp.rto_max.as_nanos() as u64,
             ack_delay: tcp.ack_delay.as_nanos() as u64,
+            gather_max: tcp.gather_max.as_nanos() as u64,
             retries_max: tcp.retries_max,
             syn_retries_max: tcp.syn_retries_max,
             keepalive_idle: tcp

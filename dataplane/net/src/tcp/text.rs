@@ -99,7 +99,11 @@ impl Connection {
     #[inline]
     fn schedule_ack(&mut self, cx: &mut Shared, segment: &Segment, waited: bool) {
         if self.owes_ack(segment.len, waited) {
-            self.ack_now(cx);
+            if waited {
+                self.ack_now(cx);
+            } else {
+                self.ack_soon(cx);
+            }
         } else if self.timers.ack_at == NEVER {
             self.timers.ack_at = cx.now + Duration::from_nanos(cx.params.ack_delay);
         }

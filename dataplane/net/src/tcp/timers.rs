@@ -106,6 +106,9 @@ impl Connection {
         if due(&mut self.timers.pace_at) {
             cx.wake(self.index);
         }
+        if due(&mut self.timers.gather_at) {
+            self.on_gathered(cx);
+        }
         if due(&mut self.timers.idle_at) {
             self.on_idle_timer(cx);
         }

@@ -60,6 +60,12 @@ pub(crate) mod flag {
     pub(crate) const LEAVING: u32 = 1 << 25;
     /// What it brings keeps others alive: it is taken when there is hardly any room.
     pub(crate) const HEARD: u32 = 1 << 26;
+    /// An acknowledgment is due for what was received in order: data that is about to leave may carry it.
+    pub(crate) const ACK_SOON: u32 = 1 << 27;
+    /// What was gathered has waited for as long as it may.
+    pub(crate) const GATHERED: u32 = 1 << 28;
+    /// The application is about to answer something.
+    pub(crate) const ANSWERS: u32 = 1 << 29;
     /// The peer had what it was probed for: it acknowledges late, though it owes it at once.
     pub(crate) const ACKS_LATE: u32 = 1 << 30;
     /// What a segment is not taken the shortest way for; but timestamps it must have.
@@ -172,6 +178,8 @@ pub(crate) struct Timers {
     /// Keep-alive, or the end of FIN-WAIT-2.
     pub(crate) idle_at: Instant,
     pub(crate) pace_at: Instant,
+    /// Until when output that fills no segment waits for more.
+    pub(crate) gather_at: Instant,
 }
 
 impl Sender {
@@ -254,6 +262,7 @@ impl Timers {
         ack_at: NEVER,
         idle_at: NEVER,
         pace_at: NEVER,
+        gather_at: NEVER,
     };
 
     pub(crate) fn set_alarm(&mut self, alarm: Alarm, now: Instant, delay: Duration) {

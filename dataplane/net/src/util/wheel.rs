@@ -7,8 +7,8 @@ use pages::prefetch;
 use crate::time::Instant;
 use crate::util::list::{Links, List};
 
-/// A tick is 2^14 ns, about 16 µs; a timer fires in the first tick that begins at or after its time.
-const TICK_BITS: u32 = 14;
+/// A tick is 2^10 ns, about a microsecond; a timer fires in the first tick that begins at or after its time.
+const TICK_BITS: u32 = 10;
 const SLOT_BITS: u32 = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
 /// Nine levels of six bits hold every tick there is: 64 bits of nanoseconds are 50 bits of ticks.
