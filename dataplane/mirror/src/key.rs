@@ -3,7 +3,7 @@
 use std::fmt;
 use std::hash::Hasher;
 
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use siphasher::sip::SipHasher24;
 
