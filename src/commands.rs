@@ -3,6 +3,7 @@
 mod bind;
 mod capture;
 mod config;
+mod key;
 mod manual;
 mod notify;
 mod run;
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 pub(crate) use self::bind::{Devices, bind, unbind};
 pub(crate) use self::capture::{Frames, capture};
 pub(crate) use self::config::{save_config, show_config};
+pub(crate) use self::key::{Transform, generate_key};
 pub(crate) use self::manual::{Page, manual};
 pub(crate) use self::run::run;
 use crate::check;

@@ -5,6 +5,8 @@
 //! is read here is what may be written. `docs/throughline.toml` is the
 //! reference for people; a test keeps the two together.
 
+mod hosts;
+pub(crate) mod keys;
 mod log;
 mod pair;
 mod ports;
@@ -152,7 +154,8 @@ fn read_program(root: Section<'_>, warnings: &Sink, surroundings: &Surroundings<
     let log = log::read(&root, &stores);
     let (pairs, alerts): (Vec<_>, Vec<_>) =
         (pair::read(&root, &ports, &stores, log.is_some()).into_iter()).unzip();
-    let target = target::read(&root, &ports, &stores, log.as_ref(), &pairs, warnings);
+    let keys = keys::read(&root);
+    let target = target::read(&root, &ports, &stores, log.as_ref(), &pairs, keys, warnings);
     let spdk = spdk::read(&root, &stores, surroundings, warnings);
     let (memory, native_memory_mib) = read_memory(&root, target.max_io_bytes, stores.malloc_mib());
     let (control_socket, metrics) = read_control(&root, &ports);

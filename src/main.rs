@@ -149,6 +149,11 @@ enum Command {
         #[command(subcommand)]
         action: ConfigAction,
     },
+    /// Keys that hosts and the controller prove that they have (DH-HMAC-CHAP)
+    Key {
+        #[command(subcommand)]
+        action: KeyAction,
+    },
     /// Call a method of a running program's control socket, and print its result as JSON
     Rpc {
         #[command(flatten)]
@@ -196,6 +201,22 @@ enum ConfigAction {
     Show {
         #[command(flatten)]
         socket: SocketOptions,
+    },
+}
+
+#[derive(Subcommand)]
+enum KeyAction {
+    /// Make a fresh one, as `nvme gen-dhchap-key` does
+    Gen {
+        /// What it is transformed by before it is used
+        #[arg(long, value_enum, default_value_t = commands::Transform::Sha256)]
+        hmac: commands::Transform,
+        /// Bytes, where it is not transformed: 32, 48 or 64
+        #[arg(long, value_name = "BYTES")]
+        length: Option<usize>,
+        /// The file to write, which must not be there; the key is printed when left out
+        #[arg(long, short, value_name = "FILE")]
+        file: Option<PathBuf>,
     },
 }
 
@@ -397,6 +418,11 @@ fn main() -> ExitCode {
             ConfigAction::Show { socket } => socket
                 .path()
                 .and_then(|socket| commands::show_config(&socket)),
+        },
+        Command::Key { action } => match action {
+            KeyAction::Gen { hmac, length, file } => {
+                commands::generate_key(hmac, length, file.as_deref())
+            }
         },
         Command::Rpc {
             socket,

@@ -9,6 +9,7 @@ mod bdev;
 mod capture;
 mod change;
 mod host;
+mod key;
 mod listener;
 mod namespace;
 mod pair;
@@ -39,6 +40,10 @@ enum Request {
     AddHost(host::Add),
     RemoveHost(host::Remove),
     AllowAnyHost(host::AllowAny),
+    SetKeys(host::SetKeys),
+    AddKey(key::Add),
+    RemoveKey(key::Remove),
+    GetKeys(Nothing),
     AddListener(listener::Add),
     RemoveListener(listener::Remove),
     SetAnaState(ana::Set),
@@ -63,6 +68,13 @@ const METHODS: &[(&str, Read)] = &[
     ("bdev_get_bdevs", |p| {
         bdev::Get::read(p).map(Request::GetBdevs)
     }),
+    ("keyring_file_add_key", |p| {
+        key::Add::read(p).map(Request::AddKey)
+    }),
+    ("keyring_file_remove_key", |p| {
+        key::Remove::read(p).map(Request::RemoveKey)
+    }),
+    ("keyring_get_keys", |p| read(p).map(Request::GetKeys)),
     ("nvmf_create_subsystem", |p| {
         subsystem::Create::read(p).map(Request::CreateSubsystem)
     }),
@@ -80,6 +92,9 @@ const METHODS: &[(&str, Read)] = &[
     }),
     ("nvmf_subsystem_allow_any_host", |p| {
         host::AllowAny::read(p).map(Request::AllowAnyHost)
+    }),
+    ("nvmf_subsystem_set_keys", |p| {
+        host::SetKeys::read(p).map(Request::SetKeys)
     }),
     ("nvmf_subsystem_add_listener", |p| {
         listener::Add::read(p).map(Request::AddListener)
@@ -179,6 +194,10 @@ impl Rpc {
             Request::AddHost(add) => add.answer(running),
             Request::RemoveHost(remove) => remove.answer(running),
             Request::AllowAnyHost(allow) => allow.answer(running),
+            Request::SetKeys(set) => set.answer(running),
+            Request::AddKey(add) => add.answer(running),
+            Request::RemoveKey(remove) => remove.answer(running),
+            Request::GetKeys(nothing) => Ok(key::get(nothing, running)),
             Request::AddListener(add) => add.answer(running),
             Request::RemoveListener(remove) => remove.answer(running),
             Request::SetAnaState(set) => set.answer(running),

@@ -10,7 +10,8 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 use engine::{
-    AnaState, CNTLIDS, NamespaceConfig, PairConfig, SubsystemConfig, TargetConfig, WritePolicy,
+    AnaState, CNTLIDS, HostConfig, HostKeyConfig, KeyConfig, NamespaceConfig, PairConfig,
+    SubsystemConfig, TargetConfig, WritePolicy,
 };
 use toml_edit::{
     Array, ArrayOfTables, DocumentMut, InlineTable, Item, RawString, Table, TableLike, Value,
@@ -40,6 +41,7 @@ pub(super) fn with_target(
         let target = target.as_table_like_mut().ok_or("`target` is no table")?;
         put(target, "listen", Value::Array(listeners.collect()));
     }
+    write_keys(&mut document, was, now);
     write_subsystems(&mut document, was, now);
     Ok(document.to_string())
 }
@@ -70,6 +72,32 @@ pub(super) fn with_frames(
         put(pair, "frame_kib", i64::from(bytes / 1024).into());
     }
     Ok(document.to_string())
+}
+
+/// Names and files of keys, never what is in them.
+fn write_keys(document: &mut DocumentMut, was: &TargetConfig, now: &TargetConfig) {
+    let is_same = |a: &KeyConfig, b: &KeyConfig| (&a.name, &a.path) == (&b.name, &b.path);
+    let is_kept = was.keys.len() == now.keys.len();
+    if is_kept && was.keys.iter().zip(&now.keys).all(|(a, b)| is_same(a, b)) {
+        return;
+    }
+    let old = document.remove("key").map(Item::into_array_of_tables);
+    let old = old.and_then(Result::ok).unwrap_or_default();
+    let mut tables = ArrayOfTables::new();
+    for key in &now.keys {
+        let found = was.keys.iter().position(|other| is_same(other, key));
+        let kept = found.and_then(|at| old.get(at)).cloned();
+        tables.push(kept.unwrap_or_else(|| {
+            let mut table = Table::new();
+            table.decor_mut().set_prefix("\n");
+            table.insert("name", toml_edit::value(key.name.as_str()));
+            table.insert("file", toml_edit::value(key.path.display().to_string()));
+            table
+        }));
+    }
+    if !tables.is_empty() {
+        document.insert("key", Item::ArrayOfTables(tables));
+    }
 }
 
 fn write_subsystems(document: &mut DocumentMut, was: &TargetConfig, now: &TargetConfig) {
@@ -152,9 +180,14 @@ fn write_subsystem(
         None => drop(table.remove("hosts")),
         Some(hosts) => {
             let mut array = take_array(table, "hosts");
-            let element = |value: &Value, host: &String| value.as_str() == Some(host);
-            let new = |_: usize, host: &String| Value::from(host.as_str());
-            write_elements(&mut array, hosts, element, new, |_, _, _| ());
+            let element = |value: &Value, host: &HostConfig| host_of(value) == Some(&host.nqn);
+            let new = |_: usize, host: &HostConfig| {
+                let mut value = Value::from(host.nqn.as_str());
+                write_host(&mut value, host);
+                value
+            };
+            let keep = |_: usize, value: &mut Value, host: &HostConfig| write_host(value, host);
+            write_elements(&mut array, hosts, element, new, keep);
             put(table, "hosts", Value::Array(array));
         }
     }
@@ -174,6 +207,50 @@ fn write_subsystem(
     };
     write_elements(&mut array, &now.namespaces, element, new, keep);
     put(table, "namespaces", Value::Array(array));
+}
+
+/// The host that an element of `hosts` names.
+fn host_of(value: &Value) -> Option<&str> {
+    match value {
+        Value::InlineTable(table) => table.get("nqn").and_then(Value::as_str),
+        value => value.as_str(),
+    }
+}
+
+/// Makes an element of `hosts` say `host`.
+fn write_host(value: &mut Value, host: &HostConfig) {
+    let of = |keys: &HostKeyConfig| (keys.dhchap_key.clone(), keys.dhchap_ctrlr_key.clone());
+    let (key, controller) = host.keys.as_ref().map(of).unzip();
+    if !value.is_inline_table() {
+        if key.is_none() {
+            return;
+        }
+        let mut table = InlineTable::new();
+        table.insert("nqn", Value::from(host.nqn.as_str()));
+        let decor = value.decor().clone();
+        *value = Value::InlineTable(table);
+        *value.decor_mut() = decor;
+    }
+    let Some(table) = value.as_inline_table_mut() else {
+        return;
+    };
+    let before = table.to_string();
+    let names = [
+        ("dhchap_key", key),
+        ("dhchap_ctrlr_key", controller.flatten()),
+    ];
+    for (place, name) in names {
+        let said = table.get(place).and_then(Value::as_str);
+        if said != name.as_deref() {
+            match name {
+                Some(name) => put(table, place, name.into()),
+                None => drop(table.remove(place)),
+            }
+        }
+    }
+    if table.to_string() != before {
+        table.fmt();
+    }
 }
 
 /// Makes an array say `now`: elements that `is` finds stay, in their order and with

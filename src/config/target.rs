@@ -8,6 +8,8 @@ use engine::{
     TargetConfig, WritePolicy,
 };
 
+use super::hosts;
+use super::keys::Keys;
 use super::ports::{Ports, accept};
 use super::reader::{Item, Section, Sink, nearest};
 use super::stores::{Stores, read_block_size};
@@ -29,6 +31,7 @@ pub(super) fn read(
     stores: &Stores,
     log: Option<&LogConfig>,
     pairs: &[PairConfig],
+    keys: Keys,
     warnings: &Sink,
 ) -> TargetConfig {
     let section = root.table("target");
@@ -45,6 +48,7 @@ pub(super) fn read(
             .map(|address| (address, NVME_TCP))
             .collect(),
     };
+    let authentication = section.as_ref().map(hosts::read_policy);
     if let Some(section) = section {
         section.finish();
     }
@@ -52,15 +56,23 @@ pub(super) fn read(
         stores,
         log,
         pairs,
+        keys: &keys,
         max_io_bytes,
         listeners: &listeners,
     };
     let subsystems = read_subsystems(root, known, warnings);
+    let hosts = subsystems.iter().filter_map(|s| s.hosts.as_ref()).flatten();
+    let used = hosts.filter_map(|host| host.keys.as_ref());
+    let used = used.flat_map(|keys| [Some(&keys.dhchap_key), keys.dhchap_ctrlr_key.as_ref()]);
+    let used: Vec<&str> = used.flatten().map(String::as_str).collect();
+    keys.warn_of_unused(&used, root, warnings);
     TargetConfig {
         listeners,
         max_io_bytes,
         in_capsule_bytes,
         queue_depth,
+        authentication: authentication.unwrap_or_default(),
+        keys: keys.into_configs(),
         subsystems,
     }
 }
@@ -207,6 +219,7 @@ struct Known<'a> {
     stores: &'a Stores,
     log: Option<&'a LogConfig>,
     pairs: &'a [PairConfig],
+    keys: &'a Keys,
     max_io_bytes: u32,
     /// Where the target listens.
     listeners: &'a [(IpAddr, u16)],
@@ -250,19 +263,7 @@ fn read_subsystem(
     identify("serial", 20, "TL00000001", &mut subsystem.serial);
     identify("model", 40, "Throughline", &mut subsystem.model);
     if let Some(item) = section.get("hosts") {
-        let host = |element: Item<'_>| {
-            let text = element.string("nqn.2026-01.com.example:host0")?;
-            accept(&element, values::nqn(text)).map(|()| text.to_owned())
-        };
-        let hosts = item.elements("[\"nqn.2026-01.com.example:host0\"]");
-        if item.is_empty_array() {
-            warnings.report(
-                item.span.clone(),
-                "an empty list lets no host in",
-                "leave `hosts` out to let any host in",
-            );
-        }
-        subsystem.hosts = Some(hosts.into_iter().filter_map(host).collect());
+        subsystem.hosts = Some(hosts::read(&item, known.keys, warnings));
     }
     if let Some(item) = section.get("ana") {
         subsystem.ana = read_ana(&item, known.max_io_bytes);

@@ -38,7 +38,7 @@ const SPDK: &str = r#"{"subsystems": [{"subsystem": "bdev", "config": [
     {"method": "bdev_aio_create", "params": {"name": "Aio0", "filename": "/x", "block_size": 4096}},
     {"method": "bdev_nvme_attach_controller", "params": {"name": "N", "trtype": "PCIe", "traddr": "0000:09:00.0"}}]}]}"#;
 
-fn parsed(text: &str) -> Result<Program, Problems> {
+pub(super) fn parsed(text: &str) -> Result<Program, Problems> {
     let read = |path: &Path| match path.to_str() {
         Some("spdk.json") => Ok(SPDK.to_owned()),
         Some("broken.json") => Ok("{\n  \"subsystems\": [}".to_owned()),
@@ -53,7 +53,7 @@ fn parsed(text: &str) -> Result<Program, Problems> {
 }
 
 /// The minimal file with one thing replaced, and everything it is told.
-fn told(from: &str, to: &str) -> String {
+pub(super) fn told(from: &str, to: &str) -> String {
     assert!(MINIMAL.contains(from), "{from}");
     match parsed(&MINIMAL.replacen(from, to, 1)) {
         Ok(program) => match program.warnings {
@@ -125,6 +125,8 @@ fn k06_the_examples_comments_hold_the_defaults() {
                     && ![
                         "vlan",
                         "hosts",
+                        "dhchap_digests",
+                        "dhchap_dhgroups",
                         "ana",
                         "peer_listen",
                         "pci_allow",

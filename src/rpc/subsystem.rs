@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::change::{Change, NSID_MAX};
 use super::params::{DISCOVERY, Identify, Nqn, Params, Within, read, without, without_target};
 use super::target::{Description, Running};
-use super::{ana, listener};
+use super::{ana, host, listener};
 use crate::config::{default_serial, nguid_text, uuid_text};
 use crate::control::ErrorObject;
 
@@ -162,7 +162,7 @@ impl Get {
 
 fn show(subsystem: &SubsystemConfig, listeners: &[Value], description: &Description) -> Value {
     let hosts = subsystem.hosts.iter().flatten();
-    let hosts: Vec<Value> = hosts.map(|host| json!({ "nqn": host })).collect();
+    let hosts: Vec<Value> = hosts.map(host::shown).collect();
     let namespaces = subsystem.namespaces.iter();
     let namespaces: Vec<Value> = namespaces
         .map(|namespace| show_namespace(subsystem, namespace, description))

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use engine::{AnaSnapshot, Config, Handle};
+use engine::{AnaSnapshot, Config, Handle, KeyConfig, SubsystemConfig};
 
 use super::change::{self, Change, ChangeError};
 use crate::config::{Source, digest};
@@ -147,6 +147,15 @@ impl Running {
                 Err(refusal)
             }
         }
+    }
+
+    /// Changes the keys that hosts may be given, of these subsystems.
+    pub(super) fn edit_keys<T>(
+        &self,
+        edit: impl FnOnce(&mut Vec<KeyConfig>, &[SubsystemConfig]) -> Result<T, ErrorObject>,
+    ) -> Result<T, ErrorObject> {
+        let target = &mut self.state().config.target;
+        edit(&mut target.keys, &target.subsystems)
     }
 
     /// Frames of the pair that has the volume on a store are so long from now on, if `set` has it done.

@@ -117,8 +117,11 @@ impl Bench {
         };
         let answer = self.rpc.call(method, params, &|| false);
         // What the methods answer from is what the engine has, whatever happened.
-        let engine = format!("{:?}", self.fake.config.lock().unwrap().target);
-        assert_eq!(format!("{:?}", self.rpc.running.config().target), engine);
+        let mut engine = self.fake.config.lock().unwrap().target.clone();
+        let own = self.rpc.running.config().target;
+        // Keys that no host has are no business of the engine's.
+        engine.keys.clone_from(&own.keys);
+        assert_eq!(format!("{own:?}"), format!("{engine:?}"));
         answer
     }
 
@@ -216,6 +219,78 @@ fn subsystems_are_shown_in_spdks_shape() {
     );
     let (code, told) = bench.refused("nvmf_get_subsystems", json!({ "nqn": B }));
     assert_eq!((code, told.contains(B)), (-19, true), "{told}");
+}
+
+#[test]
+fn hosts_get_keys_and_lose_them_and_nobody_is_shown_any() {
+    const KEY: &str = "DHHC-1:01:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh+KfiaR:";
+    let bench = Bench::new();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, KEY.as_bytes()).unwrap();
+    let path = file.path().display().to_string();
+    for name in ["a", "b"] {
+        bench.done(
+            "keyring_file_add_key",
+            json!({ "name": name, "path": path }),
+        );
+    }
+    let (_, told) = bench.refused("keyring_file_add_key", json!({ "name": "a", "path": path }));
+    assert!(told.contains("there is a key `a` already"), "{told}");
+    let (_, told) = bench.refused(
+        "keyring_file_add_key",
+        json!({ "name": "c", "path": "/none" }),
+    );
+    assert!(told.contains("throughline key gen --file /none"), "{told}");
+    let keys = bench.call("keyring_get_keys", json!({})).unwrap();
+    assert_eq!(
+        keys[0],
+        json!({ "name": "a", "module": "keyring_file", "path": path })
+    );
+    bench.done(
+        "nvmf_subsystem_allow_any_host",
+        json!({ "nqn": A, "allow_any_host": false }),
+    );
+    let add = |key: Value| json!({ "nqn": A, "host": B, "dhchap_key": key });
+    let (_, told) = bench.refused("nvmf_subsystem_add_host", add(json!("z")));
+    assert!(told.contains("there is no key `z`"), "{told}");
+    bench.done("nvmf_subsystem_add_host", add(json!("a")));
+    bench.done("nvmf_subsystem_add_host", add(json!("a")));
+    let (_, told) = bench.refused("nvmf_subsystem_add_host", add(json!("b")));
+    assert!(told.contains("nvmf_subsystem_set_keys"), "{told}");
+    let set = json!({ "nqn": A, "host": B, "dhchap_key": "a", "dhchap_ctrlr_key": "b" });
+    bench.done("nvmf_subsystem_set_keys", set);
+    let host = json!({ "nqn": B, "dhchap_key": "a", "dhchap_ctrlr_key": "b" });
+    assert_eq!(bench.subsystem(A)["hosts"], json!([host]));
+    let (_, told) = bench.refused("keyring_file_remove_key", json!({ "name": "b" }));
+    assert!(told.contains(B) && told.contains(A), "{told}");
+    // The file names it, and has nothing of it; what is written is what is read.
+    let config = bench.call("throughline_get_config", json!({})).unwrap();
+    let toml = config["toml"].as_str().unwrap();
+    assert!(
+        toml.contains(&path) && toml.contains("dhchap_ctrlr_key = \"b\""),
+        "{toml}"
+    );
+    assert!(!toml.contains("AAEC"), "{toml}");
+    assert!(!format!("{:?}", bench.rpc.running.config()).contains("AAEC"));
+    let alone = json!({ "nqn": A, "host": B, "dhchap_ctrlr_key": "b" });
+    let (_, told) = bench.refused("nvmf_subsystem_set_keys", alone);
+    assert!(told.contains("give `dhchap_key` too"), "{told}");
+    // A list of those that may connect leaves them their keys.
+    let list =
+        json!({ "nqn": A, "allow_any_host": false, "hosts": [B, "nqn.2026-01.com.example:h"] });
+    bench.done("nvmf_subsystem_allow_any_host", list);
+    assert_eq!(bench.subsystem(A)["hosts"][0], host);
+    bench.done("nvmf_subsystem_set_keys", json!({ "nqn": A, "host": B }));
+    assert_eq!(bench.subsystem(A)["hosts"][0], json!({ "nqn": B }));
+    for name in ["a", "b"] {
+        bench.done("keyring_file_remove_key", json!({ "name": name }));
+    }
+    assert_eq!(
+        bench.call("keyring_get_keys", json!({})).unwrap(),
+        json!([])
+    );
+    let config = bench.call("throughline_get_config", json!({})).unwrap();
+    assert!(!config["toml"].as_str().unwrap().contains("[[key]]"));
 }
 
 #[test]

@@ -188,6 +188,7 @@ fn target_config(config: &Config) -> nvmf::TargetConfig {
         max_h2c_bytes: target.max_io_bytes,
         in_capsule_bytes: target.in_capsule_bytes,
         queue_depth: target.queue_depth,
+        authentication: target.authentication.clone(),
         ..nvmf::TargetConfig::default()
     }
 }

@@ -234,6 +234,17 @@ pub enum StoreDevice {
     },
 }
 
+/// A secret out of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyConfig {
+    /// What hosts' keys name it by.
+    pub name: String,
+    /// The file.
+    pub path: PathBuf,
+    /// What it has.
+    pub key: auth::Key,
+}
+
 /// The NVMe/TCP target.
 #[derive(Clone, Debug)]
 pub struct TargetConfig {
@@ -245,6 +256,10 @@ pub struct TargetConfig {
     pub in_capsule_bytes: u32,
     /// Entries of an I/O queue.
     pub queue_depth: u16,
+    /// Keys that hosts' are of, by name.
+    pub keys: Vec<KeyConfig>,
+    /// How hosts with keys prove who they are.
+    pub authentication: auth::Policy,
     /// Subsystems.
     pub subsystems: Vec<SubsystemConfig>,
 }

@@ -9,6 +9,7 @@
 extern crate self as engine;
 
 mod alone;
+mod authenticate;
 mod build;
 mod config;
 mod environment;
@@ -29,11 +30,12 @@ mod tsc;
 mod watch;
 
 pub use alone::{Alone, alone};
+pub use auth::{Group, Hash, HostKeys, KEY_TEXT_LEN_MAX, Key, KeyError, Policy};
 pub use block::{
     DeviceState, IoCounters, IoKind, NamespaceCounters, SPAN_UNIT, Smart, WritePolicy,
 };
 pub use config::{
-    ArbiterConfig, ArbiterTls, Config, FirstRole, KnownStore, LogConfig, LogStoreConfig,
+    ArbiterConfig, ArbiterTls, Config, FirstRole, KeyConfig, KnownStore, LogConfig, LogStoreConfig,
     PairConfig, PairVolumeConfig, PortConfig, SpanConfig, StoreConfig, StoreDevice, TargetConfig,
     pair_volumes,
 };
@@ -50,8 +52,8 @@ pub use nvmf::{AnaState, Cntlid, ControllerInfo, NamespaceConfig as OfferedNames
 pub use run::run;
 pub use shard::{
     ANA_IO_BYTES_MIN, AlertCounters, AnaSnapshot, CNTLIDS, Capture, CaptureError, CaptureLimits,
-    Captured, Change, ChangeError, ConnectionSnapshot, Detail, Handle, Health, Inventory, Layer,
-    MemoryConfig, NSID_MAX, NamespaceConfig, NamespaceName, PairAlert, PairOrder, PairQuestion,
-    PairReport, PointDone, PointError, PoolSnapshot, PortAddress, PortState, ShardSnapshot,
-    Snapshot, StoreInfo, SubsystemConfig,
+    Captured, Change, ChangeError, ConnectionSnapshot, Detail, Handle, Health, HostConfig,
+    HostKeyConfig, Inventory, Layer, MemoryConfig, NSID_MAX, NamespaceConfig, NamespaceName,
+    PairAlert, PairOrder, PairQuestion, PairReport, PointDone, PointError, PoolSnapshot,
+    PortAddress, PortState, ShardSnapshot, Snapshot, StoreInfo, SubsystemConfig,
 };

@@ -9,6 +9,7 @@ use shard::{Handle, Notices};
 use sync::Progress;
 use volume::{LogPlan, LogStart, RingEnds};
 
+use crate::authenticate::Authentication;
 use crate::build::{self, Controllers, Stores};
 use crate::config::{Config, StoreDevice};
 use crate::environment::Environment;
@@ -42,8 +43,9 @@ pub fn run(config: &Config, handle: &Handle) -> Result<(), Error> {
     config.check_target(&[])?;
     (config.ports.iter()).try_for_each(|port| config.check_port(port))?;
     let watch = Watch::start(handle)?;
+    let authentication = Authentication::start()?;
     let environment = Environment::start(config)?;
-    let result = serve(config, handle, &environment, &watch);
+    let result = serve(config, handle, &environment, &watch, &authentication);
     handle.set_ready(false);
     environment.stop();
     result
@@ -96,6 +98,7 @@ fn serve(
     handle: &Handle,
     environment: &Environment,
     watch: &Watch,
+    authentication: &Authentication,
 ) -> Result<(), Error> {
     let lcores = lcore::all();
     let controllers = connect(config)?;
@@ -110,6 +113,7 @@ fn serve(
     let plan = |log| logged::plan(config, log, &stores.volumes, &spans);
     let log_plan = config.log.as_ref().map(plan);
     let target = build::target(config, &offer)?;
+    authentication.begin(&target);
     let volumes = build::VolumePlan::new(&offer, spans);
     let names = config.ports.iter().map(|port| port.name.clone()).collect();
     handle.expect_shards(lcores.len(), tsc_hz(), names, offer, &target);

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use crate::ana::AnaState;
 use crate::listener::Listener;
@@ -54,6 +55,10 @@ pub struct TargetConfig {
     pub success_flag: bool,
     /// Time for ICReq and Connect to arrive on a new connection, in milliseconds.
     pub handshake_ms: u32,
+    /// Time for a host to prove on a queue who it is, in milliseconds: an exponentiation may take a small host seconds.
+    pub authentication_ms: u32,
+    /// How hosts with keys prove who they are.
+    pub authentication: auth::Policy,
     /// How long a host may take to send what an R2T requests, to finish a PDU, or to read
     /// anything of what was sent, before its connection is closed, in milliseconds.
     pub data_ms: u32,
@@ -73,6 +78,8 @@ impl Default for TargetConfig {
             data_digest: true,
             success_flag: true,
             handshake_ms: 10_000,
+            authentication_ms: 30_000,
+            authentication: auth::Policy::default(),
             data_ms: 30_000,
         }
     }
@@ -112,8 +119,27 @@ impl SubsystemConfig {
 pub enum Hosts {
     /// Every host.
     Any,
-    /// The hosts with these NQNs.
-    Listed(Vec<String>),
+    /// These.
+    Listed(Vec<Host>),
+}
+
+/// A host that may use a subsystem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Its NQN.
+    pub nqn: String,
+    /// What it has to prove that it has; without keys its name is enough.
+    pub keys: Option<Arc<auth::HostKeys>>,
+}
+
+impl From<&str> for Host {
+    /// One whose name is enough.
+    fn from(nqn: &str) -> Self {
+        Self {
+            nqn: nqn.into(),
+            keys: None,
+        }
+    }
 }
 
 /// One namespace: a volume under a number.
@@ -314,6 +340,11 @@ impl TargetConfig {
             "1 to 65519",
         )?;
         range(self.handshake_ms > 0, "handshake_ms", "at least 1")?;
+        range(
+            self.authentication_ms > 0,
+            "authentication_ms",
+            "at least 1",
+        )?;
         range(self.data_ms > 0, "data_ms", "at least 1")?;
         for (i, subsystem) in self.subsystems.iter().enumerate() {
             subsystem.validate()?;
@@ -376,7 +407,7 @@ impl Hosts {
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         match self {
             Hosts::Any => Ok(()),
-            Hosts::Listed(hosts) => hosts.iter().try_for_each(|host| check_nqn(host)),
+            Hosts::Listed(hosts) => hosts.iter().try_for_each(|host| check_nqn(&host.nqn)),
         }
     }
 }

@@ -46,6 +46,10 @@ pub(crate) struct Controller {
     pub host: String,
     /// Host Identifier of the association.
     pub host_id: [u8; 16],
+    /// Whether it counts as one of the target's: its host need not prove who it is, or has.
+    admitted: AtomicBool,
+    /// Whether its host has proved who it is.
+    authenticated: AtomicBool,
     /// What its I/O queues moved; they add to it now and then.
     pub usage: Usage,
     /// WCE of the Volatile Write Cache feature (base 5.27.1.4).
@@ -128,6 +132,8 @@ impl Controller {
             listener: association.listener,
             host: association.host,
             host_id: association.host_id,
+            admitted: AtomicBool::new(false),
+            authenticated: AtomicBool::new(false),
             usage: Usage::default(),
             write_cache: AtomicBool::new(true),
             retry_delays: AtomicBool::new(false),
@@ -141,6 +147,22 @@ impl Controller {
             }),
             aborts_asked: AtomicU64::new(0),
         }
+    }
+
+    /// It counts as one of the target's from now on; its host may have proved who it is.
+    pub fn admit(&self, authenticated: bool) {
+        self.authenticated.store(authenticated, Ordering::Relaxed);
+        self.admitted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it counts as one of the target's; said with the registry locked.
+    pub fn is_admitted(&self) -> bool {
+        self.admitted.load(Ordering::Relaxed)
+    }
+
+    /// Whether its host has proved who it is.
+    pub fn is_authenticated(&self) -> bool {
+        self.authenticated.load(Ordering::Relaxed)
     }
 
     /// The namespaces of its subsystem as it sees them; `None` for a discovery controller.
@@ -216,9 +238,22 @@ impl Controller {
         self.traffic.swap(false, Ordering::Relaxed)
     }
 
+    /// Whether the I/O queue `qid` could be connected.
+    pub fn may_add_queue(&self, qid: Qid) -> Result<Enabled, ConnectError> {
+        self.check_queue(&self.queues.lock(), qid)
+    }
+
     /// Connects the I/O queue `qid`.
     pub fn add_queue(&self, qid: Qid) -> Result<Enabled, ConnectError> {
         let mut queues = self.queues.lock();
+        let enabled = self.check_queue(&queues, qid)?;
+        queues.connected[usize::from(qid.0 / 64)] |= 1 << (qid.0 % 64);
+        queues.open += 1;
+        queues.busy += 1;
+        Ok(enabled)
+    }
+
+    fn check_queue(&self, queues: &Queues, qid: Qid) -> Result<Enabled, ConnectError> {
         let epoch = self.queues.number();
         if epoch == ENDED || epoch.is_multiple_of(2) {
             return Err(Status::COMMAND_SEQUENCE_ERROR.into());
@@ -230,9 +265,6 @@ impl Controller {
         if queues.connected[word] & bit != 0 {
             return Err(Status::COMMAND_SEQUENCE_ERROR.into());
         }
-        queues.connected[word] |= bit;
-        queues.open += 1;
-        queues.busy += 1;
         Ok(Enabled(epoch))
     }
 

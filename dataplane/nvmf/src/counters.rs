@@ -11,6 +11,10 @@ events::counters! {
         connects,
         /// Connects refused.
         connects_refused,
+        /// Authentications that hosts succeeded in, of queues.
+        authenticated,
+        /// Authentications that failed.
+        authentication_failures,
         /// Read commands taken.
         reads,
         /// Write commands taken.

@@ -55,6 +55,7 @@
 //! | 5.17 | Identify CNS 00h to 03h, 05h to 08h, 1Ch | `controller/identify` |
 //! | 5.18 | Keep Alive | `controller/admin` |
 //! | 6.3 | Connect: every field checked, the invalid one named in the response; an I/O queue belongs to an enabled controller of the same host | `queue/connect`, `target` |
+//! | 6.1, 6.2, 8.13 | Authentication Send and Receive: DH-HMAC-CHAP, as [`auth`] has it; AUTHREQ (ATR) in the response to Connect where the host has a key; until it has proved that, nothing else (Authentication Required), and no queue of its controller; again whenever the host wants | `queue/authentication`, `auth_desk` |
 //! | 6.4 | Disconnect of an I/O queue | `queue/plan`, `flow` |
 //! | 6.5, 6.6 | Property Get and Set | `controller/properties` |
 //! | 7.1 | Flush of a namespace | `queue/requests` |
@@ -88,7 +89,8 @@
 //!
 //! | what | why |
 //! | --- | --- |
-//! | authentication, TLS | no Connect response requires the one (AUTHREQ 0), no discovery entry offers the other (SECTYPE 0): a storage network is a network of its own, and which subsystems a host may use goes by its NQN |
+//! | TLS | no discovery entry offers it (SECTYPE 0), and none is made from an authentication (AUTHREQ without ASCR): what travels is not hidden |
+//! | authentication to discovery controllers | they tell a host what it may use, and lend nothing |
 //! | static controllers (CNTLID FFFEh), administrative controllers | hosts connect to dynamic ones; management has its own interface |
 //! | several R2Ts of a command (MAXR2T) | one already requests as much as a PDU may carry; more would pin credit that other commands wait for |
 //! | Abort of what a device has | a device does not give back the memory of a command under way; hosts that lose patience reset the controller |
@@ -108,6 +110,7 @@
 #![forbid(unsafe_code)]
 
 mod ana;
+mod auth_desk;
 mod bytes;
 pub mod command;
 mod config;
@@ -126,8 +129,9 @@ mod units;
 mod work;
 
 pub use ana::AnaState;
+pub use auth_desk::AuthDesk;
 pub use config::{
-    ADMIN_IN_CAPSULE_BYTES, ConfigError, DISCOVERY_NQN, Hosts, NQN_LEN_MAX, NamespaceConfig,
+    ADMIN_IN_CAPSULE_BYTES, ConfigError, DISCOVERY_NQN, Host, Hosts, NQN_LEN_MAX, NamespaceConfig,
     SubsystemConfig, TargetConfig,
 };
 pub use controller::TICK_MS;

@@ -15,6 +15,7 @@
 
 mod abort;
 mod access;
+mod authentication;
 mod connect;
 mod flow;
 mod io;
@@ -28,6 +29,7 @@ mod transport;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use mutant::mutant;
@@ -40,6 +42,8 @@ use crate::status::Status;
 use crate::target::Target;
 use crate::units::{Cid, Cntlid, Qid, Timestamp};
 pub(crate) use abort::Aborting;
+use authentication::Authentication;
+pub(crate) use authentication::io_queues_are_open;
 use flow::Waiting;
 use io::IoQueue;
 pub(crate) use plan::Taken;
@@ -65,6 +69,7 @@ pub(crate) struct Queue {
     listener: Listener,
     role: Role,
     state: State,
+    authentication: Authentication,
     submission: SubmissionQueue,
     /// All slots of the queue.
     held: HeldSlots,
@@ -113,6 +118,10 @@ pub(crate) enum End {
     ConnectTimeout,
     /// The host was silent longer than its Keep Alive Timeout.
     KeepAliveTimeout,
+    /// The host could not prove who it is, or found that we cannot.
+    AuthenticationFailed,
+    /// The host did not prove in time who it is.
+    AuthenticationTimeout,
     /// The controller was reset, shut down or ended.
     ControllerGone,
     /// The transport ended it.
@@ -120,8 +129,8 @@ pub(crate) enum End {
 }
 
 impl Queue {
-    /// A queue of `target` on a connection that `listener` just accepted.
-    pub fn new(target: &Arc<Target>, listener: Listener, now: Timestamp) -> Self {
+    /// A queue of `target` on a connection of `peer` that `listener` just accepted.
+    pub fn new(target: &Arc<Target>, listener: Listener, peer: IpAddr, now: Timestamp) -> Self {
         let id = QueueId(target.queue_id());
         Self {
             id,
@@ -129,6 +138,7 @@ impl Queue {
             listener,
             role: Role::None,
             state: State::Unconnected,
+            authentication: Authentication::of(peer),
             submission: SubmissionQueue::new(),
             held: HeldSlots::by(id),
             waiting: Waiting::default(),
@@ -152,10 +162,11 @@ impl Queue {
         slot.queue == self.id
     }
 
-    /// Its controller and number, once Connect was accepted.
+    /// Its controller and number, once Connect was accepted, and its host has proved who it is if it has to.
     pub fn number(&self) -> Option<(Cntlid, Qid)> {
         match &self.role {
             Role::None => None,
+            _ if self.authentication.is_owed() => None,
             Role::Admin(admin) => Some((admin.controller.cntlid, Qid::ADMIN)),
             Role::Io(io) => Some((io.controller.cntlid, io.qid)),
         }
@@ -290,15 +301,30 @@ impl Queue {
                 let connect_ms = self.target.config().handshake_ms;
                 (now >= self.started.plus_ms(connect_ms.into())).then_some(End::ConnectTimeout)
             }
+            (State::Connected, _) if self.is_overdue_to_authenticate(now) => {
+                Some(End::AuthenticationTimeout)
+            }
             (State::Connected, Role::Admin(admin)) if admin.controller.has_ended() => {
                 Some(End::ControllerGone)
             }
+            // A host has nothing to keep alive before it has proved who it is, for which it has its time.
+            (State::Connected, Role::Admin(_)) if self.authentication.is_owed() => None,
             (State::Connected, Role::Admin(admin)) if admin.is_overdue(now) => {
                 Some(End::KeepAliveTimeout)
             }
             (State::Connected, Role::Io(io)) if !io.is_valid() => Some(End::ControllerGone),
             _ => None,
         }
+    }
+
+    fn is_overdue_to_authenticate(&self, now: Timestamp) -> bool {
+        let authentication_ms = self.target.config().authentication_ms;
+        self.authentication.is_overdue(now, authentication_ms)
+    }
+
+    /// Whether the desk has a message of its host.
+    pub fn is_at_desk(&self) -> bool {
+        self.authentication.is_at_desk()
     }
 
     /// How long a host may take in any case over what it has to send or to read.
@@ -333,6 +359,7 @@ impl Queue {
 
     /// Goes on with whatever waits, and completes asynchronous events that are due.
     pub fn advance(&mut self, transport: &mut impl Transport, resources: &mut Resources<'_>) {
+        self.look_at_desk(transport, resources);
         self.withdraw(transport, resources);
         self.promote(transport, resources);
         match &mut self.role {
@@ -363,10 +390,12 @@ impl Queue {
             }
             Role::Io(mut io) => {
                 self.raise_fences(resources);
-                io.disconnect();
+                let has_joined = io.disconnect();
                 self.was = Some((Arc::clone(&io.controller), io.qid));
-                self.left = Some(io.controller);
-                self.note_quiet();
+                if has_joined {
+                    self.left = Some(io.controller);
+                    self.note_quiet();
+                }
             }
         }
     }
@@ -408,6 +437,8 @@ impl Queue {
     fn note_traffic(&self) {
         match &self.role {
             Role::None => {}
+            // Anybody may have sent it.
+            _ if self.authentication.is_owed() => {}
             Role::Admin(admin) => admin.controller.note_traffic(),
             Role::Io(io) => io.controller.note_traffic(),
         }

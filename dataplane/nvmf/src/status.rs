@@ -94,6 +94,9 @@ impl Status {
     /// Disconnect: the queue type is wrong.
     pub const INVALID_QUEUE_TYPE: Status = final_code(SPECIFIC, 0x85);
 
+    /// The host has yet to prove who it is.
+    pub const AUTHENTICATION_REQUIRED: Status = final_code(SPECIFIC, 0x91);
+
     /// The device could not write.
     pub const WRITE_FAULT: Status = code(MEDIA, 0x80);
     /// The device could not read what it had.

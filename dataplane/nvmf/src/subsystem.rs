@@ -134,7 +134,15 @@ impl Subsystem {
     pub fn allows(&self, host: &str) -> bool {
         match &*lock(&self.hosts) {
             Hosts::Any => true,
-            Hosts::Listed(hosts) => hosts.iter().any(|h| h == host),
+            Hosts::Listed(hosts) => hosts.iter().any(|h| h.nqn == host),
+        }
+    }
+
+    /// What `host` has to prove that it has before it may use it.
+    pub fn keys(&self, host: &str) -> Option<Arc<auth::HostKeys>> {
+        match &*lock(&self.hosts) {
+            Hosts::Any => None,
+            Hosts::Listed(hosts) => hosts.iter().find(|h| h.nqn == host)?.keys.clone(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The target: subsystems and the registry of their controllers, shared by all shards.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+use std::ops::{Bound, RangeInclusive};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -9,6 +9,7 @@ use block::{Fences, NamespaceIndex};
 use sync::Watched;
 
 use crate::ana::AnaState;
+use crate::auth_desk::AuthDesk;
 use crate::command::{ConnectData, ConnectField, FabricsCommand};
 use crate::config::{
     ADMIN_QUEUE_DEPTH, ConfigError, DISCOVERY_NQN, Hosts, NamespaceConfig, SubsystemConfig,
@@ -16,6 +17,7 @@ use crate::config::{
 };
 use crate::controller::{Association, Controller, Enabled, Quiescence};
 use crate::listener::Listener;
+use crate::queue::io_queues_are_open;
 use crate::status::Status;
 use crate::subsystem::{ConnectError, Subsystem, Subsystems, lock};
 use crate::units::{Cntlid, Nsid, Qid};
@@ -31,15 +33,36 @@ pub struct Target {
     registry: Mutex<Registry>,
     queues: AtomicU64,
     fences: Arc<Fences>,
+    auth_desk: AuthDesk,
 }
 
 #[derive(Debug, Default)]
 struct Registry {
+    /// How many of the controllers count as the target's: hosts of the others have yet to prove who they are.
+    admitted: usize,
     controllers: BTreeMap<Cntlid, Arc<Controller>>,
     /// Those that have ended, while volumes have requests of theirs.
     ending: Vec<Arc<Controller>>,
     /// The number given last, of each range that numbers are given of.
     last: BTreeMap<(u16, u16), u16>,
+}
+
+/// When a queue that is connected is one of its controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// Now: the name of its host is enough.
+    AtOnce,
+    /// When its host has proved who it is.
+    Proved,
+}
+
+impl Admission {
+    fn of(subsystem: Option<&Subsystem>, host: &str) -> Self {
+        match subsystem.and_then(|subsystem| subsystem.keys(host)) {
+            None => Admission::AtOnce,
+            Some(_) => Admission::Proved,
+        }
+    }
 }
 
 /// Fences that there is room for before memory is allocated for more.
@@ -68,6 +91,7 @@ impl Target {
         let config = Arc::new(config);
         Ok(Arc::new(Self {
             offered: Watched::new(Arc::new(Subsystems::new(Arc::clone(&config)))),
+            auth_desk: AuthDesk::new(config.authentication.clone()),
             config,
             registry: Mutex::default(),
             queues: AtomicU64::new(1),
@@ -78,6 +102,11 @@ impl Target {
     /// What sessions that are gone may still change: for the volumes of every shard.
     pub fn fences(&self) -> &Arc<Fences> {
         &self.fences
+    }
+
+    /// Where messages of hosts that prove who they are wait to be looked at.
+    pub fn auth_desk(&self) -> &AuthDesk {
+        &self.auth_desk
     }
 
     /// What it was made from; what is offered may have changed since.
@@ -128,7 +157,8 @@ impl Target {
     }
 
     /// Replaces who may use the subsystem `nqn`; controllers of hosts that may not
-    /// any more end. `Ok(false)` if there is no such subsystem.
+    /// any more end, and those of hosts that have to prove now who they are and never did. What a
+    /// host has proved with a key that it had before stays. `Ok(false)` if there is no such subsystem.
     ///
     /// # Errors
     /// If a host's NQN is not valid; nothing changes then.
@@ -139,7 +169,11 @@ impl Target {
         };
         subsystem.set_hosts(hosts);
         self.offer(|_| ());
-        self.end_controllers(&subsystem, |host| !subsystem.allows(host));
+        self.end_controllers(&subsystem, |controller| {
+            let host = &controller.host;
+            let has_to = || controller.is_admitted() && !controller.is_authenticated();
+            !subsystem.allows(host) || has_to() && subsystem.keys(host).is_some()
+        });
         Ok(true)
     }
 
@@ -237,12 +271,13 @@ impl Target {
             .then(|| namespaces.iter().filter_map(state).collect())
     }
 
-    /// Ends the controllers of a subsystem whose hosts are `unwanted`: their connections close as
+    /// Ends the controllers of a subsystem that are `unwanted`: their connections close as
     /// their shards notice. A Connect that found the host allowed just before is among them: the
     /// registry is locked there too.
-    fn end_controllers(&self, subsystem: &Arc<Subsystem>, unwanted: impl Fn(&str) -> bool) {
+    fn end_controllers(&self, subsystem: &Arc<Subsystem>, unwanted: impl Fn(&Controller) -> bool) {
         let mut registry = lock(&self.registry);
         let Registry {
+            admitted,
             controllers,
             ending,
             ..
@@ -250,15 +285,16 @@ impl Target {
         controllers.retain(|_, controller| {
             let ours = controller.subsystem.as_ref();
             let ends =
-                ours.is_some_and(|ours| Arc::ptr_eq(ours, subsystem)) && unwanted(&controller.host);
+                ours.is_some_and(|ours| Arc::ptr_eq(ours, subsystem)) && unwanted(controller);
             if ends {
+                *admitted -= usize::from(controller.is_admitted());
                 end(controller, ending);
             }
             !ends
         });
     }
 
-    /// The controllers there are, in the order of their numbers; those that have ended come behind
+    /// The controllers of hosts that need not prove who they are, or have, in the order of their numbers; those that have ended come behind
     /// them for as long as a shard does not know that.
     pub fn controllers(&self) -> Vec<ControllerInfo> {
         let registry = lock(&self.registry);
@@ -270,7 +306,9 @@ impl Target {
         };
         let is_open = |c: &&Arc<Controller>| c.quiescence() == Quiescence::Open;
         let ending = registry.ending.iter().filter(is_open);
+        let admitted = |c: &&Arc<Controller>| c.is_admitted();
         (registry.controllers.values().chain(ending))
+            .filter(admitted)
             .map(info)
             .collect()
     }
@@ -310,7 +348,7 @@ impl Target {
         data: &ConnectData<'_>,
         sq_size: u16,
         listener: Listener,
-    ) -> Result<Arc<Controller>, ConnectError> {
+    ) -> Result<(Arc<Controller>, Admission), ConnectError> {
         if sq_size == 0 || sq_size >= ADMIN_QUEUE_DEPTH {
             return Err(ConnectError::command(FabricsCommand::CONNECT_SQ_SIZE_AT));
         }
@@ -321,11 +359,14 @@ impl Target {
         let mut registry = lock(&self.registry);
         // Again, now that nobody ends controllers: the subsystem is there, and the host may use it.
         self.subsystem_for(data)?;
-        if registry.controllers.len() >= usize::from(self.config().max_controllers) {
+        let admission = Admission::of(subsystem.as_deref(), data.host);
+        if registry.admitted >= usize::from(self.config().max_controllers) {
             return Err(Status::CONNECT_CONTROLLER_BUSY.into());
         }
         let cntlids = subsystem.as_ref().map(|s| s.config.cntlids.clone());
-        let cntlid = registry.next_cntlid(&cntlids.unwrap_or(SubsystemConfig::CNTLIDS));
+        let cntlids = cntlids.unwrap_or(SubsystemConfig::CNTLIDS);
+        let cntlid = registry.next_cntlid(&cntlids);
+        let cntlid = cntlid.or_else(|| registry.displace(&cntlids));
         let cntlid = cntlid.ok_or(Status::CONNECT_CONTROLLER_BUSY)?;
         let association = Association {
             listener,
@@ -333,8 +374,26 @@ impl Target {
             host_id: data.host_id,
         };
         let controller = Arc::new(Controller::new(cntlid, subsystem, association));
+        if admission == Admission::AtOnce {
+            controller.admit(false);
+            registry.admitted += 1;
+        }
         registry.controllers.insert(cntlid, Arc::clone(&controller));
-        Ok(controller)
+        Ok((controller, admission))
+    }
+
+    /// The host of `controller` has proved who it is: from now on it counts; false if it has ended, or there are as
+    /// many as there may be.
+    pub(crate) fn admit(&self, controller: &Arc<Controller>) -> bool {
+        let mut registry = lock(&self.registry);
+        let registered = registry.controllers.get(&controller.cntlid);
+        let is_there = registered.is_some_and(|c| Arc::ptr_eq(c, controller));
+        if !is_there || registry.admitted >= usize::from(self.config().max_controllers) {
+            return false;
+        }
+        controller.admit(true);
+        registry.admitted += 1;
+        true
     }
 
     /// Adds an I/O queue to the controller that a Connect names (base 6.3).
@@ -343,7 +402,7 @@ impl Target {
         data: &ConnectData<'_>,
         qid: Qid,
         sq_size: u16,
-    ) -> Result<(Arc<Controller>, Enabled), ConnectError> {
+    ) -> Result<(Arc<Controller>, Enabled, Admission), ConnectError> {
         if sq_size == 0 || sq_size >= self.config().queue_depth {
             return Err(ConnectError::command(FabricsCommand::CONNECT_SQ_SIZE_AT));
         }
@@ -360,8 +419,16 @@ impl Target {
         if controller.host != data.host || controller.host_id != data.host_id {
             return Err(ConnectError::data(ConnectField::Host));
         }
-        let enabled = controller.add_queue(qid)?;
-        Ok((controller, enabled))
+        let admission = match io_queues_are_open() {
+            true => Admission::AtOnce,
+            false => Admission::of(subsystem.as_deref(), data.host),
+        };
+        // A queue of somebody who may be anybody takes no number from the host's own.
+        let enabled = match admission {
+            Admission::AtOnce => controller.add_queue(qid)?,
+            Admission::Proved => controller.may_add_queue(qid)?,
+        };
+        Ok((controller, enabled, admission))
     }
 
     /// Removes a controller whose Admin Queue is gone.
@@ -370,6 +437,7 @@ impl Target {
         let registered = registry.controllers.get(&controller.cntlid);
         if registered.is_some_and(|c| Arc::ptr_eq(c, controller)) {
             registry.controllers.remove(&controller.cntlid);
+            registry.admitted -= usize::from(controller.is_admitted());
             end(controller, &mut registry.ending);
         }
     }
@@ -415,5 +483,21 @@ impl Registry {
             }
         }
         None
+    }
+
+    /// The number of a controller whose host has yet to prove who it is: it ends for one that comes now. Of those that
+    /// there are it is the one that has been there for the longest time, as numbers are given in turn.
+    fn displace(&mut self, cntlids: &RangeInclusive<u16>) -> Option<Cntlid> {
+        let range = (*cntlids.start(), *cntlids.end());
+        let last = Cntlid(self.last.get(&range).copied().unwrap_or(range.1));
+        let (first, end) = (Cntlid(range.0), Cntlid(range.1));
+        let behind = (Bound::Excluded(last), Bound::Included(end));
+        let behind = self.controllers.range(behind);
+        let mut all = behind.chain(self.controllers.range(first..=last));
+        let (&cntlid, controller) = all.find(|(_, controller)| !controller.is_admitted())?;
+        controller.end();
+        self.controllers.remove(&cntlid);
+        self.last.insert(range, cntlid.0);
+        Some(cntlid)
     }
 }

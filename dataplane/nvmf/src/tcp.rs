@@ -72,6 +72,10 @@ pub enum CloseReason {
     HandshakeTimeout,
     /// The host was silent longer than its Keep Alive Timeout.
     KeepAliveTimeout,
+    /// The host could not prove who it is, or found that we cannot.
+    AuthenticationFailed,
+    /// The host did not prove in time who it is.
+    AuthenticationTimeout,
     /// Data that was requested of the host did not come in time.
     DataTimeout,
     /// The host did not read what was sent to it, or not in time what was left when the queue ended.
@@ -121,7 +125,7 @@ impl Session {
     pub fn new(target: &Arc<Target>, endpoints: Endpoints, now: Timestamp) -> Self {
         Self {
             endpoints,
-            queue: Queue::new(target, endpoints.local.into(), now),
+            queue: Queue::new(target, endpoints.local.into(), endpoints.host.ip(), now),
             rx: Receiver::new(),
             tx: Transmitter::new(target.config()),
             reason: CloseReason::ConnectionLost,
@@ -135,7 +139,7 @@ impl Session {
         self.endpoints
     }
 
-    /// The queue this connection is, once Connect was accepted.
+    /// The queue this connection is, once Connect was accepted, and its host has proved who it is if it has to.
     pub fn queue(&self) -> Option<(Cntlid, Qid)> {
         self.queue.number()
     }
@@ -167,6 +171,7 @@ impl Session {
     /// resources of the shard were given back.
     pub fn resume(&mut self, now: Timestamp, resources: &mut Resources<'_>) -> Progress {
         self.queue.set_now(now);
+        self.queue.look_at_desk(&mut self.tx, resources);
         self.queue.promote(&mut self.tx, resources);
         if self.rx.is_blocked() {
             return self.unblock(resources);
@@ -198,6 +203,12 @@ impl Session {
     /// and with it the resources are given back.
     pub fn is_waiting(&self) -> bool {
         self.is_blocked() || self.queue.is_waiting()
+    }
+
+    /// Whether it waits for an answer of the [`AuthDesk`](crate::AuthDesk): when there are more of them, it is to be resumed.
+    #[inline]
+    pub fn is_at_desk(&self) -> bool {
+        self.queue.is_at_desk()
     }
 
     /// Whether no other session's data is fetched until this one's has been: it is
@@ -296,6 +307,8 @@ impl Session {
             End::Disconnected => CloseReason::Disconnected,
             End::ConnectTimeout => CloseReason::HandshakeTimeout,
             End::KeepAliveTimeout => CloseReason::KeepAliveTimeout,
+            End::AuthenticationFailed => CloseReason::AuthenticationFailed,
+            End::AuthenticationTimeout => CloseReason::AuthenticationTimeout,
             End::ControllerGone => CloseReason::ControllerGone,
             End::Transport => self.reason,
         })

@@ -63,6 +63,10 @@ pub(crate) enum Work {
     FeatureData {
         fid: u8,
     },
+    /// Authentication Send.
+    AuthSend,
+    /// Authentication Receive.
+    AuthReceive,
     /// Set Features of Host Behavior Support, whose value is data.
     SetHostBehavior,
 }
@@ -77,6 +81,7 @@ impl Work {
                 | Work::Identify { .. }
                 | Work::LogPage { .. }
                 | Work::FeatureData { .. }
+                | Work::AuthReceive
         )
     }
 }

@@ -289,7 +289,7 @@ fn io_only(io: &mut Host, rig: &mut Rig) -> Answer {
 }
 
 #[test]
-fn authentication_is_neither_required_nor_supported() {
+fn authentication_is_unknown_where_no_host_has_a_key() {
     let mut rig = Rig::new();
     let mut admin = Host::admin(&mut rig, Manners::default());
     for fctype in [5, 6] {

@@ -15,7 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use nvmf::AnaState;
 
-use crate::config::{NamespaceConfig, SubsystemConfig};
+use crate::config::{HostConfig, NamespaceConfig, SubsystemConfig};
 
 pub(crate) use control::Changes;
 pub(crate) use step::{ShardEnds, Steps};
@@ -48,12 +48,13 @@ pub enum Change {
         /// Number of the namespace.
         nsid: u32,
     },
-    /// Replaces who may connect. Controllers of hosts that may not any more end.
+    /// Replaces who may connect, and with which keys. Controllers of hosts that may not any more end, and those of hosts
+    /// that have a key now and never proved who they are.
     SetHosts {
         /// NQN of the subsystem.
         nqn: String,
-        /// NQNs of the hosts that may connect; `None` lets any.
-        hosts: Option<Vec<String>>,
+        /// The hosts that may connect; `None` lets any.
+        hosts: Option<Vec<HostConfig>>,
     },
     /// How hosts reach namespaces: the state of an ANA group of a subsystem that reports asymmetric access (base 2.0,
     /// 8.1); hosts get an Asymmetric Namespace Access Change event. When hosts are not to reach them any more, the change is made

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use block::WritePolicy;
 use nvmf::AnaState;
@@ -21,8 +22,8 @@ pub struct SubsystemConfig {
     pub serial: String,
     /// Model number, at most 40 ASCII characters.
     pub model: String,
-    /// Host NQNs that may connect; `None` lets any.
-    pub hosts: Option<Vec<String>>,
+    /// Hosts that may connect; `None` lets any.
+    pub hosts: Option<Vec<HostConfig>>,
     /// The state that its ANA groups begin in; `None`: it does not report asymmetric namespace access.
     pub ana: Option<AnaState>,
     /// Numbers that its controllers get, of [`CNTLIDS`]; nodes that show one subsystem give disjoint ones.
@@ -31,6 +32,36 @@ pub struct SubsystemConfig {
     pub peer_listeners: Vec<(IpAddr, u16)>,
     /// Namespaces.
     pub namespaces: Vec<NamespaceConfig>,
+}
+
+/// A host that may connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostConfig {
+    /// Its NQN.
+    pub nqn: String,
+    /// What it has to prove that it has; without keys its name is enough.
+    pub keys: Option<HostKeyConfig>,
+}
+
+/// The keys of a host, and what they are called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostKeyConfig {
+    /// Name of the key that the host has.
+    pub dhchap_key: String,
+    /// Name of the key that the controller has, for hosts that ask for a proof.
+    pub dhchap_ctrlr_key: Option<String>,
+    /// They themselves.
+    pub keys: Arc<auth::HostKeys>,
+}
+
+impl From<&str> for HostConfig {
+    /// One whose name is enough.
+    fn from(nqn: &str) -> Self {
+        Self {
+            nqn: nqn.into(),
+            keys: None,
+        }
+    }
 }
 
 /// A namespace backed by a store.

@@ -93,6 +93,11 @@ pub trait Door {
     /// Whether it waits for a resource of the shard.
     fn is_waiting(&self) -> bool;
 
+    /// Whether its peer proves who it is, and what is made of that elsewhere is still to come: it is to be resumed then.
+    fn is_at_desk(&self) -> bool {
+        false
+    }
+
     /// Whether no other session may overtake it where it waits.
     fn is_first(&self, buffers: &Buffers, shared: &mut Self::Shared) -> bool;
 
@@ -265,6 +270,11 @@ impl Door for Session {
     #[inline]
     fn is_waiting(&self) -> bool {
         each!(self, session => Door::is_waiting(session))
+    }
+
+    #[inline]
+    fn is_at_desk(&self) -> bool {
+        each!(self, session => Door::is_at_desk(session))
     }
 
     fn is_first(&self, buffers: &Buffers, doors: &mut Doors) -> bool {
@@ -477,6 +487,11 @@ impl Door for nvmf::Session {
     #[inline]
     fn is_waiting(&self) -> bool {
         nvmf::Session::is_waiting(self)
+    }
+
+    #[inline]
+    fn is_at_desk(&self) -> bool {
+        nvmf::Session::is_at_desk(self)
     }
 
     fn is_first(&self, buffers: &Buffers, shared: &mut NvmeDoor) -> bool {

@@ -39,7 +39,7 @@ struct Record {
 }
 
 /// Reasons that are told apart.
-const REASONS: usize = 14;
+const REASONS: usize = 16;
 
 /// The place of a reason; none for what is no news: the host went by itself, or the Admin Queue of
 /// its controller says why.
@@ -64,6 +64,8 @@ fn place(departure: &Departure<'_>) -> Option<usize> {
             FatalStatus::DataLimitExceeded => 12,
             FatalStatus::UnsupportedParameter => 13,
         },
+        CloseReason::AuthenticationFailed => 14,
+        CloseReason::AuthenticationTimeout => 15,
     })
 }
 
@@ -83,6 +85,15 @@ fn cause_and_remedy(reason: CloseReason) -> (&'static str, &'static str) {
             "it was silent for longer than its Keep Alive Timeout",
             "see whether it is up, and the network between; a host may ask for a longer timeout \
              (`nvme connect --keep-alive-tmo`)",
+        ),
+        CloseReason::AuthenticationFailed => (
+            "it could not prove that it is that host (DH-HMAC-CHAP), or found that this is not the controller it wants",
+            "compare its --dhchap-secret and --dhchap-ctrl-secret with the keys that `throughline rpc nvmf_get_subsystems` \
+             names; if it is not one of yours, somebody tries",
+        ),
+        CloseReason::AuthenticationTimeout => (
+            "it did not prove in time that it is that host (DH-HMAC-CHAP)",
+            "give it its key (`nvme connect --dhchap-secret`); if it is not one of yours, somebody tries",
         ),
         CloseReason::DataTimeout => (
             "it did not send the data of a write, or the rest of a PDU, in time",
@@ -318,6 +329,8 @@ mod tests {
             CloseReason::WantOfResources,
             CloseReason::Unresponsive,
             CloseReason::TerminatedByHost(1),
+            CloseReason::AuthenticationFailed,
+            CloseReason::AuthenticationTimeout,
         ];
         reasons.extend(malformed.map(CloseReason::Malformed));
         assert_eq!(reasons.len(), REASONS);

@@ -49,7 +49,9 @@ pub use capture::{Capture, CaptureError, CaptureLimits, Captured};
 pub use change::{Change, ChangeError, NSID_MAX};
 pub use clock::Clock;
 pub use common::Common;
-pub use config::{ANA_IO_BYTES_MIN, CNTLIDS, NamespaceConfig, SubsystemConfig};
+pub use config::{
+    ANA_IO_BYTES_MIN, CNTLIDS, HostConfig, HostKeyConfig, NamespaceConfig, SubsystemConfig,
+};
 pub use door::{Door, DoorKind, Doors, Ending, MirrorDoor, NvmeDoor, Session};
 pub use handle::{Detail, Handle};
 pub use health::{Health, PortState};

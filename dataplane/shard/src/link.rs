@@ -1,6 +1,7 @@
 //! A shard's end of a port: its queue pair, its TCP stack, and a session for
 //! each connection.
 
+mod desk;
 mod ending;
 mod reach;
 mod wire;
@@ -51,6 +52,8 @@ struct Connection {
     session: Session,
     /// In the link's list of sessions that wait for a resource.
     waiting: bool,
+    /// In the link's list of sessions that wait for an answer of the desk.
+    at_desk: bool,
     /// Session closed; kept for completions still to come.
     gone: bool,
     /// It is a queue of a controller: nobody else gets its slot.
@@ -85,6 +88,11 @@ pub struct Link<P> {
     open: u64,
     /// Connections whose sessions wait for a resource of the shard.
     waiting: VecDeque<ConnectionId>,
+    /// Connections whose hosts prove who they are, and wait for what is made of it elsewhere.
+    at_desk: VecDeque<ConnectionId>,
+    /// How many of those are still to be looked at, and what there were of answers when that was last seen.
+    desk_looks: usize,
+    desk_answers: u64,
     /// What there was when they were last resumed.
     resources: Resources,
     sweep: usize,
@@ -110,6 +118,9 @@ impl<P: Port> Link<P> {
             connections: (0..slots).map(|_| None).collect(),
             open: 0,
             waiting: VecDeque::with_capacity(slots),
+            at_desk: VecDeque::new(),
+            desk_looks: 0,
+            desk_answers: 0,
             resources: Resources::default(),
             sweep: 0,
             swept_at: Timestamp(0),
@@ -233,6 +244,7 @@ impl<P: Port> Link<P> {
             }
         }
         busy |= self.resume(common, stages, now);
+        busy |= self.look_at_desk(common, stages, now);
         if now > self.swept_at {
             let slots = sweep(self.connections.len(), now.0 - self.swept_at.0);
             self.swept_at = now;
@@ -441,6 +453,7 @@ impl<P: Port> Link<P> {
             id,
             session,
             waiting: false,
+            at_desk: false,
             gone: false,
             kept: false,
             answers: false,
@@ -519,6 +532,10 @@ impl<P: Port> Link<P> {
         if connection.session.is_waiting() && !connection.waiting {
             connection.waiting = true;
             self.waiting.push_back(id);
+        }
+        if connection.session.is_at_desk() && !connection.at_desk {
+            connection.at_desk = true;
+            self.at_desk.push_back(id);
         }
         self.write(id, common);
     }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use block::{Geometry, LastSmart, NamespaceIndex, Span, VolumeId, WritePolicy};
 use mirror::Mirrored;
-use nvmf::{BlockSize, Hosts, Nsid};
+use nvmf::{BlockSize, Host, Hosts, Nsid};
 
-use crate::config::{NamespaceConfig, SubsystemConfig};
+use crate::config::{HostConfig, NamespaceConfig, SubsystemConfig};
 
 /// I/O queues of one controller.
 const QUEUES_MAX: u16 = 128;
@@ -243,8 +243,15 @@ pub(crate) fn entry(
 }
 
 /// Who may connect: `None` lets any.
-pub(crate) fn hosts(hosts: Option<Vec<String>>) -> Hosts {
-    hosts.map_or(Hosts::Any, Hosts::Listed)
+pub(crate) fn hosts(hosts: Option<Vec<HostConfig>>) -> Hosts {
+    let host = |HostConfig { nqn, keys }| Host {
+        nqn,
+        keys: keys.map(|keys| keys.keys),
+    };
+    match hosts {
+        None => Hosts::Any,
+        Some(hosts) => Hosts::Listed(hosts.into_iter().map(host).collect()),
+    }
 }
 
 /// What an engine offers when it starts.

@@ -36,8 +36,13 @@ pub mod fabrics {
     pub const PROPERTY_SET: u8 = 0x00;
     pub const CONNECT: u8 = 0x01;
     pub const PROPERTY_GET: u8 = 0x04;
+    pub const AUTHENTICATION_SEND: u8 = 0x05;
+    pub const AUTHENTICATION_RECEIVE: u8 = 0x06;
     pub const DISCONNECT: u8 = 0x08;
 }
+
+/// SECP E9h and SPSP 0101h of authentication commands: NVMe's own protocols (base, sections 6.1 and 6.2).
+const SECURITY_PROTOCOL: u32 = 0xe9_01_01_00;
 
 /// Properties, by their offsets (base, section 3.1.3).
 pub mod property {
@@ -222,6 +227,21 @@ impl Command {
     pub fn property_set(offset: u32, value: u32) -> Self {
         let command = Self::fabrics(fabrics::PROPERTY_SET);
         command.dword(11, offset).dword(12, value)
+    }
+
+    /// Authentication Send: a message of DH-HMAC-CHAP.
+    pub fn authentication_send(message: Vec<u8>) -> Self {
+        let len = message.len() as u32;
+        let command = Self::fabrics(fabrics::AUTHENTICATION_SEND);
+        let command = command.dword(10, SECURITY_PROTOCOL).dword(11, len);
+        command.with(Payload::Capsule(message))
+    }
+
+    /// Authentication Receive, into so many bytes.
+    pub fn authentication_receive(len: usize) -> Self {
+        let command = Self::fabrics(fabrics::AUTHENTICATION_RECEIVE);
+        let command = command.dword(10, SECURITY_PROTOCOL).dword(11, len as u32);
+        command.with(Payload::In(len))
     }
 
     /// Disconnect, of an I/O queue.

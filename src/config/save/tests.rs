@@ -346,7 +346,7 @@ prop_compose! {
         ids in (1u16..100, 100u16..=0xffef), peers in vec(4420u16..4424, 0..3), namespaces in vec(any_namespace(), 0..5),
     ) -> SubsystemConfig {
         let nqn = |name: String| format!("nqn.2026-01.com.example:{name}");
-        let mut hosts = hosts.map(|hosts| hosts.into_iter().map(nqn).collect::<Vec<_>>());
+        let mut hosts = hosts.map(|hosts| hosts.into_iter().map(|host| HostConfig::from(&*nqn(host))).collect::<Vec<_>>());
         if let Some(hosts) = &mut hosts {
             hosts.dedup();
         }

@@ -139,7 +139,7 @@ fn what_cannot_be_is_refused_and_says_why() {
         (
             "nvmf_subsystem_add_host",
             json!({ "nqn": B, "host": HOST, "psk": "/etc/key" }),
-            "authenticates no hosts",
+            "has no TLS",
         ),
         (
             "nvmf_subsystem_remove_host",

@@ -88,6 +88,8 @@ fn config(options: &Options) -> Config {
             max_io_bytes: 128 << 10,
             in_capsule_bytes: 8192,
             queue_depth: 128,
+            authentication: engine::Policy::default(),
+            keys: Vec::new(),
             subsystems: vec![SubsystemConfig {
                 nqn: NQN.into(),
                 serial: "ALONE".into(),

@@ -1,4 +1,4 @@
-//! Fabrics commands (base 6): Connect, properties, Disconnect.
+//! Fabrics commands (base 6): Connect, properties, authentication, Disconnect.
 
 use super::{Sgl, Sqe, SqeView};
 use crate::bytes::{array_at, put, put_text, u16_at};
@@ -14,11 +14,15 @@ mod fctype {
     pub(super) const PROPERTY_SET: u8 = 0x00;
     pub(super) const CONNECT: u8 = 0x01;
     pub(super) const PROPERTY_GET: u8 = 0x04;
+    pub(super) const AUTHENTICATION_SEND: u8 = 0x05;
+    pub(super) const AUTHENTICATION_RECEIVE: u8 = 0x06;
     pub(super) const DISCONNECT: u8 = 0x08;
 }
 
-/// A Fabrics command. Authentication commands are not supported: no Connect
-/// response requires them (AUTHREQ is 0).
+/// SECP of authentication commands, and SPSP0 and SPSP1 with it: NVMe's own protocols (base 2.0, 6.1).
+const SECURITY_PROTOCOL: [u8; 3] = [0x01, 0x01, 0xe9];
+
+/// A Fabrics command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FabricsCommand {
     /// Property Set (base 6.6).
@@ -50,6 +54,16 @@ pub enum FabricsCommand {
         /// Its size (ATTRIB).
         width: PropertyWidth,
     },
+    /// Authentication Send (base 6.2).
+    AuthenticationSend {
+        /// Bytes of the message (TL).
+        len: u32,
+    },
+    /// Authentication Receive (base 6.1).
+    AuthenticationReceive {
+        /// Bytes that there is room for (AL).
+        len: u32,
+    },
     /// Disconnect (base 6.4).
     Disconnect {
         /// Record Format (RECFMT): 0 is the one defined.
@@ -74,6 +88,14 @@ impl FabricsCommand {
     pub(crate) const CONNECT_QID_AT: u16 = 42;
     /// Offset of SQSIZE in Connect, for IPO.
     pub(crate) const CONNECT_SQ_SIZE_AT: u16 = 44;
+    /// AUTHREQ in the response to Connect, ATR: the host is to authenticate (base 6.3).
+    pub const AUTHENTICATION_REQUIRED: u32 = 1 << 17;
+
+    /// Whether it is what a host may send that has yet to prove who it is.
+    pub(crate) fn is_authentication(sqe: &SqeView<'_>) -> bool {
+        let types = [fctype::AUTHENTICATION_SEND, fctype::AUTHENTICATION_RECEIVE];
+        sqe.is_fabrics() && types.contains(&sqe.byte(4))
+    }
 
     /// Decodes a Fabrics command from its submission queue entry.
     ///
@@ -100,6 +122,12 @@ impl FabricsCommand {
             fctype::PROPERTY_GET => Ok(FabricsCommand::PropertyGet {
                 offset: sqe.dword(11),
                 width: width(sqe)?,
+            }),
+            fctype::AUTHENTICATION_SEND => Ok(FabricsCommand::AuthenticationSend {
+                len: message_len(sqe)?,
+            }),
+            fctype::AUTHENTICATION_RECEIVE => Ok(FabricsCommand::AuthenticationReceive {
+                len: message_len(sqe)?,
             }),
             fctype::DISCONNECT => Ok(FabricsCommand::Disconnect {
                 record_format: sqe.dword(10) as u16,
@@ -138,12 +166,33 @@ impl FabricsCommand {
             FabricsCommand::PropertyGet { offset, width } => of(fctype::PROPERTY_GET)
                 .dword(10, attribute(width))
                 .dword(11, offset),
+            FabricsCommand::AuthenticationSend { len } => {
+                authentication(of(fctype::AUTHENTICATION_SEND), len)
+            }
+            FabricsCommand::AuthenticationReceive { len } => {
+                authentication(of(fctype::AUTHENTICATION_RECEIVE), len)
+            }
             FabricsCommand::Disconnect { record_format } => {
                 of(fctype::DISCONNECT).dword(10, u32::from(record_format))
             }
         };
         sqe.sgl(sgl)
     }
+}
+
+/// Bytes of an authentication command's data.
+fn message_len(sqe: &SqeView<'_>) -> Result<u32, Status> {
+    match [41, 42, 43].map(|at| sqe.byte(at)) == SECURITY_PROTOCOL {
+        true => Ok(sqe.dword(11)),
+        false => Err(Status::INVALID_FIELD),
+    }
+}
+
+fn authentication(sqe: Sqe, len: u32) -> Sqe {
+    let bytes = SECURITY_PROTOCOL.into_iter().zip(41..);
+    bytes
+        .fold(sqe, |sqe, (byte, at)| sqe.byte(at, byte))
+        .dword(11, len)
 }
 
 fn width(sqe: &SqeView<'_>) -> Result<PropertyWidth, Status> {

@@ -128,7 +128,7 @@ impl AdminQueue {
     }
 
     /// Restarts the Keep Alive Timer. What came before it counts no more.
-    fn touch_keep_alive(&mut self, now: Timestamp) {
+    pub fn touch_keep_alive(&mut self, now: Timestamp) {
         let idle = match self.features.keep_alive_ms {
             0 if self.is_discovery() => DISCOVERY_IDLE_MS,
             ms => ms,
@@ -223,6 +223,9 @@ impl AdminQueue {
                     Ok(Reply::ShutDown)
                 }
             },
+            // The queue knows what to do with these.
+            FabricsCommand::AuthenticationSend { .. }
+            | FabricsCommand::AuthenticationReceive { .. } => Err(Status::INVALID_OPCODE),
             // The queue exists: another Connect is out of order.
             FabricsCommand::Connect { .. } => Err(Status::COMMAND_SEQUENCE_ERROR),
             // The Admin Queue goes with its connection (base 6.4).

@@ -7,6 +7,7 @@ use crate::controller::AdminQueue;
 use crate::resources::Resources;
 use crate::status::Status;
 use crate::subsystem::ConnectError;
+use crate::target::Admission;
 use crate::units::Qid;
 use crate::work::Work;
 
@@ -27,9 +28,9 @@ impl Queue {
             Err(field) => Err(ConnectError::data(field)),
         };
         match result {
-            Ok(cntlid) => {
+            Ok(result) => {
                 resources.counters.connects += 1;
-                resources.commands.slots[index].result = cntlid.into();
+                resources.commands.slots[index].result = result.into();
                 self.respond(index, transport, resources);
             }
             Err(error) => {
@@ -40,8 +41,8 @@ impl Queue {
         }
     }
 
-    /// Makes this the queue that `work` names; returns its CNTLID.
-    fn accept(&mut self, data: &ConnectData<'_>, work: Work) -> Result<u16, ConnectError> {
+    /// Makes this the queue that `work` names; returns its CNTLID, and AUTHREQ.
+    fn accept(&mut self, data: &ConnectData<'_>, work: Work) -> Result<u32, ConnectError> {
         let Work::Connect {
             qid,
             sq_size,
@@ -55,22 +56,31 @@ impl Queue {
             // Two Connects at once: the other one was first.
             return Err(Status::COMMAND_SEQUENCE_ERROR.into());
         }
-        let cntlid = if qid == Qid::ADMIN {
-            let controller = self.target.connect_admin(data, sq_size, self.listener)?;
+        let (cntlid, admission) = if qid == Qid::ADMIN {
+            let (controller, admission) =
+                self.target.connect_admin(data, sq_size, self.listener)?;
             let cntlid = controller.cntlid.0;
             let depth = self.target.config().queue_depth;
             let admin = AdminQueue::new(controller, depth, keep_alive_ms, self.now);
             self.role = Role::Admin(Box::new(admin));
-            cntlid
+            (cntlid, admission)
         } else {
             self.accept_io(data, qid, sq_size)?
         };
         self.state = State::Connected;
-        if let Role::Io(_) = self.role {
-            self.waiting.reserve(usize::from(sq_size) + 1);
-        }
         self.submission.connect(sq_size + 1, !no_flow_control);
-        Ok(cntlid)
+        match admission {
+            Admission::AtOnce => {
+                if let Role::Io(_) = self.role {
+                    self.waiting.reserve(usize::from(sq_size) + 1);
+                }
+                Ok(cntlid.into())
+            }
+            Admission::Proved => {
+                self.authentication.owe(self.now);
+                Ok(u32::from(cntlid) | FabricsCommand::AUTHENTICATION_REQUIRED)
+            }
+        }
     }
 
     fn accept_io(
@@ -78,14 +88,14 @@ impl Queue {
         data: &ConnectData<'_>,
         qid: Qid,
         sq_size: u16,
-    ) -> Result<u16, ConnectError> {
-        let (controller, enabled) = self.target.connect_io(data, qid, sq_size)?;
+    ) -> Result<(u16, Admission), ConnectError> {
+        let (controller, enabled, admission) = self.target.connect_io(data, qid, sq_size)?;
         let cntlid = controller.cntlid.0;
         let Some(namespaces) = controller.namespaces() else {
             return Err(ConnectError::command(FabricsCommand::CONNECT_QID_AT));
         };
-        let io = IoQueue::new(controller, enabled, qid, namespaces);
+        let io = IoQueue::new(controller, enabled, qid, namespaces, admission);
         self.role = Role::Io(Box::new(io));
-        Ok(cntlid)
+        Ok((cntlid, admission))
     }
 }

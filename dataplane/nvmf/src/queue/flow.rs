@@ -395,7 +395,13 @@ impl Queue {
             false => Err(Status::INTERNAL_ERROR),
         };
         match built {
-            Ok(()) => self.respond(index, transport, resources),
+            Ok(()) => {
+                let work = resources.commands.slots[index].work;
+                self.respond(index, transport, resources);
+                if let Work::AuthReceive = work {
+                    self.message_is_sent(resources);
+                }
+            }
             Err(status) => self.fail(index, status, transport, resources),
         }
         true
@@ -411,21 +417,22 @@ impl Queue {
 
     /// Writes control data into fresh pages of the command's run.
     fn build(&mut self, index: SlotIndex, resources: &mut Resources<'_>) -> Result<(), Status> {
-        let Role::Admin(admin) = &mut self.role else {
-            return Err(Status::INTERNAL_ERROR);
-        };
         let slot = &resources.commands.slots[index];
+        if let Work::AuthReceive = slot.work {
+            self.check_message(slot.len)?;
+        }
         let (work, nsid, len) = (slot.work, slot.namespace.nsid, slot.len as usize);
         for at in (0..len).step_by(PAGE_SIZE) {
             let n = PAGE_SIZE.min(len - at);
             let mut page = resources.pages.alloc().ok_or(Status::INTERNAL_ERROR)?;
-            admin.fill(
-                work,
-                nsid,
-                &self.target.subsystems(),
-                at as u64,
-                &mut page[..n],
-            );
+            match (&mut self.role, work) {
+                (_, Work::AuthReceive) => self.fill_message(at, &mut page[..n]),
+                (Role::Admin(admin), _) => {
+                    let subsystems = self.target.subsystems();
+                    admin.fill(work, nsid, &subsystems, at as u64, &mut page[..n]);
+                }
+                _ => return Err(Status::INTERNAL_ERROR),
+            }
             let slice = page.freeze().slice(0..n);
             let run = resources.commands.slots[index].run.take();
             let mut run = run.ok_or(Status::INTERNAL_ERROR)?;
@@ -433,7 +440,9 @@ impl Queue {
             resources.commands.slots[index].run = Some(run);
             placed.map_err(|_| Status::INTERNAL_ERROR)?;
         }
-        admin.filled(work);
+        if let Role::Admin(admin) = &mut self.role {
+            admin.filled(work);
+        }
         Ok(())
     }
 
@@ -471,6 +480,7 @@ impl Queue {
                 self.respond(index, transport, resources);
                 self.end(End::Disconnected, resources);
             }
+            Work::AuthSend => self.auth_send(index, transport, resources),
             Work::Park => self.park(index, transport, resources),
             Work::Abort { .. } => resources.commands.slots[index].enter(SlotState::Waiting),
             Work::SetHostBehavior => {

@@ -7,6 +7,7 @@ use super::abort::Wanted;
 use crate::controller::{Controller, Enabled};
 use crate::namespaces::Namespaces;
 use crate::status::Status;
+use crate::target::Admission;
 use crate::units::{Cid, Qid};
 use crate::work::{NamespaceRef, Work};
 
@@ -16,6 +17,8 @@ pub(super) struct IoQueue {
     pub controller: Arc<Controller>,
     pub qid: Qid,
     enabled: Enabled,
+    /// It is one of the controller's queues.
+    has_joined: bool,
     /// As last seen.
     namespaces: Arc<Namespaces>,
     /// Generation of those that its waiting commands were last compared with.
@@ -39,17 +42,19 @@ struct Usage {
 }
 
 impl IoQueue {
-    /// Queue `qid` of `controller`, which was `enabled` when the queue was added.
+    /// Queue `qid` of `controller`, which was `enabled` when the queue was connected.
     pub fn new(
         controller: Arc<Controller>,
         enabled: Enabled,
         qid: Qid,
         namespaces: Arc<Namespaces>,
+        admission: Admission,
     ) -> Self {
         Self {
             controller,
             qid,
             enabled,
+            has_joined: admission == Admission::AtOnce,
             compared: namespaces.generation,
             namespaces,
             usage: Usage::default(),
@@ -141,9 +146,25 @@ impl IoQueue {
         }
     }
 
-    /// Leaves the controller.
-    pub fn disconnect(&mut self) {
+    /// Becomes one of the controller's queues; false if there is one of that number by now, or the controller is not what it was.
+    pub fn join(&mut self) -> bool {
+        if !self.is_valid() || self.has_joined {
+            return false;
+        }
+        let Ok(enabled) = self.controller.add_queue(self.qid) else {
+            return false;
+        };
+        self.enabled = enabled;
+        self.has_joined = true;
+        true
+    }
+
+    /// Leaves the controller, if it was one of its queues; whether it was.
+    pub fn disconnect(&mut self) -> bool {
         self.publish_usage();
-        self.controller.remove_queue(self.qid, self.enabled);
+        if self.has_joined {
+            self.controller.remove_queue(self.qid, self.enabled);
+        }
+        self.has_joined
     }
 }

@@ -33,7 +33,7 @@ pub(crate) struct Overrun;
 
 /// What a command comes to, before it holds anything but its slot.
 #[derive(Clone, Copy, Debug)]
-struct Plan {
+pub(super) struct Plan {
     work: Work,
     namespace: Option<NamespaceRef>,
     transfer: Transfer,
@@ -42,7 +42,7 @@ struct Plan {
 
 /// The data a command moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Transfer {
+pub(super) enum Transfer {
     None,
     FromHost { len: u32, in_capsule: bool },
     ToHost { len: u32 },
@@ -59,7 +59,7 @@ impl Plan {
         }
     }
 
-    fn of(work: Work, transfer: Transfer) -> Self {
+    pub(super) fn of(work: Work, transfer: Transfer) -> Self {
         Self {
             work,
             namespace: None,
@@ -204,6 +204,9 @@ impl Queue {
         resources: &mut Resources<'_>,
     ) -> Result<Plan, Status> {
         sqe.check()?;
+        if self.authentication.is_owed() && !FabricsCommand::is_authentication(sqe) {
+            return Err(Status::AUTHENTICATION_REQUIRED);
+        }
         if sqe.is_fabrics() {
             return self.plan_fabrics(sqe, capsule_len, transport, resources);
         }
@@ -233,6 +236,9 @@ impl Queue {
         transport: &mut impl Transport,
         resources: &mut Resources<'_>,
     ) -> Result<Plan, Status> {
+        if FabricsCommand::is_authentication(sqe) && !self.may_authenticate() {
+            return Err(Status::INVALID_OPCODE);
+        }
         let command = FabricsCommand::read(sqe)?;
         match (&mut self.role, command) {
             (
@@ -258,6 +264,10 @@ impl Queue {
                 Ok(Plan::of(work, data_in(sqe, len, len, capsule_len)?))
             }
             (Role::None, _) => Err(Status::COMMAND_SEQUENCE_ERROR),
+            (_, FabricsCommand::AuthenticationSend { len }) => {
+                self.plan_auth_send(sqe, len, capsule_len)
+            }
+            (_, FabricsCommand::AuthenticationReceive { len }) => self.plan_auth_receive(sqe, len),
             (Role::Admin(admin), _) => {
                 let reply = admin.fabrics(command, &self.target, self.now)?;
                 self.plan_reply(reply, sqe, capsule_len, transport, resources)
@@ -411,7 +421,7 @@ impl IoQueue {
 
 /// Where the `len` bytes that a command takes are (base 4.1.2).
 #[inline]
-fn data_in(
+pub(super) fn data_in(
     sqe: &SqeView<'_>,
     len: u32,
     in_capsule_max: u32,

@@ -137,7 +137,7 @@ struct Host {
 impl Host {
     fn new(target: &Arc<Target>) -> Self {
         Self {
-            queue: Queue::new(target, listener(), Timestamp(0)),
+            queue: Queue::new(target, listener(), listener().address, Timestamp(0)),
             memory: Memory::default(),
             pools: Pools::new(),
         }

@@ -190,9 +190,12 @@ impl Session {
     }
 
     /// Whether another PDU may follow what was sent: nothing comes after a
-    /// terminate request, nor for a controller that is gone.
+    /// terminate request, nor for a controller that is gone. A host that could not prove who it is hears why.
     fn may_send_more(&self) -> bool {
-        matches!(self.queue.ended(), None | Some(End::Disconnected))
+        matches!(
+            self.queue.ended(),
+            None | Some(End::Disconnected | End::AuthenticationFailed)
+        )
     }
 
     #[cold]

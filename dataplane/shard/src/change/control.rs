@@ -10,7 +10,7 @@ use sync::ring::{Receiver, Sender, ring};
 
 use super::step::{Answer, ShardEnds, Step};
 use super::{Change, ChangeError, NSID_MAX};
-use crate::config::{NamespaceConfig, SubsystemConfig};
+use crate::config::{HostConfig, NamespaceConfig, SubsystemConfig};
 use crate::door::DoorKind;
 use crate::offer::{self, Offer, Offered, StoreInfo};
 use crate::snapshot::{AnaSnapshot, NamespaceName};
@@ -374,7 +374,7 @@ impl Changes {
         Ok((todo, Vec::new()))
     }
 
-    fn set_hosts(&self, nqn: String, hosts: Option<Vec<String>>) -> Result<Plan, ChangeError> {
+    fn set_hosts(&self, nqn: String, hosts: Option<Vec<HostConfig>>) -> Result<Plan, ChangeError> {
         self.subsystem(&nqn)?;
         let todo = vec![Do::Target(Box::new(move |changes: &mut Changes| {
             let made = changes.target.set_hosts(&nqn, offer::hosts(hosts));

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use shard::{Change, ChangeError, NamespaceConfig};
+use shard::{Change, ChangeError, HostConfig, NamespaceConfig};
 
 use super::{Appliance, Running, SUBSYSTEM};
 use crate::clock::{self, Nanoseconds};
@@ -153,6 +153,14 @@ impl Appliance {
 }
 
 impl Running {
+    /// As it is let in: with its keys, if it has any.
+    fn host_config(&self, host: usize) -> HostConfig {
+        let nqn = host_nqn(host);
+        let mut listed = self.subsystem.hosts.iter().flatten();
+        let known = listed.find(|known| known.nqn == nqn);
+        known.cloned().unwrap_or_else(|| HostConfig::from(&*nqn))
+    }
+
     fn change(&self, change: OfferChange) -> Change {
         let nqn = SUBSYSTEM.to_owned();
         match change {
@@ -174,11 +182,14 @@ impl Running {
                 hosts: Some(
                     (0..HOSTS_MAX)
                         .filter(|&other| other != host)
-                        .map(host_nqn)
+                        .map(|host| self.host_config(host))
                         .collect(),
                 ),
             },
-            OfferChange::AllowHosts => Change::SetHosts { nqn, hosts: None },
+            OfferChange::AllowHosts => Change::SetHosts {
+                nqn,
+                hosts: self.subsystem.hosts.clone(),
+            },
             OfferChange::RemoveListener => Change::RemoveListener(self.listeners[0].0),
             OfferChange::AddListener => Change::AddListener(self.listeners[0].0),
         }
