@@ -24,6 +24,7 @@ use crate::device::Machine;
 use crate::disk::Disk;
 use crate::dma::Reach;
 use crate::frame::Frame;
+use crate::guard;
 use crate::oracle::Oracle;
 use crate::plan::{AppliancePlan, LogPlan, Moment, NetworkPlan, VolumePlan};
 use crate::port::Nic;
@@ -471,6 +472,9 @@ impl Appliance {
         for shard in woken {
             running.wake(shard, self.random.below(3 * MICROSECOND));
         }
+        if self.plan.guard.is_some() {
+            running.prove(&mut self.random);
+        }
         for index in 0..running.shards.len() {
             if running.turns[index].at > now {
                 continue;
@@ -587,6 +591,17 @@ impl Running {
                 }
                 true
             }
+        }
+    }
+
+    /// Works on messages of hosts that prove who they are: some of them, sooner or later.
+    fn prove(&mut self, random: &mut Random) {
+        let target = Arc::clone(&self.target);
+        let mut more = random.range(0..=2u32);
+        while more > 0 && target.auth_desk().work(&mut guard::fill(random)) {
+            more -= 1;
+            let after = random.below(100 * MICROSECOND);
+            (0..self.shards.len()).for_each(|shard| self.wake(shard, after));
         }
     }
 

@@ -5,6 +5,7 @@ mod aborts;
 mod commands;
 mod network;
 mod session;
+mod stranger;
 
 use std::collections::VecDeque;
 
@@ -20,6 +21,7 @@ use crate::wire::Direction;
 pub(crate) use commands::Target;
 use network::Network;
 use session::{Given, Session};
+use stranger::Stranger;
 
 /// How long a host waits that nothing has disturbed: then the appliance is at fault.
 const PATIENCE_MAX: Nanoseconds = 30 * SECOND;
@@ -67,6 +69,8 @@ pub(crate) struct Host {
     /// The appliance that it uses; none serves.
     aim: Option<usize>,
     addresses: NetworkPlan,
+    /// It is no host, but looks like one.
+    stranger: Option<Stranger>,
 }
 
 impl Host {
@@ -78,8 +82,11 @@ impl Host {
         random: &mut Random,
         trace: &Trace,
     ) -> Self {
+        let guard = plan.guard.as_ref().filter(|_| plan.is_stranger);
+        let stranger = guard.map(|guard| Stranger::new(guard, random.fork()));
         Self {
             index,
+            stranger,
             plan: plan.clone(),
             targets: volumes.iter().enumerate().map(Target::new).collect(),
             network: Network::new(index, network, plan.window, random.word()),
@@ -123,12 +130,20 @@ impl Host {
 
     /// Whether it has nothing left to do.
     pub(crate) fn is_done(&self) -> bool {
+        if self.stranger.is_some() {
+            return true;
+        }
         let left = match &self.goal {
             Goal::Work(commands) => *commands as usize,
             Goal::Verify(extents) => extents.len(),
             Goal::ShutDown => return self.session.is_none(),
         };
         left == 0 && self.session.as_ref().is_none_or(Session::is_idle)
+    }
+
+    /// Whether it is none, and only looks like one.
+    pub(crate) fn is_stranger(&self) -> bool {
+        self.stranger.is_some()
     }
 
     /// Leaves what it did, and reads `extents`.
@@ -152,6 +167,9 @@ impl Host {
 
     /// It gives no more commands.
     pub(crate) fn rest(&mut self) {
+        if let Some(stranger) = &mut self.stranger {
+            stranger.is_tired = true;
+        }
         self.goal = Goal::Work(0);
     }
 
@@ -226,6 +244,13 @@ impl Host {
             return Ok(());
         }
         self.network.receive();
+        if let Some(stranger) = &mut self.stranger {
+            let next = stranger.advance(&mut self.network)?;
+            self.network.transmit(send);
+            self.turn_at = self.network.next_deadline().unwrap_or(next).min(next);
+            self.turn_at = self.turn_at.clamp(now + MICROSECOND, now + SECOND);
+            return Ok(());
+        }
         self.connect();
         if let Some(session) = &mut self.session {
             session.stall(self.is_stalled);
@@ -272,7 +297,7 @@ impl Host {
             return;
         }
         event!(self.trace, "connect", [self.index], "host {}", self.index);
-        let mut session = Session::new(self.index, &self.plan);
+        let mut session = Session::new(self.index, &self.plan, &mut self.random);
         let is_cut = self.is_cut.contains(&true);
         session.is_disturbed = self.is_bad || is_cut || self.is_stalled;
         self.session = Some(session);

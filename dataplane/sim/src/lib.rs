@@ -18,6 +18,7 @@ mod devices;
 mod disk;
 mod dma;
 mod frame;
+mod guard;
 mod host;
 mod link;
 mod memory;

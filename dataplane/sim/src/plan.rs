@@ -12,6 +12,7 @@ use testkit::Random;
 
 use crate::clock::{MICROSECOND, MILLISECOND, Nanoseconds, SECOND};
 use crate::disk::DiskConfig;
+use crate::guard::GuardPlan;
 use crate::port::NicConfig;
 use crate::wire::Quality;
 pub(crate) use changes::OfferChange;
@@ -107,6 +108,8 @@ pub(crate) struct AppliancePlan {
     pub(crate) starts: Vec<usize>,
     /// One poll in so many finds its shard held up by something else for a while; 0: none.
     pub(crate) held_up_one_in: u64,
+    /// Hosts have to prove who they are.
+    pub(crate) guard: Option<GuardPlan>,
 }
 
 /// The log, and the device that it is on, or the two.
@@ -158,6 +161,10 @@ pub(crate) struct HostPlan {
     pub(crate) weights: [u64; 5],
     /// An Abort of some command follows one command in so many; 0: none.
     pub(crate) abort_one_in: u64,
+    /// It can prove who it is.
+    pub(crate) guard: Option<GuardPlan>,
+    /// It has no key, and tries to get in without.
+    pub(crate) is_stranger: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -223,6 +230,24 @@ impl Plan {
         if !random.chance(3, 20) {
             plan.draw_trouble(random, active);
         }
+        plan
+    }
+
+    /// A plan in which hosts prove who they are, and strangers try to get in.
+    pub(crate) fn draw_guarded(random: &mut Random) -> Self {
+        let mut plan = Self::draw(random);
+        let guard = GuardPlan::draw(random);
+        plan.hosts.truncate(HOSTS_MAX - 1);
+        let mut stranger = plan.hosts[0].clone();
+        (stranger.is_stranger, stranger.commands) = (true, 0);
+        plan.hosts.push(stranger);
+        for host in &mut plan.hosts {
+            host.guard = Some(guard.clone());
+        }
+        let strange = plan.hosts.len() - 1;
+        plan.events
+            .retain(|(_, event)| event.host() != Some(strange));
+        plan.appliance.guard = Some(guard);
         plan
     }
 
@@ -433,6 +458,7 @@ impl AppliancePlan {
             deallocation_rest: Duration::from_secs(60),
             starts: Vec::new(),
             held_up_one_in: *random.pick(&[0, 0, 500, 5000]),
+            guard: None,
         }
         .fit(mtu)
     }
@@ -621,6 +647,8 @@ impl HostPlan {
                 [25, 25, 25, 10, 15],
             ]),
             abort_one_in: *random.pick(&[0, 0, 30, 8, 2]),
+            guard: None,
+            is_stranger: false,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::panic::{self, AssertUnwindSafe};
 use testkit::Random;
 
 use crate::clock;
+use crate::guard;
 use crate::link;
 use crate::oracle::Violation;
 use crate::pair;
@@ -33,6 +34,8 @@ pub enum Scenario {
     LogHangs,
     /// An appliance with a log or without, whose volumes lie on several drives.
     Spans,
+    /// An appliance whose hosts prove who they are, and somebody who cannot.
+    Auth,
     /// The link of a mirrored pair alone: two nodes, and connections that break.
     Link,
     /// Two replicas of a volume that lose each other and meet again.
@@ -58,7 +61,7 @@ pub struct Failure {
 
 impl Scenario {
     /// Every scenario.
-    pub const ALL: [Scenario; 11] = [
+    pub const ALL: [Scenario; 12] = [
         Scenario::Target,
         Scenario::Log,
         Scenario::LogLies,
@@ -66,6 +69,7 @@ impl Scenario {
         Scenario::LogTwoLies,
         Scenario::LogHangs,
         Scenario::Spans,
+        Scenario::Auth,
         Scenario::Link,
         Scenario::Replicas,
         Scenario::Pair,
@@ -82,6 +86,7 @@ impl Scenario {
             Scenario::LogTwoLies => "log-two-lies",
             Scenario::LogHangs => "log-hangs",
             Scenario::Spans => "spans",
+            Scenario::Auth => "auth",
             Scenario::Link => "link",
             Scenario::Replicas => "replicas",
             Scenario::Pair => "pair",
@@ -118,6 +123,10 @@ impl Scenario {
             Scenario::LogTwoLies => run(seed, Plan::draw_two_lies, &trace),
             Scenario::LogHangs => run(seed, Plan::draw_hangs, &trace),
             Scenario::Spans => run(seed, Plan::draw_spans, &trace),
+            Scenario::Auth => {
+                guard::forget();
+                run(seed, Plan::draw_guarded, &trace)
+            }
             Scenario::Link => link::run(seed, &trace),
             Scenario::Replicas => replicas::run(seed, &trace),
             Scenario::Pair => pair::run(seed, false, &trace),

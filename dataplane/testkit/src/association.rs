@@ -18,18 +18,61 @@ const CSTS_RDY: u64 = 1;
 const CSTS_SHST: u64 = 0b11 << 2;
 const CSTS_SHST_COMPLETE: u64 = 0b10 << 2;
 
+/// How a host proves on a queue who it is, to controllers that want it to: a transaction of DH-HMAC-CHAP.
+pub trait Prove: fmt::Debug {
+    /// The first message.
+    fn begin(&mut self) -> Vec<u8>;
+
+    /// What comes after a message of the controller.
+    fn next(&mut self, message: &[u8]) -> Proof;
+}
+
+/// What a proof comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// A message, to which there will be an answer.
+    Send(Vec<u8>),
+    /// The last one.
+    SendLast(Vec<u8>),
+    /// The controller is content.
+    Done,
+    /// It is not, or the host is not: why.
+    Failed(String),
+}
+
+/// AUTHREQ in the response to Connect, ATR: the host is to prove who it is (base, section 6.3).
+const AUTHENTICATION_REQUIRED: u64 = 1 << 17;
+/// Room for a message.
+const MESSAGE_LEN: usize = 4096;
+
+/// Makes a proof, for each queue.
+pub type Prover = Box<dyn FnMut() -> Box<dyn Prove>>;
+
+/// The proof of a queue, while it is not connected and done.
+#[derive(Debug)]
+struct Proving {
+    proof: Box<dyn Prove>,
+    /// A message is being received.
+    is_receiving: bool,
+    is_last: bool,
+}
+
 /// A controller's Admin Queue and its I/O queues, each a [`Host`] on a connection of its own.
 ///
 /// Connection 0 is the Admin Queue, connection `n` is I/O queue `n`. After bytes came for any
 /// of them, or time went by, [`Association::drive`] goes on with what connecting takes; until
 /// it is ready it takes the completions, and leaves them to the caller afterwards.
-#[derive(Debug)]
 pub struct Association {
     config: Config,
     queues: u16,
     hosts: Vec<Host>,
     step: Step,
     controller: Controller,
+    prover: Option<Prover>,
+    /// By connection.
+    proving: Vec<Option<Proving>>,
+    /// Queues that were connected without a proof, though it can give one.
+    unasked: usize,
 }
 
 /// What a controller says of itself.
@@ -89,7 +132,21 @@ impl Association {
             hosts: vec![admin],
             step: Step::Connect,
             controller: Controller::default(),
+            prover: None,
+            proving: vec![None],
+            unasked: 0,
         }
+    }
+
+    /// Proves on each queue who it is, if the controller wants it to.
+    pub fn with_prover(mut self, prover: Prover) -> Self {
+        self.prover = Some(prover);
+        self
+    }
+
+    /// Queues that the controller has let in without a proof, though there is one.
+    pub fn unasked(&self) -> usize {
+        self.unasked
     }
 
     /// How many connections there should be now: the Admin Queue's first, and those of the
@@ -149,19 +206,78 @@ impl Association {
             let Some(completion) = self.hosts[0].next_completion() else {
                 return Ok(());
             };
-            self.next(completion)?;
+            if let Some(completion) = self.prove(0, completion)? {
+                self.next(completion)?;
+            }
         }
         if self.step == Step::ConnectQueues {
-            for (queue, host) in self.hosts.iter_mut().enumerate().skip(1) {
-                if let Some(completion) = host.next_completion() {
+            for queue in 1..self.hosts.len() {
+                if let Some(completion) = self.hosts[queue].next_completion() {
                     succeeded(&format!("Connect of queue {queue}"), &completion)?;
+                    self.prove(queue, completion)?;
                 }
             }
-            if self.hosts.iter().all(|host| host.qid().is_some()) {
+            let is_proving = self.proving.iter().any(Option::is_some);
+            if !is_proving && self.hosts.iter().all(|host| host.qid().is_some()) {
                 self.step = Step::InUse;
             }
         }
         Ok(())
+    }
+
+    /// Goes on with a proof, if the controller wants one; the completion is given back if that was its Connect and it wants
+    /// none, or is done with it.
+    fn prove(
+        &mut self,
+        queue: usize,
+        completion: Completion,
+    ) -> Result<Option<Completion>, Setback> {
+        let Some(proving) = &mut self.proving[queue] else {
+            let is_connect = self.step == Step::Connect || queue > 0;
+            let is_asked = is_connect && completion.result & AUTHENTICATION_REQUIRED != 0;
+            if is_connect && !is_asked && self.prover.is_some() {
+                self.unasked += 1;
+            }
+            let Some(prover) = self.prover.as_mut().filter(|_| is_asked) else {
+                return Ok(Some(completion));
+            };
+            succeeded("Connect", &completion)?;
+            let mut proof = prover();
+            self.hosts[queue].command(Command::authentication_send(proof.begin()));
+            self.proving[queue] = Some(Proving {
+                proof,
+                is_receiving: false,
+                is_last: false,
+            });
+            return Ok(None);
+        };
+        succeeded("an authentication command", &completion)?;
+        if proving.is_last {
+            self.proving[queue] = None;
+            return Ok(Some(completion));
+        }
+        if !std::mem::replace(&mut proving.is_receiving, true) {
+            self.hosts[queue].command(Command::authentication_receive(MESSAGE_LEN));
+            return Ok(None);
+        }
+        proving.is_receiving = false;
+        let message = match proving.proof.next(&completion.data) {
+            Proof::Send(message) => message,
+            Proof::SendLast(message) => {
+                proving.is_last = true;
+                message
+            }
+            Proof::Done => {
+                self.proving[queue] = None;
+                return Ok(Some(completion));
+            }
+            Proof::Failed(why) => {
+                let step = format!("the proof of queue {queue}: {why}");
+                return Err(Setback { step, status: 0 });
+            }
+        };
+        self.hosts[queue].command(Command::authentication_send(message));
+        Ok(None)
     }
 
     fn next(&mut self, completion: Completion) -> Result<(), Setback> {
@@ -225,6 +341,7 @@ impl Association {
             host.initialize();
             host.connect(qid, self.controller.cntlid);
             self.hosts.push(host);
+            self.proving.push(None);
         }
     }
 }
@@ -261,3 +378,14 @@ impl fmt::Display for Setback {
 }
 
 impl std::error::Error for Setback {}
+
+impl fmt::Debug for Association {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Association")
+            .field("step", &self.step)
+            .field("controller", &self.controller)
+            .field("proving", &self.proving)
+            .field("hosts", &self.hosts)
+            .finish_non_exhaustive()
+    }
+}

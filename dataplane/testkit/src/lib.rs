@@ -32,7 +32,7 @@ mod property;
 mod random;
 mod wait;
 
-pub use association::{Association, Controller, Setback};
+pub use association::{Association, Controller, Proof, Prove, Prover, Setback};
 pub use command::{Command, Payload};
 pub use crc32c::crc32c;
 pub use host::{Cid, Completion, Conduct, Config, Fault, Host, Initialized, Lost, Status};

@@ -21,6 +21,7 @@ use super::{Appliance, PairNode, Running, SUBSYSTEM, Shard, TCP_PORT, Turn};
 use crate::clock::{self, MICROSECOND};
 use crate::device::{Device, Machine};
 use crate::disk::Disk;
+use crate::guard::GuardPlan;
 use crate::memory::Memory;
 use crate::plan::{AppliancePlan, LogPlan, NetworkPlan, VolumePlan};
 use crate::port::Nic;
@@ -149,6 +150,9 @@ impl Appliance {
             queue_depth: plan.queue_depth,
             success_flag: plan.success_flag,
             data_ms: plan.data_ms,
+            authentication: (plan.guard.as_ref())
+                .map(GuardPlan::policy)
+                .unwrap_or_default(),
             ..TargetConfig::default()
         })
         .expect("a target that is valid");
@@ -231,7 +235,7 @@ impl Appliance {
             nqn: SUBSYSTEM.into(),
             serial: "TL0001".into(),
             model: "Throughline".into(),
-            hosts: None,
+            hosts: self.plan.guard.as_ref().map(GuardPlan::hosts),
             ana: None,
             controller_ids: shard::CNTLIDS,
             peer_listeners: Vec::new(),

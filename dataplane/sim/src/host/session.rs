@@ -56,7 +56,7 @@ fn time() -> Duration {
 }
 
 impl Session {
-    pub(super) fn new(host: usize, plan: &HostPlan) -> Self {
+    pub(super) fn new(host: usize, plan: &HostPlan, random: &mut Random) -> Self {
         let mut config = Config::new(SUBSYSTEM);
         config.host = host_nqn(host);
         config.host_id = [host as u8 + 1; 16];
@@ -70,9 +70,15 @@ impl Session {
         config.entries = plan.entries;
         config.no_flow_control = plan.no_flow_control;
         config.keep_alive = plan.keep_alive;
+        let mut association = Association::new(config, plan.queues);
+        if let Some(guard) = plan.guard.clone() {
+            let mut random = random.fork();
+            let prover = move || guard.proof(host, host, &mut random);
+            association = association.with_prover(Box::new(prover));
+        }
         Self {
             host,
-            association: Association::new(config, plan.queues),
+            association,
             connections: Vec::new(),
             given: BTreeMap::new(),
             completions: VecDeque::new(),
@@ -165,6 +171,12 @@ impl Session {
                 Ok(id) => self.connections.push(Connection { id, is_open: false }),
                 Err(error) => return Ok(Some(error.to_string())),
             }
+        }
+        if self.association.unasked() > 0 {
+            let host = self.host;
+            return Err(Violation(format!(
+                "a queue of host {host} was let in without a proof"
+            )));
         }
         if self.association.is_ready() {
             self.take_completions()?;

@@ -39,6 +39,20 @@ pub(crate) enum Event {
     Offer(OfferChange),
 }
 
+impl Event {
+    /// The host that it happens to.
+    pub(super) fn host(&self) -> Option<usize> {
+        match *self {
+            Event::Link { host, .. }
+            | Event::Cut { host, .. }
+            | Event::Reset { host }
+            | Event::Stall { host, .. }
+            | Event::Deaf { host, .. } => Some(host),
+            _ => None,
+        }
+    }
+}
+
 /// What happens because of what becomes of the log.
 #[derive(Clone, Debug)]
 pub(crate) struct Ambush {
