@@ -6,7 +6,9 @@
 #   system      systemd and dpkg, as this machine has them: for the appliance that docs/deploy.md describes
 #   appliance   the program and what it links to
 #
-# The kernel and the first three are cached, under a name that changes when what they are made from does.
+# Scenarios that say `newer_kernel` have Debian's kernel of its next release, too, which has what its own has not: newer-base.
+#
+# The kernels and the first three are cached, under a name that changes when what they are made from does.
 
 : "${root:?}" "${cache:?}"
 
@@ -14,6 +16,9 @@
 modules=(virtio_pci virtio_console virtio_blk virtio_net e1000e
 	uio_pci_generic vfio-pci vfio_iommu_type1
 	nvme nvme-tcp crc32c_generic crc32c_intel libcrc32c ext4 xfs nls_ascii)
+
+# Modules of the newer kernel besides.
+newer_modules=(nvme-auth dh_generic hmac sha256_generic sha512_generic)
 
 # Programs of the client guest, from the packages in ci/lib/packages.
 initiator=(nvme fio mkfs.ext4 e2fsck dumpe2fs mkfs.xfs xfs_repair sfdisk partx)
@@ -47,6 +52,19 @@ kernel_fetch_afresh() {
 	name=$(apt-cache "${apt[@]}" depends linux-image-amd64 | sed -n 's/.*Depends: \(linux-image-\)/\1/p' | head -n 1)
 	(cd "$cache" && apt-get "${apt[@]}" download "${name:-linux-image-amd64}")
 	rm -rf "$lists"
+}
+
+# newer_kernel_fetch: the same for the kernel of Debian's next release, as its security archive has it.
+newer_kernel_fetch() {
+	local name held
+	mkdir -p "$cache/newer"
+	held=$(find "$cache/newer" -maxdepth 1 -name 'linux-image-*.deb' -print -quit)
+	if [ -z "$held" ]; then
+		name=$(apt-cache search --names-only '^linux-image-6\.12\.[0-9]+\+deb12-amd64$' 2>/dev/null | cut -d ' ' -f 1 | sort -V | tail -n 1)
+		[ -z "$name" ] || (cd "$cache/newer" && apt-get -q -o APT::Sandbox::User=root download "$name") >&2
+		held=$(find "$cache/newer" -maxdepth 1 -name 'linux-image-*.deb' -print -quit)
+	fi
+	echo "$held"
 }
 
 # kernel_unpack DEB DIR: leaves DIR/vmlinuz and DIR/lib/modules/VERSION with the modules named above.
@@ -191,6 +209,27 @@ prepare_guests() {
 	key+=$(dpkg-query -W nvme-cli fio e2fsprogs xfsprogs libc6 busybox-static 2>/dev/null)
 	client_tools=$(cached initiator "$key" build_initiator)
 	system_tools=$(cached system "$key$(dpkg-query -W systemd dpkg tar)" build_system)
+	exec {lock}>&-
+}
+
+# prepare_newer_kernel: for scenarios that boot the newer kernel, too.
+prepare_newer_kernel() {
+	local deb key lock
+	exec {lock}>"$cache/lock"
+	flock "$lock"
+	deb=$(newer_kernel_fetch)
+	[ -n "$deb" ] || die "No kernel 6.12 could be fetched: is there a network, and does /etc/apt name Debian's security archive?"
+	key=$(cat "$root"/ci/vm.d/{guest.sh,init} | sha256sum && basename "$deb")
+	newer_kernel=$cache/newer-kernel-$(sha256sum <<<"$key" | cut -c1-12)
+	if [ ! -e "$newer_kernel/vmlinuz" ]; then
+		forget 'newer-kernel-*'
+		rm -rf "$newer_kernel.part"
+		modules+=("${newer_modules[@]}")
+		kernel_unpack "$deb" "$newer_kernel.part"
+		mv "$newer_kernel.part" "$newer_kernel"
+	fi
+	touch "$newer_kernel"
+	newer_base=$(cached newer-base "$key" build_base "$newer_kernel")
 	exec {lock}>&-
 }
 

@@ -138,6 +138,9 @@ client() {
 	boot client 768 "$client_tools" -- "${nics[@]}" "$@"
 }
 
+# newer_kernel: guests that are booted from here on have it.
+newer_kernel() { kernel=${newer_kernel:?} base=${newer_base:?}; }
+
 # ready: waits for both; the client is on lan0, and the appliance's card and drive (and any further address) are taken from its kernel.
 ready() {
 	await_guest appliance client
