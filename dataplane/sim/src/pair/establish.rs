@@ -35,7 +35,11 @@ impl World {
             };
             let nodes = self.shape.nodes[volume];
             for (is_open, at) in known.is_open.iter_mut().zip(nodes) {
-                let outcome = self.appliances[at].outcome(volume);
+                // Of this, and of nothing else that the operator has said.
+                let outcome = match *is_open {
+                    true => self.appliances[at].outcome(volume),
+                    false => None,
+                };
                 if !self.appliances[at].is_running() || outcome.is_some() {
                     *is_open = false;
                 }
