@@ -152,6 +152,50 @@ fn s08_a_note_that_comes_late_keeps_nobody_from_taking_over() {
     assert_eq!(nodes[0].pair.may_be_taken_over(), Some(true));
 }
 
+/// So may one that it still waits for, if the nodes meet without having lost their link.
+#[test]
+fn s08_a_note_that_is_under_way_keeps_nobody_from_taking_over() {
+    let mut arbiter = Arbiter::reached();
+    let mut nodes = in_sync_with(&mut arbiter);
+    // The other one does not run for a while, until the lease is over.
+    nodes[0].pair.shared().breaks();
+    (arbiter.delays, arbiter.is_late[0]) = (true, true);
+    for turn in 0..8000 {
+        goes_on(
+            &mut nodes,
+            0,
+            &mut arbiter,
+            2 * T1 + Duration::from_millis(turn),
+        );
+        // What was only looked for comes.
+        if arbiter.late.is_empty()
+            && let Some((node, token, answer)) = arbiter.held.pop()
+        {
+            nodes[node].pair.arbitrated(token, answer);
+        }
+    }
+    assert_eq!(nodes[0].mode(), Mode::Suspended);
+    assert_eq!(arbiter.late, [arbiter.revision]);
+    for turn in 0..2000 {
+        if turn == 400 {
+            assert!(nodes[0].pair.is_in_sync());
+            (arbiter.delays, arbiter.is_late) = (false, [false; 2]);
+            for (node, token, answer) in std::mem::take(&mut arbiter.held) {
+                nodes[node].pair.arbitrated(token, answer);
+            }
+        }
+        go_on_with(
+            &mut nodes,
+            &mut arbiter,
+            LATE + Duration::from_millis(turn),
+            1,
+        );
+        let may_come = arbiter.late.contains(&arbiter.revision);
+        assert!(!may_come || nodes[0].pair.may_be_taken_over() == Some(false));
+    }
+    assert_eq!(nodes[0].pair.may_be_taken_over(), Some(true));
+}
+
 /// A node that did not run for a while has another lease before it looks at the one that it had: the other one may have
 /// taken over in between.
 #[test]

@@ -267,8 +267,13 @@ impl Pair {
         }
     }
 
-    /// What there is to be said does not wait for the next look.
+    /// What there is to be said does not wait for the next look, nor for what the arbiter was asked to take note of before: nobody
+    /// knows when that is done.
     pub(super) fn arbitrate_now(&mut self) {
+        let asked = self.leases.as_ref().and_then(|leases| leases.asked);
+        if matches!(asked, Some((_, Question::Set { .. }))) {
+            self.forget_arbiter();
+        }
         if let Some(leases) = &mut self.leases {
             leases.ask_at = self.now;
         }

@@ -216,7 +216,8 @@ pub fn half_a_turn(nodes: &mut [Node; 2], now: Duration) {
     goes_on(nodes, 0, &mut Arbiter::default(), now);
 }
 
-fn goes_on(nodes: &mut [Node; 2], at: usize, arbiter: &mut Arbiter, now: Duration) {
+/// One of them goes on, the other one does not.
+pub fn goes_on(nodes: &mut [Node; 2], at: usize, arbiter: &mut Arbiter, now: Duration) {
     nodes[at].work();
     nodes[at].pair.advance(now);
     while let Some(action) = nodes[at].pair.next_action() {
