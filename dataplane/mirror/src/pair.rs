@@ -591,14 +591,10 @@ impl Pair {
             }
             // One whose log has failed waits for nothing to be stable.
             if !self.has_failed {
-                return;
+                return self.listen_in_vain();
             }
         }
-        while self.storing.is_none()
-            && let Some((command, parameters, payload, reply)) = self.heard.pop_front()
-        {
-            self.hear(command, &parameters, &payload, reply);
-        }
+        self.hear_all();
         if self.storing.is_some() {
             return;
         }
@@ -628,6 +624,15 @@ impl Pair {
         let can_store = self.storing.is_none() && self.again.is_none();
         if can_store && self.shared.wants_to_be_stored() {
             self.store(After::Nothing);
+        }
+    }
+
+    /// As long as nothing is to be stable before.
+    fn hear_all(&mut self) {
+        while self.storing.is_none()
+            && let Some((command, parameters, payload, reply)) = self.heard.pop_front()
+        {
+            self.hear(command, &parameters, &payload, reply);
         }
     }
 

@@ -97,8 +97,21 @@ fn s08_a_destination_whose_log_has_failed_is_as_good_as_gone() {
         }
         nodes[1].pair.down();
         nodes[1].stores_nothing = true;
+        nodes[1].pair.shared().log_failed();
         nodes.iter_mut().for_each(|node| node.pair.up(true));
-        go_on_with(&mut nodes, &mut arbiter, 2 * T1, 4000);
+        go_on_with(&mut nodes, &mut arbiter, 2 * T1, 2000);
+        // What else the source asks is answered, and so is another meeting: the link is not taken for dead.
+        assert_eq!(
+            (nodes[0].pair.state(), nodes[1].owes()),
+            ("source_hearing", 0)
+        );
+        nodes[0].pair.down();
+        nodes[0].pair.up(true);
+        go_on_with(&mut nodes, &mut arbiter, 4 * T1, 2000);
+        assert_eq!(
+            (nodes[0].pair.state(), nodes[1].owes()),
+            ("source_hearing", 0)
+        );
         assert_eq!(nodes[0].mode(), Mode::Suspended);
         go_on_with(&mut nodes, &mut arbiter, 6 * T1, 2000);
         assert_eq!(modes(&nodes), [Mode::Alone, Mode::Suspended]);

@@ -34,6 +34,20 @@ impl Pair {
         self.suspend();
     }
 
+    /// What is to be stable cannot be. A destination whose log has failed answers what it hears all the same, and says what it has: else the
+    /// source takes the link for dead again and again, and never comes to going on without it.
+    pub(super) fn listen_in_vain(&mut self) {
+        let is_destination = self.content.role == Role::Destination
+            && matches!(self.phase, Phase::Apart | Phase::Destination(_));
+        if !is_destination || !self.shared.has_failed() {
+            return;
+        }
+        self.hear_all();
+        if self.phase == Phase::Apart && self.storing.is_none() {
+            self.meet();
+        }
+    }
+
     /// The nodes have met, and one of them was the source when its log failed.
     pub(super) fn decide_without_source(&mut self, role: Role) {
         if self.has_failed {

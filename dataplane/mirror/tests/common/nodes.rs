@@ -114,6 +114,11 @@ impl Node {
         node_on(content, len, device, self.run + 1)
     }
 
+    /// What it was asked, and has not answered.
+    pub fn owes(&self) -> usize {
+        self.asked.len()
+    }
+
     /// What it was asked before it answers to nobody.
     pub fn forget_asked(&mut self) {
         self.asked.iter_mut().for_each(|asked| asked.1 = u64::MAX);
