@@ -217,21 +217,31 @@ fn host_of(value: &Value) -> Option<&str> {
     }
 }
 
-/// Makes an element of `hosts` say `host`.
-fn write_host(value: &mut Value, host: &HostConfig) {
-    let of = |keys: &HostKeyConfig| (keys.dhchap_key.clone(), keys.dhchap_ctrlr_key.clone());
-    let (key, controller) = host.keys.as_ref().map(of).unzip();
+/// An element's table: one that says `name` as its `key` where the name stood alone; none where that is to stay so, as it says all.
+fn table_of<'v>(
+    value: &'v mut Value,
+    says_all: bool,
+    key: &str,
+    name: &str,
+) -> Option<&'v mut InlineTable> {
     if !value.is_inline_table() {
-        if key.is_none() {
-            return;
+        if says_all {
+            return None;
         }
         let mut table = InlineTable::new();
-        table.insert("nqn", Value::from(host.nqn.as_str()));
+        table.insert(key, Value::from(name));
         let decor = value.decor().clone();
         *value = Value::InlineTable(table);
         *value.decor_mut() = decor;
     }
-    let Some(table) = value.as_inline_table_mut() else {
+    value.as_inline_table_mut()
+}
+
+/// Makes an element of `hosts` say `host`.
+fn write_host(value: &mut Value, host: &HostConfig) {
+    let of = |keys: &HostKeyConfig| (keys.dhchap_key.clone(), keys.dhchap_ctrlr_key.clone());
+    let (key, controller) = host.keys.as_ref().map(of).unzip();
+    let Some(table) = table_of(value, key.is_none(), "nqn", &host.nqn) else {
         return;
     };
     let before = table.to_string();
@@ -365,17 +375,7 @@ fn write_namespace(value: &mut Value, ns: &NamespaceConfig, implied: u32) {
         && ns.write == WritePolicy::Through
         && ns.block_size.is_none()
         && ns.backup_of.is_none();
-    if !value.is_inline_table() {
-        if plain {
-            return;
-        }
-        let mut table = InlineTable::new();
-        table.insert("store", Value::from(ns.store.as_str()));
-        let decor = value.decor().clone();
-        *value = Value::InlineTable(table);
-        *value.decor_mut() = decor;
-    }
-    let Some(table) = value.as_inline_table_mut() else {
+    let Some(table) = table_of(value, plain, "store", &ns.store) else {
         return;
     };
     let before = table.to_string();
