@@ -43,8 +43,7 @@ impl Add {
                 return Err(ErrorObject::invalid_params(&why));
             }
             hosts.push(HostConfig { nqn, keys });
-            let (nqn, hosts) = (self.nqn, Some(hosts));
-            Ok((Some(Change::SetHosts { nqn, hosts }), Value::Bool(true)))
+            Ok(lets_in(self.nqn, Some(hosts)))
         })
     }
 }
@@ -76,10 +75,14 @@ impl SetKeys {
                 return Ok((None, Value::Bool(true)));
             }
             host.keys = keys;
-            let (nqn, hosts) = (self.nqn, Some(hosts));
-            Ok((Some(Change::SetHosts { nqn, hosts }), Value::Bool(true)))
+            Ok(lets_in(self.nqn, Some(hosts)))
         })
     }
+}
+
+/// The hosts of a subsystem from now on, and what is answered.
+fn lets_in(nqn: String, hosts: Option<Vec<HostConfig>>) -> (Option<Change>, Value) {
+    (Some(Change::SetHosts { nqn, hosts }), Value::Bool(true))
 }
 
 fn not_let_in(nqn: &str, host: &str) -> ErrorObject {
@@ -133,8 +136,7 @@ impl Remove {
                 return Err(not_let_in(&self.nqn, &self.host));
             };
             hosts.remove(at);
-            let (nqn, hosts) = (self.nqn, Some(hosts));
-            Ok((Some(Change::SetHosts { nqn, hosts }), Value::Bool(true)))
+            Ok(lets_in(self.nqn, Some(hosts)))
         })
     }
 }
