@@ -1,6 +1,6 @@
 //! Stores that lie on several others (row R8): do those make one, and of which size?
 
-use engine::{SPAN_UNIT, SpanConfig};
+use engine::{SPAN_UNIT, Span, SpanConfig};
 
 use super::{Report, log};
 use crate::config::Program;
@@ -41,15 +41,11 @@ pub(super) fn store(host: &Host, program: &Program, span: &SpanConfig, report: &
         );
         return;
     }
-    let mut len = known()
-        .map(|(_, (bytes, _))| bytes / SPAN_UNIT * SPAN_UNIT)
-        .sum::<u64>();
-    if let Some((_, Some((last, _)))) = sizes.last() {
-        len += last % SPAN_UNIT;
-    }
-    let size = match known().count() == sizes.len() {
-        true => text::bytes(len),
-        false => "as large as they are".into(),
+    let given = |(place, &(_, size)): (usize, &(_, Option<(u64, u32)>))| {
+        let (bytes, _) = size?;
+        Some(Span::given(bytes, place + 1 == sizes.len()))
     };
+    let len: Option<u64> = sizes.iter().enumerate().map(given).sum();
+    let size = len.map_or("as large as they are".into(), text::bytes);
     report.ok(&topic, format!("on {}: {size}", span.stores.join(", ")));
 }

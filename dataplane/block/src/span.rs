@@ -80,13 +80,21 @@ impl Span {
                 start,
             });
             geometry = geometry.safest(device);
-            start += given(device, place + 1 == devices.len());
+            start += Self::given(device.len(), place + 1 == devices.len());
         }
         geometry.blocks = start / u64::from(geometry.block_size);
         Ok(Self {
             members: members.into(),
             geometry,
         })
+    }
+
+    /// Bytes that a device of `len` gives to its span: the last of them all.
+    pub fn given(len: u64, is_last: bool) -> u64 {
+        match is_last {
+            true => len,
+            false => len / SPAN_UNIT * SPAN_UNIT,
+        }
     }
 
     /// What it is, and what all of its devices take.
@@ -142,14 +150,6 @@ impl Span {
         };
         let places = (0..self.members.len()).filter(is_in);
         places.map(|place| self.members[place].volume)
-    }
-}
-
-/// Bytes that a device gives to its span.
-fn given(device: &Geometry, is_last: bool) -> u64 {
-    match is_last {
-        true => device.len(),
-        false => device.len() / SPAN_UNIT * SPAN_UNIT,
     }
 }
 

@@ -32,7 +32,7 @@ mod watch;
 pub use alone::{Alone, alone};
 pub use auth::{Group, Hash, HostKeys, KEY_TEXT_LEN_MAX, Key, KeyError, Policy};
 pub use block::{
-    DeviceState, IoCounters, IoKind, NamespaceCounters, SPAN_UNIT, Smart, WritePolicy,
+    DeviceState, IoCounters, IoKind, NamespaceCounters, SPAN_UNIT, Smart, Span, WritePolicy,
 };
 pub use config::{
     ArbiterConfig, ArbiterTls, Config, FirstRole, KeyConfig, KnownStore, LogConfig, LogStoreConfig,

@@ -1,7 +1,7 @@
 //! Volumes that lie on several drives, at a start: they lie where they did, or the start is refused, whether there is anything to
 //! replay or not (row R8).
 
-use block::SPAN_UNIT;
+use block::Span;
 use nvlog::{PartOf, Volume};
 
 /// The drives of volume number `span`, first to last.
@@ -70,7 +70,7 @@ fn difference(was: &[&Volume], is: &[&Volume]) -> Option<String> {
         if new.identity != old.identity || new.block != old.block {
             return Some(format!("its store {name:?} is another drive than before"));
         }
-        let given = |len: u64| len / SPAN_UNIT * SPAN_UNIT;
+        let given = |len: u64| Span::given(len, false);
         let fits = match (place + 1 == was.len(), place + 1 == is.len()) {
             (true, true) => new.len >= old.len,
             // One was added behind it: nothing that it gave is taken back.
