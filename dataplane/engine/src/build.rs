@@ -108,16 +108,27 @@ impl Config {
 
 /// Where volumes lie that are on several stores.
 pub(crate) fn spans(config: &Config, stores: &[Store]) -> Result<Vec<Span>, Error> {
-    let find = |name: &String| {
-        let place = config.stores.iter().position(|store| store.name == *name)?;
-        Some((VolumeId(place as u16), stores[place].geometry()))
-    };
+    let named = config.stores.iter().zip(stores);
+    let known: Vec<_> = named
+        .map(|(config, store)| (config.name.as_str(), store.geometry()))
+        .collect();
     let span = |span: &SpanConfig| {
         // The configuration was checked to have them.
-        let devices: Vec<_> = span.stores.iter().filter_map(find).collect();
+        let devices = span.devices(&known).unwrap_or_default();
         span_of(span, &devices)
     };
     config.spans.iter().map(span).collect()
+}
+
+impl SpanConfig {
+    /// Its stores, by their places among these; none if one is missing.
+    fn devices(&self, stores: &[(&str, Geometry)]) -> Option<Vec<(VolumeId, Geometry)>> {
+        let find = |name: &String| {
+            let place = stores.iter().position(|(store, _)| store == name)?;
+            Some((VolumeId(place as u16), stores[place].1))
+        };
+        self.stores.iter().map(find).collect()
+    }
 }
 
 /// Where a volume lies whose stores these are.
@@ -216,12 +227,11 @@ impl Config {
     /// Puts what lies on `stores` alone, which are known, behind them.
     fn add_known_spans(&self, stores: &mut Vec<StoreInfo>) -> Result<(), Error> {
         for config in &self.spans {
-            let find = |name: &String| {
-                let place = stores.iter().position(|store| store.name == *name)?;
-                Some((VolumeId(place as u16), stores[place].geometry))
-            };
-            let devices: Vec<_> = config.stores.iter().filter_map(find).collect();
-            if devices.len() == config.stores.len() {
+            let known = stores.iter();
+            let known: Vec<_> = known
+                .map(|store| (store.name.as_str(), store.geometry))
+                .collect();
+            if let Some(devices) = config.devices(&known) {
                 let span = span_of(config, &devices)?;
                 let info = StoreInfo::of_span(config.name.clone(), &span, stores);
                 stores.push(info);
