@@ -276,20 +276,12 @@ impl Pair {
                 return true;
             }
             (Order::Establish { .. }, _)
-                if self.asked.is_none()
-                    && let Some(theirs) = self.theirs.filter(|_| self.may_establish().is_ok()) =>
+                if self.asked.is_none() && self.may_establish().is_ok() =>
             {
-                let (volume, meeting) = (theirs.number, theirs.meeting);
-                let establish = Intent { volume, meeting };
-                self.ask(Command::ESTABLISH, establish.encode(), Vec::new());
+                self.ask_leave(Command::ESTABLISH);
             }
-            (Order::Discard { .. }, _)
-                if self.asked.is_none()
-                    && let Some(theirs) = self.theirs.filter(|_| self.may_discard().is_ok()) =>
-            {
-                let (volume, meeting) = (theirs.number, theirs.meeting);
-                let discard = Intent { volume, meeting };
-                self.ask(Command::DISCARD, discard.encode(), Vec::new());
+            (Order::Discard { .. }, _) if self.asked.is_none() && self.may_discard().is_ok() => {
+                self.ask_leave(Command::DISCARD);
             }
             (
                 Order::Compare {
@@ -309,6 +301,15 @@ impl Pair {
             _ => {}
         }
         false
+    }
+
+    /// Asks the other node, which is heard, whether it lets this one do what an operator wants.
+    fn ask_leave(&mut self, command: Command) {
+        if let Some(theirs) = self.theirs {
+            let (volume, meeting) = (theirs.number, theirs.meeting);
+            let intent = Intent { volume, meeting };
+            self.ask(command, intent.encode(), Vec::new());
+        }
     }
 
     /// The other node has answered whether it keeps what it has, or has nothing.
