@@ -5,7 +5,7 @@ mod rig;
 use std::sync::Arc;
 
 use auth::{Explanation, Group, Hash, HostKeys, HostStep, Key, Message, Names, Policy};
-use nvmf::{CloseReason, Hosts, Session, TargetConfig};
+use nvmf::{CloseReason, Hosts, TargetConfig};
 use rig::host::{Answer, Host, Manners, connect_data, rw, sc};
 use rig::{CLOSED_NQN, DISCOVERY_NQN, HOST_NQN, NQN, Rig, Sizes, config};
 use testkit::Command;
@@ -120,8 +120,20 @@ fn admitted(rig: &mut Rig) -> Host {
     host
 }
 
-fn closing(session: &Session) -> Option<CloseReason> {
-    session.closing()
+/// Its host has not proved who it is, or has found that we cannot: the connection ends.
+#[track_caller]
+fn assert_failed(host: &Host) {
+    let failed = Some(CloseReason::AuthenticationFailed);
+    assert_eq!(host.session.closing(), failed);
+}
+
+/// These end, and nothing of them is left.
+#[track_caller]
+fn close_all<const N: usize>(mut rig: Rig, mut hosts: [Host; N]) {
+    for host in &mut hosts {
+        host.close(&mut rig);
+    }
+    rig.assert_all_returned();
 }
 
 #[test]
@@ -159,14 +171,13 @@ fn nothing_is_taken_of_a_host_before_it_has_proved_who_it_is() {
     assert_eq!(enable.status, 0);
     assert_eq!(host.identify(&mut rig, 1, 0).status, 0);
     assert_eq!(rig.counters.authenticated, 1);
-    host.close(&mut rig);
-    rig.assert_all_returned();
+    close_all(rig, [host]);
 }
 
 #[test]
 fn each_io_queue_needs_a_proof_of_its_own() {
     let mut rig = guarded_rig();
-    let mut admin = admitted(&mut rig);
+    let admin = admitted(&mut rig);
     let (mut io, result) = connected(&mut rig, 1, admin.cntlid);
     assert_eq!(result & ATR, ATR);
     for sqe in [rw(0x02, 1, 0, 1), rw(0x01, 1, 0, 1)] {
@@ -180,10 +191,7 @@ fn each_io_queue_needs_a_proof_of_its_own() {
     assert_eq!(rig.target.controllers()[0].io_queues, 1);
     let read = io.read(&mut rig, 1, 0, 1, 512);
     assert_eq!((read.status, read.data), (0, vec![0; 512]));
-    [&mut io, &mut admin]
-        .into_iter()
-        .for_each(|host| host.close(&mut rig));
-    rig.assert_all_returned();
+    close_all(rig, [io, admin]);
 }
 
 /// Who knows a host's name and the number of its controller takes no queue number from it, and does not keep its
@@ -191,7 +199,7 @@ fn each_io_queue_needs_a_proof_of_its_own() {
 #[test]
 fn a_stranger_is_not_in_the_way_of_a_hosts_own_queues() {
     let mut rig = guarded_rig();
-    let mut admin = admitted(&mut rig);
+    let admin = admitted(&mut rig);
     let (mut stranger, _) = connected(&mut rig, 1, admin.cntlid);
     let (mut io, _) = connected(&mut rig, 1, admin.cntlid);
     assert_eq!(prove(&mut io, &mut rig, &keys(1)), HostStep::Done);
@@ -216,16 +224,13 @@ fn a_stranger_is_not_in_the_way_of_a_hosts_own_queues() {
     work(&rig);
     stranger.run(&mut rig);
     assert_eq!(
-        closing(&stranger.session),
+        stranger.session.closing(),
         Some(CloseReason::ControllerGone)
     );
     stranger.close(&mut rig);
     assert_eq!(rig.target.controllers()[0].io_queues, 1);
     assert_eq!(io.read(&mut rig, 1, 0, 1, 512).status, 0);
-    [&mut io, &mut admin]
-        .into_iter()
-        .for_each(|host| host.close(&mut rig));
-    rig.assert_all_returned();
+    close_all(rig, [io, admin]);
 }
 
 #[test]
@@ -234,10 +239,7 @@ fn a_wrong_key_gets_the_reason_and_the_connection_ends() {
     let (mut host, _) = connected(&mut rig, 0, 0xffff);
     let refused = HostStep::Refused(Explanation::Failed as u8);
     assert_eq!(prove(&mut host, &mut rig, &keys(2)), refused);
-    assert_eq!(
-        closing(&host.session),
-        Some(CloseReason::AuthenticationFailed)
-    );
+    assert_failed(&host);
     assert_eq!(
         (
             rig.counters.authenticated,
@@ -257,12 +259,8 @@ fn a_wrong_key_gets_the_reason_and_the_connection_ends() {
         panic!("the host refuses");
     };
     assert_eq!(say(&mut host, &mut rig, last).status, 0);
-    assert_eq!(
-        closing(&host.session),
-        Some(CloseReason::AuthenticationFailed)
-    );
-    host.close(&mut rig);
-    rig.assert_all_returned();
+    assert_failed(&host);
+    close_all(rig, [host]);
 }
 
 #[test]
@@ -316,12 +314,8 @@ fn commands_out_of_order_or_ill_formed_are_refused() {
     let message = Message::read(&heard.data).unwrap();
     let reason = Explanation::IncorrectMessage as u8;
     assert_eq!(message.body, auth::Body::Failure1(reason));
-    assert_eq!(
-        closing(&host.session),
-        Some(CloseReason::AuthenticationFailed)
-    );
-    host.close(&mut rig);
-    rig.assert_all_returned();
+    assert_failed(&host);
+    close_all(rig, [host]);
 }
 
 #[test]
@@ -338,13 +332,10 @@ fn a_host_that_takes_too_long_over_its_proof_is_closed() {
         rig.now = start.plus_ms(ms);
         for host in [&mut silent, &mut halfway] {
             host.session.advance(rig.now, &mut rig.shard());
-            assert_eq!(closing(&host.session), reason);
+            assert_eq!(host.session.closing(), reason);
         }
     }
-    [&mut silent, &mut halfway]
-        .into_iter()
-        .for_each(|host| host.close(&mut rig));
-    rig.assert_all_returned();
+    close_all(rig, [silent, halfway]);
 }
 
 /// Half handshakes by the thousand: none of them counts, and whoever has the key gets in.
@@ -410,12 +401,8 @@ fn a_host_may_prove_it_again_while_it_goes_on() {
     );
     let end = prove(&mut admin, &mut rig, &keys(1));
     assert_eq!(end, HostStep::Refused(Explanation::Failed as u8));
-    assert_eq!(
-        closing(&admin.session),
-        Some(CloseReason::AuthenticationFailed)
-    );
-    admin.close(&mut rig);
-    rig.assert_all_returned();
+    assert_failed(&admin);
+    close_all(rig, [admin]);
 }
 
 #[test]
@@ -432,7 +419,7 @@ fn hosts_without_a_key_are_as_before() {
     // Once it has to prove who it is, a controller that was had without does not stay.
     assert_eq!(rig.target.set_hosts(NQN, with_keys(&keys(1))), Ok(true));
     host.session.advance(rig.now, &mut rig.shard());
-    assert_eq!(closing(&host.session), Some(CloseReason::ControllerGone));
+    assert_eq!(host.session.closing(), Some(CloseReason::ControllerGone));
     host.close(&mut rig);
     assert_eq!(rig.target.controllers(), vec![]);
     // Another host, and discovery, need none.
