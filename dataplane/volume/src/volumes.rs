@@ -230,8 +230,7 @@ impl<D: Device> Volumes<D> {
             let entry = self.namespaces.get(namespace.index());
             entry.is_some_and(|entry| entry.as_ref().is_some_and(|entry| entry.volume == volume))
         };
-        let changes =
-            !mutant!("fence-ignored") && !self.jobs.is_gone(volume, io.offset..io.offset + io.len);
+        let changes = !mutant!("fence-ignored") && !self.jobs.is_gone(volume, io.offset..io.end());
         changes && self.fences.covers(io.offset, io.len, of_volume)
     }
 
@@ -241,7 +240,7 @@ impl<D: Device> Volumes<D> {
         let lowered = self.fences.lowered();
         let same = std::mem::replace(&mut self.lowered, lowered) == lowered;
         let is_gone = |(_, volume, io): &(Caller, VolumeId, Io)| {
-            self.jobs.is_gone(*volume, io.offset..io.offset + io.len)
+            self.jobs.is_gone(*volume, io.offset..io.end())
         };
         if same && !self.fenced.iter().any(is_gone) {
             return;
