@@ -97,6 +97,29 @@ fn r03_a_node_that_was_off_hears_that_the_pair_is_severed() {
     );
 }
 
+/// An operator severs the pair while it is being stored that the source goes on alone: that this is by his word is stable when he hears so.
+#[test]
+fn r03_a_pair_is_severed_while_the_source_becomes_alone() {
+    let mut nodes = in_sync();
+    nodes[0].stores_nothing = true;
+    nodes.iter_mut().for_each(|node| node.pair.down());
+    nodes[0].pair.gave_up();
+    go_on(&mut nodes, 2 * T);
+    assert_eq!(nodes[0].pair.sever(NOW), Ok(()));
+    nodes[0].stores_nothing = false;
+    for turn in 0..4000 {
+        let turn = Duration::from_millis(turn);
+        go_on_with(&mut nodes, &mut Arbiter::reached(), 3 * T + turn, 1);
+        if let Some(outcome) = nodes[0].pair.next_outcome() {
+            assert_eq!(outcome, Ok(()));
+            let stable = nodes[0].restarted();
+            assert_eq!(stable.pair.content().severed, Some(NOW));
+            return;
+        }
+    }
+    panic!("nothing comes of it");
+}
+
 /// A source that is alone already is severed where it is; and split brain is said, whoever severed what.
 #[test]
 fn r03_a_source_that_is_alone_is_severed_too() {

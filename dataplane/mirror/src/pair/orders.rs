@@ -401,9 +401,11 @@ impl Pair {
         self.end_order(Ok(()));
     }
 
-    /// That this node goes on alone is stable, and that an operator has said so, if one has.
+    /// That this node goes on alone is stable, and that an operator has said so, if one had before that was to be stored: who says so
+    /// meanwhile waits for more.
     pub(super) fn has_severed(&mut self) {
-        if self.orders.severs().is_some() {
+        let since = self.orders.severs();
+        if since.is_some() && self.content.severed == since {
             self.end_order(Ok(()));
         }
     }
