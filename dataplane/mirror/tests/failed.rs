@@ -126,3 +126,26 @@ fn s08_a_destination_whose_log_has_failed_is_as_good_as_gone() {
         assert!(nodes.iter().all(|node| node.pair.is_in_sync()));
     }
 }
+
+/// Nobody is served, and the arbiter does not answer: it is asked again soon, and tells so once.
+#[test]
+fn s08_a_source_whose_destination_has_failed_asks_the_arbiter_again_soon() {
+    let mut arbiter = Arbiter::reached();
+    let mut nodes = in_sync_with(&mut arbiter);
+    nodes[0] = nodes[0].restarted();
+    nodes[0].pair.set_arbiter(PROMISE);
+    nodes[1].pair.down();
+    nodes[1].stores_nothing = true;
+    nodes[1].pair.shared().log_failed();
+    nodes.iter_mut().for_each(|node| node.pair.up(true));
+    arbiter.is_reached = [false; 2];
+    go_on_with(&mut nodes, &mut arbiter, 2 * T1, 7000);
+    assert_eq!(modes(&nodes), [Mode::Suspended; 2]);
+    assert_eq!(nodes[0].pair.state(), "source_hearing");
+    let told = nodes[0].told();
+    let not_served = told.iter().filter(|&&it| it == AlertEvent::NotServed);
+    assert_eq!(not_served.count(), 1);
+    arbiter.is_reached = [true; 2];
+    go_on_with(&mut nodes, &mut arbiter, 9 * T1, 1500);
+    assert_eq!(modes(&nodes), [Mode::Alone, Mode::Suspended]);
+}

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use mutant::mutant;
 
-use super::source::Step;
+use super::source::{HEARING, Step};
 use super::{Action, Pair, Phase, Unwilling, destination};
 use crate::alert::AlertEvent;
 use crate::arbiter::{Answer, Entry, Question, Seen, counted};
@@ -55,6 +55,8 @@ pub(super) struct Leases {
     wants_alone: bool,
     /// The generation's tag, when it does.
     tag: u64,
+    /// It was told in this phase that the arbiter does not answer.
+    has_told: bool,
 }
 
 impl Leases {
@@ -73,6 +75,7 @@ impl Leases {
             ask_at: now,
             wants_alone: false,
             tag: 0,
+            has_told: false,
         }
     }
 
@@ -267,6 +270,13 @@ impl Pair {
         }
     }
 
+    /// It is in another phase: what it was told in the one before is not news any more.
+    pub(super) fn forget_what_was_told(&mut self) {
+        if let Some(leases) = &mut self.leases {
+            leases.has_told = false;
+        }
+    }
+
     /// What there is to be said does not wait for the next look, nor for what the arbiter was asked to take note of before: nobody
     /// knows when that is done.
     pub(super) fn arbitrate_now(&mut self) {
@@ -421,7 +431,7 @@ impl Pair {
                 leases.known = None;
                 leases.is_unheard(question);
                 if self.waits_for_arbiter() {
-                    self.may_not_go_alone("the arbiter does not answer");
+                    self.is_not_answered();
                 }
             }
         }
@@ -434,6 +444,21 @@ impl Pair {
             Some(entry) if entry.source == me => {}
             Some(_) => self.may_not_go_alone("the other node has taken over"),
             None => self.may_not_go_alone("the arbiter knows nothing of the volume"),
+        }
+    }
+
+    /// The source wanted to go on alone, and nobody knows whether it may. Where hosts are not served already it need not meet the other one
+    /// again before it asks once more.
+    fn is_not_answered(&mut self) {
+        let why = "the arbiter does not answer";
+        let hears = self.phase == Phase::Source(Step::Hearing) && !self.orders.is_at_arbiter();
+        let Some(leases) = self.leases.as_mut().filter(|_| hears) else {
+            return self.may_not_go_alone(why);
+        };
+        leases.wants_alone = false;
+        self.since = self.now + LOOK - HEARING;
+        if !std::mem::replace(&mut leases.has_told, true) {
+            self.alert_not_served(why);
         }
     }
 
@@ -454,9 +479,13 @@ impl Pair {
         if let Some(leases) = &mut self.leases {
             leases.wants_alone = false;
         }
+        self.alert_not_served(why);
+        self.suspend();
+    }
+
+    fn alert_not_served(&mut self, why: &str) {
         let text = format!("the other node does not answer, and {why}: hosts are not served");
         self.alert(AlertEvent::NotServed, text);
-        self.suspend();
     }
 
     /// The arbiter has taken note that this node goes on alone.

@@ -12,7 +12,7 @@ use crate::record::{Changed, PAGE, PER_PAGE};
 use crate::standing::Verdict;
 
 /// How long hosts that are not served wait for what the destination has to tell: then it is as good as gone.
-const HEARING: Duration = Duration::from_secs(5);
+pub(super) const HEARING: Duration = Duration::from_secs(5);
 
 /// How far a source is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
