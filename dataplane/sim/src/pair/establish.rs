@@ -59,8 +59,12 @@ impl World {
                     known.at_once &= is_done;
                 }
             }
-            // The operator may not hear that it is.
-            let is_whole = nodes.map(|at| self.appliances[at].is_whole(volume));
+            // The operator may not hear that it is. What one knew when it went off was perhaps not stable.
+            let is_whole = nodes.map(|at| {
+                let appliance = &mut self.appliances[at];
+                let is_up = appliance.is_running() && !appliance.is_replaying();
+                is_up && appliance.is_whole(volume)
+            });
             if is_whole.contains(&true) && known.is_open == [false; 2] {
                 self.unestablished[volume] = None;
                 continue;
