@@ -18,7 +18,7 @@ modules=(virtio_pci virtio_console virtio_blk virtio_net e1000e
 	nvme nvme-tcp crc32c_generic crc32c_intel libcrc32c ext4 xfs nls_ascii)
 
 # Modules of the newer kernel besides.
-newer_modules=(nvme-auth dh_generic hmac sha256_generic sha512_generic)
+newer_modules=(nvme-auth dh_generic hmac sha256_generic sha512_generic drbd)
 
 # Programs of the client guest, from the packages in ci/lib/packages.
 initiator=(nvme fio mkfs.ext4 e2fsck dumpe2fs mkfs.xfs xfs_repair sfdisk partx)
@@ -231,6 +231,31 @@ prepare_newer_kernel() {
 	touch "$newer_kernel"
 	newer_base=$(cached newer-base "$key" build_base "$newer_kernel")
 	exec {lock}>&-
+}
+
+# prepare_drbd: the programs of DRBD, as Debian has them: for scenarios that look at how others do it.
+prepare_drbd() {
+	local held lock
+	exec {lock}>"$cache/lock"
+	flock "$lock"
+	held=$(find "$cache" -maxdepth 1 -name 'drbd-utils_*.deb' -print -quit)
+	if [ -z "$held" ]; then
+		(cd "$cache" && apt-get -q -o APT::Sandbox::User=root download drbd-utils) >&2
+		held=$(find "$cache" -maxdepth 1 -name 'drbd-utils_*.deb' -print -quit)
+	fi
+	[ -n "$held" ] || die "drbd-utils could not be fetched: is there a network, and does /etc/apt name a Debian mirror?"
+	drbd_tools=$(cached drbd "$(basename "$held")" build_drbd "$held")
+	exec {lock}>&-
+}
+
+build_drbd() {
+	local tree=$1 unpacked=$1.unpacked
+	dpkg-deb -x "$2" "$unpacked"
+	programs "$tree" "$unpacked"/sbin/drbd{adm,setup,meta} "$unpacked"/lib/drbd/drbd{adm,setup}-84
+	# Where the first two look for those that go with an older module.
+	mkdir -p "$tree/usr/lib/drbd"
+	mv "$tree"/usr/bin/drbd{adm,setup}-84 "$tree/usr/lib/drbd/"
+	rm -rf "$unpacked"
 }
 
 # prepare_program FILE TREE: the appliance's own archive, from the program just built.
