@@ -302,7 +302,7 @@ impl Pair {
         let before = std::mem::replace(&mut self.phase, phase);
         self.cease_to_resize();
         self.since = self.now;
-        self.forget_what_was_told();
+        self.forget_unanswered();
         self.entered(before);
         if phase == Phase::Source(source::Step::InSync) {
             self.arbitrate_now();

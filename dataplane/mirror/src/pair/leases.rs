@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use mutant::mutant;
 
-use super::source::{HEARING, Step};
+use super::source::Step;
 use super::{Action, Pair, Phase, Unwilling, destination};
 use crate::alert::AlertEvent;
 use crate::arbiter::{Answer, Entry, Question, Seen, counted};
@@ -55,8 +55,8 @@ pub(super) struct Leases {
     wants_alone: bool,
     /// The generation's tag, when it does.
     tag: u64,
-    /// It was told in this phase that the arbiter does not answer.
-    has_told: bool,
+    /// The arbiter has not answered in this phase, and is asked again from then on.
+    again: Option<Duration>,
 }
 
 impl Leases {
@@ -75,7 +75,7 @@ impl Leases {
             ask_at: now,
             wants_alone: false,
             tag: 0,
-            has_told: false,
+            again: None,
         }
     }
 
@@ -270,10 +270,16 @@ impl Pair {
         }
     }
 
-    /// It is in another phase: what it was told in the one before is not news any more.
-    pub(super) fn forget_what_was_told(&mut self) {
+    /// Whether the arbiter is not to be asked yet, as it did not answer just now.
+    pub(super) fn is_too_soon(&self) -> bool {
+        let again = self.leases.as_ref().and_then(|leases| leases.again);
+        again.is_some_and(|again| self.now < again)
+    }
+
+    /// It is in another phase.
+    pub(super) fn forget_unanswered(&mut self) {
         if let Some(leases) = &mut self.leases {
-            leases.has_told = false;
+            leases.again = None;
         }
     }
 
@@ -456,8 +462,7 @@ impl Pair {
             return self.may_not_go_alone(why);
         };
         leases.wants_alone = false;
-        self.since = self.now + LOOK - HEARING;
-        if !std::mem::replace(&mut leases.has_told, true) {
+        if leases.again.replace(self.now + LOOK).is_none() {
             self.alert_not_served(why);
         }
     }

@@ -12,7 +12,7 @@ use crate::record::{Changed, PAGE, PER_PAGE};
 use crate::standing::Verdict;
 
 /// How long hosts that are not served wait for what the destination has to tell: then it is as good as gone.
-pub(super) const HEARING: Duration = Duration::from_secs(5);
+const HEARING: Duration = Duration::from_secs(5);
 
 /// How far a source is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +110,9 @@ impl Pair {
             Step::Hearing if self.ticket != 0 && self.shared.is_settled() => self.mark(),
             // Hosts wait for one that has its own troubles: a log that has failed, or drives that hang.
             Step::Hearing
-                if self.now >= self.since + HEARING && self.shared.mode().0 == Mode::Suspended =>
+                if self.now >= self.since + HEARING
+                    && self.shared.mode().0 == Mode::Suspended
+                    && !self.is_too_soon() =>
             {
                 self.go_on_without();
             }
