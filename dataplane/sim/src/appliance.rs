@@ -187,6 +187,11 @@ impl Appliance {
         &self.disks[first..first + self.logs.count]
     }
 
+    /// How often it was started.
+    pub(crate) fn runs(&self) -> usize {
+        self.started
+    }
+
     /// Whether a command of its log's has failed since it was started.
     pub(crate) fn has_failed_logs(&self) -> bool {
         self.logs().iter().any(|log| log.borrow().has_failed())

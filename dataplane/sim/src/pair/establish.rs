@@ -10,8 +10,8 @@ use crate::trace::event;
 pub(super) struct Unestablished {
     /// Said on both nodes.
     at_once: bool,
-    /// By node: what was said has no outcome yet.
-    is_open: [bool; 2],
+    /// By node: in which of its runs it was said, if that has no outcome yet.
+    open: [Option<usize>; 2],
     /// It was done at a node.
     is_done: bool,
 }
@@ -20,7 +20,7 @@ impl Unestablished {
     pub(super) fn new(at_once: bool) -> Self {
         Self {
             at_once,
-            is_open: [false; 2],
+            open: [None; 2],
             is_done: false,
         }
     }
@@ -34,15 +34,13 @@ impl World {
                 continue;
             };
             let nodes = self.shape.nodes[volume];
-            for (is_open, at) in known.is_open.iter_mut().zip(nodes) {
+            for (open, at) in known.open.iter_mut().zip(nodes) {
+                // What was said to another run is forgotten.
+                let appliance = &mut self.appliances[at];
+                open.take_if(|run| !appliance.is_running() || *run != appliance.runs());
                 // Of this, and of nothing else that the operator has said.
-                let outcome = match *is_open {
-                    true => self.appliances[at].outcome(volume),
-                    false => None,
-                };
-                if !self.appliances[at].is_running() || outcome.is_some() {
-                    *is_open = false;
-                }
+                let outcome = open.and_then(|_| appliance.outcome(volume));
+                open.take_if(|_| outcome.is_some());
                 if let Some(is_done) = outcome {
                     event!(
                         self.trace,
@@ -65,14 +63,14 @@ impl World {
                 let is_up = appliance.is_running() && !appliance.is_replaying();
                 is_up && appliance.is_whole(volume)
             });
-            if is_whole.contains(&true) && known.is_open == [false; 2] {
+            if is_whole.contains(&true) && known.open == [None; 2] {
                 self.unestablished[volume] = None;
                 continue;
             }
-            for (is_open, (nth, at)) in known.is_open.iter_mut().zip(nodes.into_iter().enumerate())
-            {
-                if !*is_open && (nth == 0 || known.at_once) {
-                    *is_open = self.appliances[at].establish(volume);
+            for (open, (nth, at)) in known.open.iter_mut().zip(nodes.into_iter().enumerate()) {
+                let appliance = &mut self.appliances[at];
+                if open.is_none() && (nth == 0 || known.at_once) && appliance.establish(volume) {
+                    *open = Some(appliance.runs());
                 }
             }
             self.unestablished[volume] = Some(known);

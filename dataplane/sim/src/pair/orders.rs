@@ -200,15 +200,18 @@ impl World {
             let mut both = at_once;
             loop {
                 let mut outcomes = [None; 2];
-                for at in 0..2 {
-                    if (both || at == loser) && !self.appliances[at].discard(volume) {
-                        return Err(Violation(format!("appliance {at} does not give up")));
-                    }
-                }
+                let mut is_begun = [false; 2];
                 let asked = |at: usize| both || at == loser;
+                // What was said before may not be done yet: then the operator says it again, until one has given up.
                 self.run_until("giving up", deadline, |world| {
+                    let is_over = outcomes.contains(&Some(true));
                     for at in (0..2).filter(|&at| asked(at)) {
-                        outcomes[at] = outcomes[at].or(world.appliances[at].outcome(volume));
+                        let appliance = &mut world.appliances[at];
+                        match is_begun[at] {
+                            true => outcomes[at] = outcomes[at].or(appliance.outcome(volume)),
+                            false if is_over => outcomes[at] = Some(false),
+                            false => is_begun[at] = appliance.discard(volume),
+                        }
                     }
                     (0..2).all(|at| !asked(at) || outcomes[at].is_some())
                 })?;
