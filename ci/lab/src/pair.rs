@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::config::{NQN, WIRE};
 use crate::{
-    Config, MIB, Namespace, Outcome, Process, Program, Result, Section, Test, ensure, expect, veth,
-    wait,
+    Config, MIB, Namespace, Outcome, Process, Program, Result, Section, Test, Tool, ensure, expect,
+    throughline, veth, wait,
 };
 
 /// The addresses of the nodes' ports.
@@ -445,6 +445,15 @@ pub fn on_files(config: Config, spdk: &Path, stores: &[(&str, PathBuf, u32)]) ->
     fs::write(spdk, json.to_string())?;
     let spdk = Section::new().key("config", spdk.display().to_string());
     Ok(config.section("spdk", spdk))
+}
+
+/// `throughline pair` with such words, of a node.
+///
+/// # Errors
+/// There is no program.
+pub fn command(test: &Test, program: &Program<'_>, words: &[&str]) -> Result<Tool> {
+    let tool = Tool::new(test, throughline()?).arg("pair").args(words);
+    Ok(tool.arg("--socket").arg(program.socket()))
 }
 
 /// What a node says of the volume.

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::config::NQN;
-use lab::pair::{NODES, PORTS, Pair, is_in_sync, may_be_taken_over, report, reports, serves};
+use lab::pair::{self, NODES, PORTS, Pair, is_in_sync, may_be_taken_over, report, reports, serves};
 use lab::writer::Writer;
 use lab::{Ended, MIB, Outcome, Program, Result, Test, Tool, ensure, expect, wait};
 use serde_json::json;
@@ -289,11 +289,6 @@ fn k06_hosts_are_told_which_node_serves(test: &Test) -> Outcome {
 }
 
 /// `throughline pair …`, of a program.
-fn pair_command(test: &Test, program: &Program<'_>, words: &[&str]) -> Result<Tool> {
-    let tool = Tool::new(test, lab::throughline()?).arg("pair").args(words);
-    Ok(tool.arg("--socket").arg(program.socket()))
-}
-
 fn is_severed(program: &Program<'_>) -> Outcome {
     reports(program, "it knows that the pair is severed", |report| {
         report["step"] == "severed" && report["severed_by_operator"].is_string()
@@ -308,9 +303,9 @@ fn r03_a_pair_that_an_operator_severs_stays_so(test: &Test) -> Outcome {
     let (source, destination) = (pair.start(0)?, pair.start(1)?);
     is_in_sync(&source, "source")?;
     pair.host.within(|| writer.write_all(1))?;
-    let refused = pair_command(test, &destination, &["sever", "disk0"])?.fails()?;
+    let refused = pair::command(test, &destination, &["sever", "disk0"])?.fails()?;
     expect::contains("why not", &refused.output(), "not the source")?;
-    pair_command(test, &source, &["sever", "disk0"])?.succeeds()?;
+    pair::command(test, &source, &["sever", "disk0"])?.succeeds()?;
     pair.is_told(0, "severed", 1, "source")?;
     pair.is_told(1, "severed_there", 1, "destination")?;
     is_severed(&source)?;
@@ -327,7 +322,7 @@ fn r03_a_pair_that_an_operator_severs_stays_so(test: &Test) -> Outcome {
     destination.stop()?;
     let destination = pair.start(1)?;
     is_severed(&destination)?;
-    let refused = pair_command(test, &destination, &["promote", "disk0"])?.fails()?;
+    let refused = pair::command(test, &destination, &["promote", "disk0"])?.fails()?;
     expect::contains(
         "why not",
         &refused.output(),
@@ -335,7 +330,7 @@ fn r03_a_pair_that_an_operator_severs_stays_so(test: &Test) -> Outcome {
     )?;
     pair.host.within(|| writer.verify())?;
     pair.host.within(|| writer.write_all(3))?;
-    pair_command(test, &source, &["reestablish", "disk0"])?.succeeds()?;
+    pair::command(test, &source, &["reestablish", "disk0"])?.succeeds()?;
     is_in_sync(&source, "source")?;
     is_in_sync(&destination, "destination")?;
     let report = report(&destination)?;
@@ -354,7 +349,7 @@ fn r03_after_split_brain_one_node_gives_up_what_it_has(test: &Test) -> Outcome {
     let mut writers = [Writer::new(0, NODES[0]), Writer::new(1, NODES[1])];
     let (first, second) = (pair.start(0)?, pair.start(1)?);
     is_in_sync(&first, "source")?;
-    let refused = pair_command(
+    let refused = pair::command(
         test,
         &first,
         &["discard", "disk0", "--volume-name", "disk0"],
@@ -383,10 +378,10 @@ fn r03_after_split_brain_one_node_gives_up_what_it_has(test: &Test) -> Outcome {
             "volume_name",
         ),
     ] {
-        let refused = pair_command(test, &first, words)?.fails()?.output();
+        let refused = pair::command(test, &first, words)?.fails()?.output();
         expect::contains("why not", &refused, why)?;
     }
-    let discards = pair_command(
+    let discards = pair::command(
         test,
         &first,
         &["discard", "disk0", "--volume-name", "disk0"],
@@ -506,13 +501,13 @@ fn r03_a_volume_grows_and_shrinks_on_both_nodes(test: &Test) -> Outcome {
         has(program, SIZES[0])?;
     }
     ends_at(0, SIZES[0])?;
-    let refused = pair_command(test, &destination, &["resize", "disk0"])?.fails()?;
+    let refused = pair::command(test, &destination, &["resize", "disk0"])?.fails()?;
     expect::contains("why not", &refused.output(), "not the source")?;
-    let too_large = pair_command(test, &source, &["resize", "disk0", "--bytes", "134217728"])?;
+    let too_large = pair::command(test, &source, &["resize", "disk0", "--bytes", "134217728"])?;
     let refused = too_large.fails()?.output();
     expect::contains("why not", &refused, "device has 100663296 bytes")?;
     // A host writes meanwhile.
-    let grows = pair_command(test, &source, &["resize", "disk0"])?.start()?;
+    let grows = pair::command(test, &source, &["resize", "disk0"])?.start()?;
     pair.host.within(|| writer.write_all(2))?;
     let grown = grows.ends()?;
     expect::contains("what it says", &grown.output(), "disk0: 100663296 bytes")?;
@@ -550,9 +545,9 @@ fn r03_a_volume_grows_and_shrinks_on_both_nodes(test: &Test) -> Outcome {
         "--volume-name",
         "disk0",
     ];
-    let refused = pair_command(test, &source, &smaller[..4])?.fails()?;
+    let refused = pair::command(test, &source, &smaller[..4])?.fails()?;
     expect::contains("why not", &refused.output(), "--volume-name")?;
-    let shrunk = pair_command(test, &source, &smaller)?.succeeds()?;
+    let shrunk = pair::command(test, &source, &smaller)?.succeeds()?;
     expect::contains("what it says", &shrunk.output(), "disk0: 33554432 bytes")?;
     ends_at(1, SIZES[2])?;
     pair.host.within(|| writer.verify())?;

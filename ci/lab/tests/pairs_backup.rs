@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use lab::config::NQN;
-use lab::pair::{NODES, Pair, STORE, is_in_sync, reports, serves};
+use lab::pair::{self, NODES, Pair, STORE, is_in_sync, reports, serves};
 use lab::writer::{BLOCK, Writer};
-use lab::{Outcome, Program, Result, Section, Test, Tool, ensure, expect, wait};
+use lab::{Outcome, Program, Result, Section, Test, ensure, expect, wait};
 use serde_json::json;
 use testkit::blocking::Queue;
 use testkit::{Command, Config as HostConfig, Status};
@@ -40,8 +40,7 @@ fn small(test: &Test) -> Result<Pair> {
 }
 
 fn pair_command(test: &Test, program: &Program<'_>, words: &[&str]) -> Outcome {
-    let tool = Tool::new(test, lab::throughline()?).arg("pair").args(words);
-    tool.arg("--socket").arg(program.socket()).succeeds()?;
+    pair::command(test, program, words)?.succeeds()?;
     Ok(())
 }
 

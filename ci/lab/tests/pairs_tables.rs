@@ -1,17 +1,12 @@
 //! What an operator asks both nodes of a pair for, by the command line and by JSON-RPC: which one's data are the volume, their tables side
 //! by side, and the size of frames.
 
-use lab::pair::{NODES, Pair, is_in_sync, reports};
+use lab::pair::{self, NODES, Pair, is_in_sync, reports};
 use lab::writer::Writer;
-use lab::{Outcome, Program, Result, Test, Tool, ensure, expect, wait};
+use lab::{Outcome, Program, Result, Test, ensure, expect, wait};
 use serde_json::{Value, json};
 
 /// `throughline pair …`, of a program.
-fn pair_command(test: &Test, program: &Program<'_>, words: &[&str]) -> Result<Tool> {
-    let tool = Tool::new(test, lab::throughline()?).arg("pair").args(words);
-    Ok(tool.arg("--socket").arg(program.socket()))
-}
-
 /// What a node answers to a method of a pair: its result, or its error.
 fn ask(program: &Program<'_>, method: &str, params: &Value) -> Result<Value> {
     let method = format!("throughline_pair_{method}");
@@ -48,7 +43,7 @@ fn r03_tables_of_both_nodes_are_told_side_by_side(test: &Test) -> Outcome {
         (&source, ["source", "destination"]),
         (&destination, ["destination", "source"]),
     ] {
-        let told = pair_command(test, program, &["update-tables", "disk0"])?;
+        let told = pair::command(test, program, &["update-tables", "disk0"])?;
         let told = told.succeeds()?.stdout;
         expect::contains("what is compared", &told, "67108864")?;
         ensure!(!told.contains("look"), "all is right, and it says {told}");
@@ -60,14 +55,14 @@ fn r03_tables_of_both_nodes_are_told_side_by_side(test: &Test) -> Outcome {
         ensure!(is_right, "not all is right: {tables:?}");
     }
     // An operator severs the pair, and the source is changed alone.
-    pair_command(test, &source, &["sever", "disk0"])?.succeeds()?;
+    pair::command(test, &source, &["sever", "disk0"])?.succeeds()?;
     reports(
         &destination,
         "it knows that the pair is severed",
         |report| report["step"] == "severed",
     )?;
     pair.host.within(|| writer.write_all(1))?;
-    let told = pair_command(test, &destination, &["update-tables", "disk0"])?;
+    let told = pair::command(test, &destination, &["update-tables", "disk0"])?;
     let told = told.fails()?.stdout;
     for what in [
         "generation",
@@ -77,7 +72,7 @@ fn r03_tables_of_both_nodes_are_told_side_by_side(test: &Test) -> Outcome {
         let marked = (told.lines()).any(|line| line.contains(what) && line.ends_with("look"));
         ensure!(marked, "{what} is not marked: {told}");
     }
-    pair_command(test, &source, &["reestablish", "disk0"])?.succeeds()?;
+    pair::command(test, &source, &["reestablish", "disk0"])?.succeeds()?;
     is_in_sync(&source, "source")?;
     // Without the other one there is nothing to compare.
     destination.kill();
@@ -89,7 +84,7 @@ fn r03_tables_of_both_nodes_are_told_side_by_side(test: &Test) -> Outcome {
             false => Err(told.to_string()),
         })
     })?;
-    let told = pair_command(test, &source, &["update-tables", "disk0"])?;
+    let told = pair::command(test, &source, &["update-tables", "disk0"])?;
     expect::contains("why not", &told.fails()?.output(), "is not heard")?;
     source.kill();
     Ok(())
@@ -110,7 +105,7 @@ fn r03_the_size_of_frames_is_said_and_kept(test: &Test) -> Outcome {
         expect::equal("bytes of a frame", &told, &[here, there])
     };
     frames(&source, [4 << 20; 2])?;
-    let set = pair_command(test, &source, &["set-frame-size", "disk0", "8"])?;
+    let set = pair::command(test, &source, &["set-frame-size", "disk0", "8"])?;
     expect::contains("what it says", &set.succeeds()?.stdout, "8 KiB of payload")?;
     frames(&source, [8 << 10, 4 << 20])?;
     frames(&destination, [4 << 20, 8 << 10])?;
@@ -126,7 +121,7 @@ fn r03_the_size_of_frames_is_said_and_kept(test: &Test) -> Outcome {
         refused["message"].as_str().unwrap_or_default(),
         "takes frames with 8192 bytes",
     )?;
-    let refused = pair_command(test, &source, &["set-frame-size", "disk0", "3"])?;
+    let refused = pair::command(test, &source, &["set-frame-size", "disk0", "3"])?;
     expect::contains("why not", &refused.fails()?.output(), "4 to 4096")?;
     let set = ask(
         &destination,
@@ -145,7 +140,7 @@ fn r03_the_size_of_frames_is_said_and_kept(test: &Test) -> Outcome {
     is_in_sync(&source, "source")?;
     frames(&source, [8 << 10, 4 << 10])?;
     frames(&destination, [4 << 10, 8 << 10])?;
-    let verify = pair_command(test, &source, &["verify", "disk0"])?;
+    let verify = pair::command(test, &source, &["verify", "disk0"])?;
     expect::contains(
         "the comparison",
         &verify.succeeds()?.output(),
@@ -169,11 +164,11 @@ fn r03_a_pair_is_established_at_the_node_that_an_operator_says(test: &Test) -> O
             report["step"] == "refused" && state.contains("throughline pair establish")
         })?;
     }
-    let refused = pair_command(test, &first, &["promote", "disk0"])?;
+    let refused = pair::command(test, &first, &["promote", "disk0"])?;
     expect::contains("why not", &refused.fails()?.output(), "not whole")?;
-    let refused = pair_command(test, &second, &["establish", "disk1"])?;
+    let refused = pair::command(test, &second, &["establish", "disk1"])?;
     expect::contains("why not", &refused.fails()?.output(), "disk1")?;
-    let established = pair_command(test, &second, &["establish", "disk0"])?;
+    let established = pair::command(test, &second, &["establish", "disk0"])?;
     expect::contains(
         "what it says",
         &established.succeeds()?.stdout,
@@ -188,7 +183,7 @@ fn r03_a_pair_is_established_at_the_node_that_an_operator_says(test: &Test) -> O
         let why = refused["message"].as_str().unwrap_or_default();
         expect::contains("why not", why, "Not established: ")?;
     }
-    let verify = pair_command(test, &second, &["verify", "disk0"])?;
+    let verify = pair::command(test, &second, &["verify", "disk0"])?;
     expect::contains(
         "the comparison",
         &verify.succeeds()?.output(),

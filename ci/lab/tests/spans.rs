@@ -138,6 +138,23 @@ fn r08_nodes_of_a_pair_are_composed_differently(test: &Test) -> Outcome {
     is_in_sync(&source, "source")?;
     let now = report(&source)?;
     expect::equal("its bytes", &now["bytes"], &json!(64 * MIB))?;
+    // Smaller than its second part reaches, and as large as all of them again.
+    for bytes in [16 * MIB, 64 * MIB] {
+        let len = bytes.to_string();
+        let words = [
+            "resize",
+            pair::STORE,
+            "--bytes",
+            &len,
+            "--volume-name",
+            pair::STORE,
+        ];
+        let resized = pair::command(test, &source, &words)?.succeeds()?;
+        expect::contains("what it says", &resized.output(), &format!("{len} bytes"))?;
+        is_in_sync(&source, "source")?;
+        is_in_sync(&destination, "destination")?;
+    }
+    pair.host.within(|| writer.verify())?;
     destination.stop()?;
     source.stop()?;
     let part = |i: usize| fs::read(test.dir().join(format!("part{i}1")));
