@@ -262,6 +262,8 @@ impl World {
         self.come_in_sync()?;
         self.verify()?;
         for _ in 0..self.random.range(1..=2u32) {
+            // One that did not run for a while may have lost a volume since.
+            self.come_in_sync()?;
             // One that serves is lost, and the others have everything.
             let volume = self.random.below(self.serving.len());
             let Some(source) = self.serving[volume].by else {
