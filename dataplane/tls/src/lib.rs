@@ -1,0 +1,25 @@
+//! TLS 1.3 with pre-shared keys over a stream of slices, sans I/O.
+#![deny(unsafe_code)]
+
+mod alert;
+mod handshake;
+pub mod psk;
+mod record;
+mod suite;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use alert::{Alert, Failure};
+pub use handshake::{
+    Established, HANDSHAKE_BYTES_MAX, HANDSHAKE_CONTENT_TYPE, HANDSHAKE_RECORDS_MAX,
+    HandshakeFailure, HandshakeReason, Handshaker, Handshakes, Progress, Step,
+};
+pub use psk::{
+    ConfiguredPsk, Derivation, Identity, IdentityVersion, NameTooLong, PSK_TEXT_LEN_MAX, PskError,
+    PskTable, TlsPsk,
+};
+pub use record::{
+    CIPHERTEXT_LEN_MAX, HEADER_LEN, Memory, Next, Opener, PLAINTEXT_LEN_MAX, Place, Room, Sealer,
+    TAG_LEN,
+};
+pub use suite::{HASH_LEN_MAX, Hash, Secret, Suite};
