@@ -21,7 +21,8 @@ use table::{Pool, Unit};
 pub use borrowed::BorrowedPool;
 pub use pool::ClusterPool;
 
-/// A counted handle to a cluster whose contents no longer change.
+/// A counted handle to a cluster whose contents no longer change, but by whoever has the only handle
+/// ([`Slice::bytes_mut`](crate::Slice::bytes_mut)).
 ///
 /// Cloning counts up, dropping the last handle frees the cluster.
 pub struct Cluster {
@@ -64,10 +65,15 @@ impl Cluster {
     /// Size in bytes. A borrowed cluster has no more bytes than are in use: what
     /// lies behind them belongs to the shard that lent it.
     pub fn size(&self) -> usize {
-        match self.pool().is_borrowed() {
+        match self.is_borrowed() {
             true => self.filled(),
             false => self.pool().cluster_size,
         }
+    }
+
+    /// Whether another shard has lent it.
+    pub(crate) fn is_borrowed(&self) -> bool {
+        self.pool().is_borrowed()
     }
 
     /// How many handles share the cluster.
@@ -110,7 +116,7 @@ impl Cluster {
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: the range is this cluster's, initialised (regions start zeroed or are
         // device memory), and not written while shared handles exist: `append` writes
-        // only behind `filled`.
+        // only behind `filled`, and `Slice::bytes_mut` what nobody else has.
         unsafe { std::slice::from_raw_parts(self.address().as_ptr(), self.filled()) }
     }
 

@@ -22,11 +22,16 @@ pub enum CopyReason {
     LogHeader,
     /// `--copy`: the ablation assembles into aligned pages by memcpy.
     Ablation,
+    /// TLS opened a record into other memory than it came in. Not a copy beside another pass: opening reads and writes
+    /// each byte anyway. So it is a line of its own, and not in the total.
+    Open,
+    /// TLS sealed into other memory than the payload is in, which others refer to. As above.
+    Seal,
 }
 
 impl CopyReason {
     /// Every reason, in the order reports print them.
-    pub const ALL: [CopyReason; 7] = [
+    pub const ALL: [CopyReason; 9] = [
         CopyReason::PullUp,
         CopyReason::Compaction,
         CopyReason::ReadModifyWrite,
@@ -34,7 +39,14 @@ impl CopyReason {
         CopyReason::ForeignBuffer,
         CopyReason::LogHeader,
         CopyReason::Ablation,
+        CopyReason::Open,
+        CopyReason::Seal,
     ];
+
+    /// Whether it is in the total of copied bytes: nothing else reads or writes them in the same pass.
+    pub const fn is_copy(self) -> bool {
+        !matches!(self, CopyReason::Open | CopyReason::Seal)
+    }
 
     /// The name logs, metrics and reports use.
     pub const fn name(self) -> &'static str {
@@ -51,6 +63,8 @@ impl CopyReason {
             CopyReason::ForeignBuffer => "foreign_buffer\0",
             CopyReason::LogHeader => "log_header\0",
             CopyReason::Ablation => "ablation\0",
+            CopyReason::Open => "open\0",
+            CopyReason::Seal => "seal\0",
         })
     }
 }
@@ -103,9 +117,12 @@ impl CopyLedger {
         self.copies[reason as usize].get()
     }
 
-    /// Bytes copied for any reason so far.
+    /// Bytes copied so far, for any reason that [is a copy](CopyReason::is_copy).
     pub fn bytes_copied_total(&self) -> u64 {
-        self.copied.iter().map(Cell::get).sum()
+        (CopyReason::ALL.iter())
+            .filter(|reason| reason.is_copy())
+            .map(|&reason| self.bytes_copied(reason))
+            .sum()
     }
 
     /// Payload bytes stored so far.

@@ -26,6 +26,7 @@ mod merge;
 mod prefetch;
 mod pull_up;
 mod refusal;
+mod rewrite;
 mod run;
 mod segment;
 mod whole;

@@ -61,9 +61,20 @@ pub enum Progress {
     Failed(HandshakeFailure),
 }
 
+/// A side of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The one that began it.
+    Client,
+    /// The other one.
+    Server,
+}
+
 /// What a handshake leaves to the records ([`crate::Opener`], [`crate::Sealer`]).
 #[derive(Clone, Debug)]
 pub struct Established {
+    /// Which side we are.
+    pub side: Side,
     /// The identity of the key that was proved, as it travelled: see [`crate::Identity::read`].
     pub identity: Vec<u8>,
     /// The suite.

@@ -12,7 +12,7 @@ pub mod testing;
 pub use alert::{Alert, Failure};
 pub use handshake::{
     Established, HANDSHAKE_BYTES_MAX, HANDSHAKE_CONTENT_TYPE, HANDSHAKE_RECORDS_MAX,
-    HandshakeFailure, HandshakeReason, Handshaker, Handshakes, Progress, Step,
+    HandshakeFailure, HandshakeReason, Handshaker, Handshakes, Progress, Side, Step,
 };
 pub use psk::{
     ConfiguredPsk, Derivation, Identity, IdentityVersion, NameTooLong, PSK_TEXT_LEN_MAX, PskError,

@@ -24,20 +24,20 @@ impl Sealer {
     /// sealed into a fresh page (ledger: `seal`).
     ///
     /// # Errors
-    /// It comes back if there are no free pages, or as long as [`Sealer::next`] has something to give.
+    /// It comes back as long as what was pushed before is not all sealed: take what [`Sealer::next`] gives, and push it again.
     pub fn push(&mut self, chunk: Chunk, own: u32, memory: Memory<'_>) -> Result<(), Chunk> {
         let _ = (chunk, own, memory);
         unimplemented_yet()
     }
 
     /// Ends the record that is begun: there is no more to send for now.
-    pub fn flush(&mut self, memory: Memory<'_>) {
-        let _ = memory;
+    pub fn flush(&mut self) {
         unimplemented_yet()
     }
 
-    /// The next bytes of ciphertext.
-    pub fn next(&mut self) -> Option<Chunk> {
+    /// The next bytes of ciphertext. `None` while [`Sealer::is_empty`] is false: what is begun waits for its end, or for free pages.
+    pub fn next(&mut self, memory: Memory<'_>) -> Option<Chunk> {
+        let _ = memory;
         unimplemented_yet()
     }
 
@@ -46,10 +46,9 @@ impl Sealer {
         unimplemented_yet()
     }
 
-    /// Ends the record that is begun, sends a KeyUpdate, and takes a new key for what is behind it (RFC 8446, 4.6.3). With `request` the peer is asked to
-    /// do the same.
-    pub fn update_key(&mut self, request: bool, memory: Memory<'_>) {
-        let _ = (request, memory);
+    /// Sends a KeyUpdate, and takes a new key for what is behind it (RFC 8446, 4.6.3). With `request` the peer is asked to do the same.
+    pub fn update_key(&mut self, request: bool) {
+        let _ = request;
         unimplemented_yet()
     }
 
@@ -59,9 +58,10 @@ impl Sealer {
         unimplemented_yet()
     }
 
-    /// Ends the record that is begun, and sends an alert; the last that is sealed. [`Alert::CloseNotify`] is the farewell.
-    pub fn alert(&mut self, alert: Alert, memory: Memory<'_>) {
-        let _ = (alert, memory);
+    /// Sends an alert, the last that is sealed. [`Alert::CloseNotify`] is the farewell, and comes behind what was pushed before; any other one comes at
+    /// once, and what is not sealed is dropped.
+    pub fn alert(&mut self, alert: Alert) {
+        let _ = alert;
         unimplemented_yet()
     }
 }
