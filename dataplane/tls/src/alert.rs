@@ -83,6 +83,8 @@ pub enum Failure {
     Ours(Alert),
     /// The peer ended it with an alert of this number; nothing is to be sent.
     Theirs(u8),
+    /// The peer has sent as much under one key as is safe (RFC 8446, 5.5), and took no new one: we close, and it may connect again.
+    KeyWornOut,
 }
 
 impl Failure {
@@ -91,6 +93,7 @@ impl Failure {
         match self {
             Failure::Ours(alert) => Some(alert),
             Failure::Theirs(_) => None,
+            Failure::KeyWornOut => Some(Alert::CloseNotify),
         }
     }
 }
@@ -103,6 +106,9 @@ impl fmt::Display for Failure {
                 Some(alert) => write!(f, "TLS: the peer sent the alert {}", alert.name()),
                 None => write!(f, "TLS: the peer sent alert {number}"),
             },
+            Failure::KeyWornOut => f.write_str(
+                "TLS: the peer sent as much as is safe under one key, and takes no new one",
+            ),
         }
     }
 }

@@ -1,0 +1,729 @@
+//! Records, sealed and opened, in any cut; and what is refused.
+
+mod support;
+
+use pages::{Chunk, CopyReason, Inline, PAGE_SIZE, Slice};
+use proptest::prelude::*;
+use support::{Lab, cut, drain, established, feed, pair, seal};
+use tls::{
+    Alert, Failure, Limits, Next, Opener, PLAINTEXT_LEN_MAX, Place, Room, Sealer, Side, Suite,
+};
+
+const SUITES: [Suite; 2] = Suite::ALL;
+
+fn suites() -> impl Strategy<Value = Suite> {
+    prop::sample::select(&SUITES[..])
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 7 + i / 251) as u8).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_cut_of_the_stream_gives_the_same_plaintext(
+        suite in suites(),
+        lens in prop::collection::vec(0usize..20_000, 1..6),
+        cuts in prop::collection::vec(1usize..3000, 1..20),
+    ) {
+        let lab = Lab::new();
+        let (mut sealer, mut opener) = pair(suite);
+        let (mut stream, mut sent) = (Vec::new(), Vec::new());
+        for len in lens {
+            let bytes = pattern(len);
+            stream.extend(seal(&mut sealer, &lab, &bytes));
+            sent.extend(bytes);
+        }
+        let opened = feed(&mut opener, &lab, cut(&lab, &stream, &cuts));
+        prop_assert_eq!(opened.plain, sent);
+        prop_assert_eq!(opened.end, None);
+        prop_assert_eq!(lab.ledger.bytes_copied(CopyReason::Open), 0);
+        prop_assert_eq!(lab.ledger.bytes_copied(CopyReason::Seal), 0);
+        drop((sealer, opener));
+        prop_assert_eq!((lab.clusters.held(), lab.pages.held()), (0, 0));
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_ends_it_and_nothing_comes_out(
+        suite in suites(),
+        len in 0usize..9000,
+        cuts in prop::collection::vec(1usize..3000, 1..8),
+        at in any::<prop::sample::Index>(),
+        bit in 0u8..8,
+    ) {
+        let lab = Lab::new();
+        let (mut sealer, mut opener) = pair(suite);
+        let mut stream = seal(&mut sealer, &lab, &pattern(len + 1));
+        let at = at.index(stream.len());
+        stream[at] ^= 1 << bit;
+        let opened = feed(&mut opener, &lab, cut(&lab, &stream, &cuts));
+        prop_assert_eq!(opened.plain, b"");
+        match (at, opened.end) {
+            (0, end) => prop_assert_eq!(end, Some(Err(Failure::Ours(Alert::UnexpectedMessage)))),
+            // A length that promises more than there is: the record is waited for.
+            (3 | 4, None) => {}
+            (3 | 4, Some(Err(Failure::Ours(alert)))) => {
+                prop_assert!([Alert::RecordOverflow, Alert::BadRecordMac].contains(&alert));
+            }
+            (_, end) => prop_assert_eq!(end, Some(Err(Failure::Ours(Alert::BadRecordMac)))),
+        }
+    }
+
+    #[test]
+    fn placed_records_are_where_they_are_wanted(
+        suite in suites(),
+        len in 1usize..17_000,
+        cuts in prop::collection::vec(1usize..3000, 1..8),
+        head in 0usize..200,
+    ) {
+        let lab = Lab::new();
+        let (mut sealer, mut opener) = pair(suite);
+        let sent = pattern(len);
+        let stream = seal(&mut sealer, &lab, &sent);
+        let mut place = Aligned { lab: &lab, head, hint: Vec::new() };
+        let mut plain = Vec::new();
+        for slice in cut(&lab, &stream, &cuts) {
+            opener.push(slice, lab.memory()).unwrap();
+            while let Next::Plain(slice) = opener.next_placed(lab.memory(), &mut place).unwrap() {
+                plain.push(slice);
+            }
+        }
+        let bytes: Vec<u8> = plain.iter().flat_map(|slice| slice.bytes().to_vec()).collect();
+        prop_assert_eq!(&bytes, &sent);
+        prop_assert_eq!(&place.hint[..], &sent[len / (PLAINTEXT_LEN_MAX + 1) * PLAINTEXT_LEN_MAX..][..place.hint.len()]);
+        if head > 0 && head < len {
+            prop_assert_eq!(plain[0].len(), head.min(len));
+            prop_assert_eq!(plain[1].address().as_ptr() as usize % PAGE_SIZE, 0);
+        }
+        prop_assert_eq!(lab.ledger.bytes_copied(CopyReason::Open), len as u64);
+        // Tiny slices are gathered, once.
+        prop_assert!(lab.ledger.bytes_copied_total() <= stream.len() as u64);
+    }
+
+    #[test]
+    fn anything_at_all_is_no_record(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        let lab = Lab::new();
+        let (_, mut opener) = pair(Suite::Aes128GcmSha256);
+        let opened = feed(&mut opener, &lab, cut(&lab, &bytes, &[100]));
+        prop_assert_eq!(opened.plain, b"");
+        prop_assert!(!matches!(opened.end, Some(Ok(()))));
+    }
+}
+
+/// `head` bytes of the first record somewhere, and what follows from the start of a page on.
+struct Aligned<'a> {
+    lab: &'a Lab,
+    head: usize,
+    hint: Vec<u8>,
+}
+
+impl Place for Aligned<'_> {
+    fn begin(&mut self, hint: &[u8], len: usize) {
+        assert!(hint.len() <= len);
+        self.hint = hint.to_vec();
+    }
+
+    fn room(&mut self, left: usize) -> Option<Room> {
+        let buffer = self.lab.pages.alloc()?;
+        let len = match std::mem::take(&mut self.head) {
+            0 => PAGE_SIZE.min(left),
+            head => head.min(left),
+        };
+        Some(Room {
+            buffer,
+            from: 0,
+            to: len,
+        })
+    }
+}
+
+#[test]
+fn records_are_full_and_lie_where_they_were() {
+    let lab = Lab::new();
+    let (mut sealer, mut opener) = pair(Suite::Aes128GcmSha256);
+    let sent = pattern(40_000);
+    let pages: Vec<Slice> = sent.chunks(PAGE_SIZE).map(|part| lab.page(part)).collect();
+    let addresses: Vec<_> = pages.iter().map(Slice::address).collect();
+    let mut chunks = Vec::new();
+    for page in pages {
+        sealer.push(page.into(), 0, lab.memory()).unwrap();
+        chunks.extend(std::iter::from_fn(|| sealer.next(lab.memory())));
+    }
+    sealer.flush();
+    chunks.extend(std::iter::from_fn(|| sealer.next(lab.memory())));
+    let headers: Vec<&[u8]> = (chunks.iter().filter(|chunk| chunk.len() == 5))
+        .map(Chunk::bytes)
+        .collect();
+    assert_eq!(
+        headers,
+        [
+            [23, 3, 3, 0x40, 17],
+            [23, 3, 3, 0x40, 17],
+            [23, 3, 3, 0x1c, 0x51]
+        ]
+    );
+    let sealed: Vec<_> = chunks
+        .iter()
+        .filter_map(|chunk| match chunk {
+            Chunk::Slice(slice) => Some(slice.address()),
+            Chunk::Inline(_) => None,
+        })
+        .collect();
+    // Each page where it was; those that two records share are in two parts.
+    assert!(addresses.iter().all(|address| sealed.contains(address)));
+    let stream: Vec<u8> = chunks
+        .iter()
+        .flat_map(|chunk| chunk.bytes().to_vec())
+        .collect();
+    let slices: Vec<Slice> = cut(&lab, &stream, &[1448]).collect();
+    let received: Vec<usize> = slices
+        .iter()
+        .map(|slice| slice.address().as_ptr() as usize)
+        .collect();
+    let mut plain = Vec::new();
+    for slice in slices {
+        opener.push(slice, lab.memory()).unwrap();
+        while let Next::Plain(slice) = opener.next(lab.memory()).unwrap() {
+            let at = slice.address().as_ptr() as usize;
+            assert!(
+                received
+                    .iter()
+                    .any(|from| (*from..*from + 1448).contains(&at))
+            );
+            plain.extend_from_slice(slice.bytes());
+        }
+    }
+    assert_eq!(plain, sent);
+    assert_eq!(lab.ledger.bytes_copied_total(), 0);
+    assert_eq!(
+        lab.ledger.bytes_copied(CopyReason::Open) + lab.ledger.bytes_copied(CopyReason::Seal),
+        0
+    );
+}
+
+#[test]
+fn what_others_have_is_sealed_aside_and_stays() {
+    let lab = Lab::new();
+    for (suite, own) in SUITES.into_iter().zip([0, 1]) {
+        let (mut sealer, mut opener) = pair(suite);
+        let before = lab.ledger.bytes_copied(CopyReason::Seal);
+        let sent = pattern(PAGE_SIZE);
+        let held = lab.page(&sent);
+        let others: Vec<Slice> = (0..own).map(|_| held.clone()).collect();
+        for part in [0..100, 100..101, 101..PAGE_SIZE] {
+            let slice = held.cluster().clone().slice(part);
+            sealer.push(slice.into(), own, lab.memory()).unwrap();
+        }
+        sealer.flush();
+        let stream = drain(&mut sealer, &lab);
+        assert_eq!(held.bytes(), sent, "what others have does not change");
+        assert_eq!(
+            lab.ledger.bytes_copied(CopyReason::Seal) - before,
+            PAGE_SIZE as u64
+        );
+        assert_eq!(lab.ledger.bytes_copied_total(), 0);
+        assert_eq!(
+            feed(&mut opener, &lab, cut(&lab, &stream, &[900])).plain,
+            sent
+        );
+        drop(others);
+    }
+}
+
+#[test]
+fn what_the_caller_has_itself_is_sealed_in_place() {
+    let lab = Lab::new();
+    let (mut sealer, mut opener) = pair(Suite::Aes256GcmSha384);
+    let sent = pattern(PAGE_SIZE);
+    let held = lab.page(&sent);
+    sealer.push(held.clone().into(), 1, lab.memory()).unwrap();
+    sealer.flush();
+    let stream = drain(&mut sealer, &lab);
+    assert_ne!(held.bytes(), sent);
+    assert_eq!(lab.ledger.bytes_copied(CopyReason::Seal), 0);
+    assert_eq!(
+        feed(&mut opener, &lab, cut(&lab, &stream, &[4000])).plain,
+        sent
+    );
+}
+
+#[test]
+fn what_others_have_is_opened_aside_and_stays() {
+    let lab = Lab::new();
+    for keep in [
+        &[0usize][..],
+        &[1],
+        &[0, 1, 2],
+        &[3, 5, 7],
+        &[0, 1, 2, 3, 4, 5, 6, 7, 8],
+    ] {
+        let (mut sealer, mut opener) = pair(Suite::Aes128GcmSha256);
+        let sent = pattern(12_000);
+        let stream = seal(&mut sealer, &lab, &sent);
+        let slices: Vec<Slice> = cut(&lab, &stream, &[1448]).collect();
+        let kept: Vec<Slice> = keep.iter().map(|&i| slices[i].clone()).collect();
+        let before: Vec<Vec<u8>> = kept.iter().map(|slice| slice.bytes().to_vec()).collect();
+        let opened = lab.ledger.bytes_copied(CopyReason::Open);
+        assert_eq!(feed(&mut opener, &lab, slices).plain, sent);
+        let after: Vec<Vec<u8>> = kept.iter().map(|slice| slice.bytes().to_vec()).collect();
+        assert_eq!(before, after, "what others have does not change");
+        let bytes: usize = kept.iter().map(Slice::len).sum();
+        let opened = lab.ledger.bytes_copied(CopyReason::Open) - opened;
+        // All but the header, the last byte and the tag.
+        assert!(
+            (bytes - 22..=bytes).contains(&(opened as usize)),
+            "{opened} of {bytes}"
+        );
+    }
+}
+
+#[test]
+fn without_pages_it_waits() {
+    let lab = Lab::with_pages(4);
+    let (mut sealer, mut opener) = pair(Suite::Aes128GcmSha256);
+    let sent = pattern(PAGE_SIZE);
+    let held = lab.page(&sent);
+    let taken: Vec<_> = std::iter::from_fn(|| lab.pages.alloc()).collect();
+    sealer.push(held.clone().into(), 0, lab.memory()).unwrap();
+    sealer.flush();
+    assert!(sealer.next(lab.memory()).is_none() && !sealer.is_empty());
+    let refused = sealer.push(held.clone().into(), 0, lab.memory());
+    assert!(refused.is_err(), "what was pushed before is not sealed yet");
+    drop(taken);
+    let stream = drain(&mut sealer, &lab);
+    assert!(sealer.is_empty());
+    let slice = lab.slice(&stream);
+    let taken: Vec<_> = std::iter::from_fn(|| lab.pages.alloc()).collect();
+    opener.push(slice.clone(), lab.memory()).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(opener.next(lab.memory()), Ok(Next::NoPage)));
+    }
+    assert!(opener.push(slice.clone(), lab.memory()).is_err());
+    drop(taken);
+    let Ok(Next::Plain(plain)) = opener.next(lab.memory()) else {
+        panic!("there are pages");
+    };
+    assert_eq!(plain.bytes(), sent);
+}
+
+#[test]
+fn a_place_without_room_is_asked_again() {
+    let lab = Lab::with_pages(8);
+    let (mut sealer, mut opener) = pair(Suite::Aes128GcmSha256);
+    let sent = pattern(10_000);
+    let stream = seal(&mut sealer, &lab, &sent);
+    opener.push(lab.slice(&stream), lab.memory()).unwrap();
+    let mut taken: Vec<_> = std::iter::from_fn(|| lab.pages.alloc()).collect();
+    let mut place = Aligned {
+        lab: &lab,
+        head: 72,
+        hint: Vec::new(),
+    };
+    let mut plain = Vec::new();
+    loop {
+        match opener.next_placed(lab.memory(), &mut place).unwrap() {
+            Next::NoPage => drop(taken.pop().expect("four pages are enough")),
+            Next::Plain(slice) => plain.extend_from_slice(slice.bytes()),
+            Next::Wants => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(plain, sent);
+    assert_eq!(taken.len(), 4);
+}
+
+#[test]
+fn tiny_slices_do_not_hold_more_than_a_record_is_worth() {
+    let lab = Lab::new();
+    let (mut sealer, mut opener) = pair(Suite::Aes128GcmSha256);
+    let sent = pattern(2000);
+    let stream = seal(&mut sealer, &lab, &sent);
+    let mut most = 0;
+    let mut plain = Vec::new();
+    for &byte in &stream {
+        opener.push(lab.slice(&[byte]), lab.memory()).unwrap();
+        most = most.max(lab.clusters.held() + lab.pages.held());
+        while let Next::Plain(slice) = opener.next(lab.memory()).unwrap() {
+            plain.extend_from_slice(slice.bytes());
+        }
+    }
+    assert_eq!(plain, sent);
+    assert!(most < 80, "{most}");
+    assert!(lab.ledger.bytes_copied(CopyReason::PullUp) < stream.len() as u64);
+}
+
+/// Records of any type: what a hostile peer that has the key may send.
+struct Peer {
+    lab: Lab,
+    opener: Opener,
+    key: testpeer::Key,
+}
+
+mod testpeer {
+    use hkdf::Hkdf;
+    use sha2::Sha256;
+
+    /// A second implementation, of RustCrypto's parts, for TLS_AES_128_GCM_SHA256.
+    pub struct Key {
+        pub secret: Vec<u8>,
+        pub sequence: u64,
+    }
+
+    pub fn expand(secret: &[u8], label: &str, len: usize) -> Vec<u8> {
+        let mut info = vec![0, len as u8, 6 + label.len() as u8];
+        info.extend(b"tls13 ");
+        info.extend(label.as_bytes());
+        info.push(0);
+        let mut out = vec![0; len];
+        Hkdf::<Sha256>::from_prk(secret)
+            .unwrap()
+            .expand(&info, &mut out)
+            .unwrap();
+        out
+    }
+
+    impl Key {
+        /// A record of this inner plaintext, content type and padding included.
+        pub fn seal(&mut self, inner: &[u8]) -> Vec<u8> {
+            use aes_gcm::aead::{Aead, Payload};
+            use aes_gcm::{Aes128Gcm, KeyInit};
+            let (key, iv) = (
+                expand(&self.secret, "key", 16),
+                expand(&self.secret, "iv", 12),
+            );
+            let mut nonce: [u8; 12] = iv.try_into().unwrap();
+            for (byte, with) in nonce[4..].iter_mut().zip(self.sequence.to_be_bytes()) {
+                *byte ^= with;
+            }
+            self.sequence += 1;
+            let [high, low] = ((inner.len() + 16) as u16).to_be_bytes();
+            let header = [23, 3, 3, high, low];
+            let cipher = Aes128Gcm::new_from_slice(&key).unwrap();
+            let payload = Payload {
+                msg: inner,
+                aad: &header,
+            };
+            let sealed = cipher.encrypt(&nonce.into(), payload).unwrap();
+            [&header[..], &sealed].concat()
+        }
+
+        pub fn update(&mut self) {
+            self.secret = expand(&self.secret, "traffic upd", 32);
+            self.sequence = 0;
+        }
+    }
+}
+
+impl Peer {
+    fn new(side: Side) -> Self {
+        Self {
+            lab: Lab::new(),
+            opener: Opener::new(&established(Suite::Aes128GcmSha256, side, 7)),
+            key: testpeer::Key {
+                secret: vec![if side == Side::Server { 7 } else { 8 }; 32],
+                sequence: 0,
+            },
+        }
+    }
+
+    /// Sends a record of this content, type and padding.
+    fn send(&mut self, content: &[u8], kind: u8, padding: usize) -> support::Opened {
+        let inner = [content, &[kind], &vec![0; padding]].concat();
+        let record = self.key.seal(&inner);
+        self.raw(&record)
+    }
+
+    fn raw(&mut self, bytes: &[u8]) -> support::Opened {
+        feed(
+            &mut self.opener,
+            &self.lab,
+            cut(&self.lab, bytes, &[700, 3]),
+        )
+    }
+}
+
+fn ours(alert: Alert) -> Option<Result<(), Failure>> {
+    Some(Err(Failure::Ours(alert)))
+}
+
+#[test]
+fn padding_is_cut_off() {
+    let mut peer = Peer::new(Side::Server);
+    for padding in [0, 1, 2, 700, 5000] {
+        let opened = peer.send(b"text", 23, padding);
+        assert_eq!((&opened.plain[..], opened.end), (&b"text"[..], None));
+    }
+    assert_eq!(
+        peer.send(b"", 0, 3).end,
+        ours(Alert::UnexpectedMessage),
+        "zeros alone"
+    );
+}
+
+#[test]
+fn the_longest_record_opens_and_a_longer_one_does_not() {
+    let mut peer = Peer::new(Side::Server);
+    let content = pattern(PLAINTEXT_LEN_MAX);
+    assert_eq!(peer.send(&content, 23, 0).plain, content);
+    let opened = peer.send(&content, 23, 1);
+    assert_eq!(
+        (opened.plain.len(), opened.end),
+        (0, ours(Alert::RecordOverflow))
+    );
+    let mut peer = Peer::new(Side::Server);
+    assert_eq!(
+        peer.raw(&[23, 3, 3, 0x41, 1]).end,
+        ours(Alert::RecordOverflow),
+        "by its header"
+    );
+    let mut peer = Peer::new(Side::Server);
+    assert_eq!(peer.raw(&[23, 3, 3, 0, 15]).end, ours(Alert::BadRecordMac));
+}
+
+#[test]
+fn records_are_not_replayed_reordered_or_left_out() {
+    for order in [[0, 0], [1, 0], [0, 2]] {
+        let mut peer = Peer::new(Side::Server);
+        let records: Vec<Vec<u8>> = (0..3).map(|i| peer.key.seal(&[i, 23])).collect();
+        let opened = peer.raw(&[&records[order[0]][..], &records[order[1]]].concat());
+        assert_eq!(opened.end, ours(Alert::BadRecordMac), "{order:?}");
+        let before = usize::from(order[0] == 0);
+        assert_eq!(opened.plain, vec![0; before]);
+    }
+}
+
+#[test]
+fn what_is_in_the_clear_is_no_record() {
+    for record in [
+        &[20, 3, 3, 0, 1, 1][..],
+        &[21, 3, 3, 0, 2, 2, 40],
+        &[22, 3, 3, 0, 4, 0, 0, 0, 0],
+    ] {
+        let mut peer = Peer::new(Side::Server);
+        assert_eq!(peer.raw(record).end, ours(Alert::UnexpectedMessage));
+    }
+}
+
+#[test]
+fn alerts_end_it() {
+    for (content, end) in [
+        (&[1, 0][..], Some(Ok(()))),
+        (&[2, 0], Some(Ok(()))),
+        (&[1, 90], None),
+        (&[2, 40], Some(Err(Failure::Theirs(40)))),
+        (&[1, 40], Some(Err(Failure::Theirs(40)))),
+        (&[2, 255], Some(Err(Failure::Theirs(255)))),
+        (&[], ours(Alert::UnexpectedMessage)),
+        (&[2], ours(Alert::DecodeError)),
+        (&[1, 0, 1, 0], ours(Alert::DecodeError)),
+    ] {
+        let mut peer = Peer::new(Side::Server);
+        assert_eq!(peer.send(content, 21, 0).end, end, "{content:?}");
+        if end.is_some() {
+            let behind = peer.send(b"text", 23, 0);
+            assert_eq!(
+                (behind.plain, behind.end),
+                (vec![], end),
+                "nothing comes behind it"
+            );
+        }
+    }
+}
+
+#[test]
+fn messages_behind_the_handshake() {
+    let update = |request| [24, 0, 0, 1, request];
+    for (content, updates, end) in [
+        (&update(0)[..], 0, None),
+        (&update(1), 1, None),
+        (&update(2), 0, ours(Alert::IllegalParameter)),
+        (&[24, 0, 0, 2, 0, 0], 0, ours(Alert::DecodeError)),
+        (
+            &[24, 0, 0, 1, 0, 24, 0, 0, 1, 0],
+            0,
+            ours(Alert::UnexpectedMessage),
+        ),
+        (&[], 0, ours(Alert::UnexpectedMessage)),
+        (&[4, 0, 0, 1, 7], 0, ours(Alert::UnexpectedMessage)),
+        (&[1, 0, 0, 0], 0, ours(Alert::UnexpectedMessage)),
+        (&[13, 0, 0, 0], 0, ours(Alert::UnexpectedMessage)),
+    ] {
+        let mut peer = Peer::new(Side::Server);
+        let opened = peer.send(content, 22, 0);
+        assert_eq!(
+            (opened.key_updates, opened.end),
+            (updates, end),
+            "{content:?}"
+        );
+        if end.is_none() {
+            peer.key.update();
+            assert_eq!(
+                peer.send(b"text", 23, 0).plain,
+                b"text",
+                "under the new key"
+            );
+        }
+    }
+}
+
+#[test]
+fn messages_are_cut_by_records_and_nothing_comes_between() {
+    let mut peer = Peer::new(Side::Server);
+    for byte in [24, 0, 0, 1, 1] {
+        assert_eq!(peer.send(&[byte], 22, 1).end, None);
+    }
+    peer.key.update();
+    assert_eq!(peer.send(b"text", 23, 0).plain, b"text");
+    assert_eq!(peer.send(&[24, 0], 22, 0).end, None);
+    assert_eq!(
+        peer.send(b"text", 23, 0).end,
+        ours(Alert::UnexpectedMessage)
+    );
+}
+
+#[test]
+fn tickets_are_let_pass_by_a_client() {
+    let mut peer = Peer::new(Side::Client);
+    let ticket = [&[4, 0, 0x20, 0][..], &[9; 0x2000]].concat();
+    assert_eq!(
+        peer.send(&[&ticket[..], &ticket[..50]].concat(), 22, 0).end,
+        None
+    );
+    assert_eq!(peer.send(&ticket[50..], 22, 0).end, None);
+    assert_eq!(peer.send(b"text", 23, 0).plain, b"text");
+}
+
+#[test]
+fn a_flood_of_nothing_ends_it() {
+    let mut peer = Peer::new(Side::Server);
+    for (round, kind) in [23, 22, 23].into_iter().cycle().take(300).enumerate() {
+        let is_data = round % 20 == 0;
+        let opened = match (kind, is_data) {
+            (_, true) => peer.send(b"text", 23, 0),
+            (22, _) => {
+                let opened = peer.send(&[24, 0, 0, 1, 1], 22, 0);
+                peer.key.update();
+                opened
+            }
+            _ => peer.send(b"", 23, 9),
+        };
+        assert_eq!(opened.end, None);
+    }
+    for i in 0.. {
+        assert!(i < 100);
+        if let Some(end) = peer.send(b"", 23, 0).end {
+            assert_eq!(Some(end), ours(Alert::UnexpectedMessage));
+            break;
+        }
+    }
+}
+
+#[test]
+fn keys_are_updated_before_the_limit() {
+    let lab = Lab::new();
+    let limits = Limits {
+        update_at: 1600,
+        end_at: 2400,
+    };
+    let established = |side| established(Suite::Aes128GcmSha256, side, 7);
+    let mut sealer = Sealer::new(&established(Side::Client)).with_limits(limits);
+    let mut opener = Opener::new(&established(Side::Server)).with_limits(limits);
+    let mut was_near = false;
+    for _ in 0..1000 {
+        let stream = seal(&mut sealer, &lab, &pattern(1000));
+        let opened = feed(&mut opener, &lab, cut(&lab, &stream, &[1448]));
+        assert_eq!((opened.plain.len(), opened.end), (1000, None));
+        was_near |= sealer.is_near_limit();
+    }
+    assert!(was_near);
+    // A peer that does not.
+    let mut sealer = Sealer::new(&established(Side::Client));
+    let mut opener = Opener::new(&established(Side::Server)).with_limits(limits);
+    let end = (0..1000).find_map(|_| {
+        let stream = seal(&mut sealer, &lab, &pattern(1000));
+        feed(&mut opener, &lab, cut(&lab, &stream, &[1448])).end
+    });
+    assert!(opener.is_near_limit());
+    assert_eq!(end, Some(Err(Failure::KeyWornOut)));
+    assert_eq!(Failure::KeyWornOut.alert(), Some(Alert::CloseNotify));
+}
+
+#[test]
+fn a_peer_with_a_limit_gets_no_larger_record() {
+    let lab = Lab::new();
+    for limit in [64, 65, 1000, 4097, 16_384, 16_385, u16::MAX] {
+        let mut established = established(Suite::Aes128GcmSha256, Side::Client, 7);
+        established.record_size_limit = Some(limit);
+        let mut sealer = Sealer::new(&established);
+        let (_, mut opener) = pair(Suite::Aes128GcmSha256);
+        let sent = pattern(20_000);
+        let stream = seal(&mut sealer, &lab, &sent);
+        let mut rest = &stream[..];
+        let mut largest = 0;
+        while let [_, _, _, high, low, ..] = *rest {
+            let len = usize::from(high) << 8 | usize::from(low);
+            largest = largest.max(len - 16);
+            rest = &rest[5 + len..];
+        }
+        assert_eq!(largest, usize::from(limit).min(16_385));
+        assert_eq!(
+            feed(&mut opener, &lab, cut(&lab, &stream, &[1448])).plain,
+            sent
+        );
+    }
+}
+
+#[test]
+fn the_last_record_is_an_alert() {
+    let lab = Lab::new();
+    for (alert, text) in [
+        (Alert::CloseNotify, &b"text"[..]),
+        (Alert::BadRecordMac, b""),
+    ] {
+        let (mut sealer, mut opener) = pair(Suite::Aes256GcmSha384);
+        let chunk = || Chunk::Inline(Inline::new(b"text").unwrap());
+        sealer.push(chunk(), 0, lab.memory()).unwrap();
+        sealer.alert(alert);
+        sealer.push(chunk(), 0, lab.memory()).unwrap();
+        sealer.update_key(true);
+        let stream = drain(&mut sealer, &lab);
+        sealer.alert(Alert::InternalError);
+        assert!(sealer.next(lab.memory()).is_none() && sealer.is_empty());
+        let opened = feed(&mut opener, &lab, cut(&lab, &stream, &[20]));
+        assert_eq!(opened.plain, text);
+        let end = match alert {
+            Alert::CloseNotify => Ok(()),
+            alert => Err(Failure::Theirs(alert as u8)),
+        };
+        assert_eq!(opened.end, Some(end));
+    }
+}
+
+#[test]
+fn both_sides_take_new_keys() {
+    let lab = Lab::new();
+    let (mut sealer, mut opener) = pair(Suite::Aes256GcmSha384);
+    let mut stream = seal(&mut sealer, &lab, b"one");
+    sealer.update_key(false);
+    stream.extend(seal(&mut sealer, &lab, b"two"));
+    sealer.update_key(true);
+    stream.extend(seal(&mut sealer, &lab, b"three"));
+    let opened = feed(&mut opener, &lab, cut(&lab, &stream, &[50]));
+    assert_eq!(
+        (&opened.plain[..], opened.key_updates),
+        (&b"onetwothree"[..], 1)
+    );
+}
+
+#[test]
+fn nothing_shows_a_key() {
+    let (sealer, opener) = pair(Suite::Aes128GcmSha256);
+    let established = established(Suite::Aes128GcmSha256, Side::Client, 7);
+    let shown = format!("{sealer:?} {opener:?} {established:?}");
+    assert!(
+        shown.contains("Secret") && !shown.contains("7, 7"),
+        "{shown}"
+    );
+}
