@@ -115,7 +115,7 @@ impl Server {
             let (nonce, rest) = hello.split_first_chunk().ok_or_else(malformed)?;
             let (suite, identity) = rest.split_first_chunk().ok_or_else(malformed)?;
             let key = (self.keys.find(identity).first()).ok_or_else(|| HandshakeFailure {
-                alert: Some(Alert::UnknownPskIdentity),
+                alert: Some(Alert::DecryptError),
                 reason: HandshakeReason::UnknownIdentity,
                 identity: Some(String::from_utf8_lossy(identity).into_owned()),
             })?;

@@ -91,7 +91,7 @@ fn who_has_not_the_key_comes_no_further() {
         .derive(HOST, DISK, IdentityVersion::Zero, Derivation::Rfc8446)
         .unwrap();
     let (client, server) = talk(&wrong, table(right), 100);
-    assert_eq!(client.unwrap_err().reason, HandshakeReason::Alert(115));
+    assert_eq!(client.unwrap_err().reason, HandshakeReason::Alert(51));
     assert_eq!(server.unwrap_err().reason, HandshakeReason::UnknownIdentity);
     let named = ConfiguredPsk::new(&[1; 32], Some(Hash::Sha256))
         .unwrap()
