@@ -6,8 +6,8 @@
 //! ```
 //!
 //! How the two arrows are drawn depends on who draws them: see [`Derivation`]. Identities of version 1 have a digest of the retained
-//! PSK in them, and so tell which; those of version 0 have names alone. The [`PskTable`] has a key for each, and a handshake tells by
-//! the binder.
+//! PSK in them, and so tell which, unless the configured PSK is the retained one; those of version 0 have names alone. The [`PskTable`] has a
+//! key for each, and a handshake tells by the binder ([`ClientHello`](crate::ClientHello)).
 
 mod derive;
 mod table;

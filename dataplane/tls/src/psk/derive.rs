@@ -11,16 +11,13 @@ use crate::suite::{Hash, Secret};
 /// Longest identity of version 0 that a key can be derived with, in bytes: HKDF-Expand-Label takes no longer context (RFC 8446, 7.1).
 pub const IDENTITY_CONTEXT_LEN_MAX: usize = 255;
 
-/// How keys are derived. The specification means the first; hosts of the others are in the field.
+/// How keys are derived. The specification means the first; hosts of the second are in the field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Derivation {
     /// HKDF-Expand-Label of RFC 8446: libnvme from 1.16 on, SPDK.
     Rfc8446,
     /// As libnvme to 1.15 has it (`nvme --compat` of later ones): the length is little-endian, label and context have no lengths before them.
     Libnvme,
-    /// As libnvme to 1.15 has it with an OpenSSL before 3.3.1, which keeps but the last part of what is to be HKDF's `info`: the context
-    /// alone.
-    LibnvmeContext,
 }
 
 /// The names of host and subsystem are too long for an identity of this version.
@@ -39,12 +36,8 @@ impl fmt::Display for NameTooLong {
 impl std::error::Error for NameTooLong {}
 
 impl Derivation {
-    /// All of them, the specification's first.
-    pub const ALL: [Derivation; 3] = [
-        Derivation::Rfc8446,
-        Derivation::Libnvme,
-        Derivation::LibnvmeContext,
-    ];
+    /// Both, the specification's first.
+    pub const ALL: [Derivation; 2] = [Derivation::Rfc8446, Derivation::Libnvme];
 
     /// A key as long as the hash, out of `secret`.
     fn derive(self, hash: Hash, secret: &[u8], label: &[u8], context: &[u8]) -> Option<Secret> {
@@ -56,7 +49,6 @@ impl Derivation {
                 let info = [&(len as u16).to_le_bytes()[..], b"tls13 ", label, context];
                 Some(hash.expand(key.bytes(), &info, len))
             }
-            Derivation::LibnvmeContext => Some(hash.expand(key.bytes(), &[context], len)),
         }
     }
 }
