@@ -193,7 +193,7 @@ impl Opener {
             return self.gather(slice, memory);
         }
         self.waiting_bytes += slice.len();
-        let is_sole = slice.cluster().is_sole(0) || mutant!("tls-shared-in-place");
+        let is_sole = slice.cluster().is_sole(0);
         self.waiting.push_back(Part {
             slice,
             is_sole,
