@@ -1,7 +1,8 @@
 //! Where queues and whoever does the arithmetic of authentication meet.
 //!
 //! A queue leaves a message of its host here, with the transaction that it belongs to; somebody else, off the polling cores, takes
-//! it, works on it, and leaves the answer with the transaction. Queues look at a number to see whether there are answers.
+//! it, works on it, and leaves the answer with the transaction. Queues look at a number to see whether there are answers. What
+//! connections have to be done before they are encrypted is left here too: an [`Errand`] of whoever carries them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -23,7 +24,7 @@ pub struct AuthDesk {
     answers: AtomicU64,
 }
 
-/// Messages to look at, by the address that they came from: each address has its turn, so that thousands of connections of one do
+/// What is to be done, by the address that it came from: each address has its turn, so that thousands of connections of one do
 /// not keep the others waiting.
 #[derive(Debug, Default)]
 struct Jobs {
@@ -32,10 +33,15 @@ struct Jobs {
     last: Option<IpAddr>,
 }
 
-#[derive(Debug)]
-struct Job {
-    seat: Arc<Seat>,
-    message: Vec<u8>,
+/// Something that is done off the polling cores, with fresh randomness; whether anybody looks for what came of it.
+pub type Errand = Box<dyn FnOnce(&mut dyn FnMut(&mut [u8])) -> bool + Send>;
+
+struct Job(Errand);
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Job")
+    }
 }
 
 /// One transaction: its queue has one end, the desk the other while there is a message of it.
@@ -80,9 +86,25 @@ impl AuthDesk {
     /// Leaves a message, which came from `peer`: one of a transaction at a time.
     pub(crate) fn leave(&self, peer: IpAddr, seat: &Arc<Seat>, message: Vec<u8>) {
         let seat = Arc::clone(seat);
+        self.ask(
+            peer,
+            Box::new(move |random| {
+                // Nobody waits for what a queue asked that is gone.
+                if Arc::strong_count(&seat) == 1 {
+                    return false;
+                }
+                let step = lock(&seat.transaction).take(&message, random);
+                *lock(&seat.answer) = Some(step);
+                true
+            }),
+        );
+    }
+
+    /// Leaves something to be done for a connection of `peer`, whose turn it is when those of others have had theirs.
+    pub fn ask(&self, peer: IpAddr, errand: Errand) {
         let mut jobs = lock(&self.jobs);
         let of_peer = jobs.by_peer.entry(peer).or_default();
-        of_peer.push_back(Job { seat, message });
+        of_peer.push_back(Job(errand));
         drop(jobs);
         self.work.notify_one();
     }
@@ -93,15 +115,12 @@ impl AuthDesk {
         self.answers.load(Ordering::Acquire)
     }
 
-    /// Works on one message, with fresh randomness; false if there is none.
+    /// Does one thing that was left here, with fresh randomness; false if there is none.
     pub fn work(&self, random: &mut dyn FnMut(&mut [u8])) -> bool {
-        let Some(Job { seat, message }) = lock(&self.jobs).next() else {
+        let Some(Job(errand)) = lock(&self.jobs).next() else {
             return false;
         };
-        // Nobody waits for what a queue asked that is gone.
-        if Arc::strong_count(&seat) > 1 {
-            let step = lock(&seat.transaction).take(&message, random);
-            *lock(&seat.answer) = Some(step);
+        if errand(random) {
             self.answers.fetch_add(1, Ordering::Release);
         }
         true

@@ -129,7 +129,7 @@ mod units;
 mod work;
 
 pub use ana::AnaState;
-pub use auth_desk::AuthDesk;
+pub use auth_desk::{AuthDesk, Errand};
 pub use config::{
     ADMIN_IN_CAPSULE_BYTES, ConfigError, DISCOVERY_NQN, Host, Hosts, NQN_LEN_MAX, NamespaceConfig,
     SubsystemConfig, TargetConfig,
