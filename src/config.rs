@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
+pub(crate) use self::hosts::key_names;
 pub(crate) use self::problem::Problems;
 use self::reader::{Section, Sink};
 pub(crate) use self::source::{Source, digest, load_source};

@@ -149,7 +149,7 @@ enum Command {
         #[command(subcommand)]
         action: ConfigAction,
     },
-    /// Keys that hosts and the controller prove that they have (DH-HMAC-CHAP)
+    /// Keys that hosts and the controller prove that they have (DH-HMAC-CHAP, TLS)
     Key {
         #[command(subcommand)]
         action: KeyAction,
@@ -206,9 +206,12 @@ enum ConfigAction {
 
 #[derive(Subcommand)]
 enum KeyAction {
-    /// Make a fresh one, as `nvme gen-dhchap-key` does
+    /// Make a fresh one, as `nvme gen-dhchap-key` and `nvme gen-tls-key` do
     Gen {
-        /// What it is transformed by before it is used
+        /// One of TLS (a PSK), not of DH-HMAC-CHAP
+        #[arg(long)]
+        tls: bool,
+        /// What it is transformed by before it is used; with --tls sha256 or sha384, which says the cipher suite too
         #[arg(long, value_enum, default_value_t = commands::Transform::Sha256)]
         hmac: commands::Transform,
         /// Bytes, where it is not transformed: 32, 48 or 64
@@ -420,9 +423,12 @@ fn main() -> ExitCode {
                 .and_then(|socket| commands::show_config(&socket)),
         },
         Command::Key { action } => match action {
-            KeyAction::Gen { hmac, length, file } => {
-                commands::generate_key(hmac, length, file.as_deref())
-            }
+            KeyAction::Gen {
+                tls,
+                hmac,
+                length,
+                file,
+            } => commands::generate_key(tls, hmac, length, file.as_deref()),
         },
         Command::Rpc {
             socket,

@@ -153,7 +153,7 @@ impl Summary {
         let namespaces: usize = subsystems.map(|s| s.namespaces.len()).sum();
         Self {
             listeners: listeners
-                .map(|&(address, port)| (SocketAddr::new(address, port), port_of(address)))
+                .map(|listener| (listener.address(), port_of(listener.listener.address)))
                 .collect(),
             rest: format!(
                 "{namespaces} namespace(s), polling on {}, control socket {}{}",

@@ -1,6 +1,6 @@
 //! `hosts` of a subsystem: who may connect, and what with.
 
-use engine::{Group, Hash, HostConfig, Policy};
+use engine::{Group, Hash, HostConfig, ListenerConfig, Policy, SubsystemConfig, Tls};
 
 use super::keys::Keys;
 use super::ports::accept;
@@ -25,7 +25,9 @@ pub(super) fn read(item: &Item<'_>, keys: &Keys, warnings: &Sink) -> Vec<HostCon
         let Some(host) = read_host(&element, keys) else {
             continue;
         };
-        let is_other = |other: &HostConfig| other.nqn == host.nqn && other.keys != host.keys;
+        let is_other = |other: &HostConfig| {
+            other.nqn == host.nqn && (&other.keys, &other.psk) != (&host.keys, &host.psk)
+        };
         if hosts.iter().any(is_other) {
             let message = format!("{} is listed twice, with other keys", host.nqn);
             element.report(message, "leave one out");
@@ -33,12 +35,13 @@ pub(super) fn read(item: &Item<'_>, keys: &Keys, warnings: &Sink) -> Vec<HostCon
         hosts.push(host);
     }
     // A list of hosts of which some prove nothing is a mistake more often than not.
-    if hosts.iter().any(|host| host.keys.is_some()) {
-        for host in hosts.iter().filter(|host| host.keys.is_none()) {
+    let proves = |host: &&HostConfig| host.keys.is_some() || host.psk.is_some();
+    if hosts.iter().any(|host| proves(&host)) {
+        for host in hosts.iter().filter(|host| !proves(host)) {
             warnings.report(
                 item.span.clone(),
                 format!("{} needs no key, and others of this list do", host.nqn),
-                "whoever gives that name is let in: give it a `dhchap_key`",
+                "whoever gives that name is let in: give it a `dhchap_key` or a `psk`",
             );
         }
     }
@@ -54,7 +57,7 @@ fn read_host(element: &Item<'_>, keys: &Keys) -> Option<HostConfig> {
     }
     let table = element.table("a host")?;
     let nqn = table.require("nqn", &format!("\"{HOST}\""));
-    let keys = keys.of_host(&table);
+    let (keys, psk) = (keys.of_host(&table), keys.psk_of_host(&table));
     table.finish();
     let nqn = nqn?;
     let text = nqn.string(HOST)?;
@@ -62,7 +65,68 @@ fn read_host(element: &Item<'_>, keys: &Keys) -> Option<HostConfig> {
     Some(HostConfig {
         nqn: text.to_owned(),
         keys,
+        psk,
     })
+}
+
+/// The names of its keys.
+pub(crate) fn key_names(host: &HostConfig) -> impl Iterator<Item = &str> {
+    let keys = host.keys.iter();
+    let dhchap = keys.flat_map(|keys| [Some(&keys.dhchap_key), keys.dhchap_ctrlr_key.as_ref()]);
+    let psk = host.psk.iter().map(|psk| Some(&psk.name));
+    dhchap.chain(psk).flatten().map(String::as_str)
+}
+
+/// Says where TLS leaves nobody a way in.
+pub(super) fn warn_of_tls(
+    listeners: &[ListenerConfig],
+    subsystems: &[SubsystemConfig],
+    root: &Section<'_>,
+    warnings: &Sink,
+) {
+    let lists = subsystems.iter().filter_map(|s| s.hosts.as_ref());
+    let hosts = || lists.clone().flatten();
+    let span = |key| {
+        root.get(key)
+            .map_or(0..0, |item: Item<'_>| item.span.clone())
+    };
+    let has = |tls: Tls| listeners.iter().find(|listener| listener.tls == tls);
+    let psk = hosts().find(|host| host.psk.is_some());
+    let clear = hosts().find(|host| host.psk.is_none());
+    let lets_any = subsystems.iter().any(|subsystem| subsystem.hosts.is_none());
+    if let (Some(listener), None) = (has(Tls::Required), psk) {
+        warnings.report(
+            span("target"),
+            format!(
+                "{} requires TLS, and no host has a PSK: nobody gets in there",
+                listener.address()
+            ),
+            "give hosts a `psk`, which `throughline key gen --tls` makes, or leave `tls` out",
+        );
+    }
+    if listeners.is_empty() {
+        return;
+    }
+    if let (Some(host), None, None) = (psk, has(Tls::Allowed), has(Tls::Required)) {
+        warnings.report(
+            span("subsystem"),
+            format!(
+                "{} has a PSK, and no listener has TLS: it gets in nowhere",
+                host.nqn
+            ),
+            "write `{ address = \"192.0.2.1:4420\", tls = \"required\" }` in `listen` of [target]",
+        );
+    }
+    if has(Tls::Allowed).is_none() && has(Tls::Off).is_none() {
+        let who = clear.map(|host| host.nqn.as_str());
+        if let Some(who) = who.or(lets_any.then_some("a subsystem that lets any host in")) {
+            warnings.report(
+                span("subsystem"),
+                format!("every listener requires TLS: {who} is reached by nobody without a PSK"),
+                "list its hosts with a `psk` each, or write `tls = \"allowed\"`",
+            );
+        }
+    }
 }
 
 /// `dhchap_digests` and `dhchap_dhgroups`, the best first.

@@ -8,7 +8,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use engine::{HostKeyConfig, HostKeys, KEY_TEXT_LEN_MAX, Key, KeyConfig};
+use engine::{
+    ConfiguredPsk, HostKeyConfig, HostKeys, KEY_TEXT_LEN_MAX, Key, KeyConfig, PskConfig, Secret,
+};
 use zeroize::Zeroizing;
 
 use super::ports::accept;
@@ -35,14 +37,14 @@ pub(super) fn read(root: &Section<'_>) -> Keys {
             accept(&item, key_name(text))
         });
         let file = section.require("file", &format!("\"{FILE}\""));
-        let key = file.and_then(|item| {
+        let secret = file.and_then(|item| {
             let path = PathBuf::from(item.string(FILE)?);
-            let key = accept(&item, load(&path))?;
-            Some((path, key))
+            let secret = accept(&item, load(&path))?;
+            Some((path, secret))
         });
         section.finish();
-        if let (Some(name), Some((path, key))) = (name, key) {
-            keys.push(KeyConfig { name, path, key });
+        if let (Some(name), Some((path, secret))) = (name, secret) {
+            keys.push(KeyConfig { name, path, secret });
         }
     }
     Keys(keys)
@@ -54,19 +56,9 @@ impl Keys {
         self.0
     }
 
-    /// The keys that a host's table names.
+    /// The keys that a host's table names: of DH-HMAC-CHAP.
     pub(super) fn of_host(&self, table: &Section<'_>) -> Option<HostKeyConfig> {
-        let key = |key: &'static str| {
-            let item = table.get(key)?;
-            let name = item.string(NAME)?;
-            match find(&self.0, name) {
-                Some(key) => Some(key.clone()),
-                None => {
-                    self.refuse_unknown(&item, name);
-                    None
-                }
-            }
-        };
+        let key = |key: &'static str| accept_key(self.named(table, key)?, dhchap);
         let (host, controller) = (key("dhchap_key"), key("dhchap_ctrlr_key"));
         if let (None, Some(item)) = (table.get("dhchap_key"), table.get("dhchap_ctrlr_key")) {
             item.report(
@@ -74,7 +66,25 @@ impl Keys {
                 format!("write `dhchap_key = \"{NAME}\"` too"),
             );
         }
-        Some(host_keys(&host?, controller.as_ref()))
+        Some(host_keys(host?, controller))
+    }
+
+    /// The PSK that a host's table names.
+    pub(super) fn psk_of_host(&self, table: &Section<'_>) -> Option<PskConfig> {
+        accept_key(self.named(table, "psk")?, psk)
+    }
+
+    /// The key that a host's table names so.
+    fn named<'t>(&self, table: &Section<'t>, key: &'static str) -> Option<(Item<'t>, &KeyConfig)> {
+        let item = table.get(key)?;
+        let name = item.string(NAME)?;
+        match find(&self.0, name) {
+            Some(key) => Some((item, key)),
+            None => {
+                self.refuse_unknown(&item, name);
+                None
+            }
+        }
     }
 
     fn refuse_unknown(&self, item: &Item<'_>, name: &str) {
@@ -91,7 +101,10 @@ impl Keys {
         for key in &self.0 {
             if !used.contains(&key.name.as_str()) {
                 let span = root.get("key").map_or(0..0, |item| item.span.clone());
-                let help = "name it as a host's `dhchap_key`, or leave it out";
+                let help = match key.secret {
+                    Secret::Dhchap(_) => "name it as a host's `dhchap_key`, or leave it out",
+                    Secret::Psk(_) => "name it as a host's `psk`, or leave it out",
+                };
                 warnings.report(span, format!("no host has the key `{}`", key.name), help);
             }
         }
@@ -103,16 +116,51 @@ pub(crate) fn find<'k>(keys: &'k [KeyConfig], name: &str) -> Option<&'k KeyConfi
     keys.iter().find(|key| key.name == name)
 }
 
+/// A key of DH-HMAC-CHAP, and what it is called.
+type Dhchap = (String, Key);
+
 /// What a host proves that it has, and what the controller does.
-pub(crate) fn host_keys(host: &KeyConfig, controller: Option<&KeyConfig>) -> HostKeyConfig {
+pub(crate) fn host_keys(host: Dhchap, controller: Option<Dhchap>) -> HostKeyConfig {
+    let (dhchap_key, host) = host;
+    let (dhchap_ctrlr_key, controller) = controller.unzip();
     HostKeyConfig {
-        dhchap_key: host.name.clone(),
-        dhchap_ctrlr_key: controller.map(|key| key.name.clone()),
-        keys: Arc::new(HostKeys {
-            host: host.key.clone(),
-            controller: controller.map(|key| key.key.clone()),
-        }),
+        dhchap_key,
+        dhchap_ctrlr_key,
+        keys: Arc::new(HostKeys { host, controller }),
     }
+}
+
+/// A key that is to be one of DH-HMAC-CHAP.
+pub(crate) fn dhchap(key: &KeyConfig) -> Result<Dhchap, Wrong> {
+    match &key.secret {
+        Secret::Dhchap(secret) => Ok((key.name.clone(), secret.clone())),
+        Secret::Psk(_) => Err(wrong(
+            format!("the key `{}` is one of TLS (NVMeTLSkey-1)", key.name),
+            "name one of DH-HMAC-CHAP (DHHC-1), or name it as `psk`",
+        )),
+    }
+}
+
+/// A key that is to be a PSK.
+pub(crate) fn psk(key: &KeyConfig) -> Result<PskConfig, Wrong> {
+    match &key.secret {
+        Secret::Psk(psk) => Ok(PskConfig {
+            name: key.name.clone(),
+            psk: Arc::clone(psk),
+        }),
+        Secret::Dhchap(_) => Err(wrong(
+            format!("the key `{}` is one of DH-HMAC-CHAP (DHHC-1)", key.name),
+            "name one of TLS (NVMeTLSkey-1), which `throughline key gen --tls` makes, or name it as `dhchap_key`",
+        )),
+    }
+}
+
+/// The key as what it is to be, or the problem reported.
+fn accept_key<T>(
+    (item, key): (Item<'_>, &KeyConfig),
+    of: fn(&KeyConfig) -> Result<T, Wrong>,
+) -> Option<T> {
+    accept(&item, of(key))
 }
 
 /// A name that a key may have.
@@ -128,7 +176,7 @@ pub(crate) fn key_name(text: &str) -> Result<String, Wrong> {
 }
 
 /// Reads a key out of a file that its owner alone reads: root, or whoever runs the program.
-pub(crate) fn load(path: &Path) -> Result<Key, Wrong> {
+pub(crate) fn load(path: &Path) -> Result<Secret, Wrong> {
     let shown = path.display();
     let make =
         || format!("`throughline key gen --file {shown}` makes one; the host needs the same");
@@ -165,7 +213,13 @@ pub(crate) fn load(path: &Path) -> Result<Key, Wrong> {
     let most = 2 * KEY_TEXT_LEN_MAX as u64;
     (file.take(most).read_to_end(&mut text)).map_err(unreadable)?;
     let text = str::from_utf8(&text).unwrap_or_default();
-    Key::read(text).map_err(|error| wrong(format!("{shown} has no key: {error}"), make()))
+    let no_key = |why: String| wrong(format!("{shown} has no key: {why}"), make());
+    if text.trim_start().starts_with("NVMeTLSkey") {
+        let psk = ConfiguredPsk::read(text).map_err(|error| no_key(error.to_string()))?;
+        return Ok(Secret::Psk(Arc::new(psk)));
+    }
+    let key = Key::read(text).map_err(|error| no_key(error.to_string()))?;
+    Ok(Secret::Dhchap(key))
 }
 
 fn wrong(message: impl Into<String>, help: impl Into<String>) -> Wrong {
@@ -189,6 +243,9 @@ mod tests {
     /// Bytes 00 to 1f, transformed by SHA-256.
     const KEY: &str = "DHHC-1:01:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh+KfiaR:";
 
+    /// The same bytes, for TLS.
+    const PSK: &str = "NVMeTLSkey-1:01:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh+KfiaR:";
+
     fn file(text: &str, mode: u32) -> NamedTempFile {
         let mut file = NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
@@ -199,10 +256,26 @@ mod tests {
     #[test]
     fn a_key_is_read_from_a_file_that_its_owner_alone_reads() {
         let good = file(&format!("{KEY}\n"), 0o600);
-        assert_eq!(*load(good.path()).unwrap().text(), KEY);
+        let Secret::Dhchap(key) = load(good.path()).unwrap() else {
+            panic!("it is one of DH-HMAC-CHAP");
+        };
+        assert_eq!(*key.text(), KEY);
+        let good = file(PSK, 0o600);
+        let Secret::Psk(psk) = load(good.path()).unwrap() else {
+            panic!("it is a PSK");
+        };
+        assert_eq!(*psk.text(), PSK);
         for (text, mode, why) in [
             (KEY, 0o640, "others can read"),
             (KEY, 0o604, "others can read"),
+            (PSK, 0o640, "others can read"),
+            (&PSK.replace(":01:", ":03:"), 0o600, "not one of 00, 01, 02"),
+            (
+                &PSK.replace(":01:", ":02:"),
+                0o600,
+                "a key of SHA-384 has 48 bytes",
+            ),
+            (&PSK.replace("AAEC", "AAED"), 0o600, "its checksum is wrong"),
             ("secret", 0o600, "has no key: it is not of the form"),
             ("", 0o600, "has no key"),
         ] {
@@ -260,6 +333,64 @@ mod tests {
     }
 
     #[test]
+    fn hosts_name_their_psks_and_listeners_have_tls() {
+        let key = file(PSK, 0o600);
+        let host = "{ nqn = \"nqn.2026-01.x:b\", psk = \"a\" }";
+        let text = with_hosts(host, &key);
+        let told = |text: &str| {
+            let program = parsed(text).unwrap();
+            program
+                .warnings
+                .map(|all| all.to_string())
+                .unwrap_or_default()
+        };
+        assert!(
+            told(&text).contains("has a PSK, and no listener has TLS"),
+            "{}",
+            told(&text)
+        );
+        let listen = |listen: &str| format!("{text}\n[target]\nlisten = [{listen}]\n");
+        let required = listen("{ address = \"192.0.2.1:4420\", tls = \"required\" }");
+        let program = parsed(&required).unwrap();
+        let target = &program.engine.target;
+        assert_eq!(target.listeners[0].tls, engine::Tls::Required);
+        let psk = target.subsystems[0].hosts.as_ref().unwrap()[0]
+            .psk
+            .clone()
+            .unwrap();
+        assert_eq!((&*psk.name, &**psk.psk.text()), ("a", PSK));
+        assert!(!format!("{:?}", program.engine).contains("AAEC"));
+        assert!(!told(&required).contains("TLS"), "{}", told(&required));
+        // Nobody has one, and some host has none.
+        let none = required.replace(host, "\"nqn.2026-01.x:b\"");
+        assert!(
+            told(&none).contains("no host has a PSK: nobody gets in there"),
+            "{}",
+            told(&none)
+        );
+        let both = required.replace(host, &format!("{host}, \"nqn.2026-01.x:c\""));
+        assert!(
+            told(&both).contains("nqn.2026-01.x:c is reached by nobody"),
+            "{}",
+            told(&both)
+        );
+        for (listeners, why) in [
+            (
+                "{ address = \"192.0.2.1\", tls = \"maybe\" }",
+                "says nothing of TLS",
+            ),
+            ("{ tls = \"off\" }", "`address` is missing"),
+            (
+                "{ address = \"192.0.2.1\" }, \"192.0.2.1:4420\"",
+                "is listed twice",
+            ),
+        ] {
+            let told = parsed(&listen(listeners)).unwrap_err().to_string();
+            assert!(told.contains(why), "{why}: {told}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_with_keys_of_hosts_is_said() {
         let key = file(KEY, 0o600);
         for (hosts, why) in [
@@ -270,6 +401,10 @@ mod tests {
             (
                 "{ nqn = \"nqn.2026-01.x:b\", dhchap_ctrlr_key = \"a\" }",
                 "the controller proves who it is",
+            ),
+            (
+                "{ nqn = \"nqn.2026-01.x:b\", psk = \"a\" }",
+                "the key `a` is one of DH-HMAC-CHAP",
             ),
             ("{ dhchap_key = \"a\" }", "`nqn` is missing"),
             (

@@ -6,12 +6,11 @@
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 use engine::{
-    AnaState, CNTLIDS, HostConfig, HostKeyConfig, KeyConfig, NamespaceConfig, PairConfig,
-    SubsystemConfig, TargetConfig, WritePolicy,
+    AnaState, CNTLIDS, HostConfig, HostKeyConfig, KeyConfig, ListenerConfig, NamespaceConfig,
+    PairConfig, SubsystemConfig, TargetConfig, Tls, WritePolicy,
 };
 use toml_edit::{
     Array, ArrayOfTables, DocumentMut, InlineTable, Item, RawString, Table, TableLike, Value,
@@ -29,16 +28,13 @@ pub(super) fn with_target(
     let document = text.parse::<DocumentMut>();
     let mut document = document.map_err(|error| format!("the file is not TOML: {error}"))?;
     if was.listeners != now.listeners {
-        let listeners = now
-            .listeners
-            .iter()
-            .map(|&l| SocketAddr::from(l).to_string());
         let target = document.entry("target").or_insert_with(|| {
             let mut table = Table::new();
             table.decor_mut().set_prefix("\n");
             Item::Table(table)
         });
         let target = target.as_table_like_mut().ok_or("`target` is no table")?;
+        let listeners = now.listeners.iter().map(listener);
         put(target, "listen", Value::Array(listeners.collect()));
     }
     write_keys(&mut document, was, now);
@@ -171,8 +167,7 @@ fn write_subsystem(
         put(table, "controller_ids", range(&now.controller_ids).into());
     }
     if was.map_or(&[][..], |was| &was.peer_listeners) != now.peer_listeners {
-        let peers = now.peer_listeners.iter();
-        let peers = peers.map(|&peer| SocketAddr::from(peer).to_string());
+        let peers = now.peer_listeners.iter().map(listener);
         put(table, "peer_listen", Value::Array(peers.collect()));
     }
     match &now.hosts {
@@ -209,6 +204,18 @@ fn write_subsystem(
     put(table, "namespaces", Value::Array(array));
 }
 
+/// An address alone, or a table where it has TLS.
+fn listener(listener: &ListenerConfig) -> Value {
+    let address = Value::from(listener.address().to_string());
+    if listener.tls == Tls::Off {
+        return address;
+    }
+    let mut table = InlineTable::new();
+    table.insert("address", address);
+    table.insert("tls", listener.tls.name().into());
+    Value::InlineTable(table)
+}
+
 /// The host that an element of `hosts` names.
 fn host_of(value: &Value) -> Option<&str> {
     match value {
@@ -241,13 +248,16 @@ fn table_of<'v>(
 fn write_host(value: &mut Value, host: &HostConfig) {
     let of = |keys: &HostKeyConfig| (keys.dhchap_key.clone(), keys.dhchap_ctrlr_key.clone());
     let (key, controller) = host.keys.as_ref().map(of).unzip();
-    let Some(table) = table_of(value, key.is_none(), "nqn", &host.nqn) else {
+    let psk = host.psk.as_ref().map(|psk| psk.name.clone());
+    let says_all = key.is_none() && psk.is_none();
+    let Some(table) = table_of(value, says_all, "nqn", &host.nqn) else {
         return;
     };
     let before = table.to_string();
     let names = [
         ("dhchap_key", key),
         ("dhchap_ctrlr_key", controller.flatten()),
+        ("psk", psk),
     ];
     for (place, name) in names {
         let said = table.get(place).and_then(Value::as_str);

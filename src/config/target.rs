@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use engine::{
-    ANA_IO_BYTES_MIN, AnaState, CNTLIDS, LogConfig, NamespaceConfig, PairConfig, SubsystemConfig,
-    TargetConfig, WritePolicy,
+    ANA_IO_BYTES_MIN, AnaState, CNTLIDS, ListenerConfig, LogConfig, NamespaceConfig, PairConfig,
+    SubsystemConfig, TargetConfig, Tls, WritePolicy,
 };
 
 use super::hosts;
@@ -45,7 +45,7 @@ pub(super) fn read(
         Some(item) => read_listeners(&item, ports, warnings),
         None => ports
             .addresses()
-            .map(|address| (address, NVME_TCP))
+            .map(|address| (address, NVME_TCP).into())
             .collect(),
     };
     let authentication = section.as_ref().map(hosts::read_policy);
@@ -62,10 +62,9 @@ pub(super) fn read(
     };
     let subsystems = read_subsystems(root, known, warnings);
     let hosts = subsystems.iter().filter_map(|s| s.hosts.as_ref()).flatten();
-    let used = hosts.filter_map(|host| host.keys.as_ref());
-    let used = used.flat_map(|keys| [Some(&keys.dhchap_key), keys.dhchap_ctrlr_key.as_ref()]);
-    let used: Vec<&str> = used.flatten().map(String::as_str).collect();
+    let used: Vec<&str> = hosts.flat_map(hosts::key_names).collect();
     keys.warn_of_unused(&used, root, warnings);
+    hosts::warn_of_tls(&listeners, &subsystems, root, warnings);
     TargetConfig {
         listeners,
         max_io_bytes,
@@ -108,10 +107,33 @@ fn read_sizes(section: &Section<'_>) -> (u32, u32) {
     (max_io_kib << 10, in_capsule_kib << 10)
 }
 
-fn read_listeners(item: &Item<'_>, ports: &Ports, warnings: &Sink) -> Vec<(IpAddr, u16)> {
+/// An element of `listen` or `peer_listen`: an address and a port, alone or with what else there is to say.
+fn read_listener(element: &Item<'_>, example: &str) -> Option<((IpAddr, u16), Tls)> {
+    if !element.is_table() {
+        let text = element.string(example)?;
+        return Some((accept(element, values::listener(text))?, Tls::Off));
+    }
+    let table = element.table("a listener")?;
+    let address = table.require("address", &format!("\"{example}\""));
+    let tls = (table.get("tls")).map_or(Some(Tls::Off), |item| {
+        let text = item.string("required")?;
+        let tls = Tls::of_name(text);
+        if tls.is_none() {
+            let message = format!("\"{text}\" says nothing of TLS");
+            item.report(message, "write \"off\", \"allowed\" or \"required\"");
+        }
+        tls
+    });
+    table.finish();
+    let address = address?;
+    let text = address.string(example)?;
+    Some((accept(&address, values::listener(text))?, tls?))
+}
+
+fn read_listeners(item: &Item<'_>, ports: &Ports, warnings: &Sink) -> Vec<ListenerConfig> {
     const EXAMPLE: &str = "[\"192.0.2.1:4420\"]";
     let own: Vec<IpAddr> = ports.addresses().collect();
-    let mut listeners = Vec::new();
+    let mut listeners: Vec<ListenerConfig> = Vec::new();
     if item.is_empty_array() {
         warnings.report(
             item.span.clone(),
@@ -120,10 +142,7 @@ fn read_listeners(item: &Item<'_>, ports: &Ports, warnings: &Sink) -> Vec<(IpAdd
         );
     }
     for element in item.elements(EXAMPLE) {
-        let Some(text) = element.string("192.0.2.1:4420") else {
-            continue;
-        };
-        let Some((address, port)) = accept(&element, values::listener(text)) else {
+        let Some(((address, port), tls)) = read_listener(&element, "192.0.2.1:4420") else {
             continue;
         };
         let wanted: Vec<IpAddr> = if address.is_unspecified() {
@@ -146,13 +165,18 @@ fn read_listeners(item: &Item<'_>, ports: &Ports, warnings: &Sink) -> Vec<(IpAdd
             );
         }
         for address in wanted {
-            if listeners.contains(&(address, port)) {
+            let listener = ListenerConfig {
+                tls,
+                ..(address, port).into()
+            };
+            let is_same = |known: &ListenerConfig| known.listener == listener.listener;
+            if listeners.iter().any(is_same) {
                 element.report(
                     format!("{address} port {port} is listed twice"),
                     "leave one out",
                 );
             }
-            listeners.push((address, port));
+            listeners.push(listener);
         }
     }
     listeners
@@ -222,7 +246,7 @@ struct Known<'a> {
     keys: &'a Keys,
     max_io_bytes: u32,
     /// Where the target listens.
-    listeners: &'a [(IpAddr, u16)],
+    listeners: &'a [ListenerConfig],
 }
 
 fn read_subsystem(
@@ -304,27 +328,26 @@ fn read_subsystem(
 }
 
 /// Where other nodes show a subsystem.
-fn read_peers(item: &Item<'_>, own: &[(IpAddr, u16)]) -> Vec<(IpAddr, u16)> {
-    let mut peers = Vec::new();
+fn read_peers(item: &Item<'_>, own: &[ListenerConfig]) -> Vec<ListenerConfig> {
+    let mut peers: Vec<ListenerConfig> = Vec::new();
     for element in item.elements("[\"192.0.2.2:4420\"]") {
-        let Some(text) = element.string("192.0.2.2:4420") else {
+        let Some((peer, tls)) = read_listener(&element, "192.0.2.2:4420") else {
             continue;
         };
-        let Some(peer) = accept(&element, values::listener(text)) else {
-            continue;
-        };
+        let listener = ListenerConfig { tls, ..peer.into() };
+        let mut known = own.iter().chain(&peers);
         if peer.0.is_unspecified() {
             element.report(
                 format!("{} is no address of another node", peer.0),
                 "write an address that hosts reach it at",
             );
-        } else if own.contains(&peer) || peers.contains(&peer) {
+        } else if known.any(|known| known.listener == listener.listener) {
             element.report(
                 format!("hosts are told of {} port {} already", peer.0, peer.1),
                 "leave it out",
             );
         }
-        peers.push(peer);
+        peers.push(listener);
     }
     peers
 }

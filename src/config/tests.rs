@@ -75,7 +75,7 @@ fn k06_ten_lines_are_enough() {
     assert_eq!(engine.ports[0].mtu, 1500);
     assert_eq!(
         engine.target.listeners,
-        [(IpAddr::from([192, 0, 2, 1]), 4420)]
+        [(IpAddr::from([192, 0, 2, 1]), 4420).into()]
     );
     assert_eq!(engine.stores[0].device, StoreDevice::Bdev("disk0".into()));
     assert_eq!(engine.target.subsystems[0].serial, "TL00000001");

@@ -72,7 +72,7 @@ pub(super) fn states(nqn: &str, nsid: u32, description: &Description) -> Value {
     let own = own.filter(|known| known.subsystem == nqn && known.nsid == nsid);
     own.map(|known| {
         json!({
-            "listen_address": shown(known.listener),
+            "listen_address": shown(&known.listener.into()),
             "ana_state": known.state.name(),
         })
     })

@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 
-use engine::{Config, NamespaceConfig, SubsystemConfig};
+use engine::{Config, ListenerConfig, NamespaceConfig, SubsystemConfig};
 
 pub(crate) use engine::{Change, ChangeError, NSID_MAX};
 
@@ -51,12 +51,12 @@ pub(crate) fn apply(change: &Change, config: &mut Config) -> Result<(), ChangeEr
         } => check_ana(config, nqn, *listener, *group),
         // Sizes are the devices', not the configuration's.
         Change::Resize { .. } => Ok(()),
-        Change::AddListener(address) => add_listener(config, *address),
+        Change::AddListener(listener) => add_listener(config, *listener),
         Change::RemoveListener(address) => {
             let listeners = &mut config.target.listeners;
             let found = listeners
                 .iter()
-                .position(|&l| SocketAddr::from(l) == *address);
+                .position(|known| known.address() == *address);
             listeners.remove(found.ok_or(ChangeError::NoListener(*address))?);
             Ok(())
         }
@@ -86,7 +86,7 @@ fn check_ana(
     }
     let mut listeners = config.target.listeners.iter();
     match listener {
-        Some(listener) if !listeners.any(|&own| SocketAddr::from(own) == listener) => {
+        Some(listener) if !listeners.any(|own| own.address() == listener) => {
             Err(ChangeError::NoListener(listener))
         }
         _ => Ok(()),
@@ -149,13 +149,14 @@ fn check_namespace(
     Ok(())
 }
 
-fn add_listener(config: &mut Config, address: SocketAddr) -> Result<(), ChangeError> {
+fn add_listener(config: &mut Config, listener: ListenerConfig) -> Result<(), ChangeError> {
+    let address = listener.address();
     let mut own = config.ports.iter().flat_map(|port| &port.addresses);
     if !own.any(|&(own, _)| own == address.ip()) {
         return Err(ChangeError::NoAddress(address.ip()));
     }
-    let listener = (address.ip(), address.port());
-    if config.target.listeners.contains(&listener) {
+    let mut listeners = config.target.listeners.iter();
+    if listeners.any(|known| known.address() == address) {
         return Err(ChangeError::ListenerExists(address));
     }
     config.target.listeners.push(listener);

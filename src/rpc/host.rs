@@ -1,14 +1,15 @@
 //! Who may connect: `nvmf_subsystem_add_host`, `nvmf_subsystem_remove_host`,
 //! `nvmf_subsystem_allow_any_host`, `nvmf_subsystem_set_keys`.
 
-use engine::{Config, HostConfig, HostKeyConfig, SubsystemConfig};
-use serde::Deserialize;
+use engine::{Config, HostConfig, HostKeyConfig, KeyConfig, PskConfig, SubsystemConfig};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::change::{Change, ChangeError};
-use super::params::{Nqn, Params, read, without, without_target};
+use super::params::{Nqn, Params, read, without_target};
 use super::target::{Running, error_of};
 use crate::config::keys;
+use crate::config::values::Wrong;
 use crate::control::ErrorObject;
 
 /// `nvmf_subsystem_add_host`
@@ -17,6 +18,7 @@ use crate::control::ErrorObject;
 pub(super) struct Add {
     nqn: String,
     host: Nqn,
+    psk: Option<String>,
     dhchap_key: Option<String>,
     dhchap_ctrlr_key: Option<String>,
 }
@@ -24,7 +26,6 @@ pub(super) struct Add {
 impl Add {
     pub(super) fn read(mut params: Params) -> Result<Self, ErrorObject> {
         without_target(&mut params)?;
-        without(&mut params, "psk", &[], "Throughline has no TLS")?;
         read(params)
     }
 
@@ -32,9 +33,10 @@ impl Add {
         running.change(|config| {
             let mut hosts = listed(config, &self.nqn)?;
             let keys = named(config, self.dhchap_key, self.dhchap_ctrlr_key)?;
+            let psk = self.psk.map(|name| named_psk(config, &name)).transpose()?;
             let nqn = self.host.0;
             if let Some(known) = hosts.iter().find(|host| host.nqn == nqn) {
-                if known.keys == keys {
+                if known.keys == keys && known.psk == psk {
                     return Ok((None, Value::Bool(true)));
                 }
                 let why = format!(
@@ -42,18 +44,21 @@ impl Add {
                 );
                 return Err(ErrorObject::invalid_params(&why));
             }
-            hosts.push(HostConfig { nqn, keys });
+            hosts.push(HostConfig { nqn, keys, psk });
             Ok(lets_in(self.nqn, Some(hosts)))
         })
     }
 }
 
-/// `nvmf_subsystem_set_keys`: those that a host has from now on, none where they are left out.
+/// `nvmf_subsystem_set_keys`: those of DH-HMAC-CHAP that a host has from now on, none where they are left out.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SetKeys {
     nqn: String,
     host: String,
+    /// Our own: the PSK that it has from now on; null for none. It has the one that it had if this is left out, as SPDK's clients do.
+    #[serde(default, deserialize_with = "given")]
+    psk: Option<Option<String>>,
     dhchap_key: Option<String>,
     dhchap_ctrlr_key: Option<String>,
 }
@@ -71,10 +76,14 @@ impl SetKeys {
             let Some(host) = hosts.iter_mut().find(|host| host.nqn == self.host) else {
                 return Err(not_let_in(&self.nqn, &self.host));
             };
-            if host.keys == keys {
+            let psk = match self.psk {
+                None => host.psk.clone(),
+                Some(name) => name.map(|name| named_psk(config, &name)).transpose()?,
+            };
+            if host.keys == keys && host.psk == psk {
                 return Ok((None, Value::Bool(true)));
             }
-            host.keys = keys;
+            (host.keys, host.psk) = (keys, psk);
             Ok(lets_in(self.nqn, Some(hosts)))
         })
     }
@@ -89,23 +98,39 @@ fn not_let_in(nqn: &str, host: &str) -> ErrorObject {
     ErrorObject::invalid_params(&format!("{nqn} does not let {host} in already"))
 }
 
+/// A value that is there, null included.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Deserialize::deserialize(deserializer).map(Some)
+}
+
+/// The key of that name, as what it is to be.
+fn key_named<T>(
+    config: &Config,
+    name: &str,
+    of: fn(&KeyConfig) -> Result<T, Wrong>,
+) -> Result<T, ErrorObject> {
+    let found = keys::find(&config.target.keys, name);
+    let key = found.ok_or_else(|| {
+        let why = format!("there is no key `{name}`: call keyring_file_add_key first");
+        ErrorObject::invalid_params(&why)
+    })?;
+    of(key)
+        .map_err(|wrong| ErrorObject::invalid_params(&format!("{}: {}", wrong.message, wrong.help)))
+}
+
+/// The PSK of that name.
+fn named_psk(config: &Config, name: &str) -> Result<PskConfig, ErrorObject> {
+    key_named(config, name, keys::psk)
+}
+
 /// The keys of these names.
 fn named(
     config: &Config,
     host: Option<String>,
     controller: Option<String>,
 ) -> Result<Option<HostKeyConfig>, ErrorObject> {
-    let key = |name: &String| {
-        let found = keys::find(&config.target.keys, name);
-        found.ok_or_else(|| {
-            let why = format!("there is no key `{name}`: call keyring_file_add_key first");
-            ErrorObject::invalid_params(&why)
-        })
-    };
-    let (host, controller) = (
-        host.as_ref().map(key).transpose()?,
-        controller.as_ref().map(key).transpose()?,
-    );
+    let key = |name: String| key_named(config, &name, keys::dhchap);
+    let (host, controller) = (host.map(key).transpose()?, controller.map(key).transpose()?);
     match (host, controller) {
         (None, None) => Ok(None),
         (Some(host), controller) => Ok(Some(keys::host_keys(host, controller))),
@@ -215,6 +240,9 @@ pub(super) fn shown(host: &HostConfig) -> Value {
         if let Some(controller) = &keys.dhchap_ctrlr_key {
             shown["dhchap_ctrlr_key"] = controller.as_str().into();
         }
+    }
+    if let Some(psk) = &host.psk {
+        shown["psk"] = psk.name.as_str().into();
     }
     shown
 }

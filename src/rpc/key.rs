@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::params::{Nothing, Params, read};
 use super::target::Running;
-use crate::config::keys;
+use crate::config::{key_names, keys};
 use crate::control::ErrorObject;
 
 /// `keyring_file_add_key`
@@ -32,7 +32,7 @@ impl Add {
         };
         let name = keys::key_name(&self.name).map_err(refused)?;
         let path = self.path;
-        let key = keys::load(&path).map_err(refused)?;
+        let secret = keys::load(&path).map_err(refused)?;
         running.edit_keys(|known, _| {
             if keys::find(known, &name).is_some() {
                 let why =
@@ -43,7 +43,7 @@ impl Add {
                 "asked by the control socket: key `{name}` of {}",
                 path.display()
             );
-            known.push(KeyConfig { name, path, key });
+            known.push(KeyConfig { name, path, secret });
             Ok(Value::Bool(true))
         })
     }
@@ -67,13 +67,7 @@ impl Remove {
                 let why = format!("there is no key `{}`", self.name);
                 return Err(ErrorObject::invalid_params(&why));
             };
-            let has_it = |host: &&HostConfig| {
-                let keys = host.keys.as_ref();
-                keys.is_some_and(|keys| {
-                    keys.dhchap_key == self.name
-                        || keys.dhchap_ctrlr_key.as_ref() == Some(&self.name)
-                })
-            };
+            let has_it = |host: &&HostConfig| key_names(host).any(|name| name == self.name);
             for subsystem in subsystems {
                 if let Some(host) = subsystem.hosts.iter().flatten().find(has_it) {
                     let why = format!(

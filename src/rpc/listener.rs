@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use engine::Config;
+use engine::{Config, ListenerConfig, Tls};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -20,6 +20,47 @@ use crate::control::ErrorObject;
 struct Given {
     nqn: String,
     listen_address: ListenAddress,
+}
+
+/// What more a listener that comes may be given.
+#[derive(Debug, Default, Deserialize)]
+struct Encryption {
+    /// As SPDK has it: TLS, for all that connect.
+    secure_channel: Option<bool>,
+    /// Our own: whether connections are encrypted.
+    tls: Option<Encrypted>,
+}
+
+/// The name of a [`Tls`].
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Encrypted {
+    Off,
+    Allowed,
+    Required,
+}
+
+impl Encryption {
+    fn take(params: &mut Params) -> Result<Tls, ErrorObject> {
+        let keys = ["secure_channel", "tls"];
+        let own = keys.iter().filter_map(|&key| params.remove_entry(key));
+        let said: Self = read(own.collect())?;
+        let tls = said.tls.map(|tls| match tls {
+            Encrypted::Off => Tls::Off,
+            Encrypted::Allowed => Tls::Allowed,
+            Encrypted::Required => Tls::Required,
+        });
+        let secure = said.secure_channel.map(|secure| match secure {
+            true => Tls::Required,
+            false => Tls::Off,
+        });
+        match (tls, secure) {
+            (Some(tls), Some(secure)) if tls != secure => Err(ErrorObject::invalid_params(
+                "`secure_channel` is `tls: \"required\"`, and both are given: leave one out",
+            )),
+            (tls, secure) => Ok(tls.or(secure).unwrap_or_default()),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -74,13 +115,12 @@ impl ListenAddress {
 #[derive(Debug)]
 pub(super) struct Add {
     nqn: String,
-    address: SocketAddr,
+    listener: ListenerConfig,
 }
 
 impl Add {
     pub(super) fn read(mut params: Params) -> Result<Self, ErrorObject> {
-        let no = [json!(false)];
-        without(&mut params, "secure_channel", &no, "Throughline has no TLS")?;
+        let tls = Encryption::take(&mut params)?;
         let optimized = [json!("optimized")];
         without(
             &mut params,
@@ -90,15 +130,29 @@ impl Add {
         )?;
         without(&mut params, "sock_impl", &[], "Throughline has its own TCP")?;
         let (nqn, address) = Given::read(params)?;
-        Ok(Self { nqn, address })
+        let listener = ListenerConfig {
+            tls,
+            ..address.into()
+        };
+        Ok(Self { nqn, listener })
     }
 
     /// Where the target listens already, the subsystem can be reached there, which is what is asked for.
     pub(super) fn answer(self, running: &Running) -> Result<Value, ErrorObject> {
         running.change(|config| {
             check_subsystem(config, &self.nqn)?;
-            let listens = listens(config, self.address);
-            let change = (!listens).then_some(Change::AddListener(self.address));
+            let address = self.listener.address();
+            let mut listeners = config.target.listeners.iter();
+            let known = listeners.find(|known| known.address() == address);
+            if let Some(known) = known
+                && known.tls != self.listener.tls
+            {
+                let (now, asked) = (known.tls.name(), self.listener.tls.name());
+                return Err(ErrorObject::invalid_params(&format!(
+                    "the target listens at {address} with `tls: \"{now}\"`, not \"{asked}\": remove that listener first"
+                )));
+            }
+            let change = known.is_none().then_some(Change::AddListener(self.listener));
             Ok((change, Value::Bool(true)))
         })
     }
@@ -136,7 +190,7 @@ impl Remove {
 
 fn listens(config: &Config, address: SocketAddr) -> bool {
     let mut listeners = config.target.listeners.iter();
-    listeners.any(|&listener| SocketAddr::from(listener) == address)
+    listeners.any(|listener| listener.address() == address)
 }
 
 /// The subsystem is there, or the whole target is meant.
@@ -148,12 +202,17 @@ fn check_subsystem(config: &Config, nqn: &str) -> Result<(), ErrorObject> {
     Err(error_of(config, &ChangeError::NoSubsystem(nqn.to_owned())))
 }
 
-/// A listener as SPDK shows it.
-pub(super) fn shown(address: SocketAddr) -> Value {
-    json!({
+/// A listener as SPDK shows it, and beyond that whether it has TLS.
+pub(super) fn shown(listener: &ListenerConfig) -> Value {
+    let address = listener.address();
+    let mut shown = json!({
         "trtype": "TCP",
         "adrfam": if address.is_ipv4() { "IPv4" } else { "IPv6" },
         "traddr": address.ip().to_string(),
         "trsvcid": address.port().to_string(),
-    })
+    });
+    if listener.tls != Tls::Off {
+        shown["tls"] = listener.tls.name().into();
+    }
+    shown
 }

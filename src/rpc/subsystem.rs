@@ -1,7 +1,5 @@
 //! Subsystems: `nvmf_create_subsystem`, `nvmf_delete_subsystem`, `nvmf_get_subsystems`.
 
-use std::net::SocketAddr;
-
 use engine::{AnaState, CNTLIDS, Config, NamespaceConfig, SubsystemConfig, WritePolicy};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -137,7 +135,7 @@ impl Get {
     pub(super) fn answer(self, running: &Running) -> Result<Value, ErrorObject> {
         let (config, description) = (running.config(), running.describe());
         let listeners: Vec<Value> = (config.target.listeners.iter())
-            .map(|&listener| listener::shown(SocketAddr::from(listener)))
+            .map(listener::shown)
             .collect();
         let discovery = json!({
             "nqn": DISCOVERY,

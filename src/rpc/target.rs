@@ -231,11 +231,7 @@ pub(super) fn error_of(config: &Config, error: &ChangeError) -> ErrorObject {
         }
         ChangeError::ListenerExists(_) | ChangeError::NoListener(_) => {
             let listeners = config.target.listeners.iter();
-            list(
-                listeners
-                    .map(|&l| std::net::SocketAddr::from(l).to_string())
-                    .collect(),
-            )
+            list(listeners.map(|l| l.address().to_string()).collect())
         }
     };
     ErrorObject::invalid_params(&format!("{error}: {hint}"))

@@ -294,6 +294,73 @@ fn hosts_get_keys_and_lose_them_and_nobody_is_shown_any() {
 }
 
 #[test]
+fn hosts_get_psks_and_listeners_have_tls() {
+    const PSK: &str = "NVMeTLSkey-1:01:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh+KfiaR:";
+    let bench = Bench::new();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, PSK.as_bytes()).unwrap();
+    let path = file.path().display().to_string();
+    for name in ["a", "b"] {
+        let key = json!({ "name": name, "path": path });
+        bench.done("keyring_file_add_key", key);
+    }
+    let nobody = json!({ "nqn": A, "allow_any_host": false });
+    bench.done("nvmf_subsystem_allow_any_host", nobody);
+    let as_chap = json!({ "nqn": A, "host": B, "dhchap_key": "a" });
+    let (_, told) = bench.refused("nvmf_subsystem_add_host", as_chap);
+    assert!(told.contains("the key `a` is one of TLS"), "{told}");
+    let add = json!({ "nqn": A, "host": B, "psk": "a" });
+    bench.done("nvmf_subsystem_add_host", add.clone());
+    bench.done("nvmf_subsystem_add_host", add);
+    let shown = |bench: &Bench| bench.subsystem(A)["hosts"][0].clone();
+    assert_eq!(shown(&bench), json!({ "nqn": B, "psk": "a" }));
+    // SPDK's clients do not speak of it: it stays. Another one, and none.
+    bench.done("nvmf_subsystem_set_keys", json!({ "nqn": A, "host": B }));
+    assert_eq!(shown(&bench), json!({ "nqn": B, "psk": "a" }));
+    let set = |psk: Value| json!({ "nqn": A, "host": B, "psk": psk });
+    bench.done("nvmf_subsystem_set_keys", set(json!("b")));
+    assert_eq!(shown(&bench), json!({ "nqn": B, "psk": "b" }));
+    let (_, told) = bench.refused("keyring_file_remove_key", json!({ "name": "b" }));
+    assert!(told.contains(B), "{told}");
+    let listen = |port: &str, more: (&str, Value)| {
+        let address =
+            json!({ "trtype": "TCP", "adrfam": "IPv4", "traddr": "192.0.2.1", "trsvcid": port });
+        let mut listen = json!({ "nqn": A, "listen_address": address });
+        listen[more.0] = more.1;
+        listen
+    };
+    const ADD: &str = "nvmf_subsystem_add_listener";
+    bench.done(ADD, listen("4421", ("secure_channel", json!(true))));
+    bench.done(ADD, listen("4421", ("tls", json!("required"))));
+    bench.done(ADD, listen("4422", ("tls", json!("allowed"))));
+    let (_, told) = bench.refused(ADD, listen("4421", ("secure_channel", json!(false))));
+    assert!(told.contains("remove that listener first"), "{told}");
+    let (_, told) = bench.refused(ADD, listen("4423", ("tls", json!("maybe"))));
+    assert!(told.contains("`allowed`"), "{told}");
+    let mut both = listen("4423", ("tls", json!("allowed")));
+    both["secure_channel"] = true.into();
+    let (_, told) = bench.refused(ADD, both);
+    assert!(told.contains("leave one out"), "{told}");
+    let listeners = bench.subsystem(A)["listen_addresses"].clone();
+    assert_eq!(listeners[1]["tls"], "required");
+    // What is written is what is read, and has nothing of the key.
+    let config = bench.call("throughline_get_config", json!({})).unwrap();
+    let toml = config["toml"].as_str().unwrap();
+    for part in [
+        "psk = \"b\"",
+        "{ address = \"192.0.2.1:4421\", tls = \"required\" }",
+        &path,
+    ] {
+        assert!(toml.contains(part), "{part}: {toml}");
+    }
+    assert!(!toml.contains("AAEC"), "{toml}");
+    assert!(!format!("{:?}", bench.rpc.running.config()).contains("AAEC"));
+    bench.done("nvmf_subsystem_set_keys", set(Value::Null));
+    assert_eq!(shown(&bench), json!({ "nqn": B }));
+    bench.done("keyring_file_remove_key", json!({ "name": "b" }));
+}
+
+#[test]
 fn stores_are_shown_in_spdks_shape() {
     let bench = Bench::new();
     let all = bench.call("bdev_get_bdevs", json!({})).unwrap();

@@ -107,6 +107,7 @@ fn drive_shard(
         &config,
         &ports,
         &target,
+        None,
         &build::VolumePlan::new(&offer, spans),
         &secret,
         0,

@@ -1,4 +1,4 @@
-//! The thread that does the arithmetic of authentication: exponentiations take milliseconds, and shards poll.
+//! The thread that does the arithmetic of authentication, and the handshakes of TLS: exponentiations take milliseconds, and shards poll.
 
 use std::fs::File;
 use std::io::Read;

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::io::Read;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use block::{Device, Geometry, NamespaceIndex, Span, SpanError, VolumeId, WritePolicy};
 use net::{Cidr, MacAddress, Offload, Route, Stack, StackConfig, rss};
-use nvmf::{Listener, Target};
-use shard::{Common, DoorKind, Doors, Link, MirrorDoor, NvmeDoor, Offer, Sizing, StoreInfo};
+use nvmf::{ListenerConfig, Target};
+use shard::{
+    Common, DoorKind, Doors, Entrance, Link, MirrorDoor, NvmeDoor, Offer, SharedHandshakes, Sizing,
+    StoreInfo, TlsDoor,
+};
 use volume::{Devices, RingEnds, Volumes};
 
 use crate::config::{
@@ -191,10 +193,9 @@ pub(crate) fn target(config: &Config, offer: &Offer) -> Result<Arc<Target>, Erro
 
 /// The target before any store is known: it has no subsystems.
 fn target_config(config: &Config) -> nvmf::TargetConfig {
-    let listener = |&(address, port): &_| Listener { address, port };
     let target = &config.target;
     nvmf::TargetConfig {
-        listeners: target.listeners.iter().map(listener).collect(),
+        listeners: target.listeners.clone(),
         max_io_bytes: target.max_io_bytes,
         max_h2c_bytes: target.max_io_bytes,
         in_capsule_bytes: target.in_capsule_bytes,
@@ -250,8 +251,9 @@ impl Config {
         let mac = Port::mac_of_interface(port)?.map_or(SOME, MacAddress);
         let stack = stack_config(self, port, mac, &[0; 32])?;
         (stack.validate()).map_err(|error| refused(port, error.to_string()))?;
-        let own = |(address, _): &&(IpAddr, u16)| {
-            (port.addresses.iter()).any(|(own, _)| own == address || address.is_unspecified())
+        let own = |listener: &&ListenerConfig| {
+            let address = listener.listener.address;
+            (port.addresses.iter()).any(|(own, _)| *own == address || address.is_unspecified())
         };
         let listeners = self.target.listeners.iter().filter(own).count();
         if listeners > stack.listeners_max {
@@ -298,6 +300,7 @@ pub(crate) fn shard(
     config: &Config,
     ports: &[Port],
     target: &Arc<Target>,
+    handshakes: Option<SharedHandshakes>,
     plan: &VolumePlan,
     secret: &[u8; 32],
     index: usize,
@@ -345,6 +348,10 @@ pub(crate) fn shard(
                 target: Arc::clone(target),
             },
             mirror: MirrorDoor::none(),
+            tls: TlsDoor {
+                handshakes,
+                ..TlsDoor::default()
+            },
         },
         memory,
     };
@@ -360,8 +367,8 @@ pub(crate) fn shard(
     // Several peers may come in by one.
     let mirrors: BTreeSet<_> = mirrors.collect();
     let listeners: Vec<_> = (config.target.listeners.iter())
-        .map(|&(address, port)| (SocketAddr::new(address, port), DoorKind::Nvme))
-        .chain((mirrors.into_iter()).map(|&address| (address, DoorKind::Mirror)))
+        .map(|&listener| Entrance::from(listener))
+        .chain((mirrors.into_iter()).map(|&address| (address, DoorKind::Mirror).into()))
         .collect();
     shard.listen(&listeners).map_err(Error::Target)?;
     Ok(shard)

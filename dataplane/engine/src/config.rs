@@ -4,9 +4,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use block::VolumeId;
+use nvmf::ListenerConfig;
 use shard::{MemoryConfig, SubsystemConfig};
 
 /// Everything an engine needs to start.
@@ -242,14 +244,23 @@ pub struct KeyConfig {
     /// The file.
     pub path: PathBuf,
     /// What it has.
-    pub key: auth::Key,
+    pub secret: Secret,
+}
+
+/// What a key is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Secret {
+    /// DH-HMAC-CHAP: `DHHC-1:…`.
+    Dhchap(auth::Key),
+    /// TLS: `NVMeTLSkey-1:…`.
+    Psk(Arc<tls::ConfiguredPsk>),
 }
 
 /// The NVMe/TCP target.
 #[derive(Clone, Debug)]
 pub struct TargetConfig {
-    /// Addresses and ports it listens on.
-    pub listeners: Vec<(IpAddr, u16)>,
+    /// Where it listens.
+    pub listeners: Vec<ListenerConfig>,
     /// Largest data transfer of one command in bytes: 4 KiB times a power of two.
     pub max_io_bytes: u32,
     /// Largest in-capsule data in bytes.

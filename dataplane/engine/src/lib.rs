@@ -36,8 +36,8 @@ pub use block::{
 };
 pub use config::{
     ArbiterConfig, ArbiterTls, Config, FirstRole, KeyConfig, KnownStore, LogConfig, LogStoreConfig,
-    PairConfig, PairVolumeConfig, PortConfig, SpanConfig, StoreConfig, StoreDevice, TargetConfig,
-    pair_volumes,
+    PairConfig, PairVolumeConfig, PortConfig, Secret, SpanConfig, StoreConfig, StoreDevice,
+    TargetConfig, pair_volumes,
 };
 pub use environment::{spdk_has_method, spdk_is_legacy};
 pub use error::Error;
@@ -48,12 +48,15 @@ pub use mirror::{
     counted as lease_counted,
 };
 pub use net::{AddressState, ConnectionInfo, MacAddress};
-pub use nvmf::{AnaState, Cntlid, ControllerInfo, NamespaceConfig as OfferedNamespace};
+pub use nvmf::{
+    AnaState, Cntlid, ControllerInfo, ListenerConfig, NamespaceConfig as OfferedNamespace, Tls,
+};
 pub use run::run;
 pub use shard::{
     ANA_IO_BYTES_MIN, AlertCounters, AnaSnapshot, CNTLIDS, Capture, CaptureError, CaptureLimits,
     Captured, Change, ChangeError, ConnectionSnapshot, Detail, Handle, Health, HostConfig,
     HostKeyConfig, Inventory, Layer, MemoryConfig, NSID_MAX, NamespaceConfig, NamespaceName,
     PairAlert, PairOrder, PairQuestion, PairReport, PointDone, PointError, PoolSnapshot,
-    PortAddress, PortState, ShardSnapshot, Snapshot, StoreInfo, SubsystemConfig,
+    PortAddress, PortState, PskConfig, ShardSnapshot, Snapshot, StoreInfo, SubsystemConfig,
 };
+pub use tls::{ConfiguredPsk, Hash as PskHash};

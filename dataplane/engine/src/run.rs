@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nvmf::Target;
-use shard::{Handle, Notices};
+use handshake::OpenSsl;
+use nvmf::{ListenerConfig, Target, Tls};
+use shard::{Handle, Notices, SharedHandshakes};
 use sync::Progress;
 use volume::{LogPlan, LogStart, RingEnds};
 
@@ -69,6 +70,7 @@ struct Plan<'a> {
     ports: &'a [Port],
     controllers: &'a Controllers,
     target: &'a Arc<Target>,
+    handshakes: Option<SharedHandshakes>,
     volumes: build::VolumePlan,
     log_plan: Option<LogPlan>,
     /// What the log begins with, once it was replayed.
@@ -125,6 +127,7 @@ fn serve(
         ports: &ports,
         controllers: &controllers,
         target: &target,
+        handshakes: handshakes(config)?,
         volumes,
         log_plan,
         log_start: OnceLock::new(),
@@ -149,6 +152,21 @@ fn serve(
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner)
         .map_or(Ok(()), Err)
+}
+
+/// What makes handshakes of TLS; none, where nobody wants any, if the library cannot be used.
+fn handshakes(config: &Config) -> Result<Option<SharedHandshakes>, Error> {
+    let is_wanted = |listener: &ListenerConfig| listener.tls != Tls::Off;
+    match OpenSsl::new() {
+        Ok(library) => Ok(Some(Arc::new(Mutex::new(Box::new(library))))),
+        Err(error) if config.target.listeners.iter().any(is_wanted) => {
+            Err(Error::Target(error.to_string()))
+        }
+        Err(error) => {
+            log::warn!("no listener can have TLS: {error}");
+            Ok(None)
+        }
+    }
 }
 
 impl Plan<'_> {
@@ -239,6 +257,7 @@ impl Plan<'_> {
             self.config,
             self.ports,
             self.target,
+            self.handshakes.clone(),
             &self.volumes,
             &self.secret,
             index,

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::ana::AnaState;
-use crate::listener::Listener;
+use crate::listener::ListenerConfig;
 use crate::units::{BlockSize, Nsid};
 use block::{LastSmart, NamespaceIndex};
 
@@ -31,7 +31,7 @@ pub struct TargetConfig {
     /// The NVM subsystems.
     pub subsystems: Vec<SubsystemConfig>,
     /// Where they can be reached: what the discovery log advertises.
-    pub listeners: Vec<Listener>,
+    pub listeners: Vec<ListenerConfig>,
     /// Largest data transfer of one command, in bytes: a power of two from
     /// 8,192 (reported as MDTS, of which 0 would mean no limit).
     pub max_io_bytes: u32,
@@ -106,7 +106,7 @@ pub struct SubsystemConfig {
     /// ones: they are unique in it (base 3.1.1).
     pub cntlids: RangeInclusive<u16>,
     /// Where other nodes show it: the discovery log names these addresses too.
-    pub peers: Vec<Listener>,
+    pub peers: Vec<ListenerConfig>,
 }
 
 impl SubsystemConfig {
@@ -130,6 +130,8 @@ pub struct Host {
     pub nqn: String,
     /// What it has to prove that it has; without keys its name is enough.
     pub keys: Option<Arc<auth::HostKeys>>,
+    /// What its connections are encrypted by; without one they are in the clear.
+    pub psk: Option<Arc<tls::ConfiguredPsk>>,
 }
 
 impl From<&str> for Host {
@@ -138,6 +140,7 @@ impl From<&str> for Host {
         Self {
             nqn: nqn.into(),
             keys: None,
+            psk: None,
         }
     }
 }

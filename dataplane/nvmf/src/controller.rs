@@ -46,6 +46,8 @@ pub(crate) struct Controller {
     pub host: String,
     /// Host Identifier of the association.
     pub host_id: [u8; 16],
+    /// Whether its Admin Queue is encrypted: then all its queues are.
+    pub is_secure: bool,
     /// Whether it counts as one of the target's: its host need not prove who it is, or has.
     admitted: AtomicBool,
     /// Whether its host has proved who it is.
@@ -74,6 +76,8 @@ pub(crate) struct Association {
     pub host: String,
     /// Host Identifier.
     pub host_id: [u8; 16],
+    /// Whether its connection is encrypted.
+    pub is_secure: bool,
 }
 
 /// Data that a SMART log reports (base 5.16.1.3).
@@ -132,6 +136,7 @@ impl Controller {
             listener: association.listener,
             host: association.host,
             host_id: association.host_id,
+            is_secure: association.is_secure,
             admitted: AtomicBool::new(false),
             authenticated: AtomicBool::new(false),
             usage: Usage::default(),

@@ -77,6 +77,7 @@
 //!
 //! | clause | what | where |
 //! | --- | --- | --- |
+//! | 3.6.1 | TLS, below this crate: the host and the subsystem of Connect are those of the PSK's identity, all queues of a controller are encrypted or none is, a host with a PSK is refused without; TREQ and SECTYPE of discovery | `secure`, `target`, `controller/discovery` |
 //! | 3.3.1 | in-capsule data: 8,192 bytes on Admin Queues, as many as IOCCSZ says on others | `tcp/receive`, `queue/plan` |
 //! | 3.3.2 | header digests and data digests, each if host and configuration want it; a wrong header digest ends the connection, a wrong data digest the command | `tcp/receive`, `tcp/pdu` |
 //! | 3.5.2 | fatal errors: C2HTermReq with FES, FEI and the header; nothing follows it | `tcp/pdu`, `tcp/transmit` |
@@ -89,7 +90,7 @@
 //!
 //! | what | why |
 //! | --- | --- |
-//! | TLS | no discovery entry offers it (SECTYPE 0), and none is made from an authentication (AUTHREQ without ASCR): what travels is not hidden |
+//! | TLS keys out of an authentication (AUTHREQ with ASCR, SC_C) | hosts that are to be encrypted have a PSK |
 //! | authentication to discovery controllers | they tell a host what it may use, and lend nothing |
 //! | static controllers (CNTLID FFFEh), administrative controllers | hosts connect to dynamic ones; management has its own interface |
 //! | several R2Ts of a command (MAXR2T) | one already requests as much as a PDU may carry; more would pin credit that other commands wait for |
@@ -121,6 +122,7 @@ mod namespaces;
 mod nguid;
 mod queue;
 mod resources;
+mod secure;
 mod status;
 mod subsystem;
 mod target;
@@ -136,11 +138,12 @@ pub use config::{
 };
 pub use controller::TICK_MS;
 pub use counters::Counters;
-pub use listener::Listener;
+pub use listener::{Listener, ListenerConfig, Tls};
 pub use nguid::nguid_of;
 pub use queue::pool::CommandPool;
 pub use resources::Resources;
+pub use secure::PskNames;
 pub use status::Status;
 pub use target::{ControllerInfo, Target};
-pub use tcp::{CloseReason, Departure, Endpoints, Progress, Session, Wire, pdu};
+pub use tcp::{CloseReason, Departure, Endpoints, HandshakeFault, Progress, Session, Wire, pdu};
 pub use units::{BlockRange, BlockSize, Cid, Cntlid, Lba, Nsid, Qid, Timestamp, Ttag};

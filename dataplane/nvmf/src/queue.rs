@@ -38,6 +38,7 @@ use pages::prefetch;
 use crate::controller::{AdminQueue, Controller};
 use crate::listener::Listener;
 use crate::resources::Resources;
+use crate::secure::{PskNames, Security};
 use crate::status::Status;
 use crate::target::Target;
 use crate::units::{Cid, Cntlid, Qid, Timestamp};
@@ -70,6 +71,8 @@ pub(crate) struct Queue {
     role: Role,
     state: State,
     authentication: Authentication,
+    /// What its connection is encrypted by.
+    security: Security,
     submission: SubmissionQueue,
     /// All slots of the queue.
     held: HeldSlots,
@@ -139,6 +142,7 @@ impl Queue {
             role: Role::None,
             state: State::Unconnected,
             authentication: Authentication::of(peer),
+            security: None,
             submission: SubmissionQueue::new(),
             held: HeldSlots::by(id),
             waiting: Waiting::default(),
@@ -154,6 +158,11 @@ impl Queue {
     #[inline]
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// Its connection is encrypted by the PSK of these names, before anything has come.
+    pub fn secure(&mut self, names: PskNames) {
+        self.security = Some(Arc::new(names));
     }
 
     /// Whether it is the queue that `slot` belongs to.

@@ -4,11 +4,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use block::NamespaceIndex;
 use sync::Watched;
+use tls::PskTable;
 
 use crate::ana::{AnaState, AnaStates};
 use crate::command::ConnectField;
-use crate::config::{ConfigError, Hosts, NamespaceConfig, SubsystemConfig, TargetConfig};
-use crate::listener::Listener;
+use crate::config::{
+    ConfigError, DISCOVERY_NQN, Host, Hosts, NamespaceConfig, SubsystemConfig, TargetConfig,
+};
+use crate::listener::{Listener, ListenerConfig};
 use crate::namespaces::Namespaces;
 use crate::status::Status;
 use crate::units::Nsid;
@@ -18,7 +21,7 @@ use crate::units::Nsid;
 pub(crate) struct Subsystems {
     config: Arc<TargetConfig>,
     list: Vec<Arc<Subsystem>>,
-    listeners: Vec<Listener>,
+    listeners: Vec<ListenerConfig>,
     /// How often what the discovery log says was changed.
     changes: u64,
 }
@@ -41,7 +44,7 @@ impl Subsystems {
     }
 
     /// Where they can be reached.
-    pub fn listeners(&self) -> &[Listener] {
+    pub fn listeners(&self) -> &[ListenerConfig] {
         &self.listeners
     }
 
@@ -66,6 +69,27 @@ impl Subsystems {
         self.list.iter().map(Arc::as_ref).filter(allowed)
     }
 
+    /// Every PSK of every host, as hosts offer them.
+    pub fn psks(&self) -> PskTable {
+        let mut table = PskTable::new();
+        for subsystem in &self.list {
+            let Hosts::Listed(hosts) = &*lock(&subsystem.hosts) else {
+                continue;
+            };
+            for host in hosts {
+                let Some(psk) = &host.psk else {
+                    continue;
+                };
+                for nqn in [&*subsystem.config.nqn, DISCOVERY_NQN] {
+                    // Names of any NQN's length fit an identity of version 1. Where they do not fit one of version 0, hosts
+                    // cannot offer that either.
+                    let _ = table.add(psk, &host.nqn, nqn);
+                }
+            }
+        }
+        table
+    }
+
     /// Offers one more.
     pub fn add(&mut self, config: SubsystemConfig) {
         self.list.push(Arc::new(Subsystem::new(config)));
@@ -79,7 +103,7 @@ impl Subsystems {
     }
 
     /// Replaces where they can be reached.
-    pub fn set_listeners(&mut self, listeners: Vec<Listener>) {
+    pub fn set_listeners(&mut self, listeners: Vec<ListenerConfig>) {
         self.listeners = listeners;
     }
 
@@ -140,9 +164,20 @@ impl Subsystem {
 
     /// What `host` has to prove that it has before it may use it.
     pub fn keys(&self, host: &str) -> Option<Arc<auth::HostKeys>> {
+        self.with_host(host, |host| host.keys.clone())
+    }
+
+    /// Whether connections of `host` have to be encrypted.
+    pub fn has_psk(&self, host: &str) -> bool {
+        self.with_host(host, |host| host.psk.as_ref().map(drop))
+            .is_some()
+    }
+
+    /// What there is of a host that is listed.
+    fn with_host<T>(&self, nqn: &str, get: impl FnOnce(&Host) -> Option<T>) -> Option<T> {
         match &*lock(&self.hosts) {
             Hosts::Any => None,
-            Hosts::Listed(hosts) => hosts.iter().find(|h| h.nqn == host)?.keys.clone(),
+            Hosts::Listed(hosts) => get(hosts.iter().find(|host| host.nqn == nqn)?),
         }
     }
 

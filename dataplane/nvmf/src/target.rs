@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use block::{Fences, NamespaceIndex};
 use sync::Watched;
+use tls::PskTable;
 
 use crate::ana::AnaState;
 use crate::auth_desk::AuthDesk;
@@ -16,8 +17,9 @@ use crate::config::{
     TargetConfig, validate_namespaces,
 };
 use crate::controller::{Association, Controller, Enabled, Quiescence};
-use crate::listener::Listener;
+use crate::listener::{Listener, ListenerConfig};
 use crate::queue::io_queues_are_open;
+use crate::secure::{self, Security};
 use crate::status::Status;
 use crate::subsystem::{ConnectError, Subsystem, Subsystems, lock};
 use crate::units::{Cntlid, Nsid, Qid};
@@ -34,6 +36,8 @@ pub struct Target {
     queues: AtomicU64,
     fences: Arc<Fences>,
     auth_desk: AuthDesk,
+    /// What handshakes look for keys in, and which [`Subsystems::generation`] it is of.
+    psks: Mutex<(u64, Arc<PskTable>)>,
 }
 
 #[derive(Debug, Default)]
@@ -93,6 +97,7 @@ impl Target {
             offered: Watched::new(Arc::new(Subsystems::new(Arc::clone(&config)))),
             auth_desk: AuthDesk::new(config.authentication.clone()),
             config,
+            psks: Mutex::default(),
             registry: Mutex::default(),
             queues: AtomicU64::new(1),
             fences: Arc::new(Fences::with_capacity(FENCES)),
@@ -107,6 +112,19 @@ impl Target {
     /// Where messages of hosts that prove who they are wait to be looked at.
     pub fn auth_desk(&self) -> &AuthDesk {
         &self.auth_desk
+    }
+
+    /// The keys that hosts may prove by TLS as things stand: those of each host for its subsystems, and all of them for the discovery
+    /// service. To be asked for off the polling cores: deriving them takes its time.
+    pub fn psks(&self) -> Arc<PskTable> {
+        let subsystems = self.subsystems();
+        let mut psks = lock(&self.psks);
+        let (generation, table) = &mut *psks;
+        if *generation != subsystems.generation() {
+            *table = Arc::new(subsystems.psks());
+            *generation = subsystems.generation();
+        }
+        Arc::clone(table)
     }
 
     /// What it was made from; what is offered may have changed since.
@@ -157,8 +175,9 @@ impl Target {
     }
 
     /// Replaces who may use the subsystem `nqn`; controllers of hosts that may not
-    /// any more end, and those of hosts that have to prove now who they are and never did. What a
-    /// host has proved with a key that it had before stays. `Ok(false)` if there is no such subsystem.
+    /// any more end, and those of hosts that have to prove now who they are and never did, or have to be encrypted
+    /// and are not. What a host has proved with a key that it had before stays. `Ok(false)` if there is no such
+    /// subsystem.
     ///
     /// # Errors
     /// If a host's NQN is not valid; nothing changes then.
@@ -172,18 +191,19 @@ impl Target {
         self.end_controllers(&subsystem, |controller| {
             let host = &controller.host;
             let has_to = || controller.is_admitted() && !controller.is_authenticated();
-            !subsystem.allows(host) || has_to() && subsystem.keys(host).is_some()
+            let is_bare = || !controller.is_secure && subsystem.has_psk(host);
+            !subsystem.allows(host) || has_to() && subsystem.keys(host).is_some() || is_bare()
         });
         Ok(true)
     }
 
     /// Replaces the addresses that the discovery log names.
-    pub fn set_listeners(&self, listeners: Vec<Listener>) {
+    pub fn set_listeners(&self, listeners: Vec<ListenerConfig>) {
         self.offer(|offered| offered.set_listeners(listeners));
     }
 
     /// The addresses that the discovery log names.
-    pub fn listeners(&self) -> Vec<Listener> {
+    pub fn listeners(&self) -> Vec<ListenerConfig> {
         self.subsystems().listeners().to_vec()
     }
 
@@ -348,17 +368,18 @@ impl Target {
         data: &ConnectData<'_>,
         sq_size: u16,
         listener: Listener,
+        security: &Security,
     ) -> Result<(Arc<Controller>, Admission), ConnectError> {
         if sq_size == 0 || sq_size >= ADMIN_QUEUE_DEPTH {
             return Err(ConnectError::command(FabricsCommand::CONNECT_SQ_SIZE_AT));
         }
-        let subsystem = self.subsystem_for(data)?;
+        let subsystem = self.subsystem_for(data, security)?;
         if data.cntlid != Cntlid::DYNAMIC {
             return Err(ConnectError::data(ConnectField::Cntlid));
         }
         let mut registry = lock(&self.registry);
         // Again, now that nobody ends controllers: the subsystem is there, and the host may use it.
-        self.subsystem_for(data)?;
+        self.subsystem_for(data, security)?;
         let admission = Admission::of(subsystem.as_deref(), data.host);
         if registry.admitted >= usize::from(self.config().max_controllers) {
             return Err(Status::CONNECT_CONTROLLER_BUSY.into());
@@ -372,6 +393,7 @@ impl Target {
             listener,
             host: data.host.to_owned(),
             host_id: data.host_id,
+            is_secure: security.is_some(),
         };
         let controller = Arc::new(Controller::new(cntlid, subsystem, association));
         if admission == Admission::AtOnce {
@@ -402,11 +424,12 @@ impl Target {
         data: &ConnectData<'_>,
         qid: Qid,
         sq_size: u16,
+        security: &Security,
     ) -> Result<(Arc<Controller>, Enabled, Admission), ConnectError> {
         if sq_size == 0 || sq_size >= self.config().queue_depth {
             return Err(ConnectError::command(FabricsCommand::CONNECT_SQ_SIZE_AT));
         }
-        let subsystem = self.subsystem_for(data)?;
+        let subsystem = self.subsystem_for(data, security)?;
         let controller = lock(&self.registry).controllers.get(&data.cntlid).cloned();
         let same_subsystem = |c: &Arc<Controller>| match (&c.subsystem, &subsystem) {
             (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
@@ -419,6 +442,7 @@ impl Target {
         if controller.host != data.host || controller.host_id != data.host_id {
             return Err(ConnectError::data(ConnectField::Host));
         }
+        secure::check_io(security, controller.is_secure)?;
         let admission = match io_queues_are_open() {
             true => Admission::AtOnce,
             false => Admission::of(subsystem.as_deref(), data.host),
@@ -442,12 +466,14 @@ impl Target {
         }
     }
 
-    /// The subsystem that Connect names; `None` is the discovery subsystem.
+    /// The subsystem that Connect names on such a connection; `None` is the discovery subsystem.
     fn subsystem_for(
         &self,
         data: &ConnectData<'_>,
+        security: &Security,
     ) -> Result<Option<Arc<Subsystem>>, ConnectError> {
         if data.subsystem == DISCOVERY_NQN {
+            secure::check(security, data, None)?;
             return Ok(None);
         }
         let subsystems = self.subsystems();
@@ -456,6 +482,7 @@ impl Target {
         if !subsystem.allows(data.host) {
             return Err(Status::CONNECT_INVALID_HOST.into());
         }
+        secure::check(security, data, Some(subsystem))?;
         Ok(Some(Arc::clone(subsystem)))
     }
 }

@@ -29,6 +29,7 @@ use crate::controller::TICK_MS;
 use crate::queue::slots::Slot;
 use crate::queue::{Aborting, End, Queue};
 use crate::resources::Resources;
+use crate::secure::PskNames;
 use crate::target::Target;
 use crate::units::{Cntlid, Qid, Timestamp};
 use pdu::{FatalError, FatalStatus};
@@ -76,6 +77,16 @@ pub enum CloseReason {
     AuthenticationFailed,
     /// The host did not prove in time who it is.
     AuthenticationTimeout,
+    /// No encrypted connection came about.
+    NotSecured(HandshakeFault),
+    /// The host spoke in the clear where every connection is encrypted.
+    InTheClear,
+    /// What came could not be opened, or was none of what may come on an encrypted connection: an alert with this description was sent.
+    BadRecord(u8),
+    /// The host has sent as much under its key as may be, and took no new one (RFC 8446, 5.5): it connects again.
+    KeyWornOut,
+    /// The host ended an encrypted connection with this alert.
+    Alerted(u8),
     /// Data that was requested of the host did not come in time.
     DataTimeout,
     /// The host did not read what was sent to it, or not in time what was left when the queue ended.
@@ -89,6 +100,25 @@ pub enum CloseReason {
     ControllerGone,
     /// The engine closed it: the TCP connection is gone.
     ConnectionLost,
+}
+
+/// Why no encrypted connection came about (RFC 8446, 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandshakeFault {
+    /// The host offers a PSK that there is none of: neither of that host for that subsystem, nor of that digest.
+    UnknownIdentity,
+    /// It does not have the PSK that it offers.
+    WrongKey,
+    /// It offers no PSK, suite, group or mode that is taken.
+    NothingInCommon,
+    /// What it sends is no handshake.
+    Malformed,
+    /// It ended the handshake, with this alert.
+    Alert(u8),
+    /// Something of ours is at fault; the log says what.
+    Internal,
+    /// Others came when too many had not gone on.
+    Crowded,
 }
 
 /// A connection that ends, for whoever tells of it.
@@ -132,6 +162,16 @@ impl Session {
             closing_since: None,
             forsaken: false,
         }
+    }
+
+    /// The connection is encrypted from now on, by the PSK of these names; before anything was received.
+    pub fn secure(&mut self, names: PskNames) {
+        self.queue.secure(names);
+    }
+
+    /// Ends the connection: whoever carries it says why.
+    pub fn fail(&mut self, reason: CloseReason, resources: &mut Resources<'_>) {
+        self.shut(reason, resources);
     }
 
     /// The two ends.

@@ -31,6 +31,7 @@ fn with_keys(keys: &Arc<HostKeys>) -> Hosts {
     Hosts::Listed(vec![nvmf::Host {
         nqn: HOST_NQN.into(),
         keys: Some(Arc::clone(keys)),
+        psk: None,
     }])
 }
 

@@ -2,7 +2,7 @@
 
 mod rig;
 
-use nvmf::{CloseReason, Hosts, Listener};
+use nvmf::{CloseReason, Hosts, Listener, ListenerConfig};
 use rig::host::{Host, Manners, connect_data, log_page, sc, set32, sqe};
 use rig::{CLOSED_NQN, DISCOVERY_NQN, HOST_NQN, NQN, Rig, config};
 
@@ -63,7 +63,7 @@ fn base_5_16_1_23_genctr_grows_and_an_event_comes_with_each_change_of_the_log() 
     };
     let changes: [(&Change<'_>, u64); 5] = [
         (&|rig| rig.target.add_subsystem(other.clone()).unwrap(), 4),
-        (&|rig| rig.target.set_listeners(vec![one]), 2),
+        (&|rig| rig.target.set_listeners(vec![one.into()]), 2),
         (
             &|rig| assert_eq!(rig.target.set_hosts(CLOSED_NQN, Hosts::Any), Ok(true)),
             3,
@@ -173,7 +173,7 @@ fn base_3_9_a_persistent_discovery_controller_lives_and_dies_by_keep_alive() {
 #[test]
 fn base_5_16_1_23_the_log_names_where_other_nodes_show_a_subsystem() {
     let entries = |own: &[&str], peers: &[&str]| {
-        let listeners = |list: &[&str]| -> Vec<Listener> {
+        let listeners = |list: &[&str]| -> Vec<ListenerConfig> {
             let address = |text: &&str| text.parse::<std::net::SocketAddr>().unwrap().into();
             list.iter().map(address).collect()
         };

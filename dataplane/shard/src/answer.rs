@@ -11,6 +11,7 @@ use crate::listing::Listing;
 use crate::machine::{Machine, Memory, PortCounters};
 use crate::notices::NoticeCounters;
 use crate::poll::Shard;
+use crate::secure::TlsCounters;
 use crate::snapshot::{ConnectionSnapshot, Layer, PoolSnapshot, ShardSnapshot};
 
 /// Slots of connections looked at, at most, between one bunch of polls and the next.
@@ -78,6 +79,7 @@ impl<M: Machine> Shard<M> {
             });
         };
         layer("nvmf", self.common.doors.nvme.counters.iter().collect());
+        layer("tls", self.common.doors.tls.counters.iter().collect());
         layer("store", volumes.job_counters().iter().collect());
         layer("notices", self.notices.counters.iter().collect());
         if let Some(cache) = volumes.cache_counters() {
@@ -134,6 +136,7 @@ impl Layer {
             layer("tcp", Some(0), net::Counters::default().iter().collect()),
             layer("port", Some(0), PortCounters::default().iter().collect()),
             layer("nvmf", None, nvmf::Counters::default().iter().collect()),
+            layer("tls", None, TlsCounters::default().iter().collect()),
             layer("store", None, JobCounters::default().iter().collect()),
             layer("notices", None, NoticeCounters::default().iter().collect()),
             layer("cache", None, volume::cache_counters_at_zero()),

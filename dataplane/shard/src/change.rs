@@ -13,7 +13,7 @@ mod step;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use nvmf::AnaState;
+use nvmf::{AnaState, ListenerConfig};
 
 use crate::config::{HostConfig, NamespaceConfig, SubsystemConfig};
 
@@ -70,7 +70,7 @@ pub enum Change {
         state: AnaState,
     },
     /// Listens at one more address, for every subsystem.
-    AddListener(SocketAddr),
+    AddListener(ListenerConfig),
     /// Listens there no more. Connections that were accepted there stay.
     RemoveListener(SocketAddr),
     /// A store's device has another size: its namespaces have too; hosts get the same event

@@ -1,11 +1,10 @@
 //! What a target offers, as an operator says it.
 
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use block::WritePolicy;
-use nvmf::AnaState;
+use nvmf::{AnaState, ListenerConfig};
 
 /// Numbers that controllers may have (base 2.0, 3.1.1).
 pub const CNTLIDS: RangeInclusive<u16> = nvmf::SubsystemConfig::CNTLIDS;
@@ -28,8 +27,8 @@ pub struct SubsystemConfig {
     pub ana: Option<AnaState>,
     /// Numbers that its controllers get, of [`CNTLIDS`]; nodes that show one subsystem give disjoint ones.
     pub controller_ids: RangeInclusive<u16>,
-    /// Addresses and TCP ports where other nodes show it.
-    pub peer_listeners: Vec<(IpAddr, u16)>,
+    /// Where other nodes show it.
+    pub peer_listeners: Vec<ListenerConfig>,
     /// Namespaces.
     pub namespaces: Vec<NamespaceConfig>,
 }
@@ -41,6 +40,17 @@ pub struct HostConfig {
     pub nqn: String,
     /// What it has to prove that it has; without keys its name is enough.
     pub keys: Option<HostKeyConfig>,
+    /// What its connections are encrypted by; without one they are in the clear.
+    pub psk: Option<PskConfig>,
+}
+
+/// The PSK of a host, and what it is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PskConfig {
+    /// Name of the key.
+    pub name: String,
+    /// It itself.
+    pub psk: Arc<tls::ConfiguredPsk>,
 }
 
 /// The keys of a host, and what they are called.
@@ -60,6 +70,7 @@ impl From<&str> for HostConfig {
         Self {
             nqn: nqn.into(),
             keys: None,
+            psk: None,
         }
     }
 }

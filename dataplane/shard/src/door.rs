@@ -4,8 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use block::{Buffers, Completion, Request, RequestId};
-use nvmf::{CloseReason, CommandPool, Counters, Departure, Endpoints, Target, Timestamp, Wire};
+use nvmf::{
+    CloseReason, CommandPool, Counters, Departure, Endpoints, PskNames, Target, Timestamp, Wire,
+};
 use pages::Slice;
+
+use crate::secure::TlsDoor;
 
 /// What the connections of a listener speak, or an outgoing one does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -126,6 +130,8 @@ pub struct Doors {
     pub nvme: NvmeDoor,
     /// The links to other nodes, if there are any.
     pub mirror: MirrorDoor,
+    /// What is between TCP and sessions where a listener has TLS.
+    pub tls: TlsDoor,
 }
 
 /// A session of whichever door its connection came in by, or goes out by.
@@ -189,6 +195,20 @@ impl Session {
             DoorKind::Mirror => Session::Mirror(doors.mirror.accept(remote)),
             #[cfg(test)]
             DoorKind::Echo => Session::Echo(tests::Echo::new(remote)),
+        }
+    }
+
+    /// Its connection is encrypted by the PSK of these names, before anything was received.
+    pub(crate) fn secure(&mut self, names: PskNames) {
+        if let Session::Nvme(session) = self {
+            session.secure(names);
+        }
+    }
+
+    /// Ends it for what its connection did below it.
+    pub(crate) fn fail(&mut self, reason: CloseReason, buffers: &Buffers, doors: &mut Doors) {
+        if let Session::Nvme(session) = self {
+            session.fail(reason, &mut doors.nvme.lend(buffers));
         }
     }
 

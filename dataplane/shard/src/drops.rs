@@ -7,7 +7,9 @@
 use std::fmt::Write;
 
 use nvmf::pdu::FatalStatus;
-use nvmf::{CloseReason, Cntlid, Departure, Endpoints, NQN_LEN_MAX, Qid, Timestamp};
+use nvmf::{
+    CloseReason, Cntlid, Departure, Endpoints, HandshakeFault, NQN_LEN_MAX, Qid, Timestamp,
+};
 
 /// Between two lines for one reason, in milliseconds.
 const INTERVAL_MS: u64 = 1000;
@@ -39,7 +41,7 @@ struct Record {
 }
 
 /// Reasons that are told apart.
-const REASONS: usize = 16;
+const REASONS: usize = 24;
 
 /// The place of a reason; none for what is no news: the host went by itself, or the Admin Queue of
 /// its controller says why.
@@ -66,6 +68,16 @@ fn place(departure: &Departure<'_>) -> Option<usize> {
         },
         CloseReason::AuthenticationFailed => 14,
         CloseReason::AuthenticationTimeout => 15,
+        CloseReason::NotSecured(fault) => match fault {
+            HandshakeFault::UnknownIdentity => 16,
+            HandshakeFault::WrongKey => 17,
+            HandshakeFault::NothingInCommon | HandshakeFault::Malformed => 18,
+            HandshakeFault::Alert(_) => 19,
+            HandshakeFault::Internal | HandshakeFault::Crowded => 20,
+        },
+        CloseReason::InTheClear => 21,
+        CloseReason::BadRecord(_) | CloseReason::Alerted(_) => 22,
+        CloseReason::KeyWornOut => 23,
     })
 }
 
@@ -94,6 +106,23 @@ fn cause_and_remedy(reason: CloseReason) -> (&'static str, &'static str) {
         CloseReason::AuthenticationTimeout => (
             "it did not prove in time that it is that host (DH-HMAC-CHAP)",
             "give it its key (`nvme connect --dhchap-secret`); if it is not one of yours, somebody tries",
+        ),
+        CloseReason::NotSecured(fault) => not_secured(fault),
+        CloseReason::InTheClear => (
+            "it spoke in the clear where TLS is required",
+            "connect with TLS (`nvme connect --tls`), or by a listener that has `tls = \"allowed\"`",
+        ),
+        CloseReason::BadRecord(_) => (
+            "what it sent on an encrypted connection could not be opened",
+            "bytes are damaged between its TLS and ours, or somebody changes them: look at NICs, cables and switches",
+        ),
+        CloseReason::KeyWornOut => (
+            "it has sent as much as may be under one key of TLS, and took no new one",
+            "nothing: it connects again; Linux takes new keys (KeyUpdate) from 6.14 on",
+        ),
+        CloseReason::Alerted(_) => (
+            "it ended the encrypted connection with an alert",
+            "its own log says why",
         ),
         CloseReason::DataTimeout => (
             "it did not send the data of a write, or the rest of a PDU, in time",
@@ -141,6 +170,37 @@ fn cause_and_remedy(reason: CloseReason) -> (&'static str, &'static str) {
     }
 }
 
+/// Why there was no encrypted connection, and what to do about it.
+fn not_secured(fault: HandshakeFault) -> (&'static str, &'static str) {
+    match fault {
+        HandshakeFault::UnknownIdentity => (
+            "it offers a PSK that there is none of (TLS)",
+            "give it one: `psk` of the host, for the subsystem that it names; if it is not one of yours, somebody tries",
+        ),
+        HandshakeFault::WrongKey => (
+            "it does not have the PSK that it offers (TLS)",
+            "compare its key with the one that `throughline rpc nvmf_get_subsystems` names; if it is not one of yours, \
+             somebody tries",
+        ),
+        HandshakeFault::NothingInCommon | HandshakeFault::Malformed => (
+            "its handshake offers nothing that is taken (TLS)",
+            "use TLS 1.3 with a PSK of NVMe/TCP, TLS_AES_128_GCM_SHA256 or TLS_AES_256_GCM_SHA384, and psk_dhe_ke",
+        ),
+        HandshakeFault::Alert(_) => (
+            "it ended the handshake with an alert (TLS)",
+            "its own log says why: tlshd's, where it is Linux's",
+        ),
+        HandshakeFault::Internal => (
+            "its handshake failed for a fault of ours (TLS)",
+            "the line before this one says what it was",
+        ),
+        HandshakeFault::Crowded => (
+            "it did not go on with its handshake while others came (TLS)",
+            "if it is not one of yours, somebody tries",
+        ),
+    }
+}
+
 impl Drops {
     pub(crate) fn new() -> Self {
         let none = Reason {
@@ -154,14 +214,15 @@ impl Drops {
     }
 
     /// A connection ends.
-    pub(crate) fn note(&mut self, departure: &Departure<'_>) {
+    /// `claimed`: the host that the peer says it is, where no more is known of it.
+    pub(crate) fn note(&mut self, departure: &Departure<'_>, claimed: Option<&str>) {
         let Some(reason) = place(departure).and_then(|at| self.by_reason.get_mut(at)) else {
             return;
         };
         if reason.first.is_some() {
             reason.more += 1;
         } else {
-            reason.first = Some(Record::of(departure));
+            reason.first = Some(Record::of(departure, claimed));
         }
     }
 
@@ -176,9 +237,10 @@ impl Drops {
 }
 
 impl Record {
-    fn of(departure: &Departure<'_>) -> Self {
+    fn of(departure: &Departure<'_>, claimed: Option<&str>) -> Self {
         let mut host = [0; NQN_LEN_MAX];
-        let name = departure.queue.map_or("", |(_, _, host)| host).as_bytes();
+        let name = departure.queue.map(|(_, _, host)| host).or(claimed);
+        let name = name.unwrap_or_default().as_bytes();
         let len = name.len().min(NQN_LEN_MAX);
         host[..len].copy_from_slice(&name[..len]);
         Self {
@@ -194,16 +256,21 @@ impl Record {
     fn describe(&self, more: u64) -> String {
         let (what, remedy) = cause_and_remedy(self.reason);
         let mut line = String::from("dropped ");
+        let name = &self.host[..usize::from(self.host_len)];
+        // What a peer says of itself may be anything.
+        let name = str::from_utf8(name)
+            .unwrap_or("?")
+            .escape_debug()
+            .to_string();
+        let name = name.as_str();
         // Writing to a string never fails.
         let _ = match self.queue {
-            None => write!(line, "a connection"),
+            None if name.is_empty() => write!(line, "a connection"),
+            None => write!(line, "a connection of whoever says to be host {name},"),
             Some((cntlid, qid)) => {
-                let name = &self.host[..usize::from(self.host_len)];
-                let name = str::from_utf8(name).unwrap_or("?");
-                let name = if name.is_empty() {
-                    "without a name"
-                } else {
-                    name
+                let name = match name {
+                    "" => "without a name",
+                    name => name,
                 };
                 write!(line, "host {name}, controller {cntlid}, queue {qid},")
             }
@@ -244,7 +311,7 @@ mod tests {
     #[test]
     fn k08_a_line_says_who_from_where_why_and_what_to_do() {
         let mut drops = Drops::new();
-        drops.note(&departure(CloseReason::KeepAliveTimeout, Some(0)));
+        drops.note(&departure(CloseReason::KeepAliveTimeout, Some(0)), None);
         let line = drops.line(Timestamp(5)).unwrap();
         for part in [
             HOST,
@@ -259,13 +326,13 @@ mod tests {
         assert!(!line.contains("more for that reason"), "{line}");
         assert_eq!(drops.line(Timestamp(5)), None);
         // Before Connect nobody knows whose it is.
-        drops.note(&departure(CloseReason::HandshakeTimeout, None));
+        drops.note(&departure(CloseReason::HandshakeTimeout, None), None);
         let line = drops.line(Timestamp(5)).unwrap();
         assert!(
             line.starts_with("dropped a connection from 192.0.2.9:40000"),
             "{line}"
         );
-        drops.note(&departure(CloseReason::TerminatedByHost(3), Some(1)));
+        drops.note(&departure(CloseReason::TerminatedByHost(3), Some(1)), None);
         assert!(drops.line(Timestamp(5)).unwrap().contains("FES 0x3"));
     }
 
@@ -274,15 +341,15 @@ mod tests {
         let mut drops = Drops::new();
         let malformed = CloseReason::Malformed(FatalStatus::HeaderDigestError);
         for _ in 0..1000 {
-            drops.note(&departure(malformed, Some(1)));
+            drops.note(&departure(malformed, Some(1)), None);
         }
         let line = drops.line(Timestamp(10)).unwrap();
         assert!(line.contains("and 999 more for that reason"), "{line}");
-        drops.note(&departure(malformed, Some(2)));
-        drops.note(&departure(malformed, Some(3)));
+        drops.note(&departure(malformed, Some(2)), None);
+        drops.note(&departure(malformed, Some(3)), None);
         assert_eq!(drops.line(Timestamp(1009)), None);
         // Another reason waits for nothing.
-        drops.note(&departure(CloseReason::SendTimeout, Some(1)));
+        drops.note(&departure(CloseReason::SendTimeout, Some(1)), None);
         assert!(
             drops
                 .line(Timestamp(1009))
@@ -300,12 +367,12 @@ mod tests {
     #[test]
     fn k08_who_goes_by_himself_is_no_news() {
         let mut drops = Drops::new();
-        drops.note(&departure(CloseReason::Disconnected, Some(1)));
-        drops.note(&departure(CloseReason::ConnectionLost, Some(0)));
+        drops.note(&departure(CloseReason::Disconnected, Some(1)), None);
+        drops.note(&departure(CloseReason::ConnectionLost, Some(0)), None);
         // Its Admin Queue says why, if there is anything to say.
-        drops.note(&departure(CloseReason::ControllerGone, Some(1)));
+        drops.note(&departure(CloseReason::ControllerGone, Some(1)), None);
         assert_eq!(drops.line(Timestamp(0)), None);
-        drops.note(&departure(CloseReason::ControllerGone, Some(0)));
+        drops.note(&departure(CloseReason::ControllerGone, Some(0)), None);
         assert!(drops.line(Timestamp(0)).is_some());
     }
 
@@ -331,13 +398,21 @@ mod tests {
             CloseReason::TerminatedByHost(1),
             CloseReason::AuthenticationFailed,
             CloseReason::AuthenticationTimeout,
+            CloseReason::NotSecured(HandshakeFault::UnknownIdentity),
+            CloseReason::NotSecured(HandshakeFault::WrongKey),
+            CloseReason::NotSecured(HandshakeFault::Malformed),
+            CloseReason::NotSecured(HandshakeFault::Alert(40)),
+            CloseReason::NotSecured(HandshakeFault::Crowded),
+            CloseReason::InTheClear,
+            CloseReason::BadRecord(20),
+            CloseReason::KeyWornOut,
         ];
         reasons.extend(malformed.map(CloseReason::Malformed));
         assert_eq!(reasons.len(), REASONS);
         let mut drops = Drops::new();
         reasons
             .iter()
-            .for_each(|&reason| drops.note(&departure(reason, Some(0))));
+            .for_each(|&reason| drops.note(&departure(reason, Some(0)), None));
         let mut lines: Vec<_> = std::iter::from_fn(|| drops.line(Timestamp(0))).collect();
         lines.sort();
         lines.dedup();

@@ -24,6 +24,7 @@ mod common;
 mod config;
 mod door;
 mod drops;
+mod entrance;
 mod handle;
 mod health;
 mod link;
@@ -38,6 +39,7 @@ mod pairs;
 mod point_desk;
 mod poll;
 mod reports;
+mod secure;
 mod sizing;
 mod snapshot;
 #[cfg(test)]
@@ -50,9 +52,11 @@ pub use change::{Change, ChangeError, NSID_MAX};
 pub use clock::Clock;
 pub use common::Common;
 pub use config::{
-    ANA_IO_BYTES_MIN, CNTLIDS, HostConfig, HostKeyConfig, NamespaceConfig, SubsystemConfig,
+    ANA_IO_BYTES_MIN, CNTLIDS, HostConfig, HostKeyConfig, NamespaceConfig, PskConfig,
+    SubsystemConfig,
 };
 pub use door::{Door, DoorKind, Doors, Ending, MirrorDoor, NvmeDoor, Session};
+pub use entrance::Entrance;
 pub use handle::{Detail, Handle};
 pub use health::{Health, PortState};
 pub use link::Link;
@@ -62,6 +66,7 @@ pub use offer::{Offer, StoreInfo};
 pub use pair_desk::{PairOrder, PairOutcome, PairQuestion, PairReport};
 pub use point_desk::{PointDone, PointError};
 pub use poll::Shard;
+pub use secure::{SharedHandshakes, TlsCounters, TlsDoor};
 pub use sizing::{MemoryConfig, Sizing};
 pub use snapshot::{
     AnaSnapshot, ConnectionSnapshot, Inventory, Layer, NamespaceName, PoolSnapshot, ShardSnapshot,

@@ -4,6 +4,7 @@
 mod desk;
 mod ending;
 mod reach;
+mod secure;
 mod sweep;
 mod wire;
 mod withhold;
@@ -18,15 +19,17 @@ use net::{
     AddressState, ConnectError, ConnectionId, Event, Instant, ListenError, ListenerId, Notice,
     Stack, Tap,
 };
-use nvmf::Timestamp;
+use nvmf::{Timestamp, Tls};
 use pages::prefetch;
 use volume::{Ended, Origin};
 
 use crate::common::{Common, Resources};
 use crate::door::{Door, DoorKind, Ending, Session};
 use crate::drops::Drops;
+use crate::entrance::Entrance;
 use crate::machine::{Machine, Memory, Port};
 use crate::reports::TurnedAway;
+use crate::secure::Secure;
 use crate::snapshot::{ConnectionSnapshot, Layer};
 
 pub(crate) use reach::leading_to;
@@ -41,6 +44,8 @@ const RESUMED_MAX: usize = 8;
 struct Connection {
     id: ConnectionId,
     session: Session,
+    /// What is between TCP and the session; none in the clear.
+    secure: Option<Box<Secure>>,
     /// In the link's list of sessions that wait for a resource.
     waiting: bool,
     /// In the link's list of sessions that wait for an answer of the desk.
@@ -61,11 +66,10 @@ struct Connection {
     sent: u64,
 }
 
-/// An address that connections come in at, and what they speak.
+/// An address that connections come in at.
 struct Listener {
     id: ListenerId,
-    address: SocketAddr,
-    door: DoorKind,
+    entrance: Entrance,
 }
 
 /// A shard's end of a port.
@@ -95,6 +99,8 @@ pub struct Link<P> {
     drops: Drops,
     /// Connections with other nodes.
     mirrors: Vec<ConnectionId>,
+    /// Connections in whose handshakes it is proved who the host is, the oldest first; some of them are long done.
+    handshakes: VecDeque<ConnectionId>,
 }
 
 impl<P: Port> Link<P> {
@@ -119,6 +125,7 @@ impl<P: Port> Link<P> {
             address_changes: 0,
             drops: Drops::new(),
             mirrors: Vec::new(),
+            handshakes: VecDeque::new(),
         }
     }
 
@@ -128,11 +135,15 @@ impl<P: Port> Link<P> {
     }
 
     /// Listens if the address is this port's; whether it is.
-    pub(crate) fn listen(&mut self, address: SocketAddr, door: DoorKind) -> Result<bool, String> {
+    pub(crate) fn listen(&mut self, entrance: Entrance) -> Result<bool, String> {
         let backlog = self.stack.config().half_open_max;
+        let address = entrance.address;
+        if entrance.tls != Tls::Off && entrance.door != DoorKind::Nvme {
+            return Err(format!("listener {address}: TLS is for hosts alone"));
+        }
         match self.stack.listen(address, backlog) {
             Ok(id) => {
-                self.listeners.push(Listener { id, address, door });
+                self.listeners.push(Listener { id, entrance });
                 Ok(true)
             }
             Err(ListenError::NoSuchAddress) => Ok(false),
@@ -151,7 +162,7 @@ impl<P: Port> Link<P> {
         session: Session,
     ) -> Result<ConnectionId, ConnectError> {
         let id = self.stack.connect(now, remote, None)?;
-        self.insert(id, session);
+        self.insert(id, session, Tls::Off);
         Ok(id)
     }
 
@@ -223,8 +234,7 @@ impl<P: Port> Link<P> {
                     // A host that sends nothing more has no use for answers (NVMe/TCP 3.5):
                     // what it sent is served, then the connection ends.
                     self.read(connection, common, stages, now);
-                    self.detach(connection, common);
-                    self.stack.close(connection);
+                    self.part(connection, common);
                 }
                 Event::Closed { connection, reason } => {
                     if let Some(open) = self.connection(connection) {
@@ -349,7 +359,7 @@ impl<P: Port> Link<P> {
 
     /// Listens at an address no more. Connections that came in there stay.
     pub(crate) fn unlisten(&mut self, address: SocketAddr) {
-        while let Some(at) = self.listeners.iter().position(|l| l.address == address) {
+        while let Some(at) = (self.listeners.iter()).position(|l| l.entrance.address == address) {
             self.stack.unlisten(self.listeners.swap_remove(at).id);
         }
     }
@@ -431,11 +441,12 @@ impl<P: Port> Link<P> {
             self.stack.abort(id);
             return self.stack.release(id);
         };
-        let session = Session::accept(listener.door, listener.address, remote, &common.doors, now);
-        self.insert(id, session);
+        let Entrance { address, door, tls } = listener.entrance;
+        let session = Session::accept(door, address, remote, &common.doors, now);
+        self.insert(id, session, tls);
     }
 
-    fn insert(&mut self, id: ConnectionId, session: Session) {
+    fn insert(&mut self, id: ConnectionId, session: Session, tls: Tls) {
         if matches!(session, Session::Mirror(_)) {
             self.mirrors.push(id);
         }
@@ -443,6 +454,7 @@ impl<P: Port> Link<P> {
         self.connections[id.slot()] = Some(Box::new(Connection {
             id,
             session,
+            secure: (tls != Tls::Off).then(|| Box::new(Secure::new(tls))),
             waiting: false,
             at_desk: false,
             gone: false,
@@ -470,6 +482,9 @@ impl<P: Port> Link<P> {
         };
         if connection.id != id || connection.gone {
             return;
+        }
+        if connection.secure.is_some() {
+            return self.read_secure(id, common, stages, now);
         }
         let (buffers, doors) = common.for_doors();
         while !connection.session.is_blocked()
@@ -556,14 +571,21 @@ impl<P: Port> Link<P> {
         if connection.id != id || connection.gone {
             return;
         }
-        let mut wire = StackWire {
-            stack: &mut self.stack,
-            connection: id,
-            sent: 0,
-        };
         let (buffers, doors) = common.for_doors();
-        let done = connection.session.transmit(&mut wire, buffers, doors);
-        connection.sent += wire.sent;
+        let done = if connection.secure.is_some() {
+            let done = secure::send(&mut self.stack, connection, buffers, doors);
+            secure::note(connection, &mut self.waiting, &mut self.at_desk);
+            done
+        } else {
+            let mut wire = StackWire {
+                stack: &mut self.stack,
+                connection: id,
+                sent: 0,
+            };
+            let done = connection.session.transmit(&mut wire, buffers, doors);
+            connection.sent += wire.sent;
+            done
+        };
         let answers = connection.session.outstanding() > 0;
         if connection.answers != answers {
             connection.answers = answers;

@@ -1,6 +1,5 @@
 //! From what an operator says of subsystems and namespaces to what hosts see.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use block::{Geometry, LastSmart, NamespaceIndex, Span, VolumeId, WritePolicy};
@@ -217,9 +216,7 @@ pub(crate) fn subsystem(
         max_queues: QUEUES_MAX,
         ana: config.ana,
         cntlids: config.controller_ids.clone(),
-        peers: (config.peer_listeners.iter())
-            .map(|&address| SocketAddr::from(address).into())
-            .collect(),
+        peers: config.peer_listeners.clone(),
     };
     Ok((subsystem, offered))
 }
@@ -244,9 +241,10 @@ pub(crate) fn entry(
 
 /// Who may connect: `None` lets any.
 pub(crate) fn hosts(hosts: Option<Vec<HostConfig>>) -> Hosts {
-    let host = |HostConfig { nqn, keys }| Host {
+    let host = |HostConfig { nqn, keys, psk }| Host {
         nqn,
         keys: keys.map(|keys| keys.keys),
+        psk: psk.map(|psk| psk.psk),
     };
     match hosts {
         None => Hosts::Any,

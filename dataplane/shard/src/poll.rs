@@ -7,12 +7,14 @@ use std::time::Duration;
 use block::{DeviceState, VolumeId};
 use events::{Stage, StageClock};
 use net::{ConnectError, ConnectionId, Instant, Tap};
+use nvmf::Tls;
 use volume::RingEnds;
 
 use crate::change::Steps;
 use crate::clock::Clock;
 use crate::common::Common;
-use crate::door::{DoorKind, Session};
+use crate::door::Session;
+use crate::entrance::Entrance;
 use crate::handle::Handle;
 use crate::link::Link;
 use crate::listing::Listing;
@@ -107,13 +109,20 @@ impl<M: Machine> Shard<M> {
     ///
     /// # Errors
     /// A sentence: no port has the address, or it cannot be listened on.
-    pub fn listen(&mut self, listeners: &[(SocketAddr, DoorKind)]) -> Result<(), String> {
-        for &(address, door) in listeners {
+    pub fn listen(&mut self, entrances: &[Entrance]) -> Result<(), String> {
+        for &entrance in entrances {
+            if entrance.tls != Tls::Off && self.common.doors.tls.handshakes.is_none() {
+                let address = entrance.address;
+                return Err(format!(
+                    "listener {address}: there is no TLS, and the log says why"
+                ));
+            }
             let mut found = false;
             for link in &mut self.links {
-                found |= link.listen(address, door)?;
+                found |= link.listen(entrance)?;
             }
             if !found {
+                let address = entrance.address;
                 return Err(format!("no port has the address of listener {address}"));
             }
         }

@@ -26,7 +26,7 @@ use crate::door::{Session, tests::Echo};
 use crate::{
     CNTLIDS, Change, ChangeError, Common, DoorKind, Doors, Handle, Link, Machine, Memory,
     MemoryConfig, MirrorDoor, NamespaceConfig, NvmeDoor, Offer, Port, PortCounters, PortState,
-    Shard, Sizing, StoreInfo, SubsystemConfig,
+    Shard, Sizing, StoreInfo, SubsystemConfig, TlsDoor,
 };
 
 const NQN: &str = "nqn.2026-01.com.example:changes";
@@ -322,6 +322,7 @@ fn shard_with(
                 target: Arc::clone(&target),
             },
             mirror: MirrorDoor::none(),
+            tls: TlsDoor::default(),
         },
         memory,
     };
@@ -359,7 +360,7 @@ fn turn(shards: &mut [&mut Shard<World>]) {
 fn connections_that_a_shard_opens_have_a_session_like_those_that_come_in() {
     let (mut caller, mut called, _) = joined();
     let to = address(CALLED);
-    called.listen(&[(to, DoorKind::Echo)]).unwrap();
+    called.listen(&[(to, DoorKind::Echo).into()]).unwrap();
     let mut echo = Echo::new(to);
     let heard = echo.heard();
     echo.say(Chunk::Inline(Inline::new(b"hello").unwrap()));
@@ -389,7 +390,7 @@ fn connections_that_a_shard_opens_have_a_session_like_those_that_come_in() {
 fn a_shard_that_stops_takes_no_connections() {
     let (mut caller, mut called, _) = joined();
     let to = address(CALLED);
-    called.listen(&[(to, DoorKind::Echo)]).unwrap();
+    called.listen(&[(to, DoorKind::Echo).into()]).unwrap();
     caller.connect(0, to, Session::Echo(Echo::new(to))).unwrap();
     // One is on its way when the stop begins, another comes after it.
     turn(&mut [&mut caller, &mut called]);
@@ -419,7 +420,7 @@ fn a_connection_that_nobody_takes_ends() {
 fn z12_what_is_left_for_a_host_that_is_gone_is_forgotten() {
     let (mut caller, mut called, target) = joined();
     let to = address(CALLED);
-    called.listen(&[(to, DoorKind::Nvme)]).unwrap();
+    called.listen(&[(to, DoorKind::Nvme).into()]).unwrap();
     // ICReq (NVMe/TCP 3.6.2.2), and nothing more: no Connect comes in time.
     let mut host = Echo::new(to);
     let mut request = [0; 128];
@@ -503,7 +504,7 @@ fn z12_volumes_know_since_when_reads_wait_for_memory() {
 fn k08_a_shard_says_why_it_dropped_a_host() {
     let (mut caller, mut called, _) = joined();
     let to = address(CALLED);
-    called.listen(&[(to, DoorKind::Nvme)]).unwrap();
+    called.listen(&[(to, DoorKind::Nvme).into()]).unwrap();
     // An ICReq has 128 bytes in its header, not none.
     let mut echo = Echo::new(to);
     for _ in 0..8 {
@@ -553,7 +554,10 @@ fn namespaces_and_listeners_come_grow_and_go_while_a_shard_runs() {
     let blocks = Rc::new(Cell::new(1000));
     let (mut shard, target, offer) = shard(0, 1, (a, b), &blocks);
     let handle = Handle::new();
-    let refused = handle.change(Change::AddListener(address("192.0.2.1:1")), Duration::ZERO);
+    let refused = handle.change(
+        Change::AddListener(address("192.0.2.1:1").into()),
+        Duration::ZERO,
+    );
     assert_eq!(refused, Err(ChangeError::NotServing));
     handle.expect_shards(1, 1, vec!["port0".into()], offer, &target);
     handle.set_ready(true);
@@ -621,9 +625,9 @@ fn namespaces_and_listeners_come_grow_and_go_while_a_shard_runs() {
     assert!(target.namespaces(NQN).unwrap()[0].index > index);
 
     let (own, other) = (address("192.0.2.1:4420"), address("192.0.2.99:4420"));
-    change(&handle, &mut shard, Change::AddListener(own)).unwrap();
+    change(&handle, &mut shard, Change::AddListener(own.into())).unwrap();
     assert_eq!(target.listeners().len(), 1);
-    let refused = change(&handle, &mut shard, Change::AddListener(other));
+    let refused = change(&handle, &mut shard, Change::AddListener(other.into()));
     assert!(
         matches!(refused, Err(ChangeError::Refused(_))),
         "{refused:?}"

@@ -9,14 +9,13 @@ mod stop;
 mod tables;
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use block::WritePolicy;
-use nvmf::Target;
+use nvmf::{ListenerConfig, Target};
 use pages::Arena;
-use shard::{DoorKind, Handle, SubsystemConfig};
+use shard::{Entrance, Handle, SubsystemConfig};
 use testkit::Random;
 
 use crate::clock::{self, MICROSECOND, MILLISECOND, Nanoseconds, VirtualTime};
@@ -88,7 +87,9 @@ struct Running {
     arenas: Vec<Rc<Arena>>,
     /// It was killed: what it still does reaches no device.
     is_dead: Rc<Cell<bool>>,
-    listeners: Vec<(SocketAddr, DoorKind)>,
+    listeners: Vec<Entrance>,
+    /// Where hosts come in.
+    listener: ListenerConfig,
     /// What it offers when it starts.
     subsystem: SubsystemConfig,
     stopping: Option<Stopping>,

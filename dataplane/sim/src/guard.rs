@@ -44,6 +44,7 @@ impl GuardPlan {
     pub(crate) fn hosts(&self) -> Vec<HostConfig> {
         let host = |index| HostConfig {
             nqn: host_nqn(index),
+            psk: None,
             keys: Some(HostKeyConfig {
                 dhchap_key: format!("host{index}"),
                 dhchap_ctrlr_key: Some("appliance".into()),

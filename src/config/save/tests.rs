@@ -113,7 +113,9 @@ fn comments_and_order_stay_around_what_was_changed() {
             .as_mut()
             .unwrap()
             .push("nqn.2026-01.com.example:h1".into());
-        target.listeners.push((IpAddr::from([192, 0, 2, 1]), 4421));
+        target
+            .listeners
+            .push((IpAddr::from([192, 0, 2, 1]), 4421).into());
     });
     assert_eq!(
         new,
@@ -354,7 +356,7 @@ prop_compose! {
             nqn: nqn(name), serial, model: model.unwrap_or(MODEL.into()), hosts, ana, namespaces,
             controller_ids: ids.0..=ids.1,
             peer_listeners: peers.into_iter().collect::<BTreeSet<_>>().into_iter()
-                .map(|port| (IpAddr::from([192, 0, 2, 9]), port)).collect(),
+                .map(|port| listener(IpAddr::from([192, 0, 2, 9]), port)).collect(),
         }
     }
 }
@@ -382,13 +384,25 @@ fn sound(subsystems: Vec<SubsystemConfig>) -> Vec<SubsystemConfig> {
     sound
 }
 
-fn listeners() -> impl Strategy<Value = Vec<(IpAddr, u16)>> {
+/// One with TLS or without, by its port.
+fn listener(address: IpAddr, port: u16) -> ListenerConfig {
+    let (_, tls) = Tls::ALL[usize::from(port) % Tls::ALL.len()];
+    ListenerConfig {
+        tls,
+        ..(address, port).into()
+    }
+}
+
+fn listeners() -> impl Strategy<Value = Vec<ListenerConfig>> {
     let v6 = "2001:db8::1".parse::<IpAddr>().unwrap();
     let address = prop::sample::select(vec![IpAddr::from([192, 0, 2, 1]), v6]);
     vec((address, 4420u16..4424), 0..4).prop_map(|mut listeners| {
         listeners.sort_unstable();
         listeners.dedup();
+        let listeners = listeners.into_iter();
         listeners
+            .map(|(address, port)| listener(address, port))
+            .collect()
     })
 }
 

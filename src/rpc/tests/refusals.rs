@@ -138,8 +138,8 @@ fn what_cannot_be_is_refused_and_says_why() {
         ),
         (
             "nvmf_subsystem_add_host",
-            json!({ "nqn": B, "host": HOST, "psk": "/etc/key" }),
-            "has no TLS",
+            json!({ "nqn": B, "host": HOST, "psk": "none" }),
+            "there is no key `none`",
         ),
         (
             "nvmf_subsystem_remove_host",

@@ -84,7 +84,7 @@ fn config(options: &Options) -> Config {
             .map(|(name, device)| store(name, device))
             .collect(),
         target: TargetConfig {
-            listeners: vec![(address, 4420)],
+            listeners: vec![(address, 4420).into()],
             max_io_bytes: 128 << 10,
             in_capsule_bytes: 8192,
             queue_depth: 128,

@@ -62,7 +62,7 @@ pub fn config(block_size: u32) -> Config {
             timeout: Some(StoreConfig::TIMEOUT),
         }],
         target: TargetConfig {
-            listeners: vec![(IpAddr::V4(TARGET), 4420)],
+            listeners: vec![(IpAddr::V4(TARGET), 4420).into()],
             max_io_bytes: 128 << 10,
             in_capsule_bytes: 8192,
             queue_depth: 128,

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::window::Window;
 use crate::config::ADMIN_QUEUE_DEPTH;
-use crate::listener::Listener;
+use crate::listener::{Listener, ListenerConfig};
 use crate::subsystem::{Subsystem, Subsystems};
 use crate::units::Cntlid;
 
@@ -17,16 +17,31 @@ const ENTRY_LEN: u64 = 1024;
 const TRTYPE_TCP: u8 = 3;
 /// SUBTYPE: NVM subsystem.
 const SUBTYPE_NVM: u8 = 2;
-/// TREQ: secure channel not required (1:0 = 10b), SQ flow control may be
-/// disabled (2).
-const TREQ: u8 = 0b110;
+/// TREQ: SQ flow control may be disabled (2), and a secure channel is required (1:0 = 01b) or is not (10b).
+const TREQ_SECURE: u8 = 0b101;
+const TREQ_CLEAR: u8 = 0b110;
+/// SECTYPE of TSAS: TLS 1.3 (NVMe/TCP 3.6.1, Figure 7); 0 is none.
+const SECTYPE_TLS13: u8 = 2;
 
-/// Where a subsystem can be reached: here, and where other nodes show it.
+/// Where a subsystem is: here, and where other nodes show it.
 fn addresses<'a>(
     subsystems: &'a Subsystems,
     subsystem: &'a Subsystem,
-) -> impl Iterator<Item = &'a Listener> {
+) -> impl Iterator<Item = &'a ListenerConfig> {
     (subsystems.listeners().iter()).chain(&subsystem.config.peers)
+}
+
+/// Those of them that `host` gets in by, with their places among all, and whether it needs TLS for that: a host with a PSK always
+/// does, one without has none.
+fn entrances<'a>(
+    subsystems: &'a Subsystems,
+    subsystem: &'a Subsystem,
+    host: &str,
+) -> impl Iterator<Item = (usize, &'a Listener, bool)> {
+    let is_secure = subsystem.has_psk(host);
+    (addresses(subsystems, subsystem).enumerate())
+        .filter(move |(_, known)| known.tls.admits(is_secure))
+        .map(move |(place, known)| (place, &known.listener, is_secure))
 }
 
 /// PORTID of the `place`th of a subsystem's addresses, from 1. Where another node shows it too, it is the address's
@@ -40,7 +55,7 @@ fn port_id(
     let before = match subsystem.config.peers.is_empty() {
         true => place,
         false => addresses(subsystems, subsystem)
-            .filter(|&other| other < listener)
+            .filter(|other| other.listener < *listener)
             .count(),
     };
     (before as u16).wrapping_add(1)
@@ -48,7 +63,8 @@ fn port_id(
 
 /// Bytes of the log for `host`.
 pub(super) fn len(subsystems: &Subsystems, host: &str) -> u64 {
-    let records = (subsystems.allowed(host)).map(|s| addresses(subsystems, s).count() as u64);
+    let records = |subsystem| entrances(subsystems, subsystem, host).count() as u64;
+    let records = subsystems.allowed(host).map(records);
     ENTRY_LEN * (1 + records.sum::<u64>())
 }
 
@@ -56,12 +72,12 @@ pub(super) fn len(subsystems: &Subsystems, host: &str) -> u64 {
 pub(super) fn fill(subsystems: &Subsystems, host: &str, w: &mut Window<'_>) {
     let mut records = 0;
     for subsystem in subsystems.allowed(host) {
-        for (place, listener) in addresses(subsystems, subsystem).enumerate() {
+        for (place, listener, is_secure) in entrances(subsystems, subsystem, host) {
             records += 1;
             let at = ENTRY_LEN * records;
             if w.sees(at, ENTRY_LEN) {
                 let port = port_id(subsystems, subsystem, place, listener);
-                entry(port, listener, &subsystem.config.nqn, at, w);
+                entry(port, listener, is_secure, &subsystem.config.nqn, at, w);
             }
         }
     }
@@ -86,10 +102,9 @@ impl Seen {
         for subsystem in subsystems.allowed(host) {
             subsystem.config.nqn.hash(&mut digest);
             subsystem.config.peers.hash(&mut digest);
+            subsystem.has_psk(host).hash(&mut digest);
         }
-        for listener in subsystems.listeners() {
-            (listener.address, listener.port).hash(&mut digest);
-        }
+        subsystems.listeners().hash(&mut digest);
         Self {
             generation: subsystems.generation(),
             digest: digest.finish(),
@@ -108,12 +123,16 @@ impl Seen {
 }
 
 /// Discovery Log Page Entry (Figure 254) at `at`.
-fn entry(port: u16, listener: &Listener, nqn: &str, at: u64, w: &mut Window<'_>) {
+fn entry(port: u16, listener: &Listener, is_secure: bool, nqn: &str, at: u64, w: &mut Window<'_>) {
     let adrfam = match listener.address {
         IpAddr::V4(_) => 1,
         IpAddr::V6(_) => 2,
     };
-    w.put(at, [TRTYPE_TCP, adrfam, SUBTYPE_NVM, TREQ]);
+    let (treq, sectype) = match is_secure {
+        true => (TREQ_SECURE, SECTYPE_TLS13),
+        false => (TREQ_CLEAR, 0),
+    };
+    w.put(at, [TRTYPE_TCP, adrfam, SUBTYPE_NVM, treq]);
     // PORTID; CNTLID: dynamic controllers; ASQSZ.
     w.put(at + 4, port.to_le_bytes());
     w.put(at + 6, Cntlid::DYNAMIC.0.to_le_bytes());
@@ -135,7 +154,8 @@ fn entry(port: u16, listener: &Listener, nqn: &str, at: u64, w: &mut Window<'_>)
         text.of(format_args!("{}", listener.address)),
         b' ',
     );
-    // TSAS: SECTYPE 0, no TLS.
+    // TSAS.
+    w.put(at + 768, [sectype]);
 }
 
 /// A few characters on the stack: an address or a port.

@@ -58,7 +58,7 @@ impl Queue {
         }
         let (cntlid, admission) = if qid == Qid::ADMIN {
             let (controller, admission) =
-                self.target.connect_admin(data, sq_size, self.listener)?;
+                (self.target).connect_admin(data, sq_size, self.listener, &self.security)?;
             let cntlid = controller.cntlid.0;
             let depth = self.target.config().queue_depth;
             let admin = AdminQueue::new(controller, depth, keep_alive_ms, self.now);
@@ -89,7 +89,8 @@ impl Queue {
         qid: Qid,
         sq_size: u16,
     ) -> Result<(u16, Admission), ConnectError> {
-        let (controller, enabled, admission) = self.target.connect_io(data, qid, sq_size)?;
+        let (controller, enabled, admission) =
+            (self.target).connect_io(data, qid, sq_size, &self.security)?;
         let cntlid = controller.cntlid.0;
         let Some(namespaces) = controller.namespaces() else {
             return Err(ConnectError::command(FabricsCommand::CONNECT_QID_AT));

@@ -195,11 +195,13 @@ pub fn config() -> TargetConfig {
             Listener {
                 address: Ipv4Addr::new(10, 0, 0, 1).into(),
                 port: 4420,
-            },
+            }
+            .into(),
             Listener {
                 address: Ipv6Addr::LOCALHOST.into(),
                 port: 4421,
-            },
+            }
+            .into(),
         ],
         queue_depth: 64,
         ..TargetConfig::default()

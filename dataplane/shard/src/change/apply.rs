@@ -73,8 +73,8 @@ impl<M: Machine> Shard<M> {
                 }
             }
             Step::Resize(volume) => volumes.resize(volume),
-            Step::Listen(address, door) => {
-                if let Err(why) = self.listen(&[(address, door)]) {
+            Step::Listen(entrance) => {
+                if let Err(why) = self.listen(&[entrance]) {
                     log::error!("shard {}: {why}", self.index);
                     return Some(Answer::Refused);
                 }

@@ -5,13 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use block::NamespaceIndex;
-use nvmf::{AnaState, Listener, Nsid, Target};
+use nvmf::{AnaState, Listener, ListenerConfig, Nsid, Target};
 use sync::ring::{Receiver, Sender, ring};
 
 use super::step::{Answer, ShardEnds, Step};
 use super::{Change, ChangeError, NSID_MAX};
 use crate::config::{HostConfig, NamespaceConfig, SubsystemConfig};
-use crate::door::DoorKind;
 use crate::offer::{self, Offer, Offered, StoreInfo};
 use crate::snapshot::{AnaSnapshot, NamespaceName};
 
@@ -127,12 +126,12 @@ impl Changes {
         let listeners = self.target.listeners();
         let mut states = Vec::new();
         for nqn in nqns {
-            for &listener in &listeners {
+            for &ListenerConfig { listener, .. } in &listeners {
                 for (nsid, state) in self.target.ana_states(nqn, listener).unwrap_or_default() {
                     states.push(AnaSnapshot {
                         subsystem: nqn.clone(),
                         nsid: nsid.0,
-                        listener: SocketAddr::new(listener.address, listener.port),
+                        listener: listener.into(),
                         state,
                     });
                 }
@@ -392,7 +391,7 @@ impl Changes {
     ) -> Result<Plan, ChangeError> {
         self.subsystem(&nqn)?;
         if let Some(address) = address
-            && !self.target.listeners().contains(&address.into())
+            && !self.listens(address)
         {
             return Err(ChangeError::NoListener(address));
         }
@@ -417,15 +416,22 @@ impl Changes {
         Ok((todo, Vec::new()))
     }
 
-    fn add_listener(&self, address: SocketAddr) -> Result<Plan, ChangeError> {
-        if self.target.listeners().contains(&address.into()) {
+    /// Whether the target listens there.
+    fn listens(&self, address: SocketAddr) -> bool {
+        let listeners = self.target.listeners();
+        listeners.iter().any(|known| known.address() == address)
+    }
+
+    fn add_listener(&self, listener: ListenerConfig) -> Result<Plan, ChangeError> {
+        let address = listener.address();
+        if self.listens(address) {
             return Err(ChangeError::ListenerExists(address));
         }
         let todo = vec![
-            Do::Shards(Step::Listen(address, DoorKind::Nvme)),
+            Do::Shards(Step::Listen(listener.into())),
             Do::Target(Box::new(move |changes| {
                 let mut listeners = changes.target.listeners();
-                listeners.push(address.into());
+                listeners.push(listener);
                 changes.target.set_listeners(listeners);
                 Ok(())
             })),
@@ -434,14 +440,13 @@ impl Changes {
     }
 
     fn remove_listener(&self, address: SocketAddr) -> Result<Plan, ChangeError> {
-        let gone = Listener::from(address);
-        if !self.target.listeners().contains(&gone) {
+        if !self.listens(address) {
             return Err(ChangeError::NoListener(address));
         }
         let todo = vec![
             Do::Target(Box::new(move |changes: &mut Changes| {
                 let mut listeners = changes.target.listeners();
-                listeners.retain(|listener| *listener != gone);
+                listeners.retain(|listener| listener.address() != address);
                 changes.target.set_listeners(listeners);
                 Ok(())
             }) as Box<_>),

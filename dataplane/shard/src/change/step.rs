@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use block::{NamespaceIndex, VolumeId, WritePolicy};
 use sync::ring::{Receiver, Sender};
 
-use crate::door::DoorKind;
+use crate::entrance::Entrance;
 
 /// One step of a change, to be made by every shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(crate) enum Step {
     /// A volume's device has another size.
     Resize(VolumeId),
     /// Listens at an address.
-    Listen(SocketAddr, DoorKind),
+    Listen(Entrance),
     /// Listens there no more.
     Unlisten(SocketAddr),
 }

@@ -1,4 +1,4 @@
-//! Hosts that prove who they are: the arithmetic is done elsewhere, and its answers are looked for here.
+//! Hosts that prove who they are, in-band or by TLS: the arithmetic is done elsewhere, and its answers are looked for here.
 
 use events::StageClock;
 use nvmf::Timestamp;
@@ -7,6 +7,7 @@ use super::Link;
 use crate::common::Common;
 use crate::door::Door;
 use crate::machine::{Machine, Port};
+use crate::secure::Secure;
 
 /// Sessions looked at in one poll, however many wait.
 const LOOKS_MAX: usize = 32;
@@ -48,6 +49,10 @@ impl<P: Port> Link<P> {
                 continue;
             };
             connection.at_desk = false;
+            if connection.secure.as_deref().is_some_and(Secure::is_at_desk) {
+                taken |= self.take_handshake(id, common, stages, now);
+                continue;
+            }
             let (buffers, doors) = common.for_doors();
             connection.session.resume(now, buffers, doors);
             taken |= !connection.session.is_at_desk();

@@ -54,11 +54,12 @@ impl<P: Port> Link<P> {
         }
         if !connection.gone {
             connection.gone = true;
+            let claimed = connection.secure.take().and_then(|secure| secure.claimed);
             if let Some(mut departure) = connection.session.departure() {
                 if connection.is_unresponsive && departure.reason == CloseReason::ConnectionLost {
                     departure.reason = CloseReason::Unresponsive;
                 }
-                self.drops.note(&departure);
+                self.drops.note(&departure, claimed.as_deref());
             }
             let (buffers, doors) = common.for_doors();
             connection.session.close(buffers, doors);

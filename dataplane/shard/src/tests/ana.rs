@@ -36,7 +36,7 @@ fn k06_how_hosts_reach_namespaces_changes_while_a_shard_runs() {
     };
     change(&handle, &mut shard, Change::AddSubsystem(subsystem)).unwrap();
     for address in [own, other] {
-        change(&handle, &mut shard, Change::AddListener(address)).unwrap();
+        change(&handle, &mut shard, Change::AddListener(address.into())).unwrap();
     }
     let states = || handle.ana_states();
     let shown = |listener, state| AnaSnapshot {

@@ -48,7 +48,7 @@ fn z12_silent_connections_cannot_rob_hosts_with_controllers() {
     let (mut caller, ..) = shard_with(0, 1, (Rc::clone(&a), Rc::clone(&b)), &blocks, 64);
     let (mut called, ..) = shard(0, 2, (b, a), &blocks);
     let to = address("192.0.2.2:4420");
-    called.listen(&[(to, DoorKind::Nvme)]).unwrap();
+    called.listen(&[(to, DoorKind::Nvme).into()]).unwrap();
     let turns = |caller: &mut Shard<World>, called: &mut Shard<World>| {
         for _ in 0..200 {
             turn(&mut [caller, called]);

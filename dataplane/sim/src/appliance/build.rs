@@ -9,10 +9,10 @@ use std::time::Duration;
 use block::{Device as _, Geometry, Span, VolumeId, WritePolicy};
 use net::{Cidr, MacAddress, Offload, Stack, StackConfig, TcpConfig, rss};
 use nvlog::{LogId, PartOf};
-use nvmf::{Listener, Target, TargetConfig};
+use nvmf::{ListenerConfig, Target, TargetConfig};
 use shard::{
-    Common, DoorKind, Doors, Handle, Link, MirrorDoor, NamespaceConfig, NvmeDoor, Offer, Sizing,
-    StoreInfo, SubsystemConfig,
+    Common, DoorKind, Doors, Entrance, Handle, Link, MirrorDoor, NamespaceConfig, NvmeDoor, Offer,
+    Sizing, StoreInfo, SubsystemConfig, TlsDoor,
 };
 use volume::{Devices, Volumes};
 
@@ -138,12 +138,10 @@ impl Appliance {
         let offer = Offer::new(std::slice::from_ref(&subsystem), stores)
             .expect("namespaces that fit their devices");
         let ip = address(&self.network, Node::Appliance(self.index));
+        let listener = ListenerConfig::from((ip, TCP_PORT));
         let target = Target::new(TargetConfig {
             subsystems: offer.subsystems.clone(),
-            listeners: vec![Listener {
-                address: ip,
-                port: TCP_PORT,
-            }],
+            listeners: vec![listener],
             max_io_bytes: plan.max_io_bytes,
             max_h2c_bytes: plan.max_io_bytes,
             in_capsule_bytes: plan.in_capsule_bytes,
@@ -165,15 +163,15 @@ impl Appliance {
         for (shard, (ends, notices)) in shards.iter_mut().zip(links) {
             shard.join(ends, notices);
         }
-        let mut listeners = vec![(SocketAddr::new(ip, TCP_PORT), DoorKind::Nvme)];
+        let mut listeners = vec![Entrance::from(listener)];
         let log = self.log.clone();
         match &log {
             Some(log) => {
                 let id = LogId(u128::from(self.random.word()).to_le_bytes());
                 shards[0].replay_log(self.log_plan(log, id));
-                let mirror = |port: usize| {
+                let mirror = |port: usize| -> Entrance {
                     let ip = address(&self.network, at_port(self.index, port));
-                    (SocketAddr::new(ip, MIRROR_PORT), DoorKind::Mirror)
+                    (SocketAddr::new(ip, MIRROR_PORT), DoorKind::Mirror).into()
                 };
                 listeners.extend((0..plan.ports).map(mirror));
             }
@@ -207,6 +205,7 @@ impl Appliance {
             target,
             is_dead,
             listeners,
+            listener,
             subsystem,
             stopping: None,
             is_replaying: log.is_some(),
@@ -370,6 +369,7 @@ impl Appliance {
                     target: Arc::clone(target),
                 },
                 mirror: MirrorDoor::none(),
+                tls: TlsDoor::default(),
             },
             memory,
         };

@@ -190,8 +190,8 @@ impl Running {
                 nqn,
                 hosts: self.subsystem.hosts.clone(),
             },
-            OfferChange::RemoveListener => Change::RemoveListener(self.listeners[0].0),
-            OfferChange::AddListener => Change::AddListener(self.listeners[0].0),
+            OfferChange::RemoveListener => Change::RemoveListener(self.listener.address()),
+            OfferChange::AddListener => Change::AddListener(self.listener),
         }
     }
 }

@@ -1,0 +1,37 @@
+//! Where connections come in.
+
+use std::net::SocketAddr;
+
+use nvmf::{ListenerConfig, Tls};
+
+use crate::door::DoorKind;
+
+/// Where connections come in, how they begin, and what they speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Entrance {
+    /// The address.
+    pub address: SocketAddr,
+    /// What is spoken there.
+    pub door: DoorKind,
+    /// Whether it is encrypted.
+    pub tls: Tls,
+}
+
+impl From<ListenerConfig> for Entrance {
+    /// One of NVMe over TCP.
+    fn from(listener: ListenerConfig) -> Self {
+        Self {
+            address: listener.address(),
+            door: DoorKind::Nvme,
+            tls: listener.tls,
+        }
+    }
+}
+
+impl From<(SocketAddr, DoorKind)> for Entrance {
+    /// One without TLS.
+    fn from((address, door): (SocketAddr, DoorKind)) -> Self {
+        let tls = Tls::Off;
+        Self { address, door, tls }
+    }
+}

@@ -1,0 +1,466 @@
+//! Connections that came in where there is TLS: handshakes, and records between TCP and the session.
+
+use std::collections::VecDeque;
+
+use block::Buffers;
+use events::StageClock;
+use net::{ConnectionId, Stack};
+use nvmf::{CloseReason, HandshakeFault, Timestamp, Wire};
+use pages::Chunk;
+use tls::{Alert, Memory as TlsMemory, Next};
+
+use super::{Connection, Link};
+use crate::common::Common;
+use crate::door::{Door, Doors, Ending};
+use crate::machine::{Machine, Port};
+use crate::secure::{Came, Heard, Records, Secure, State, alert_of};
+
+/// Handshakes under way at a time, of a port and shard: the oldest gives way to a new one. Whoever begins thousands and does not go
+/// on holds nothing that others need.
+const HANDSHAKES_MAX: usize = 256;
+
+/// What became of what was received.
+#[derive(PartialEq, Eq)]
+enum Read {
+    /// All that there is for now.
+    All,
+    /// It goes on in the clear.
+    InTheClear,
+    /// The peer says that nothing more comes.
+    Closed,
+    /// The connection is to end.
+    Fails(CloseReason),
+    /// A handshake has begun.
+    Begun,
+}
+
+/// What opening and sealing take of the shard's memory.
+fn memory(buffers: &Buffers) -> TlsMemory<'_> {
+    TlsMemory {
+        pages: &buffers.pages,
+        ledger: &buffers.ledger,
+    }
+}
+
+impl<P: Port> Link<P> {
+    /// As [`Link::read`], where there is TLS.
+    #[inline(never)] // beside the path of connections in the clear
+    pub(super) fn read_secure<M: Machine>(
+        &mut self,
+        id: ConnectionId,
+        common: &mut Common<M>,
+        stages: &mut StageClock<M::Ticks>,
+        now: Timestamp,
+    ) {
+        loop {
+            let Some(connection) = self.connections[id.slot()].as_deref_mut() else {
+                return;
+            };
+            let Some(secure) = &mut connection.secure else {
+                return self.read(id, common, stages, now);
+            };
+            let (buffers, doors) = common.for_doors();
+            let mut inward = Inward {
+                stack: &mut self.stack,
+                id,
+                session: &mut connection.session,
+                received: &mut connection.received,
+                now,
+            };
+            match inward.read(secure, buffers, doors) {
+                Read::All => break,
+                Read::InTheClear => connection.secure = None,
+                Read::Begun => self.make_way(id, common),
+                Read::Closed => {
+                    self.after(id, common, stages);
+                    self.part(id, common);
+                    return;
+                }
+                Read::Fails(reason) => {
+                    doors.tls.counters.note(reason);
+                    connection.session.fail(reason, buffers, doors);
+                    break;
+                }
+            }
+        }
+        if let Some(connection) = self.connection(id)
+            && connection.session.is_waiting()
+        {
+            let unacknowledged = self.stack.unacknowledged(id);
+            let Some(connection) = self.connection(id) else {
+                return;
+            };
+            let (buffers, doors) = common.for_doors();
+            connection.session.set_unacknowledged(now, unacknowledged);
+            connection.session.resume(now, buffers, doors);
+        }
+        self.after(id, common, stages);
+    }
+
+    /// One more handshake is under way: if there are too many, the oldest ends.
+    fn make_way<M: Machine>(&mut self, id: ConnectionId, common: &mut Common<M>) {
+        self.handshakes.push_back(id);
+        while self.handshakes.len() > HANDSHAKES_MAX {
+            let Some(oldest) = self.handshakes.pop_front() else {
+                return;
+            };
+            let Some(connection) = self
+                .connection(oldest)
+                .filter(|connection| !connection.gone)
+            else {
+                continue;
+            };
+            let secure = connection.secure.as_deref();
+            if secure.is_some_and(Secure::is_in_handshake) {
+                let (buffers, doors) = common.for_doors();
+                let reason = CloseReason::NotSecured(HandshakeFault::Crowded);
+                doors.tls.counters.note(reason);
+                connection.session.fail(reason, buffers, doors);
+                self.stack.abort(oldest);
+                self.detach(oldest, common);
+            }
+        }
+    }
+
+    /// Takes what the desk made of a handshake; false if there is nothing yet.
+    pub(super) fn take_handshake<M: Machine>(
+        &mut self,
+        id: ConnectionId,
+        common: &mut Common<M>,
+        stages: &mut StageClock<M::Ticks>,
+        now: Timestamp,
+    ) -> bool {
+        let Some(connection) = self.connection(id) else {
+            return false;
+        };
+        let came = connection.secure.as_deref_mut().and_then(Secure::answer);
+        let Some(came) = came else {
+            self.after(id, common, stages);
+            return false;
+        };
+        let (buffers, doors) = common.for_doors();
+        match came {
+            Came::On => {}
+            Came::Open(names) => {
+                doors.tls.counters.handshakes += 1;
+                connection.session.secure(names);
+            }
+            Came::Failed(reason) => {
+                doors.tls.counters.note(reason);
+                connection.session.fail(reason, buffers, doors);
+            }
+        }
+        if connection.session.ending().is_some()
+            && let Some(secure) = &mut connection.secure
+        {
+            secure.end();
+        }
+        self.read_secure(id, common, stages, now);
+        true
+    }
+
+    /// The peer sends nothing more: it is told that nothing more comes, as far as there is room, and the connection ends.
+    pub(super) fn part<M: Machine>(&mut self, id: ConnectionId, common: &mut Common<M>) {
+        if let Some(connection) = self.connections[id.slot()].as_deref_mut()
+            && connection.id == id
+            && let Some(secure) = &mut connection.secure
+            && let State::Open(records) = &mut secure.state
+        {
+            let (buffers, _) = common.for_doors();
+            let mut wire = SealingWire::new(&mut self.stack, id, records, buffers);
+            wire.farewell();
+            connection.sent += wire.sent;
+        }
+        self.detach(id, common);
+        self.stack.close(id);
+    }
+}
+
+/// What an encrypted connection waits for, into the link's lists.
+pub(super) fn note(
+    connection: &mut Connection,
+    waiting: &mut VecDeque<ConnectionId>,
+    at_desk: &mut VecDeque<ConnectionId>,
+) {
+    let Some(secure) = &connection.secure else {
+        return;
+    };
+    if secure.wants_page && !connection.waiting {
+        connection.waiting = true;
+        waiting.push_back(connection.id);
+    }
+    if secure.is_at_desk() && !connection.at_desk {
+        connection.at_desk = true;
+        at_desk.push_back(connection.id);
+    }
+}
+
+/// What the session of an encrypted connection has to say, as far as there is room, and what the stream itself has; whether all of
+/// it is out, and the farewell if the connection is to close.
+#[inline(never)] // as above
+pub(super) fn send(
+    stack: &mut Stack,
+    connection: &mut Connection,
+    buffers: &Buffers,
+    doors: &mut Doors,
+) -> bool {
+    let (id, session) = (connection.id, &mut connection.session);
+    let Some(secure) = &mut connection.secure else {
+        return true;
+    };
+    let mut sent = 0;
+    let said = secure.say(|chunk| {
+        let len = chunk.len() as u64;
+        stack.send(id, chunk).map_err(net::SendError::into_chunk)?;
+        sent += len;
+        Ok(())
+    });
+    connection.sent += sent;
+    let State::Open(records) = &mut secure.state else {
+        return said;
+    };
+    if !said {
+        return false;
+    }
+    let mut wire = SealingWire::new(stack, id, records, buffers);
+    // Behind the last record the session has nothing to say.
+    let mut done = wire.records.is_ended || session.transmit(&mut wire, buffers, doors);
+    done &= wire.flush();
+    if done && session.ending() == Some(Ending::Close) {
+        done = wire.farewell();
+    }
+    connection.sent += wire.sent;
+    let (taken, lacks_page) = (wire.taken, wire.lacks_page);
+    let counters = &mut doors.tls.counters;
+    counters.sealed_bytes += taken;
+    if lacks_page {
+        counters.page_waits += 1;
+        secure.wants_page = true;
+    }
+    done
+}
+
+/// One connection's way from TCP to its session.
+struct Inward<'a> {
+    stack: &'a mut Stack,
+    id: ConnectionId,
+    session: &'a mut crate::door::Session,
+    received: &'a mut u64,
+    now: Timestamp,
+}
+
+impl Inward<'_> {
+    /// What TCP has, as far as the session takes it.
+    fn read(&mut self, secure: &mut Secure, buffers: &Buffers, doors: &mut Doors) -> Read {
+        secure.wants_page = false;
+        match &mut secure.state {
+            State::Fresh => self.begin(secure, buffers, doors),
+            State::Handshake(_) => self.hear(secure, doors),
+            State::Open(_) => self.open(secure, buffers, doors),
+            State::Over => {
+                self.stack.discard(self.id);
+                Read::All
+            }
+        }
+    }
+
+    /// The next slice of the stream.
+    fn recv(&mut self, secure: &mut Secure) -> Option<pages::Slice> {
+        let rest = secure.rest.take().filter(|rest| !rest.is_empty());
+        rest.or_else(|| {
+            let slice = self.stack.recv(self.id)?;
+            *self.received += slice.len() as u64;
+            Some(slice)
+        })
+    }
+
+    /// The first octet tells.
+    fn begin(&mut self, secure: &mut Secure, buffers: &Buffers, doors: &mut Doors) -> Read {
+        let Some(slice) = self.recv(secure) else {
+            return Read::All;
+        };
+        match secure.begin(&slice) {
+            Ok(true) => {
+                secure.rest = Some(slice);
+                Read::Begun
+            }
+            Ok(false) => {
+                self.session.receive(self.now, slice, buffers, doors);
+                Read::InTheClear
+            }
+            Err(reason) => {
+                secure.end();
+                Read::Fails(reason)
+            }
+        }
+    }
+
+    /// Records of a handshake, one at a time, to the desk.
+    fn hear(&mut self, secure: &mut Secure, doors: &mut Doors) -> Read {
+        while !secure.is_at_desk()
+            && let Some(mut slice) = self.recv(secure)
+        {
+            let State::Handshake(handshake) = &mut secure.state else {
+                break;
+            };
+            let heard = handshake.hear(&mut slice);
+            secure.rest = Some(slice);
+            match heard {
+                Heard::Wants => {}
+                Heard::Record(record) => {
+                    let peer = self.session.remote().ip();
+                    secure.ask(peer, record, &doors.nvme.target, &doors.tls);
+                }
+                Heard::Fault(fault) => {
+                    secure.end();
+                    return Read::Fails(CloseReason::NotSecured(fault));
+                }
+            }
+        }
+        Read::All
+    }
+
+    /// Records, opened where they lie, to the session.
+    fn open(&mut self, secure: &mut Secure, buffers: &Buffers, doors: &mut Doors) -> Read {
+        let memory = memory(buffers);
+        while !self.session.is_blocked() && self.session.ending().is_none() {
+            let State::Open(records) = &mut secure.state else {
+                break;
+            };
+            match records.opener.next(memory) {
+                Ok(Next::Plain(slice)) => {
+                    doors.tls.counters.opened_bytes += slice.len() as u64;
+                    self.session.receive(self.now, slice, buffers, doors);
+                }
+                Ok(Next::Wants) => {
+                    let Some(slice) = self.recv(secure) else {
+                        break;
+                    };
+                    let State::Open(records) = &mut secure.state else {
+                        break;
+                    };
+                    if let Err(slice) = records.opener.push(slice, memory) {
+                        secure.rest = Some(slice);
+                        secure.wants_page = true;
+                        break;
+                    }
+                }
+                Ok(Next::NoPage) => {
+                    secure.wants_page = true;
+                    break;
+                }
+                Ok(Next::KeyUpdate) => {
+                    doors.tls.counters.key_updates += 1;
+                    records.sealer.update_key(false);
+                }
+                Ok(Next::Closed) => return Read::Closed,
+                Err(failure) => {
+                    let (alert, reason) = alert_of(failure);
+                    if let Some(alert) = alert {
+                        records.sealer.alert(alert);
+                    }
+                    records.is_ended = reason != CloseReason::KeyWornOut;
+                    return Read::Fails(reason);
+                }
+            }
+        }
+        if secure.wants_page {
+            doors.tls.counters.page_waits += 1;
+        }
+        if let State::Open(records) = &mut secure.state
+            && records.opener.is_near_limit()
+            && !std::mem::replace(&mut records.has_asked, true)
+        {
+            records.sealer.update_key(true);
+        }
+        Read::All
+    }
+}
+
+/// A session's way into the TCP send queue, through records. What is sealed and finds no room waits here: no more is sealed before it is gone.
+struct SealingWire<'a> {
+    stack: &'a mut Stack,
+    connection: ConnectionId,
+    records: &'a mut Records,
+    buffers: &'a Buffers,
+    /// Bytes of plaintext.
+    taken: u64,
+    /// Bytes of the stream.
+    sent: u64,
+    lacks_page: bool,
+}
+
+impl<'a> SealingWire<'a> {
+    fn new(
+        stack: &'a mut Stack,
+        connection: ConnectionId,
+        records: &'a mut Records,
+        buffers: &'a Buffers,
+    ) -> Self {
+        Self {
+            stack,
+            connection,
+            records,
+            buffers,
+            taken: 0,
+            sent: 0,
+            lacks_page: false,
+        }
+    }
+
+    /// Seals and sends as far as there is room; whether TCP has more.
+    fn drain(&mut self) -> bool {
+        let (records, memory) = (&mut *self.records, memory(self.buffers));
+        while let Some(chunk) = (records.held.take()).or_else(|| records.sealer.next(memory)) {
+            let len = chunk.len() as u64;
+            if let Err(error) = self.stack.send(self.connection, chunk) {
+                records.held = Some(error.into_chunk());
+                return false;
+            }
+            self.sent += len;
+        }
+        true
+    }
+
+    /// Ends the record that is begun, and sends it; whether all is out.
+    fn flush(&mut self) -> bool {
+        if !self.records.is_ended {
+            self.records.sealer.flush();
+        }
+        if !self.drain() {
+            return false;
+        }
+        // A record that is ended waits for pages alone.
+        self.lacks_page |= !self.records.sealer.is_empty();
+        !self.lacks_page
+    }
+
+    /// Says that nothing more comes; whether that is out.
+    fn farewell(&mut self) -> bool {
+        if !std::mem::replace(&mut self.records.is_ended, true) {
+            self.records.sealer.alert(Alert::CloseNotify);
+        }
+        self.drain()
+    }
+}
+
+impl Wire for SealingWire<'_> {
+    fn send(&mut self, chunk: Chunk) -> Result<(), Chunk> {
+        if self.records.is_ended || !self.drain() {
+            return Err(chunk);
+        }
+        let len = chunk.len() as u64;
+        // A run that is sent is not read again: its page is ours but for its own handle.
+        let pushed = (self.records.sealer).push(chunk, 1, memory(self.buffers));
+        if pushed.is_err() {
+            self.lacks_page = true;
+        }
+        pushed?;
+        self.taken += len;
+        Ok(())
+    }
+
+    fn taken(&self) -> u64 {
+        self.taken
+    }
+}
