@@ -27,6 +27,7 @@ use crate::guard;
 use crate::oracle::Oracle;
 use crate::plan::{AppliancePlan, LogPlan, Moment, NetworkPlan, VolumePlan};
 use crate::port::Nic;
+use crate::secure::TlsPlan;
 use crate::trace::{Trace, event};
 use crate::wire::Node;
 pub(crate) use build::{address, at_port, stack_config};
@@ -41,6 +42,9 @@ pub(crate) type Shard = shard::Shard<Machine>;
 
 /// The longest that an idle shard is not polled: its timers are late by no more.
 const IDLE_MAX: Nanoseconds = 10 * MILLISECOND;
+
+/// Of so many turns, in one the guest gets a key or loses it.
+const GUEST_CHANGES: u64 = 2000;
 
 /// The subsystem that all hosts connect to.
 pub(crate) const SUBSYSTEM: &str = "nqn.2026-01.com.example:sim";
@@ -478,8 +482,13 @@ impl Appliance {
         for shard in woken {
             running.wake(shard, self.random.below(3 * MICROSECOND));
         }
-        if self.plan.guard.is_some() {
+        if self.plan.guard.is_some() || self.plan.tls.is_some() {
             running.prove(&mut self.random);
+        }
+        if let Some(tls) = &self.plan.tls
+            && self.random.one_in(GUEST_CHANGES)
+        {
+            running.change_guest(tls, self.random.chance(1, 2));
         }
         for index in 0..running.shards.len() {
             if running.turns[index].at > now {
@@ -609,6 +618,19 @@ impl Running {
             let after = random.below(100 * MICROSECOND);
             (0..self.shards.len()).for_each(|shard| self.wake(shard, after));
         }
+    }
+
+    /// The guest has a key from now on, or has none, and may not connect at all where everybody needs one.
+    fn change_guest(&self, tls: &TlsPlan, has_key: bool) {
+        let hosts = self.subsystem.hosts.iter().flatten();
+        let host = |host: &shard::HostConfig| nvmf::Host {
+            nqn: host.nqn.clone(),
+            keys: host.keys.as_ref().map(|keys| Arc::clone(&keys.keys)),
+            psk: host.psk.as_ref().map(|psk| Arc::clone(&psk.psk)),
+        };
+        let hosts = hosts.map(host).chain([tls.guest(has_key)]).collect();
+        let is_set = (self.target).set_hosts(SUBSYSTEM, nvmf::Hosts::Listed(hosts));
+        assert_eq!(is_set, Ok(true), "the subsystem is there");
     }
 
     /// Polls a shard no later than `after` from now.

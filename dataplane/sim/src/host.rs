@@ -2,7 +2,9 @@
 //! commands, and tells the oracle what came of them.
 
 mod aborts;
+mod channel;
 mod commands;
+mod intruder;
 mod network;
 mod session;
 mod stranger;
@@ -19,6 +21,7 @@ use crate::plan::{HostPlan, NetworkPlan, VolumePlan, host_nqn};
 use crate::trace::{Trace, event};
 use crate::wire::Direction;
 pub(crate) use commands::Target;
+use intruder::Intruder;
 use network::Network;
 use session::{Given, Session};
 use stranger::Stranger;
@@ -70,7 +73,15 @@ pub(crate) struct Host {
     aim: Option<usize>,
     addresses: NetworkPlan,
     /// It is no host, but looks like one.
-    stranger: Option<Stranger>,
+    stranger: Option<Strange>,
+}
+
+/// Somebody who tries to get in.
+enum Strange {
+    /// By what hosts prove in-band.
+    Stranger(Stranger),
+    /// Past TLS.
+    Intruder(Intruder),
 }
 
 impl Host {
@@ -82,8 +93,14 @@ impl Host {
         random: &mut Random,
         trace: &Trace,
     ) -> Self {
-        let guard = plan.guard.as_ref().filter(|_| plan.is_stranger);
-        let stranger = guard.map(|guard| Stranger::new(guard, random.fork()));
+        let stranger = match (&plan.tls, &plan.guard) {
+            _ if !plan.is_stranger => None,
+            (Some(tls), _) => Some(Strange::Intruder(Intruder::new(tls, random.fork()))),
+            (None, guard) => {
+                let stranger = |guard| Strange::Stranger(Stranger::new(guard, random.fork()));
+                guard.as_ref().map(stranger)
+            }
+        };
         Self {
             index,
             stranger,
@@ -167,8 +184,10 @@ impl Host {
 
     /// It gives no more commands.
     pub(crate) fn rest(&mut self) {
-        if let Some(stranger) = &mut self.stranger {
-            stranger.is_tired = true;
+        match &mut self.stranger {
+            None => {}
+            Some(Strange::Stranger(stranger)) => stranger.is_tired = true,
+            Some(Strange::Intruder(intruder)) => intruder.is_tired = true,
         }
         self.goal = Goal::Work(0);
     }
@@ -245,7 +264,10 @@ impl Host {
         }
         self.network.receive();
         if let Some(stranger) = &mut self.stranger {
-            let next = stranger.advance(&mut self.network)?;
+            let next = match stranger {
+                Strange::Stranger(stranger) => stranger.advance(&mut self.network)?,
+                Strange::Intruder(intruder) => intruder.advance(&mut self.network)?,
+            };
             self.network.transmit(send);
             self.turn_at = self.network.next_deadline().unwrap_or(next).min(next);
             self.turn_at = self.turn_at.clamp(now + MICROSECOND, now + SECOND);
@@ -297,6 +319,10 @@ impl Host {
             return;
         }
         event!(self.trace, "connect", [self.index], "host {}", self.index);
+        let tls = self.plan.tls.as_ref();
+        let tls = tls.filter(|tls| tls.has_key(self.index));
+        let key = tls.map(|tls| (tls.key(self.index, self.index), tls.update_one_in));
+        self.network.set_key(key);
         let mut session = Session::new(self.index, &self.plan, &mut self.random);
         let is_cut = self.is_cut.contains(&true);
         session.is_disturbed = self.is_bad || is_cut || self.is_stalled;

@@ -28,6 +28,7 @@ mod plan;
 mod port;
 mod replicas;
 mod scenario;
+mod secure;
 mod trace;
 mod wire;
 mod world;

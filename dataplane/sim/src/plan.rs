@@ -14,6 +14,7 @@ use crate::clock::{MICROSECOND, MILLISECOND, Nanoseconds, SECOND};
 use crate::disk::DiskConfig;
 use crate::guard::GuardPlan;
 use crate::port::NicConfig;
+use crate::secure::TlsPlan;
 use crate::wire::Quality;
 pub(crate) use changes::OfferChange;
 pub(crate) use trouble::{Ambush, Event, Moment};
@@ -110,6 +111,8 @@ pub(crate) struct AppliancePlan {
     pub(crate) held_up_one_in: u64,
     /// Hosts have to prove who they are.
     pub(crate) guard: Option<GuardPlan>,
+    /// Hosts are encrypted.
+    pub(crate) tls: Option<TlsPlan>,
 }
 
 /// The log, and the device that it is on, or the two.
@@ -163,6 +166,8 @@ pub(crate) struct HostPlan {
     pub(crate) abort_one_in: u64,
     /// It can prove who it is.
     pub(crate) guard: Option<GuardPlan>,
+    /// It may be encrypted.
+    pub(crate) tls: Option<TlsPlan>,
     /// It has no key, and tries to get in without.
     pub(crate) is_stranger: bool,
 }
@@ -248,6 +253,23 @@ impl Plan {
         plan.events
             .retain(|(_, event)| event.host() != Some(strange));
         plan.appliance.guard = Some(guard);
+        plan
+    }
+
+    /// A plan in which hosts are encrypted, some of which prove in-band who they are, too, and somebody tries to get past it.
+    pub(crate) fn draw_encrypted(random: &mut Random) -> Self {
+        let mut plan = Self::draw_guarded(random);
+        if !random.chance(1, 3) {
+            plan.appliance.guard = None;
+            plan.hosts.iter_mut().for_each(|host| host.guard = None);
+        }
+        let tls = TlsPlan::draw(random);
+        for host in &mut plan.hosts {
+            host.tls = Some(tls.clone());
+        }
+        plan.appliance.tls = Some(tls);
+        // Who may connect is changed for the guest alone.
+        plan.may_change = false;
         plan
     }
 
@@ -459,6 +481,7 @@ impl AppliancePlan {
             starts: Vec::new(),
             held_up_one_in: *random.pick(&[0, 0, 500, 5000]),
             guard: None,
+            tls: None,
         }
         .fit(mtu)
     }
@@ -648,6 +671,7 @@ impl HostPlan {
             ]),
             abort_one_in: *random.pick(&[0, 0, 30, 8, 2]),
             guard: None,
+            tls: None,
             is_stranger: false,
         }
     }

@@ -36,6 +36,8 @@ pub enum Scenario {
     Spans,
     /// An appliance whose hosts prove who they are, and somebody who cannot.
     Auth,
+    /// An appliance whose hosts are encrypted, and somebody who tries to get past that.
+    Tls,
     /// The link of a mirrored pair alone: two nodes, and connections that break.
     Link,
     /// Two replicas of a volume that lose each other and meet again.
@@ -61,7 +63,7 @@ pub struct Failure {
 
 impl Scenario {
     /// Every scenario.
-    pub const ALL: [Scenario; 12] = [
+    pub const ALL: [Scenario; 13] = [
         Scenario::Target,
         Scenario::Log,
         Scenario::LogLies,
@@ -70,6 +72,7 @@ impl Scenario {
         Scenario::LogHangs,
         Scenario::Spans,
         Scenario::Auth,
+        Scenario::Tls,
         Scenario::Link,
         Scenario::Replicas,
         Scenario::Pair,
@@ -87,6 +90,7 @@ impl Scenario {
             Scenario::LogHangs => "log-hangs",
             Scenario::Spans => "spans",
             Scenario::Auth => "auth",
+            Scenario::Tls => "tls",
             Scenario::Link => "link",
             Scenario::Replicas => "replicas",
             Scenario::Pair => "pair",
@@ -126,6 +130,10 @@ impl Scenario {
             Scenario::Auth => {
                 guard::forget();
                 run(seed, Plan::draw_guarded, &trace)
+            }
+            Scenario::Tls => {
+                guard::forget();
+                run(seed, Plan::draw_encrypted, &trace)
             }
             Scenario::Link => link::run(seed, &trace),
             Scenario::Replicas => replicas::run(seed, &trace),

@@ -11,8 +11,8 @@ use net::{Cidr, MacAddress, Offload, Stack, StackConfig, TcpConfig, rss};
 use nvlog::{LogId, PartOf};
 use nvmf::{ListenerConfig, Target, TargetConfig};
 use shard::{
-    Common, DoorKind, Doors, Entrance, Handle, Link, MirrorDoor, NamespaceConfig, NvmeDoor, Offer,
-    Sizing, StoreInfo, SubsystemConfig, TlsDoor,
+    Common, DoorKind, Doors, Entrance, Handle, HostConfig, Link, MirrorDoor, NamespaceConfig,
+    NvmeDoor, Offer, Sizing, StoreInfo, SubsystemConfig, TlsDoor,
 };
 use volume::{Devices, Volumes};
 
@@ -23,8 +23,9 @@ use crate::device::{Device, Machine};
 use crate::disk::Disk;
 use crate::guard::GuardPlan;
 use crate::memory::Memory;
-use crate::plan::{AppliancePlan, LogPlan, NetworkPlan, VolumePlan};
+use crate::plan::{AppliancePlan, HOSTS_MAX, LogPlan, NetworkPlan, VolumePlan, host_nqn};
 use crate::port::Nic;
+use crate::secure::TlsPlan;
 use crate::wire::Node;
 
 /// Bytes of Ethernet, VLAN tag, IP and TCP in front of a segment's payload, at most.
@@ -138,7 +139,7 @@ impl Appliance {
         let offer = Offer::new(std::slice::from_ref(&subsystem), stores)
             .expect("namespaces that fit their devices");
         let ip = address(&self.network, Node::Appliance(self.index));
-        let listener = ListenerConfig::from((ip, TCP_PORT));
+        let listener = self.listener(ip);
         let target = Target::new(TargetConfig {
             subsystems: offer.subsystems.clone(),
             listeners: vec![listener],
@@ -234,12 +235,37 @@ impl Appliance {
             nqn: SUBSYSTEM.into(),
             serial: "TL0001".into(),
             model: "Throughline".into(),
-            hosts: self.plan.guard.as_ref().map(GuardPlan::hosts),
+            hosts: self.hosts(),
             ana: None,
             controller_ids: shard::CNTLIDS,
             peer_listeners: Vec::new(),
             namespaces,
         }
+    }
+
+    /// Where hosts come in.
+    fn listener(&self, ip: IpAddr) -> ListenerConfig {
+        let tls = self.plan.tls.as_ref().map(TlsPlan::listener);
+        ListenerConfig {
+            tls: tls.unwrap_or_default(),
+            ..(ip, TCP_PORT).into()
+        }
+    }
+
+    /// Who may connect, and with which keys; anybody, if nobody has any.
+    fn hosts(&self) -> Option<Vec<HostConfig>> {
+        let (guard, tls) = (&self.plan.guard, &self.plan.tls);
+        if guard.is_none() && tls.is_none() {
+            return None;
+        }
+        let plain = || (0..HOSTS_MAX).map(|index| HostConfig::from(&*host_nqn(index)));
+        let hosts = guard.as_ref().map(GuardPlan::hosts);
+        let hosts = hosts.unwrap_or_else(|| plain().collect());
+        let with_psk = |(index, host)| match tls {
+            Some(tls) => tls.host(index, host),
+            None => host,
+        };
+        Some(hosts.into_iter().enumerate().map(with_psk).collect())
     }
 
     /// Volumes that lie on several drives.
@@ -369,7 +395,10 @@ impl Appliance {
                     target: Arc::clone(target),
                 },
                 mirror: MirrorDoor::none(),
-                tls: TlsDoor::default(),
+                tls: match &self.plan.tls {
+                    Some(_) => TlsPlan::door(secret ^ index as u64),
+                    None => TlsDoor::default(),
+                },
             },
             memory,
         };

@@ -3,10 +3,13 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use super::channel::{Became, Channel, chunk, memory};
 use net::{
     ConnectError, ConnectionId, Event, Instant, PortFull, RxFrame, Stack, Transmit, TxFrame,
 };
-use pages::{Arena, Chunk, ClusterPool, HeapRegion, Inline, PAGE_SIZE, Slice};
+use pages::{Arena, ClusterPool, CopyLedger, HeapRegion, PAGE_SIZE, Slice};
+use testkit::Random;
+use tls::TlsPsk;
 
 use crate::appliance::{TCP_PORT, address, stack_config};
 use crate::clock::{self, Nanoseconds};
@@ -29,6 +32,12 @@ pub(super) struct Network {
     /// What happened to connections, and was not yet taken.
     pub(super) events: VecDeque<Event>,
     sent: Sent,
+    /// What connections are encrypted by from now on, and how often they take new keys; none: they are not.
+    key: Option<(TlsPsk, u64)>,
+    /// Those that are encrypted.
+    channels: Vec<(ConnectionId, Channel)>,
+    ledger: CopyLedger,
+    random: Random,
 }
 
 #[derive(Default)]
@@ -70,6 +79,33 @@ impl Network {
             remote: SocketAddr::new(address(plan, Node::Appliance(0)), TCP_PORT),
             events: VecDeque::new(),
             sent: Sent::default(),
+            key: None,
+            channels: Vec::new(),
+            ledger: CopyLedger::new(),
+            random: Random::new(secret),
+        }
+    }
+
+    /// Connections are encrypted by that key from now on, which they change now and then, or are not encrypted.
+    pub(super) fn set_key(&mut self, key: Option<(TlsPsk, u64)>) {
+        self.key = key;
+    }
+
+    /// One of the encrypted connections.
+    pub(super) fn channel(&mut self, connection: ConnectionId) -> Option<&mut Channel> {
+        let mut channels = self.channels.iter_mut();
+        let found = channels.find(|(id, _)| *id == connection);
+        found.map(|(_, channel)| channel)
+    }
+
+    /// Goes on with handshakes: a connection is there when its is done.
+    fn pump(&mut self) {
+        for (id, channel) in &mut self.channels {
+            match channel.pump(*id, &mut self.stack, &self.pages) {
+                Became::Same => {}
+                Became::Open => self.events.push_back(Event::Connected(*id)),
+                Became::Over => self.events.push_back(Event::PeerClosed(*id)),
+            }
         }
     }
 
@@ -104,8 +140,15 @@ impl Network {
             .set_budget(self.clusters.unheld(), self.clusters.len());
         self.stack.advance(Self::now());
         while let Some(event) = self.stack.poll_event() {
+            if let Event::Connected(id) = event
+                && let Some(channel) = self.channel(id)
+            {
+                channel.begin();
+                continue;
+            }
             self.events.push_back(event);
         }
+        self.pump();
     }
 
     /// It connects to that appliance from now on.
@@ -114,28 +157,42 @@ impl Network {
     }
 
     pub(super) fn connect(&mut self) -> Result<ConnectionId, ConnectError> {
-        self.stack.connect(Self::now(), self.remote, None)
+        let id = self.stack.connect(Self::now(), self.remote, None)?;
+        if let Some((key, update_one_in)) = &self.key {
+            let channel = Channel::new(key, *update_one_in, self.random.fork());
+            self.channels.push((id, channel));
+        }
+        Ok(id)
     }
 
     pub(super) fn recv(&mut self, connection: ConnectionId) -> Option<Slice> {
-        self.stack.recv(connection)
+        let mut channels = self.channels.iter_mut();
+        let Some((_, channel)) = channels.find(|(id, _)| *id == connection) else {
+            return self.stack.recv(connection);
+        };
+        let memory = memory(&self.pages, &self.ledger);
+        match channel.recv(connection, &mut self.stack, memory) {
+            Ok(slice) => slice,
+            Err(_) => {
+                self.events.push_back(Event::PeerClosed(connection));
+                None
+            }
+        }
     }
 
     /// Queues bytes of `bytes`, as many as there is room for; how many.
     pub(super) fn send(&mut self, connection: ConnectionId, bytes: &[u8]) -> usize {
+        let mut channels = self.channels.iter_mut();
+        if let Some((_, channel)) = channels.find(|(id, _)| *id == connection) {
+            let memory = memory(&self.pages, &self.ledger);
+            return channel.send(connection, bytes, &mut self.stack, memory);
+        }
         let mut sent = 0;
         while sent < bytes.len() && self.stack.send_room(connection).chunks > 0 {
             let rest = &bytes[sent..];
             let n = rest.len().min(PAGE_SIZE);
-            let chunk = match Inline::new(&rest[..n]) {
-                Some(inline) => Chunk::Inline(inline),
-                None => {
-                    let Some(mut page) = self.pages.alloc() else {
-                        return sent;
-                    };
-                    page[..n].copy_from_slice(&rest[..n]);
-                    Chunk::Slice(page.freeze().slice(0..n))
-                }
+            let Some(chunk) = chunk(&rest[..n], &self.pages) else {
+                return sent;
             };
             if self.stack.send(connection, chunk).is_err() {
                 return sent;
@@ -147,6 +204,13 @@ impl Network {
 
     /// Ends a connection: with a FIN behind what is queued, or with a reset.
     pub(super) fn end(&mut self, connection: ConnectionId, graceful: bool) {
+        if let Some(at) = (self.channels.iter()).position(|(id, _)| *id == connection) {
+            let (_, mut channel) = self.channels.swap_remove(at);
+            if graceful {
+                let memory = memory(&self.pages, &self.ledger);
+                channel.farewell(connection, &mut self.stack, memory);
+            }
+        }
         match graceful {
             true => self.stack.close(connection),
             false => self.stack.abort(connection),
