@@ -50,6 +50,7 @@ pub mod pair;
 mod process;
 mod program;
 mod stats;
+mod tunnel;
 // Also what the tests of the crate `net` against Linux are made of.
 #[allow(dead_code)]
 #[path = "../../../dataplane/net/tests/linux/sys.rs"]
@@ -69,3 +70,4 @@ pub use self::namespace::{Door, End, Namespace, mtu, veth};
 pub use self::process::{Ended, Process, Tool};
 pub use self::program::{Program, check, json_rpc};
 pub use self::stats::Stats;
+pub use self::tunnel::Tunnel;
