@@ -391,7 +391,7 @@ impl<'s> Writer<'s> {
         self.each(
             "throughline_copied_bytes_total",
             Type::Counter,
-            "Payload bytes that the CPU copied.",
+            "Payload bytes that the CPU copied, and those that TLS opened or sealed into other memory.",
             |out, shard| {
                 for &(reason, bytes) in &shard.copied_bytes {
                     out.add(&[("reason", reason)], bytes);

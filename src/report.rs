@@ -108,9 +108,9 @@ impl Work {
             cycles_per_io_total: over(shard.cycles_by_stage.sum(), shard.io.transfers()),
             pages_by_segments: shard.pages_by_segments,
             copied_bytes: shard.copied_bytes.clone(),
-            copied_bytes_total: shard.copied_bytes.sum(),
+            copied_bytes_total: shard.copied_bytes_total(),
             copied_per_stored_byte: each(&shard.copied_bytes, stored),
-            copied_per_stored_byte_total: over(shard.copied_bytes.sum(), stored),
+            copied_per_stored_byte_total: over(shard.copied_bytes_total(), stored),
             shard,
         }
     }

@@ -232,7 +232,7 @@ impl Display for Copies<'_> {
                 quotient(copied, moved, 6),
             ]);
         }
-        let all = self.0.copied_bytes.sum();
+        let all = self.0.copied_bytes_total();
         table.row(vec!["total".into(), grouped(all), quotient(all, moved, 6)]);
         write!(f, "{table}")
     }

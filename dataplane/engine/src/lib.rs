@@ -51,6 +51,7 @@ pub use net::{AddressState, ConnectionInfo, MacAddress};
 pub use nvmf::{
     AnaState, Cntlid, ControllerInfo, ListenerConfig, NamespaceConfig as OfferedNamespace, Tls,
 };
+pub use pages::CopyReason;
 pub use run::run;
 pub use shard::{
     ANA_IO_BYTES_MIN, AlertCounters, AnaSnapshot, CNTLIDS, Capture, CaptureError, CaptureLimits,
