@@ -33,7 +33,7 @@ use crate::plan::Plan;
 use crate::trace::{Trace, event};
 use crate::wire::{Node, Wire};
 use crate::world::Summary;
-use draw::{Event, Shape, draw, draw_events, draw_lag, draw_rate, good};
+use draw::{Event, Shape, draw, draw_events, draw_forgotten, draw_lag, draw_rate, good};
 use establish::Unestablished;
 use links::Links;
 use serving::Serving;
@@ -140,7 +140,10 @@ pub(crate) fn run(seed: u64, links_alone: bool, trace: &Trace) -> Result<Summary
     let has_arbiter = random.chance(1, 2);
     let mut shape = Shape::draw(&mut plan, links_alone, &mut random);
     shape.draw_first_roles(seed);
-    let events = draw_events(&plan, &shape, has_arbiter, &mut random);
+    let mut events = draw_events(&plan, &shape, has_arbiter, &mut random);
+    if has_arbiter && !links_alone {
+        draw_forgotten(&mut events, &shape, plan.active, seed);
+    }
     if trace.prints() {
         println!("{plan:#?}\n{shape:#?}\n{events:#?}");
     }

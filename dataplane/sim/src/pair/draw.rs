@@ -13,6 +13,9 @@ use crate::wire::{Between, Direction, Quality};
 /// How long a link that was cut is there before another one is: TCP's and the lanes' patience, and a way that is tried in vain.
 const SETTLED: Nanoseconds = 4 * SECOND;
 
+/// Has other numbers come of a seed.
+const FORGOTTEN: u64 = 0x666f_7267_6f74_0000;
+
 /// What happens.
 #[derive(Clone, Debug)]
 pub(super) enum Event {
@@ -433,6 +436,38 @@ fn draw_flap(
         },
     ));
     events.push((lost + random.below(12 * SECOND), Event::Start { appliance }));
+}
+
+/// In place of all else: a node goes on alone, of which the arbiter takes note, and then loses its data. The other node does not hear that
+/// the source is there, nor that it ever was. By numbers of their own, as [`Shape::draw_first_roles`].
+pub(super) fn draw_forgotten(
+    events: &mut Vec<(Nanoseconds, Event)>,
+    shape: &Shape,
+    active: Nanoseconds,
+    seed: u64,
+) {
+    let mut random = Random::new(seed ^ FORGOTTEN);
+    if !random.one_in(12) {
+        return;
+    }
+    events.clear();
+    // While hosts write: they go on when the source does.
+    let at = active / 4 + random.below(active / 2);
+    let forgets = at + random.range(6..=12u64) * SECOND;
+    let until = forgets + random.range(8..=16u64) * SECOND;
+    for link in shape.links() {
+        for direction in [Direction::Up, Direction::Down] {
+            events.push((at, cut(link, direction, true)));
+            events.push((until, cut(link, direction, false)));
+        }
+    }
+    events.push((forgets, Event::ArbiterForgets));
+    let appliance = random.below(shape.appliances);
+    for (at, is_cut) in [(forgets, true), (until, false)] {
+        events.push((at, Event::ArbiterCut { appliance, is_cut }));
+    }
+    events.sort_by_key(|&(at, _)| at);
+    heal(events, shape, active);
 }
 
 /// What an operator says, and ways to the arbiter that are cut.
