@@ -55,61 +55,79 @@ impl Exchange {
 
 impl Handshakes for Exchange {
     fn accept(&mut self, keys: Arc<PskTable>) -> Box<dyn Handshaker> {
-        Box::new(Server {
-            inbox: Inbox::default(),
-            nonce: self.nonce(),
-            keys,
-            proved: None,
-            failed: None,
-        })
+        let proved = None;
+        Box::new(Party::new(self.nonce(), Server { keys, proved }))
     }
 
     fn connect(&mut self, key: &TlsPsk) -> Box<dyn Handshaker> {
-        Box::new(Client {
-            inbox: Inbox::default(),
-            nonce: self.nonce(),
-            key: key.clone(),
-            is_begun: false,
-            failed: None,
-        })
+        let (key, is_begun) = (key.clone(), false);
+        Box::new(Party::new(self.nonce(), Client { key, is_begun }))
     }
 }
 
-struct Server {
+/// One of both.
+struct Party<R> {
     inbox: Inbox,
     nonce: Nonce,
-    keys: Arc<PskTable>,
-    /// The client's nonce, and the key that it named.
-    proved: Option<(Nonce, TlsPsk)>,
+    role: R,
     failed: Option<HandshakeFailure>,
 }
 
-struct Client {
-    inbox: Inbox,
-    nonce: Nonce,
-    key: TlsPsk,
-    is_begun: bool,
-    failed: Option<HandshakeFailure>,
+impl<R> Party<R> {
+    fn new(nonce: Nonce, role: R) -> Self {
+        Self {
+            inbox: Inbox::default(),
+            nonce,
+            role,
+            failed: None,
+        }
+    }
 }
 
-impl Handshaker for Server {
+impl<R: Role> Handshaker for Party<R> {
     fn advance(&mut self, received: &[u8]) -> Step {
         let mut send = Vec::new();
-        let progress = self.progress(received, &mut send);
+        let progress = match &self.failed {
+            Some(failure) => Err(failure.clone()),
+            None => {
+                self.inbox.bytes.extend_from_slice(received);
+                (self.role).progress(&mut self.inbox, &self.nonce, &mut send)
+            }
+        };
         step(send, progress, &mut self.failed)
     }
 }
 
-impl Server {
+/// What a side does with what has come: what is to be sent goes to `send`.
+trait Role: Send {
     fn progress(
         &mut self,
-        received: &[u8],
+        inbox: &mut Inbox,
+        own: &Nonce,
+        send: &mut Vec<u8>,
+    ) -> Result<Option<Established>, HandshakeFailure>;
+}
+
+struct Server {
+    keys: Arc<PskTable>,
+    /// The client's nonce, and the key that it named.
+    proved: Option<(Nonce, TlsPsk)>,
+}
+
+struct Client {
+    key: TlsPsk,
+    is_begun: bool,
+}
+
+impl Role for Server {
+    fn progress(
+        &mut self,
+        inbox: &mut Inbox,
+        own: &Nonce,
         send: &mut Vec<u8>,
     ) -> Result<Option<Established>, HandshakeFailure> {
-        failed(&self.failed)?;
-        self.inbox.bytes.extend_from_slice(received);
         if self.proved.is_none() {
-            let Some(hello) = self.inbox.message()? else {
+            let Some(hello) = inbox.message()? else {
                 return Ok(None);
             };
             let (nonce, rest) = hello.split_first_chunk().ok_or_else(malformed)?;
@@ -125,65 +143,44 @@ impl Server {
                     HandshakeReason::NothingInCommon,
                 ));
             }
-            let proof = proof(key, Side::Server, nonce, &self.nonce);
-            put(send, &[&self.nonce, &proof]);
+            let proof = proof(key, Side::Server, nonce, own);
+            put(send, &[own, &proof]);
             self.proved = Some((*nonce, key.clone()));
         }
         let Some((nonce, key)) = &self.proved else {
             return Ok(None);
         };
-        let Some(finish) = self.inbox.message()? else {
+        let Some(finish) = inbox.message()? else {
             return Ok(None);
         };
-        check(&finish, &proof(key, Side::Client, nonce, &self.nonce), key)?;
-        let unread = std::mem::take(&mut self.inbox.bytes);
-        Ok(Some(established(
-            Side::Server,
-            key,
-            nonce,
-            &self.nonce,
-            unread,
-        )))
+        check(&finish, &proof(key, Side::Client, nonce, own), key)?;
+        let unread = std::mem::take(&mut inbox.bytes);
+        Ok(Some(established(Side::Server, key, nonce, own, unread)))
     }
 }
 
-impl Handshaker for Client {
-    fn advance(&mut self, received: &[u8]) -> Step {
-        let mut send = Vec::new();
-        let progress = self.progress(received, &mut send);
-        step(send, progress, &mut self.failed)
-    }
-}
-
-impl Client {
+impl Role for Client {
     fn progress(
         &mut self,
-        received: &[u8],
+        inbox: &mut Inbox,
+        own: &Nonce,
         send: &mut Vec<u8>,
     ) -> Result<Option<Established>, HandshakeFailure> {
-        failed(&self.failed)?;
         if !self.is_begun {
             self.is_begun = true;
             let suite = (self.key.hash().suite() as u16).to_be_bytes();
             let identity = self.key.identity().to_string();
-            put(send, &[&self.nonce, &suite, identity.as_bytes()]);
+            put(send, &[own, &suite, identity.as_bytes()]);
         }
-        self.inbox.bytes.extend_from_slice(received);
-        let Some(reply) = self.inbox.message()? else {
+        let Some(reply) = inbox.message()? else {
             return Ok(None);
         };
         let (nonce, theirs) = reply.split_first_chunk().ok_or_else(malformed)?;
         let key = &self.key;
-        check(theirs, &proof(key, Side::Server, &self.nonce, nonce), key)?;
-        put(send, &[&proof(key, Side::Client, &self.nonce, nonce)]);
-        let unread = std::mem::take(&mut self.inbox.bytes);
-        Ok(Some(established(
-            Side::Client,
-            key,
-            &self.nonce,
-            nonce,
-            unread,
-        )))
+        check(theirs, &proof(key, Side::Server, own, nonce), key)?;
+        put(send, &[&proof(key, Side::Client, own, nonce)]);
+        let unread = std::mem::take(&mut inbox.bytes);
+        Ok(Some(established(Side::Client, key, own, nonce, unread)))
     }
 }
 
@@ -293,10 +290,6 @@ fn failure(alert: Alert, reason: HandshakeReason) -> HandshakeFailure {
 
 fn malformed() -> HandshakeFailure {
     failure(Alert::DecodeError, HandshakeReason::Malformed)
-}
-
-fn failed(before: &Option<HandshakeFailure>) -> Result<(), HandshakeFailure> {
-    before.clone().map_or(Ok(()), Err)
 }
 
 /// What is to be sent with it: of a failure, its alert, once.
