@@ -2,6 +2,7 @@
 //! commands, and tells the oracle what came of them.
 
 mod aborts;
+mod attempts;
 mod channel;
 mod commands;
 mod intruder;
@@ -186,8 +187,8 @@ impl Host {
     pub(crate) fn rest(&mut self) {
         match &mut self.stranger {
             None => {}
-            Some(Strange::Stranger(stranger)) => stranger.is_tired = true,
-            Some(Strange::Intruder(intruder)) => intruder.is_tired = true,
+            Some(Strange::Stranger(stranger)) => stranger.tires(),
+            Some(Strange::Intruder(intruder)) => intruder.tires(),
         }
         self.goal = Goal::Work(0);
     }

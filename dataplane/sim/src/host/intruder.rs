@@ -1,9 +1,10 @@
 //! Somebody who tries to get past TLS: with keys of others, in the clear, by names that are not those of a key, and with
 //! records that were tampered with.
 
-use net::{ConnectionId, Event};
+use net::ConnectionId;
 use testkit::{Command, Completion, Config, Random, command};
 
+use super::attempts::{Attempts, opened};
 use super::network::Network;
 use crate::appliance::SUBSYSTEM;
 use crate::clock::{self, MILLISECOND, Nanoseconds};
@@ -11,17 +12,11 @@ use crate::oracle::Violation;
 use crate::plan::host_nqn;
 use crate::secure::{GUEST, NOBODY, TlsPlan};
 
-/// Connections that it begins at a time.
-const ATTEMPTS: usize = 5;
-
 /// Somebody, with as many attempts under way as it likes.
 pub(super) struct Intruder {
     tls: TlsPlan,
     random: Random,
-    attempts: Vec<Attempt>,
-    next_at: Nanoseconds,
-    /// It tries no more.
-    pub(super) is_tired: bool,
+    attempts: Attempts<Attempt>,
 }
 
 /// What it tries.
@@ -76,48 +71,40 @@ impl Intruder {
         Self {
             tls: tls.clone(),
             random,
-            attempts: Vec::new(),
-            next_at: 0,
-            is_tired: false,
+            attempts: Attempts::new(),
         }
+    }
+
+    /// It tries no more.
+    pub(super) fn tires(&mut self) {
+        self.attempts.is_tired = true;
     }
 
     /// A turn; when the next one is due.
     pub(super) fn advance(&mut self, network: &mut Network) -> Result<Nanoseconds, Violation> {
         let now = clock::now();
         while let Some(event) = network.events.pop_front() {
-            let (id, is_open) = match event {
-                Event::Connected(id) => (id, true),
-                Event::PeerClosed(id) | Event::Closed { connection: id, .. } => (id, false),
-                _ => continue,
+            let Some((id, is_open)) = opened(&event) else {
+                continue;
             };
-            for attempt in &mut self.attempts {
+            for attempt in &mut self.attempts.list {
                 attempt.heard(id, is_open)?;
             }
         }
-        if now >= self.next_at && !self.is_tired && self.attempts.len() < ATTEMPTS {
-            self.next_at = now + self.random.range(1..=20u64) * MILLISECOND;
+        if self.attempts.begins(&mut self.random) {
             self.begin(network);
         }
-        for attempt in &mut self.attempts {
+        for attempt in &mut self.attempts.list {
             attempt.advance(network, &mut self.random)?;
         }
-        let tired = self.is_tired;
-        let (over, on): (Vec<_>, Vec<_>) = self
-            .attempts
-            .drain(..)
-            .partition(|attempt| tired || attempt.state == State::Over || attempt.until <= now);
-        self.attempts = on;
-        for attempt in over {
+        let is_over = |it: &Attempt| it.state == State::Over || it.until <= now;
+        for attempt in self.attempts.take_over(is_over) {
             let io = attempt.io.as_ref().map(|(id, ..)| *id);
             for id in [Some(attempt.id), io].into_iter().flatten() {
                 network.end(id, self.random.chance(1, 2));
             }
         }
-        Ok(match self.is_tired {
-            true => Nanoseconds::MAX,
-            false => self.next_at.max(now + MILLISECOND),
-        })
+        Ok(self.attempts.next_turn())
     }
 
     fn begin(&mut self, network: &mut Network) {
@@ -158,7 +145,7 @@ impl Intruder {
             Trick::Half | Trick::Garbage => State::Silent,
             _ => State::Forbidden,
         };
-        self.attempts.push(Attempt {
+        self.attempts.list.push(Attempt {
             trick,
             id,
             is_open: false,

@@ -1,9 +1,10 @@
 //! Somebody without any key, who knows the names of hosts and hears what they say.
 
 use auth::{Body, Message};
-use net::{ConnectionId, Event};
+use net::ConnectionId;
 use testkit::{Command, Completion, Config, Payload, Proof, Prove, Random, command};
 
+use super::attempts::{Attempts, opened};
 use super::network::Network;
 use crate::appliance::SUBSYSTEM;
 use crate::clock::{self, MILLISECOND, Nanoseconds};
@@ -11,17 +12,11 @@ use crate::guard::{self, GuardPlan};
 use crate::oracle::Violation;
 use crate::plan::host_nqn;
 
-/// Connections that it has at a time.
-const ATTEMPTS: usize = 5;
-
 /// A stranger, with as many attempts under way as it likes.
 pub(super) struct Stranger {
     guard: GuardPlan,
     random: Random,
-    attempts: Vec<Attempt>,
-    next_at: Nanoseconds,
-    /// It tries no more.
-    pub(super) is_tired: bool,
+    attempts: Attempts<Attempt>,
 }
 
 /// What it tries.
@@ -71,22 +66,27 @@ impl Stranger {
         Self {
             guard: guard.clone(),
             random,
-            attempts: Vec::new(),
-            next_at: 0,
-            is_tired: false,
+            attempts: Attempts::new(),
         }
+    }
+
+    /// It tries no more.
+    pub(super) fn tires(&mut self) {
+        self.attempts.is_tired = true;
     }
 
     /// A turn; when the next one is due.
     pub(super) fn advance(&mut self, network: &mut Network) -> Result<Nanoseconds, Violation> {
         let now = clock::now();
         while let Some(event) = network.events.pop_front() {
-            let (id, is_open) = match event {
-                Event::Connected(id) => (id, true),
-                Event::PeerClosed(id) | Event::Closed { connection: id, .. } => (id, false),
-                _ => continue,
+            let Some((id, is_open)) = opened(&event) else {
+                continue;
             };
-            let attempt = self.attempts.iter_mut().find(|attempt| attempt.id == id);
+            let attempt = self
+                .attempts
+                .list
+                .iter_mut()
+                .find(|attempt| attempt.id == id);
             if let Some(attempt) = attempt {
                 match is_open {
                     true => attempt.is_open = true,
@@ -94,14 +94,13 @@ impl Stranger {
                 }
             }
         }
-        if now >= self.next_at && !self.is_tired && self.attempts.len() < ATTEMPTS {
-            self.next_at = now + self.random.range(1..=20u64) * MILLISECOND;
-            if let Ok(id) = network.connect() {
-                let attempt = self.begin(id);
-                self.attempts.push(attempt);
-            }
+        if self.attempts.begins(&mut self.random)
+            && let Ok(id) = network.connect()
+        {
+            let attempt = self.begin(id);
+            self.attempts.list.push(attempt);
         }
-        for attempt in &mut self.attempts {
+        for attempt in &mut self.attempts.list {
             while let Some(slice) = network.recv(attempt.id) {
                 let received = attempt.host.receive(slice.bytes());
                 received.map_err(|violation| Violation(format!("a stranger: {violation}")))?;
@@ -114,19 +113,11 @@ impl Stranger {
                 attempt.host.consume(sent);
             }
         }
-        let tired = self.is_tired;
-        let (over, on): (Vec<_>, Vec<_>) = self
-            .attempts
-            .drain(..)
-            .partition(|attempt| tired || attempt.state == State::Over || attempt.until <= now);
-        self.attempts = on;
-        for attempt in over {
+        let is_over = |it: &Attempt| it.state == State::Over || it.until <= now;
+        for attempt in self.attempts.take_over(is_over) {
             network.end(attempt.id, self.random.chance(1, 2));
         }
-        Ok(match self.is_tired {
-            true => Nanoseconds::MAX,
-            false => self.next_at.max(now + MILLISECOND),
-        })
+        Ok(self.attempts.next_turn())
     }
 
     fn begin(&mut self, id: ConnectionId) -> Attempt {
