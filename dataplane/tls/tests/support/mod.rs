@@ -159,3 +159,8 @@ pub fn cut<'a>(
         (!now.is_empty()).then(|| lab.slice(now))
     })
 }
+
+/// Bytes that are not alike.
+pub fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 7 + i / 251) as u8).collect()
+}
