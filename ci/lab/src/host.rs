@@ -160,6 +160,10 @@ impl Load {
     }
 }
 
+/// One of SPDK's applications then keeps its sockets in /run/dpdk, where they are its own. Else they are in /tmp,
+/// where two that start at the same time take each other's.
+const RUN_TIME_FILES: [&str; 2] = ["-i", "0"];
+
 /// A machine with an initiator: a namespace, and core 0.
 #[derive(Debug)]
 pub struct Host {
@@ -186,7 +190,8 @@ impl Host {
     fn spdk(&self, name: &str) -> Result<Tool> {
         Ok(self
             .tool(machine::spdk_tool(name)?)
-            .called(name.replace("spdk_", "")))
+            .called(name.replace("spdk_", ""))
+            .args(RUN_TIME_FILES))
     }
 
     /// Connects, and prints what Identify and the log pages say.

@@ -13,7 +13,9 @@ use crate::{Outcome, Result, Test, Tool, sys};
 
 /// Mounts what is a tool's own, and becomes it.
 const ALONE: &str = "mkdir -p /dev/hugepages /run/dpdk
-    mount -t hugetlbfs -o pagesize=2M none /dev/hugepages && mount -t tmpfs none /run/dpdk && exec \"$@\"";
+    mount -t hugetlbfs -o pagesize=2M none /dev/hugepages || exit
+    for files in /run/dpdk /dev/shm; do mount -t tmpfs none $files || exit; done
+    exec \"$@\"";
 /// Data blocks (of 4 KiB to 128 KiB) go as they are when no offload is in the
 /// way: every frame carries at most the wire's MTU.
 const OFFLOADS: &str = "tx off rx off sg off tso off gso off gro off";
@@ -60,7 +62,8 @@ impl Namespace {
         tool.through(["ip", "netns", "exec", &self.name])
     }
 
-    /// The same tool, in this namespace, with hugepages and run-time files of its own, which vanish with it.
+    /// The same tool, in this namespace, with hugepages, run-time files and shared memory of its own, which vanish
+    /// with it.
     pub fn alone(&self, tool: Tool) -> Tool {
         self.inside(tool.through(["sh", "-c", ALONE, "sh"]))
     }

@@ -14,9 +14,6 @@ use crate::{Failure, Result, Test};
 /// What a tool may take when nothing else is said.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Where the files of `shm_open` are.
-const SHARED_MEMORY: &str = "/dev/shm";
-
 /// A command that has not been run.
 #[derive(Clone, Debug)]
 #[must_use]
@@ -206,12 +203,8 @@ impl Process {
     }
 
     fn end(&mut self) {
-        let is_killed = self.is_running();
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if is_killed {
-            forget_traces(self.id());
-        }
     }
 
     /// Waits for its end, as long as it may take.
@@ -310,16 +303,6 @@ impl Ended {
     }
 }
 
-/// Removes what one of SPDK's applications keeps its tracepoints in, of a process that was killed: 135 MB of memory.
-fn forget_traces(id: u32) {
-    let end = format!("_trace.pid{id}");
-    for file in fs::read_dir(SHARED_MEMORY).into_iter().flatten().flatten() {
-        if file.file_name().to_string_lossy().ends_with(&end) {
-            let _ = fs::remove_file(file.path());
-        }
-    }
-}
-
 /// The last lines of a text, in one line.
 fn last_words(text: &str) -> String {
     let lines: Vec<&str> = text
@@ -375,22 +358,6 @@ mod tests {
         assert_eq!(tool.fails().expect("it fails").status.code(), Some(3));
         let fine = Tool::new(&test, "true").fails().expect_err("it succeeds");
         assert!(fine.to_string().contains("it said nothing"), "{fine}");
-    }
-
-    #[test]
-    fn a_process_that_is_killed_leaves_no_traces_behind() {
-        let test = Test::scratch("process-traces");
-        let sleep = || Tool::new(&test, "sleep").arg("60").start();
-        let [killed, other] = [(); 2].map(|()| sleep().expect("it starts"));
-        let [mine, others] = [&killed, &other]
-            .map(|process| PathBuf::from(format!("/dev/shm/lab_trace.pid{}", process.id())));
-        for file in [&mine, &others] {
-            fs::write(file, "traces").expect("shared memory");
-        }
-        killed.kill();
-        assert!(!mine.exists() && others.exists());
-        drop(other);
-        assert!(!others.exists());
     }
 
     #[test]

@@ -144,6 +144,8 @@ fn eal_arguments(config: &Config) -> Result<Vec<CString>, Error> {
         cores.join(","),
         // No hugetlbfs mount, no files left behind, no second process.
         "--in-memory".into(),
+        // Its socket would be in /tmp, where two programs that start at the same time take each other's, and anyone asks.
+        "--no-telemetry".into(),
         "-m".into(),
         config.native_memory_mib.to_string(),
         "--base-virtaddr=0x200000000000".into(),

@@ -17,6 +17,7 @@ pub fn eal(lcores: &str, extra: &[&str]) {
         lcores,
         "--no-pci",
         "--in-memory",
+        "--no-telemetry",
         "-m",
         "256",
         "--iova-mode=pa",
