@@ -101,6 +101,8 @@ pub struct Link<P> {
     mirrors: Vec<ConnectionId>,
     /// Connections in whose handshakes it is proved who the host is, the oldest first; some of them are long done.
     handshakes: VecDeque<ConnectionId>,
+    /// Encrypted connections with a record that is begun, or sealed and not in TCP's queue.
+    unsealed: VecDeque<ConnectionId>,
 }
 
 impl<P: Port> Link<P> {
@@ -116,6 +118,7 @@ impl<P: Port> Link<P> {
             open: 0,
             waiting: VecDeque::with_capacity(slots),
             at_desk: VecDeque::new(),
+            unsealed: VecDeque::new(),
             desk_looks: 0,
             desk_answers: 0,
             resources: Resources::default(),
@@ -297,6 +300,10 @@ impl<P: Port> Link<P> {
         stages: &mut StageClock<M::Ticks>,
         now: Instant,
     ) -> bool {
+        if !self.unsealed.is_empty() {
+            self.seal(common);
+            stages.end(Stage::Protocol);
+        }
         let sent = if self.stack.wants_transmit() {
             self.stack.transmit(now, &mut self.port)
         } else {
@@ -574,7 +581,12 @@ impl<P: Port> Link<P> {
         let (buffers, doors) = common.for_doors();
         let done = if connection.secure.is_some() {
             let done = secure::send(&mut self.stack, connection, buffers, doors);
-            secure::note(connection, &mut self.waiting, &mut self.at_desk);
+            secure::note(
+                connection,
+                &mut self.waiting,
+                &mut self.at_desk,
+                &mut self.unsealed,
+            );
             done
         } else {
             let mut wire = StackWire {

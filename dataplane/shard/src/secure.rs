@@ -120,6 +120,15 @@ pub(crate) struct Records {
     pub(crate) is_ended: bool,
     /// The peer was asked for a new key of its own.
     pub(crate) has_asked: bool,
+    /// In the link's list of those with a record that is begun.
+    pub(crate) is_listed: bool,
+}
+
+impl Records {
+    /// Whether there is something that TCP has not been given.
+    pub(crate) fn holds(&self) -> bool {
+        self.held.is_some() || !self.sealer.is_empty()
+    }
 }
 
 /// What became of bytes of a handshake.
@@ -257,6 +266,7 @@ impl Secure {
             held: None,
             is_ended: false,
             has_asked: false,
+            is_listed: false,
         }));
         Came::Open(PskNames {
             host: identity.host,

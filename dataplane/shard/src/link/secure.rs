@@ -159,6 +159,37 @@ impl<P: Port> Link<P> {
         true
     }
 
+    /// Ends the records that were begun in this turn: what is answered in one turn is one record, as far as it goes in.
+    pub(super) fn seal<M: Machine>(&mut self, common: &mut Common<M>) {
+        for _ in 0..self.unsealed.len() {
+            let Some(id) = self.unsealed.pop_front() else {
+                return;
+            };
+            let Some(connection) = self.connections[id.slot()].as_deref_mut() else {
+                continue;
+            };
+            if connection.id != id || connection.gone {
+                continue;
+            }
+            let Some(secure) = &mut connection.secure else {
+                continue;
+            };
+            let State::Open(records) = &mut secure.state else {
+                continue;
+            };
+            records.is_listed = false;
+            let (buffers, doors) = common.for_doors();
+            let mut wire = SealingWire::new(&mut self.stack, id, records, buffers);
+            wire.flush();
+            let came = wire.came();
+            connection.note(&came, doors);
+            if came.lacks_page && !connection.waiting {
+                connection.waiting = true;
+                self.waiting.push_back(id);
+            }
+        }
+    }
+
     /// The peer sends nothing more: it is told that nothing more comes, as far as there is room, and the connection ends.
     pub(super) fn part<M: Machine>(&mut self, id: ConnectionId, common: &mut Common<M>) {
         if let Some(connection) = self.connections[id.slot()].as_deref_mut()
@@ -181,10 +212,17 @@ pub(super) fn note(
     connection: &mut Connection,
     waiting: &mut VecDeque<ConnectionId>,
     at_desk: &mut VecDeque<ConnectionId>,
+    unsealed: &mut VecDeque<ConnectionId>,
 ) {
-    let Some(secure) = &connection.secure else {
+    let Some(secure) = &mut connection.secure else {
         return;
     };
+    if let State::Open(records) = &mut secure.state
+        && records.holds()
+        && !std::mem::replace(&mut records.is_listed, true)
+    {
+        unsealed.push_back(connection.id);
+    }
     if secure.wants_page && !connection.waiting {
         connection.waiting = true;
         waiting.push_back(connection.id);
@@ -225,19 +263,28 @@ pub(super) fn send(
     let mut wire = SealingWire::new(stack, id, records, buffers);
     // Behind the last record the session has nothing to say.
     let mut done = wire.records.is_ended || session.transmit(&mut wire, buffers, doors);
-    done &= wire.flush();
     if done && session.ending() == Some(Ending::Close) {
-        done = wire.farewell();
+        done = wire.flush() && wire.farewell();
     }
-    connection.sent += wire.sent;
-    let (taken, lacks_page) = (wire.taken, wire.lacks_page);
-    let counters = &mut doors.tls.counters;
-    counters.sealed_bytes += taken;
-    if lacks_page {
-        counters.page_waits += 1;
-        secure.wants_page = true;
-    }
+    let came = wire.came();
+    connection.note(&came, doors);
     done
+}
+
+impl Connection {
+    /// What became of its records.
+    fn note(&mut self, came: &Sent, doors: &mut Doors) {
+        self.sent += came.sent;
+        let counters = &mut doors.tls.counters;
+        counters.sealed_bytes += came.taken;
+        let Some(secure) = &mut self.secure else {
+            return;
+        };
+        if came.lacks_page {
+            counters.page_waits += 1;
+            secure.wants_page = true;
+        }
+    }
 }
 
 /// One connection's way from TCP to its session.
@@ -377,6 +424,13 @@ impl Inward<'_> {
     }
 }
 
+/// What went through a [`SealingWire`].
+struct Sent {
+    taken: u64,
+    sent: u64,
+    lacks_page: bool,
+}
+
 /// A session's way into the TCP send queue, through records. What is sealed and finds no room waits here: no more is sealed before it is gone.
 struct SealingWire<'a> {
     stack: &'a mut Stack,
@@ -405,6 +459,14 @@ impl<'a> SealingWire<'a> {
             taken: 0,
             sent: 0,
             lacks_page: false,
+        }
+    }
+
+    fn came(&self) -> Sent {
+        Sent {
+            taken: self.taken,
+            sent: self.sent,
+            lacks_page: self.lacks_page,
         }
     }
 

@@ -270,6 +270,10 @@ impl Opener {
 
     /// The header of the next record, if it is there.
     fn header(&self) -> Option<[u8; HEADER_LEN]> {
+        let front = self.waiting.front()?.slice.bytes();
+        if let Some(header) = front.first_chunk() {
+            return Some(*header);
+        }
         let mut header = [0; HEADER_LEN];
         (self.waiting_bytes >= HEADER_LEN).then(|| self.copy_out(0, &mut header))?;
         Some(header)
@@ -335,6 +339,14 @@ impl Opener {
 
     /// Takes waiting bytes off by value: headers and tags.
     fn take_bytes<const N: usize>(&mut self) -> [u8; N] {
+        if let Some(front) = self.waiting.front_mut()
+            && front.slice.len() > N
+            && let Some(&bytes) = front.slice.bytes().first_chunk()
+        {
+            front.slice.advance(N);
+            self.waiting_bytes -= N;
+            return bytes;
+        }
         let mut bytes = [0; N];
         self.copy_out(0, &mut bytes);
         let mut left = N;
@@ -393,12 +405,13 @@ impl Opener {
     fn open_in_place(&mut self, memory: Memory<'_>) -> Result<Option<ContentType>, Failure> {
         let header = self.header().expect("a record is there");
         Self::check(header)?;
-        let content_len = (Self::body_len(header) - TAG_LEN).saturating_sub(1);
-        let Some(mut aside) = Aside::new(self.pages_aside(content_len), memory) else {
+        // With its content type, which is cut off again.
+        let inner_len = Self::body_len(header) - TAG_LEN;
+        let Some(mut aside) = Aside::new(self.pages_aside(inner_len), memory) else {
             return Ok(None);
         };
         self.begin_record(header);
-        let mut left = content_len;
+        let mut left = inner_len;
         while left > 0 {
             let mut part = self.take_part(left).expect("the record is whole");
             left -= part.slice.len();
@@ -415,12 +428,13 @@ impl Opener {
             self.plain.push_back(part.slice);
         }
         aside.end(&mut self.plain);
-        self.end_record(content_len, header).map(Some)
+        self.verify(inner_len.saturating_sub(1))?;
+        self.cut_padding().map(Some)
     }
 
-    /// Pages for what others have of the next record's content: each run of it begins one.
-    fn pages_aside(&self, content_len: usize) -> usize {
-        let (mut at, end) = (0, HEADER_LEN + content_len);
+    /// Pages for what others have of the next record's content and content type: each run of it begins one.
+    fn pages_aside(&self, inner_len: usize) -> usize {
+        let (mut at, end) = (0, HEADER_LEN + inner_len);
         let (mut pages, mut run) = (0, 0usize);
         for part in &self.waiting {
             let from = at.max(HEADER_LEN);
@@ -509,16 +523,22 @@ impl Opener {
             last = self.take_bytes();
             self.key.gcm.apply(&mut last);
         }
+        self.verify(content_len)?;
+        match last[0] {
+            0 => self.cut_padding(),
+            kind => inner::content_type(kind),
+        }
+    }
+
+    /// Behind all that was sealed of a record: its tag.
+    fn verify(&mut self, content_len: usize) -> Result<(), Failure> {
         let tag = self.take_bytes();
         if !self.key.gcm.verify(&tag) && !mutant!("tls-tag-unverified") {
             return Err(Failure::Ours(Alert::BadRecordMac));
         }
-        if content_len > PLAINTEXT_LEN_MAX {
-            return Err(Failure::Ours(Alert::RecordOverflow));
-        }
-        match last[0] {
-            0 => self.cut_padding(),
-            kind => inner::content_type(kind),
+        match content_len > PLAINTEXT_LEN_MAX {
+            true => Err(Failure::Ours(Alert::RecordOverflow)),
+            false => Ok(()),
         }
     }
 

@@ -2,13 +2,14 @@
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use arrayvec::ArrayVec;
 use mutant::mutant;
 use pages::{Chunk, Cluster, CopyReason, Fresh, Inline, PAGE_SIZE, Slice};
 
 use super::{ContentType, HEADER_LEN, Limits, Memory, PLAINTEXT_LEN_MAX, TAG_LEN, TrafficKey};
-use crate::aead::Direction;
+use crate::aead::{Direction, Gcm};
 use crate::alert::Alert;
 use crate::handshake::Established;
 
@@ -16,8 +17,10 @@ use crate::handshake::Established;
 const PARTS_MAX: usize = 32;
 /// Pages that a record fills, if nothing of it is sealed where it lies.
 const RECORD_PAGES_MAX: usize = PLAINTEXT_LEN_MAX.div_ceil(PAGE_SIZE) + 1;
-/// Chunks of a record: its parts, its header, its end.
+/// Chunks of a record: its parts, and one more where its header is, and one where its end is, if they do not fit in beside those.
 const CHUNKS_MAX: usize = PARTS_MAX + 2;
+/// Bytes of it that go by value, at most.
+const RUN_LEN_MAX: usize = HEADER_LEN + PARTS_MAX * Inline::CAPACITY + 1 + TAG_LEN;
 /// Chunks that wait to be taken before no more is sealed.
 const WAITING_MAX: usize = 2 * CHUNKS_MAX;
 
@@ -252,104 +255,141 @@ impl Sealer {
         if self.key.is_near_limit() {
             self.update_key(false);
         }
-        self.begin(self.parts_bytes);
+        let header = self.begin(self.parts_bytes);
         self.parts_bytes = 0;
-        let first = self.ready.len();
+        let mut sealed = Sealed::new(header);
         let mut aside = 0;
-        for part in &mut self.parts {
-            let sealed = match part {
-                Part::Inline(inline) => {
-                    let mut bytes = [0; Inline::CAPACITY];
-                    let len = inline.bytes().len();
-                    bytes[..len].copy_from_slice(inline.bytes());
-                    self.key.gcm.apply(&mut bytes[..len]);
-                    Chunk::Inline(Inline::first(len, &bytes))
-                }
-                Part::InPlace(slice) => {
+        for part in self.parts.drain(..) {
+            match part {
+                Part::Inline(inline) => sealed.add(inline.bytes()),
+                Part::InPlace(mut slice) => {
+                    sealed.end_run(&mut self.key.gcm);
                     // SAFETY: when the slice came nobody else had a handle to its cluster, but who has promised not to read it again. Those that were
                     // made of it since are parts of it without these bytes. Nobody has a reference to these: the only slice of them is this one.
                     self.key.gcm.apply(unsafe { slice.bytes_mut() });
-                    Chunk::Slice(slice.clone())
+                    sealed.pieces.push(Piece::Chunk(Chunk::Slice(slice)));
                 }
                 Part::Aside(slice, page, at) => {
-                    let to = &mut self.fresh[*page][*at..*at + slice.len()];
-                    self.key.gcm.apply_to(slice.bytes(), to);
+                    sealed.end_run(&mut self.key.gcm);
+                    let range = at..at + slice.len();
+                    (self.key.gcm).apply_to(slice.bytes(), &mut self.fresh[page][range.clone()]);
                     aside += slice.len();
-                    continue;
+                    sealed.pieces.push(Piece::Aside(page, range));
                 }
-            };
-            self.ready.push_back(sealed);
+            }
         }
-        self.put_aside(first);
+        sealed.end(ContentType::ApplicationData, &mut self.key.gcm);
         if aside > 0 {
             memory.ledger.copied(CopyReason::Seal, aside);
         }
-        self.parts.clear();
-        self.end_record(ContentType::ApplicationData);
+        self.put(sealed);
     }
 
-    /// Puts what was sealed into fresh pages between the other parts of a record, the first of which is chunk `first`.
-    fn put_aside(&mut self, first: usize) {
-        if self.fresh.is_empty() {
-            return;
-        }
-        let count = self.fresh.len();
-        let last_len = self.fresh_len;
+    /// Puts what was sealed behind the ciphertext, and freezes the pages that of it went into.
+    fn put(&mut self, sealed: Sealed) {
+        let (count, last_len) = (self.fresh.len(), self.fresh_len);
         let frozen: ArrayVec<Cluster, RECORD_PAGES_MAX> = (self.fresh.drain(..).enumerate())
             .map(|(i, page)| page.freeze_filled(if i + 1 == count { last_len } else { PAGE_SIZE }))
             .collect();
-        let mut others: ArrayVec<Chunk, PARTS_MAX> = self.ready.drain(first..).collect();
-        let mut others = others.drain(..);
-        for part in &self.parts {
-            let Part::Aside(slice, page, at) = part else {
-                self.ready.extend(others.next());
-                continue;
+        for piece in sealed.pieces {
+            let (page, range) = match piece {
+                Piece::Chunk(chunk) => {
+                    self.ready.push_back(chunk);
+                    continue;
+                }
+                Piece::Aside(page, range) => (&frozen[page], range),
             };
-            let range = *at..*at + slice.len();
             match self.ready.back_mut() {
                 // What continues in the same page is one chunk.
                 Some(Chunk::Slice(before))
-                    if before.cluster().is_same(&frozen[*page])
+                    if before.cluster().is_same(page)
                         && before.offset() + before.len() == range.start =>
                 {
                     let start = before.offset();
-                    *before = frozen[*page].clone().slice(start..range.end);
+                    *before = page.clone().slice(start..range.end);
                 }
-                _ => {
-                    let sealed = frozen[*page].clone().slice(range);
-                    self.ready.push_back(Chunk::Slice(sealed));
-                }
+                _ => (self.ready).push_back(Chunk::Slice(page.clone().slice(range))),
             }
         }
     }
 
     /// A record that is no application data.
     fn seal_message(&mut self, kind: ContentType, content: &[u8]) {
-        self.begin(content.len());
-        let mut bytes = [0; Inline::CAPACITY];
-        bytes[..content.len()].copy_from_slice(content);
-        self.key.gcm.apply(&mut bytes[..content.len()]);
-        (self.ready).push_back(Chunk::Inline(Inline::first(content.len(), &bytes)));
-        self.end_record(kind);
+        let mut sealed = Sealed::new(self.begin(content.len()));
+        sealed.add(content);
+        sealed.end(kind, &mut self.key.gcm);
+        for piece in sealed.pieces {
+            if let Piece::Chunk(chunk) = piece {
+                self.ready.push_back(chunk);
+            }
+        }
     }
 
     /// Begins a record of so much content: its header (RFC 8446, 5.2).
-    fn begin(&mut self, content_len: usize) {
+    fn begin(&mut self, content_len: usize) -> [u8; HEADER_LEN] {
         let [high, low] = ((content_len + 1 + TAG_LEN) as u16).to_be_bytes();
-        let header: [u8; HEADER_LEN] = [ContentType::ApplicationData as u8, 3, 3, high, low];
+        let header = [ContentType::ApplicationData as u8, 3, 3, high, low];
         self.key.begin(&header, content_len + 1);
-        let header = Inline::new(&header).expect("few bytes");
-        self.ready.push_back(Chunk::Inline(header));
+        header
+    }
+}
+
+/// A record that is being sealed.
+struct Sealed {
+    pieces: ArrayVec<Piece, CHUNKS_MAX>,
+    /// What goes by value and is not among the pieces yet. The cipher takes it at once: many small pieces take it longer than their bytes do.
+    run: ArrayVec<u8, RUN_LEN_MAX>,
+    /// How much at the beginning of `run` is not to be sealed.
+    clear: usize,
+}
+
+/// A piece of it.
+enum Piece {
+    Chunk(Chunk),
+    /// In the fresh page of this number.
+    Aside(usize, Range<usize>),
+}
+
+impl Sealed {
+    fn new(header: [u8; HEADER_LEN]) -> Self {
+        let mut run = ArrayVec::new();
+        run.extend(header);
+        Self {
+            pieces: ArrayVec::new(),
+            run,
+            clear: HEADER_LEN,
+        }
     }
 
-    /// Ends a record: its content type, without padding, and its tag.
-    fn end_record(&mut self, kind: ContentType) {
-        let mut end = [0; 1 + TAG_LEN];
-        end[0] = kind as u8;
-        self.key.gcm.apply(&mut end[..1]);
-        end[1..].copy_from_slice(&self.key.gcm.tag());
-        let end = Inline::new(&end).expect("few bytes");
-        self.ready.push_back(Chunk::Inline(end));
+    /// Adds plaintext that goes by value.
+    fn add(&mut self, bytes: &[u8]) {
+        (self.run.try_extend_from_slice(bytes)).expect("room for all parts by value");
+    }
+
+    /// Ends what goes by value for now.
+    fn end_run(&mut self, gcm: &mut Gcm) {
+        gcm.apply(&mut self.run[self.clear..]);
+        self.cut();
+    }
+
+    /// Ends the record: its content type, without padding, and its tag (RFC 8446, 5.2).
+    fn end(&mut self, kind: ContentType, gcm: &mut Gcm) {
+        self.add(&[kind as u8]);
+        gcm.apply(&mut self.run[self.clear..]);
+        self.add(&gcm.tag());
+        self.cut();
+    }
+
+    /// Cuts the run into as few chunks as it takes, about as long as each other.
+    fn cut(&mut self) {
+        let count = self.run.len().div_ceil(Inline::CAPACITY).max(1);
+        let each = self.run.len().div_ceil(count).max(1);
+        for bytes in self.run.chunks(each) {
+            let inline = Inline::new(bytes).expect("no more than it holds");
+            self.pieces.push(Piece::Chunk(Chunk::Inline(inline)));
+        }
+        self.run.clear();
+        self.clear = 0;
     }
 }
 
