@@ -18,13 +18,14 @@ shapes() {
 # Few commands, and what must be so of them whatever the machine: no timings.
 sane() {
 	local figures
-	for shape in "write" "read" "write --connections 100 --digest" "read --no-offloads" "write --copy" "write --logged"; do
+	for shape in "write" "read" "write --connections 100 --digest" "read --no-offloads" "write --copy" "write --logged" "write --tls 128" "read --tls 256"; do
 		# shellcheck disable=SC2086
 		figures=$(alone $shape --commands 5000) || die "the engine alone does not do: $shape"
 		jq -e '
 			(.operation == "write") as $write | (if $write then 2.5 else 0 end) as $least
 			| .commands >= 5000 and .cycles_total > 0 and ([.cycles[]] | min) >= 0 and .frames_in > $least and .frames_in < 4
-			and .copied_bytes_per_byte == (if .copy then 1 else 0 end)' <<<"$figures" >/dev/null ||
+			and .copied_bytes_per_byte == (if .copy then 1 else 0 end)
+			and .opened_elsewhere_per_byte == 0 and .sealed_elsewhere_per_byte == 0 and (.tls > 0) == (.cipher_cycles > 0)' <<<"$figures" >/dev/null ||
 			die "the engine alone counts wrongly ($shape): $figures"
 	done
 	say "The engine alone does what its hosts ask, and counts right."

@@ -1,5 +1,5 @@
 //! The engine alone: one shard, polled by hand, whose port is a wire in
-//! memory. No kernel, no NIC and no second core is in the loop, so that what is
+//! memory. No kernel, no NIC and no second core is in the loop, but for handshakes of TLS, so that what is
 //! measured is the engine's own work.
 //!
 //! The shard is what [`run`](crate::run()) makes; only the wire is different, and who
@@ -13,6 +13,7 @@ use arrayvec::ArrayVec;
 use dpdk_sys::{tl_cluster_pool, tl_mbuf, tl_rx_seg, tl_wire};
 use shard::{Notices, ShardSnapshot};
 
+use crate::authenticate::Authentication;
 use crate::build::{self, Controllers, Stores};
 use crate::config::Config;
 use crate::environment::Environment;
@@ -60,11 +61,12 @@ pub struct Alone {
 /// # Errors
 /// As [`run`](crate::run()).
 pub fn alone(config: &Config, offloads: bool, drive: impl FnOnce(&mut Alone)) -> Result<(), Error> {
+    let desk = Authentication::start()?;
     let environment = Environment::start(&Config {
         ports: Vec::new(),
         ..config.clone()
     })?;
-    let result = drive_shard(config, offloads, drive);
+    let result = drive_shard(config, offloads, &desk, drive);
     environment.stop();
     result
 }
@@ -72,6 +74,7 @@ pub fn alone(config: &Config, offloads: bool, drive: impl FnOnce(&mut Alone)) ->
 fn drive_shard(
     config: &Config,
     offloads: bool,
+    desk: &Authentication,
     drive: impl FnOnce(&mut Alone),
 ) -> Result<(), Error> {
     let core = lcore::all()[0];
@@ -102,12 +105,13 @@ fn drive_shard(
     let log_plan = config.log.as_ref().map(|log| (log, plan(log)));
     let offer = build::offer(&config, &stores.volumes, &spans)?;
     let target = build::target(&config, &offer)?;
+    desk.begin(&target);
     let secret = build::secret();
     let mut shard = build::shard(
         &config,
         &ports,
         &target,
-        None,
+        run::handshakes(&config)?,
         &build::VolumePlan::new(&offer, spans),
         &secret,
         0,

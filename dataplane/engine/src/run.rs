@@ -155,7 +155,7 @@ fn serve(
 }
 
 /// What makes handshakes of TLS; none, where nobody wants any, if the library cannot be used.
-fn handshakes(config: &Config) -> Result<Option<SharedHandshakes>, Error> {
+pub(crate) fn handshakes(config: &Config) -> Result<Option<SharedHandshakes>, Error> {
     let is_wanted = |listener: &ListenerConfig| listener.tls != Tls::Off;
     match OpenSsl::new() {
         Ok(library) => Ok(Some(Arc::new(Mutex::new(Box::new(library))))),

@@ -8,10 +8,11 @@ use testkit::pdu::kind;
 use testkit::places::Places;
 use testkit::{Command, Config, Host, Payload, Random};
 
-use crate::NQN;
 use crate::options::{Operation, Options};
+use crate::secure::{Channel, OVERHEAD, Secure};
 use crate::tcp::{Hosts, MSS};
 use crate::timing::Latencies;
+use crate::{HOST, NQN};
 
 /// Bytes of one command's data.
 pub const IO: usize = 4096;
@@ -31,6 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Hosts with their I/O queues.
 pub struct Load {
     hosts: Hosts,
+    secure: Option<Secure>,
+    /// Of encrypted connections, by their numbers.
+    channels: Vec<Channel>,
     /// Connections that are I/O queues.
     queues: Vec<usize>,
     operation: Operation,
@@ -68,6 +72,8 @@ impl Load {
         let (_, capsule) = Host::new(config(digest, ENTRIES)).capsule(command);
         let mut load = Self {
             hosts,
+            secure: options.tls.map(|hash| Secure::new(hash, HOST, NQN)),
+            channels: Vec::new(),
             queues: Vec::new(),
             operation,
             digest,
@@ -133,14 +139,14 @@ impl Load {
 
     /// Commands until `depth` are under way, each on the next queue.
     fn issue(&mut self, alone: &mut Alone, depth: usize) {
-        let whole = self.capsule.len();
+        let whole = self.capsule.len() + self.secure.as_ref().map_or(0, |_| OVERHEAD);
         while self.under_way < depth {
             let connection = self.queues[self.turn];
             self.turn = (self.turn + 1) % self.queues.len();
             if self.hosts.connections[connection].room() < self.outgoing.len() + whole {
                 break;
             }
-            self.command();
+            self.command(connection);
             self.under_way += 1;
             let more = self.queues.len() == 1 && self.under_way < depth;
             self.flush(alone, connection, more);
@@ -173,18 +179,22 @@ impl Load {
     }
 
     /// Appends the next command to what is going out.
-    fn command(&mut self) {
+    fn command(&mut self, connection: usize) {
         let lba = self.places.pick() * (IO as u64 / BLOCK);
         let number = self.answered + self.under_way as u64;
         let cid = match &mut self.latencies {
             Some(latencies) => latencies.issue(),
             None => number as u16 % ENTRIES,
         };
-        let start = self.outgoing.len();
-        self.outgoing.extend_from_slice(&self.capsule);
-        let capsule = &mut self.outgoing[start..];
-        capsule[CID_AT..CID_AT + 2].copy_from_slice(&cid.to_le_bytes());
-        capsule[SLBA_AT..SLBA_AT + 8].copy_from_slice(&lba.to_le_bytes());
+        self.capsule[CID_AT..CID_AT + 2].copy_from_slice(&cid.to_le_bytes());
+        self.capsule[SLBA_AT..SLBA_AT + 8].copy_from_slice(&lba.to_le_bytes());
+        match &self.secure {
+            None => self.outgoing.extend_from_slice(&self.capsule),
+            Some(secure) => {
+                let channel = &mut self.channels[connection];
+                secure.seal(channel, &self.capsule, &mut self.outgoing);
+            }
+        }
     }
 
     /// Takes what was sent, and checks of each answer that it is one and says success.
@@ -196,16 +206,25 @@ impl Load {
         };
         let mut answered = 0;
         let latencies = &mut self.latencies;
+        let mut take = |piece: &[u8], position: u64| {
+            let at = position % whole;
+            check(piece, at, whole, kind);
+            if let Some(latencies) = latencies {
+                latencies.take(piece, at, whole);
+            }
+            answered += (at + piece.len() as u64) / whole;
+        };
+        let (secure, channels) = (&self.secure, &mut self.channels);
         self.hosts.collect(alone, |arrived| {
-            let mut at = arrived.position % whole;
+            let mut position = arrived.position;
             for piece in std::iter::once(&arrived.head).chain(arrived.rest) {
-                check(piece, at, whole, kind);
-                if let Some(latencies) = latencies {
-                    latencies.take(piece, at, whole);
+                match secure {
+                    None => take(piece, position),
+                    Some(secure) => {
+                        secure.open(&mut channels[arrived.connection], piece, &mut take);
+                    }
                 }
-                let end = at + piece.len() as u64;
-                answered += end / whole;
-                at = end % whole;
+                position += piece.len() as u64;
             }
         });
         self.under_way -= answered as usize;
@@ -221,6 +240,9 @@ impl Load {
         for queue in 1..=queues {
             let (connection, _) = self.queue(alone, queue as u16, ENTRIES, cntlid);
             self.hosts.connections[connection].received = 0;
+            if let Some(channel) = self.channels.get_mut(connection) {
+                channel.received = 0;
+            }
             self.queues.push(connection);
         }
     }
@@ -230,6 +252,10 @@ impl Load {
         self.hosts
             .set_time(self.begun.elapsed().as_millis() as u32 + 1);
         let connection = self.hosts.open(alone);
+        if let Some(secure) = &mut self.secure {
+            let channel = secure.channel(alone, &mut self.hosts, connection);
+            self.channels.push(channel);
+        }
         let mut host = Host::new(config(self.digest, entries));
         host.initialize();
         host.connect(qid, cntlid);
@@ -243,15 +269,31 @@ impl Load {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             let bytes = host.outgoing();
-            if !bytes.is_empty() && self.hosts.connections[connection].room() >= bytes.len() {
-                self.hosts.send(alone, connection, bytes);
-                host.consume(bytes.len());
+            let room = self.hosts.connections[connection].room();
+            if !bytes.is_empty() && room >= bytes.len() + OVERHEAD {
+                match &self.secure {
+                    None => self.hosts.send(alone, connection, bytes),
+                    Some(secure) => {
+                        let mut records = Vec::new();
+                        secure.seal(&mut self.channels[connection], bytes, &mut records);
+                        self.hosts.send(alone, connection, &records);
+                    }
+                }
+                let len = bytes.len();
+                host.consume(len);
             }
             alone.poll();
+            let (secure, channels) = (&self.secure, &mut self.channels);
+            let mut take = |piece: &[u8], _| {
+                host.receive(piece).expect("what the specification says");
+            };
             self.hosts.collect(alone, |arrived| {
                 assert_eq!(arrived.connection, connection, "nobody else was asked");
                 for piece in std::iter::once(&arrived.head).chain(arrived.rest) {
-                    host.receive(piece).expect("what the specification says");
+                    match secure {
+                        None => take(piece, 0),
+                        Some(secure) => secure.open(&mut channels[connection], piece, &mut take),
+                    }
                 }
             });
             if let Some(done) = host.next_completion() {
@@ -267,6 +309,7 @@ impl Load {
 /// A host of the target, without a keep-alive timer.
 fn config(digest: bool, entries: u16) -> Config {
     let mut config = Config::new(NQN);
+    config.host = HOST.into();
     config.format.data_digest = digest;
     config.entries = entries;
     config

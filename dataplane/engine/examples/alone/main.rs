@@ -7,7 +7,7 @@
 //! and makes the table; alone:
 //!
 //! ```text
-//! alone write|read [--connections N] [--depth N] [--gib N] [--digest] [--copy] [--cold]
+//! alone write|read [--connections N] [--depth N] [--gib N] [--digest] [--tls 128|256] [--copy] [--cold]
 //!       [--no-offloads] [--commands N] [--part N] [--instructions] [--core N]
 //!       [--mib N] [--zipf | --sequential] [--clusters N]
 //!       [--back | --logged [--two-logs] [--log-block 512|4096] [--half-mib N] [--interval-ms N]
@@ -25,14 +25,16 @@ mod latency;
 mod load;
 mod options;
 mod report;
+mod secure;
 mod tcp;
 mod timing;
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use engine::{
-    Alone, Config, LogConfig, LogStoreConfig, MemoryConfig, NamespaceConfig, PortConfig,
-    StoreConfig, StoreDevice, SubsystemConfig, TargetConfig, WritePolicy,
+    Alone, Config, HostConfig, ListenerConfig, LogConfig, LogStoreConfig, MemoryConfig,
+    NamespaceConfig, PortConfig, PskConfig, StoreConfig, StoreDevice, SubsystemConfig,
+    TargetConfig, Tls, WritePolicy,
 };
 
 use load::{BLOCK, Load};
@@ -41,6 +43,7 @@ use report::Report;
 use tcp::Hosts;
 
 pub const NQN: &str = "nqn.2026-01.com.example:alone";
+pub const HOST: &str = "nqn.2026-01.com.example:host";
 
 fn config(options: &Options) -> Config {
     let store = |name: &str, bdev: &str| StoreConfig {
@@ -84,7 +87,10 @@ fn config(options: &Options) -> Config {
             .map(|(name, device)| store(name, device))
             .collect(),
         target: TargetConfig {
-            listeners: vec![(address, 4420).into()],
+            listeners: vec![ListenerConfig {
+                tls: options.tls.map_or(Tls::Off, |_| Tls::Required),
+                ..(address, 4420).into()
+            }],
             max_io_bytes: 128 << 10,
             in_capsule_bytes: 8192,
             queue_depth: 128,
@@ -94,7 +100,15 @@ fn config(options: &Options) -> Config {
                 nqn: NQN.into(),
                 serial: "ALONE".into(),
                 model: "Throughline".into(),
-                hosts: None,
+                hosts: options.tls.map(|hash| {
+                    vec![HostConfig {
+                        psk: Some(PskConfig {
+                            name: "alone".into(),
+                            psk: secure::psk(hash),
+                        }),
+                        ..HOST.into()
+                    }]
+                }),
                 ana: None,
                 controller_ids: engine::CNTLIDS,
                 peer_listeners: Vec::new(),
@@ -169,6 +183,10 @@ fn measure(alone: &mut Alone, options: &Options) {
         return latency::measure(alone, &mut load, options, points);
     }
     let pass = crc::measure(options.depth, options.cold, alone.tsc_hz());
+    let cipher = options.tls.map_or(0.0, |hash| {
+        let (operation, depth) = (options.operation, options.depth);
+        secure::cipher(hash, operation, depth, options.cold, alone.tsc_hz())
+    });
     // Every connection is past its slow start, every pool has been through once.
     let warm_up = if options.instructions { 4096 } else { 40_960 };
     load.run(
@@ -183,5 +201,5 @@ fn measure(alone: &mut Alone, options: &Options) {
         report.part(alone, &mut load, options);
     }
     report.verify(alone, options);
-    report.print(alone, &load, options, &pass);
+    report.print(alone, &load, options, &pass, cipher);
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use engine::WritePolicy;
 use testkit::places::Pattern;
+use tls::Hash;
 
 /// What the hosts do.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct Options {
     /// Clusters for receiving, and for what the cache keeps; 0: enough for the connections.
     pub clusters: u32,
     pub digest: bool,
+    /// Connections are encrypted, by the suite of this hash.
+    pub tls: Option<Hash>,
     pub copy: bool,
     pub cold: bool,
     pub offloads: bool,
@@ -47,6 +50,17 @@ pub struct Options {
     pub device_us: Option<[(u64, u64); 2]>,
 }
 
+impl Options {
+    /// Bits of the key that records are sealed with; 0: they go in the clear.
+    pub fn key_bits(&self) -> u32 {
+        match self.tls {
+            None => 0,
+            Some(Hash::Sha256) => 128,
+            Some(Hash::Sha384) => 256,
+        }
+    }
+}
+
 pub fn options() -> Result<Options, String> {
     let mut options = Options {
         operation: Operation::Write,
@@ -57,6 +71,7 @@ pub fn options() -> Result<Options, String> {
         mib: 0,
         clusters: 0,
         digest: false,
+        tls: None,
         copy: false,
         cold: false,
         offloads: true,
@@ -103,6 +118,12 @@ pub fn options() -> Result<Options, String> {
                 let drive = (number()?, number()?);
                 let devices = options.device_us.as_mut();
                 devices.ok_or("--drive-us stands behind --device-us")?[0] = drive;
+            }
+            "--tls" => {
+                let bits = number()?;
+                let hash = [(128, Hash::Sha256), (256, Hash::Sha384)];
+                let hash = hash.into_iter().find(|(key, _)| *key == bits);
+                options.tls = Some(hash.ok_or("--tls 128 or --tls 256")?.1);
             }
             "--zipf" => options.pattern = Pattern::Zipf,
             "--sequential" => options.pattern = Pattern::Sequential,

@@ -1,6 +1,6 @@
 //! What a run took, part by part, and the line that says so.
 
-use engine::{Alone, ShardSnapshot, Stage, WritePolicy};
+use engine::{Alone, CopyReason, ShardSnapshot, Stage, WritePolicy};
 
 use crate::DEVICES;
 use crate::crc::Pass;
@@ -91,7 +91,7 @@ impl Report {
         );
     }
 
-    pub fn print(&self, alone: &Alone, load: &Load, options: &Options, pass: &Pass) {
+    pub fn print(&self, alone: &Alone, load: &Load, options: &Options, pass: &Pass, cipher: f64) {
         let after = alone.snapshot();
         let commands = self.commands;
         let per = |now: u64, before: u64| (now - before) as f64 / commands as f64;
@@ -101,16 +101,18 @@ impl Report {
             Operation::Write => "write",
         };
         println!(
-            "{{\"operation\":\"{operation}\",\"connections\":{},\"depth\":{},\"gib\":{},\"digest\":{},\
+            "{{\"operation\":\"{operation}\",\"connections\":{},\"depth\":{},\"gib\":{},\"digest\":{},\"tls\":{},\
              \"copy\":{},\"cold\":{},\"offloads\":{},\"commands\":{commands},\
              {},{},\"cycles_mean\":{:.0},\"cycles_total\":{cycles:.0},\"cycles_p10\":{:.0},\"cycles_p90\":{:.0},\
-             \"crc_cycles\":{:.0},\"crc_cycles_in_pieces\":{:.0},\
+             \"crc_cycles\":{:.0},\"crc_cycles_in_pieces\":{:.0},\"cipher_cycles\":{cipher:.0},\
              \"iops_per_core\":{:.0},\"tsc_hz\":{},\"frames_in\":{:.2},\"frames_out\":{:.2},\
-             \"polls\":{:.3},\"copied_bytes_per_byte\":{:.3}}}",
+             \"polls\":{:.3},\"copied_bytes_per_byte\":{:.3},\
+             \"opened_elsewhere_per_byte\":{:.3},\"sealed_elsewhere_per_byte\":{:.3}}}",
             options.connections,
             options.depth,
             options.gib,
             options.digest,
+            options.key_bits(),
             options.copy,
             options.cold,
             options.offloads,
@@ -127,6 +129,14 @@ impl Report {
             per(load.frames().1, self.frames.1),
             per(after.polls, self.before.polls),
             per(copied(&after), copied(&self.before)) / IO as f64,
+            per(
+                passed(&after, CopyReason::Open),
+                passed(&self.before, CopyReason::Open)
+            ) / IO as f64,
+            per(
+                passed(&after, CopyReason::Seal),
+                passed(&self.before, CopyReason::Seal)
+            ) / IO as f64,
         );
     }
 
@@ -203,9 +213,18 @@ pub fn counter(snapshot: &ShardSnapshot, name: &str) -> u64 {
     counters.filter(|c| c.name == name).map(|c| c.value).sum()
 }
 
-/// Payload bytes that were copied: headers of the log are not payload.
+/// Payload bytes that were copied: headers of the log are not payload, and what is opened or sealed to another place is
+/// read and written anyway.
 fn copied(snapshot: &ShardSnapshot) -> u64 {
+    let other = [CopyReason::LogHeader, CopyReason::Open, CopyReason::Seal].map(CopyReason::name);
     let payload = snapshot.copied_bytes.iter();
-    let payload = payload.filter(|(reason, _)| *reason != "log_header");
+    let payload = payload.filter(|(reason, _)| !other.contains(reason));
     payload.map(|(_, bytes)| bytes).sum()
+}
+
+/// Bytes in this line of the ledger.
+fn passed(snapshot: &ShardSnapshot, of: CopyReason) -> u64 {
+    let lines = snapshot.copied_bytes.iter();
+    let lines = lines.filter(|(reason, _)| *reason == of.name());
+    lines.map(|(_, bytes)| bytes).sum()
 }
