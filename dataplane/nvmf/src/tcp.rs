@@ -109,6 +109,8 @@ pub enum HandshakeFault {
     UnknownIdentity,
     /// It does not have the PSK that it offers.
     WrongKey,
+    /// It proves that with another hash than the key's.
+    HashOfBinder,
     /// It offers no PSK, suite, group or mode that is taken.
     NothingInCommon,
     /// What it sends is no handshake.

@@ -41,7 +41,7 @@ struct Record {
 }
 
 /// Reasons that are told apart.
-const REASONS: usize = 24;
+const REASONS: usize = 25;
 
 /// The place of a reason; none for what is no news: the host went by itself, or the Admin Queue of
 /// its controller says why.
@@ -71,6 +71,7 @@ fn place(departure: &Departure<'_>) -> Option<usize> {
         CloseReason::NotSecured(fault) => match fault {
             HandshakeFault::UnknownIdentity => 16,
             HandshakeFault::WrongKey => 17,
+            HandshakeFault::HashOfBinder => 24,
             HandshakeFault::NothingInCommon | HandshakeFault::Malformed => 18,
             HandshakeFault::Alert(_) => 19,
             HandshakeFault::Internal | HandshakeFault::Crowded => 20,
@@ -181,6 +182,10 @@ fn not_secured(fault: HandshakeFault) -> (&'static str, &'static str) {
             "it does not have the PSK that it offers (TLS)",
             "compare its key with the one that `throughline rpc nvmf_get_subsystems` names; if it is not one of yours, \
              somebody tries",
+        ),
+        HandshakeFault::HashOfBinder => (
+            "it proves its PSK with another hash than the key's (TLS): GnuTLS before 3.8.11, which tlshd uses, takes SHA-256 alone",
+            "give host and target a key of SHA-256 (`throughline key gen --tls`, NVMeTLSkey-1:01), or the host a newer GnuTLS and tlshd",
         ),
         HandshakeFault::NothingInCommon | HandshakeFault::Malformed => (
             "its handshake offers nothing that is taken (TLS)",
@@ -400,6 +405,7 @@ mod tests {
             CloseReason::AuthenticationTimeout,
             CloseReason::NotSecured(HandshakeFault::UnknownIdentity),
             CloseReason::NotSecured(HandshakeFault::WrongKey),
+            CloseReason::NotSecured(HandshakeFault::HashOfBinder),
             CloseReason::NotSecured(HandshakeFault::Malformed),
             CloseReason::NotSecured(HandshakeFault::Alert(40)),
             CloseReason::NotSecured(HandshakeFault::Crowded),

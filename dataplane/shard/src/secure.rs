@@ -337,6 +337,7 @@ fn fault(reason: &HandshakeReason) -> HandshakeFault {
     match reason {
         HandshakeReason::UnknownIdentity => HandshakeFault::UnknownIdentity,
         HandshakeReason::WrongKey => HandshakeFault::WrongKey,
+        HandshakeReason::HashOfBinder => HandshakeFault::HashOfBinder,
         HandshakeReason::NothingInCommon => HandshakeFault::NothingInCommon,
         HandshakeReason::TooMuch | HandshakeReason::Malformed => HandshakeFault::Malformed,
         HandshakeReason::Alert(number) => HandshakeFault::Alert(*number),

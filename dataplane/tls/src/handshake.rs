@@ -112,6 +112,8 @@ pub enum HandshakeReason {
     UnknownIdentity,
     /// The client knows an identity, and not its key.
     WrongKey,
+    /// The client's proof is made with another hash than its key's: [`NoKey::HashOfBinder`](crate::NoKey::HashOfBinder).
+    HashOfBinder,
     /// The peer offers no PSK, no version, no suite, no group or no mode that this side has.
     NothingInCommon,
     /// The peer sends more than a handshake needs.
@@ -131,6 +133,9 @@ impl fmt::Display for HandshakeFailure {
                 f.write_str("TLS: there is no PSK of the identity it offers")
             }
             HandshakeReason::WrongKey => f.write_str("TLS: its PSK is not ours"),
+            HandshakeReason::HashOfBinder => {
+                f.write_str("TLS: it proves its PSK with another hash than the key's")
+            }
             HandshakeReason::NothingInCommon => {
                 f.write_str("TLS: it offers no PSK, suite, group or mode that is taken here")
             }

@@ -160,7 +160,22 @@ impl ClientHello {
             .map(|identity| keys.find(identity))
             .find(|candidates| !candidates.is_empty())
             .ok_or(NoKey::UnknownIdentity)?;
-        (known.iter().find(|key| self.proves(key))).ok_or(NoKey::WrongKey)
+        (known.iter().find(|key| self.proves(key))).ok_or_else(|| self.unproved(known))
+    }
+
+    /// Why it proves none of the keys of an identity that it offers: as long as the output of their hash (RFC 8446, 4.2.11) is what it says of them.
+    fn unproved(&self, known: &[TlsPsk]) -> NoKey {
+        let is_of =
+            |identity: &[u8], key: &TlsPsk| *identity == *key.identity().to_string().as_bytes();
+        let is_as_long = |key: &TlsPsk| {
+            (self.offers.iter()).any(|(identity, binder)| {
+                is_of(&self.message[identity.clone()], key) && binder.len() == key.hash().len()
+            })
+        };
+        match known.iter().any(is_as_long) {
+            true => NoKey::WrongKey,
+            false => NoKey::HashOfBinder,
+        }
     }
 }
 
@@ -171,6 +186,9 @@ pub enum NoKey {
     UnknownIdentity,
     /// It does not prove any key of the identity.
     WrongKey,
+    /// Its proof is made with another hash than the key's: GnuTLS before 3.8.11 takes SHA-256 for every key, and a host that uses it has none of
+    /// SHA-384.
+    HashOfBinder,
 }
 
 /// A run of a message.

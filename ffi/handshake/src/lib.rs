@@ -172,8 +172,9 @@ impl Handshake {
             Ok(key) => return Ok(Some(key)),
             Err(NoKey::UnknownIdentity) => HandshakeReason::UnknownIdentity,
             Err(NoKey::WrongKey) => HandshakeReason::WrongKey,
+            Err(NoKey::HashOfBinder) => HandshakeReason::HashOfBinder,
         };
-        // RFC 8446, 6.2: the same for both, so that it does not tell which names there are.
+        // RFC 8446, 6.2: the same for all, so that it does not tell which names there are.
         Err(HandshakeFailure {
             identity: Some(String::from_utf8_lossy(first).into_owned()),
             ..failure(Alert::DecryptError, reason)
