@@ -1,6 +1,6 @@
 //! `hosts` of a subsystem: who may connect, and what with.
 
-use engine::{Group, Hash, HostConfig, ListenerConfig, Policy, SubsystemConfig, Tls};
+use engine::{Group, Hash, HostConfig, ListenerConfig, Policy, SubsystemConfig, Tls, TlsLimits};
 
 use super::keys::Keys;
 use super::ports::accept;
@@ -141,6 +141,12 @@ pub(super) fn read_policy(section: &Section<'_>) -> Policy {
         policy.groups = list(&item, &groups, Group::of_name);
     }
     policy
+}
+
+/// `tls_key_mib`.
+pub(super) fn read_limits(section: &Section<'_>) -> TlsLimits {
+    let most = TlsLimits::BYTES_MAX >> 20;
+    TlsLimits::of_bytes(section.integer("tls_key_mib", 1..=most, most) << 20)
 }
 
 fn list<T: PartialEq>(item: &Item<'_>, known: &[&str], of: fn(&str) -> Option<T>) -> Vec<T> {

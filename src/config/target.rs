@@ -49,6 +49,7 @@ pub(super) fn read(
             .collect(),
     };
     let authentication = section.as_ref().map(hosts::read_policy);
+    let tls_limits = section.as_ref().map(hosts::read_limits);
     if let Some(section) = section {
         section.finish();
     }
@@ -70,6 +71,7 @@ pub(super) fn read(
         max_io_bytes,
         in_capsule_bytes,
         queue_depth,
+        tls_limits: tls_limits.unwrap_or_default(),
         authentication: authentication.unwrap_or_default(),
         keys: keys.into_configs(),
         subsystems,

@@ -350,6 +350,7 @@ pub(crate) fn shard(
             mirror: MirrorDoor::none(),
             tls: TlsDoor {
                 handshakes,
+                limits: config.target.tls_limits,
                 ..TlsDoor::default()
             },
         },

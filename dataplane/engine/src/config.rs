@@ -269,6 +269,8 @@ pub struct TargetConfig {
     pub queue_depth: u16,
     /// Keys that hosts' are of, by name.
     pub keys: Vec<KeyConfig>,
+    /// How much of TLS goes under one key.
+    pub tls_limits: tls::Limits,
     /// How hosts with keys prove who they are.
     pub authentication: auth::Policy,
     /// Subsystems.

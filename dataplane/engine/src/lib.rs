@@ -60,4 +60,4 @@ pub use shard::{
     PairAlert, PairOrder, PairQuestion, PairReport, PointDone, PointError, PoolSnapshot,
     PortAddress, PortState, PskConfig, ShardSnapshot, Snapshot, StoreInfo, SubsystemConfig,
 };
-pub use tls::{ConfiguredPsk, Hash as PskHash};
+pub use tls::{ConfiguredPsk, Hash as PskHash, Limits as TlsLimits};

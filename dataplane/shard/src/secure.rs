@@ -19,7 +19,7 @@ use nvmf::{CloseReason, HandshakeFault, PskNames, Target, Tls};
 use pages::{Chunk, Inline, Slice};
 use tls::{
     Alert, Established, HANDSHAKE_BYTES_MAX, HANDSHAKE_CONTENT_TYPE, HEADER_LEN, HandshakeReason,
-    Handshaker, Handshakes, Identity, Opener, Progress, Sealer, Step,
+    Handshaker, Handshakes, Identity, Limits, Opener, Progress, Sealer, Step,
 };
 
 /// What makes handshakes, for the thread that does them.
@@ -30,6 +30,8 @@ pub type SharedHandshakes = Arc<Mutex<Box<dyn Handshakes>>>;
 pub struct TlsDoor {
     /// None: there is no TLS, and listeners cannot have it.
     pub handshakes: Option<SharedHandshakes>,
+    /// When keys are replaced.
+    pub limits: Limits,
     /// What is counted of them.
     pub counters: TlsCounters,
 }
@@ -234,7 +236,7 @@ impl Secure {
     }
 
     /// Takes the answer of the desk, if there is one.
-    pub(crate) fn answer(&mut self) -> Option<Came> {
+    pub(crate) fn answer(&mut self, limits: Limits) -> Option<Came> {
         let State::Handshake(handshake) = &mut self.state else {
             return None;
         };
@@ -244,7 +246,7 @@ impl Secure {
         self.out_sent = 0;
         Some(match progress {
             Progress::Wants => Came::On,
-            Progress::Done(established) => self.establish(&established),
+            Progress::Done(established) => self.establish(&established, limits),
             Progress::Failed(failure) => {
                 let offered = failure.identity.as_deref().map(str::as_bytes);
                 let offered = offered.and_then(Identity::read);
@@ -254,15 +256,15 @@ impl Secure {
         })
     }
 
-    fn establish(&mut self, established: &Established) -> Came {
+    fn establish(&mut self, established: &Established, limits: Limits) -> Came {
         // A record at a time was fed: behind the last there is nothing, unless two messages were in one.
         let identity = Identity::read(&established.identity);
         let (Some(identity), true) = (identity, established.unread.is_empty()) else {
             return Came::Failed(CloseReason::NotSecured(HandshakeFault::Malformed));
         };
         self.state = State::Open(Box::new(Records {
-            opener: Opener::new(established),
-            sealer: Sealer::new(established),
+            opener: Opener::new(established).with_limits(limits),
+            sealer: Sealer::new(established).with_limits(limits),
             held: None,
             is_ended: false,
             has_asked: false,

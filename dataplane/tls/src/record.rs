@@ -43,6 +43,21 @@ pub struct Limits {
     pub end_at: u64,
 }
 
+impl Limits {
+    /// Bytes under a key when it is updated, at most.
+    pub const BYTES_MAX: u64 = 1 << 38;
+
+    /// Keys are updated once so many bytes were sealed under them, and no later than RFC 8446 wants it. It is for both sides: a peer that is asked
+    /// may still send what it has begun, and as much as RFC 8446 lets it.
+    pub fn of_bytes(bytes: u64) -> Self {
+        let default = Self::default();
+        Self {
+            update_at: (bytes / 16).clamp(1, default.update_at),
+            ..default
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

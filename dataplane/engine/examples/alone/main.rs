@@ -94,6 +94,7 @@ fn config(options: &Options) -> Config {
             max_io_bytes: 128 << 10,
             in_capsule_bytes: 8192,
             queue_depth: 128,
+            tls_limits: tls::Limits::default(),
             authentication: engine::Policy::default(),
             keys: Vec::new(),
             subsystems: vec![SubsystemConfig {

@@ -66,6 +66,7 @@ pub fn config(block_size: u32) -> Config {
             max_io_bytes: 128 << 10,
             in_capsule_bytes: 8192,
             queue_depth: 128,
+            tls_limits: tls::Limits::default(),
             authentication: engine::Policy::default(),
             keys: Vec::new(),
             subsystems: vec![SubsystemConfig {

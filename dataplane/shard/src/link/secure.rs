@@ -133,7 +133,8 @@ impl<P: Port> Link<P> {
         let Some(connection) = self.connection(id) else {
             return false;
         };
-        let came = connection.secure.as_deref_mut().and_then(Secure::answer);
+        let limits = common.doors.tls.limits;
+        let came = (connection.secure.as_deref_mut()).and_then(|secure| secure.answer(limits));
         let Some(came) = came else {
             self.after(id, common, stages);
             return false;
@@ -398,6 +399,7 @@ impl Inward<'_> {
                 }
                 Ok(Next::KeyUpdate) => {
                     doors.tls.counters.key_updates += 1;
+                    records.has_asked = false;
                     records.sealer.update_key(false);
                 }
                 Ok(Next::Closed) => return Read::Closed,

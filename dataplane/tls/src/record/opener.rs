@@ -170,7 +170,7 @@ impl Opener {
         }
     }
 
-    /// With other limits than RFC 8446's: for tests.
+    /// With these limits of a key, instead of RFC 8446's.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.key.limits = limits;
