@@ -82,6 +82,8 @@ pub(crate) struct Queue {
     left: Option<Arc<Controller>>,
     /// Which queue of which controller it was, once it has ended.
     was: Option<(Arc<Controller>, Qid)>,
+    /// The host that a Connect named which was not let in.
+    not_let_in: Option<Box<str>>,
     /// When the connection was accepted.
     started: Timestamp,
     /// The time of the last call that brought one.
@@ -149,6 +151,7 @@ impl Queue {
             requests: Requests::default(),
             left: None,
             was: None,
+            not_let_in: None,
             started: now,
             now,
         }
@@ -191,6 +194,11 @@ impl Queue {
                 .as_ref()
                 .map(|(controller, qid)| (&**controller, *qid)),
         }
+    }
+
+    /// The host that it was to be a queue of, if that was not let in.
+    pub fn not_let_in(&self) -> Option<&str> {
+        self.not_let_in.as_deref()
     }
 
     /// Commands the host may have outstanding.

@@ -87,6 +87,8 @@ pub enum CloseReason {
     KeyWornOut,
     /// The host ended an encrypted connection with this alert.
     Alerted(u8),
+    /// The host named itself and was not let in (Connect Invalid Host), and went.
+    NotLetIn,
     /// Data that was requested of the host did not come in time.
     DataTimeout,
     /// The host did not read what was sent to it, or not in time what was left when the queue ended.
@@ -132,6 +134,8 @@ pub struct Departure<'a> {
     pub endpoints: Endpoints,
     /// Which queue of which controller it was, and the NQN of the host; none before Connect.
     pub queue: Option<(Cntlid, Qid, &'a str)>,
+    /// The NQN that the host named when it was not let in.
+    pub claimed: Option<&'a str>,
 }
 
 /// One connection of a host: the NVMe/TCP protocol over in-order slices.
@@ -356,12 +360,18 @@ impl Session {
         })
     }
 
-    /// Whose connection it is, and why it ends: [`CloseReason::ConnectionLost`] if the session has not
-    /// ended it.
+    /// Whose connection it is, and why it ends: [`CloseReason::NotLetIn`] or [`CloseReason::ConnectionLost`] if the
+    /// session has not ended it.
     pub fn departure(&self) -> Departure<'_> {
         let queue = self.queue.who();
+        let claimed = self.queue.not_let_in();
+        let went = match claimed {
+            Some(_) => CloseReason::NotLetIn,
+            None => CloseReason::ConnectionLost,
+        };
         Departure {
-            reason: self.closing().unwrap_or(CloseReason::ConnectionLost),
+            reason: self.closing().unwrap_or(went),
+            claimed,
             endpoints: self.endpoints,
             queue: queue.map(|(controller, qid)| (controller.cntlid, qid, &*controller.host)),
         }

@@ -13,6 +13,7 @@ fn departs(host: &Host, reason: CloseReason, qid: Option<u16>) {
         reason,
         endpoints: endpoints(),
         queue: qid.map(|qid| (Cntlid(host.cntlid), Qid(qid), HOST_NQN)),
+        claimed: None,
     };
     assert_eq!(host.session.departure(), expected);
 }

@@ -41,7 +41,7 @@ struct Record {
 }
 
 /// Reasons that are told apart.
-const REASONS: usize = 25;
+const REASONS: usize = 26;
 
 /// The place of a reason; none for what is no news: the host went by itself, or the Admin Queue of
 /// its controller says why.
@@ -79,6 +79,7 @@ fn place(departure: &Departure<'_>) -> Option<usize> {
         CloseReason::InTheClear => 21,
         CloseReason::BadRecord(_) | CloseReason::Alerted(_) => 22,
         CloseReason::KeyWornOut => 23,
+        CloseReason::NotLetIn => 25,
     })
 }
 
@@ -125,6 +126,11 @@ fn cause_and_remedy(reason: CloseReason) -> (&'static str, &'static str) {
             "it ended the encrypted connection with an alert",
             "its own log says why",
         ),
+        CloseReason::NotLetIn => (
+            "it is not let in there, or not without TLS",
+            "`throughline rpc nvmf_get_subsystems` shows who may connect: a host with a PSK connects with TLS (`nvme connect --tls`); \
+             if it is not one of yours, somebody tries",
+        ),
         CloseReason::DataTimeout => (
             "it did not send the data of a write, or the rest of a PDU, in time",
             "see whether it hangs, and whether the network between loses frames (`throughline top`)",
@@ -164,9 +170,11 @@ fn cause_and_remedy(reason: CloseReason) -> (&'static str, &'static str) {
             "it asked for what this version of NVMe/TCP has not (PFV)",
             "use a host that speaks NVMe/TCP 1.0",
         ),
-        CloseReason::Malformed(FatalStatus::InvalidHeaderField) => {
-            ("it sent a PDU with a field that cannot be", CAPTURE)
-        }
+        CloseReason::Malformed(FatalStatus::InvalidHeaderField) => (
+            "it sent a PDU with a field that cannot be",
+            "if it connects with TLS, its listener has none (`tls = \"allowed\"`); else one of the two is at fault: \
+             `throughline capture` shows the PDUs",
+        ),
         CloseReason::Disconnected | CloseReason::ConnectionLost => ("it went", "nothing"),
     }
 }
@@ -244,7 +252,8 @@ impl Drops {
 impl Record {
     fn of(departure: &Departure<'_>, claimed: Option<&str>) -> Self {
         let mut host = [0; NQN_LEN_MAX];
-        let name = departure.queue.map(|(_, _, host)| host).or(claimed);
+        let name = departure.queue.map(|(_, _, host)| host);
+        let name = name.or(departure.claimed).or(claimed);
         let name = name.unwrap_or_default().as_bytes();
         let len = name.len().min(NQN_LEN_MAX);
         host[..len].copy_from_slice(&name[..len]);
@@ -310,6 +319,7 @@ mod tests {
                 host: "192.0.2.9:40000".parse().unwrap(),
             },
             queue: qid.map(|qid| (Cntlid(7), Qid(qid), HOST)),
+            claimed: None,
         }
     }
 
@@ -412,6 +422,7 @@ mod tests {
             CloseReason::InTheClear,
             CloseReason::BadRecord(20),
             CloseReason::KeyWornOut,
+            CloseReason::NotLetIn,
         ];
         reasons.extend(malformed.map(CloseReason::Malformed));
         assert_eq!(reasons.len(), REASONS);

@@ -24,7 +24,13 @@ impl Queue {
         let work = slot.work;
         flow::gather(slot, 0, &mut bytes);
         let result = match ConnectData::read(&bytes) {
-            Ok(data) => self.accept(&data, work),
+            Ok(data) => {
+                let result = self.accept(&data, work);
+                let is_host = |error: &ConnectError| error.status == Status::CONNECT_INVALID_HOST;
+                let is_refused = result.as_ref().is_err_and(is_host);
+                self.not_let_in = is_refused.then(|| data.host.into());
+                result
+            }
             Err(field) => Err(ConnectError::data(field)),
         };
         match result {
