@@ -50,6 +50,7 @@ pub(super) fn read(
     };
     let authentication = section.as_ref().map(hosts::read_policy);
     let tls_limits = section.as_ref().map(hosts::read_limits);
+    let tls_key_update = (section.as_ref()).is_some_and(|s| s.boolean("tls_key_update", false));
     if let Some(section) = section {
         section.finish();
     }
@@ -72,6 +73,7 @@ pub(super) fn read(
         in_capsule_bytes,
         queue_depth,
         tls_limits: tls_limits.unwrap_or_default(),
+        tls_key_update,
         authentication: authentication.unwrap_or_default(),
         keys: keys.into_configs(),
         subsystems,

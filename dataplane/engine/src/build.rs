@@ -351,6 +351,7 @@ pub(crate) fn shard(
             tls: TlsDoor {
                 handshakes,
                 limits: config.target.tls_limits,
+                updates_keys: config.target.tls_key_update,
                 ..TlsDoor::default()
             },
         },

@@ -271,6 +271,8 @@ pub struct TargetConfig {
     pub keys: Vec<KeyConfig>,
     /// How much of TLS goes under one key.
     pub tls_limits: tls::Limits,
+    /// Hosts take new keys on a connection (KeyUpdate).
+    pub tls_key_update: bool,
     /// How hosts with keys prove who they are.
     pub authentication: auth::Policy,
     /// Subsystems.

@@ -83,7 +83,7 @@ pub enum CloseReason {
     InTheClear,
     /// What came could not be opened, or was none of what may come on an encrypted connection: an alert with this description was sent.
     BadRecord(u8),
-    /// The host has sent as much under its key as may be, and took no new one (RFC 8446, 5.5): it connects again.
+    /// As much was sent under a key, either way, as may be, and the host takes no new one (RFC 8446, 5.5): it connects again.
     KeyWornOut,
     /// The host ended an encrypted connection with this alert.
     Alerted(u8),

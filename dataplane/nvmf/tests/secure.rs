@@ -99,6 +99,13 @@ fn k06_connect_names_whom_the_psk_is_of() {
         let mut host = fresh(&mut rig, psk);
         let answer = connect(&mut rig, &mut host, 0, 0xffff, named);
         assert_eq!(sc(answer.status), expected, "{psk:?} {named:?}");
+        // What the log says of it when it goes.
+        let (reason, claimed) = match expected {
+            INVALID_HOST => (CloseReason::NotLetIn, Some(named.0)),
+            _ => (CloseReason::ConnectionLost, None),
+        };
+        let departure = host.session.departure();
+        assert_eq!((departure.reason, departure.claimed), (reason, claimed));
         host.close(&mut rig);
     }
     assert_eq!(rig.counters.connects_refused, 6);

@@ -119,8 +119,8 @@ fn cause_and_remedy(reason: CloseReason) -> (&'static str, &'static str) {
             "bytes are damaged between its TLS and ours, or somebody changes them: look at NICs, cables and switches",
         ),
         CloseReason::KeyWornOut => (
-            "it has sent as much as may be under one key of TLS, and took no new one",
-            "nothing: it connects again; Linux takes new keys (KeyUpdate) from 6.14 on",
+            "as much went over it as may under one key of TLS",
+            "nothing: it connects again; for hosts that take new keys, which Linux does not, there is `tls_key_update = true` in [target]",
         ),
         CloseReason::Alerted(_) => (
             "it ended the encrypted connection with an alert",

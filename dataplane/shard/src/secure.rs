@@ -32,6 +32,9 @@ pub struct TlsDoor {
     pub handshakes: Option<SharedHandshakes>,
     /// When keys are replaced.
     pub limits: Limits,
+    /// Hosts take new keys (KeyUpdate); else a connection ends when its key is worn out. Linux's NVMe/TCP takes none, to 7.2 at least: a
+    /// queue that gets one hangs until its commands time out.
+    pub updates_keys: bool,
     /// What is counted of them.
     pub counters: TlsCounters,
 }
@@ -236,7 +239,7 @@ impl Secure {
     }
 
     /// Takes the answer of the desk, if there is one.
-    pub(crate) fn answer(&mut self, limits: Limits) -> Option<Came> {
+    pub(crate) fn answer(&mut self, limits: Limits, updates_keys: bool) -> Option<Came> {
         let State::Handshake(handshake) = &mut self.state else {
             return None;
         };
@@ -246,7 +249,7 @@ impl Secure {
         self.out_sent = 0;
         Some(match progress {
             Progress::Wants => Came::On,
-            Progress::Done(established) => self.establish(&established, limits),
+            Progress::Done(established) => self.establish(&established, limits, updates_keys),
             Progress::Failed(failure) => {
                 let offered = failure.identity.as_deref().map(str::as_bytes);
                 let offered = offered.and_then(Identity::read);
@@ -256,15 +259,19 @@ impl Secure {
         })
     }
 
-    fn establish(&mut self, established: &Established, limits: Limits) -> Came {
+    fn establish(&mut self, established: &Established, limits: Limits, updates_keys: bool) -> Came {
         // A record at a time was fed: behind the last there is nothing, unless two messages were in one.
         let identity = Identity::read(&established.identity);
         let (Some(identity), true) = (identity, established.unread.is_empty()) else {
             return Came::Failed(CloseReason::NotSecured(HandshakeFault::Malformed));
         };
+        let sealer = Sealer::new(established).with_limits(limits);
         self.state = State::Open(Box::new(Records {
             opener: Opener::new(established).with_limits(limits),
-            sealer: Sealer::new(established).with_limits(limits),
+            sealer: match updates_keys {
+                true => sealer,
+                false => sealer.without_updates(),
+            },
             held: None,
             is_ended: false,
             has_asked: false,

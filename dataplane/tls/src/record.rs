@@ -39,7 +39,7 @@ pub struct Memory<'a> {
 pub struct Limits {
     /// From here on a key is updated, or the peer asked to.
     pub update_at: u64,
-    /// Here the connection ends, if the peer was asked and did not.
+    /// Here the connection ends, if the peer was asked and did not; and here a key is updated whose peer may not follow.
     pub end_at: u64,
 }
 

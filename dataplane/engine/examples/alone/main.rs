@@ -95,6 +95,7 @@ fn config(options: &Options) -> Config {
             in_capsule_bytes: 8192,
             queue_depth: 128,
             tls_limits: tls::Limits::default(),
+            tls_key_update: false,
             authentication: engine::Policy::default(),
             keys: Vec::new(),
             subsystems: vec![SubsystemConfig {

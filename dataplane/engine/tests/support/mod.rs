@@ -67,6 +67,7 @@ pub fn config(block_size: u32) -> Config {
             in_capsule_bytes: 8192,
             queue_depth: 128,
             tls_limits: tls::Limits::default(),
+            tls_key_update: false,
             authentication: engine::Policy::default(),
             keys: Vec::new(),
             subsystems: vec![SubsystemConfig {

@@ -133,8 +133,9 @@ impl<P: Port> Link<P> {
         let Some(connection) = self.connection(id) else {
             return false;
         };
-        let limits = common.doors.tls.limits;
-        let came = (connection.secure.as_deref_mut()).and_then(|secure| secure.answer(limits));
+        let (limits, updates_keys) = (common.doors.tls.limits, common.doors.tls.updates_keys);
+        let secure = connection.secure.as_deref_mut();
+        let came = secure.and_then(|secure| secure.answer(limits, updates_keys));
         let Some(came) = came else {
             self.after(id, common, stages);
             return false;
@@ -399,8 +400,7 @@ impl Inward<'_> {
                 }
                 Ok(Next::KeyUpdate) => {
                     doors.tls.counters.key_updates += 1;
-                    records.has_asked = false;
-                    records.sealer.update_key(false);
+                    key_updated(records);
                 }
                 Ok(Next::Closed) => return Read::Closed,
                 Err(failure) => {
@@ -417,13 +417,33 @@ impl Inward<'_> {
             doors.tls.counters.page_waits += 1;
         }
         if let State::Open(records) = &mut secure.state
-            && records.opener.is_near_limit()
-            && !std::mem::replace(&mut records.has_asked, true)
+            && self.session.ending().is_none()
         {
-            records.sealer.update_key(true);
+            return renew(records);
         }
         Read::All
     }
+}
+
+/// The host has taken a new key: we take one, and may ask for another.
+fn key_updated(records: &mut Records) {
+    records.has_asked = false;
+    records.sealer.update_key(false);
+}
+
+/// Has keys replaced in time (RFC 8446, 5.5), or the connection end, if the host may not take new ones.
+fn renew(records: &mut Records) -> Read {
+    let Records { opener, sealer, .. } = records;
+    if !sealer.takes_updates() {
+        return match opener.is_near_limit() || sealer.is_near_limit() {
+            true => Read::Fails(CloseReason::KeyWornOut),
+            false => Read::All,
+        };
+    }
+    if opener.is_near_limit() && !std::mem::replace(&mut records.has_asked, true) {
+        sealer.update_key(true);
+    }
+    Read::All
 }
 
 /// What went through a [`SealingWire`].
@@ -526,5 +546,116 @@ impl Wire for SealingWire<'_> {
 
     fn taken(&self) -> u64 {
         self.taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pages::{Arena, ClusterPool, CopyLedger, HeapRegion, Inline};
+    use tls::{Established, Limits, Opener, Sealer, Secret, Side, Suite};
+
+    use super::*;
+
+    fn established(side: Side) -> Established {
+        let secret = Secret::new(&[7; 32]).unwrap();
+        Established {
+            side,
+            identity: Vec::new(),
+            suite: Suite::Aes128GcmSha256,
+            read_secret: secret.clone(),
+            write_secret: secret,
+            read_sequence: 0,
+            write_sequence: 0,
+            unread: Vec::new(),
+            record_size_limit: None,
+        }
+    }
+
+    /// What keys of 16 KiB are.
+    fn sealer(side: Side) -> Sealer {
+        Sealer::new(&established(side)).with_limits(Limits::of_bytes(16 << 10))
+    }
+
+    fn records(sealer: Sealer) -> Records {
+        Records {
+            opener: Opener::new(&established(Side::Server)).with_limits(Limits::of_bytes(16 << 10)),
+            sealer,
+            held: None,
+            is_ended: false,
+            has_asked: false,
+            is_listed: false,
+        }
+    }
+
+    /// Seals so many short records, and returns them.
+    fn seal(sealer: &mut Sealer, count: usize, memory: TlsMemory<'_>) -> Vec<u8> {
+        let mut stream = Vec::new();
+        for _ in 0..count {
+            let chunk = Chunk::Inline(Inline::new(&[1; 32]).unwrap());
+            sealer.push(chunk, 0, memory).unwrap();
+            sealer.flush();
+            while let Some(chunk) = sealer.next(memory) {
+                stream.extend_from_slice(chunk.bytes());
+            }
+        }
+        stream
+    }
+
+    #[test]
+    fn k07_a_worn_out_key_is_replaced_only_where_hosts_take_new_ones() {
+        let pages = ClusterPool::carve(&Arena::new(HeapRegion::new(64)), 64, 4096).unwrap();
+        let ledger = CopyLedger::new();
+        let memory = TlsMemory {
+            pages: &pages,
+            ledger: &ledger,
+        };
+        let slice = |bytes: &[u8]| {
+            let mut fresh = pages.alloc().unwrap();
+            fresh[..bytes.len()].copy_from_slice(bytes);
+            fresh.freeze_filled(bytes.len()).slice(0..bytes.len())
+        };
+        let worn = CloseReason::KeyWornOut;
+        // What we send: a record of 32 bytes is five blocks of the 1024.
+        for takes_updates in [true, false] {
+            let fresh = match takes_updates {
+                true => sealer(Side::Server),
+                false => sealer(Side::Server).without_updates(),
+            };
+            let mut ours = records(fresh);
+            assert!(renew(&mut ours) == Read::All);
+            seal(&mut ours.sealer, 400, memory);
+            let expected = match takes_updates {
+                true => Read::All,
+                false => Read::Fails(worn),
+            };
+            assert!(renew(&mut ours) == expected, "{takes_updates}");
+        }
+        // What the host sends: it is asked once, and once more when it has taken the key that it was asked to.
+        let mut host = sealer(Side::Client).without_updates();
+        let mut ours = records(sealer(Side::Server));
+        for round in 0..3 {
+            for _ in 0..20 {
+                let stream = seal(&mut host, 20, memory);
+                ours.opener.push(slice(&stream), memory).unwrap();
+                while let Ok(Next::Plain(_)) = ours.opener.next(memory) {}
+            }
+            assert!(renew(&mut ours) == Read::All && ours.has_asked, "{round}");
+            assert!(ours.sealer.next(memory).is_some(), "{round}");
+            while ours.sealer.next(memory).is_some() {}
+            assert!(renew(&mut ours) == Read::All && ours.sealer.next(memory).is_none());
+            // It takes one.
+            host.update_key(false);
+            let mut stream = Vec::new();
+            while let Some(chunk) = host.next(memory) {
+                stream.extend_from_slice(chunk.bytes());
+            }
+            ours.opener.push(slice(&stream), memory).unwrap();
+            assert!(matches!(ours.opener.next(memory), Ok(Next::KeyUpdate)));
+            key_updated(&mut ours);
+        }
+        // A host that takes one by itself can.
+        let mut ours = records(sealer(Side::Server).without_updates());
+        key_updated(&mut ours);
+        assert!(ours.sealer.takes_updates());
     }
 }

@@ -48,6 +48,8 @@ pub struct Sealer {
     is_ended: bool,
     /// A KeyUpdate is among the ciphertext that was not taken yet.
     has_update: bool,
+    /// The peer takes new keys: they are taken unasked.
+    takes_updates: bool,
     /// Ciphertext.
     ready: VecDeque<Chunk>,
 }
@@ -84,6 +86,7 @@ impl Sealer {
             is_closing: false,
             is_ended: false,
             has_update: false,
+            takes_updates: true,
             ready: VecDeque::with_capacity(WAITING_MAX + CHUNKS_MAX),
         }
     }
@@ -93,6 +96,19 @@ impl Sealer {
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.key.limits = limits;
         self
+    }
+
+    /// No new key is taken unasked before there is no other way, for a peer that may not follow: whoever has the sealer ends the connection when it
+    /// [is near](Self::is_near_limit) the limit. A peer that takes one itself can.
+    #[must_use]
+    pub fn without_updates(mut self) -> Self {
+        self.takes_updates = false;
+        self
+    }
+
+    /// Whether new keys are taken unasked.
+    pub fn takes_updates(&self) -> bool {
+        self.takes_updates
     }
 
     /// Takes the next bytes of plaintext. A slice is sealed where it lies if nobody else has a handle to its cluster, but for `own` of them:
@@ -151,10 +167,11 @@ impl Sealer {
         self.seal_message(ContentType::Handshake, &[24, 0, 0, 1, request.into()]);
         self.key.update();
         self.has_update = true;
+        self.takes_updates = true;
     }
 
     /// Whether so much was sealed under the key that a new one should be taken (RFC 8446, 5.5): 15 of 16 parts of that. At the limit the sealer takes
-    /// one by itself; who knows that the peer cannot follow closes before.
+    /// one by itself; who does not know that the peer follows closes before.
     pub fn is_near_limit(&self) -> bool {
         self.key.blocks >= self.key.limits.update_at / 16 * 15
     }
@@ -252,7 +269,8 @@ impl Sealer {
 
     /// Seals the record that is begun.
     fn seal(&mut self, memory: Memory<'_>) {
-        if self.key.is_near_limit() {
+        let key = &self.key;
+        if key.is_near_limit() && (self.takes_updates || key.blocks >= key.limits.end_at) {
             self.update_key(false);
         }
         let header = self.begin(self.parts_bytes);
