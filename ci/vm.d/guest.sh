@@ -6,7 +6,8 @@
 #   system      systemd and dpkg, as this machine has them: for the appliance that docs/deploy.md describes
 #   appliance   the program and what it links to
 #
-# Scenarios that say `newer_kernel` have Debian's kernel of its next release, too, which has what its own has not: newer-base.
+# Scenarios that say `newer_kernel` have Debian's kernel of its next release, too, which has what its own has not: newer-base. Those that say
+# `$tls_tools` have that release's nvme-cli and tlshd: tls-tools. For `newest_kernel` and `$newest_tools` it is the same of Debian's testing.
 #
 # The kernels and the first three are cached, under a name that changes when what they are made from does.
 
@@ -18,7 +19,7 @@ modules=(virtio_pci virtio_console virtio_blk virtio_net e1000e
 	nvme nvme-tcp crc32c_generic crc32c_intel libcrc32c ext4 xfs nls_ascii)
 
 # Modules of the newer kernel besides.
-newer_modules=(nvme-auth dh_generic hmac sha256_generic sha512_generic drbd)
+newer_modules=(nvme-auth dh_generic hmac sha256_generic sha512_generic drbd tls gcm ctr ghash-generic ghash-clmulni-intel aesni-intel)
 
 # Programs of the client guest, from the packages in ci/lib/packages.
 initiator=(nvme fio mkfs.ext4 e2fsck dumpe2fs mkfs.xfs xfs_repair sfdisk partx)
@@ -67,21 +68,21 @@ newer_kernel_fetch() {
 	echo "$held"
 }
 
-# kernel_unpack DEB DIR: leaves DIR/vmlinuz and DIR/lib/modules/VERSION with the modules named above.
+# kernel_unpack DIR DEB...: leaves DIR/vmlinuz and DIR/lib/modules/VERSION with the modules named above.
 kernel_unpack() {
-	local deb=$1 dir=$2 tree version path
+	local dir=$1 deb tree version path
 	tree=$(mktemp -d "$cache/kernel.XXXXXX")
-	dpkg-deb -x "$deb" "$tree"
+	for deb in "${@:2}"; do dpkg-deb -x "$deb" "$tree"; done
 	version=$(basename "$(find "$tree/lib/modules" "$tree/usr/lib/modules" -mindepth 1 -maxdepth 1 -print -quit 2>/dev/null)")
 	[ -d "$tree/lib" ] || mv "$tree/usr/lib" "$tree/lib"
 	busybox depmod -b "$tree" "$version"
 	mkdir -p "$dir"
-	mv "$tree"/boot/vmlinuz-* "$dir/vmlinuz"
+	mv "$(find "$tree" -type f -name 'vmlinuz*' -print -quit)" "$dir/vmlinuz"
 	module_closure "$tree/lib/modules/$version" | while read -r path; do
 		install -D -m 644 "$tree/lib/modules/$version/$path" "$dir/lib/modules/$version/$path"
 		case $path in *.xz) xz -d "$dir/lib/modules/$version/$path" ;; esac
 	done
-	cp "$tree/lib/modules/$version"/modules.{builtin,order} "$dir/lib/modules/$version/"
+	find "$tree/lib/modules/$version" -maxdepth 1 \( -name modules.builtin -o -name modules.order \) -exec cp {} "$dir/lib/modules/$version/" \;
 	busybox depmod -b "$dir" "$version"
 	rm -rf "$tree"
 }
@@ -201,7 +202,7 @@ prepare_guests() {
 	if [ ! -e "$kernel/vmlinuz" ]; then
 		forget 'kernel-*'
 		rm -rf "$kernel.part"
-		kernel_unpack "$deb" "$kernel.part"
+		kernel_unpack "$kernel.part" "$deb"
 		mv "$kernel.part" "$kernel"
 	fi
 	touch "$kernel"
@@ -225,7 +226,7 @@ prepare_newer_kernel() {
 		forget 'newer-kernel-*'
 		rm -rf "$newer_kernel.part"
 		modules+=("${newer_modules[@]}")
-		kernel_unpack "$deb" "$newer_kernel.part"
+		kernel_unpack "$newer_kernel.part" "$deb"
 		mv "$newer_kernel.part" "$newer_kernel"
 	fi
 	touch "$newer_kernel"
@@ -255,6 +256,82 @@ build_drbd() {
 	# Where the first two look for those that go with an older module.
 	mkdir -p "$tree/usr/lib/drbd"
 	mv "$tree"/usr/bin/drbd{adm,setup}-84 "$tree/usr/lib/drbd/"
+	rm -rf "$unpacked"
+}
+
+# fetch_packages SUITE NAME...: directory of packages of one of Debian's releases, and all that they need, by lists of our own and as if nothing
+# were installed. They change with the release: they are fetched once a week. Status 1 when they cannot be had.
+fetch_packages() {
+	local suite=$1 dir apt
+	find "$cache" -maxdepth 1 -name "packages-$suite" -mtime +7 -exec rm -rf {} +
+	if [ ! -e "$cache/packages-$suite" ]; then
+		dir=$(mktemp -d "$cache/packages.XXXXXX")
+		mkdir -p "$dir"/{lists,cache/archives}/partial
+		: >"$dir/status"
+		echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $suite main" >"$dir/sources.list"
+		apt=(-q -y -o APT::Sandbox::User=root -o APT::Install-Recommends=false -o "Dir::State=$dir" -o "Dir::State::Lists=$dir/lists"
+			-o "Dir::State::status=$dir/status" -o "Dir::Cache=$dir/cache" -o "Dir::Etc::SourceList=$dir/sources.list"
+			-o Dir::Etc::SourceParts=/dev/null -o Dir::Etc::Preferences=/dev/null -o Dir::Etc::PreferencesParts=/dev/null)
+		if apt-get "${apt[@]}" update >&2 && apt-get "${apt[@]}" --download-only install "${@:2}" >&2; then
+			mv "$dir/cache/archives" "$cache/packages-$suite"
+		fi
+		rm -rf "$dir"
+	fi
+	[ -e "$cache/packages-$suite" ] && echo "$cache/packages-$suite"
+}
+
+# prepare_tls: a host's user land for TLS, which Debian's own release has not: nvme-cli that knows PSKs, and tlshd. What they link to, libc
+# included, is of their release, too. tls_tools stays empty where they cannot be had.
+prepare_tls() {
+	local packages lock
+	exec {lock}>"$cache/lock"
+	flock "$lock"
+	if packages=$(fetch_packages trixie nvme-cli ktls-utils); then
+		tls_tools=$(cached tls-tools "$(sha256sum <"$root/ci/vm.d/guest.sh") $(ls "$packages")" build_tls "$packages")
+	fi
+	exec {lock}>&-
+}
+
+# prepare_newest: the same as Debian's testing has it, and its kernel.
+prepare_newest() {
+	local packages key lock
+	exec {lock}>"$cache/lock"
+	flock "$lock"
+	if packages=$(fetch_packages testing nvme-cli ktls-utils linux-image-amd64 tiny-initramfs); then
+		key=$(cat "$root"/ci/vm.d/{guest.sh,init} | sha256sum && ls "$packages")
+		newest_kernel=$cache/newest-kernel-$(sha256sum <<<"$key" | cut -c1-12)
+		if [ ! -e "$newest_kernel/vmlinuz" ]; then
+			forget 'newest-kernel-*'
+			rm -rf "$newest_kernel.part"
+			(modules+=("${newer_modules[@]}") && kernel_unpack "$newest_kernel.part" "$packages"/linux-{image,binary,modules}-*.deb)
+			mv "$newest_kernel.part" "$newest_kernel"
+		fi
+		touch "$newest_kernel"
+		newest_base=$(cached newest-base "$key" build_base "$newest_kernel")
+		newest_tools=$(cached newest-tools "$key" build_tls "$packages")
+	fi
+	exec {lock}>&-
+}
+
+# Each program is started by the loader of its release, which finds its libraries beside it.
+build_tls() {
+	local tree=$1 unpacked=$1.unpacked deb name library file
+	for deb in "$2"/*.deb; do
+		case $deb in */linux-*) ;; *) dpkg-deb -x "$deb" "$unpacked" ;; esac
+	done
+	mkdir -p "$tree"/usr/{bin,sbin,lib/newer}
+	library=$unpacked/usr/lib/x86_64-linux-gnu
+	for name in nvme tlshd; do
+		cp "$unpacked/usr/sbin/$name" "$tree/usr/lib/newer/"
+		"$library/ld-linux-x86-64.so.2" --library-path "$library" --list "$unpacked/usr/sbin/$name" |
+			sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p' | while read -r file; do cp -L "$file" "$tree/usr/lib/newer/"; done
+		# Before that of this machine's release in PATH.
+		cat >"$tree/usr/sbin/$name" <<-END
+			#!/bin/sh
+			exec /usr/lib/newer/ld-linux-x86-64.so.2 --library-path /usr/lib/newer /usr/lib/newer/$name "\$@"
+		END
+		chmod 755 "$tree/usr/sbin/$name"
+	done
 	rm -rf "$unpacked"
 }
 

@@ -131,15 +131,18 @@ appliance() {
 	boot "$node" 1280 "$appliance_tools" -- "${nics[@]}" "${@:2}"
 }
 
-# client ARGUMENT...: boots it with a card on lan0.
+# client ARGUMENT...: boots it with a card on lan0. `client_more`: an archive of programs besides.
 client() {
 	local nics
 	mapfile -t nics < <(nic client lan0 virtio-net-pci)
-	boot client 768 "$client_tools" -- "${nics[@]}" "$@"
+	boot client 768 "$client_tools" ${client_more:+"$client_more"} -- "${nics[@]}" "$@"
 }
 
 # newer_kernel: guests that are booted from here on have it.
 newer_kernel() { kernel=${newer_kernel:?} base=${newer_base:?}; }
+
+# newest_kernel: the same, of Debian's testing.
+newest_kernel() { kernel=${newest_kernel:?} base=${newest_base:?}; }
 
 # ready: waits for both; the client is on lan0, and the appliance's card and drive (and any further address) are taken from its kernel.
 ready() {

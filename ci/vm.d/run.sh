@@ -51,5 +51,7 @@ trap finish EXIT
 . "$root/ci/vm.d/machine.sh"
 # shellcheck source=ci/vm.d/lab.sh
 . "$root/ci/vm.d/lab.sh"
+# shellcheck source=ci/vm.d/tls.sh
+. "$root/ci/vm.d/tls.sh"
 # shellcheck source=/dev/null
 . "$scenario"
