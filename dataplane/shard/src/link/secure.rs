@@ -400,7 +400,7 @@ impl Inward<'_> {
                 }
                 Ok(Next::KeyUpdate) => {
                     doors.tls.counters.key_updates += 1;
-                    key_updated(records);
+                    records.sealer.update_key(false);
                 }
                 Ok(Next::Closed) => return Read::Closed,
                 Err(failure) => {
@@ -425,12 +425,6 @@ impl Inward<'_> {
     }
 }
 
-/// The host has taken a new key: we take one, and may ask for another.
-fn key_updated(records: &mut Records) {
-    records.has_asked = false;
-    records.sealer.update_key(false);
-}
-
 /// Has keys replaced in time (RFC 8446, 5.5), or the connection end, if the host may not take new ones.
 fn renew(records: &mut Records) -> Read {
     let Records { opener, sealer, .. } = records;
@@ -440,9 +434,12 @@ fn renew(records: &mut Records) -> Read {
             false => Read::All,
         };
     }
-    if opener.is_near_limit() && !std::mem::replace(&mut records.has_asked, true) {
+    // Until it has taken the key that it was asked to.
+    let is_near = opener.is_near_limit();
+    if is_near && !records.has_asked {
         sealer.update_key(true);
     }
+    records.has_asked = is_near;
     Read::All
 }
 
@@ -571,9 +568,9 @@ mod tests {
         }
     }
 
-    /// What keys of 16 KiB are.
-    fn sealer(side: Side) -> Sealer {
-        Sealer::new(&established(side)).with_limits(Limits::of_bytes(16 << 10))
+    /// Ours, with keys of 16 KiB.
+    fn sealer() -> Sealer {
+        Sealer::new(&established(Side::Server)).with_limits(Limits::of_bytes(16 << 10))
     }
 
     fn records(sealer: Sealer) -> Records {
@@ -618,8 +615,8 @@ mod tests {
         // What we send: a record of 32 bytes is five blocks of the 1024.
         for takes_updates in [true, false] {
             let fresh = match takes_updates {
-                true => sealer(Side::Server),
-                false => sealer(Side::Server).without_updates(),
+                true => sealer(),
+                false => sealer().without_updates(),
             };
             let mut ours = records(fresh);
             assert!(renew(&mut ours) == Read::All);
@@ -631,8 +628,8 @@ mod tests {
             assert!(renew(&mut ours) == expected, "{takes_updates}");
         }
         // What the host sends: it is asked once, and once more when it has taken the key that it was asked to.
-        let mut host = sealer(Side::Client).without_updates();
-        let mut ours = records(sealer(Side::Server));
+        let mut host = Sealer::new(&established(Side::Client));
+        let mut ours = records(sealer());
         for round in 0..3 {
             for _ in 0..20 {
                 let stream = seal(&mut host, 20, memory);
@@ -650,12 +647,12 @@ mod tests {
                 stream.extend_from_slice(chunk.bytes());
             }
             ours.opener.push(slice(&stream), memory).unwrap();
-            assert!(matches!(ours.opener.next(memory), Ok(Next::KeyUpdate)));
-            key_updated(&mut ours);
+            assert!(matches!(ours.opener.next(memory), Ok(Next::Wants)));
+            assert!(renew(&mut ours) == Read::All && !ours.has_asked);
         }
-        // A host that takes one by itself can.
-        let mut ours = records(sealer(Side::Server).without_updates());
-        key_updated(&mut ours);
+        // A host that asks for one takes them.
+        let mut ours = records(sealer().without_updates());
+        ours.sealer.update_key(false);
         assert!(ours.sealer.takes_updates());
     }
 }
