@@ -21,28 +21,35 @@ pub use derive::{Derivation, IDENTITY_CONTEXT_LEN_MAX, IdentityVersion, NameTooL
 pub use table::PskTable;
 pub use text::{ConfiguredPsk, PSK_TEXT_LEN_MAX, PskError};
 
-/// A key that TLS proves: of one host and one subsystem.
+/// A key that TLS proves: of one host and one subsystem, or of two others who know each other.
 #[derive(Clone)]
 pub struct TlsPsk {
-    identity: Identity,
-    derivation: Derivation,
+    identity: String,
+    hash: Hash,
+    /// Of those of NVMe/TCP.
+    derivation: Option<Derivation>,
     secret: Secret,
 }
 
 impl TlsPsk {
-    /// The identity that it is offered by.
-    pub fn identity(&self) -> &Identity {
-        &self.identity
+    /// One that is none of NVMe/TCP's, with an identity of its owners' own; `None` if it is longer than [`HASH_LEN_MAX`](crate::HASH_LEN_MAX).
+    pub fn external(identity: &str, hash: Hash, secret: &[u8]) -> Option<Self> {
+        Some(Self {
+            identity: identity.to_owned(),
+            hash,
+            derivation: None,
+            secret: Secret::new(secret)?,
+        })
     }
 
-    /// How it was derived.
-    pub fn derivation(&self) -> Derivation {
-        self.derivation
+    /// The identity that it is offered by, as it travels: of NVMe/TCP's, [`Identity::read`] reads it.
+    pub fn identity(&self) -> &str {
+        &self.identity
     }
 
     /// Its hash function, and so the suite that it is used with.
     pub fn hash(&self) -> Hash {
-        self.identity.hash
+        self.hash
     }
 
     /// The key itself, for a handshake.
@@ -53,7 +60,10 @@ impl TlsPsk {
 
 impl fmt::Debug for TlsPsk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TlsPsk({}, {:?})", self.identity, self.derivation)
+        match self.derivation {
+            Some(derivation) => write!(f, "TlsPsk({}, {derivation:?})", self.identity),
+            None => write!(f, "TlsPsk({})", self.identity),
+        }
     }
 }
 

@@ -91,8 +91,9 @@ impl ConfiguredPsk {
             .derive(hash, retained.bytes(), b"nvme-tls-psk", context.as_bytes())
             .ok_or(NameTooLong)?;
         Ok(TlsPsk {
-            identity,
-            derivation,
+            identity: identity.to_string(),
+            hash,
+            derivation: Some(derivation),
             secret,
         })
     }
