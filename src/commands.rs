@@ -127,8 +127,9 @@ pub(crate) fn pair_report(socket: &Path, json: bool) -> anyhow::Result<ExitCode>
     for volume in volumes {
         let text = |key: &str| volume[key].as_str().unwrap_or_default().to_owned();
         let peer: String = text("peer").chars().take(8).collect();
+        let link = volume["link"].as_str().unwrap_or("down");
         print(&format!(
-            "{} with {peer}: {}\n",
+            "{} with {peer}: {}; link: {link}\n",
             text("store"),
             text("state")
         ))?;

@@ -215,8 +215,8 @@ pub(crate) mod tests {
 
     use engine::{
         AlertCounters, AnaSnapshot, AnaState, Cntlid, ConnectionInfo, ConnectionSnapshot,
-        ControllerInfo, Counter, Generation, Inventory, IoCounters, Kind, Layer, NamespaceCounters,
-        NamespaceName, PairReport, PoolSnapshot, Role, Smart,
+        ControllerInfo, Counter, Generation, Inventory, IoCounters, Kind, Layer, LinkSecurity,
+        NamespaceCounters, NamespaceName, PairReport, PoolSnapshot, Role, Smart,
     };
     use serde_json::Value;
 
@@ -307,6 +307,7 @@ pub(crate) mod tests {
             since: Duration::from_secs(75),
             severed: None,
             is_backup: false,
+            link: Some(LinkSecurity::Tls("TLS_AES_128_GCM_SHA256")),
             state: "source, Forward; source, Copying since 75 s".into(),
         }
     }

@@ -108,6 +108,7 @@ fn runner(handle: &Handle, script: &str) -> Runner {
             peer: [0x22; 16],
             peer_listen: address,
             key: [0; 32],
+            tls: true,
             frame_bytes: 4 << 20,
             volumes: vec![PairVolumeConfig {
                 store: "data".into(),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use engine::{FRAME_BYTES, Handle, PairOrder, PairReport, TableLine};
+use engine::{FRAME_BYTES, Handle, LinkSecurity, PairOrder, PairReport, TableLine};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -52,6 +52,7 @@ impl Report {
                     time_text(UNIX_EPOCH + Duration::from_secs(since))
                 }),
                 "readable_as_backup": report.is_backup,
+                "link": report.link.map(LinkSecurity::name),
                 "step": report.step,
                 "since_s": report.since.as_secs(),
                 "state": report.state,

@@ -27,6 +27,9 @@ pub(crate) struct Pair {
     /// What this node has may be read as a backup.
     #[serde(default)]
     pub(crate) readable_as_backup: bool,
+    /// What the link to the other node is encrypted by, or `in the clear`. None: there is no link now.
+    #[serde(default)]
+    pub(crate) link: Option<String>,
     /// How far the two nodes are, in a word, and since when.
     pub(crate) step: String,
     pub(crate) since_seconds: u64,
@@ -45,6 +48,7 @@ impl Pair {
             to_copy_bytes: report.to_copy_bytes(),
             severed_by_operator: report.severed.is_some(),
             readable_as_backup: report.is_backup,
+            link: report.link.map(|link| link.name().into()),
             step: report.step.into(),
             since_seconds: report.since.as_secs(),
         }

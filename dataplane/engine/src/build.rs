@@ -1,15 +1,16 @@
 //! Building a shard and the target from the configuration.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use block::{Device, Geometry, NamespaceIndex, Span, SpanError, VolumeId, WritePolicy};
 use net::{Cidr, MacAddress, Offload, Route, Stack, StackConfig, rss};
 use nvmf::{ListenerConfig, Target};
 use shard::{
-    Common, DoorKind, Doors, Entrance, Link, MirrorDoor, NvmeDoor, Offer, SharedHandshakes, Sizing,
+    Common, Doors, Entrance, Link, MirrorDoor, NvmeDoor, Offer, SharedHandshakes, Sizing,
     StoreInfo, TlsDoor,
 };
 use volume::{Devices, RingEnds, Volumes};
@@ -365,12 +366,16 @@ pub(crate) fn shard(
     if !stores.logs.is_empty() {
         shard.attach_log(stores.logs, sizes.elements, StoreSlot::new);
     }
-    let mirrors = config.pairs.iter().flat_map(|pair| &pair.listen);
-    // Several peers may come in by one.
-    let mirrors: BTreeSet<_> = mirrors.collect();
+    let mut mirrors: BTreeMap<SocketAddr, Vec<bool>> = BTreeMap::new();
+    for pair in &config.pairs {
+        for &address in &pair.listen {
+            // Several peers may come in by one.
+            mirrors.entry(address).or_default().push(pair.tls);
+        }
+    }
     let listeners: Vec<_> = (config.target.listeners.iter())
         .map(|&listener| Entrance::from(listener))
-        .chain((mirrors.into_iter()).map(|&address| (address, DoorKind::Mirror).into()))
+        .chain((mirrors.into_iter()).map(|(address, tls)| Entrance::of_nodes(address, tls)))
         .collect();
     shard.listen(&listeners).map_err(Error::Target)?;
     Ok(shard)

@@ -132,6 +132,8 @@ pub struct PairConfig {
     pub peer_listen: Vec<SocketAddr>,
     /// The secret that both have.
     pub key: [u8; 32],
+    /// Connections with it are in TLS, either way; else they are in the clear, either way.
+    pub tls: bool,
     /// Bytes of payload that frames to and from it have at most.
     pub frame_bytes: u32,
     /// What both have.

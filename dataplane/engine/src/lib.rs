@@ -42,6 +42,7 @@ pub use config::{
 pub use environment::{spdk_has_method, spdk_is_legacy};
 pub use error::Error;
 pub use events::{Counter, Histogram, Kind, Stage};
+pub use mirror::Security as LinkSecurity;
 pub use mirror::{
     Alert, AlertEvent, Answer as ArbiterAnswer, Entry as ArbiterEntry, FRAME_BYTES, Generation,
     Question as ArbiterQuestion, ReplicaId, Role, Seen as ArbiterSeen, TableLine,

@@ -115,6 +115,7 @@ impl Started {
         let peer = |(pair, frame): (&PairConfig, &Arc<FrameSize>)| Peer {
             id: pair.peer,
             key: PairKey::new(pair.key),
+            tls: pair.tls,
             addresses: pair.peer_listen.clone(),
             patience: Patience::default(),
             frame: Arc::clone(frame),

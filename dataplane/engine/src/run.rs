@@ -157,11 +157,11 @@ fn serve(
 /// What makes handshakes of TLS; none, where nobody wants any, if the library cannot be used.
 pub(crate) fn handshakes(config: &Config) -> Result<Option<SharedHandshakes>, Error> {
     let is_wanted = |listener: &ListenerConfig| listener.tls != Tls::Off;
+    let is_wanted =
+        config.target.listeners.iter().any(is_wanted) || config.pairs.iter().any(|pair| pair.tls);
     match OpenSsl::new() {
         Ok(library) => Ok(Some(Arc::new(Mutex::new(Box::new(library))))),
-        Err(error) if config.target.listeners.iter().any(is_wanted) => {
-            Err(Error::Target(error.to_string()))
-        }
+        Err(error) if is_wanted => Err(Error::Target(error.to_string())),
         Err(error) => {
             log::warn!("no listener can have TLS: {error}");
             Ok(None)

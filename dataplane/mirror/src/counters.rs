@@ -9,6 +9,8 @@ events::counters! {
         @gauge lanes_up,
         /// Lanes of other nodes that have a session here: over them they ask.
         @gauge lanes_in_up,
+        /// Lanes to other nodes that have a session, encrypted.
+        @gauge lanes_encrypted,
         /// Sessions that began, either way.
         sessions,
         /// Sessions that ended, either way.

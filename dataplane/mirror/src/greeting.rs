@@ -21,6 +21,9 @@ use crate::parameters::{ErrorReply, Refusal};
 /// Bytes of a hello's parameters.
 pub(crate) const HELLO: usize = 80;
 
+/// What an alert of TLS begins with (RFC 8446, 5.1).
+const TLS_ALERT: [u8; 3] = [21, 3, 3];
+
 /// A node, or the part of it that has a link of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Node {
@@ -90,6 +93,8 @@ pub enum BadGreeting {
     Key,
     /// The acceptor has the lane at another of its shards: another connection may come in there.
     Elsewhere,
+    /// The acceptor answers with an alert of TLS.
+    WantsTls,
 }
 
 impl fmt::Display for BadGreeting {
@@ -109,6 +114,9 @@ impl fmt::Display for BadGreeting {
                 f.write_str("a peer without the pair's key: compare the key files of both nodes")
             }
             Self::Elsewhere => f.write_str("a connection at another shard than the lane's"),
+            Self::WantsTls => f.write_str(
+                "the other node's link is to be in TLS, and this one's is in the clear: write the same `tls` in [pair] of both nodes",
+            ),
         }
     }
 }
@@ -248,6 +256,9 @@ impl Greeting {
             let n = (wanted - self.received.len()).min(bytes.len() - taken);
             self.received.extend_from_slice(&bytes[taken..taken + n]);
             taken += n;
+            if self.side == Side::Opener && self.received.starts_with(&TLS_ALERT) {
+                return Err(BadGreeting::WantsTls);
+            }
             if self.received.len() >= HEADER {
                 if self.is_turned_away() {
                     return Err(BadGreeting::Elsewhere);

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::hash::Hasher;
 
+use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use siphasher::sip::SipHasher24;
@@ -54,12 +55,45 @@ impl PairKey {
         u64_at(&bytes, 0).max(1)
     }
 
+    /// What connections that `opener` opens to `acceptor` are encrypted by: HKDF-SHA256 (RFC 5869) of the key, without salt, for a label of its
+    /// own and the [identity](LinkPsk::identity). Each direction of opening has its own.
+    pub fn link_psk(&self, opener: &[u8; 16], acceptor: &[u8; 16]) -> LinkPsk {
+        let identity = link_identity(opener, acceptor);
+        let mut secret = [0; 32];
+        Hkdf::<Sha256>::new(None, &self.0)
+            .expand_multi_info(&[b"mirror 1: TLS PSK ", identity.as_bytes()], &mut secret)
+            .expect("as long as the hash");
+        LinkPsk { identity, secret }
+    }
+
     /// The keyed checksums of what `side` sends.
     pub(crate) fn keyed(&self, side: Side, hellos: [&[u8]; 2]) -> Keyed {
         let bytes = self.mac(side.session(), hellos).finalize().into_bytes();
         let mut key = [0; 16];
         key.copy_from_slice(&bytes[..16]);
         Keyed { key, count: 0 }
+    }
+}
+
+/// The identity of the key that a link is encrypted by, as TLS shows it to everybody: the version of its derivation, then the node that
+/// opens the connection and the one that accepts it.
+pub(crate) fn link_identity(opener: &[u8; 16], acceptor: &[u8; 16]) -> String {
+    let [opener, acceptor] = [opener, acceptor].map(|id| u128::from_be_bytes(*id));
+    format!("TLMP1 {opener:032x} {acceptor:032x}")
+}
+
+/// A key that connections of one node to another are encrypted by.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LinkPsk {
+    /// What it is offered by.
+    pub identity: String,
+    /// The key.
+    pub secret: [u8; 32],
+}
+
+impl fmt::Debug for LinkPsk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LinkPsk({})", self.identity)
     }
 }
 

@@ -26,7 +26,7 @@ use crate::commands::{CHANGES_MAX, Change, Changes, Comparison};
 use crate::counters::LaneCounters;
 use crate::frame::Command;
 use crate::greeting::Node;
-use crate::key::PairKey;
+use crate::key::{LinkPsk, PairKey};
 use crate::link::{Event, Patience, Payload};
 use crate::mirrored::Mirrored;
 use crate::pair::nature;
@@ -47,6 +47,8 @@ pub struct Peer {
     pub id: [u8; 16],
     /// The secret that both have.
     pub key: PairKey,
+    /// Connections with it are encrypted, either way; else they are in the clear, either way.
+    pub tls: bool,
     /// Where it listens; the first one is tried first.
     pub addresses: Vec<SocketAddr>,
     /// How patient lanes to it are.
@@ -186,7 +188,28 @@ pub struct Opening {
     pub remote: SocketAddr,
     /// By which of the ports that lead there.
     pub port: usize,
+    /// It is to be encrypted.
+    pub tls: bool,
     connection: u64,
+}
+
+/// How a lane is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Security {
+    /// Not at all.
+    Clear,
+    /// By TLS, with this suite.
+    Tls(&'static str),
+}
+
+impl Security {
+    /// What operators read.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Clear => "in the clear",
+            Self::Tls(suite) => suite,
+        }
+    }
 }
 
 /// What a shard has of links to other nodes.
@@ -261,6 +284,27 @@ impl Lanes {
         self.out.is_empty()
     }
 
+    /// What connections that come in are encrypted by, of the peers where that is so.
+    pub fn incoming_psks(&self) -> impl Iterator<Item = LinkPsk> {
+        let peers = self.out.iter().map(|out| &out.peer).filter(|peer| peer.tls);
+        peers.map(|peer| peer.key.link_psk(&peer.id, &self.me.id))
+    }
+
+    /// What a connection to a peer is encrypted by.
+    pub fn outgoing_psk(&self, peer: usize) -> LinkPsk {
+        let peer = &self.out[peer].peer;
+        peer.key.link_psk(&self.me.id, &peer.id)
+    }
+
+    /// How the lane to a peer is encrypted: by which suite, or not at all; `None` while there is no session.
+    pub fn security(&self, peer: usize) -> Option<Security> {
+        let out = self.out.get(peer).filter(|out| out.link.is_up())?;
+        Some(match out.suite {
+            Some(suite) => Security::Tls(suite),
+            None => Security::Clear,
+        })
+    }
+
     /// The manager of pairs, where it is.
     pub fn manager(&mut self) -> Option<&mut Manager> {
         self.manager.as_deref_mut()
@@ -310,9 +354,10 @@ impl Lanes {
     pub fn counters(&self) -> LaneCounters {
         let mut sum = self.counters.clone();
         sum.lanes = self.out.len() as u64;
-        for link in self.out.iter().map(|out| &out.link) {
+        for (link, suite) in self.out.iter().map(|out| (&out.link, out.suite)) {
             sum.combine(link.counters(), |sum, n| *sum += n);
             sum.lanes_up += u64::from(link.is_up());
+            sum.lanes_encrypted += u64::from(link.is_up() && suite.is_some());
             sum.messages_unanswered += link.unanswered() as u64;
         }
         for link in self.door.links() {
@@ -554,6 +599,7 @@ impl Lanes {
             peer,
             remote,
             port,
+            tls: out.peer.tls,
             connection,
         };
         Some((opening, opened))

@@ -41,10 +41,10 @@ pub use commands::{
 pub use counters::LaneCounters;
 pub use frame::{Command, Header};
 pub use greeting::{BadGreeting, Caller, Greeting, Node, OPENING, Session, caller};
-pub use key::{Keyed, PairKey, Side};
+pub use key::{Keyed, LinkPsk, PairKey, Side};
 pub use lanes::{
     Asked, Carried, Compare, Compared, Connection, Door, FRAME_BYTES, Forward, FrameSize, Lanes,
-    Mailbox, Manager, MirroredVolume, Opening, Peer,
+    Mailbox, Manager, MirroredVolume, Opening, Peer, Security,
 };
 pub use link::{
     Broken, Event, Incoming, Link, MessageId, Outgoing, Patience, Payload, Received, Stale, WINDOW,

@@ -33,6 +33,38 @@ fn greeting(side: Side, key: &PairKey) -> Greeting {
 }
 
 #[test]
+fn k06_the_key_of_tls_is_as_documented_and_each_direction_has_its_own() {
+    let ids = [[0xa1; 16], [0xb2; 16]];
+    let psk = key().link_psk(&ids[0], &ids[1]);
+    is_documented("the key of TLS", &psk.secret);
+    assert!(DOCUMENT.contains(&format!("`{}`", psk.identity)));
+    assert_eq!(psk.identity.len(), 71);
+    let back = key().link_psk(&ids[1], &ids[0]);
+    assert_ne!(psk, back);
+    assert_ne!(psk.secret, back.secret);
+    assert_ne!(
+        PairKey::new([8; 32]).link_psk(&ids[0], &ids[1]).secret,
+        psk.secret
+    );
+    assert!(!format!("{psk:?}").contains("secret"));
+}
+
+#[test]
+fn k06_an_opener_in_the_clear_is_told_that_the_link_is_in_tls() {
+    let mut opener = greeting(Side::Opener, &key());
+    assert!(opener.receive(&[21, 3]).is_ok(), "it may be anything");
+    let told = opener.receive(&[3, 0, 2, 2, 40]).unwrap_err();
+    assert_eq!(told, BadGreeting::WantsTls);
+    assert!(told.to_string().contains("write the same `tls`"));
+    let mut acceptor = greeting(Side::Acceptor, &key());
+    let bytes = [21, 3, 3, 0, 2, 2, 40];
+    assert!(
+        acceptor.receive(&bytes).is_ok(),
+        "it is no frame, and not the opener's to tell"
+    );
+}
+
+#[test]
 fn r02_the_examples_are_true() {
     let mut opener = greeting(Side::Opener, &key());
     let mut acceptor = greeting(Side::Acceptor, &key());

@@ -1,15 +1,15 @@
 //! Doors: the protocols that connections speak.
 
+mod mirrored;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use block::{Buffers, Completion, Request, RequestId};
-use nvmf::{
-    CloseReason, CommandPool, Counters, Departure, Endpoints, PskNames, Target, Timestamp, Wire,
-};
+use nvmf::{CloseReason, CommandPool, Counters, Departure, Endpoints, Target, Timestamp, Wire};
 use pages::Slice;
 
-use crate::secure::TlsDoor;
+use crate::secure::{Proved, TlsDoor, link_fault};
 
 /// What the connections of a listener speak, or an outgoing one does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -198,17 +198,43 @@ impl Session {
         }
     }
 
-    /// Its connection is encrypted by the PSK of these names, before anything was received.
-    pub(crate) fn secure(&mut self, names: PskNames) {
-        if let Session::Nvme(session) = self {
-            session.secure(names);
+    /// Its connection is encrypted, before anything was received.
+    pub(crate) fn secure(&mut self, proved: Proved) {
+        match (self, proved) {
+            (Session::Nvme(session), Proved::Host(names)) => session.secure(names),
+            (Session::Mirror(session), Proved::Node(identity, suite)) => {
+                session.secure(identity, suite);
+            }
+            _ => unreachable!("what is proved is of the door's kind"),
+        }
+    }
+
+    /// Handles by which it holds a page that it sends, and will not read again: what is sealed, is sealed there if there are no others.
+    pub(crate) fn own_handles(&self) -> u32 {
+        match self {
+            // A run that is sent is not read again: its page is ours but for its own handle.
+            Session::Nvme(_) => 1,
+            // A change is sent again if it was not heard, and its log and its volume read it, too.
+            Session::Mirror(_) => 0,
+            #[cfg(test)]
+            Session::Echo(_) => 0,
+        }
+    }
+
+    /// Takes note of whether it is to end, while what is below it is not there yet.
+    pub(crate) fn look(&mut self, doors: &mut Doors) {
+        if let Session::Mirror(session) = self {
+            session.look(&mut doors.mirror);
         }
     }
 
     /// Ends it for what its connection did below it.
     pub(crate) fn fail(&mut self, reason: CloseReason, buffers: &Buffers, doors: &mut Doors) {
-        if let Session::Nvme(session) = self {
-            session.fail(reason, &mut doors.nvme.lend(buffers));
+        match self {
+            Session::Nvme(session) => session.fail(reason, &mut doors.nvme.lend(buffers)),
+            Session::Mirror(session) => session.fail(&link_fault(reason, session.is_ours())),
+            #[cfg(test)]
+            Session::Echo(_) => {}
         }
     }
 
@@ -330,93 +356,6 @@ impl Door for Session {
 
 /// A shard's links to other nodes.
 pub type MirrorDoor = mirror::Lanes;
-
-impl Door for mirror::Connection {
-    type Shared = MirrorDoor;
-
-    fn receive(&mut self, _: Timestamp, slice: Slice, buffers: &Buffers, lanes: &mut MirrorDoor) {
-        mirror::Connection::receive(self, slice, buffers, lanes);
-    }
-
-    fn next_request(&mut self, _: &Buffers, _: &mut MirrorDoor) -> Option<Request> {
-        mirror::Connection::next_request(self)
-    }
-
-    fn complete(&mut self, completion: Completion, _: &Buffers, lanes: &mut MirrorDoor) {
-        mirror::Connection::complete(self, completion, lanes);
-    }
-
-    fn next_abort(&mut self) -> Option<RequestId> {
-        None
-    }
-
-    fn not_aborted(&mut self, _: RequestId, _: &Buffers, _: &mut MirrorDoor) {}
-
-    fn transmit(
-        &mut self,
-        wire: &mut impl Wire,
-        buffers: &Buffers,
-        lanes: &mut MirrorDoor,
-    ) -> bool {
-        mirror::Connection::transmit(self, |chunk| wire.send(chunk), buffers, lanes)
-    }
-
-    fn resume(&mut self, _: Timestamp, buffers: &Buffers, lanes: &mut MirrorDoor) {
-        mirror::Connection::resume(self, buffers, lanes);
-    }
-
-    fn set_unacknowledged(&mut self, _: Timestamp, _: usize) {}
-
-    fn hold_up(&mut self, _: Timestamp) {}
-
-    /// Links have their own patience.
-    fn is_forsaken(&mut self, _: Timestamp, _: &Buffers, _: &mut MirrorDoor) -> bool {
-        true
-    }
-
-    fn advance(&mut self, _: Timestamp, buffers: &Buffers, lanes: &mut MirrorDoor) {
-        mirror::Connection::resume(self, buffers, lanes);
-        self.look(lanes);
-    }
-
-    fn close(&mut self, _: &Buffers, lanes: &mut MirrorDoor) {
-        mirror::Connection::close(self, lanes);
-    }
-
-    fn has_withheld(&self, _: &Buffers, _: &mut MirrorDoor) -> bool {
-        false
-    }
-
-    fn is_blocked(&self) -> bool {
-        mirror::Connection::is_waiting(self)
-    }
-
-    fn is_waiting(&self) -> bool {
-        mirror::Connection::is_waiting(self)
-    }
-
-    fn is_first(&self, _: &Buffers, _: &mut MirrorDoor) -> bool {
-        false
-    }
-
-    fn outstanding(&self) -> usize {
-        mirror::Connection::outstanding(self)
-    }
-
-    fn ending(&self) -> Option<Ending> {
-        self.is_over().then_some(Ending::Abort)
-    }
-
-    fn departure(&self) -> Option<Departure<'_>> {
-        None
-    }
-
-    fn remote(&self) -> SocketAddr {
-        mirror::Connection::remote(self)
-    }
-
-    fn prefetch(&self) {}
-}
 
 /// What NVMe sessions of a shard share.
 pub struct NvmeDoor {

@@ -28,6 +28,24 @@ impl From<ListenerConfig> for Entrance {
     }
 }
 
+impl Entrance {
+    /// Where other nodes come in, which may be several: `tls` says of each whether its link is encrypted.
+    pub fn of_nodes(address: SocketAddr, tls: impl IntoIterator<Item = bool>) -> Self {
+        let (mut has_tls, mut has_clear) = (false, false);
+        for tls in tls {
+            has_tls |= tls;
+            has_clear |= !tls;
+        }
+        let tls = match (has_tls, has_clear) {
+            (true, false) => Tls::Required,
+            (true, true) => Tls::Allowed,
+            (false, _) => Tls::Off,
+        };
+        let door = DoorKind::Mirror;
+        Self { address, door, tls }
+    }
+}
+
 impl From<(SocketAddr, DoorKind)> for Entrance {
     /// One without TLS.
     fn from((address, door): (SocketAddr, DoorKind)) -> Self {

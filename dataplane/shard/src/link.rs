@@ -21,6 +21,7 @@ use net::{
 };
 use nvmf::{Timestamp, Tls};
 use pages::prefetch;
+use tls::TlsPsk;
 use volume::{Ended, Origin};
 
 use crate::common::{Common, Resources};
@@ -141,9 +142,6 @@ impl<P: Port> Link<P> {
     pub(crate) fn listen(&mut self, entrance: Entrance) -> Result<bool, String> {
         let backlog = self.stack.config().half_open_max;
         let address = entrance.address;
-        if entrance.tls != Tls::Off && entrance.door != DoorKind::Nvme {
-            return Err(format!("listener {address}: TLS is for hosts alone"));
-        }
         match self.stack.listen(address, backlog) {
             Ok(id) => {
                 self.listeners.push(Listener { id, entrance });
@@ -164,8 +162,19 @@ impl<P: Port> Link<P> {
         remote: SocketAddr,
         session: Session,
     ) -> Result<ConnectionId, ConnectError> {
+        self.connect_by(now, remote, session, None)
+    }
+
+    /// The same; encrypted, if there is a key.
+    pub(crate) fn connect_by(
+        &mut self,
+        now: Instant,
+        remote: SocketAddr,
+        session: Session,
+        key: Option<TlsPsk>,
+    ) -> Result<ConnectionId, ConnectError> {
         let id = self.stack.connect(now, remote, None)?;
-        self.insert(id, session, Tls::Off);
+        self.insert(id, session, key.map(Secure::to_node));
         Ok(id)
     }
 
@@ -230,7 +239,7 @@ impl<P: Port> Link<P> {
                     listener,
                     remote,
                 } => self.accept(connection, listener, remote, common, now),
-                Event::Connected(connection) => self.write(connection, common),
+                Event::Connected(connection) => self.connected(connection, common),
                 Event::Readable(connection) => self.read(connection, common, stages, now),
                 Event::Writable(connection) => self.write(connection, common),
                 Event::PeerClosed(connection) => {
@@ -450,10 +459,14 @@ impl<P: Port> Link<P> {
         };
         let Entrance { address, door, tls } = listener.entrance;
         let session = Session::accept(door, address, remote, &common.doors, now);
-        self.insert(id, session, tls);
+        let secure = match door {
+            DoorKind::Mirror => Some(Secure::of_node(tls)),
+            _ => (tls != Tls::Off).then(|| Secure::new(tls)),
+        };
+        self.insert(id, session, secure);
     }
 
-    fn insert(&mut self, id: ConnectionId, session: Session, tls: Tls) {
+    fn insert(&mut self, id: ConnectionId, session: Session, secure: Option<Secure>) {
         if matches!(session, Session::Mirror(_)) {
             self.mirrors.push(id);
         }
@@ -461,7 +474,7 @@ impl<P: Port> Link<P> {
         self.connections[id.slot()] = Some(Box::new(Connection {
             id,
             session,
-            secure: (tls != Tls::Off).then(|| Box::new(Secure::new(tls))),
+            secure: secure.map(Box::new),
             waiting: false,
             at_desk: false,
             gone: false,

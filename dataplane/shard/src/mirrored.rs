@@ -1,21 +1,27 @@
 //! A shard's part in the pairs of its node: what the log has for the other one, and what that has answered.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use block::NamespaceIndex;
 use mirror::MirroredVolume;
 use net::{ConnectError, Instant};
 use nvmf::{AnaState, Timestamp};
+use tls::PskTable;
 
 use crate::door::{MirrorDoor, Session};
 use crate::handle::Handle;
 use crate::link::leading_to;
 use crate::machine::Machine;
 use crate::poll::Shard;
+use crate::secure::link_key;
 
 impl<M: Machine> Shard<M> {
     /// Its links to other nodes from now on.
     pub fn set_lanes(&mut self, lanes: MirrorDoor) {
+        let mut psks = PskTable::new();
+        (lanes.incoming_psks()).for_each(|psk| psks.add_key(link_key(&psk)));
+        self.common.doors.tls.link_psks = Arc::new(psks);
         self.common.doors.mirror = lanes;
     }
 
@@ -69,7 +75,10 @@ impl<M: Machine> Shard<M> {
             let remote = opening.remote;
             let link = leading_to(links, remote).nth(opening.port);
             let result = match link {
-                Some(link) => links[link].connect(now, remote, Session::Mirror(connection)),
+                Some(link) => {
+                    let key = (opening.tls).then(|| link_key(&lanes.outgoing_psk(opening.peer)));
+                    links[link].connect_by(now, remote, Session::Mirror(connection), key)
+                }
                 None => Err(ConnectError::NoRoute),
             };
             if let Err(error) = result {

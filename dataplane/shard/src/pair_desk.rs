@@ -42,6 +42,8 @@ pub struct PairReport {
     pub severed: Option<u64>,
     /// What this node has may be read as a backup.
     pub is_backup: bool,
+    /// How the link to the other node is encrypted; `None` while there is none.
+    pub link: Option<mirror::Security>,
     /// All of it in words.
     pub state: String,
 }
@@ -370,6 +372,7 @@ mod tests {
             since: Duration::ZERO,
             severed: None,
             is_backup: false,
+            link: None,
             state: String::new(),
         }]);
         assert_eq!(desk.reports()[0].name, "data");

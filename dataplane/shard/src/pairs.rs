@@ -135,6 +135,8 @@ impl Pairs {
                 question,
             });
         }
+        let peers = lanes.volumes().iter().map(|volume| volume.peer);
+        let links: Vec<_> = peers.map(|peer| lanes.security(peer)).collect();
         let Some(manager) = lanes.manager() else {
             return false;
         };
@@ -148,25 +150,30 @@ impl Pairs {
         self.tell_at = now + TELL;
         self.shown.clear();
         (self.shown).extend(manager.pairs().iter().map(shown));
-        let reports = manager.pairs().iter().map(|pair| PairReport {
-            name: String::new(),
-            peer: [0; 16],
-            role: pair.content().role,
-            serves: serving(pair),
-            is_in_sync: pair.is_in_sync(),
-            takeover: pair.may_be_taken_over(),
-            generation: pair.content().standing.generation,
-            bytes: pair.len(),
-            resizes_to: pair.resizes_to(),
-            growing: pair.shared().growing(),
-            granules: pair.shared().changed(),
-            verification: pair.shared().verification().report(),
-            step: pair.state(),
-            since: pair.in_state(),
-            severed: pair.content().severed,
-            is_backup: pair.shared().backup().is_some(),
-            state: pair.describe(),
-        });
+        let reports = manager
+            .pairs()
+            .iter()
+            .zip(links)
+            .map(|(pair, link)| PairReport {
+                name: String::new(),
+                peer: [0; 16],
+                role: pair.content().role,
+                serves: serving(pair),
+                is_in_sync: pair.is_in_sync(),
+                takeover: pair.may_be_taken_over(),
+                generation: pair.content().standing.generation,
+                bytes: pair.len(),
+                resizes_to: pair.resizes_to(),
+                growing: pair.shared().growing(),
+                granules: pair.shared().changed(),
+                verification: pair.shared().verification().report(),
+                step: pair.state(),
+                since: pair.in_state(),
+                severed: pair.content().severed,
+                is_backup: pair.shared().backup().is_some(),
+                link,
+                state: pair.describe(),
+            });
         handle.pairs().tell(reports.collect());
         for (number, outcome) in done {
             handle.pairs().done(number, outcome);

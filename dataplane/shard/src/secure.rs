@@ -1,4 +1,4 @@
-//! What is between TCP and a door where a listener has TLS: how a connection begins, and its records from then on.
+//! What is between TCP and a door where there is TLS: how a connection begins, and its records from then on.
 //!
 //! ```text
 //!            ┌───────── first octet ─────────┐
@@ -11,15 +11,20 @@
 //!
 //! The handshake is done at the desk ([`nvmf::AuthDesk`]), off the polling cores, a record at a time: nothing is read
 //! meanwhile, and nothing that came behind the peer's last record of it is ever seen by it.
+//!
+//! A host is always the client. Of two nodes of a pair the one that opens the connection is; it begins the handshake when TCP has connected.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use mirror::LinkPsk;
+use mutant::mutant;
 use nvmf::{CloseReason, HandshakeFault, PskNames, Target, Tls};
 use pages::{Chunk, Inline, Slice};
 use tls::{
     Alert, Established, HANDSHAKE_BYTES_MAX, HANDSHAKE_CONTENT_TYPE, HEADER_LEN, HandshakeReason,
-    Handshaker, Handshakes, Identity, Limits, Opener, Progress, Sealer, Step,
+    Handshaker, Handshakes, Hash, Identity, Limits, Opener, Progress, PskTable, Sealer, Step,
+    TlsPsk,
 };
 
 /// What makes handshakes, for the thread that does them.
@@ -35,6 +40,8 @@ pub struct TlsDoor {
     /// Hosts take new keys (KeyUpdate); else a connection ends when its key is worn out. Linux's NVMe/TCP takes none, to 7.2 at least: a
     /// queue that gets one hangs until its commands time out.
     pub updates_keys: bool,
+    /// What connections of other nodes that come in are encrypted by.
+    pub link_psks: Arc<PskTable>,
     /// What is counted of them.
     pub counters: TlsCounters,
 }
@@ -70,9 +77,38 @@ impl TlsCounters {
     }
 }
 
-/// A connection that came in where there is TLS.
+/// Whose connection it is, and so by whose keys it is encrypted.
+enum Peer {
+    /// A host's, which came in.
+    Host(Tls),
+    /// Another node's, which came in.
+    Opener(Tls),
+    /// Ours, to another node.
+    Acceptor(TlsPsk),
+}
+
+/// What the handshake proved.
+pub(crate) enum Proved {
+    /// A host and the subsystem that it wants.
+    Host(PskNames),
+    /// Both nodes of a link: the identity that names them, and the suite.
+    Node(String, &'static str),
+}
+
+/// The hash of links' keys, and so their suite: TLS_AES_128_GCM_SHA256, the faster one, whose keys are of a pair's key of 256 bits.
+const LINK_HASH: Hash = Hash::Sha256;
+
+/// As the handshake takes it.
+pub(crate) fn link_key(psk: &LinkPsk) -> TlsPsk {
+    (TlsPsk::external(&psk.identity, LINK_HASH, &psk.secret)).expect("as long as the hash")
+}
+
+/// What another node is told, in the clear, that begins as it is not to: a record with the alert handshake_failure (RFC 8446, 6.2).
+const NOT_AS_HERE: [u8; 7] = [21, 3, 3, 0, 2, 2, Alert::HandshakeFailure as u8];
+
+/// A connection where there is TLS, or may be.
 pub(crate) struct Secure {
-    tls: Tls,
+    peer: Peer,
     pub(crate) state: State,
     /// What came and was not looked at yet.
     pub(crate) rest: Option<Slice>,
@@ -97,7 +133,15 @@ pub(crate) enum State {
     Over,
 }
 
+/// Whose keys a handshake is about.
+enum Keys {
+    Target(Arc<Target>),
+    Links(Arc<PskTable>),
+    Ours(TlsPsk),
+}
+
 /// A handshake under way.
+#[derive(Default)]
 pub(crate) struct Handshake {
     seat: Arc<Seat>,
     is_at_desk: bool,
@@ -150,17 +194,31 @@ pub(crate) enum Heard {
 pub(crate) enum Came {
     /// It goes on.
     On,
-    /// The connection is encrypted by the PSK of these names.
-    Open(PskNames),
+    /// The connection is encrypted.
+    Open(Proved),
     /// It is not to be.
     Failed(CloseReason),
 }
 
 impl Secure {
-    /// One that came in where there is TLS.
+    /// A host's that came in where there is TLS.
     pub(crate) fn new(tls: Tls) -> Self {
+        Self::with(Peer::Host(tls))
+    }
+
+    /// Another node's that came in. Without TLS it is told apart all the same.
+    pub(crate) fn of_node(tls: Tls) -> Self {
+        Self::with(Peer::Opener(tls))
+    }
+
+    /// Ours to another node.
+    pub(crate) fn to_node(key: TlsPsk) -> Self {
+        Self::with(Peer::Acceptor(key))
+    }
+
+    fn with(peer: Peer) -> Self {
         Self {
-            tls,
+            peer,
             state: State::Fresh,
             rest: None,
             out: Vec::new(),
@@ -185,18 +243,30 @@ impl Secure {
     /// # Errors
     /// It may not be in the clear here.
     pub(crate) fn begin(&mut self, slice: &Slice) -> Result<bool, CloseReason> {
-        if slice.bytes().first() == Some(&HANDSHAKE_CONTENT_TYPE) {
-            self.state = State::Handshake(Handshake {
-                seat: Arc::default(),
-                is_at_desk: false,
-                record: Vec::new(),
-                bytes: 0,
-            });
-            return Ok(true);
+        let is_tls = slice.bytes().first() == Some(&HANDSHAKE_CONTENT_TYPE);
+        match (&self.peer, is_tls) {
+            (Peer::Opener(Tls::Off), true) => {
+                self.out = NOT_AS_HERE.to_vec();
+                Err(CloseReason::NotSecured(HandshakeFault::NothingInCommon))
+            }
+            (Peer::Host(_) | Peer::Opener(_), true) => {
+                self.state = State::Handshake(Handshake::default());
+                Ok(true)
+            }
+            (Peer::Opener(Tls::Required), false) if !mutant!("link-in-clear-let-in") => {
+                self.out = NOT_AS_HERE.to_vec();
+                Err(CloseReason::InTheClear)
+            }
+            (Peer::Host(Tls::Required) | Peer::Acceptor(_), _) => Err(CloseReason::InTheClear),
+            (Peer::Host(_) | Peer::Opener(_), false) => Ok(false),
         }
-        match self.tls {
-            Tls::Required => Err(CloseReason::InTheClear),
-            Tls::Off | Tls::Allowed => Ok(false),
+    }
+
+    /// TCP has connected it: if it is ours, the handshake begins.
+    pub(crate) fn connect(&mut self, peer: IpAddr, target: &Arc<Target>, door: &TlsDoor) {
+        if matches!((&self.peer, &self.state), (Peer::Acceptor(_), State::Fresh)) {
+            self.state = State::Handshake(Handshake::default());
+            self.ask(peer, Vec::new(), target, door);
         }
     }
 
@@ -221,7 +291,11 @@ impl Secure {
         };
         handshake.is_at_desk = true;
         let (seat, makes) = (Arc::clone(&handshake.seat), Arc::clone(makes));
-        let keys = Arc::clone(target);
+        let keys = match &self.peer {
+            Peer::Host(_) => Keys::Target(Arc::clone(target)),
+            Peer::Opener(_) => Keys::Links(Arc::clone(&door.link_psks)),
+            Peer::Acceptor(key) => Keys::Ours(key.clone()),
+        };
         target.auth_desk().ask(
             peer,
             Box::new(move |_| {
@@ -230,7 +304,11 @@ impl Secure {
                     return false;
                 }
                 let mut handshaker = lock(&seat.handshaker);
-                let make = || lock(&makes).accept(keys.psks());
+                let make = || match &keys {
+                    Keys::Target(target) => lock(&makes).accept(target.psks()),
+                    Keys::Links(psks) => lock(&makes).accept(Arc::clone(psks)),
+                    Keys::Ours(key) => lock(&makes).connect(key),
+                };
                 let step = handshaker.get_or_insert_with(make).advance(&record);
                 *lock(&seat.answer) = Some(step);
                 true
@@ -261,14 +339,27 @@ impl Secure {
 
     fn establish(&mut self, established: &Established, limits: Limits, updates_keys: bool) -> Came {
         // A record at a time was fed: behind the last there is nothing, unless two messages were in one.
-        let identity = Identity::read(&established.identity);
-        let (Some(identity), true) = (identity, established.unread.is_empty()) else {
+        let proved = match &self.peer {
+            Peer::Host(_) => Identity::read(&established.identity).map(|identity| {
+                Proved::Host(PskNames {
+                    host: identity.host,
+                    subsystem: identity.subsystem,
+                })
+            }),
+            Peer::Opener(_) | Peer::Acceptor(_) => {
+                let identity = String::from_utf8(established.identity.clone());
+                let identity = identity.ok();
+                identity.map(|identity| Proved::Node(identity, established.suite.name()))
+            }
+        };
+        let (Some(proved), true) = (proved, established.unread.is_empty()) else {
             return Came::Failed(CloseReason::NotSecured(HandshakeFault::Malformed));
         };
         let sealer = Sealer::new(established).with_limits(limits);
         self.state = State::Open(Box::new(Records {
             opener: Opener::new(established).with_limits(limits),
-            sealer: match updates_keys {
+            // Other nodes take new keys, whatever hosts do.
+            sealer: match updates_keys || !matches!(self.peer, Peer::Host(_)) {
                 true => sealer,
                 false => sealer.without_updates(),
             },
@@ -277,10 +368,7 @@ impl Secure {
             has_asked: false,
             is_listed: false,
         }));
-        Came::Open(PskNames {
-            host: identity.host,
-            subsystem: identity.subsystem,
-        })
+        Came::Open(proved)
     }
 
     /// Sends what the handshake has to say, by `send`, as far as there is room; whether all is out.
@@ -339,6 +427,53 @@ pub(crate) const fn alert_of(failure: tls::Failure) -> (Option<Alert>, CloseReas
         tls::Failure::Ours(alert) => (Some(alert), CloseReason::BadRecord(alert as u8)),
         tls::Failure::KeyWornOut => (None, CloseReason::KeyWornOut),
         tls::Failure::Theirs(number) => (None, CloseReason::Alerted(number)),
+    }
+}
+
+/// Why there is no connection with another node, and what the operator can do about it; `is_ours`: it was opened here.
+pub(crate) fn link_fault(reason: CloseReason, is_ours: bool) -> String {
+    const SAME: &str = "write the same `tls` in [pair] of both nodes";
+    const KEYS: &str = "compare the key files of both nodes";
+    const DECRYPT_ERROR: u8 = Alert::DecryptError as u8;
+    const HANDSHAKE_FAILURE: u8 = Alert::HandshakeFailure as u8;
+    use HandshakeFault as Fault;
+    match reason {
+        CloseReason::InTheClear => {
+            format!("it is in the clear, and the link is to be in TLS: {SAME}")
+        }
+        CloseReason::NotSecured(fault) => match fault {
+            Fault::WrongKey => format!("TLS: its key is another one: {KEYS}"),
+            Fault::UnknownIdentity => format!(
+                "TLS: it is of no node whose link is in TLS here: compare `node` and `peer` of both, and {SAME}"
+            ),
+            Fault::HashOfBinder => "TLS: its key is proved with another hash".into(),
+            Fault::NothingInCommon if is_ours => {
+                format!("TLS: the two have nothing in common: {SAME}")
+            }
+            Fault::NothingInCommon => format!("it begins with TLS as it is not taken here: {SAME}"),
+            Fault::Alert(DECRYPT_ERROR) => {
+                format!("TLS: the other node does not take this one's key: {KEYS}, and {SAME}")
+            }
+            Fault::Alert(HANDSHAKE_FAILURE) => {
+                format!("TLS: the other node does not take it: {SAME}")
+            }
+            Fault::Alert(number) => {
+                format!("TLS: the other node ended the handshake with alert {number}")
+            }
+            Fault::Malformed => {
+                "TLS: what comes is no handshake: has the other program TLS?".into()
+            }
+            Fault::Internal => {
+                "TLS: something of this node's failed; another line says what".into()
+            }
+            Fault::Crowded => "TLS: others came when too many had not gone on".into(),
+        },
+        CloseReason::BadRecord(alert) => {
+            format!("TLS: what came could not be opened, or may not come (alert {alert})")
+        }
+        CloseReason::Alerted(number) => format!("TLS: the other node ended it with alert {number}"),
+        CloseReason::KeyWornOut => "TLS: the other node takes no new key".into(),
+        other => format!("{other:?}"),
     }
 }
 
@@ -422,6 +557,47 @@ mod tests {
         for first in (0..=255).filter(|first| *first != 0x16) {
             let in_the_clear = Err(CloseReason::InTheClear);
             assert_eq!(begins(Tls::Required, &[first]), in_the_clear);
+        }
+    }
+
+    #[test]
+    fn k06_a_node_that_begins_otherwise_than_here_is_told_so() {
+        let pool = pool();
+        let begins = |tls, bytes: &[u8]| {
+            let mut secure = Secure::of_node(tls);
+            let begun = secure.begin(&slice(&pool, bytes));
+            let mut said = Vec::new();
+            secure.say(|chunk| {
+                let Chunk::Inline(inline) = chunk else {
+                    panic!("it is short");
+                };
+                said.extend_from_slice(inline.bytes());
+                Ok(())
+            });
+            (begun, said)
+        };
+        let in_common = HandshakeFault::NothingInCommon;
+        let other = Err(CloseReason::NotSecured(in_common));
+        let alert = vec![21, 3, 3, 0, 2, 2, 40];
+        assert_eq!(begins(Tls::Off, b"TLMP"), (Ok(false), vec![]));
+        assert_eq!(begins(Tls::Off, &[22, 3, 1]), (other, alert.clone()));
+        assert_eq!(begins(Tls::Allowed, b"TLMP"), (Ok(false), vec![]));
+        assert_eq!(begins(Tls::Allowed, &[22, 3, 1]), (Ok(true), vec![]));
+        assert_eq!(begins(Tls::Required, &[22, 3, 1]), (Ok(true), vec![]));
+        let in_the_clear = Err(CloseReason::InTheClear);
+        assert_eq!(begins(Tls::Required, b"TLMP"), (in_the_clear, alert));
+        // Each of both says what the operator can do.
+        for (reason, is_ours) in [
+            (CloseReason::InTheClear, false),
+            (CloseReason::NotSecured(in_common), false),
+            (CloseReason::NotSecured(HandshakeFault::Alert(40)), true),
+        ] {
+            let told = link_fault(reason, is_ours);
+            assert!(told.contains("write the same `tls`"), "{told}");
+        }
+        for fault in [HandshakeFault::WrongKey, HandshakeFault::Alert(51)] {
+            let told = link_fault(CloseReason::NotSecured(fault), true);
+            assert!(told.contains("compare the key files"), "{told}");
         }
     }
 

@@ -482,7 +482,8 @@ impl Appliance {
         for shard in woken {
             running.wake(shard, self.random.below(3 * MICROSECOND));
         }
-        if self.plan.guard.is_some() || self.plan.tls.is_some() {
+        let has_tls = self.plan.tls.is_some() || self.pair.as_ref().is_some_and(PairNode::has_tls);
+        if self.plan.guard.is_some() || has_tls {
             running.prove(&mut self.random);
         }
         if let Some(tls) = &self.plan.tls

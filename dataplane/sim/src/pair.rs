@@ -14,6 +14,7 @@ mod failing;
 mod lies;
 mod links;
 mod orders;
+mod secure;
 mod serving;
 mod traps;
 mod verify;
@@ -140,6 +141,7 @@ pub(crate) fn run(seed: u64, links_alone: bool, trace: &Trace) -> Result<Summary
     let has_arbiter = random.chance(1, 2);
     let mut shape = Shape::draw(&mut plan, links_alone, &mut random);
     shape.draw_first_roles(seed);
+    shape.draw_tls(seed);
     let mut events = draw_events(&plan, &shape, has_arbiter, &mut random);
     if has_arbiter && !links_alone {
         draw_forgotten(&mut events, &shape, plan.active, seed);
@@ -246,13 +248,16 @@ impl World {
 
     fn run(&mut self) -> Result<(), Violation> {
         self.appliances.iter_mut().for_each(Appliance::start);
+        let events = std::mem::take(&mut self.events);
+        self.correct_tls()?;
         if self.shape.links_alone {
             // What happens to links, happens to pairs in sync.
-            let events = std::mem::take(&mut self.events);
             self.come_in_sync()?;
-            let now = clock::now();
-            let later = events.into_iter().map(|(at, event)| (at + now, event));
-            self.events = later.collect();
+        }
+        let now = clock::now();
+        let later = events.into_iter().map(|(at, event)| (at + now, event));
+        self.events = later.collect();
+        if self.shape.links_alone {
             self.begin_to_watch_links();
         }
         let deadline = clock::now() + PHASE_MAX;

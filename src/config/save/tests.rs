@@ -448,6 +448,7 @@ fn r03_the_size_of_frames_is_written_where_it_stands_or_new() {
         peer: [2; 16],
         peer_listen: Vec::new(),
         key: [3; 32],
+        tls: true,
         frame_bytes: kib * 1024,
         volumes: Vec::new(),
         arbiter: None,

@@ -10,7 +10,7 @@ use pages::{Chunk, Inline, Slice};
 
 use super::{Carried, Lanes, Peer, parts};
 use crate::greeting::{BadGreeting, Caller, Greeting, Node, OPENING, Session, caller, elsewhere};
-use crate::key::Side;
+use crate::key::{Side, link_identity};
 use crate::link::Outgoing;
 
 /// How long a greeting may take.
@@ -35,6 +35,14 @@ enum Greeted {
     Elsewhere(Vec<u8>),
     /// It is of no node that is known, or of one with too many lanes.
     Unknown,
+    /// It is not encrypted as connections with that node are.
+    NotAsHere(&'static str),
+}
+
+/// Who has proved what below it.
+struct Secured {
+    identity: String,
+    suite: &'static str,
 }
 
 /// Which lane a connection is of.
@@ -58,6 +66,11 @@ pub struct Connection {
     requests: VecDeque<Request>,
     outstanding: usize,
     is_over: bool,
+    is_ours: bool,
+    /// It is encrypted.
+    secured: Option<Secured>,
+    /// What is below it tells the peer why it ends, until then.
+    tells_until: Option<Duration>,
 }
 
 impl Connection {
@@ -88,6 +101,7 @@ impl Connection {
 
     fn new(id: u64, remote: SocketAddr, stage: Stage, since: Duration) -> Self {
         Self {
+            is_ours: matches!(stage, Stage::Greeting(Lane::Out(_), _)),
             id,
             remote,
             stage,
@@ -97,12 +111,37 @@ impl Connection {
             requests: VecDeque::new(),
             outstanding: 0,
             is_over: false,
+            secured: None,
+            tells_until: None,
         }
     }
 
     /// The peer's address.
     pub fn remote(&self) -> SocketAddr {
         self.remote
+    }
+
+    /// It is encrypted, before anything was received: by the key of this identity, with this suite.
+    pub fn secure(&mut self, identity: String, suite: &'static str) {
+        self.secured = Some(Secured { identity, suite });
+    }
+
+    /// What is below it cannot go on, and says why to the peer, if it can.
+    pub fn fail(&mut self, why: &str) {
+        log::warn!("mirror: no connection with {}: {why}", self.remote);
+        self.stage = Stage::Over;
+        self.tells_until = Some(self.since + 2 * GREETING);
+        self.is_over = true;
+    }
+
+    /// Whether it was opened here.
+    pub fn is_ours(&self) -> bool {
+        self.is_ours
+    }
+
+    /// Whether the peer is being told why it ends.
+    pub fn tells(&self) -> bool {
+        self.tells_until.is_some()
     }
 
     /// Takes the next slice of the stream; not called while it [waits](Connection::is_waiting).
@@ -128,7 +167,7 @@ impl Connection {
             };
             let caller = caller(whole);
             opening = std::mem::take(known);
-            self.stage = match lanes.greets(caller) {
+            self.stage = match lanes.greets(caller, self.secured.as_ref()) {
                 Greeted::Here(at, greeting) => Stage::Greeting(Lane::In(at), greeting),
                 Greeted::Elsewhere(told) => {
                     self.say(&told, None);
@@ -139,6 +178,10 @@ impl Connection {
                         "mirror: a connection from {} is of no node that is known here",
                         self.remote
                     );
+                    Stage::Over
+                }
+                Greeted::NotAsHere(why) => {
+                    log::warn!("mirror: no connection with {}: {why}", self.remote);
                     Stage::Over
                 }
             };
@@ -199,7 +242,10 @@ impl Connection {
             }
         };
         match (lane, &self.stage) {
-            (Lane::Out(at), Stage::Linked(_)) => lanes.out[at].begins(self.id),
+            (Lane::Out(at), Stage::Linked(_)) => {
+                lanes.out[at].begins(self.id);
+                lanes.out[at].suite = self.secured.as_ref().map(|it| it.suite);
+            }
             (Lane::In(at), Stage::Linked(_)) => {
                 *lanes.door.link(at).1 = Some(self.id);
                 lanes.door.is_here(at);
@@ -347,6 +393,7 @@ impl Connection {
     /// Takes note of whether the connection is to end.
     pub fn look(&mut self, lanes: &mut Lanes) {
         let is_late = lanes.now >= self.since + GREETING;
+        self.tells_until.take_if(|until| lanes.now >= *until);
         self.is_over = match self.stage {
             Stage::Over => true,
             Stage::Greeting(Lane::Out(at), _) => is_late || !lanes.out[at].tries(self.id),
@@ -403,11 +450,32 @@ impl Lanes {
     }
 
     /// What becomes of one that came in and says that it is `caller`.
-    fn greets(&mut self, caller: Caller) -> Greeted {
+    fn greets(&mut self, caller: Caller, secured: Option<&Secured>) -> Greeted {
         let node = caller.node;
         let Some(peer) = self.out.iter().position(|out| out.peer.id == node.id) else {
             return Greeted::Unknown;
         };
+        let is_same = |known: &Secured| known.identity == link_identity(&node.id, &self.me.id);
+        match (self.out[peer].peer.tls, secured) {
+            (false, None) => {}
+            (true, Some(secured)) if is_same(secured) => {}
+            (true, None) if mutant!("link-in-clear-let-in") => {}
+            (true, None) => {
+                return Greeted::NotAsHere(
+                    "it is in the clear, and those of that node are to be in TLS: write the same `tls` in [pair] of both nodes",
+                );
+            }
+            (false, Some(_)) => {
+                return Greeted::NotAsHere(
+                    "it is in TLS, and those of that node are not to be: write the same `tls` in [pair] of both nodes",
+                );
+            }
+            (true, Some(_)) => {
+                return Greeted::NotAsHere(
+                    "it greets as another node than the one whose key it has",
+                );
+            }
+        }
         let number = ((self.random)() as u32).max(1);
         if self.door.is_elsewhere(peer, &caller) && !mutant!("pair-links-any-shard") {
             return Greeted::Elsewhere(elsewhere(number, &caller));

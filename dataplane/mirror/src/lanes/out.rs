@@ -28,6 +28,8 @@ struct Attempt {
 pub(super) struct Out {
     pub(super) peer: Peer,
     pub(super) link: Link<Carried>,
+    /// What its session is encrypted by, or was.
+    pub(super) suite: Option<&'static str>,
     /// The connection that has the session.
     session: Option<Attempt>,
     attempts: Vec<Attempt>,
@@ -45,6 +47,7 @@ impl Out {
         Self {
             link: Link::new(me, peer.id, crate::frame::PAYLOAD_MAX, peer.patience, now),
             peer,
+            suite: None,
             session: None,
             attempts: Vec::new(),
             answered: None,
@@ -200,6 +203,7 @@ mod tests {
         let peer = Peer {
             id: [2; 16],
             key: PairKey::new([7; 32]),
+            tls: true,
             addresses: (1..=addresses).map(address).collect(),
             patience: Patience::default(),
             frame: Arc::default(),

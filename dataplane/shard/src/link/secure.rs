@@ -1,4 +1,4 @@
-//! Connections that came in where there is TLS: handshakes, and records between TCP and the session.
+//! Connections where there is TLS: handshakes, and records between TCP and the session.
 
 use std::collections::VecDeque;
 
@@ -143,9 +143,9 @@ impl<P: Port> Link<P> {
         let (buffers, doors) = common.for_doors();
         match came {
             Came::On => {}
-            Came::Open(names) => {
+            Came::Open(proved) => {
                 doors.tls.counters.handshakes += 1;
-                connection.session.secure(names);
+                connection.session.secure(proved);
             }
             Came::Failed(reason) => {
                 doors.tls.counters.note(reason);
@@ -180,8 +180,9 @@ impl<P: Port> Link<P> {
                 continue;
             };
             records.is_listed = false;
+            let own = connection.session.own_handles();
             let (buffers, doors) = common.for_doors();
-            let mut wire = SealingWire::new(&mut self.stack, id, records, buffers);
+            let mut wire = SealingWire::new(&mut self.stack, id, records, buffers, own);
             wire.flush();
             let came = wire.came();
             connection.note(&came, doors);
@@ -192,6 +193,18 @@ impl<P: Port> Link<P> {
         }
     }
 
+    /// A connection that was opened here is there: the node that opens it is the client.
+    pub(super) fn connected<M: Machine>(&mut self, id: ConnectionId, common: &mut Common<M>) {
+        if let Some(connection) = self.connection(id)
+            && let Some(secure) = &mut connection.secure
+        {
+            let (_, doors) = common.for_doors();
+            let peer = connection.session.remote().ip();
+            secure.connect(peer, &doors.nvme.target, &doors.tls);
+        }
+        self.write(id, common);
+    }
+
     /// The peer sends nothing more: it is told that nothing more comes, as far as there is room, and the connection ends.
     pub(super) fn part<M: Machine>(&mut self, id: ConnectionId, common: &mut Common<M>) {
         if let Some(connection) = self.connections[id.slot()].as_deref_mut()
@@ -200,7 +213,8 @@ impl<P: Port> Link<P> {
             && let State::Open(records) = &mut secure.state
         {
             let (buffers, _) = common.for_doors();
-            let mut wire = SealingWire::new(&mut self.stack, id, records, buffers);
+            let own = connection.session.own_handles();
+            let mut wire = SealingWire::new(&mut self.stack, id, records, buffers, own);
             wire.farewell();
             connection.sent += wire.sent;
         }
@@ -257,12 +271,14 @@ pub(super) fn send(
     });
     connection.sent += sent;
     let State::Open(records) = &mut secure.state else {
+        session.look(doors);
         return said;
     };
     if !said {
         return false;
     }
-    let mut wire = SealingWire::new(stack, id, records, buffers);
+    let own = session.own_handles();
+    let mut wire = SealingWire::new(stack, id, records, buffers, own);
     // Behind the last record the session has nothing to say.
     let mut done = wire.records.is_ended || session.transmit(&mut wire, buffers, doors);
     if done && session.ending() == Some(Ending::Close) {
@@ -456,6 +472,8 @@ struct SealingWire<'a> {
     connection: ConnectionId,
     records: &'a mut Records,
     buffers: &'a Buffers,
+    /// Handles of a page by which the session holds what it will not read again.
+    own: u32,
     /// Bytes of plaintext.
     taken: u64,
     /// Bytes of the stream.
@@ -469,12 +487,14 @@ impl<'a> SealingWire<'a> {
         connection: ConnectionId,
         records: &'a mut Records,
         buffers: &'a Buffers,
+        own: u32,
     ) -> Self {
         Self {
             stack,
             connection,
             records,
             buffers,
+            own,
             taken: 0,
             sent: 0,
             lacks_page: false,
@@ -531,8 +551,7 @@ impl Wire for SealingWire<'_> {
             return Err(chunk);
         }
         let len = chunk.len() as u64;
-        // A run that is sent is not read again: its page is ours but for its own handle.
-        let pushed = (self.records.sealer).push(chunk, 1, memory(self.buffers));
+        let pushed = (self.records.sealer).push(chunk, self.own, memory(self.buffers));
         if pushed.is_err() {
             self.lacks_page = true;
         }

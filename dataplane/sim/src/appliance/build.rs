@@ -1,7 +1,7 @@
 //! Building an appliance's shards, as the engine does.
 
 use std::cell::{Cell, RefCell};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +11,11 @@ use net::{Cidr, MacAddress, Offload, Stack, StackConfig, TcpConfig, rss};
 use nvlog::{LogId, PartOf};
 use nvmf::{ListenerConfig, Target, TargetConfig};
 use shard::{
-    Common, DoorKind, Doors, Entrance, Handle, HostConfig, Link, MirrorDoor, NamespaceConfig,
-    NvmeDoor, Offer, Sizing, StoreInfo, SubsystemConfig, TlsDoor,
+    Common, Doors, Entrance, Handle, HostConfig, Link, MirrorDoor, NamespaceConfig, NvmeDoor,
+    Offer, Sizing, StoreInfo, SubsystemConfig, TlsDoor,
 };
 use volume::{Devices, Volumes};
 
-use super::pair::MIRROR_PORT;
 use super::{Appliance, PairNode, Running, SUBSYSTEM, Shard, TCP_PORT, Turn};
 use crate::clock::{self, MICROSECOND};
 use crate::device::{Device, Machine};
@@ -170,11 +169,11 @@ impl Appliance {
             Some(log) => {
                 let id = LogId(u128::from(self.random.word()).to_le_bytes());
                 shards[0].replay_log(self.log_plan(log, id));
-                let mirror = |port: usize| -> Entrance {
+                let mirror = |port: usize| {
                     let ip = address(&self.network, at_port(self.index, port));
-                    (SocketAddr::new(ip, MIRROR_PORT), DoorKind::Mirror).into()
+                    Some(self.pair.as_ref()?.entrance(ip))
                 };
-                listeners.extend((0..plan.ports).map(mirror));
+                listeners.extend((0..plan.ports).filter_map(mirror));
             }
             None => {
                 for shard in &mut shards {
@@ -395,9 +394,9 @@ impl Appliance {
                     target: Arc::clone(target),
                 },
                 mirror: MirrorDoor::none(),
-                tls: match &self.plan.tls {
-                    Some(_) => TlsPlan::door(secret ^ index as u64),
-                    None => TlsDoor::default(),
+                tls: match self.plan.tls.is_some() || self.pair.is_some() {
+                    true => TlsPlan::door(secret ^ index as u64),
+                    false => TlsDoor::default(),
                 },
             },
             memory,

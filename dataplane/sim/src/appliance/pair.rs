@@ -13,7 +13,7 @@ use mirror::{
     Standing, VerifyReport, Wholeness, counted,
 };
 use mutant::mutant;
-use shard::{Change, PairQuestion};
+use shard::{Change, Entrance, PairQuestion};
 use testkit::Random;
 use volume::{LogStart, TableEntry};
 
@@ -22,7 +22,7 @@ use crate::arbiter::{Asked, LEASE, Told};
 use crate::clock;
 
 /// The port that nodes listen on for each other.
-pub(crate) const MIRROR_PORT: u16 = 4421;
+const MIRROR_PORT: u16 = 4421;
 /// Changes of the other node that are placed at a time.
 const RUNS: usize = 64;
 
@@ -46,6 +46,8 @@ pub(crate) struct PairPlan {
     pub(crate) patience: Patience,
     /// How long a destination does not take over, if there is an arbiter.
     pub(crate) promise: Option<Duration>,
+    /// Links are in TLS.
+    pub(crate) tls: bool,
     /// By volume.
     pub(crate) volumes: Vec<PairVolume>,
 }
@@ -68,6 +70,8 @@ pub(crate) struct Node {
     peers: Vec<(usize, Vec<SocketAddr>)>,
     patience: Patience,
     promise: Option<Duration>,
+    /// Its links are in TLS.
+    tls: bool,
     /// What it knows of each volume before it has met the other one.
     first: Vec<Content>,
     /// What it knew when it was last off.
@@ -149,6 +153,7 @@ impl Node {
             peers,
             patience: plan.patience,
             promise: plan.promise,
+            tls: plan.tls,
             known: first.clone(),
             known_len: volumes.iter().map(|own| own.len).collect(),
             logs_lost: 0,
@@ -170,6 +175,22 @@ impl Node {
             };
         }
         self.known.clone_from(&self.first);
+    }
+
+    /// What its configuration says of its links from now on; it counts when it starts.
+    pub(super) fn set_tls(&mut self, tls: bool) {
+        self.tls = tls;
+    }
+
+    /// Whether its links are in TLS.
+    pub(super) fn has_tls(&self) -> bool {
+        self.tls
+    }
+
+    /// What connections of others find where it listens for them.
+    pub(super) fn entrance(&self, ip: IpAddr) -> Entrance {
+        let address = SocketAddr::new(ip, MIRROR_PORT);
+        Entrance::of_nodes(address, self.peers.iter().map(|_| self.tls))
     }
 
     /// Its own place of a volume.
@@ -413,6 +434,13 @@ impl Appliance {
         shards.map(|shard| shard.lanes().counters()).collect()
     }
 
+    /// What the configuration says of its links from now on; it counts at the next start.
+    pub(crate) fn set_link_tls(&mut self, tls: bool) {
+        if let Some(node) = &mut self.pair {
+            node.set_tls(tls);
+        }
+    }
+
     /// What the arbiter is to be asked next.
     pub(crate) fn next_question(&self) -> Option<(Asked, PairQuestion)> {
         let (running, node) = (self.running.as_ref()?, self.pair.as_ref()?);
@@ -538,6 +566,7 @@ impl Running {
             |((other, addresses), frame): (&(usize, Vec<SocketAddr>), &Arc<FrameSize>)| Peer {
                 id: id(*other),
                 key: key(me, *other),
+                tls: node.tls,
                 addresses: addresses.clone(),
                 patience: node.patience,
                 frame: Arc::clone(frame),

@@ -6,6 +6,7 @@ use mirror::Patience;
 use testkit::Random;
 
 use super::draw::{Shape, draw_rate};
+use super::secure::LinkTls;
 use crate::appliance::{Appliance, PairNode, PairPlan, PairVolume, address, at_port};
 use crate::clock::{Nanoseconds, SECOND, VirtualTime};
 use crate::oracle::SECTOR;
@@ -40,6 +41,7 @@ pub(super) fn appliances(
     let mut pairs = PairPlan {
         patience,
         promise,
+        tls: shape.tls.is_on(),
         volumes: volumes.map(volume).collect(),
     };
     // Drives have more than hosts use, in which there is anything.
@@ -66,6 +68,9 @@ pub(super) fn appliances(
             (0..shape.ports).map(address).collect()
         };
         appliance.pair_with(PairNode::new(index, &pairs, addresses, random));
+        if shape.tls == LinkTls::RequiredBut(index) {
+            appliance.set_link_tls(false);
+        }
         let rate = draw_rate(shape, random);
         appliance.set_clock(VirtualTime::new(random.below(HOUR), rate));
         for (volume, disk) in plan.volumes.iter().zip(appliance.disks()) {

@@ -5,6 +5,7 @@ use testkit::Random;
 
 use super::disks::draw_disks;
 use super::establish::Unestablished;
+use super::secure::LinkTls;
 use crate::clock::{MILLISECOND, Nanoseconds, SECOND};
 use crate::disk::Trouble;
 use crate::plan::{HOSTS_MAX, Plan, VolumePlan};
@@ -115,6 +116,8 @@ pub(super) struct Shape {
     pub(super) links_alone: bool,
     /// By volume: neither node is its source at first.
     pub(super) unestablished: Vec<Option<Unestablished>>,
+    /// What links are encrypted by.
+    pub(super) tls: LinkTls,
 }
 
 impl Shape {
@@ -167,6 +170,7 @@ impl Shape {
             spare,
             links_alone,
             unestablished: vec![None; plan.volumes.len()],
+            tls: LinkTls::Off,
         }
     }
 
