@@ -59,6 +59,8 @@ pub struct Pair {
     pub files: PathBuf,
     /// `first_role` of each node; none, and the pair is to be established.
     pub first_roles: Option<[&'static str; 2]>,
+    /// `tls` of each node's link; none: nothing is said.
+    pub tls: [Option<&'static str>; 2],
     /// MiB of the volume.
     pub volume_mib: u32,
     /// MiB of the files that a node's volume lies on, if that is several.
@@ -97,6 +99,7 @@ impl Pair {
             medium: Medium::Files,
             files: test.dir().into(),
             first_roles: Some(["source", "destination"]),
+            tls: [None; 2],
             volume_mib: 64,
             parts_mib: [Vec::new(), Vec::new()],
             log_mib: 48,
@@ -302,6 +305,9 @@ impl Pair {
             .key("key_file", dir.join("pair.key").display().to_string())
             .key("alert", self.alert_command(node))
             .key("volume", vec![toml::Value::from(volume)]);
+        if let Some(tls) = self.tls[node] {
+            pair = pair.key("tls", tls);
+        }
         if let Some(lease_s) = self.lease_s {
             let etcd = vec![self.etcd_url()];
             let mut arbiter = Section::new().key("etcd", etcd).key("lease_s", lease_s);
