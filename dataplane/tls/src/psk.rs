@@ -47,6 +47,11 @@ impl TlsPsk {
         &self.identity
     }
 
+    /// How it was derived, if it is one of NVMe/TCP's.
+    pub fn derivation(&self) -> Option<Derivation> {
+        self.derivation
+    }
+
     /// Its hash function, and so the suite that it is used with.
     pub fn hash(&self) -> Hash {
         self.hash

@@ -35,8 +35,11 @@ fn k07_a_hello_of_tlshd_proves_a_key_of_sha256() {
     let keys = keys(&identity.host, Hash::Sha256);
     let key = hello.choose(&keys).unwrap();
     assert_eq!(
-        (key.identity(), key.derivation()),
-        (identity, Derivation::Libnvme)
+        (
+            Identity::read(key.identity().as_bytes()).as_ref(),
+            key.derivation()
+        ),
+        (Some(identity), Some(Derivation::Libnvme))
     );
     // It is bound to each bit before it, and is nothing before it is whole.
     for at in (HEADER_LEN..bytes.len()).step_by(7) {
