@@ -358,10 +358,11 @@ impl Secure {
         let sealer = Sealer::new(established).with_limits(limits);
         self.state = State::Open(Box::new(Records {
             opener: Opener::new(established).with_limits(limits),
-            // Other nodes take new keys, whatever hosts do.
-            sealer: match updates_keys || !matches!(self.peer, Peer::Host(_)) {
-                true => sealer,
-                false => sealer.without_updates(),
+            sealer: match &self.peer {
+                Peer::Host(_) if updates_keys => sealer,
+                Peer::Host(_) => sealer.without_updates(),
+                // Other nodes take new keys, whatever hosts do, and keep what they open where it came in.
+                Peer::Opener(_) | Peer::Acceptor(_) => sealer.with_whole_pages(),
             },
             held: None,
             is_ended: false,

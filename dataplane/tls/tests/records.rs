@@ -406,6 +406,60 @@ fn a_peer_with_a_limit_gets_no_larger_record() {
 }
 
 #[test]
+fn no_record_ends_within_a_page_that_is_to_be_whole() {
+    let lab = Lab::new();
+    for (header, pages, piece) in [
+        (40, 1, 1448),
+        (47, 32, 1448),
+        (7, 9, 900),
+        (200, 5, 4096),
+        (20, 3, 700),
+    ] {
+        let (sealer, mut opener) = pair(Suite::Aes128GcmSha256);
+        let mut sealer = sealer.with_whole_pages();
+        let frame: Vec<u8> = (0..header + pages * PAGE_SIZE)
+            .map(|i| (i * 7 + i / 256) as u8)
+            .collect();
+        let mut stream = Vec::new();
+        for _ in 0..5 {
+            let (head, payload) = frame.split_at(header);
+            let by_value = head
+                .chunks(Inline::CAPACITY)
+                .map(|part| Chunk::Inline(Inline::new(part).unwrap()));
+            // As payload lies in receive clusters: pages begin anywhere in them. One in two of them is somebody else's, too.
+            let slices: Vec<_> = payload.chunks(piece).map(|part| lab.slice(part)).collect();
+            let others: Vec<_> = slices.iter().step_by(2).cloned().collect();
+            for chunk in by_value.chain(slices.into_iter().map(Chunk::Slice)) {
+                let mut chunk = Some(chunk);
+                while let Some(again) = chunk.take() {
+                    chunk = sealer.push(again, 0, lab.memory()).err();
+                    while let Some(sealed) = sealer.next(lab.memory()) {
+                        stream.extend_from_slice(sealed.bytes());
+                    }
+                }
+            }
+            drop(others);
+        }
+        sealer.flush();
+        stream.extend(drain(&mut sealer, &lab));
+        let (mut rest, mut at) = (&stream[..], 0);
+        while let [_, _, _, high, low, ..] = *rest {
+            let len = usize::from(high) << 8 | usize::from(low);
+            at += len - 17;
+            let payload = (at % frame.len()).saturating_sub(header);
+            assert!(
+                payload.is_multiple_of(PAGE_SIZE),
+                "{header}, {pages}, {piece}: {payload} bytes into the payload"
+            );
+            rest = &rest[5 + len..];
+        }
+        assert_eq!(at, 5 * frame.len());
+        let opened = feed(&mut opener, &lab, cut(&lab, &stream, &[1448]));
+        assert_eq!(opened.plain, frame.repeat(5));
+    }
+}
+
+#[test]
 fn the_last_record_is_an_alert() {
     let lab = Lab::new();
     for (alert, text) in [

@@ -15,6 +15,8 @@ use crate::handshake::Established;
 
 /// Parts of a record; one with more is ended early.
 const PARTS_MAX: usize = 32;
+/// Of them, for a page of payload that is to be whole: segments of a logical page, and cuts of fresh ones that they go into.
+const PAGE_PARTS: usize = 6;
 /// Pages that a record fills, if nothing of it is sealed where it lies.
 const RECORD_PAGES_MAX: usize = PLAINTEXT_LEN_MAX.div_ceil(PAGE_SIZE) + 1;
 /// Chunks of a record: its parts, and one more where its header is, and one where its end is, if they do not fit in beside those.
@@ -40,6 +42,8 @@ pub struct Sealer {
     fresh_len: usize,
     /// What of a chunk is not in the record yet.
     rest: Option<(Chunk, bool)>,
+    /// How much of a page of payload there is, if pages are to be whole.
+    page_at: Option<usize>,
     /// The record that is begun is to be ended.
     is_flushed: bool,
     /// A close_notify is to be sent behind it.
@@ -82,6 +86,7 @@ impl Sealer {
             fresh: ArrayVec::new(),
             fresh_len: 0,
             rest: None,
+            page_at: None,
             is_flushed: false,
             is_closing: false,
             is_ended: false,
@@ -95,6 +100,14 @@ impl Sealer {
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.key.limits = limits;
+        self
+    }
+
+    /// No record ends within a page of payload: slices behind bytes by value are pages, one behind the other, and a page that does not fit in
+    /// whole begins the next record. For a peer that opens records where they lie, and whose pages have few segments.
+    #[must_use]
+    pub fn with_whole_pages(mut self) -> Self {
+        self.page_at = Some(0);
         self
     }
 
@@ -202,6 +215,11 @@ impl Sealer {
     fn work(&mut self, memory: Memory<'_>) {
         while self.ready.len() < WAITING_MAX && !self.is_ended {
             if let Some((chunk, is_sole)) = self.rest.take() {
+                if self.is_without_room(&chunk) {
+                    self.rest = Some((chunk, is_sole));
+                    self.seal(memory);
+                    continue;
+                }
                 if !self.add(chunk, is_sole, memory) {
                     break;
                 }
@@ -220,6 +238,14 @@ impl Sealer {
         }
     }
 
+    /// Whether a page begins that is to be whole, and is not in what is left of the record.
+    fn is_without_room(&self, chunk: &Chunk) -> bool {
+        let is_page = self.page_at == Some(0) && matches!(chunk, Chunk::Slice(_));
+        let room = self.payload_max - self.parts_bytes;
+        let is_short = room < PAGE_SIZE || self.parts.remaining_capacity() < PAGE_PARTS;
+        is_page && is_short && !self.parts.is_empty()
+    }
+
     /// Adds as much of a chunk as fits to the record that is begun, and keeps the rest. False if there is no page for it.
     fn add(&mut self, chunk: Chunk, is_sole: bool, memory: Memory<'_>) -> bool {
         let mut most = self.payload_max - self.parts_bytes;
@@ -229,6 +255,7 @@ impl Sealer {
                 self.parts_bytes += now.len();
                 let part = Inline::new(now).expect("a part of one");
                 self.parts.push(Part::Inline(part));
+                self.page_at = self.page_at.map(|_| 0);
                 if let Some(later) = Inline::new(later).filter(|_| !later.is_empty()) {
                     self.rest = Some((Chunk::Inline(later), true));
                 }
@@ -236,6 +263,9 @@ impl Sealer {
             }
             Chunk::Slice(slice) => slice,
         };
+        if let Some(at) = self.page_at {
+            most = most.min(PAGE_SIZE - at);
+        }
         if !is_sole {
             if self.fresh.is_empty() || self.fresh_len == PAGE_SIZE {
                 let Some(page) = memory.pages.alloc() else {
@@ -256,6 +286,7 @@ impl Sealer {
             }
         };
         self.parts_bytes += now.len();
+        self.page_at = self.page_at.map(|at| (at + now.len()) % PAGE_SIZE);
         self.parts.push(match is_sole {
             true => Part::InPlace(now),
             false => {
