@@ -4,8 +4,8 @@ def medians($keys): . as $runs | [$keys[] | . as $key | {key: $key, value: ([$ru
 def of_hosts: medians(["iops", "p50_us", "p99_us", "p999_us"]);
 . as $told
 | {title: "A mirrored pair: bytes on the link, latency, cycles, copies", machine: $machine[0],
- how: "two programs in namespaces, veth, MTU 1500, no offloads; volumes and logs in memory; the source polls core 1, the destination core 0, hosts are where the kernel puts them",
- rounds: ([$told.latency[].round] | max + 1), goal_stream: 1.03,
+ how: ("two programs in namespaces, veth, MTU 1500, no offloads; volumes and logs in memory; the source polls core 1, the destination core 0, hosts are where the kernel puts them; the link is in " + (if $told.tls then "TLS" else "the clear" end)),
+ tls: $told.tls, rounds: ([$told.latency[].round] | max + 1), goal_stream: 1.03,
  bytes: $told.bytes,
  latency: [$told.latency | group_by(.depth)[] | .[0].depth as $depth
 	| (map(select(.side == "mirrored"))) as $mirrored | (map(select(.side == "alone"))) as $alone

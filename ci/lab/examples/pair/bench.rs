@@ -36,8 +36,9 @@ struct Bench<'n> {
 }
 
 /// With the `nvmf_tgt` of a current SPDK: its raid1 beside the pair.
-pub fn run(test: &Test, is_quick: bool, peer: Option<&Path>) -> Outcome {
+pub fn run(test: &Test, is_in_tls: bool, is_quick: bool, peer: Option<&Path>) -> Outcome {
     let mut pair = Pair::new(test)?;
+    pair.tls = [Some(if is_in_tls { "required" } else { "off" }); 2];
     pair.medium = Medium::Memory;
     pair.volume_mib = VOLUME_MIB;
     pair.log_mib = 256;
@@ -63,7 +64,7 @@ pub fn run(test: &Test, is_quick: bool, peer: Option<&Path>) -> Outcome {
         None => Vec::new(),
     };
     let told = json!({
-        "quick": is_quick, "bytes": bytes, "latency": latency, "copies": copies, "beside": beside,
+        "tls": is_in_tls, "quick": is_quick, "bytes": bytes, "latency": latency, "copies": copies, "beside": beside,
     });
     Ok(fs::write(test.dir().join("report.json"), told.to_string())?)
 }

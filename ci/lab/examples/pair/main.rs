@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! pair demo DIR IMAGE PLACE   IMAGE is written, the source killed, and what follows; volumes and logs are files in PLACE; DIR/report.json
-//! pair bench DIR [quick] [NVMF_TGT]
-//!                             bytes on the link, latencies, cycles, the rate of a copy; beside SPDK's raid1 with a current one's
+//! pair bench DIR [tls] [quick] [NVMF_TGT]
+//!                             with a link in the clear, or in TLS: bytes on it, latencies, cycles, the rate of a copy; beside SPDK's raid1 with a current one's
 //!                             program; DIR/report.json
 //! ```
 //!
@@ -31,12 +31,16 @@ fn main() -> ExitCode {
             demo::run(test, Path::new(image), Path::new(place))
         }),
         ["bench", dir, ref rest @ ..] => {
+            let is_in_tls = rest.first() == Some(&"tls");
+            let rest = &rest[usize::from(is_in_tls)..];
             let is_quick = rest.first() == Some(&"quick");
             let peer = rest.get(usize::from(is_quick)).map(Path::new);
-            lab::harness::alone(Path::new(dir), |test| bench::run(test, is_quick, peer))
+            lab::harness::alone(Path::new(dir), |test| {
+                bench::run(test, is_in_tls, is_quick, peer)
+            })
         }
         _ => {
-            eprintln!("pair demo DIR IMAGE PLACE | pair bench DIR [quick] [NVMF_TGT]");
+            eprintln!("pair demo DIR IMAGE PLACE | pair bench DIR [tls] [quick] [NVMF_TGT]");
             return ExitCode::from(2);
         }
     };
