@@ -8,7 +8,7 @@ def hosts($name): (. as $f | ($name | left(34)) + ($f.iops | round | pad(10)) + 
 ("load" | left(34)) + ("writes" | pad(8)) + ("points" | pad(8)) + ("stream" | pad(9)) + ("frames' bytes" | pad(15)) + ("frames/write" | pad(14)) + ("back: stream" | pad(14)) + ("retransmitted" | pad(15)) + ("by value" | pad(10)),
 (.bytes[] | ("\(.load), depth \(.depth)" | left(34)) + (.writes | pad(8)) + (.points | pad(8)) + (.stream | to(4) | pad(9)) + (.wire.bytes_per_byte | to(4) | pad(15))
 	+ (.wire.frames_per_write | to(2) | pad(14)) + (.stream_back | to(4) | pad(14)) + (.retransmitted | pad(15)) + (.by_value | to(2) | pad(10))),
-"Goal in the clear: at most \(.goal_stream) of the stream for 4 KiB: \(if .met then "met" else "missed" end).",
+(select(.tls | not) | "Goal: at most \(.goal_stream) of the stream for 4 KiB: \(if .met then "met" else "missed" end)."),
 "",
 "4 KiB writes at random, by turns; medians of \(.rounds) rounds",
 ("" | left(34)) + ("IOPS" | pad(10)) + ("p50 µs" | pad(9)) + ("p99 µs" | pad(9)) + ("p99.9 µs" | pad(10)) + ("cycles, source" | pad(16)) + ("destination" | pad(13)),

@@ -165,11 +165,10 @@ impl ClientHello {
 
     /// Why it proves none of the keys of an identity that it offers: as long as the output of their hash (RFC 8446, 4.2.11) is what it says of them.
     fn unproved(&self, known: &[TlsPsk]) -> NoKey {
-        let is_of =
-            |identity: &[u8], key: &TlsPsk| *identity == *key.identity().to_string().as_bytes();
         let is_as_long = |key: &TlsPsk| {
             (self.offers.iter()).any(|(identity, binder)| {
-                is_of(&self.message[identity.clone()], key) && binder.len() == key.hash().len()
+                self.message[identity.clone()] == *key.identity().as_bytes()
+                    && binder.len() == key.hash().len()
             })
         };
         match known.iter().any(is_as_long) {
